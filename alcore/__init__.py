@@ -1,0 +1,93 @@
+"""Active learning as a loop of exchangeable parts: train, measure, query, label.
+
+Importing this package imports neither torch nor any plugin; its names are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from alcore import config
+    from alcore.distributed import DistributedManager
+    from alcore.driver import Driver
+    from alcore.errors import AlcoreError, UsageError
+    from alcore.hookspecs import hookimpl, runhook
+    from alcore.pools import Data, DataInfo, TensorPool
+    from alcore.protocols import (
+        DataPool,
+        Failed,
+        Label,
+        LabelStrategy,
+        MetrologyStrategy,
+        Phase,
+        QueryStrategy,
+        Request,
+        TrainingLoop,
+    )
+    from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, PointwiseQuery
+
+_HOME = {
+    "alcore.distributed": ["DistributedManager"],
+    "alcore.driver": ["Driver"],
+    "alcore.errors": ["AlcoreError", "UsageError"],
+    "alcore.hookspecs": ["hookimpl", "runhook"],
+    "alcore.pools": ["Data", "DataInfo", "TensorPool"],
+    "alcore.protocols": [
+        "DataPool",
+        "Failed",
+        "Label",
+        "LabelStrategy",
+        "MetrologyStrategy",
+        "Phase",
+        "QueryStrategy",
+        "Request",
+        "TrainingLoop",
+    ],
+    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "PointwiseQuery"],
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "AlcoreError",
+    "BaseLabel",
+    "BaseMetrology",
+    "BaseQuery",
+    "Data",
+    "DataInfo",
+    "DataPool",
+    "DistributedManager",
+    "Driver",
+    "Failed",
+    "Label",
+    "LabelStrategy",
+    "MetrologyStrategy",
+    "Phase",
+    "PointwiseQuery",
+    "QueryStrategy",
+    "Request",
+    "TensorPool",
+    "TrainingLoop",
+    "UsageError",
+    "config",
+    "hookimpl",
+    "runhook",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    elif name == "config":
+        value = importlib.import_module("alcore.config")
+    else:
+        raise AttributeError(f"module 'alcore' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,98 @@
+"""Which samples may be asked for: unlabelled ones that nobody asked for yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from alcore.errors import UsageError
+from alcore.pools import is_choosable
+
+_WINDOW = 2**20  # ids looked at in one call of a large pool
+
+
+class Candidates:
+    """The ids of a pool's unlabelled samples, less those that were requested.
+
+    Parameters
+    ----------
+    pool
+        The pool to choose from. One without ``unlabeled_indices`` only remembers what was taken.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._taken: set[int] = set()
+        self._sorted: torch.Tensor | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the pool can list what is unlabelled."""
+        return is_choosable(self._pool)
+
+    def take(self, samples: Iterable[int]) -> None:
+        """Mask these samples: they were requested."""
+        self._taken.update(samples)
+        self._sorted = None
+
+    def __contains__(self, sample: int) -> bool:
+        """Tell whether a sample may be asked for."""
+        if sample in self._taken or sample < 0:
+            return False
+        if not self.known:
+            return True
+        if hasattr(self._pool, "total"):
+            return sample < self._pool.total and len(self._pool.unlabeled_indices(sample, sample + 1)) == 1
+        ids = self._pool.unlabeled_indices()
+        place = int(torch.searchsorted(ids, sample))
+        return place < len(ids) and int(ids[place]) == sample
+
+    def chunks(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield the ids in ascending order: int64 tensors of `size`, the last one smaller."""
+        kept: list[torch.Tensor] = []
+        count = 0
+        for ids in self._windows():
+            kept.append(self._unmasked(ids))
+            count += len(kept[-1])
+            if count >= size:
+                whole = torch.cat(kept)
+                for start in range(0, count - size + 1, size):
+                    yield whole[start : start + size]
+                kept = [whole[count - count % size :]]
+                count %= size
+        if count:
+            yield torch.cat(kept) if len(kept) > 1 else kept[0]
+
+    def any(self) -> bool:
+        """Tell whether there is one left."""
+        return next(self.chunks(1), None) is not None
+
+    def _windows(self) -> Iterator[torch.Tensor]:
+        if not self.known:
+            raise UsageError(
+                f"{type(self._pool).__name__} can't be chosen from by this query strategy: it needs "
+                "unlabeled_indices() -> LongTensor and inputs(ids) -> batch. Add both, use alcore.TensorPool, "
+                "or write a query strategy that reaches into the pool itself."
+            )
+        total = getattr(self._pool, "total", None)
+        if total is None:
+            yield self._pool.unlabeled_indices()
+            return
+        for start in range(0, total, _WINDOW):
+            yield self._pool.unlabeled_indices(start, min(start + _WINDOW, total))
+
+    def _unmasked(self, ids: torch.Tensor) -> torch.Tensor:
+        if not self._taken or not len(ids):
+            return ids
+        if self._sorted is None:
+            self._sorted = torch.tensor(sorted(self._taken), dtype=torch.int64)
+        low, high = torch.searchsorted(self._sorted, torch.stack([ids[0], ids[-1] + 1])).tolist()
+        if low == high:
+            return ids
+        masked = self._sorted[low:high]
+        places = torch.searchsorted(ids, masked)
+        keep = torch.ones(len(ids), dtype=torch.bool)
+        keep[places[ids[places] == masked]] = False
+        return ids[keep]

@@ -1,0 +1,91 @@
+"""What must fit together before a run starts; each fault is told before anything is trained or bought."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alcore.errors import UsageError
+from alcore.training import resolve_train_step
+
+if TYPE_CHECKING:
+    from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
+    from alcore.driver import Driver
+
+
+def check_parts(
+    config: DriverConfig, learner: Any, strategies: StrategiesConfig, training: TrainingConfig | None
+) -> None:
+    """Check each part by itself: does it have the methods of its protocol?"""
+    if not callable(learner):
+        raise UsageError(f"the learner is a {type(learner).__name__}, which can't be called; give an nn.Module.")
+    for kind, method, parts in [
+        ("query", "sample", strategies.query_strategies),
+        ("label", "label", [one for one in [strategies.label_strategy] if one is not None]),
+        ("metrology", "compute", strategies.metrology_strategies or []),
+    ]:
+        for part in parts:
+            _need(part, f"{kind} strategy", [method, "attach"])
+            if kind == "metrology" and not isinstance(getattr(part, "records", None), list):
+                raise UsageError(
+                    f"metrology strategy {type(part).__name__} needs a list attribute 'records' to which compute() appends."
+                )
+    if len({id(part) for part in strategies.query_strategies}) < len(strategies.query_strategies):
+        raise UsageError("one query strategy object stands twice in query_strategies; make two objects.")
+    if training is None:
+        if not config.skip_training:
+            raise UsageError("there is no training_config; give one, or set DriverConfig(skip_training=True).")
+        if strategies.unlabeled_datapool is None and strategies.query_strategies:
+            raise UsageError("there is nothing to choose from: give a training_config, or an unlabeled_datapool.")
+    else:
+        _need(training.train_datapool, "train_datapool", ["__len__", "__getitem__", "append"])
+    if not hasattr(strategies.queue_cls(), "put") or not hasattr(strategies.queue_cls(), "get"):
+        raise UsageError("queue_cls() gave an object without put and get; give a class such as queue.Queue.")
+
+
+def check_fit(driver: Driver, train_step_fn: Any) -> None:
+    """Check that pools, label strategy and training step fit together."""
+    if not driver.config.skip_training:
+        resolve_train_step(train_step_fn, driver.learner, driver.info)
+        if not len(driver.train_datapool):
+            raise UsageError(
+                "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first, "
+                "for instance TensorPool(inputs, targets, labelled=[...])."
+            )
+    if driver.config.device.type == "cuda":  # type: ignore[union-attr]
+        _check_cuda()
+    if driver.label_strategy is None or driver.config.skip_labeling:
+        return
+    by_id = getattr(driver.label_strategy, "labels_by_id", False)
+    pool = driver.choice_pool
+    known = getattr(pool, "knows_answers", True) and (
+        driver.unlabeled_datapool is None or hasattr(pool, "answer") or hasattr(pool, "__getitem__")
+    )
+    if by_id and not known:
+        raise UsageError(
+            f"{type(driver.label_strategy).__name__} answers with sample ids alone, but {type(pool).__name__} "
+            "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), or a pool with targets."
+        )
+
+
+def check_strategies(driver: Driver) -> None:
+    """Let each strategy say whether it can work with this learner and this data."""
+    for name, strategy in driver.strategies.items():
+        check = getattr(strategy, "check", None)
+        if callable(check):
+            try:
+                check()
+            except UsageError as error:
+                raise UsageError(f"{name} can't be used here: {error}") from error
+
+
+def _need(part: Any, what: str, methods: list[str]) -> None:
+    missing = [method for method in methods if not callable(getattr(part, method, None))]
+    if missing:
+        raise UsageError(f"{what} {type(part).__name__} has no {' and no '.join(missing)}; see alcore.protocols.")
+
+
+def _check_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use device cpu.")

@@ -1,0 +1,97 @@
+"""The typer application, and how its errors look."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+import alcore
+from alcore import plugins
+from alcore.cli import describe, export, plugin_list, run, runs, show
+from alcore.errors import AlcoreError
+
+_EPILOG = "Start with: alcore run --query uq --metrology f1"
+
+
+def application(registry: plugins.Registry) -> typer.Typer:
+    """Build the command with the sub-commands that plugins add."""
+    app = typer.Typer(
+        name="alcore",
+        help="Active learning as a loop of exchangeable parts: train, measure, query, label.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    app.command("run")(run.run)
+    app.command("runs")(runs.runs)
+    app.command("show")(show.show)
+    app.command("export")(export.export)
+    app.command("plugins")(plugin_list.plugins)
+    app.command("describe")(describe.describe)
+    for plugin in registry.plugins:
+        for add_commands in plugin.commands:
+            try:
+                add_commands(app)
+            except Exception as error:  # noqa: BLE001 - one plugin's fault must not take the command away
+                _say(f"warning: the commands of {plugin} are left out: {type(error).__name__}: {error}.")
+    return app
+
+
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="A,B", help="Use only these plugins, by package or entry point.")
+    ] = None,
+) -> None:
+    del debug, only  # both were read from the arguments before anything was loaded
+    if version:
+        typer.echo(f"alcore {alcore.__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    _take_only(sys.argv)
+    try:
+        application(plugins.registry())()
+    except AlcoreError as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted.")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the last place that can say it in one paragraph
+        if debug:
+            traceback.print_exc()
+        notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
+        _say(f"error: {type(error).__name__}: {error}{notes}. Run it again with --debug for the traceback.")
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _take_only(arguments: list[str]) -> None:
+    """Set ALCORE_ONLY from ``--only A,B``, which must be known before plugins are loaded."""
+    for place, word in enumerate(arguments[1:], start=1):
+        if word == "--only" and place + 1 < len(arguments):
+            os.environ["ALCORE_ONLY"] = arguments[place + 1]
+        elif word.startswith("--only="):
+            os.environ["ALCORE_ONLY"] = word.partition("=")[2]
+        elif not word.startswith("-"):
+            break
+
+
+def _say(text: str) -> None:
+    print(f"alcore: {text}", file=sys.stderr)

@@ -1,0 +1,65 @@
+"""What a run shows on the terminal while it goes on: one bar over its steps, on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from alcore.driver import Driver
+from alcore.hookspecs import runhook
+from alcore.protocols import Phase
+from alcore.store.reading import figures
+
+
+class Progress:
+    """A bar with phase, labels and the metric; nothing where stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown = 0.0
+        self._labels = 0
+
+    @runhook
+    def alcore_run_start(self, driver: Driver) -> None:
+        """Show the bar."""
+        self._bar = tqdm(
+            total=driver.config.max_active_learning_steps, unit="step", file=sys.stderr, disable=None, leave=True
+        )
+
+    @runhook
+    def alcore_phase_start(self, phase: Phase) -> None:
+        """Name the phase, at most ten times a second."""
+        self._bar.set_description(f"{phase:<9}", refresh=time.monotonic() - self._shown > 0.1)
+
+    @runhook
+    def alcore_step_end(self, record: Mapping[str, Any]) -> None:
+        """Move on by one step."""
+        self._labels += record["labelled"]
+        shown = {"labels": self._labels}
+        for entries in record["metrics"].values():
+            values = figures(entries[-1]) if entries else {}
+            name = "f1" if "f1" in values else next(iter(values), None)
+            if name is not None:
+                shown[name] = f"{values[name]:.3f}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+        self._shown = time.monotonic()
+
+    @runhook
+    def alcore_run_end(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.set_description("done", refresh=True)
+        self._bar.close()
+
+
+class Console(logging.Handler):
+    """Writes warnings above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one warning or error; the traceback of an error stays in the console log."""
+        tqdm.write(f"alcore: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -1,0 +1,109 @@
+"""``alcore show``: one run, or one step of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alcore.cli.runs import AsJson, Root
+from alcore.cli.tables import curve, some, table
+from alcore.errors import UsageError
+from alcore.store.reading import Run, find_run
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.")]
+_MOST = 20
+
+
+def show(
+    run: RunName,
+    step: Annotated[int | None, typer.Option(metavar="N", help="Show what this step asked for, and why.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every step.")] = False,
+    root: Root = Path("active_learning_logs"),
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: its learning curve, requests and labels by step, and timings."""
+    found = find_run(root, run)
+    content = _step(found, step) if step is not None else _whole(found)
+    if as_json:
+        from alcore.store.codec import export_json
+
+        typer.echo(export_json(content), nl=False)
+    elif step is not None:
+        typer.echo(_step_text(content))
+    else:
+        typer.echo(_whole_text(content, 10**9 if every else _MOST))
+
+
+def _whole(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.folder.name,
+        "folder": str(run.folder),
+        **run.meta(),
+        "metrics": run.records(),
+        "steps": run.steps(),
+        "refused": run.refused(),
+        "checkpoints": run.checkpoints(),
+    }
+
+
+def _whole_text(run: dict[str, Any], most: int) -> str:
+    why = run.get("error") or run.get("reason")
+    environment = run["environment"]
+    lines = [
+        f"Run {run['run_id']}: {run['status']}" + (f" ({why})" if why else ""),
+        f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else "") + f", seed {run['seed']}, "
+        f"alcore {environment['alcore']}, torch {environment['torch']}, {environment['threads']} threads",
+        f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",
+    ]
+    if run["metrics"]:
+        lines += ["", curve(run["metrics"], most)]
+    if run["steps"]:
+        phases = list(dict.fromkeys(phase for step in run["steps"] for phase in step["seconds"]))
+        rows = [
+            [
+                *(step[name] for name in ("step", "train_samples", "requested", "labelled", "failed", "refused")),
+                step.get("losses", {}).get("loss"),
+                *(step["seconds"].get(phase) for phase in phases),
+            ]
+            for step in some(run["steps"], most)
+        ]
+        header = ["step", "samples", "requested", "labelled", "failed", "refused", "loss", *(f"{one} s" for one in phases)]
+        lines += ["", "steps", table(rows, header)]
+    if len(run["steps"]) > most:
+        lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
+    if run["refused"]:
+        lines += ["", f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}"]
+    lines += ["", f"Next: alcore show {run['run_id']} --step 0, or alcore export {run['run_id']}"]
+    return "\n".join(lines)
+
+
+def _step(run: Run, step: int) -> dict[str, Any]:
+    steps = {entry["step"]: entry for entry in run.steps()}
+    requests = run.requests(step)
+    if step not in steps and not requests:
+        raise UsageError(f"run {run.folder.name} has no step {step}; it has {len(steps)}, from 0.")
+    return {"run_id": run.folder.name, "step": step, "record": steps.get(step), "requests": requests}
+
+
+def _step_text(content: dict[str, Any]) -> str:
+    rows = [
+        [
+            request["ordinal"],
+            request["sample"] if request["item"] is None else request["item"][:40],
+            request["strategy"],
+            request["rank"],
+            None if request["score"] is None else float(request["score"]),
+            request["state"],
+            "the pool's own" if request["kind"] == "id" else request["value"],
+            request["source"] or None,
+            request["cost"],
+        ]
+        for request in content["requests"]
+    ]
+    if not rows:
+        return f"Step {content['step']} of run {content['run_id']} asked for nothing."
+    models = {request["model"] for request in content["requests"]}
+    header = ["request", "sample", "strategy", "rank", "score", "state", "label", "source", "cost"]
+    return f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n" + table(rows, header)

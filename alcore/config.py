@@ -1,0 +1,208 @@
+"""How a run is configured: the dataclasses that a Driver is built from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alcore.distributed import DistributedManager
+from alcore.errors import UsageError
+from alcore.names import check_run_id
+from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
+
+
+def _at_least(owner: object, least: int, *names: str, optional: bool = False) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if optional and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            kind = f"an integer of at least {least}" + (", or None" if optional else "")
+            raise UsageError(f"{type(owner).__name__}.{name} is {value!r}; it must be {kind}.")
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """How the learner is optimised.
+
+    Parameters
+    ----------
+    optimizer_cls
+        Called as ``optimizer_cls(parameters, **optimizer_kwargs)``.
+    optimizer_kwargs
+        Its arguments.
+    scheduler_cls
+        Learning-rate scheduler, called as ``scheduler_cls(optimizer, **scheduler_kwargs)``.
+    scheduler_kwargs
+        Its arguments.
+    """
+
+    optimizer_cls: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+    optimizer_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"lr": 1e-4})
+    scheduler_cls: Callable[..., Any] | None = None
+    scheduler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class TrainingConfig:
+    """What is trained on, and for how long.
+
+    Parameters
+    ----------
+    train_datapool
+        The pool of labelled items; labels are appended to it.
+    max_training_epochs
+        Epochs in step 0.
+    val_datapool
+        Items for validation during training and for metrology.
+    optimizer_config
+        Optimizer and scheduler.
+    max_fine_tuning_epochs
+        Epochs in later steps; as `max_training_epochs` where it is None.
+    reset_learner
+        Start each step from the initial weights instead of the last ones.
+    train_loop_fn
+        The training loop; the plugin named ``default`` where it is None.
+    """
+
+    train_datapool: Any
+    max_training_epochs: int
+    val_datapool: Any = None
+    optimizer_config: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    max_fine_tuning_epochs: int | None = None
+    reset_learner: bool = False
+    train_loop_fn: TrainingLoop | Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "max_training_epochs")
+        _at_least(self, 0, "max_fine_tuning_epochs", optional=True)
+
+    def epochs(self, step: int) -> int:
+        """Return how many epochs a step trains for."""
+        if step == 0 or self.max_fine_tuning_epochs is None:
+            return self.max_training_epochs
+        return self.max_fine_tuning_epochs
+
+
+@dataclasses.dataclass
+class StrategiesConfig:
+    """What chooses, labels and measures.
+
+    Parameters
+    ----------
+    query_strategies
+        Asked in this order; none of them can ask for what another one asked for.
+    queue_cls
+        Builds the queue between query and label strategies: anything with ``put`` and ``get``.
+    label_strategy
+        Answers the requests; None leaves them open.
+    metrology_strategies
+        Measure after each training; None skips metrology.
+    unlabeled_datapool
+        The pool to choose from, where that is not the training pool.
+    """
+
+    query_strategies: Sequence[QueryStrategy]
+    queue_cls: Callable[[], Any]
+    label_strategy: LabelStrategy | None = None
+    metrology_strategies: Sequence[MetrologyStrategy] | None = None
+    unlabeled_datapool: Any = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.queue_cls):
+            raise UsageError(f"StrategiesConfig.queue_cls is {self.queue_cls!r}; give a class such as queue.Queue.")
+
+
+@dataclasses.dataclass
+class DriverConfig:
+    """How the loop is run.
+
+    Parameters
+    ----------
+    batch_size
+        Items in a batch of the training and validation loaders.
+    max_active_learning_steps
+        End after this many steps; None goes on until something else ends the run.
+    run_id
+        Names the run directory; 8 hexadecimal digits where it is None.
+    fine_tuning_lr
+        Learning rate of every parameter group after step 0; None keeps the optimizer's.
+    reset_optim_states
+        Start each step with a fresh optimizer instead of the last one's state.
+    skip_training, skip_metrology, skip_labeling
+        Leave these phases out.
+    checkpoint_interval
+        Save a checkpoint every so many steps and at the end; 0 saves only the first state.
+    model_checkpoint_frequency
+        Save one every so many epochs inside training as well; 0 does not.
+    root_log_dir
+        Where run directories are made.
+    dist_manager
+        Device and process handling; one process where it is None.
+    collate_fn
+        Makes a batch out of items, as in `torch.utils.data.DataLoader`.
+    num_dataloader_workers
+        Worker processes of the loaders, for pools that don't offer whole batches.
+    drop_last
+        Leave out a last batch that is smaller than `batch_size`.
+    device
+        Where learner and batches are put; the one of `dist_manager`, else torch's default, where it is None.
+    dtype
+        Floating-point type of learner and batches; torch's default where it is None. Integer tensors keep theirs.
+    seed
+        Of every generator that the run derives; ``torch.initial_seed()`` where it is None.
+    budget
+        What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
+    label_retries
+        How often a request that could not be labelled is asked again.
+    """
+
+    batch_size: int
+    max_active_learning_steps: int | None = None
+    run_id: str | None = None
+    fine_tuning_lr: float | None = None
+    reset_optim_states: bool = True
+    skip_training: bool = False
+    skip_metrology: bool = False
+    skip_labeling: bool = False
+    checkpoint_interval: int = 1
+    model_checkpoint_frequency: int = 0
+    root_log_dir: str | Path = "active_learning_logs"
+    dist_manager: DistributedManager | None = None
+    collate_fn: Callable[[list[Any]], Any] | None = None
+    num_dataloader_workers: int = 0
+    drop_last: bool = False
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+    seed: int | None = None
+    budget: float | None = None
+    label_retries: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size")
+        _at_least(self, 0, "max_active_learning_steps", optional=True)
+        _at_least(
+            self, 0, "checkpoint_interval", "model_checkpoint_frequency", "num_dataloader_workers", "label_retries"
+        )
+        if self.run_id is not None:
+            check_run_id(self.run_id)
+        if self.fine_tuning_lr is not None and not self.fine_tuning_lr >= 0:
+            raise UsageError(f"DriverConfig.fine_tuning_lr is {self.fine_tuning_lr!r}; it must not be negative.")
+        if self.budget is not None and not self.budget >= 0:
+            raise UsageError(f"DriverConfig.budget is {self.budget!r}; it must not be negative.")
+        if self.seed is None:
+            self.seed = torch.initial_seed()
+        if self.dtype is None:
+            self.dtype = torch.get_default_dtype()
+        if not self.dtype.is_floating_point:
+            raise UsageError(f"DriverConfig.dtype is {self.dtype}; it must be a floating-point type.")
+        if self.device is None:
+            self.device = self.dist_manager.device if self.dist_manager else torch.get_default_device()
+        try:
+            self.device = torch.device(self.device)
+        except RuntimeError as error:
+            raise UsageError(f"DriverConfig.device: {str(error).splitlines()[0]}") from error

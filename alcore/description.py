@@ -1,0 +1,70 @@
+"""Describe a run and where it runs, for its database and its ``experiment.toml``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tomli_w
+import torch
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+
+_HEADER = "# This run was built in Python. The file describes it; it can't be run again from here.\n"
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and settings that results depend on."""
+    plugins = sorted(
+        {
+            f"{entry.dist.name} {entry.dist.version}"
+            for entry in importlib.metadata.entry_points(group="alcore")
+            if entry.dist is not None
+        }
+    )
+    return {
+        "alcore": alcore.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+        "plugins": plugins,
+    }
+
+
+def describe(driver: Driver) -> str:
+    """Return TOML that tells what a driver built in Python consists of."""
+    config, training = driver.config, driver.training_config
+    tables: dict[str, Any] = {
+        "driver": {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in vars(config).items()
+            if value is not None and name not in ("run_id", "dist_manager", "collate_fn")
+        },
+        "learner": {"class": _class(driver.learner)},
+        "strategies": {name: _class(strategy) for name, strategy in driver.strategies.items()},
+    }
+    if training is not None:
+        optimizer = training.optimizer_config
+        tables["training"] = {
+            "train_datapool": _class(training.train_datapool),
+            "max_training_epochs": training.max_training_epochs,
+            "max_fine_tuning_epochs": training.epochs(1),
+            "reset_learner": training.reset_learner,
+            "loop": _class(driver.train_loop_fn),
+            "optimizer": getattr(optimizer.optimizer_cls, "__qualname__", str(optimizer.optimizer_cls)),
+            "optimizer_kwargs": {key: str(value) for key, value in optimizer.optimizer_kwargs.items()},
+        }
+    return _HEADER + tomli_w.dumps(tables)
+
+
+def _class(part: Any) -> str:
+    kind = part if isinstance(part, type) or hasattr(part, "__qualname__") else type(part)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,380 @@
+"""The Driver: train, measure, query, label, until something ends the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alcore import checks, plugins, scoring, training
+from alcore.candidates import Candidates
+from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
+from alcore.errors import UsageError
+from alcore.lifecycle import Lifecycle
+from alcore.loaders import BatchLoader
+from alcore.names import snake_case, unique_names
+from alcore.placement import evaluating, place
+from alcore.pools import DataInfo, is_choosable
+from alcore.protocols import Phase, TrainStep, ValidateStep
+from alcore.randomness import derive_generator
+from alcore.session import Session, free_run_id, run_logger
+from alcore.state import model_digest
+from alcore.store.labels import LabelQueue
+from alcore.store.requests import RequestQueue
+
+
+class Driver:
+    """Runs active learning: each step trains, measures, chooses samples, and gets their labels.
+
+    Parameters
+    ----------
+    config
+        How the loop is run.
+    learner
+        The model: an `nn.Module`, or an object that behaves like one. It is moved to device and dtype when
+        the run starts, and is never wrapped.
+    strategies_config
+        What chooses, labels and measures.
+    training_config
+        What is trained on, and for how long; may be None with ``skip_training``.
+    inference_fn
+        Called as ``inference_fn(learner, inputs)`` where strategies want outputs; ``learner(inputs)`` where
+        it is None.
+    plugins
+        Observers and stop criteria: objects with methods marked ``@alcore.runhook``.
+
+    Attributes
+    ----------
+    active_learning_step_idx : int
+        The step that is under way, or the number of finished ones between steps.
+    stop_reason : str or None
+        Why the run ended.
+    log_dir : pathlib.Path
+        The run directory; it is made when the run starts.
+    """
+
+    def __init__(
+        self,
+        config: DriverConfig,
+        learner: Any,
+        strategies_config: StrategiesConfig,
+        training_config: TrainingConfig | None = None,
+        inference_fn: Callable[[Any, Any], Any] | None = None,
+        plugins: Sequence[Any] = (),
+    ) -> None:
+        checks.check_parts(config, learner, strategies_config, training_config)
+        self.config, self.strategies_config, self.training_config = config, strategies_config, training_config
+        self.learner, self.inference_fn = learner, inference_fn
+        self.run_id = config.run_id or free_run_id(Path(config.root_log_dir))
+        self.log_dir = Path(config.root_log_dir) / self.run_id
+        self.logger = run_logger(self.run_id)
+        self.lifecycle = Lifecycle(plugins, self.logger)
+
+        self.train_datapool = training_config.train_datapool if training_config else None
+        self.val_datapool = training_config.val_datapool if training_config else None
+        self.unlabeled_datapool = strategies_config.unlabeled_datapool
+        self.train_loop_fn = _training_loop(config, training_config)
+        self.optimization: training.Optimization | None = None
+
+        self.query_strategies = list(strategies_config.query_strategies)
+        self.label_strategy = strategies_config.label_strategy
+        self.metrology_strategies = list(strategies_config.metrology_strategies or ())
+        parts = [*self.query_strategies, *self.metrology_strategies, *filter(None, [self.label_strategy])]
+        names = unique_names(snake_case(type(part).__name__) for part in parts)
+        self.strategies = dict(zip(names, parts, strict=True))
+
+        self._candidates = Candidates(self.choice_pool)
+        self.query_queue = RequestQueue(
+            strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost
+        )
+        self.label_queue: LabelQueue | None = None
+        self.active_learning_step_idx = 0
+        self.phase: Phase | None = None
+        self.stop_reason: str | None = None
+        self.description: str | None = None
+        self._session: Session | None = None
+        self._warned: set[str] = set()
+        for part in parts:
+            part.attach(self)
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Do as `run` does."""
+        self.run(*args, **kwargs)
+
+    def run(
+        self,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Make the run directory and run steps until something ends the run.
+
+        Parameters
+        ----------
+        train_step_fn
+            Called as ``train_step_fn(model, batch)``; returns the loss of a batch. The learner's own
+            ``training_step(batch)``, else the default loss of the data's task, where it is None.
+        validate_step_fn
+            Called as ``validate_step_fn(model, batch)`` on batches of ``val_datapool``; may return a scalar.
+        *args, **kwargs
+            Passed on to the strategies.
+
+        Raises
+        ------
+        UsageError
+            When the parts don't fit together; nothing has been trained then.
+        RunExistsError
+            When the run id is taken.
+        """
+        with self.session(train_step_fn):
+            while self.stop_reason is None:
+                self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
+
+    def active_learning_step(
+        self,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Run one step: training, metrology, query and labeling."""
+        session = self._open(train_step_fn)
+        session.begin_step()
+        if not self.config.skip_training:
+            self._training_phase(train_step_fn, validate_step_fn)
+        if not self.config.skip_metrology and self.metrology_strategies:
+            self._metrology_phase(*args, **kwargs)
+        self.stop_reason = self.lifecycle.reason_to_stop(driver=self)
+        if self.stop_reason is None:
+            self._query_phase(*args, **kwargs)
+            if not self.config.skip_labeling and self.label_strategy is not None:
+                self._labeling_phase(*args, **kwargs)
+            self.stop_reason = self._end_of_pool() or self._end_of_steps()
+        session.end_step(last=self.stop_reason is not None)
+        self.active_learning_step_idx += 1
+
+    # -- its four phases -----------------------------------------------------------------------------
+
+    def _training_phase(
+        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+    ) -> None:
+        """Train the learner on what is labelled."""
+        session = self._open(train_step_fn)
+        assert self.training_config is not None
+        assert self.optimization is not None
+        assert self.train_loop_fn is not None
+        step, info = self.active_learning_step_idx, self.info
+        with session.phase(Phase.TRAINING):
+            self.optimization.prepare(step)
+            arguments: dict[str, Any] = {
+                "optimizer": self.optimization.optimizer,
+                "train_dataloader": self._loader(self.train_datapool, seed=(self.config.seed, step, "training")),
+                "max_epochs": self.training_config.epochs(step),
+                "validation_dataloader": self._loader(self.val_datapool) if self.val_datapool is not None else None,
+                "train_step_fn": training.resolve_train_step(train_step_fn, self.learner, info),
+                "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
+                "lr_scheduler": self.optimization.scheduler,
+                "device": self.device,
+                "dtype": self.dtype,
+                "on_epoch_end": session.end_epoch,
+            }
+            optional = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+            self.train_loop_fn(self.learner, **training.accepted(self.train_loop_fn, arguments, optional))
+
+    def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
+        """Measure the learner."""
+        session = self._open()
+        with session.phase(Phase.METROLOGY):
+            for strategy in self.metrology_strategies:
+                before = len(strategy.records)
+                strategy.compute(*args, **kwargs)
+                session.record(self.strategy_name(strategy), strategy.records[before:])
+                serialize = getattr(strategy, "serialize_records", None)
+                if callable(serialize):
+                    serialize(*args, **kwargs)
+
+    def _query_phase(self, *args: Any, **kwargs: Any) -> None:
+        """Choose what to label next, and commit these requests."""
+        session = self._open()
+        with session.phase(Phase.QUERY):
+            self.query_queue.begin(self.active_learning_step_idx, session.allowance())
+            for strategy in self.query_strategies:
+                self.query_queue.asking(self.strategy_name(strategy))
+                strategy.sample(self.query_queue, *args, **kwargs)
+            session.commit_requests(model_digest(self.learner))
+
+    def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
+        """Get the labels that were asked for, and train on them from now on."""
+        session = self._open()
+        assert self.label_strategy is not None
+        assert self.label_queue is not None
+        with session.phase(Phase.LABELING):
+            requests = session.store.open_requests()
+            self.query_queue.refill(requests)
+            self.label_queue.begin(self.active_learning_step_idx, requests)
+            try:
+                if requests:
+                    self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
+            finally:
+                for item in self.label_queue.take(self.unlabeled_datapool):
+                    if self.train_datapool is not None:
+                        self.train_datapool.append(item)
+                session.report_labels(self.label_queue.counts)
+
+    def _end_of_pool(self) -> str | None:
+        """Give the reason to end the run when nothing was asked for."""
+        if self.query_queue.asked:
+            return None
+        if self.query_queue.dropped["over the budget"]:
+            return f"the budget of {self.config.budget:g} is spent"
+        if self._candidates.known and not self._candidates.any():
+            return "the pool has no unlabelled sample left"
+        if not self.query_strategies or (self._candidates.known and self.config.max_active_learning_steps is not None):
+            return None
+        return "the query strategies asked for nothing"
+
+    def _end_of_steps(self) -> str | None:
+        steps = self.config.max_active_learning_steps
+        if steps is not None and self.active_learning_step_idx + 1 >= steps:
+            return f"all {steps} steps are done"
+        return None
+
+    # -- what strategies use -------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where learner and batches are."""
+        return torch.device(self.config.device or "cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of learner and batches."""
+        return self.config.dtype or torch.get_default_dtype()
+
+    @property
+    def info(self) -> DataInfo | None:
+        """What is known about the data, if the pool says."""
+        info = getattr(self.train_datapool, "info", None) or getattr(self.choice_pool, "info", None)
+        return info if isinstance(info, DataInfo) else None
+
+    @property
+    def choice_pool(self) -> Any:
+        """The pool that samples are chosen from."""
+        return self.train_datapool if self.unlabeled_datapool is None else self.unlabeled_datapool
+
+    @property
+    def choosable(self) -> bool:
+        """Whether the pool lists its unlabelled samples and gives their inputs."""
+        return is_choosable(self.choice_pool)
+
+    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
+        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        return self._candidates.chunks(size)
+
+    def infer(self, inputs: Any) -> Any:
+        """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
+        with evaluating(self.learner):
+            placed = place(inputs, self.device, self.dtype)
+            return self.learner(placed) if self.inference_fn is None else self.inference_fn(self.learner, placed)
+
+    def probe(self) -> Any:
+        """Return the learner's outputs for up to two candidates, or None where there are none."""
+        ids = next(self.candidates(2), None)
+        if ids is None:
+            return None
+        with torch.random.fork_rng():
+            return self.infer(self.choice_pool.inputs(ids))
+
+    def ordered_batches(self, pool: Any) -> BatchLoader:
+        """Return batches of a pool's labelled items in the order of the pool."""
+        rows = scoring.EVALUATION_ROWS if callable(getattr(pool, "batch", None)) else self.config.batch_size
+        return self._loader(pool, batch_size=rows)
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """Return a fresh generator derived from run seed, step, phase and purpose."""
+        return derive_generator(int(self.config.seed or 0), self.active_learning_step_idx, self.phase, *purpose)
+
+    def label_cost(self, item: Any) -> float:
+        """Return what the label of an item is expected to cost."""
+        cost = getattr(self.label_strategy, "cost", None)
+        return float(cost(item)) if callable(cost) else 1.0
+
+    def strategy_name(self, strategy: Any) -> str:
+        """Return the name of a strategy in this run."""
+        for name, part in self.strategies.items():
+            if part is strategy:
+                return name
+        raise UsageError(f"{type(strategy).__name__} is not a strategy of this driver.")
+
+    def warn_once(self, message: str) -> None:
+        """Log a warning, unless the run has it already."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.logger.warning(message)
+
+    # -- opening and closing -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
+        """Make the run directory, for as long as the block runs; for those who call the steps themselves."""
+        session = self._open(train_step_fn)
+        try:
+            yield
+        except BaseException as error:
+            session.close(error)
+            raise
+        session.close(None)
+
+    def _open(self, train_step_fn: TrainStep | None = None) -> Session:
+        if self._session is None:
+            checks.check_fit(self, train_step_fn)
+            self.learner = place_learner(self.learner, self.device, self.dtype)
+            checks.check_strategies(self)
+            if self.training_config is not None and not self.config.skip_training:
+                self.optimization = training.Optimization(
+                    self.training_config.optimizer_config,
+                    self.learner,
+                    fine_tuning_lr=self.config.fine_tuning_lr,
+                    fresh_each_step=self.config.reset_optim_states,
+                    reset_learner=self.training_config.reset_learner,
+                )
+            self._session = Session(self)
+            self.label_queue = self._session.label_queue
+            self._session.start()
+        if self._session.closed:
+            raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
+        return self._session
+
+    def _loader(self, pool: Any, *, batch_size: int | None = None, seed: tuple[Any, ...] | None = None) -> BatchLoader:
+        config = self.config
+        return BatchLoader(
+            pool,
+            batch_size or config.batch_size,
+            device=self.device,
+            dtype=self.dtype,
+            seed=seed,
+            drop_last=config.drop_last and seed is not None,
+            collate_fn=config.collate_fn,
+            workers=config.num_dataloader_workers,
+        )
+
+
+def place_learner(learner: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Move a module to its device and floating-point type; anything else is left as it is."""
+    return learner.to(device=device, dtype=dtype) if isinstance(learner, torch.nn.Module) else learner
+
+
+def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:
+    if training_config is None or config.skip_training:
+        return None
+    if training_config.train_loop_fn is not None:
+        return training_config.train_loop_fn
+    loop = plugins.registry().make("loop", "default")
+    assert callable(loop)
+    return loop

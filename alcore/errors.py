@@ -1,0 +1,72 @@
+"""What can go wrong, as exceptions that carry the exit code of the command: the ground floor.
+
+A message says what, where, the nearest valid thing and the remedy, in one paragraph.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlcoreError(Exception):
+    """Something went wrong while a run was under way; the command exits with 1."""
+
+    exit_code = 1
+
+
+class UsageError(AlcoreError, ValueError):
+    """What the user asked for can't be done as asked; the command exits with 2."""
+
+    exit_code = 2
+
+
+class PluginError(UsageError):
+    """A plugin is missing, broken, blocked, or clashes with another one."""
+
+
+class RunExistsError(UsageError):
+    """A run of this id exists already; a run is never written over."""
+
+
+class RunLockedError(UsageError):
+    """Another process is writing to this run."""
+
+
+class StaleWriterError(AlcoreError):
+    """Another writer took this run over; nothing more is written by this one."""
+
+
+class EncodingError(UsageError):
+    """A value can't be stored, since it would not come back as it was."""
+
+
+class DivergedError(AlcoreError):
+    """The training loss became NaN or infinite."""
+
+
+class QueryError(AlcoreError):
+    """A query strategy gave something that can't be asked for."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Say what is nearest to a mistyped word, and what there is.
+
+    Parameters
+    ----------
+    word
+        What was asked for.
+    known
+        The valid words.
+
+    Returns
+    -------
+    str
+        For instance ``"did you mean 'uq'? There are: random, uq"``, or what to say when nothing is near.
+    """
+    words = sorted(known)
+    if not words:
+        return "there are none"
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    listing = "there are: " + ", ".join(words)
+    return f"did you mean {near[0]!r}? {listing.capitalize()}" if near else listing

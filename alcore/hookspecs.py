@@ -1,0 +1,118 @@
+"""What pluggy knows: the hooks that plugins implement, and the markers they implement them with.
+
+A name is offered by a *registration* hook (marker :data:`hookimpl`, found through the entry-point group
+``alcore``). What a run tells many listeners is a *lifecycle* hook (marker :data:`runhook`, given to
+``Driver(plugins=[...])``). A call made to exactly one object is a method of a protocol instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from alcore.driver import Driver
+    from alcore.pools import Data
+    from alcore.protocols import (
+        Factory,
+        LabelStrategy,
+        MetrologyStrategy,
+        Phase,
+        Queue,
+        QueryStrategy,
+        TrainingLoop,
+    )
+
+hookspec = pluggy.HookspecMarker("alcore")
+hookimpl = pluggy.HookimplMarker("alcore")
+runspec = pluggy.HookspecMarker("alcore_run")
+runhook = pluggy.HookimplMarker("alcore_run")
+
+
+class Registration:
+    """Hooks by which a distribution offers names. Each returns a mapping from name to factory."""
+
+    @hookspec
+    def alcore_training_loops(self) -> Mapping[str, Factory[TrainingLoop]]:
+        """Offer training loops, for ``--loop NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_query_strategies(self) -> Mapping[str, Factory[QueryStrategy]]:
+        """Offer query strategies, for ``--query NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_label_strategies(self) -> Mapping[str, Factory[LabelStrategy]]:
+        """Offer label strategies, for ``--label NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_metrology_strategies(self) -> Mapping[str, Factory[MetrologyStrategy]]:
+        """Offer metrology strategies, for ``--metrology NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_data(self) -> Mapping[str, Factory[Data]]:
+        """Offer data sets and file formats, for ``--data NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_learners(self) -> Mapping[str, Factory[Any]]:
+        """Offer learners, for ``--learner NAME``; a factory may take ``info``, the `DataInfo` of the data."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_queues(self) -> Mapping[str, Factory[Queue]]:
+        """Offer queues, for ``--queue NAME``."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_stop_criteria(self) -> Mapping[str, Factory[Any]]:
+        """Offer stop criteria, for ``--stop NAME``: objects with the run hook `alcore_should_stop`."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_observers(self) -> Mapping[str, Factory[Any]]:
+        """Offer observers, for ``--observe NAME``: objects with any run hook."""
+        raise NotImplementedError
+
+    @hookspec
+    def alcore_commands(self, app: typer.Typer) -> None:
+        """Add sub-commands to the ``alcore`` command."""
+
+
+class Lifecycle:
+    """Hooks that a run calls on its observers and stop criteria, in the order in which they were given.
+
+    An observer that raises is logged with its name, and the run goes on. A stop criterion that raises in
+    `alcore_should_stop` ends the run with its error.
+    """
+
+    @runspec
+    def alcore_run_start(self, driver: Driver) -> None:
+        """Be told that the run directory exists and the first step is about to begin."""
+
+    @runspec
+    def alcore_phase_start(self, driver: Driver, phase: Phase) -> None:
+        """Be told that a phase begins; skipped phases are not announced."""
+
+    @runspec
+    def alcore_phase_end(self, driver: Driver, phase: Phase, error: BaseException | None) -> None:
+        """Be told that a phase ended, with the exception that ended it, if one did."""
+
+    @runspec
+    def alcore_step_end(self, driver: Driver, record: Mapping[str, Any]) -> None:
+        """Be told that a step is committed: its number, sample counts, metrics and seconds a phase."""
+
+    @runspec(firstresult=True)
+    def alcore_should_stop(self, driver: Driver) -> str | None:
+        """Give a reason to end the run, or None. Asked after metrology, before new labels are bought."""
+
+    @runspec
+    def alcore_run_end(self, driver: Driver, reason: str | None, error: BaseException | None) -> None:
+        """Be told that the run ended, with the reason, or with the exception that ended it."""

@@ -1,0 +1,102 @@
+"""Tell the observers and stop criteria of one run what happens."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pluggy
+
+from alcore.errors import AlcoreError, UsageError
+from alcore.hookspecs import Lifecycle as Specification
+from alcore.hookspecs import runhook
+
+
+RUN_HOOKS = tuple(name for name in vars(Specification) if name.startswith("alcore_"))
+
+
+class _Listener(NamedTuple):
+    owner: str
+    function: Any
+    wants: tuple[str, ...]
+
+
+class _Wrapper:
+    """Stands for a plugin object: pluggy refuses equal objects, and one object twice."""
+
+    def __init__(self, plugin: Any) -> None:
+        for name in dir(plugin):
+            member = inspect.getattr_static(plugin, name)
+            if hasattr(getattr(member, "__func__", member), runhook.project_name + "_impl"):
+                setattr(self, name, getattr(plugin, name))
+
+
+class Lifecycle:
+    """The observers and stop criteria of one run.
+
+    Parameters
+    ----------
+    plugins
+        Objects with methods marked ``@alcore.runhook``.
+    logger
+        Where an observer's exception is logged.
+
+    Raises
+    ------
+    UsageError
+        When an object implements no run hook, a hook that doesn't exist, or one with a wrong argument.
+    """
+
+    def __init__(self, plugins: Sequence[Any], logger: logging.Logger) -> None:
+        self._logger = logger
+        manager = pluggy.PluginManager("alcore_run")
+        manager.add_hookspecs(Specification)
+        owners: dict[int, str] = {}
+        for plugin in plugins:
+            owner = plugin.__name__ if inspect.ismodule(plugin) else type(plugin).__name__
+            wrapper = _Wrapper(plugin)
+            if not vars(wrapper):
+                raise UsageError(
+                    f"plugin {owner} implements no run hook: mark its methods with @alcore.runhook; the hooks are "
+                    + ", ".join(RUN_HOOKS)
+                )
+            try:
+                manager.register(wrapper)
+                manager.check_pending()
+            except pluggy.PluginValidationError as error:
+                raise UsageError(f"plugin {owner}: {str(error).splitlines()[-1]}") from error
+            owners[id(wrapper)] = owner
+        self._listeners = {
+            name: [
+                _Listener(owners[id(impl.plugin)], impl.function, impl.argnames)
+                for impl in sorted(
+                    getattr(manager.hook, name).get_hookimpls(), key=lambda impl: impl.trylast - impl.tryfirst
+                )
+            ]
+            for name in RUN_HOOKS
+        }
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call every listener of a hook; one that raises is logged with its owner."""
+        for listener in self._listeners[hook]:
+            try:
+                listener.function(*(arguments[name] for name in listener.wants))
+            except Exception as error:  # noqa: BLE001 - a faulty observer must not cost the run
+                self._logger.warning(
+                    "observer %s raised in %s and is passed over: %s: %s",
+                    listener.owner, hook, type(error).__name__, error,
+                )  # fmt: skip
+
+    def reason_to_stop(self, **arguments: Any) -> str | None:
+        """Return the first reason that a stop criterion gives; its exceptions are not caught."""
+        for listener in self._listeners["alcore_should_stop"]:
+            reason = listener.function(*(arguments[name] for name in listener.wants))
+            if reason is not None and not isinstance(reason, str):
+                raise AlcoreError(
+                    f"stop criterion {listener.owner} returned {reason!r}; it must return the reason as a string, or None."
+                )
+            if reason:
+                return reason
+        return None

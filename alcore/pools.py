@@ -1,0 +1,305 @@
+"""Pools of samples that are held in memory or memory-mapped, and what is known about data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from alcore.errors import UsageError
+from alcore.protocols import ChoosablePool, Label
+
+ArrayLike = torch.Tensor | np.ndarray[Any, Any]
+
+_DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
+_DIGEST_ROWS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """What a learner or a strategy needs to know about data.
+
+    Parameters
+    ----------
+    task
+        ``"classification"`` or ``"regression"``.
+    classes
+        Number of classes; 2 is binary, 0 for regression.
+    features
+        Number of input features, where inputs are vectors.
+    shape
+        Shape of one input, without the batch dimension.
+    names
+        Names of the classes, in the order of their integer codes.
+    """
+
+    task: Literal["classification", "regression"] = "classification"
+    classes: int = 0
+    features: int = 0
+    shape: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Data:
+    """What a data factory returns.
+
+    Parameters
+    ----------
+    train
+        The pool that is trained on.
+    val
+        Held-out pool for validation and metrology.
+    unlabeled
+        Pool to choose from, where that is not `train`.
+    info
+        What is known about the data.
+    defaults
+        Experiment tables that suit this data, as nested mappings; they yield to what the user says.
+    """
+
+    train: Any
+    val: Any = None
+    unlabeled: Any = None
+    info: DataInfo = dataclasses.field(default_factory=DataInfo)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def as_sample_id(item: Any) -> int | None:
+    """Return the sample id that `item` is, or None if it is something else.
+
+    Integers of any library count, and tensors or arrays of no dimensions; a bool does not.
+    """
+    if type(item) is int:
+        return item
+    if isinstance(item, bool | np.bool_) or getattr(item, "dtype", None) == torch.bool:
+        return None
+    if getattr(item, "shape", ()) != ():
+        return None
+    try:
+        return operator.index(item)
+    except TypeError:
+        return None
+
+
+class TensorPool:
+    """Samples as rows of a tensor, an array or a memory-mapped array, some of them labelled.
+
+    Parameters
+    ----------
+    inputs
+        Shape (N, ...). A memory-mapped array is read only at the rows that are asked for.
+    targets
+        Shape (N, ...), or None where no answer is known: then each label must come with its value.
+        The dtype is kept.
+    labelled
+        Ids of the samples that are labelled at the start, in training order; none by default.
+    info
+        What is known about the data; inferred from `targets` where it is not given.
+
+    Notes
+    -----
+    The sample id is the row number. Appending a sample id marks it as labelled; appending a
+    ``Label(id, value)`` sets its target too; appending ``(input, target)`` adds a new row. Memory is one
+    byte a sample beside the data itself.
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike | None = None,
+        labelled: Sequence[int] | torch.Tensor | np.ndarray[Any, Any] | None = None,
+        info: DataInfo | None = None,
+    ) -> None:
+        if targets is not None and len(targets) != len(inputs):
+            raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
+        self._inputs = inputs
+        self._targets = None if targets is None else torch.as_tensor(targets)
+        self._mask = torch.zeros(len(inputs), dtype=torch.bool)
+        self._ids: list[int] = []
+        self._order: torch.Tensor | None = None
+        self.info = info if info is not None else _infer_info(inputs, self._targets)
+        initial = [] if labelled is None else torch.as_tensor(labelled, dtype=torch.int64).flatten().tolist()
+        for sample in initial:
+            self._mark(sample)
+
+    @property
+    def total(self) -> int:
+        """Number of samples, labelled or not."""
+        return len(self._mask)
+
+    @property
+    def knows_answers(self) -> bool:
+        """Whether a sample id alone is enough to label it."""
+        return self._targets is not None
+
+    def __len__(self) -> int:
+        """Return the number of labelled samples."""
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target of the labelled sample at a position of the training order."""
+        return self.answer(self._ids[index])
+
+    @property
+    def labeled_ids(self) -> torch.Tensor:
+        """Ids of the labelled samples in training order: int64, shape (L,)."""
+        if self._order is None:
+            self._order = torch.tensor(self._ids, dtype=torch.int64)
+        return self._order
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return many labelled samples at once.
+
+        Parameters
+        ----------
+        positions
+            Places in the training order: int64, shape (B,).
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Inputs (B, ...) and targets (B, ...), copies.
+        """
+        return self._rows(self.labeled_ids[positions])
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of these samples: shape (B, ...), a copy."""
+        if isinstance(self._inputs, torch.Tensor):
+            return self._inputs[ids]
+        return torch.from_numpy(np.ascontiguousarray(self._inputs[ids.numpy()]))
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return the unlabelled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
+        window = self._mask[start:stop]
+        found = torch.nonzero(~window).flatten()
+        return found + start if start else found
+
+    def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target of any sample whose answer is known."""
+        inputs, targets = self._rows(torch.tensor([sample]))
+        return inputs[0], targets[0]
+
+    def append(self, item: Any) -> None:
+        """Take in a sample id, a ``Label``, or an ``(input, target)`` pair."""
+        sample = as_sample_id(item)
+        if sample is not None:
+            if self._targets is None:
+                raise UsageError(
+                    f"TensorPool: sample {sample} was labelled by its id alone, but this pool has no targets; "
+                    "deliver alcore.Label(id, value) instead."
+                )
+            self._mark(sample)
+        elif isinstance(item, Label):
+            sample = as_sample_id(item.item)
+            if sample is None:
+                self._extend(item.item, item.value)
+            else:
+                self._mark(sample)
+                self._set_target(sample, item.value)
+        elif isinstance(item, Sequence) and len(item) == 2:
+            self._extend(item[0], item[1])
+        else:
+            raise UsageError(
+                f"TensorPool: can't append {type(item).__name__}; give a sample id, an alcore.Label, "
+                "or an (input, target) pair."
+            )
+
+    def check(self, value: Any) -> str | None:
+        """Say what is wrong with a label's value, or None if it fits the targets."""
+        if self._targets is None:
+            return None
+        try:
+            given = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            return f"a {type(value).__name__} is no label for targets of dtype {self._targets.dtype}"
+        if given.shape != self._targets.shape[1:]:
+            return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
+        if not self._targets.is_floating_point() and given.is_floating_point():
+            return f"it is a fraction, and the targets are {self._targets.dtype}"
+        classes = self.info.classes
+        if classes and not given.is_floating_point() and not bool(((given >= 0) & (given < classes)).all()):
+            return f"it is not one of the {classes} classes 0 to {classes - 1}"
+        return None
+
+    def digest(self) -> str:
+        """Return 64 hexadecimal digits that identify samples, targets and what is labelled.
+
+        An array of more than 64 MiB counts by its shape and 4096 rows spread over it.
+        """
+        known = hashlib.sha256()
+        for array in (self._inputs, self._targets):
+            if array is not None:
+                known.update(f"{tuple(array.shape)} {array.dtype}".encode())
+                rows = array
+                if np.prod(array.shape) * array.dtype.itemsize > _DIGEST_WHOLE:
+                    rows = array[np.linspace(0, len(array) - 1, _DIGEST_ROWS).astype(np.int64)]
+                known.update(np.ascontiguousarray(rows).tobytes())
+        known.update(self.labeled_ids.numpy().tobytes())
+        return known.hexdigest()
+
+    def _rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._targets is None:
+            raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
+        return self.inputs(ids), self._targets[ids]
+
+    def _mark(self, sample: int) -> None:
+        if not 0 <= sample < len(self._mask):
+            raise UsageError(f"TensorPool: there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}.")
+        if self._mask[sample]:
+            raise UsageError(f"TensorPool: sample {sample} is labelled already.")
+        self._mask[sample] = True
+        self._ids.append(sample)
+        self._order = None
+
+    def _set_target(self, sample: int, value: Any) -> None:
+        if self._targets is None:
+            first = torch.as_tensor(value)
+            self._targets = torch.zeros((len(self._mask), *first.shape), dtype=first.dtype)
+            self.info = dataclasses.replace(_infer_info(self._inputs, None), task=self.info.task)
+        self._targets[sample] = torch.as_tensor(value, dtype=self._targets.dtype)
+
+    def _extend(self, row: Any, target: Any) -> None:
+        """Add a new labelled row; the arrays are copied, so this is for few rows at a time."""
+        new = torch.as_tensor(row)[None]
+        if isinstance(self._inputs, np.memmap):
+            raise UsageError("TensorPool: a memory-mapped pool can't take new inputs; use a pool in memory.")
+        old = torch.as_tensor(self._inputs)
+        if new.shape[1:] != old.shape[1:]:
+            raise UsageError(f"TensorPool: an input of shape {tuple(new.shape[1:])}, not {tuple(old.shape[1:])}.")
+        self._inputs = torch.cat([old, new.to(old.dtype)])
+        self._mask = torch.cat([self._mask, torch.zeros(1, dtype=torch.bool)])
+        if self._targets is not None:
+            self._targets = torch.cat([self._targets, torch.zeros_like(self._targets[:1])])
+        sample = len(self._mask) - 1
+        self._mark(sample)
+        self._set_target(sample, target)
+
+
+def _infer_info(inputs: ArrayLike, targets: torch.Tensor | None) -> DataInfo:
+    shape = tuple(int(n) for n in inputs.shape[1:])
+    features = shape[0] if len(shape) == 1 else 0
+    if targets is None or targets.is_floating_point():
+        return DataInfo("regression" if targets is not None else "classification", 0, features, shape)
+    classes = int(targets.max()) + 1 if len(targets) else 0
+    return DataInfo("classification", max(classes, 2), features, shape)
+
+
+def is_choosable(pool: Any) -> bool:
+    """Tell whether shipped query strategies can choose from this pool."""
+    return isinstance(pool, ChoosablePool)
+
+
+def pool_digest(pool: Any) -> str:
+    """Return what identifies a pool: its own digest, else its length and unlabelled ids."""
+    if callable(getattr(pool, "digest", None)):
+        return str(pool.digest())
+    known = hashlib.sha256(str(len(pool)).encode())
+    if is_choosable(pool):
+        known.update(np.ascontiguousarray(pool.unlabeled_indices().numpy()).tobytes())
+    return known.hexdigest()

@@ -1,0 +1,210 @@
+"""What a run keeps while it is open: its directory, its log, the clock, and the books of the current step."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alcore import description, state
+from alcore.pools import pool_digest
+from alcore.protocols import Phase
+from alcore.store.labels import LabelQueue
+from alcore.store.run import Record, RunStore
+
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+
+
+def free_run_id(root: Path) -> str:
+    """Return 8 hexadecimal digits that no run in `root` has."""
+    while (root / (run_id := secrets.token_hex(4))).exists():
+        pass
+    return run_id
+
+
+def run_logger(run_id: str) -> logging.Logger:
+    """Return a logger of this run alone; what it logs also reaches the handlers of the logger ``alcore``."""
+    logger = logging.Logger(f"alcore.run.{run_id}", logging.INFO)
+    logger.parent = logging.getLogger("alcore")
+    return logger
+
+
+class Session:
+    """An open run directory and the books of the step under way.
+
+    Parameters
+    ----------
+    driver
+        Whose run it is; the run directory is made.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        config = driver.config
+        self.store = RunStore.create(
+            Path(config.root_log_dir),
+            driver.run_id,
+            meta={
+                "run_id": driver.run_id,
+                "seed": config.seed,
+                "started": _now(),
+                "status": "running",
+                "environment": description.environment(),
+                "pools": {
+                    name: pool_digest(pool)
+                    for name, pool in [("train", driver.train_datapool), ("unlabeled", driver.unlabeled_datapool)]
+                    if pool is not None
+                },
+                "names": {
+                    "query": [driver.strategy_name(one) for one in driver.query_strategies],
+                    "metrology": [driver.strategy_name(one) for one in driver.metrology_strategies],
+                },
+            },
+            experiment=driver.description or description.describe(driver),
+            state=state.collect(driver, step=0, phase="start", epoch=0),
+        )
+        self._handler = logging.FileHandler(driver.log_dir / "console.log", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        driver.logger.addHandler(self._handler)
+        if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
+            driver.logger.addHandler(logging.lastResort or logging.NullHandler())
+        self.label_queue = LabelQueue(
+            self.store, driver.query_queue, _value_check(driver), driver.label_cost, config.label_retries
+        )
+        self.closed = False
+        self._records: list[Record] = []
+        self.begin_step()
+
+    def start(self) -> None:
+        """Tell the observers that the run begins."""
+        self._driver.logger.info("run %s begins in %s", self._driver.run_id, self._driver.log_dir)
+        self._driver.lifecycle.tell("alcore_run_start", driver=self._driver)
+
+    def begin_step(self) -> None:
+        """Open the books of a step."""
+        pool = self._driver.train_datapool
+        self._seconds: dict[str, float] = {}
+        self._metrics: dict[str, list[Any]] = {}
+        self._book: dict[str, Any] = {
+            "step": self._driver.active_learning_step_idx,
+            "train_samples": None if pool is None else len(pool),
+            "requested": 0, "labelled": 0, "failed": 0, "refused": 0,
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Announce a phase, time it, and say in any exception where it was raised."""
+        driver = self._driver
+        driver.phase = phase
+        driver.lifecycle.tell("alcore_phase_start", driver=driver, phase=phase)
+        began, failure = time.perf_counter(), None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            error.add_note(f"in the {phase} phase of step {driver.active_learning_step_idx} of run {driver.run_id}")
+            raise
+        finally:
+            self._seconds[phase.value] = round(time.perf_counter() - began, 6)
+            driver.lifecycle.tell("alcore_phase_end", driver=driver, phase=phase, error=failure)
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Note the losses of an epoch, and save a checkpoint inside training where that is wanted."""
+        self._book["epochs"] = epoch + 1
+        self._book["losses"] = dict(metrics)
+        every = self._driver.config.model_checkpoint_frequency
+        if every and (epoch + 1) % every == 0:
+            at = {"step": self._driver.active_learning_step_idx, "phase": "training", "epoch": epoch + 1}
+            self.store.commit_checkpoint(**at, state=state.collect(self._driver, **at))
+
+    def record(self, strategy: str, values: Sequence[Any]) -> None:
+        """Keep records of a metrology strategy; they are committed with the requests of the step."""
+        step = self._driver.active_learning_step_idx
+        self._metrics[strategy] = list(values)
+        self._records += [Record(step, strategy, place, value) for place, value in enumerate(values)]
+
+    def allowance(self) -> float:
+        """Return what may still be spent on labels."""
+        budget = self._driver.config.budget
+        return float("inf") if budget is None else budget - self.store.spent()
+
+    def commit_requests(self, model: str) -> None:
+        """Commit what the query strategies asked for."""
+        queue = self._driver.query_queue
+        self._book["requested"] = len(queue.asked)
+        for why, count in sorted(queue.dropped.items()):
+            self._driver.logger.warning("%d requests were dropped: %s", count, why)
+        if queue.asked or self._records:
+            self.store.commit_query(queue.asked, self._records, model)
+            self._records = []
+
+    def report_labels(self, counts: Mapping[str, int]) -> None:
+        """Note what a labeling phase brought."""
+        self._book |= {name: counts[name] for name in ("labelled", "failed", "refused")}
+        for name in ("failed", "refused"):
+            if counts[name]:
+                self._driver.logger.warning("%d %s; the reasons are in the log", counts[name], _WORDS[name])
+
+    def end_step(self, *, last: bool) -> None:
+        """Commit the step and tell the observers."""
+        driver, every = self._driver, self._driver.config.checkpoint_interval
+        step = driver.active_learning_step_idx
+        wanted = every > 0 and (last or (step + 1) % every == 0)
+        checkpoint = state.collect(driver, step=step, phase="labeling", epoch=0) if wanted else None
+        records, self._records = self._records, []
+        self.store.commit_step(step, self._book, self._seconds, records, checkpoint)
+        driver.logger.info("step %d: %s", step, _sentence(self._book, self._metrics))
+        record = {**self._book, "metrics": self._metrics, "seconds": self._seconds}
+        driver.lifecycle.tell("alcore_step_end", driver=driver, record=record)
+
+    def close(self, error: BaseException | None) -> None:
+        """Commit how the run ended, tell the observers, and close everything that is open."""
+        if self.closed:
+            return
+        self.closed = True
+        driver = self._driver
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if error else "done"
+        message = None if error is None else f"{type(error).__name__}: {error}"
+        try:
+            if error is None:
+                driver.logger.info("run %s ends: %s", driver.run_id, driver.stop_reason)
+            else:
+                driver.logger.error("run %s ends: %s", driver.run_id, status, exc_info=error)
+            driver.lifecycle.tell("alcore_run_end", driver=driver, reason=driver.stop_reason, error=error)
+            records, self._records = self._records, []
+            self.store.finish(records, status=status, reason=driver.stop_reason, error=message, ended=_now())
+        finally:
+            self.store.close()
+            driver.logger.handlers.clear()
+            self._handler.close()
+
+
+_WORDS = {"failed": "requests could not be labelled", "refused": "answers were refused"}
+
+
+def _value_check(driver: Driver) -> Any:
+    check = getattr(driver.train_datapool, "check", None)
+    return check if callable(check) else lambda value: None
+
+
+def _sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> str:
+    words = [f"{book['train_samples']} training samples"]
+    words += [f"{name} {value:.4g}" for name, value in book.get("losses", {}).items()]
+    for records in metrics.values():
+        for record in records[:1]:
+            if isinstance(record, Mapping):
+                words += [
+                    f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)
+                ]
+    words.append(f"{book['requested']} requested, {book['labelled']} labelled")
+    return ", ".join(words)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,83 @@
+"""Collect the state of a run: everything that its next step depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+
+
+def collect(driver: Driver, *, step: int, phase: str, epoch: int) -> dict[str, Any]:
+    """Return the state of a driver for a checkpoint.
+
+    Parameters
+    ----------
+    driver
+        Whose state.
+    step, phase, epoch
+        The place that the state belongs to: the end of this phase of this step, or of an epoch inside it.
+
+    Returns
+    -------
+    dict
+        ``model``, ``optimizer``, ``scheduler``, ``rng``, ``strategies``, ``loop`` and ``at``. What was labelled
+        is not part of it: the database has that, and the pool is made again by appending it.
+    """
+    optimization = driver.optimization
+    optimizer, scheduler = (optimization.optimizer, optimization.scheduler) if optimization else (None, None)
+    return {
+        "at": {"step": step, "phase": phase, "epoch": epoch},
+        "model": model_state(driver.learner),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "strategies": {
+            name: dict(strategy.state_dict())
+            for name, strategy in driver.strategies.items()
+            if callable(getattr(strategy, "state_dict", None))
+        },
+        "loop": _state_of(driver.train_loop_fn),
+        "rng": global_generators(),
+    }
+
+
+def model_state(learner: Any) -> dict[str, Any]:
+    """Return the learner's ``state_dict`` as a plain dict; empty for a learner without one."""
+    return dict(_state_of(learner) or {})
+
+
+def model_digest(learner: Any) -> str:
+    """Return 16 hexadecimal digits that identify the learner's weights and buffers."""
+    known = hashlib.sha256()
+    for name, value in model_state(learner).items():
+        known.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            known.update(flat.view(torch.uint8).numpy().data)
+        else:
+            known.update(repr(value).encode())
+    return known.hexdigest()[:16]
+
+
+def global_generators() -> dict[str, Any]:
+    """Return the state of the global generators of python, numpy and torch, large parts as arrays."""
+    version, internal, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": numpy_state,
+        "python": {"version": version, "internal": np.array(internal, dtype=np.int64), "gauss": gauss},
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _state_of(part: Any) -> Any:
+    return part.state_dict() if callable(getattr(part, "state_dict", None)) else None

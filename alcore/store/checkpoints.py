@@ -1,0 +1,113 @@
+"""Checkpoints: one immutable safetensors file each, published before the database names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from alcore.errors import UsageError
+from alcore.store.codec import decode, encode
+from alcore.store.files import fsync_path
+
+_KEY = "alcore"  # one key: several would come out in another order from process to process
+
+
+class Published(NamedTuple):
+    """A checkpoint file that is on the disk for good."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
+    """Write a checkpoint aside, flush it, and rename it to its name.
+
+    Parameters
+    ----------
+    folder
+        The ``ckpt`` folder of the run.
+    name
+        File name without its ending.
+    state
+        Values that `alcore.store.codec.encode` takes. The first keys become the first part of tensor names:
+        ``model.*``, ``optimizer.*``, ``rng.*``.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    described = encode(dict(state), tensors=tensors)
+    unique, aliases = _store_once(tensors)
+    header = {_KEY: json.dumps({"state": described, "aliases": aliases}, separators=(",", ":"), sort_keys=True)}
+    target = folder / f"{name}.safetensors"
+    aside = folder / f".{name}.part"
+    try:
+        save_file(unique, aside, metadata=header)
+        aside.chmod(0o644)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = aside.stat().st_size
+        aside.rename(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    fsync_path(folder)
+    return Published(target.name, digest, size)
+
+
+def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    """Return the state that was published, with its tensors on the CPU.
+
+    Parameters
+    ----------
+    path
+        The checkpoint file.
+    sha256
+        What the database says its digest is.
+
+    Raises
+    ------
+    UsageError
+        When the file is missing, damaged, or not a checkpoint.
+    """
+    try:
+        if sha256 is not None:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            header = json.loads((file.metadata() or {})[_KEY])
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise UsageError(f"checkpoint {path} can't be read: {error}.") from error
+    tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
+    state = decode(header["state"], tensors)
+    assert isinstance(state, dict)
+    return state
+
+
+def _store_once(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Split tensors into those to write, each once and contiguous, and the aliases of tied ones."""
+    unique: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and key in seen:
+            aliases[name] = seen[key]
+            continue
+        seen[key] = name
+        shares = tensor.numel() > 0 and storage in storages
+        storages.add(storage)
+        whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+        unique[name] = tensor if tensor.is_contiguous() and whole and not shares else tensor.clone().contiguous()
+    return unique, aliases

@@ -1,0 +1,205 @@
+"""JSON that comes back as it was: tuples, integer keys, non-finite floats, tensors and arrays.
+
+What JSON has no form for is written as an object with one key that starts with ``$``. A type that is not
+listed here is refused, since it would come back as something else.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from alcore.errors import EncodingError
+
+if TYPE_CHECKING:
+    import torch
+
+# torch and numpy are imported where a value needs them, so that runs can be listed without either
+Tensors = dict[str, "torch.Tensor"]
+
+
+def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "") -> Any:
+    """Return `value` as plain JSON data.
+
+    Parameters
+    ----------
+    value
+        None, bool, int, float, str, bytes, list, tuple, set, dict, Counter, OrderedDict, tensor, array,
+        NumPy scalar, torch dtype or device, to any depth.
+    tensors
+        Where tensors and arrays are put, by name; written inline as base64 where it is None.
+    prefix
+        Start of these names.
+
+    Raises
+    ------
+    EncodingError
+        For any other type, naming the place.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": str(value)}
+    if kind is list:
+        return [encode(item, tensors=tensors, prefix=f"{prefix}.{i}") for i, item in enumerate(value)]
+    if kind in (tuple, set, frozenset):
+        items = value if kind is tuple else sorted(value, key=repr)
+        return {f"${kind.__name__}": encode(list(items), tensors=tensors, prefix=prefix)}
+    if kind in (dict, collections.OrderedDict, collections.Counter, collections.defaultdict):
+        return _encode_mapping(value, kind, tensors, prefix)
+    if kind is bytes:
+        return {"$bytes": base64.b64encode(value).decode()}
+    encoded = _encode_numeric(value, tensors, prefix)
+    if encoded is not None:
+        return encoded
+    raise EncodingError(
+        f"{prefix.lstrip('.') or 'the value'}: a {kind.__module__}.{kind.__qualname__} can't be stored so that it "
+        "comes back as it was; use numbers, strings, tensors, arrays, and lists, tuples or dicts of these."
+    )
+
+
+def decode(data: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
+    """Return the value that `encode` was given."""
+    if isinstance(data, list):
+        return [decode(item, tensors) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if len(data) != 1 or not (tag := next(iter(data))).startswith("$"):
+        return {key: decode(value, tensors) for key, value in data.items()}
+    body = data[tag]
+    match tag:
+        case "$float":
+            return float(body)
+        case "$tuple":
+            return tuple(decode(body, tensors))
+        case "$set":
+            return set(decode(body, tensors))
+        case "$frozenset":
+            return frozenset(decode(body, tensors))
+        case "$dict":
+            return dict(_pairs(body, tensors))
+        case "$OrderedDict":
+            return collections.OrderedDict(_pairs(body, tensors))
+        case "$Counter":
+            return collections.Counter(dict(_pairs(body, tensors)))
+        case "$bytes":
+            return base64.b64decode(body)
+        case "$tensor" | "$array":
+            return _decode_tensor(tag, body, tensors)
+        case "$scalar":
+            import numpy as np
+
+            return np.frombuffer(base64.b64decode(body[1]), dtype=np.dtype(body[0]))[0]
+        case "$dtype":
+            return _dtype(body)
+        case "$device":
+            import torch
+
+            return torch.device(body)
+    raise EncodingError(f"stored data has the tag {tag!r}, which this version of alcore doesn't know.")
+
+
+def dumps(value: Any) -> str:
+    """Return one line of JSON from which `loads` makes the same value."""
+    return json.dumps(encode(value), separators=(",", ":"), allow_nan=False)
+
+
+def loads(text: str) -> Any:
+    """Return what `dumps` was given."""
+    return decode(json.loads(text))
+
+
+def export_json(value: Any) -> str:
+    """Return JSON for other programs to read: tuples as lists, tensors as numbers, NaN and infinity as null."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _encode_numeric(value: Any, tensors: Tensors | None, prefix: str) -> Any:
+    """Return the form of a tensor, array, NumPy scalar, dtype or device; None for anything else."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return _encode_tensor(value, "$tensor", tensors, prefix)
+    if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+        return {"$scalar": [value.dtype.str, base64.b64encode(value.tobytes()).decode()]}
+    if type(value) is np.ndarray and value.dtype.kind in "biufc":
+        array = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
+        return _encode_tensor(torch.from_numpy(array), "$array", tensors, prefix)
+    if type(value) is torch.dtype:
+        return {"$dtype": str(value).removeprefix("torch.")}
+    if type(value) is torch.device:
+        return {"$device": str(value)}
+    return None
+
+
+def _encode_mapping(value: Any, kind: type, tensors: Tensors | None, prefix: str) -> Any:
+    if kind is collections.defaultdict:
+        raise EncodingError(f"{prefix.lstrip('.')}: a defaultdict can't be stored; make it a dict.")
+    if kind is dict and all(type(key) is str and not key.startswith("$") for key in value):
+        return {key: encode(item, tensors=tensors, prefix=f"{prefix}.{key}") for key, item in value.items()}
+    pairs = [
+        [encode(key), encode(item, tensors=tensors, prefix=f"{prefix}.{key}")] for key, item in value.items()
+    ]
+    return {f"${kind.__name__}": pairs}
+
+
+def _pairs(body: Any, tensors: Mapping[str, torch.Tensor] | None) -> list[tuple[Any, Any]]:
+    return [(decode(key), decode(item, tensors)) for key, item in body]
+
+
+def _encode_tensor(value: torch.Tensor, tag: str, tensors: Tensors | None, prefix: str) -> Any:
+    import torch
+
+    value = value.detach()
+    if tensors is not None:
+        name = prefix.lstrip(".")
+        while name in tensors:
+            name += "'"
+        tensors[name] = value
+        return {tag: name}
+    value = value.cpu().contiguous()
+    data = base64.b64encode(value.reshape(-1).view(torch.uint8).numpy().tobytes()).decode()
+    return {tag: [str(value.dtype).removeprefix("torch."), list(value.shape), data]}
+
+
+def _decode_tensor(tag: str, body: Any, tensors: Mapping[str, torch.Tensor] | None) -> Any:
+    import torch
+
+    if isinstance(body, str):
+        if tensors is None or body not in tensors:
+            raise EncodingError(f"stored data names the tensor {body!r}, which is not there.")
+        tensor = tensors[body]
+    else:
+        name, shape, data = body
+        raw = bytearray(base64.b64decode(data))
+        dtype = _dtype(name)
+        tensor = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+        tensor = tensor.reshape(shape)
+    return tensor.numpy() if tag == "$array" else tensor
+
+
+def _dtype(name: str) -> torch.dtype:
+    import torch
+
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise EncodingError(f"stored data names the dtype {name!r}, which torch doesn't have.")
+    return found

@@ -1,0 +1,137 @@
+"""The SQLite file of a run: its tables, and transactions that only the run's one writer can commit."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from alcore.errors import AlcoreError, StaleWriterError, UsageError
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE steps(
+    step INTEGER PRIMARY KEY,
+    record TEXT NOT NULL,       -- what the step did, the same in every run of this experiment
+    seconds TEXT NOT NULL);     -- how long its phases took
+CREATE TABLE requests(
+    id TEXT PRIMARY KEY,
+    step INTEGER NOT NULL, ordinal INTEGER NOT NULL,
+    sample INTEGER, item TEXT,  -- a sample id, or a generated input: exactly one of the two
+    strategy TEXT NOT NULL, score REAL, rank INTEGER NOT NULL, model TEXT NOT NULL,
+    cost REAL NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'labelled', 'failed')),
+    UNIQUE (step, ordinal),
+    CHECK ((sample IS NULL) <> (item IS NULL)));
+CREATE INDEX open_requests ON requests(step, ordinal) WHERE state = 'open';
+CREATE TABLE labels(
+    request TEXT NOT NULL REFERENCES requests(id),
+    source TEXT NOT NULL, attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('id', 'label', 'object')),
+    value TEXT,                 -- NULL for a bare id: the pool knows the answer
+    cost REAL NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0,  -- a later answer of this source took its place
+    arrived REAL NOT NULL);
+CREATE UNIQUE INDEX current_label ON labels(request) WHERE superseded = 0;
+CREATE TABLE refused(
+    request TEXT, step INTEGER NOT NULL, item TEXT NOT NULL, reason TEXT NOT NULL, arrived REAL NOT NULL);
+CREATE TABLE records(
+    step INTEGER NOT NULL, strategy TEXT NOT NULL, ordinal INTEGER NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (strategy, step, ordinal)) WITHOUT ROWID;
+CREATE TABLE checkpoints(
+    file TEXT PRIMARY KEY,
+    step INTEGER NOT NULL, phase TEXT NOT NULL, epoch INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """The writer's connection.
+
+    Parameters
+    ----------
+    path
+        The database file; it is made, with its tables, where it is missing.
+
+    Notes
+    -----
+    The rollback journal is deleted at each commit, and synchronous is EXTRA: what a transaction committed
+    survives a crash of the machine. Each transaction checks that nobody else took the run over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+        self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.execute("PRAGMA synchronous = EXTRA")
+        if new:
+            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            self._epoch = 1
+            self._connection.execute("INSERT INTO meta VALUES ('epoch', '1')")
+        else:
+            check_format(self._connection, path)
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._epoch = self._stored_epoch() + 1
+                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
+                self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit what the block writes, all of it or nothing; usable from any thread.
+
+        Raises
+        ------
+        StaleWriterError
+            When another process took the run over.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                raise AlcoreError(f"the run's database can't be written: {error}.") from error
+            try:
+                if self._stored_epoch() != self._epoch:
+                    raise StaleWriterError("another process took this run over; this one stops writing to it.")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
+        """Return all rows of a query."""
+        with self._lock:
+            cursor = self._connection.cursor()
+            cursor.row_factory = sqlite3.Row
+            return cursor.execute(query, parameters).fetchall()
+
+    def close(self) -> None:
+        """Close the connection; calling it again does nothing."""
+        with self._lock:
+            self._connection.close()
+
+    def _stored_epoch(self) -> int:
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+        return int(row[0])
+
+
+def check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that this version can't read."""
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{path} is not a run database: {error}.") from error
+    if version > FORMAT:
+        raise UsageError(
+            f"{path} has format {version}, and this version of alcore reads up to {FORMAT}; upgrade alcore."
+        )
+    if version < 1:
+        raise UsageError(f"{path} is not a run database; it is empty, or belongs to another program.")

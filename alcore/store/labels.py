@@ -1,0 +1,291 @@
+"""The label queue: each answer is checked, matched with its request, and committed when `put` returns."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from alcore.errors import EncodingError
+from alcore.pools import as_sample_id
+from alcore.protocols import Failed, Label, Request
+from alcore.store.codec import dumps
+from alcore.store.requests import RequestQueue
+from alcore.store.run import RunStore
+
+
+class Delivered(NamedTuple):
+    """An accepted answer: its request, what was put, and how it is stored."""
+
+    request: Request
+    item: Any
+    kind: str
+    source: str
+    value: str | None
+    cost: float
+
+
+class LabelQueue:
+    """Where a label strategy delivers; `put` may be called from any thread.
+
+    Parameters
+    ----------
+    store
+        The run that the answers are committed to.
+    requests
+        Where a request goes back to when it is to be tried again.
+    check
+        Says what is wrong with a label's value, or None.
+    cost
+        Gives what a label costs that doesn't say so itself.
+    retries
+        How often a request that failed is tried again.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        requests: RequestQueue,
+        check: Callable[[Any], str | None],
+        cost: Callable[[Any], float],
+        retries: int,
+    ) -> None:
+        self._store, self._requests = store, requests
+        self._check, self._cost, self._retries = check, cost, retries
+        self._lock = threading.RLock()
+        self._open: dict[str, Request] = {}
+        self._samples: dict[int, str] = {}
+        self._delivered: dict[str, Delivered] = {}
+        self._step = 0
+        self._fault: BaseException | None = None
+        self.counts = {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
+
+    def begin(self, step: int, requests: Sequence[Request]) -> None:
+        """Start a labeling phase in which these requests are open, oldest first."""
+        with self._lock:
+            self._step = step
+            self._open = {request.id: request for request in requests}
+            self._samples = {
+                request.item: request.id for request in requests if type(request.item) is int
+            }
+            self._delivered = {}
+            self.counts = dict.fromkeys(self.counts, 0)
+
+    def take(self, unlabeled: Any = None) -> list[Any]:
+        """Return what the training pool is to append, in the order of the requests, and forget it.
+
+        Parameters
+        ----------
+        unlabeled
+            The pool that was chosen from, where that is not the training pool: a sample id means nothing to
+            the training pool then, and is completed to an item.
+        """
+        if self._fault is not None:
+            raise self._fault
+        with self._lock:
+            delivered, self._delivered = self._delivered, {}
+        ordered = sorted(delivered.values(), key=lambda one: (one.request.step, one.request.ordinal))
+        return [
+            one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
+            for one in ordered
+        ]
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Deliver one answer; it is on the disk when this returns.
+
+        Parameters
+        ----------
+        item
+            A bare sample id (the pool knows the answer), `Label`, `Failed`, or any value that can be stored,
+            which answers the oldest open request.
+        block, timeout
+            As in `queue.Queue`; this never waits for a place.
+        """
+        del block, timeout
+        self.put_many([item])
+
+    def put_many(self, items: Iterable[Any]) -> None:
+        """Deliver several answers in one transaction; one that is refused doesn't keep the others."""
+        try:
+            with self._lock, self._store.database.transaction() as connection:
+                retries = [again for item in items if (again := self._take_in(item, connection)) is not None]
+        except BaseException as error:
+            self._fault = error  # what is in memory may be ahead of the disk, so nothing may be made of it
+            raise
+        for request in retries:
+            self._requests.requeue(request)
+
+    def put_nowait(self, item: Any) -> None:
+        """Do as `put` does, which never waits."""
+        self.put(item)
+
+    def qsize(self) -> int:
+        """Return how many answers this phase has delivered."""
+        return len(self._delivered)
+
+    def empty(self) -> bool:
+        """Tell whether this phase has delivered nothing yet."""
+        return not self._delivered
+
+    def _take_in(self, item: Any, connection: Any) -> Request | None:
+        """Store one answer; return the request if it is to be tried again."""
+        key = self._match(item)
+        if key is None:
+            return self._refuse(connection, None, item, "nobody asked for it, or it was labelled before this step")
+        before = self._delivered.get(key)
+        request = before.request if before is not None else self._open[key]
+        if isinstance(item, Failed):
+            return self._fail(connection, request, item, item.reason)
+        try:
+            answer = self._answer(request, item)
+        except (EncodingError, _BadValueError) as error:
+            return self._fail(connection, request, item, str(error))
+        if before is not None:
+            if (before.source, before.kind, before.value) == (answer.source, answer.kind, answer.value):
+                self.counts["repeated"] += 1
+                return self._note(connection, request, item, "a repeat of the answer that is there")
+            if before.source != answer.source:
+                return self._refuse(connection, request, item, f"{before.source or 'another answer'!r} was first")
+            connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (key,))
+        else:
+            connection.execute("UPDATE requests SET state = 'labelled' WHERE id = ?", (key,))
+            self._close(request)
+            self.counts["labelled"] += 1
+        connection.execute(
+            "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            (key, answer.source, request.attempt, answer.kind, answer.value, answer.cost, time.time()),
+        )
+        self._delivered[key] = answer
+        return None
+
+    def _match(self, item: Any) -> str | None:
+        """Return the key of the request that an answer is for."""
+        named = item.item if isinstance(item, Label | Failed) else item
+        if isinstance(named, Request):
+            return named.id if named.id in self._open or named.id in self._delivered else None
+        sample = as_sample_id(named)
+        if sample is not None and sample in self._samples:
+            return self._samples[sample]
+        if isinstance(item, Label | Failed):
+            return self._match_generated(named)
+        if sample is not None and self._samples:
+            return None
+        return next(iter(self._open), None)
+
+    def _match_generated(self, named: Any) -> str | None:
+        known = [*self._open.values(), *(one.request for one in self._delivered.values())]
+        for request in known:
+            if request.item is named:
+                return request.id
+        try:
+            text = dumps(named)
+        except EncodingError:
+            return None
+        return next((request.id for request in known if dumps(request.item) == text), None)
+
+    def _answer(self, request: Request, item: Any) -> Delivered:
+        if isinstance(item, Label):
+            if not (isinstance(item.cost, int | float) and math.isfinite(item.cost) and item.cost >= 0):
+                raise _BadValueError(f"its cost is {item.cost!r}, which is no amount")
+            if fault := _not_a_number(item.value) or self._check(item.value):
+                raise _BadValueError(fault)
+            return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
+        cost = float(self._cost(request.item))
+        if as_sample_id(item) is not None and type(request.item) is int:
+            return Delivered(request, request.item, "id", "", None, cost)
+        if fault := _not_a_number(item):
+            raise _BadValueError(fault)
+        return Delivered(request, item, "object", "", dumps(item), cost)
+
+    def _fail(self, connection: Any, request: Request, item: Any, reason: str) -> Request | None:
+        """Keep a failure; return the request with its next attempt if there is one left."""
+        if request.id in self._delivered:
+            return self._refuse(connection, request, item, f"{reason}; the answer that is there stays")
+        self._refuse(connection, request, item, reason)
+        again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
+        connection.execute("UPDATE requests SET attempt = ? WHERE id = ?", (again.attempt, request.id))
+        if again.attempt <= self._retries:
+            self._open[request.id] = again
+            return again
+        connection.execute("UPDATE requests SET state = 'failed' WHERE id = ?", (request.id,))
+        self._close(request)
+        self.counts["failed"] += 1
+        return None
+
+    def _close(self, request: Request) -> None:
+        self._open.pop(request.id, None)
+
+    def _refuse(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
+        self.counts["refused"] += 1
+        self._note(connection, request, item, reason)
+
+    def _note(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
+        connection.execute(
+            "INSERT INTO refused VALUES (?, ?, ?, ?, ?)",
+            (request.id if request else None, self._step, _show(item), reason, time.time()),
+        )
+
+
+def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
+    """Return the labelled item that an answer stands for, if it names a sample of another pool.
+
+    Parameters
+    ----------
+    asked
+        What the request asked for.
+    kind
+        ``"id"``, ``"label"`` or ``"object"``.
+    item
+        What was put.
+    pool
+        The pool that was chosen from.
+    """
+    if type(asked) is not int:
+        return item
+    if kind == "id":
+        return pool.answer(asked) if hasattr(pool, "answer") else pool[asked]
+    if kind == "label" and hasattr(pool, "inputs"):
+        return pool.inputs(torch.tensor([asked]))[0], item.value
+    return item
+
+
+class _BadValueError(Exception):
+    """An answer whose value can't be a label."""
+
+
+def _show(item: Any) -> str:
+    """Return an item as text for the record, exactly where that is possible."""
+    try:
+        if isinstance(item, Label):
+            return dumps({"item": _named(item.item), "value": item.value, "source": item.source})
+        if isinstance(item, Failed):
+            return dumps({"item": _named(item.item)})
+        return dumps(item)
+    except EncodingError:
+        return repr(item)[:1000]
+
+
+def _named(item: Any) -> Any:
+    return item.id if isinstance(item, Request) else item
+
+
+def _not_a_number(value: Any) -> str | None:
+    """Say that a value holds NaN or infinity, or None if it doesn't."""
+    if isinstance(value, torch.Tensor):
+        bad = value.is_floating_point() and not bool(torch.isfinite(value).all())
+    elif isinstance(value, np.ndarray | np.generic):
+        bad = value.dtype.kind in "fc" and not bool(np.isfinite(value).all())
+    elif isinstance(value, float):
+        bad = not math.isfinite(value)
+    elif isinstance(value, Mapping):
+        return next((fault for one in value.values() if (fault := _not_a_number(one))), None)
+    elif isinstance(value, list | tuple):
+        return next((fault for one in value if (fault := _not_a_number(one))), None)
+    else:
+        return None
+    return "its value is NaN or infinite" if bad else None

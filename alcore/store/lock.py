@@ -1,0 +1,72 @@
+"""One writer a run: a lock that the operating system drops when its holder ends, however that happens."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from alcore.errors import RunLockedError
+
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    """Close the locks that a forked child inherited: a data-loader worker may outlive its killed parent."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+class RunLock:
+    """An exclusive lock on a run directory, held until `release`.
+
+    Parameters
+    ----------
+    folder
+        The run directory; the lock is its file ``lock``.
+
+    Raises
+    ------
+    RunLockedError
+        When another process holds it, saying which.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise RunLockedError(
+                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
+            ) from error
+        _held.add(self._descriptor)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._descriptor in _held:
+            _held.discard(self._descriptor)
+            os.close(self._descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether some process is writing to a run."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

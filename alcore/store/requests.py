@@ -1,0 +1,150 @@
+"""The query queue: what strategies put into it, labelers take out of it, each request once."""
+
+from __future__ import annotations
+
+import collections
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from alcore.candidates import Candidates
+from alcore.errors import QueryError
+from alcore.pools import as_sample_id
+from alcore.protocols import Queue, Request
+from alcore.store.codec import dumps
+from alcore.store.run import Asked, request_id
+
+
+class RequestQueue:
+    """A facade over the user's queue that normalises, counts and drops repeats.
+
+    Parameters
+    ----------
+    transport
+        Built by ``StrategiesConfig.queue_cls``. Small integers travel through it, one a request, so that it
+        may be a queue between processes, last in first out, or ordered by priority (the oldest first).
+    candidates
+        What may be asked for; what is asked for is taken from it.
+    run_id
+        Part of each request's key.
+    cost
+        Gives what the label of an item will cost.
+    """
+
+    def __init__(
+        self, transport: Queue, candidates: Candidates, run_id: str, cost: Callable[[Any], float]
+    ) -> None:
+        self._transport = transport
+        self._candidates = candidates
+        self._run_id = run_id
+        self._cost = cost
+        self._lock = threading.Lock()
+        self._in_flight: dict[int, Request] = {}
+        self._tickets = 0
+        self._step = 0
+        self._strategy = ""
+        self._allowance = float("inf")
+        self._rank = 0
+        self.asked: list[Asked] = []
+        self.dropped: collections.Counter[str] = collections.Counter()
+
+    def begin(self, step: int, allowance: float) -> None:
+        """Start a query phase that may ask for labels worth `allowance`."""
+        self._step, self._allowance = step, allowance
+        self.asked, self.dropped = [], collections.Counter()
+
+    def asking(self, strategy: str) -> None:
+        """Say which strategy the next puts come from."""
+        self._strategy, self._rank = strategy, 0
+
+    def refill(self, requests: Sequence[Request]) -> None:
+        """Make these, and nothing else, what is left to label."""
+        while not self.empty():
+            self.get_request()
+        for request in requests:
+            self.requeue(request)
+
+    def requeue(self, request: Request) -> None:
+        """Put a request up for labeling (again)."""
+        with self._lock:
+            ticket = self._tickets
+            self._tickets += 1
+            self._in_flight[ticket] = request
+        self._transport.put(ticket)
+
+    def put(
+        self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None
+    ) -> None:
+        """Ask for the label of a sample id or a generated input.
+
+        Parameters
+        ----------
+        item
+            An integer of any kind is a sample id; a tensor, array or JSON-like value is a generated input.
+        block, timeout
+            As in `queue.Queue`; nothing here ever blocks.
+        score
+            What the strategy gave this item, to be kept with the request.
+        """
+        del block, timeout
+        sample = as_sample_id(item)
+        if sample is not None:
+            if sample not in self._candidates:
+                self.dropped[f"{self._strategy}: not an unlabelled sample, or asked for already"] += 1
+                return
+            item = sample
+        elif item is None:
+            raise QueryError(f"{self._strategy} put None into the query queue; put a sample id or an input.")
+        else:
+            dumps(item)  # raises here, where the strategy is to blame, if it can't be stored
+        cost = float(self._cost(item))
+        if cost > self._allowance:
+            self.dropped["over the budget"] += 1
+            return
+        self._allowance -= cost
+        ordinal = len(self.asked)
+        request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
+        self.asked.append(Asked(request, sample, self._strategy, score, self._rank, cost))
+        self._rank += 1
+        if sample is not None:
+            self._candidates.take([sample])
+        self.requeue(request)
+
+    def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
+        """Ask for several labels, best first."""
+        for place, item in enumerate(items):
+            self.put(item, score=None if scores is None else float(scores[place]))
+
+    def put_nowait(self, item: Any) -> None:
+        """Do as `put` does, which never waits."""
+        self.put(item)
+
+    def get_request(self) -> Request:
+        """Take out the next request; raises `queue.Empty` when nothing is left."""
+        with self._lock:
+            if not self._in_flight:
+                raise queue.Empty
+        ticket = int(self._transport.get())
+        with self._lock:
+            return self._in_flight.pop(ticket)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take out what was put; raises `queue.Empty` when nothing is left, since nothing more will come."""
+        del block, timeout
+        return self.get_request().item
+
+    def get_nowait(self) -> Any:
+        """Do as `get` does, which never waits."""
+        return self.get()
+
+    def empty(self) -> bool:
+        """Tell whether nothing is left to label."""
+        return not self._in_flight
+
+    def qsize(self) -> int:
+        """Return how many requests are left to label."""
+        return len(self._in_flight)
+
+    def task_done(self) -> None:
+        """Do nothing; here for code that treats this as a `queue.Queue`."""

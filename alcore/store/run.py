@@ -1,0 +1,227 @@
+"""The open run directory of one driver."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alcore.errors import RunExistsError
+from alcore.protocols import Request
+from alcore.store import checkpoints, exports
+from alcore.store.codec import dumps, loads
+from alcore.store.database import Database
+from alcore.store.files import fsync_path, run_directory, write_whole
+from alcore.store.lock import RunLock
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A request with why it was made."""
+
+    request: Request
+    sample: int | None
+    strategy: str
+    score: float | None
+    rank: int
+    cost: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One record of a metrology strategy: the step, the strategy, its place among that step's, the value."""
+
+    step: int
+    strategy: str
+    ordinal: int
+    value: Any
+
+
+def request_id(run_id: str, step: int, ordinal: int) -> str:
+    """Return the idempotency key of a request: 32 hexadecimal digits."""
+    return hashlib.sha256(f"{run_id}/{step}/{ordinal}".encode()).hexdigest()[:32]
+
+
+class RunStore:
+    """The one writer of a run directory; made by `create`."""
+
+    def __init__(self, folder: Path, lock: RunLock) -> None:
+        self.folder = folder
+        self.database = Database(folder / "run.db")
+        self._lock = lock
+        self._exported = time.monotonic()
+
+    @classmethod
+    def create(
+        cls, root: Path, run_id: str, *, meta: Mapping[str, Any], experiment: str, state: Mapping[str, Any]
+    ) -> RunStore:
+        """Make a run directory that appears complete, with its first checkpoint, or not at all.
+
+        Parameters
+        ----------
+        root
+            Folder of all runs; made where it is missing.
+        run_id
+            Names the run.
+        meta
+            What is known about the run as a whole.
+        experiment
+            Text of ``experiment.toml``.
+        state
+            What the first checkpoint holds.
+
+        Raises
+        ------
+        RunExistsError
+            When something of this name is there already; it is not touched.
+        """
+        target = run_directory(root, run_id)
+        root.mkdir(parents=True, exist_ok=True)
+        hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
+        hidden.mkdir()
+        lock = None
+        try:
+            (hidden / "ckpt").mkdir()
+            (hidden / "inbox").mkdir()
+            lock = RunLock(hidden)
+            write_whole(hidden / "experiment.toml", experiment, durable=True)
+            database = Database(hidden / "run.db")
+            first = checkpoints.publish(hidden / "ckpt", "initial", state)
+            with database.transaction() as connection:
+                connection.executemany(
+                    "INSERT INTO meta VALUES (?, ?)", [(key, dumps(value)) for key, value in meta.items()]
+                )
+                connection.execute("INSERT INTO checkpoints VALUES (?, 0, 'start', 0, ?, ?)", first)
+            database.close()
+            fsync_path(hidden)
+            if target.exists():
+                raise FileExistsError
+            hidden.rename(target)
+            fsync_path(root)
+        except BaseException as error:
+            if lock is not None:
+                lock.release()
+            shutil.rmtree(hidden, ignore_errors=True)
+            if isinstance(error, FileExistsError) or (isinstance(error, OSError) and target.exists()):
+                raise RunExistsError(
+                    f"run {run_id!r} exists already in {root}; give another --run-id, or none to have one made."
+                ) from error
+            raise
+        return cls(target, lock)
+
+    def commit_query(self, asked: Sequence[Asked], records: Sequence[Record], model: str) -> None:
+        """Commit the requests of a query phase together with the metrology records before it."""
+        with self.database.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO requests(id, step, ordinal, sample, item, strategy, score, rank, model, cost)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        ask.request.id,
+                        ask.request.step,
+                        ask.request.ordinal,
+                        ask.sample,
+                        None if ask.sample is not None else dumps(ask.request.item),
+                        ask.strategy,
+                        ask.score,
+                        ask.rank,
+                        model,
+                        ask.cost,
+                    )
+                    for ask in asked
+                ],
+            )
+            _insert_records(connection, records)
+
+    def open_requests(self) -> list[Request]:
+        """Return the requests that have no answer yet, oldest first."""
+        rows = self.database.read(
+            "SELECT id, step, ordinal, sample, item, attempt FROM requests WHERE state = 'open' ORDER BY step, ordinal"
+        )
+        return [
+            Request(
+                row["id"],
+                row["step"],
+                row["ordinal"],
+                row["sample"] if row["item"] is None else loads(row["item"]),
+                row["attempt"],
+            )
+            for row in rows
+        ]
+
+    def spent(self) -> float:
+        """Return what the current labels cost, with what the open requests are expected to cost."""
+        (row,) = self.database.read(
+            "SELECT (SELECT COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0)"
+            " + (SELECT COALESCE(SUM(cost), 0) FROM requests WHERE state = 'open') AS spent"
+        )
+        return float(row["spent"])
+
+    def commit_checkpoint(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> None:
+        """Publish a checkpoint from within a step, and name it."""
+        published = self._publish(step, phase, epoch, state)
+        with self.database.transaction() as connection:
+            _name_checkpoint(connection, step, phase, epoch, published)
+
+    def commit_step(
+        self,
+        step: int,
+        record: Mapping[str, Any],
+        seconds: Mapping[str, float],
+        records: Sequence[Record],
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted."""
+        published = None if state is None else self._publish(step, "labeling", 0, state)
+        with self.database.transaction() as connection:
+            _insert_records(connection, records)
+            if published is not None:
+                _name_checkpoint(connection, step, "labeling", 0, published)
+            connection.execute(
+                "INSERT INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
+            )
+        if time.monotonic() - self._exported >= 1:
+            self.export()
+
+    def export(self) -> None:
+        """Rewrite the files that are made from the database."""
+        exports.write_all(self.database, self.folder)
+        self._exported = time.monotonic()
+
+    def finish(self, records: Sequence[Record], **meta: Any) -> None:
+        """Commit how the run ended."""
+        with self.database.transaction() as connection:
+            _insert_records(connection, records)
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [(key, dumps(value)) for key, value in meta.items()],
+            )
+        self.export()
+
+    def close(self) -> None:
+        """Close the database and let go of the lock."""
+        self.database.close()
+        self._lock.release()
+
+    def _publish(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> checkpoints.Published:
+        return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}", state)
+
+
+def _insert_records(connection: Any, records: Sequence[Record]) -> None:
+    connection.executemany(
+        "INSERT INTO records VALUES (?, ?, ?, ?)",
+        [(record.step, record.strategy, record.ordinal, dumps(record.value)) for record in records],
+    )
+
+
+def _name_checkpoint(connection: Any, step: int, phase: str, epoch: int, published: checkpoints.Published) -> None:
+    connection.execute(
+        "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+        (published.file, step, phase, epoch, published.sha256, published.bytes),
+    )

@@ -1,0 +1,156 @@
+"""Base classes that save a strategy some typing; none of them is required."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from alcore import scoring
+from alcore.errors import UsageError
+
+if TYPE_CHECKING:
+    import logging
+
+    from alcore.driver import Driver
+    from alcore.protocols import QueryQueue
+
+
+class BaseStrategy:
+    """A strategy that knows its driver."""
+
+    _driver: Driver | None = None
+
+    def attach(self, driver: Driver) -> None:
+        """Receive the driver, before the first step."""
+        self._driver = driver
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a driver was attached."""
+        return self._driver is not None
+
+    @property
+    def driver(self) -> Driver:
+        """The driver; `UsageError` before one is attached."""
+        if self._driver is None:
+            raise UsageError(f"{type(self).__name__} has no driver yet; give it to a Driver, or call attach(driver).")
+        return self._driver
+
+    @property
+    def name(self) -> str:
+        """The name of this strategy in the run, unique among the strategies of its driver."""
+        return self.driver.strategy_name(self)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger that writes to the console log of the run."""
+        return self.driver.logger
+
+    @property
+    def strategy_dir(self) -> Path:
+        """A folder of the run directory for files of this strategy; made when first asked for."""
+        folder = self.driver.log_dir / "strategies" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """Return a fresh generator that depends on run seed, step, phase, this strategy and the purpose alone."""
+        return self.driver.generator(self.name, purpose)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what must survive an interruption beside the constructor's arguments."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if state:
+            raise UsageError(f"{type(self).__name__} was saved with state but has no load_state_dict to take it back.")
+
+
+class BaseQuery(BaseStrategy):
+    """A query strategy; implement ``sample(query_queue, *args, **kwargs)``."""
+
+
+class BaseLabel(BaseStrategy):
+    """A label strategy; implement ``label(queue_to_label, serialize_queue, *args, **kwargs)``."""
+
+
+class BaseMetrology(BaseStrategy):
+    """A metrology strategy; implement ``compute(*args, **kwargs)`` and call `append_record` in it."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def append_record(self, **values: Any) -> None:
+        """Add a record, with the step and the number of training samples before what is given."""
+        self.records.append(
+            {
+                "step": self.driver.active_learning_step_idx,
+                "train_samples": len(self.driver.train_datapool),
+                **values,
+            }
+        )
+
+    def serialize_records(self, path: str | Path | None = None, *args: Any, **kwargs: Any) -> None:
+        """Write the records as JSON to `path`; without one do nothing, since the driver exports them.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        *args, **kwargs
+            What the driver passes on; not used.
+        """
+        del args, kwargs
+        if path is not None:
+            from alcore.store.codec import export_json
+
+            Path(path).write_text(export_json(self.records), encoding="utf-8")
+
+
+class PointwiseQuery(BaseQuery):
+    """A query strategy that scores each sample by itself; implement ``score(outputs)``.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+
+    Notes
+    -----
+    The pool is streamed: memory is O(chunk + max_samples), whatever its size. Equal scores go by sample id.
+    """
+
+    def __init__(self, max_samples: int = 10) -> None:
+        if max_samples < 0:
+            raise UsageError(f"{type(self).__name__}: max_samples is {max_samples}; it must not be negative.")
+        self.max_samples = max_samples
+
+    def score(self, outputs: Any) -> torch.Tensor:
+        """Return how much each sample is worth asking for: shape (B,), higher first.
+
+        Parameters
+        ----------
+        outputs
+            What the learner (or ``inference_fn``) returned for B samples.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement score(outputs) -> tensor (B,)")
+
+    def check(self) -> None:
+        """Refuse a pool or outputs that this strategy can't work with, before anything is trained."""
+        outputs = self.driver.probe()
+        if outputs is None:
+            return
+        if isinstance(outputs, torch.Tensor):
+            scoring.check_scores(self.score(outputs), outputs.shape[1 if outputs.dim() == 3 else 0])
+        else:
+            self.score(outputs)
+
+    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
+        """Ask for the `max_samples` candidates with the highest scores, best first."""
+        del args, kwargs
+        best = scoring.top_k(self.driver, self.score, self.max_samples)
+        query_queue.put_many(best.ids.tolist(), best.scores.tolist())

@@ -1,0 +1,109 @@
+"""Precision, recall and F1 from a confusion matrix that is summed over chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from alcore.errors import UsageError, did_you_mean
+from alcore.outputs import check_outputs, is_binary, kind_of, predicted_classes
+from alcore.scoring import evaluate
+from alcore.strategies import BaseMetrology
+
+
+class F1Metrology(BaseMetrology):
+    """Measure precision, recall and F1 of the learner.
+
+    Parameters
+    ----------
+    positive
+        Of two classes the one whose figures are given, by name or number; class 1 where it is not given. For
+        more than two classes it must not be given: the figures are macro averages then, with those of each
+        class beside them.
+
+    Notes
+    -----
+    Each record holds ``step``, ``train_samples``, ``on`` (``"validation"``, ``"pool"`` or ``"train"``),
+    ``precision``, ``recall``, ``f1``, ``accuracy``, ``samples``, and ``positive`` or ``per_class``.
+    With true positives TP, false positives FP and false negatives FN: precision = TP / (TP + FP),
+    recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); 0 where the denominator is 0
+    (van Rijsbergen, Information Retrieval, 1979). Memory is O(chunk + classes^2).
+    """
+
+    def __init__(self, positive: str | int | None = None) -> None:
+        super().__init__()
+        self.positive = positive
+
+    def check(self) -> None:
+        """Refuse regression, outputs that are no classifier's, and a positive class that doesn't exist."""
+        info = self.driver.info
+        if info is not None and info.task != "classification":
+            raise UsageError("F1 is of classes, and the task of this data is regression.")
+        if info is not None and self.positive is not None:
+            self._positive_class(max(info.classes, 2))
+        if self.driver.choosable and (outputs := self.driver.probe()) is not None:
+            check_outputs(outputs)
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        """Measure, and append a record."""
+        kind = kind_of(self.driver.learner)
+        on, batches = evaluate(self.driver)
+        confusion: torch.Tensor | None = None
+        for outputs, targets in batches:
+            if confusion is None:
+                classes = self._classes(outputs)
+                confusion = torch.zeros(classes, classes, dtype=torch.int64)
+            confusion += self._count(predicted_classes(outputs, kind).cpu(), targets.cpu(), len(confusion))
+        if confusion is None:
+            raise UsageError("F1Metrology: there is no sample to measure on.")
+        self.append_record(on=on, **self._figures(confusion))
+
+    def _classes(self, outputs: torch.Tensor) -> int:
+        columns = 2 if is_binary(outputs) else int(outputs.shape[-1])
+        return max(columns, self.driver.info.classes if self.driver.info else 2)
+
+    @staticmethod
+    def _count(predicted: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
+        """Return how often each class (row) was predicted as each class (column): int64, shape (C, C)."""
+        truth = targets.reshape(-1).long()
+        if len(truth) != len(predicted):
+            raise UsageError(f"F1Metrology: {len(predicted)} predictions for targets of shape {tuple(targets.shape)}.")
+        if bool(((truth < 0) | (truth >= classes)).any()):
+            raise UsageError(f"F1Metrology: targets must be classes 0 to {classes - 1}, and one is not.")
+        return torch.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+    def _figures(self, confusion: torch.Tensor) -> dict[str, Any]:
+        counts = confusion.double()
+        hits = counts.diagonal()
+        precision = _ratio(hits, counts.sum(dim=0))
+        recall = _ratio(hits, counts.sum(dim=1))
+        f1 = _ratio(2 * hits, counts.sum(dim=0) + counts.sum(dim=1))
+        common = {"accuracy": float(hits.sum() / counts.sum()), "samples": int(counts.sum())}
+        if len(confusion) == 2:
+            one = self._positive_class(2)
+            figures = {"precision": float(precision[one]), "recall": float(recall[one]), "f1": float(f1[one])}
+            return figures | common | {"positive": self._name(one)}
+        figures = {"precision": float(precision.mean()), "recall": float(recall.mean()), "f1": float(f1.mean())}
+        each = [
+            {"class": self._name(i), "precision": p, "recall": r, "f1": f, "samples": int(confusion[i].sum())}
+            for i, (p, r, f) in enumerate(zip(precision.tolist(), recall.tolist(), f1.tolist(), strict=True))
+        ]
+        return figures | common | {"per_class": each}
+
+    def _name(self, number: int) -> str:
+        names = self.driver.info.names if self.driver.info else ()
+        return names[number] if number < len(names) else str(number)
+
+    def _positive_class(self, classes: int) -> int:
+        if self.positive is None:
+            return 1
+        names = [self._name(number) for number in range(classes)]
+        if classes != 2:
+            raise UsageError(f"positive={self.positive!r} is for two classes, and there are {classes}; leave it out.")
+        if str(self.positive) in names:
+            return names.index(str(self.positive))
+        raise UsageError(f"there is no class {self.positive!r}: {did_you_mean(str(self.positive), names)}.")
+
+
+def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))

@@ -1,0 +1,33 @@
+"""The two-moons problem and a small multi-layer perceptron."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore_moons.data import MoonsPool, moons
+    from alcore_moons.learner import MLP, mlp
+
+_HOME = {"MoonsPool": "data", "moons": "data", "MLP": "learner", "mlp": "learner"}
+__all__ = ["MLP", "MoonsPool", "mlp", "moons"]
+
+
+@alcore.hookimpl
+def alcore_data() -> dict[str, Any]:
+    """Offer ``moons``."""
+    return {"moons": "alcore_moons.data:moons"}
+
+
+@alcore.hookimpl
+def alcore_learners() -> dict[str, Any]:
+    """Offer ``mlp``."""
+    return {"mlp": "alcore_moons.learner:mlp"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,88 @@
+"""Two half circles that reach into each other, in two dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from alcore.errors import UsageError
+from alcore.pools import Data, DataInfo, TensorPool
+from sklearn.datasets import make_moons
+
+
+class MoonsPool(TensorPool):
+    """Two moons; the learner is measured on all points, labelled or not.
+
+    Parameters
+    ----------
+    samples
+        Number of points.
+    majority
+        Share of class 0.
+    noise
+        Standard deviation of the Gaussian noise on each coordinate; the moons have radius 1.
+    initial
+        Share of the points that is labelled at the start.
+    seed
+        Of the points, and of the choice of those that are labelled.
+    """
+
+    def __init__(
+        self, samples: int = 1000, majority: float = 0.7, noise: float = 0.25, initial: float = 0.05, seed: int = 0
+    ) -> None:
+        first = round(samples * majority)
+        labelled = round(samples * initial)
+        if samples < 2 or not 0 < first < samples:
+            raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
+        if not 0 <= labelled <= samples:
+            raise UsageError(f"moons: initial is {initial}; it is the share that is labelled, from 0 to 1.")
+        points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
+        order = np.random.default_rng(seed).permutation(samples)
+        super().__init__(
+            torch.tensor(points, dtype=torch.float32),
+            torch.tensor(classes, dtype=torch.int64),
+            labelled=order[:labelled],
+            info=DataInfo("classification", classes=2, features=2, shape=(2,), names=("0", "1")),
+        )
+
+    def evaluation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return all inputs, float32 (N, 2), and their classes, int64 (N,)."""
+        assert isinstance(self._inputs, torch.Tensor)
+        assert self._targets is not None
+        return self._inputs, self._targets
+
+
+def moons(
+    samples: int = 1000,
+    majority: float = 0.7,
+    noise: float = 0.25,
+    initial: float = 0.05,
+    seed: int | None = None,
+) -> Data:
+    """Return the two-moons problem, with the settings that suit it.
+
+    Parameters
+    ----------
+    samples
+        Number of points.
+    majority
+        Share of class 0.
+    noise
+        Standard deviation of the Gaussian noise on each coordinate; the moons have radius 1.
+    initial
+        Share of the points that is labelled at the start.
+    seed
+        Of the points, and of the choice of those that are labelled; the seed of the run where it is not given.
+    """
+    pool = MoonsPool(samples, majority, noise, initial, seed or 0)
+    return Data(
+        train=pool,
+        info=pool.info,
+        defaults={
+            "driver": {"batch_size": 16, "max_active_learning_steps": 70, "fine_tuning_lr": 0.005},
+            "training": {
+                "max_training_epochs": 10,
+                "max_fine_tuning_epochs": 5,
+                "optimizer": {"cls": "SGD", "lr": 0.01},
+            },
+        },
+    )

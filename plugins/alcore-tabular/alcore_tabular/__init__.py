@@ -1,0 +1,38 @@
+"""Data from tables: CSV and NPZ files of numbers and categories.
+
+Importing this package imports neither torch, numpy nor scikit-learn; its names are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore_tabular.data import table
+    from alcore_tabular.wording import TableWarning
+
+_MODULE_OF = {"TableWarning": "alcore_tabular.wording", "table": "alcore_tabular.data"}
+
+__all__ = ["TableWarning", "alcore_data", "table"]
+
+
+@alcore.hookimpl
+def alcore_data() -> Mapping[str, str]:
+    """Offer ``--data csv``, which reads CSV and NPZ files."""
+    return {"csv": "alcore_tabular.data:table"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'alcore_tabular' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

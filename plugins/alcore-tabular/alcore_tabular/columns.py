@@ -1,0 +1,188 @@
+"""Which columns of a CSV file are numbers and which are categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from alcore.errors import UsageError
+from alcore_tabular.content import Array, Content
+from alcore_tabular.numerals import DecimalMark, has_decimal_comma, number
+from alcore_tabular.sheet import Sheet, read_sheet
+from alcore_tabular.wording import capital, nearest, setting, shown, warn
+
+MOSTLY_NUMBERS = 0.8  # from this share on, a column is one of numbers, and the text in it a fault
+_MOST_CATEGORIES = 50  # that are taken for granted
+_MOST_NAMED = 1000  # where the user names the column; each category is a feature
+
+
+def read_csv(
+    path: Path,
+    target: str | None,
+    drop: Sequence[str],
+    categories: Sequence[str],
+    blanks: Sequence[str],
+    delimiter: str | None,
+    mark: DecimalMark,
+) -> Content:
+    """Read a CSV file and tell numbers from categories.
+
+    Parameters
+    ----------
+    path
+        The file.
+    target
+        The column to predict.
+    drop, categories
+        Columns to leave out, and columns to take as categories whatever they look like.
+    blanks
+        What counts as missing, compared without case.
+    delimiter, mark
+        What separates cells (None: guessed), and the decimal mark.
+
+    Raises
+    ------
+    UsageError
+        For a file that is no CSV, a name that is no column, and text where numbers belong.
+    """
+    sheet = read_sheet(path, delimiter, drop)
+    answer = _check_roles(sheet, target, drop, categories)
+    missing = {blank.strip().casefold() for blank in blanks}
+    columns = _Columns(sheet, drop, categories, mark)
+    for name in sheet.names:
+        if name != answer and name not in drop:
+            cells = [None if cell.casefold() in missing else cell for cell in sheet.column(name)]
+            columns.add(name, cells)
+    if not columns.numbers and not columns.texts:
+        raise UsageError(f"{sheet.file}: no column is left to learn from beside the target {answer!r}.")
+    return Content(
+        file=sheet.file,
+        numbers=_stack(list(columns.numbers.values()), len(sheet.rows), np.float64),
+        number_names=list(columns.numbers),
+        texts=_stack(list(columns.texts.values()), len(sheet.rows), object),
+        text_names=list(columns.texts),
+        target=[None if cell.casefold() in missing else cell for cell in sheet.column(answer)],
+        target_name=answer,
+        origin=np.arange(len(sheet.rows)),
+        describe=sheet.describe,
+        dropped=tuple(drop),
+    )
+
+
+def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categories: Sequence[str]) -> str:
+    names = sheet.names
+    if len(names) == 1:
+        raise UsageError(
+            f"{sheet.file}: there is one column, {names[0]!r}; a target and a feature are needed. If cells "
+            "are separated by something else than a comma, a semicolon, a tab or a bar, say so with "
+            f"{setting('delimiter', ':')}."
+        )
+    if target is None:
+        raise UsageError(
+            f"{sheet.file}: which column is to be predicted? {capital(nearest('', names))}. Name it, for "
+            f"instance the last one with {setting('target', names[-1])}."
+        )
+    if target not in names:
+        raise UsageError(
+            f"{sheet.file}: there is no column {target!r} to be the target; {nearest(target, names)}. Name "
+            f"one with {setting('target', 'COLUMN')}; the first line of the file must be the names."
+        )
+    if target in drop:
+        raise UsageError(
+            f"{sheet.file}: {target!r} is both the target and in data.csv.drop; take it out of one of them."
+        )
+    for name in categories:
+        if name not in names:
+            raise UsageError(
+                f"{sheet.file}: there is no column {name!r} to take as categories; {nearest(name, names)}."
+            )
+        if name in drop:
+            raise UsageError(
+                f"{sheet.file}: {name!r} is in data.csv.drop and data.csv.categories; one must do."
+            )
+        if name == target:
+            raise UsageError(
+                f"{sheet.file}: {name!r} is the target; to take it as classes, give "
+                f"{setting('task', 'classification')} instead of listing it in data.csv.categories."
+            )
+    return target
+
+
+class _Columns:
+    """Feature columns sorted by kind, in the order of the file."""
+
+    def __init__(
+        self, sheet: Sheet, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark
+    ) -> None:
+        self.sheet = sheet
+        self.drop = drop
+        self.categories = categories
+        self.mark = mark
+        self.numbers: dict[str, Array] = {}
+        self.texts: dict[str, Array] = {}
+
+    def add(self, name: str, cells: list[str | None]) -> None:
+        """Sort one column in."""
+        named = name in self.categories
+        values = [None if cell is None else number(cell, self.mark) for cell in cells]
+        texts = [row for row, cell in enumerate(cells) if cell is not None and values[row] is None]
+        present = sum(cell is not None for cell in cells)
+        if not named and not texts:
+            self.numbers[name] = np.array([np.nan if value is None else value for value in values])
+            self._suspect_row_number(name)
+            return
+        if not named and present - len(texts) >= MOSTLY_NUMBERS * present:
+            self._refuse_text(name, texts, present)
+        distinct = len({cell for cell in cells if cell is not None})
+        if distinct > _MOST_NAMED or (not named and (distinct > _MOST_CATEGORIES or 2 * distinct > present)):
+            self._refuse_many(name, distinct, present, texts[0] if texts else 0, named)
+        column = np.empty(len(cells), dtype=object)
+        column[:] = cells
+        self.texts[name] = column
+
+    def _refuse_text(self, name: str, texts: list[int], present: int) -> NoReturn:
+        raise UsageError(
+            f"{self.sheet.file}: column {name!r} has text where numbers belong: "
+            f"{self.sheet.describe(texts[0], name)}, and {present - len(texts)} of its {present} values are "
+            f"numbers. Correct the cell, {self._ways_out(name, texts[0])}."
+        )
+
+    def _refuse_many(self, name: str, distinct: int, present: int, row: int, named: bool) -> NoReturn:
+        limit = _MOST_NAMED if named else _MOST_CATEGORIES
+        why = f"more than {limit}" if distinct > limit else "more than half of them"
+        raise UsageError(
+            f"{self.sheet.file}: column {name!r} has text where numbers or categories belong: {distinct} "
+            f"different values in {present} rows, which is {why}, for instance "
+            f"{self.sheet.describe(row, name)}. Each category is a feature, and names, ids and free text "
+            f"teach a model nothing: {self._out(name) if named else self._ways_out(name, row)}."
+        )
+
+    def _ways_out(self, name: str, row: int) -> str:
+        cell = self.sheet.column(name)[row]
+        read = (
+            f"read {shown(cell)} as a number with {setting('decimal', ',')}, "
+            if has_decimal_comma(cell)
+            else ""
+        )
+        return (
+            f"{read}{self._out(name)}, or take its values as categories with "
+            f"{setting('categories', [*self.categories, name])}"
+        )
+
+    def _out(self, name: str) -> str:
+        return f"leave the column out with {setting('drop', [*self.drop, name])}"
+
+    def _suspect_row_number(self, name: str) -> None:
+        values = self.numbers[name]
+        if len(values) > 1 and np.array_equal(values, values[0] + np.arange(len(values))):
+            warn(
+                f"{self.sheet.file}: column {name!r} only counts the rows, from {values[0]:g} on. In a "
+                f"sorted file that gives the answer away; {self._out(name)}."
+            )
+
+
+def _stack(columns: list[Array], rows: int, dtype: type) -> Array:
+    return np.stack(columns, axis=1) if columns else np.empty((rows, 0), dtype=dtype)

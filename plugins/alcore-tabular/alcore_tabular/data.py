@@ -1,0 +1,204 @@
+"""The factory behind ``--data csv``: a file becomes a pool to choose from and a held-out pool."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from alcore.errors import UsageError, did_you_mean
+from alcore.pools import Data, DataInfo, TensorPool
+from alcore_tabular.arrays import read_npz
+from alcore_tabular.columns import read_csv
+from alcore_tabular.content import Content, Missing, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.encoding import fit
+from alcore_tabular.numerals import DecimalMark
+from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.targets import Answers, Task, encode_target
+from alcore_tabular.wording import listed, setting
+
+_BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
+_TABLES = {".csv", ".tsv", ".npz"}
+_DEFAULTS: dict[str, Any] = {
+    "driver": {"batch_size": 32, "max_active_learning_steps": 30},
+    "training": {
+        "max_training_epochs": 50,
+        "max_fine_tuning_epochs": 20,
+        "optimizer": {"cls": "AdamW", "lr": 0.01},
+    },
+}
+_logger = logging.getLogger(__name__)
+
+
+def table(
+    path: Path,
+    target: str | None = None,
+    inputs: str = "X",
+    task: Literal["auto", "classification", "regression"] = "auto",
+    initial: int | float = 0.1,
+    validation: float = 0.25,
+    drop: tuple[str, ...] = (),
+    categories: tuple[str, ...] = (),
+    missing: Literal["error", "drop", "fill"] = "error",
+    blanks: tuple[str, ...] = _BLANKS,
+    delimiter: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    seed: int | None = None,
+) -> Data:
+    """Learn from a table: a CSV file of numbers and categories, or the arrays of an NPZ file.
+
+    Parameters
+    ----------
+    path
+        The file: CSV in UTF-8 whose first line names the columns, or NPZ if its name ends in ``.npz``.
+    target
+        The column to predict, or the array of an NPZ file (``y`` if not given).
+    inputs
+        The array of inputs in an NPZ file: numbers of shape (N, ...), flattened.
+    task
+        ``auto`` takes text, and at most 20 different whole numbers (with three rows each on average), for
+        classes, and other numbers for regression.
+    initial
+        Samples that are labelled at the start: a share of the training part below 1, rounded up to one
+        of each class, or a whole number.
+    validation
+        Share of the rows that is held out, stratified by class; it teaches the standardisation nothing.
+    drop
+        Columns to leave out, such as ids.
+    categories
+        Columns to take as categories though they look like numbers, or have many values.
+    missing
+        Refuse missing values (``error``), leave out their rows (``drop``), or fill them with the median
+        of the training part or a category of their own (``fill``).
+    blanks
+        What counts as missing in a CSV file, compared without case.
+    delimiter
+        What separates the cells; a comma, semicolon, tab or bar is found out if it is not given.
+    decimal
+        The decimal mark, a point or a comma.
+    seed
+        Decides which rows are held out and which are labelled at the start; by default the run's
+        seed, or 0.
+
+    Returns
+    -------
+    Data
+        A pool with the training part, float32 inputs of shape (N, features) in the order of the file and
+        int64 or float32 targets of shape (N,); the held-out pool, all labelled; and what is known about them.
+
+    Raises
+    ------
+    UsageError
+        For a file or a parameter that can't be used as it is, with the remedy.
+
+    Warns
+    -----
+    TableWarning
+        When something was left out, filled in, or looks like a mistake.
+    """
+    path = Path(path).expanduser()
+    _check_choices(task=(task, Task), missing=(missing, Missing), decimal=(decimal, DecimalMark))
+    _check_names(drop=drop, categories=categories, blanks=blanks)
+    if not 0 < validation < 1:
+        raise UsageError(
+            f"validation: {validation} is no share between 0 and 1; a quarter is "
+            f"{setting('validation', 0.25)}."
+        )
+    try:
+        _find(path)
+        if path.suffix.lower() == ".npz":
+            _refuse_csv_options(
+                drop=bool(drop),
+                categories=bool(categories),
+                blanks=tuple(blanks) != _BLANKS,
+                delimiter=delimiter is not None,
+                decimal=decimal != ".",
+            )
+            content = read_npz(path, inputs, "y" if target is None else target)
+        else:
+            if inputs != "X":
+                raise UsageError(
+                    f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV."
+                )
+            content = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
+    content = settle_missing(content, missing)
+    refuse_infinite(content)
+    refuse_few(content)
+    answers = encode_target(content, task, decimal)
+    return _assemble(content, answers, initial, validation, 0 if seed is None else seed)
+
+
+def _assemble(content: Content, answers: Answers, initial: int | float, validation: float, seed: int) -> Data:
+    splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
+    codes = answers.values if answers.task == "classification" else None
+    train, held = hold_out(codes, len(content), validation, splits)
+    count = count_initial(initial, len(train), len(answers.names))
+    labelled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
+    part, rest = content.take(train), content.take(held)
+    encoder = fit(part)
+    info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
+
+    def pool(rows: Content, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
+        inputs = torch.from_numpy(encoder.transform(rows))
+        return TensorPool(inputs, torch.from_numpy(answers.values[where]), labelled=ids, info=info)
+
+    _logger.info(
+        "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labelled, %d held out",
+        *(content.file, answers.task, content.target_name, info.classes, info.features),
+        *(len(train), count, len(held)),
+    )
+    defaults = copy.deepcopy(_DEFAULTS)
+    return Data(
+        pool(part, train, labelled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults
+    )
+
+
+def _check_choices(**given: tuple[str, Any]) -> None:
+    for name, (value, choices) in given.items():
+        if value not in get_args(choices):
+            raise UsageError(
+                f"{name}: {value!r} is not possible; {did_you_mean(str(value), get_args(choices))}."
+            )
+
+
+def _check_names(**given: Sequence[str]) -> None:
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise UsageError(f"{name}: {value!r} is no list; give {setting(name, [value])}.")
+
+
+def _refuse_csv_options(**given: bool) -> None:
+    for name, present in given.items():
+        if present:
+            raise UsageError(
+                f"{name}: it is about the columns of a CSV file, and an NPZ file has none; leave it out."
+            )
+
+
+def _find(path: Path) -> None:
+    """Refuse a path that is no file, with the names that are nearest to it."""
+    if path.is_dir():
+        tables = _tables(path)
+        held = f"it holds {listed(tables)}" if tables else "it holds no .csv, .tsv or .npz file"
+        raise UsageError(f"path: {path} is a directory, not a file; {held}.")
+    if path.exists():
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise UsageError(f"path: {path} does not exist, and neither does the folder {folder.absolute()}.")
+    near = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir() if entry.is_file()])
+    names = {*near, *_tables(folder)[:10]}
+    hint = did_you_mean(path.name, names) if names else "no table is there"
+    raise UsageError(f"path: there is no file {path.name!r} in {folder.absolute()}; {hint}.")
+
+
+def _tables(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _TABLES)

@@ -1,0 +1,110 @@
+"""Which rows are held out, and which of the others are labelled at the start."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alcore.errors import UsageError
+from alcore_tabular.content import Array
+from alcore_tabular.wording import setting
+
+
+def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Split rows into a part to train on and a part to measure on.
+
+    Parameters
+    ----------
+    codes
+        Class number of each row: int64, shape (N,), two members or more each; None for regression.
+    total
+        Number of rows, N.
+    share
+        Share of the rows to hold out, between 0 and 1.
+    rng
+        What draws them.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Rows of the training part and of the held-out part, int64, ascending. Each class keeps its share in
+        both, rounded, and is in both.
+    """
+    groups = (
+        [np.arange(total)] if codes is None else [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    )
+    held = np.zeros(total, dtype=bool)
+    for members in groups:
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        held[rng.permutation(members)[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def count_initial(initial: int | float, size: int, classes: int) -> int:
+    """Return how many samples are labelled at the start.
+
+    Parameters
+    ----------
+    initial
+        A whole number, or a share of the training part below 1; a share is rounded up to one of each class.
+    size
+        Number of samples in the training part.
+    classes
+        Number of classes; 0 for regression.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer samples than that, or if a whole number is below one of each class.
+    """
+    if isinstance(initial, bool):
+        raise UsageError(f"initial: {initial} is neither a number of samples nor a share of them.")
+    if isinstance(initial, float):
+        if not 0 < initial < 1:
+            whole = (
+                f"; for {int(initial)} samples, give {setting('initial', int(initial))}"
+                if initial >= 1
+                else ""
+            )
+            raise UsageError(f"initial: a share must be above 0 and below 1, and {initial} is not{whole}.")
+        return min(max(round(initial * size), classes, 1), size)
+    fewest = max(classes, 1)
+    if initial < fewest:
+        reason = (
+            f"the {classes} classes need a labelled sample each" if classes else "training needs a sample"
+        )
+        raise UsageError(
+            f"initial: {initial} is too few, since {reason}; give {setting('initial', fewest)} or more."
+        )
+    if initial > size:
+        raise UsageError(
+            f"initial: {initial} samples are to be labelled at the start, but the training part has {size} "
+            f"(the others are held out). Give {size} at most, or a share such as {setting('initial', 0.1)}."
+        )
+    return initial
+
+
+def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Generator) -> Array:
+    """Draw the samples that are labelled at the start: one of each class, and any others.
+
+    Parameters
+    ----------
+    codes
+        Class number of each sample of the training part: int64, shape (N,); None for regression.
+    size
+        Number of samples, N.
+    count
+        How many to draw; one of each class at least.
+    rng
+        What draws them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Sample ids, int64, shape (count,), in random order.
+    """
+    order = rng.permutation(size)
+    if codes is None:
+        return order[:count]
+    _, first = np.unique(codes[order], return_index=True)  # where each class comes first in the random order
+    rest = np.delete(order, first)
+    return rng.permutation(np.concatenate([order[first], rest[: count - len(first)]]))

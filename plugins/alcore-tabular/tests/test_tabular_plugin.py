@@ -1,0 +1,73 @@
+"""What the package offers, without loading anything heavy, and that its page tells the truth."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import alcore_tabular
+import pytest
+from alcore_tabular import TableWarning, table
+
+from alcore.protocols import ChoosablePool
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_hook_names_the_factory() -> None:
+    module, name = alcore_tabular.alcore_data()["csv"].split(":")
+    assert getattr(sys.modules[module], name) is table
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    code = (
+        "import sys, alcore_tabular; alcore_tabular.alcore_data(); "
+        "print([m for m in ('torch', 'numpy', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_found_and_others_are_not() -> None:
+    assert set(alcore_tabular.__all__) <= set(dir(alcore_tabular))
+    assert issubclass(TableWarning, UserWarning)
+    with pytest.raises(AttributeError, match="no attribute 'tabel'"):
+        _ = alcore_tabular.tabel
+
+
+def test_every_parameter_has_a_hint_that_resolves_and_a_line_in_the_docstring() -> None:
+    hints = typing.get_type_hints(table)
+    documented = re.findall(r"^ {4}(\w+)$", table.__doc__.split("Returns")[0], re.MULTILINE)
+    assert documented == ["Parameters", *inspect.signature(table).parameters]
+    assert set(hints) == {*inspect.signature(table).parameters, "return"}
+
+
+def test_the_readme_lists_each_parameter_with_its_default() -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| (`.*?`|required) \|", README.read_text(), re.MULTILINE))
+    for name, parameter in inspect.signature(table).parameters.items():
+        if parameter.default is inspect.Parameter.empty:
+            assert told[name] == "required"
+        else:
+            assert told[name].strip("`").replace('"', "'") == repr(parameter.default)
+    assert len(told) == len(inspect.signature(table).parameters)
+
+
+def test_the_pool_is_one_that_query_strategies_can_choose_from(rows, write) -> None:
+    data = table(write(rows), target="bought", initial=6)
+    assert isinstance(data.train, ChoosablePool)
+    assert (data.train.total, len(data.train), len(data.train.unlabeled_indices())) == (30, 6, 24)
+    assert data.val.total == len(data.val) == 10
+    assert data.unlabeled is None
+    assert data.info == data.train.info == data.val.info
+    assert data.info.names == ("no", "yes")
+    assert data.info.shape == (data.info.features,) == tuple(data.train[0][0].shape)
+
+
+def test_defaults_are_a_copy_for_each_run(rows, write) -> None:
+    path = write(rows)
+    table(path, target="bought").defaults["driver"]["batch_size"] = 1
+    assert table(path, target="bought").defaults["driver"]["batch_size"] == 32

@@ -1,0 +1,85 @@
+"""Held-out rows and the labels at the start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from alcore_tabular import table
+from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alcore.errors import UsageError
+
+SIZES = st.lists(st.integers(2, 30), min_size=2, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes=SIZES, share=st.floats(0.01, 0.99), seed=st.integers(0, 2**32), data=st.data())
+def test_each_class_keeps_its_share_and_is_in_every_part(sizes, share, seed, data) -> None:
+    rng = np.random.default_rng(seed)
+    codes = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    train, held = hold_out(codes, len(codes), share, rng)
+    assert sorted([*train, *held]) == list(range(len(codes)))
+    assert np.all(np.diff(train) > 0)
+    for code, size in enumerate(sizes):
+        inside = int((codes[held] == code).sum())
+        assert 1 <= inside <= size - 1
+        assert abs(inside - share * size) <= 1
+    count = data.draw(st.integers(len(sizes), len(train)))
+    first = draw_initial(codes[train], len(train), count, rng)
+    assert len(set(first.tolist())) == count
+    assert set(codes[train][first]) == set(range(len(sizes)))
+
+
+@given(size=st.integers(2, 50), share=st.floats(0.01, 0.99))
+def test_regression_splits_without_classes(size, share) -> None:
+    train, held = hold_out(None, size, share, np.random.default_rng(0))
+    assert sorted([*train, *held]) == list(range(size))
+    assert 1 <= len(held) <= size - 1
+    assert abs(len(held) - share * size) <= 1
+    assert len(set(draw_initial(None, len(train), len(train), np.random.default_rng(0)))) == len(train)
+
+
+@pytest.mark.parametrize(
+    ("initial", "size", "classes", "count"),
+    [
+        (0.1, 100, 2, 10),
+        (0.01, 100, 5, 5),
+        (0.001, 100, 0, 1),
+        (7, 100, 2, 7),
+        (100, 100, 2, 100),
+        (0.99, 3, 3, 3),
+    ],
+)
+def test_how_many_are_labelled_at_the_start(initial, size, classes, count) -> None:
+    assert count_initial(initial, size, classes) == count
+
+
+@pytest.mark.parametrize(
+    ("initial", "fragment"),
+    [
+        (31, "training part has 30"),
+        (1, "initial=2"),
+        (0, "too few"),
+        (-3, "too few"),
+        (5.0, "initial=5"),
+        (0.0, "above 0"),
+        (True, "neither"),
+        (float("nan"), "above 0"),
+    ],
+)
+def test_impossible_starts_are_refused(initial, fragment) -> None:
+    with pytest.raises(UsageError, match=fragment):
+        count_initial(initial, 30, 2)
+
+
+def test_the_seed_decides_and_none_is_zero(rows, write) -> None:
+    path = write(rows)
+
+    def key(seed):
+        data = table(path, target="bought", seed=seed, initial=5)
+        return data.train.digest(), data.val.digest()
+
+    assert key(None) == key(0) == key(0)
+    assert len({key(seed) for seed in (0, 1, 2, -1, 2**63)}) == 5
