@@ -16,13 +16,19 @@ from alcore import config as c
 from alcore import parameters, plugins
 from alcore.driver import Driver
 from alcore.errors import UsageError
-from alcore.experiment import Resolved
+from alcore.experiment import DEFAULTS, Resolved
 from alcore.tables import digest_of
 
 _SMALL_STEP = 1e8  # floating-point operations a batch, below which a second thread costs more than it brings
 
 
-def build(resolved: Resolved, registry: plugins.Registry, *, run_id: str | None = None, observers: Sequence[Any] = ()) -> Driver:
+def build(
+    resolved: Resolved,
+    registry: plugins.Registry,
+    *,
+    run_id: str | None = None,
+    observers: Sequence[Any] = (),
+) -> Driver:
     """Build the parts and the Driver; the number of torch's threads is set on the way.
 
     Parameters
@@ -82,9 +88,9 @@ def to_toml(resolved: Resolved) -> str:
         training["scheduler"] = _class_table(settings.scheduler_cls, settings.scheduler_kwargs)
     tree: dict[str, Any] = {"driver": _without_none(vars(settings.driver)), "training": training}
     paths: list[Path] = []
-    for kind, parts in resolved.experiment.parts.items():
+    for kind in DEFAULTS:
         tree[kind] = {}
-        for part in parts:
+        for part in resolved.experiment.parts[kind]:
             values = _complete(resolved, part.where)
             paths += [value for value in values.values() if isinstance(value, Path) and value.is_file()]
             use = {} if part.use == part.name else {"use": part.use}

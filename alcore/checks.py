@@ -27,7 +27,7 @@ def check_parts(
             _need(part, f"{kind} strategy", [method, "attach"])
             if kind == "metrology" and not isinstance(getattr(part, "records", None), list):
                 raise UsageError(
-                    f"metrology strategy {type(part).__name__} needs a list attribute 'records' to which compute() appends."
+                    f"metrology strategy {type(part).__name__} needs a list 'records' that compute() appends to."
                 )
     if len({id(part) for part in strategies.query_strategies}) < len(strategies.query_strategies):
         raise UsageError("one query strategy object stands twice in query_strategies; make two objects.")
@@ -63,7 +63,7 @@ def check_fit(driver: Driver, train_step_fn: Any) -> None:
     if by_id and not known:
         raise UsageError(
             f"{type(driver.label_strategy).__name__} answers with sample ids alone, but {type(pool).__name__} "
-            "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), or a pool with targets."
+            "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), or give targets."
         )
 
 

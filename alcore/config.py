@@ -186,7 +186,12 @@ class DriverConfig:
         _at_least(self, 1, "batch_size")
         _at_least(self, 0, "max_active_learning_steps", optional=True)
         _at_least(
-            self, 0, "checkpoint_interval", "model_checkpoint_frequency", "num_dataloader_workers", "label_retries"
+            self,
+            0,
+            "checkpoint_interval",
+            "model_checkpoint_frequency",
+            "num_dataloader_workers",
+            "label_retries",
         )
         if self.run_id is not None:
             check_run_id(self.run_id)

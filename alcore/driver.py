@@ -73,23 +73,21 @@ class Driver:
         self.logger = run_logger(self.run_id)
         self.lifecycle = Lifecycle(plugins, self.logger)
 
-        self.train_datapool = training_config.train_datapool if training_config else None
-        self.val_datapool = training_config.val_datapool if training_config else None
-        self.unlabeled_datapool = strategies_config.unlabeled_datapool
+        self.train_datapool: Any = training_config.train_datapool if training_config else None
+        self.val_datapool: Any = training_config.val_datapool if training_config else None
+        self.unlabeled_datapool: Any = strategies_config.unlabeled_datapool
         self.train_loop_fn = _training_loop(config, training_config)
         self.optimization: training.Optimization | None = None
 
         self.query_strategies = list(strategies_config.query_strategies)
         self.label_strategy = strategies_config.label_strategy
         self.metrology_strategies = list(strategies_config.metrology_strategies or ())
-        parts = [*self.query_strategies, *self.metrology_strategies, *filter(None, [self.label_strategy])]
+        parts: list[Any] = [*self.query_strategies, *self.metrology_strategies, *filter(None, [self.label_strategy])]
         names = unique_names(snake_case(type(part).__name__) for part in parts)
-        self.strategies = dict(zip(names, parts, strict=True))
+        self.strategies: dict[str, Any] = dict(zip(names, parts, strict=True))
 
         self._candidates = Candidates(self.choice_pool)
-        self.query_queue = RequestQueue(
-            strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost
-        )
+        self.query_queue = RequestQueue(strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost)
         self.label_queue: LabelQueue | None = None
         self.active_learning_step_idx = 0
         self.phase: Phase | None = None
@@ -184,7 +182,14 @@ class Driver:
                 "dtype": self.dtype,
                 "on_epoch_end": session.end_epoch,
             }
-            optional = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+            optional = {
+                "validation_dataloader",
+                "validate_step_fn",
+                "lr_scheduler",
+                "device",
+                "dtype",
+                "on_epoch_end",
+            }
             self.train_loop_fn(self.learner, **training.accepted(self.train_loop_fn, arguments, optional))
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -375,6 +380,5 @@ def _training_loop(config: DriverConfig, training_config: TrainingConfig | None)
         return None
     if training_config.train_loop_fn is not None:
         return training_config.train_loop_fn
-    loop = plugins.registry().make("loop", "default")
-    assert callable(loop)
+    loop: Callable[..., Any] = plugins.registry().make("loop", "default")
     return loop

@@ -89,7 +89,9 @@ class Experiment:
             elif kind in DEFAULTS:
                 experiment.parts[kind] = [_read_part(path, kind, name, table) for name, table in content.items()]
             else:
-                raise UsageError(f"{path}: [{kind}] is no table of an experiment: {did_you_mean(kind, [*_SETTINGS, *DEFAULTS])}.")
+                raise UsageError(
+                    f"{path}: [{kind}] is no table of an experiment: {did_you_mean(kind, [*_SETTINGS, *DEFAULTS])}."
+                )
         return experiment
 
     def choose(self, kind: str, names: Iterable[str]) -> None:
@@ -114,11 +116,11 @@ class Experiment:
                 self.choose(kind, names)
         for kind in _SINGLE:
             if len(self.parts[kind]) != 1:
-                names = ", ".join(part.name for part in self.parts[kind]) or "none"
-                raise UsageError(f"an experiment has one {kind}, and this one has {names}.")
+                listing = ", ".join(part.name for part in self.parts[kind]) or "none"
+                raise UsageError(f"an experiment has one {kind}, and this one has {listing}.")
 
     def set(self, text: str) -> None:
-        """Take in ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.[optimizer.]parameter=value``."""
+        """Take in ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.parameter=value``."""
         path, equals, value = text.partition("=")
         words = path.strip().split(".")
         if not equals or len(words) < 2 or not all(words):

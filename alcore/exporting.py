@@ -46,10 +46,15 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[
     folder.mkdir(parents=True)
     requests = run.requests()
     _write_labels(folder / "labels.csv", requests)
-    yield "labels.csv", f"{len(requests)} requests, with label, source, cost and the score they were chosen by"
+    yield (
+        "labels.csv",
+        f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
+    )
     point = run.checkpoints()[-1]
     state = checkpoints.load(run.folder / "ckpt" / point["file"], point["sha256"])
-    model = {name: value.contiguous().clone() for name, value in state["model"].items() if isinstance(value, torch.Tensor)}
+    model = {
+        name: value.contiguous().clone() for name, value in state["model"].items() if isinstance(value, torch.Tensor)
+    }
     save_file(model, folder / "model.safetensors")
     yield "model.safetensors", f"the learner's state_dict from checkpoint {point['file']}"
     data = _data_of(run, allow_code)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         LabelStrategy,
         MetrologyStrategy,
         Phase,
-        Queue,
         QueryStrategy,
+        Queue,
         TrainingLoop,
     )
 

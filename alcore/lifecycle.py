@@ -13,7 +13,6 @@ from alcore.errors import AlcoreError, UsageError
 from alcore.hookspecs import Lifecycle as Specification
 from alcore.hookspecs import runhook
 
-
 RUN_HOOKS = tuple(name for name in vars(Specification) if name.startswith("alcore_"))
 
 
@@ -95,7 +94,7 @@ class Lifecycle:
             reason = listener.function(*(arguments[name] for name in listener.wants))
             if reason is not None and not isinstance(reason, str):
                 raise AlcoreError(
-                    f"stop criterion {listener.owner} returned {reason!r}; it must return the reason as a string, or None."
+                    f"stop criterion {listener.owner} returned {reason!r}; it must return the reason or None."
                 )
             if reason:
                 return reason

@@ -127,12 +127,12 @@ class BatchLoader:
 def _split(block: Any, size: int) -> Iterator[Any]:
     """Cut a block of nested tensors into batches of the same nesting."""
     if isinstance(block, torch.Tensor):
-        return iter(block.split(size))
+        return iter(torch.split(block, size))
     if isinstance(block, Mapping):
         parts = [_split(value, size) for value in block.values()]
         return (dict(zip(block, batch, strict=True)) for batch in zip(*parts, strict=True))
     if isinstance(block, tuple | list):
         return zip(*(_split(value, size) for value in block), strict=True)
     raise UsageError(
-        f"batch(positions) returned a {type(block).__name__}; it must return tensors, or tuples, lists or mappings of them."
+        f"batch(positions) returned a {type(block).__name__}; it must return tensors, or tuples or dicts of them."
     )

@@ -15,8 +15,7 @@ def check_run_id(run_id: str) -> str:
     """Return `run_id` if it is one; raise `UsageError` otherwise."""
     if not _RUN_ID.fullmatch(run_id):
         raise UsageError(
-            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, "
-            "a letter or digit first."
+            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first."
         )
     return run_id
 

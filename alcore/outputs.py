@@ -21,9 +21,7 @@ def kind_of(learner: Any) -> Kind:
     """Return ``"logits"`` or ``"probabilities"``, as the learner says."""
     kind = getattr(learner, "outputs", "logits")
     if kind not in ("logits", "probabilities"):
-        raise UsageError(
-            f"{type(learner).__name__}.outputs is {kind!r}; it must be 'logits' or 'probabilities'."
-        )
+        raise UsageError(f"{type(learner).__name__}.outputs is {kind!r}; it must be 'logits' or 'probabilities'.")
     return str(kind)
 
 

@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, Required
 
 import pydantic
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import TypedDict
 
 from alcore.errors import did_you_mean
 
@@ -179,21 +179,22 @@ def _docs(factory: Callable[..., Any]) -> dict[str, str]:
 
 
 def _adapter(known: list[Parameter], open_ended: bool) -> pydantic.TypeAdapter[dict[str, Any]]:
-    fields = {
-        one.name: (Required if one.required else NotRequired)[_checkable(one.hint)]  # type: ignore[index]
-        for one in known
-    }
-    table: Any = TypedDict("Parameters", fields)  # type: ignore[operator]
+    fields = {one.name: (Required if one.required else NotRequired)[_checkable(one.hint)] for one in known}
+    make: Any = TypedDict
+    table = make("Parameters", fields)
     table.__pydantic_config__ = pydantic.ConfigDict(
         extra="allow" if open_ended else "forbid", arbitrary_types_allowed=True
     )
-    return pydantic.TypeAdapter(table)
+    adapter: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(table)
+    return adapter
 
 
 def _checkable(hint: Any) -> Any:
     """Return a hint that pydantic can check text against."""
     if getattr(hint, "__module__", "") == "torch" and getattr(hint, "__name__", "") in ("device", "dtype"):
-        return typing.Annotated[Any, pydantic.BeforeValidator(_torch_device if hint.__name__ == "device" else torch_dtype)]
+        return typing.Annotated[
+            Any, pydantic.BeforeValidator(_torch_device if hint.__name__ == "device" else torch_dtype)
+        ]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.Union[tuple(_checkable(one) for one in typing.get_args(hint))]  # noqa: UP007 - made at run time
     try:
@@ -224,7 +225,9 @@ def _torch_device(text: Any) -> Any:
         raise ValueError(str(error).splitlines()[0]) from error
 
 
-def _check(adapter: pydantic.TypeAdapter[dict[str, Any]], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+def _check(
+    adapter: pydantic.TypeAdapter[dict[str, Any]], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Any]]:
     try:
         return adapter.validate_json(json.dumps(values, default=str), strict=True), []
     except pydantic.ValidationError as error:

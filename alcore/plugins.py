@@ -63,7 +63,7 @@ class Plugin:
     state: str = "ok"
     error: str | None = None
     offers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    commands: list[Callable[..., None]] = dataclasses.field(default_factory=list)
+    commands: list[Callable[..., object]] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -211,9 +211,7 @@ def _collect(plugin: Plugin, module: Any) -> None:
 def _is_blocked(plugin: Plugin) -> bool:
     names = {canonicalize_name(plugin.distribution), canonicalize_name(plugin.entry_point)}
     only = os.environ.get("ALCORE_ONLY")
-    return bool(names & _listed(os.environ.get("ALCORE_BLOCK", ""))) or (
-        only is not None and not names & _listed(only)
-    )
+    return bool(names & _listed(os.environ.get("ALCORE_BLOCK", ""))) or (only is not None and not names & _listed(only))
 
 
 def _listed(text: str) -> set[str]:
@@ -227,7 +225,9 @@ def _misfit(entry: importlib.metadata.EntryPoint, core_version: str) -> str | No
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if canonicalize_name(requirement.name) != "alcore" or (requirement.marker and not requirement.marker.evaluate()):
+        if canonicalize_name(requirement.name) != "alcore" or (
+            requirement.marker and not requirement.marker.evaluate()
+        ):
             continue
         if not requirement.specifier.contains(core_version, prereleases=True):
             return f"it needs alcore{requirement.specifier}, and this is alcore {core_version}"

@@ -158,8 +158,10 @@ def evaluate(driver: Driver) -> Evaluation:
     if callable(getattr(driver.train_datapool, "evaluation", None)):
         inputs, targets = driver.train_datapool.evaluation()
         return Evaluation("pool", _slices(driver, inputs, targets))
-    driver.warn_once("metrology looks at the labelled items themselves: there is no val_datapool, and the training "
-                     "pool has no evaluation(); the figures are of the training set.")
+    driver.warn_once(
+        "metrology looks at the labelled items themselves: there is no val_datapool, and the training "
+        "pool has no evaluation(); the figures are of the training set."
+    )
     return Evaluation("train", _items(driver, driver.train_datapool))
 
 

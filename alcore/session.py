@@ -58,7 +58,10 @@ class Session:
                 "environment": description.environment(),
                 "pools": {
                     name: pool_digest(pool)
-                    for name, pool in [("train", driver.train_datapool), ("unlabeled", driver.unlabeled_datapool)]
+                    for name, pool in [
+                        ("train", driver.train_datapool),
+                        ("unlabeled", driver.unlabeled_datapool),
+                    ]
                     if pool is not None
                 },
                 "names": {
@@ -120,8 +123,9 @@ class Session:
         self._book["losses"] = dict(metrics)
         every = self._driver.config.model_checkpoint_frequency
         if every and (epoch + 1) % every == 0:
-            at = {"step": self._driver.active_learning_step_idx, "phase": "training", "epoch": epoch + 1}
-            self.store.commit_checkpoint(**at, state=state.collect(self._driver, **at))
+            step, phase = self._driver.active_learning_step_idx, Phase.TRAINING.value
+            snapshot = state.collect(self._driver, step=step, phase=phase, epoch=epoch + 1)
+            self.store.commit_checkpoint(step, phase, epoch + 1, snapshot)
 
     def record(self, strategy: str, values: Sequence[Any]) -> None:
         """Keep records of a metrology strategy; they are committed with the requests of the step."""
@@ -190,7 +194,11 @@ _WORDS = {"failed": "requests could not be labelled", "refused": "answers were r
 
 def _value_check(driver: Driver) -> Any:
     check = getattr(driver.train_datapool, "check", None)
-    return check if callable(check) else lambda value: None
+    return check if callable(check) else _anything_goes
+
+
+def _anything_goes(_value: Any) -> None:
+    return None
 
 
 def _sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> str:
@@ -199,9 +207,7 @@ def _sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> 
     for records in metrics.values():
         for record in records[:1]:
             if isinstance(record, Mapping):
-                words += [
-                    f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)
-                ]
+                words += [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)]
     words.append(f"{book['requested']} requested, {book['labelled']} labelled")
     return ", ".join(words)
 

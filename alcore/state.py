@@ -74,7 +74,7 @@ def global_generators() -> dict[str, Any]:
         "numpy": numpy_state,
         "python": {"version": version, "internal": np.array(internal, dtype=np.int64), "gauss": gauss},
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 

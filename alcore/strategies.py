@@ -104,7 +104,6 @@ class BaseMetrology(BaseStrategy):
         *args, **kwargs
             What the driver passes on; not used.
         """
-        del args, kwargs
         if path is not None:
             from alcore.store.codec import export_json
 
@@ -151,6 +150,5 @@ class PointwiseQuery(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
-        del args, kwargs
         best = scoring.top_k(self.driver, self.score, self.max_samples)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())

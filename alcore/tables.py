@@ -134,17 +134,23 @@ def _torch_class(
     name = str(values.pop("cls", default or "")).rpartition(".")[2]
     if not name:
         return None, {}, [] if not values else [f"{where}.cls is missing; name one of torch's {kind}s"]
+    home: Any
+    base: Any
     if kind == "optimizer":
         home, base, first = torch.optim, torch.optim.Optimizer, "params"
     else:
         home, base, first = torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "optimizer"
     known = {
-        key: one for key, one in vars(home).items() if isinstance(one, type) and issubclass(one, base) and one is not base
+        key: one
+        for key, one in vars(home).items()
+        if isinstance(one, type) and issubclass(one, base) and one is not base
     }
     if name not in known:
         return None, {}, [f"{where}.cls is {name!r}: {did_you_mean(name, known)}"]
     known_names = [one.name for one in parameters.parameters(known[name])[0] if one.name != first]
-    wrong = [f"{where} has no argument {key!r}: {did_you_mean(key, known_names)}" for key in values if key not in known_names]
+    wrong = [
+        f"{where} has no argument {key!r}: {did_you_mean(key, known_names)}" for key in values if key not in known_names
+    ]
     if not wrong and kind == "optimizer":
         wrong += _try_optimizer(known[name], values, where)
     return known[name], values, wrong

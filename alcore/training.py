@@ -43,7 +43,9 @@ def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Ca
     """Return the validation step: the one given, the learner's, its task's loss, or None."""
     if given is not None:
         if not callable(given):
-            raise UsageError(f"validate_step_fn is a {type(given).__name__}; it must be callable as step(model, batch).")
+            raise UsageError(
+                f"validate_step_fn is a {type(given).__name__}; it must be callable as step(model, batch)."
+            )
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "validation_step", None)):
         return lambda model, batch: model.validation_step(batch)

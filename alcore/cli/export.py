@@ -16,7 +16,9 @@ def export(
     run: RunName,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write [RUN-export].")] = None,
     root: Root = Path("active_learning_logs"),
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")
+    ] = False,
 ) -> None:
     """Write labels.csv, labelled.npz and model.safetensors of a run."""
     from alcore.exporting import export_run

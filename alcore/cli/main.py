@@ -49,7 +49,8 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="A,B", help="Use only these plugins, by package or entry point.")
+        str | None,
+        typer.Option("--only", metavar="A,B", help="Use only these plugins, by package or entry point."),
     ] = None,
 ) -> None:
     del debug, only  # both were read from the arguments before anything was loaded

@@ -16,7 +16,8 @@ from alcore.errors import UsageError
 
 def plugins(
     action: Annotated[
-        str, typer.Argument(metavar="[list|check]", help="check exits with 1 if a plugin is not ok.", show_default=False)
+        str,
+        typer.Argument(metavar="[list|check]", help="check exits with 1 if a plugin is not ok.", show_default=False),
     ] = "list",
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +33,11 @@ def plugins(
                 {
                     "plugins": [
                         {
-                            **{f.name: getattr(plugin, f.name) for f in dataclasses.fields(plugin) if f.name not in ("offers", "commands")},
+                            **{
+                                f.name: getattr(plugin, f.name)
+                                for f in dataclasses.fields(plugin)
+                                if f.name not in ("offers", "commands")
+                            },
                             "offers": {kind: sorted(names) for kind, names in plugin.offers.items()},
                         }
                         for plugin in registry.plugins

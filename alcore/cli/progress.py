@@ -28,7 +28,11 @@ class Progress:
     def alcore_run_start(self, driver: Driver) -> None:
         """Show the bar."""
         self._bar = tqdm(
-            total=driver.config.max_active_learning_steps, unit="step", file=sys.stderr, disable=None, leave=True
+            total=driver.config.max_active_learning_steps,
+            unit="step",
+            file=sys.stderr,
+            disable=None,
+            leave=True,
         )
 
     @runhook
@@ -40,7 +44,7 @@ class Progress:
     def alcore_step_end(self, record: Mapping[str, Any]) -> None:
         """Move on by one step."""
         self._labels += record["labelled"]
-        shown = {"labels": self._labels}
+        shown: dict[str, Any] = {"labels": self._labels}
         for entries in record["metrics"].values():
             values = figures(entries[-1]) if entries else {}
             name = "f1" if "f1" in values else next(iter(values), None)

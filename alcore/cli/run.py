@@ -23,30 +23,42 @@ _SETTINGS = "Settings"
 
 def run(
     experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT.toml]", help="Experiment file; flags override it.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[EXPERIMENT.toml]", help="Experiment file; flags override it.", show_default=False),
     ] = None,
     query: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Query strategy [uq]; may repeat.", rich_help_panel=_PARTS)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Query strategy [uq]; may repeat.", rich_help_panel=_PARTS),
     ] = None,
-    label: Annotated[str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
+    ] = None,
     metrology: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS),
     ] = None,
-    loop: Annotated[str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)] = None,
+    loop: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
+    ] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data [moons].", rich_help_panel=_PARTS)] = None,
     learner: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Learner [mlp], or your own package.module:name.", rich_help_panel=_PARTS),
     ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Stop criterion; may repeat.", rich_help_panel=_PARTS)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Stop criterion; may repeat.", rich_help_panel=_PARTS),
     ] = None,
     observe: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Observer; may repeat.", rich_help_panel=_PARTS)
     ] = None,
     assign: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KIND.NAME.PARAMETER=VALUE", help="Any parameter, e.g. query.uq.max_samples=5; may repeat."),
+        typer.Option(
+            "--set",
+            metavar="KIND.NAME.PARAMETER=VALUE",
+            help="Any parameter, e.g. query.uq.max_samples=5; may repeat.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="End after so many steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items in a training batch.")] = None,
@@ -57,8 +69,12 @@ def run(
     threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; chosen by the learner's size.")] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
-    root: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run directories are [active_learning_logs].")] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Import code that the experiment file names.")] = False,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where run directories are [active_learning_logs].")
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -111,13 +127,14 @@ def _run(driver: Driver) -> None:
         driver.run()
     except KeyboardInterrupt:
         typer.echo(
-            f"alcore: interrupted in step {driver.active_learning_step_idx}; every label so far is in {driver.log_dir}. "
+            f"alcore: interrupted in step {driver.active_learning_step_idx}; every label so far is in "
+            f"{driver.log_dir}. "
             f"Look at it with: alcore show {_name(driver)}",
             err=True,
         )
         raise typer.Exit(130) from None
     except AlcoreError as error:
-        if driver.log_dir.is_dir() and not error.exit_code == 2:
+        if driver.log_dir.is_dir() and error.exit_code != 2:
             typer.echo(f"alcore: what was gathered is in {driver.log_dir}.", err=True)
         raise
     except Exception:
@@ -180,4 +197,10 @@ def _report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
 
 def _name(driver: Driver) -> str:
     default = Path(driver.config.root_log_dir) == Path("active_learning_logs")
-    return driver.run_id if default else json.dumps(str(driver.log_dir)) if " " in str(driver.log_dir) else str(driver.log_dir)
+    return (
+        driver.run_id
+        if default
+        else json.dumps(str(driver.log_dir))
+        if " " in str(driver.log_dir)
+        else str(driver.log_dir)
+    )

@@ -69,12 +69,24 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
             ]
             for step in some(run["steps"], most)
         ]
-        header = ["step", "samples", "requested", "labelled", "failed", "refused", "loss", *(f"{one} s" for one in phases)]
+        header = [
+            "step",
+            "samples",
+            "requested",
+            "labelled",
+            "failed",
+            "refused",
+            "loss",
+            *(f"{one} s" for one in phases),
+        ]
         lines += ["", "steps", table(rows, header)]
     if len(run["steps"]) > most:
         lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
     if run["refused"]:
-        lines += ["", f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}"]
+        lines += [
+            "",
+            f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}",
+        ]
     lines += ["", f"Next: alcore show {run['run_id']} --step 0, or alcore export {run['run_id']}"]
     return "\n".join(lines)
 
@@ -106,4 +118,6 @@ def _step_text(content: dict[str, Any]) -> str:
         return f"Step {content['step']} of run {content['run_id']} asked for nothing."
     models = {request["model"] for request in content["requests"]}
     header = ["request", "sample", "strategy", "rank", "score", "state", "label", "source", "cost"]
-    return f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n" + table(rows, header)
+    return f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n" + table(
+        rows, header
+    )

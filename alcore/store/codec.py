@@ -155,9 +155,7 @@ def _encode_mapping(value: Any, kind: type, tensors: Tensors | None, prefix: str
         raise EncodingError(f"{prefix.lstrip('.')}: a defaultdict can't be stored; make it a dict.")
     if kind is dict and all(type(key) is str and not key.startswith("$") for key in value):
         return {key: encode(item, tensors=tensors, prefix=f"{prefix}.{key}") for key, item in value.items()}
-    pairs = [
-        [encode(key), encode(item, tensors=tensors, prefix=f"{prefix}.{key}")] for key, item in value.items()
-    ]
+    pairs = [[encode(key), encode(item, tensors=tensors, prefix=f"{prefix}.{key}")] for key, item in value.items()]
     return {f"${kind.__name__}": pairs}
 
 

@@ -27,9 +27,7 @@ def driver_log(database: Database) -> dict[str, Any]:
         {**loads(row["record"]), "seconds": json.loads(row["seconds"])}
         for row in database.read("SELECT record, seconds FROM steps ORDER BY step")
     ]
-    refused = [
-        dict(row) for row in database.read("SELECT request, step, item, reason FROM refused ORDER BY rowid")
-    ]
+    refused = [dict(row) for row in database.read("SELECT request, step, item, reason FROM refused ORDER BY rowid")]
     return {**{key: loads(value) for key, value in meta.items()}, "steps": steps, "refused": refused}
 
 

@@ -70,9 +70,7 @@ class LabelQueue:
         with self._lock:
             self._step = step
             self._open = {request.id: request for request in requests}
-            self._samples = {
-                request.item: request.id for request in requests if type(request.item) is int
-            }
+            self._samples = {request.item: request.id for request in requests if type(request.item) is int}
             self._delivered = {}
             self.counts = dict.fromkeys(self.counts, 0)
 
@@ -136,26 +134,29 @@ class LabelQueue:
         """Store one answer; return the request if it is to be tried again."""
         key = self._match(item)
         if key is None:
-            return self._refuse(connection, None, item, "nobody asked for it, or it was labelled before this step")
+            self._refuse(connection, None, item, "nobody asked for it, or it was labelled before this step")
+            return None
         before = self._delivered.get(key)
         request = before.request if before is not None else self._open[key]
-        if isinstance(item, Failed):
-            return self._fail(connection, request, item, item.reason)
         try:
+            if isinstance(item, Failed):
+                raise _BadValueError(item.reason)
             answer = self._answer(request, item)
         except (EncodingError, _BadValueError) as error:
             return self._fail(connection, request, item, str(error))
-        if before is not None:
-            if (before.source, before.kind, before.value) == (answer.source, answer.kind, answer.value):
-                self.counts["repeated"] += 1
-                return self._note(connection, request, item, "a repeat of the answer that is there")
-            if before.source != answer.source:
-                return self._refuse(connection, request, item, f"{before.source or 'another answer'!r} was first")
-            connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (key,))
-        else:
+        if before is None:
             connection.execute("UPDATE requests SET state = 'labelled' WHERE id = ?", (key,))
-            self._close(request)
+            del self._open[key]
             self.counts["labelled"] += 1
+        elif before[2:5] == answer[2:5]:
+            self.counts["repeated"] += 1
+            self._note(connection, request, item, "a repeat of the answer that is there")
+            return None
+        elif before.source != answer.source:
+            self._refuse(connection, request, item, f"{before.source or 'another answer'!r} was first")
+            return None
+        else:  # a correction by the same source: the old answer is kept beside the new one
+            connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (key,))
         connection.execute(
             "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
             (key, answer.source, request.attempt, answer.kind, answer.value, answer.cost, time.time()),
@@ -205,7 +206,8 @@ class LabelQueue:
     def _fail(self, connection: Any, request: Request, item: Any, reason: str) -> Request | None:
         """Keep a failure; return the request with its next attempt if there is one left."""
         if request.id in self._delivered:
-            return self._refuse(connection, request, item, f"{reason}; the answer that is there stays")
+            self._refuse(connection, request, item, f"{reason}; the answer that is there stays")
+            return None
         self._refuse(connection, request, item, reason)
         again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
         connection.execute("UPDATE requests SET attempt = ? WHERE id = ?", (again.attempt, request.id))
@@ -213,14 +215,12 @@ class LabelQueue:
             self._open[request.id] = again
             return again
         connection.execute("UPDATE requests SET state = 'failed' WHERE id = ?", (request.id,))
-        self._close(request)
+        del self._open[request.id]
         self.counts["failed"] += 1
         return None
 
-    def _close(self, request: Request) -> None:
-        self._open.pop(request.id, None)
-
     def _refuse(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
+        """Keep an answer aside that can't be taken."""
         self.counts["refused"] += 1
         self._note(connection, request, item, reason)
 

@@ -83,7 +83,7 @@ class Run:
         return [dict(row) for row in self.read("SELECT step, request, item, reason FROM refused ORDER BY rowid")]
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """Return the checkpoints, oldest first, with ``file``, ``step``, ``phase``, ``epoch``, ``sha256``, ``bytes``."""
+        """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
         return [
             dict(row)
             for row in self.read(
@@ -112,7 +112,9 @@ class Run:
         """Return all rows of one query, and close the database."""
         path = self.folder / "run.db"
         try:
-            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+            with contextlib.closing(
+                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+            ) as connection:
                 check_format(connection, path)
                 connection.row_factory = sqlite3.Row
                 return connection.execute(query, parameters).fetchall()

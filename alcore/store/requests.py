@@ -32,9 +32,7 @@ class RequestQueue:
         Gives what the label of an item will cost.
     """
 
-    def __init__(
-        self, transport: Queue, candidates: Candidates, run_id: str, cost: Callable[[Any], float]
-    ) -> None:
+    def __init__(self, transport: Queue, candidates: Candidates, run_id: str, cost: Callable[[Any], float]) -> None:
         self._transport = transport
         self._candidates = candidates
         self._run_id = run_id
@@ -73,9 +71,7 @@ class RequestQueue:
             self._in_flight[ticket] = request
         self._transport.put(ticket)
 
-    def put(
-        self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None
-    ) -> None:
+    def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Ask for the label of a sample id or a generated input.
 
         Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from alcore.errors import UsageError, did_you_mean
 from alcore.outputs import check_outputs, is_binary, kind_of, predicted_classes
 from alcore.scoring import evaluate
@@ -83,7 +84,11 @@ class F1Metrology(BaseMetrology):
             one = self._positive_class(2)
             figures = {"precision": float(precision[one]), "recall": float(recall[one]), "f1": float(f1[one])}
             return figures | common | {"positive": self._name(one)}
-        figures = {"precision": float(precision.mean()), "recall": float(recall.mean()), "f1": float(f1.mean())}
+        figures = {
+            "precision": float(precision.mean()),
+            "recall": float(recall.mean()),
+            "f1": float(f1.mean()),
+        }
         each = [
             {"class": self._name(i), "precision": p, "recall": r, "f1": f, "samples": int(confusion[i].sum())}
             for i, (p, r, f) in enumerate(zip(precision.tolist(), recall.tolist(), f1.tolist(), strict=True))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.datasets import make_moons
+
 from alcore.errors import UsageError
 from alcore.pools import Data, DataInfo, TensorPool
-from sklearn.datasets import make_moons
 
 
 class MoonsPool(TensorPool):
@@ -27,7 +28,12 @@ class MoonsPool(TensorPool):
     """
 
     def __init__(
-        self, samples: int = 1000, majority: float = 0.7, noise: float = 0.25, initial: float = 0.05, seed: int = 0
+        self,
+        samples: int = 1000,
+        majority: float = 0.7,
+        noise: float = 0.25,
+        initial: float = 0.05,
+        seed: int = 0,
     ) -> None:
         first = round(samples * majority)
         labelled = round(samples * initial)

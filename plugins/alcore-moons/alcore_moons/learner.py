@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
+
 from alcore.errors import UsageError
 from alcore.pools import DataInfo
 
@@ -30,7 +32,7 @@ class MLP(torch.nn.Module):
         super().__init__()
         widths = [features, *hidden]
         layers: list[torch.nn.Module] = [torch.nn.Flatten()]
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in itertools.pairwise(widths):
             layers += [torch.nn.Linear(width, following), torch.nn.SiLU()]
             if dropout:
                 layers.append(torch.nn.Dropout(dropout))

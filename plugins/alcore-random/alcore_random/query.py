@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from alcore.protocols import QueryQueue
 from alcore.scoring import TopK
 from alcore.strategies import BaseQuery

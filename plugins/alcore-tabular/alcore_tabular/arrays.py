@@ -45,9 +45,7 @@ def read_npz(path: Path, inputs: str, target: str) -> Content:
         For a file that is no NPZ, arrays that aren't there or hold Python objects, and shapes that don't fit.
     """
     if inputs == target:
-        raise UsageError(
-            f"{path.name}: {inputs!r} is named as inputs and as target; they must be two arrays."
-        )
+        raise UsageError(f"{path.name}: {inputs!r} is named as inputs and as target; they must be two arrays.")
     with path.open("rb") as stream, _open(path, stream) as archive:
         features = _array(path, archive, inputs, "inputs")
         answers = _array(path, archive, target, "target")
@@ -101,9 +99,7 @@ def _array(path: Path, archive: Mapping[str, Any], name: str, parameter: str) ->
             "y.astype(str) or X.astype('float32')."
         ) from None
     if not isinstance(array, np.ndarray):
-        raise UsageError(
-            f"{path.name}: {name!r} is no array. Write the file with numpy.savez(path, X=..., y=...)."
-        )
+        raise UsageError(f"{path.name}: {name!r} is no array. Write the file with numpy.savez(path, X=..., y=...).")
     return array
 
 
@@ -128,13 +124,9 @@ def _cells(path: Path, name: str, array: Array) -> list[str | None]:
         try:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError as error:
-            raise UsageError(
-                f"{path.name}: array {name!r} holds bytes that are no UTF-8 text ({error})."
-            ) from None
+            raise UsageError(f"{path.name}: array {name!r} holds bytes that are no UTF-8 text ({error}).") from None
     if array.dtype.kind not in "biufU":
-        raise UsageError(
-            f"{path.name}: array {name!r} has the type {array.dtype}; numbers or strings are needed."
-        )
+        raise UsageError(f"{path.name}: array {name!r} has the type {array.dtype}; numbers or strings are needed.")
     if array.dtype.kind == "f":
         return [None if np.isnan(value) else str(value) for value in array]
     return [str(value).strip() or None for value in array.tolist()]

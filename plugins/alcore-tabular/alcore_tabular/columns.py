@@ -100,9 +100,7 @@ def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categori
                 f"{sheet.file}: there is no column {name!r} to take as categories; {nearest(name, names)}."
             )
         if name in drop:
-            raise UsageError(
-                f"{sheet.file}: {name!r} is in data.csv.drop and data.csv.categories; one must do."
-            )
+            raise UsageError(f"{sheet.file}: {name!r} is in data.csv.drop and data.csv.categories; one must do.")
         if name == target:
             raise UsageError(
                 f"{sheet.file}: {name!r} is the target; to take it as classes, give "
@@ -114,9 +112,7 @@ def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categori
 class _Columns:
     """Feature columns sorted by kind, in the order of the file."""
 
-    def __init__(
-        self, sheet: Sheet, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark
-    ) -> None:
+    def __init__(self, sheet: Sheet, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark) -> None:
         self.sheet = sheet
         self.drop = drop
         self.categories = categories
@@ -162,11 +158,7 @@ class _Columns:
 
     def _ways_out(self, name: str, row: int) -> str:
         cell = self.sheet.column(name)[row]
-        read = (
-            f"read {shown(cell)} as a number with {setting('decimal', ',')}, "
-            if has_decimal_comma(cell)
-            else ""
-        )
+        read = f"read {shown(cell)} as a number with {setting('decimal', ',')}, " if has_decimal_comma(cell) else ""
         return (
             f"{read}{self._out(name)}, or take its values as categories with "
             f"{setting('categories', [*self.categories, name])}"

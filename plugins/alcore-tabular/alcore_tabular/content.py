@@ -127,10 +127,7 @@ def settle_missing(content: Content, policy: Missing) -> Content:
     if policy == "error":
         _refuse_missing(content, gaps, names)
     if policy == "drop":
-        warn(
-            f"{content.file}: {rows.sum()} of {len(content)} rows were left out, since a value is missing "
-            "in them."
-        )
+        warn(f"{content.file}: {rows.sum()} of {len(content)} rows were left out, since a value is missing in them.")
         return content.take(np.flatnonzero(~rows))
     if gaps[:, 0].any():
         first = int(np.flatnonzero(gaps[:, 0])[0])
@@ -151,9 +148,7 @@ def _refuse_empty(content: Content, gaps: Array, names: list[str], policy: Missi
     for column in np.flatnonzero(gaps.all(axis=0)).tolist():
         if column == 0 or policy != "fill":
             remedy = content.leave_out(names[column]) if column else "Name another column as the target"
-            content.refuse(
-                names[column], f"is empty: all its {len(content)} values are missing. {capital(remedy)}"
-            )
+            content.refuse(names[column], f"is empty: all its {len(content)} values are missing. {capital(remedy)}")
 
 
 def _refuse_missing(content: Content, gaps: Array, names: list[str]) -> NoReturn:

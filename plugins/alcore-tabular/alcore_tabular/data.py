@@ -107,8 +107,7 @@ def table(
     _check_names(drop=drop, categories=categories, blanks=blanks)
     if not 0 < validation < 1:
         raise UsageError(
-            f"validation: {validation} is no share between 0 and 1; a quarter is "
-            f"{setting('validation', 0.25)}."
+            f"validation: {validation} is no share between 0 and 1; a quarter is {setting('validation', 0.25)}."
         )
     try:
         _find(path)
@@ -123,9 +122,7 @@ def table(
             content = read_npz(path, inputs, "y" if target is None else target)
         else:
             if inputs != "X":
-                raise UsageError(
-                    f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV."
-                )
+                raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
             content = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
@@ -156,17 +153,13 @@ def _assemble(content: Content, answers: Answers, initial: int | float, validati
         *(len(train), count, len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS)
-    return Data(
-        pool(part, train, labelled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults
-    )
+    return Data(pool(part, train, labelled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults)
 
 
 def _check_choices(**given: tuple[str, Any]) -> None:
     for name, (value, choices) in given.items():
         if value not in get_args(choices):
-            raise UsageError(
-                f"{name}: {value!r} is not possible; {did_you_mean(str(value), get_args(choices))}."
-            )
+            raise UsageError(f"{name}: {value!r} is not possible; {did_you_mean(str(value), get_args(choices))}.")
 
 
 def _check_names(**given: Sequence[str]) -> None:
@@ -178,9 +171,7 @@ def _check_names(**given: Sequence[str]) -> None:
 def _refuse_csv_options(**given: bool) -> None:
     for name, present in given.items():
         if present:
-            raise UsageError(
-                f"{name}: it is about the columns of a CSV file, and an NPZ file has none; leave it out."
-            )
+            raise UsageError(f"{name}: it is about the columns of a CSV file, and an NPZ file has none; leave it out.")
 
 
 def _find(path: Path) -> None:

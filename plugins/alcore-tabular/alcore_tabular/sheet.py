@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,8 +118,7 @@ def _text(path: Path) -> str:
         _refuse_format(path, raw)
         line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
         raise UsageError(
-            f"{path.name}, line {line}: there is a zero byte, so this is no text file. Export the table as "
-            "CSV."
+            f"{path.name}, line {line}: there is a zero byte, so this is no text file. Export the table as CSV."
         )
     try:
         return raw.decode("utf-8-sig")
@@ -185,9 +185,13 @@ def _check_header(sheet: Sheet) -> None:
                 "take the repetition out (joined files have it); if it is data, put a line of column names "
                 "above it."
             )
-    values = [number(name) for name in sheet.names]
-    texts = [name for name, value in zip(sheet.names, values, strict=True) if name and value is None]
-    numbers = [value for value in values if value is not None]
+    numbers, texts = [], []
+    for name in filter(None, sheet.names):
+        value = number(name)
+        if value is None or math.isinf(value):  # "inf" is a name like any other
+            texts.append(name)
+        else:
+            numbers.append(value)
     if texts:
         data = all(name in sheet.column(name) for name in texts)
     else:

@@ -29,9 +29,7 @@ def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Gener
         Rows of the training part and of the held-out part, int64, ascending. Each class keeps its share in
         both, rounded, and is in both.
     """
-    groups = (
-        [np.arange(total)] if codes is None else [np.flatnonzero(codes == code) for code in np.unique(codes)]
-    )
+    groups = [np.arange(total)] if codes is None else [np.flatnonzero(codes == code) for code in np.unique(codes)]
     held = np.zeros(total, dtype=bool)
     for members in groups:
         count = min(max(round(share * len(members)), 1), len(members) - 1)
@@ -60,21 +58,13 @@ def count_initial(initial: int | float, size: int, classes: int) -> int:
         raise UsageError(f"initial: {initial} is neither a number of samples nor a share of them.")
     if isinstance(initial, float):
         if not 0 < initial < 1:
-            whole = (
-                f"; for {int(initial)} samples, give {setting('initial', int(initial))}"
-                if initial >= 1
-                else ""
-            )
+            whole = f"; for {int(initial)} samples, give {setting('initial', int(initial))}" if initial >= 1 else ""
             raise UsageError(f"initial: a share must be above 0 and below 1, and {initial} is not{whole}.")
         return min(max(round(initial * size), classes, 1), size)
     fewest = max(classes, 1)
     if initial < fewest:
-        reason = (
-            f"the {classes} classes need a labelled sample each" if classes else "training needs a sample"
-        )
-        raise UsageError(
-            f"initial: {initial} is too few, since {reason}; give {setting('initial', fewest)} or more."
-        )
+        reason = f"the {classes} classes need a labelled sample each" if classes else "training needs a sample"
+        raise UsageError(f"initial: {initial} is too few, since {reason}; give {setting('initial', fewest)} or more.")
     if initial > size:
         raise UsageError(
             f"initial: {initial} samples are to be labelled at the start, but the training part has {size} "

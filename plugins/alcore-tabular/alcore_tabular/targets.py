@@ -112,9 +112,7 @@ def _classes(content: Content, cells: list[str], mark: DecimalMark, numeric: boo
         )
     lonely = [place for place, key in enumerate(order) if len(members[key]) == 1]
     if lonely:
-        _refuse_lonely(
-            content, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric
-        )
+        _refuse_lonely(content, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric)
     code = {key: place for place, key in enumerate(order)}
     return Answers("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
 

@@ -14,10 +14,7 @@ Rows = list[list[str]]
 def rows() -> Rows:
     """A header and 40 rows: a number, a category, and two classes."""
     rng = random.Random(0)
-    body = [
-        [f"{rng.gauss(40, 9):.3f}", rng.choice(["red", "green", "blue"]), ("no", "yes")[i % 2]]
-        for i in range(40)
-    ]
+    body = [[f"{rng.gauss(40, 9):.3f}", rng.choice(["red", "green", "blue"]), ("no", "yes")[i % 2]] for i in range(40)]
     return [["size", "colour", "bought"], *body]
 
 

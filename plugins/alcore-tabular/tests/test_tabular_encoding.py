@@ -76,9 +76,7 @@ def test_categories_become_one_feature_each(rows, write) -> None:
     for pool in (data.train, data.val):
         for place, origin in enumerate(rows_of(pool).astype(int)):
             colour = rows[origin + 1][1]
-            assert inputs_of(pool)[place, 1:].tolist() == [
-                float(colour == c) for c in ("blue", "green", "red")
-            ]
+            assert inputs_of(pool)[place, 1:].tolist() == [float(colour == c) for c in ("blue", "green", "red")]
 
 
 def test_numbers_are_categories_on_request(rows, write) -> None:

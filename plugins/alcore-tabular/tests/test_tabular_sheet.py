@@ -75,7 +75,7 @@ def test_a_row_is_told_by_the_line_on_which_it_begins(tmp_path) -> None:
     assert read_sheet(path).lines == [2, 5, 6]
 
 
-@pytest.mark.parametrize("header", ["2019,2020,place", "400.5,401.5,name", "0,1,2", "x,y,-"])
+@pytest.mark.parametrize("header", ["2019,2020,place", "400.5,401.5,name", "0,1,2", "x,y,-", "inf,a,b"])
 def test_names_may_be_numbers(tmp_path, header) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"{header}\n1.5,2.5,3\n4.5,2.5,7\n")
@@ -89,8 +89,6 @@ def test_names_may_be_numbers(tmp_path, header) -> None:
 )
 def test_a_first_line_that_is_data_is_refused(tmp_path, first) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(
-        f"{first}\np,x,setosa\n4.9,3.0,setosa\n" if first == "p,x,setosa" else f"{first}\n4.9,3.0,setosa\n"
-    )
+    path.write_text(f"{first}\np,x,setosa\n4.9,3.0,setosa\n" if first == "p,x,setosa" else f"{first}\n4.9,3.0,setosa\n")
     with pytest.raises(UsageError, match=r"line (1|2): .*first"):
         read_sheet(path)

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
+from tqdm import tqdm
+
 from alcore.errors import DivergedError, UsageError
 from alcore.loaders import BatchLoader
 from alcore.placement import evaluating, place
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
-from tqdm import tqdm
 
 
 class DefaultTrainingLoop:

@@ -9,6 +9,7 @@ computed in double precision for the same reason.
 from __future__ import annotations
 
 import torch
+
 from alcore.outputs import Kind, binary_logits, check_outputs, class_probabilities, is_binary
 
 
@@ -66,5 +67,5 @@ def entropy(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
     if is_binary(check_outputs(outputs)):
         return -binary_logits(outputs.double(), kind).abs()
     probabilities = class_probabilities(outputs.double(), kind)
-    return torch.special.entr(probabilities).sum(dim=1)
-
+    terms: torch.Tensor = torch.special.entr(probabilities)
+    return terms.sum(dim=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+
 from alcore.errors import UsageError
 from alcore.outputs import kind_of
 from alcore.strategies import PointwiseQuery
-
 from alcore_uq import measures
 
 _MEASURES = {
