@@ -7,26 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from alcore import checks, plugins, scoring, training
+from alcore import checks, plugins, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
-from alcore.loaders import BatchLoader
 from alcore.names import snake_case, unique_names
-from alcore.placement import evaluating, place
-from alcore.pools import DataInfo, is_choosable
+from alcore.placement import place_learner
 from alcore.protocols import Phase, TrainStep, ValidateStep
-from alcore.randomness import derive_generator
+from alcore.services import Services
 from alcore.session import Session, free_run_id, run_logger
 from alcore.state import model_digest
 from alcore.store.labels import LabelQueue
 from alcore.store.requests import RequestQueue
 
 
-class Driver:
+class Driver(Services):
     """Runs active learning: each step trains, measures, chooses samples, and gets their labels.
 
     Parameters
@@ -250,79 +246,6 @@ class Driver:
             return f"all {steps} steps are done"
         return None
 
-    # -- what strategies use -------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """Where learner and batches are."""
-        return torch.device(self.config.device or "cpu")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of learner and batches."""
-        return self.config.dtype or torch.get_default_dtype()
-
-    @property
-    def info(self) -> DataInfo | None:
-        """What is known about the data, if the pool says."""
-        info = getattr(self.train_datapool, "info", None) or getattr(self.choice_pool, "info", None)
-        return info if isinstance(info, DataInfo) else None
-
-    @property
-    def choice_pool(self) -> Any:
-        """The pool that samples are chosen from."""
-        return self.train_datapool if self.unlabeled_datapool is None else self.unlabeled_datapool
-
-    @property
-    def choosable(self) -> bool:
-        """Whether the pool lists its unlabelled samples and gives their inputs."""
-        return is_choosable(self.choice_pool)
-
-    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
-        return self._candidates.chunks(size)
-
-    def infer(self, inputs: Any) -> Any:
-        """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
-        with evaluating(self.learner):
-            placed = place(inputs, self.device, self.dtype)
-            return self.learner(placed) if self.inference_fn is None else self.inference_fn(self.learner, placed)
-
-    def probe(self) -> Any:
-        """Return the learner's outputs for up to two candidates, or None where there are none."""
-        ids = next(self.candidates(2), None)
-        if ids is None:
-            return None
-        with torch.random.fork_rng():
-            return self.infer(self.choice_pool.inputs(ids))
-
-    def ordered_batches(self, pool: Any) -> BatchLoader:
-        """Return batches of a pool's labelled items in the order of the pool."""
-        rows = scoring.EVALUATION_ROWS if callable(getattr(pool, "batch", None)) else self.config.batch_size
-        return self._loader(pool, batch_size=rows)
-
-    def generator(self, *purpose: object) -> torch.Generator:
-        """Return a fresh generator derived from run seed, step, phase and purpose."""
-        return derive_generator(int(self.config.seed or 0), self.active_learning_step_idx, self.phase, *purpose)
-
-    def label_cost(self, item: Any) -> float:
-        """Return what the label of an item is expected to cost."""
-        cost = getattr(self.label_strategy, "cost", None)
-        return float(cost(item)) if callable(cost) else 1.0
-
-    def strategy_name(self, strategy: Any) -> str:
-        """Return the name of a strategy in this run."""
-        for name, part in self.strategies.items():
-            if part is strategy:
-                return name
-        raise UsageError(f"{type(strategy).__name__} is not a strategy of this driver.")
-
-    def warn_once(self, message: str) -> None:
-        """Log a warning, unless the run has it already."""
-        if message not in self._warned:
-            self._warned.add(message)
-            self.logger.warning(message)
-
     # -- opening and closing -------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -355,24 +278,6 @@ class Driver:
         if self._session.closed:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
         return self._session
-
-    def _loader(self, pool: Any, *, batch_size: int | None = None, seed: tuple[Any, ...] | None = None) -> BatchLoader:
-        config = self.config
-        return BatchLoader(
-            pool,
-            batch_size or config.batch_size,
-            device=self.device,
-            dtype=self.dtype,
-            seed=seed,
-            drop_last=config.drop_last and seed is not None,
-            collate_fn=config.collate_fn,
-            workers=config.num_dataloader_workers,
-        )
-
-
-def place_learner(learner: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Move a module to its device and floating-point type; anything else is left as it is."""
-    return learner.to(device=device, dtype=dtype) if isinstance(learner, torch.nn.Module) else learner
 
 
 def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:

@@ -57,3 +57,8 @@ def evaluating(learner: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def place_learner(learner: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Move a module to its device and floating-point type; anything else is left as it is."""
+    return learner.to(device=device, dtype=dtype) if isinstance(learner, torch.nn.Module) else learner
