@@ -24,13 +24,10 @@ class Candidates:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self.known = is_choosable(pool)
+        """Whether the pool can list what is unlabelled."""
         self._taken: set[int] = set()
         self._sorted: torch.Tensor | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether the pool can list what is unlabelled."""
-        return is_choosable(self._pool)
 
     def take(self, samples: Iterable[int]) -> None:
         """Mask these samples: they were requested."""
@@ -39,7 +36,7 @@ class Candidates:
 
     def __contains__(self, sample: int) -> bool:
         """Tell whether a sample may be asked for."""
-        if sample in self._taken or sample < 0:
+        if sample in self._taken or not 0 <= sample < 2**63:
             return False
         if not self.known:
             return True

@@ -73,6 +73,7 @@ class Driver(Services):
         self.val_datapool: Any = training_config.val_datapool if training_config else None
         self.unlabeled_datapool: Any = strategies_config.unlabeled_datapool
         self.train_loop_fn = _training_loop(config, training_config)
+        self._loop_leaves_out = training.not_taken(self.train_loop_fn) if self.train_loop_fn else set()
         self.optimization: training.Optimization | None = None
 
         self.query_strategies = list(strategies_config.query_strategies)
@@ -178,15 +179,9 @@ class Driver(Services):
                 "dtype": self.dtype,
                 "on_epoch_end": session.end_epoch,
             }
-            optional = {
-                "validation_dataloader",
-                "validate_step_fn",
-                "lr_scheduler",
-                "device",
-                "dtype",
-                "on_epoch_end",
-            }
-            self.train_loop_fn(self.learner, **training.accepted(self.train_loop_fn, arguments, optional))
+            for name in self._loop_leaves_out:
+                del arguments[name]
+            self.train_loop_fn(self.learner, **arguments)
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""

@@ -68,5 +68,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if not words:
         return "there are none"
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    listing = "there are: " + ", ".join(words)
-    return f"did you mean {near[0]!r}? {listing.capitalize()}" if near else listing
+    listing = "here are: " + ", ".join(words)
+    return f"did you mean {near[0]!r}? T{listing}" if near else f"t{listing}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pluggy
 
-from alcore.errors import AlcoreError, UsageError
+from alcore.errors import AlcoreError, UsageError, did_you_mean
 from alcore.hookspecs import Lifecycle as Specification
 from alcore.hookspecs import runhook
 
@@ -25,11 +25,21 @@ class _Listener(NamedTuple):
 class _Wrapper:
     """Stands for a plugin object: pluggy refuses equal objects, and one object twice."""
 
-    def __init__(self, plugin: Any) -> None:
+    def __init__(self, plugin: Any, owner: str) -> None:
         for name in dir(plugin):
             member = inspect.getattr_static(plugin, name)
-            if hasattr(getattr(member, "__func__", member), runhook.project_name + "_impl"):
-                setattr(self, name, getattr(plugin, name))
+            options = getattr(getattr(member, "__func__", member), runhook.project_name + "_impl", None)
+            if options is None:
+                continue
+            hook = options["specname"] or name
+            if hook not in RUN_HOOKS and not options["optionalhook"]:
+                raise UsageError(f"plugin {owner}: there is no run hook {hook!r}: {did_you_mean(hook, RUN_HOOKS)}.")
+            if options["wrapper"] or options["hookwrapper"]:
+                raise UsageError(
+                    f"plugin {owner}: {name} is a hook wrapper, and a run calls its listeners one by one; "
+                    "use alcore_phase_start and alcore_phase_end instead."
+                )
+            setattr(self, name, getattr(plugin, name))
 
 
 class Lifecycle:
@@ -45,7 +55,7 @@ class Lifecycle:
     Raises
     ------
     UsageError
-        When an object implements no run hook, a hook that doesn't exist, or one with a wrong argument.
+        When an object implements no run hook, one that doesn't exist, one with a wrong argument, or a wrapper.
     """
 
     def __init__(self, plugins: Sequence[Any], logger: logging.Logger) -> None:
@@ -55,7 +65,7 @@ class Lifecycle:
         owners: dict[int, str] = {}
         for plugin in plugins:
             owner = plugin.__name__ if inspect.ismodule(plugin) else type(plugin).__name__
-            wrapper = _Wrapper(plugin)
+            wrapper = _Wrapper(plugin, owner)
             if not vars(wrapper):
                 raise UsageError(
                     f"plugin {owner} implements no run hook: mark its methods with @alcore.runhook; the hooks are "
@@ -63,15 +73,16 @@ class Lifecycle:
                 )
             try:
                 manager.register(wrapper)
-                manager.check_pending()
             except pluggy.PluginValidationError as error:
                 raise UsageError(f"plugin {owner}: {str(error).splitlines()[-1]}") from error
             owners[id(wrapper)] = owner
+        places = {wrapper: place for place, wrapper in enumerate(owners)}
         self._listeners = {
             name: [
                 _Listener(owners[id(impl.plugin)], impl.function, impl.argnames)
                 for impl in sorted(
-                    getattr(manager.hook, name).get_hookimpls(), key=lambda impl: impl.trylast - impl.tryfirst
+                    getattr(manager.hook, name).get_hookimpls(),
+                    key=lambda impl: (impl.trylast - impl.tryfirst, places[id(impl.plugin)]),
                 )
             ]
             for name in RUN_HOOKS

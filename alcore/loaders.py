@@ -72,6 +72,7 @@ class BatchLoader:
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
         self._device, self._dtype = device, dtype
+        self._seed = seed or (0,)
         shuffle = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
         self.sampler = _EpochOrder(len(pool), shuffle, epoch)
         self._items: DataLoader[Any] | None = None
@@ -84,7 +85,6 @@ class BatchLoader:
                 collate_fn=collate_fn,
                 num_workers=workers,
                 pin_memory=device.type == "cuda",
-                generator=derive_generator(*(seed or (0,)), "workers", epoch),
             )
         if drop_last and len(pool) and not len(self):
             raise UsageError(
@@ -104,6 +104,8 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Any]:
         """Go through one epoch."""
         if self._items is not None:
+            # workers are seeded from this generator, so an epoch doesn't depend on those before it
+            self._items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
             for batch in self._items:
                 yield place(batch, self._device, self._dtype)
         else:
@@ -132,7 +134,10 @@ def _split(block: Any, size: int) -> Iterator[Any]:
         parts = [_split(value, size) for value in block.values()]
         return (dict(zip(block, batch, strict=True)) for batch in zip(*parts, strict=True))
     if isinstance(block, tuple | list):
-        return zip(*(_split(value, size) for value in block), strict=True)
+        batches = zip(*(_split(value, size) for value in block), strict=True)
+        if hasattr(block, "_fields"):
+            return (type(block)(*batch) for batch in batches)
+        return map(type(block), batches)
     raise UsageError(
         f"batch(positions) returned a {type(block).__name__}; it must return tensors, or tuples or dicts of them."
     )

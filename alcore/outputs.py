@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from alcore.errors import UsageError
 
@@ -81,38 +82,46 @@ def predicted_classes(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
     return outputs.argmax(dim=-1)
 
 
-def default_loss(task: str) -> Callable[[Any, Any], torch.Tensor]:
+def default_loss(task: str, kind: Kind) -> Callable[[Any, Any], torch.Tensor]:
     """Return the training step of a learner that has none of its own.
 
     Parameters
     ----------
     task
-        ``"classification"``: binary cross-entropy with logits for one output column, cross-entropy for more.
+        ``"classification"``: binary cross-entropy for one output column, cross-entropy for more.
         ``"regression"``: mean squared error.
+    kind
+        ``"logits"`` or ``"probabilities"``, what a classifier returns.
 
     Returns
     -------
     callable
         ``step(model, (inputs, targets)) -> loss``, a scalar tensor.
     """
-    return _regression_step if task == "regression" else _classification_step
+    if task == "regression":
+        return _squared_error
+    return _cross_entropy if kind == "logits" else _cross_entropy_of_probabilities
 
 
-def _classification_step(model: Any, batch: Any) -> torch.Tensor:
+def _cross_entropy(model: Any, batch: Any) -> torch.Tensor:
     inputs, targets = batch
     outputs = model(inputs)
     if is_binary(outputs):
-        outputs = outputs.reshape(-1)
-        targets = targets.reshape(-1).to(outputs.dtype)
-        if kind_of(model) == "probabilities":
-            return torch.nn.functional.binary_cross_entropy(outputs, targets)
-        return torch.nn.functional.binary_cross_entropy_with_logits(outputs, targets)
-    if kind_of(model) == "probabilities":
-        return torch.nn.functional.nll_loss(torch.log(outputs), targets.reshape(-1).long())
-    return torch.nn.functional.cross_entropy(outputs, targets.reshape(-1).long())
+        flat = outputs.reshape(-1)
+        return functional.binary_cross_entropy_with_logits(flat, targets.reshape(-1).to(flat.dtype))
+    return functional.cross_entropy(outputs, targets.reshape(-1).long())
 
 
-def _regression_step(model: Any, batch: Any) -> torch.Tensor:
+def _cross_entropy_of_probabilities(model: Any, batch: Any) -> torch.Tensor:
     inputs, targets = batch
     outputs = model(inputs)
-    return torch.nn.functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+    if is_binary(outputs):
+        flat = outputs.reshape(-1)
+        return functional.binary_cross_entropy(flat, targets.reshape(-1).to(flat.dtype))
+    return functional.nll_loss(torch.log(outputs), targets.reshape(-1).long())
+
+
+def _squared_error(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    outputs = model(inputs)
+    return functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))

@@ -1,73 +1,24 @@
-"""Pools of samples that are held in memory or memory-mapped, and what is known about data."""
+"""Pools of samples that are held in memory or memory-mapped."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from alcore.data import ArrayLike, infer_info
+from alcore.data import Data as Data
+from alcore.data import DataInfo as DataInfo
 from alcore.errors import UsageError
 from alcore.protocols import ChoosablePool, Label
 
-ArrayLike = torch.Tensor | np.ndarray[Any, Any]
-
 _DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
 _DIGEST_ROWS = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class DataInfo:
-    """What a learner or a strategy needs to know about data.
-
-    Parameters
-    ----------
-    task
-        ``"classification"`` or ``"regression"``.
-    classes
-        Number of classes; 2 is binary, 0 for regression.
-    features
-        Number of input features, where inputs are vectors.
-    shape
-        Shape of one input, without the batch dimension.
-    names
-        Names of the classes, in the order of their integer codes.
-    """
-
-    task: Literal["classification", "regression"] = "classification"
-    classes: int = 0
-    features: int = 0
-    shape: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass
-class Data:
-    """What a data factory returns.
-
-    Parameters
-    ----------
-    train
-        The pool that is trained on.
-    val
-        Held-out pool for validation and metrology.
-    unlabeled
-        Pool to choose from, where that is not `train`.
-    info
-        What is known about the data.
-    defaults
-        Experiment tables that suit this data, as nested mappings; they yield to what the user says.
-    """
-
-    train: Any
-    val: Any = None
-    unlabeled: Any = None
-    info: DataInfo = dataclasses.field(default_factory=DataInfo)
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def as_sample_id(item: Any) -> int | None:
@@ -119,11 +70,14 @@ class TensorPool:
         if targets is not None and len(targets) != len(inputs):
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
         self._inputs = inputs
-        self._targets = None if targets is None else torch.as_tensor(targets)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it, see _set_target
+            self._targets = None if targets is None else torch.as_tensor(targets)
+        self._given = self._borrowed = targets is not None
         self._mask = torch.zeros(len(inputs), dtype=torch.bool)
         self._ids: list[int] = []
         self._order: torch.Tensor | None = None
-        self.info = info if info is not None else _infer_info(inputs, self._targets)
+        self.info = info if info is not None else infer_info(inputs, self._targets)
         initial = [] if labelled is None else torch.as_tensor(labelled, dtype=torch.int64).flatten().tolist()
         for sample in initial:
             self._mark(sample)
@@ -220,8 +174,13 @@ class TensorPool:
             return f"a {type(value).__name__} is no label for targets of dtype {self._targets.dtype}"
         if given.shape != self._targets.shape[1:]:
             return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
-        if not self._targets.is_floating_point() and given.is_floating_point():
-            return f"it is a fraction, and the targets are {self._targets.dtype}"
+        if given.is_complex() and not self._targets.is_complex():
+            return f"it is complex, and the targets are {self._targets.dtype}"
+        if self._given and not self._targets.is_floating_point():
+            if given.is_floating_point():
+                return f"it is a fraction, and the targets are {self._targets.dtype}"
+            if bool((given.to(self._targets.dtype) != given).any()):
+                return f"it is too large for targets of dtype {self._targets.dtype}"
         classes = self.info.classes
         if classes and not given.is_floating_point() and not bool(((given >= 0) & (given < classes)).all()):
             return f"it is not one of the {classes} classes 0 to {classes - 1}"
@@ -239,7 +198,7 @@ class TensorPool:
                 rows = array
                 if np.prod(array.shape) * array.dtype.itemsize > _DIGEST_WHOLE:
                     rows = array[np.linspace(0, len(array) - 1, _DIGEST_ROWS).astype(np.int64)]
-                known.update(np.ascontiguousarray(rows).tobytes())
+                known.update(_bytes_of(rows))
         known.update(self.labeled_ids.numpy().tobytes())
         return known.hexdigest()
 
@@ -258,11 +217,14 @@ class TensorPool:
         self._order = None
 
     def _set_target(self, sample: int, value: Any) -> None:
+        given = torch.as_tensor(value)
         if self._targets is None:
-            first = torch.as_tensor(value)
-            self._targets = torch.zeros((len(self._mask), *first.shape), dtype=first.dtype)
-            self.info = dataclasses.replace(_infer_info(self._inputs, None), task=self.info.task)
-        self._targets[sample] = torch.as_tensor(value, dtype=self._targets.dtype)
+            self._targets = torch.zeros((len(self._mask), *given.shape), dtype=given.dtype)
+        elif not self._given:  # the first label may have been a whole number, and this one is a fraction
+            self._targets = self._targets.to(torch.promote_types(self._targets.dtype, given.dtype))
+        elif self._borrowed:  # the caller's array is not written to; it may be a read-only file
+            self._targets, self._borrowed = self._targets.clone(), False
+        self._targets[sample] = given.to(self._targets.dtype)
 
     def _extend(self, row: Any, target: Any) -> None:
         """Add a new labelled row; the arrays are copied, so this is for few rows at a time."""
@@ -281,13 +243,11 @@ class TensorPool:
         self._set_target(sample, target)
 
 
-def _infer_info(inputs: ArrayLike, targets: torch.Tensor | None) -> DataInfo:
-    shape = tuple(int(n) for n in inputs.shape[1:])
-    features = shape[0] if len(shape) == 1 else 0
-    if targets is None or targets.is_floating_point():
-        return DataInfo("regression" if targets is not None else "classification", 0, features, shape)
-    classes = int(targets.max()) + 1 if len(targets) else 0
-    return DataInfo("classification", max(classes, 2), features, shape)
+def _bytes_of(array: ArrayLike) -> bytes:
+    if isinstance(array, torch.Tensor):  # by way of bytes, since NumPy lacks some of torch's types
+        whole = array.detach().cpu().clone(memory_format=torch.contiguous_format)
+        array = whole.reshape(-1).view(torch.uint8).numpy()
+    return np.ascontiguousarray(array).tobytes()
 
 
 def is_choosable(pool: Any) -> bool:

@@ -81,19 +81,21 @@ def chunks(driver: Driver) -> Iterator[tuple[torch.Tensor, Any]]:
     tuple
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
-    pool = driver.choice_pool
-    first = next(driver.candidates(1), None)
-    if first is None:
-        return
-    row = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(pool.inputs(first)))
-    rows = max(_MIN_ROWS, min(_MAX_ROWS, 1 << (_CHUNK_BYTES // max(row, 1)).bit_length() >> 1))
-    single = True
-    for ids in driver.candidates(rows):
-        n = len(ids)
-        shape = min(rows, 1 << (n - 1).bit_length()) if single else rows
-        single = False
-        padded = ids if n == shape else torch.cat([ids, ids[-1:].expand(shape - n)])
-        yield ids, _first_rows(driver.infer(pool.inputs(padded)), n, shape)
+    pool, rows = driver.choice_pool, 0
+    for ids in driver.candidates(_MAX_ROWS):
+        if not rows:
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(pool.inputs(ids[:1])))
+            rows = max(_MIN_ROWS, min(_MAX_ROWS, _power_of_two(_CHUNK_BYTES // max(size, 1))))
+            shape = rows if len(ids) > rows else min(rows, _power_of_two(2 * len(ids) - 1))
+        for part in torch.split(ids, rows):
+            n = len(part)
+            padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
+            yield part, _first_rows(driver.infer(pool.inputs(padded)), n, shape)
+
+
+def _power_of_two(n: int) -> int:
+    """Return the largest power of two up to `n`, and 0 for 0."""
+    return (1 << n.bit_length()) >> 1
 
 
 def _first_rows(outputs: Any, n: int, rows: int) -> Any:

@@ -35,6 +35,16 @@ def run_logger(run_id: str) -> logging.Logger:
     return logger
 
 
+class _Warnings(logging.StreamHandler[Any]):
+    """Writes warnings to stderr; errors are raised, so they need not be shown here too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLevel(logging.WARNING)
+        self.setFormatter(logging.Formatter("alcore: %(levelname)s: %(message)s"))
+        self.addFilter(lambda record: record.levelno < logging.ERROR)
+
+
 class Session:
     """An open run directory and the books of the step under way.
 
@@ -76,7 +86,7 @@ class Session:
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         driver.logger.addHandler(self._handler)
         if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
-            driver.logger.addHandler(logging.lastResort or logging.NullHandler())
+            driver.logger.addHandler(_Warnings())
         self.label_queue = LabelQueue(
             self.store, driver.query_queue, _value_check(driver), driver.label_cost, config.label_retries
         )

@@ -11,7 +11,7 @@ import torch
 
 from alcore.config import OptimizerConfig
 from alcore.errors import UsageError
-from alcore.outputs import default_loss
+from alcore.outputs import default_loss, kind_of
 from alcore.pools import DataInfo
 
 
@@ -36,7 +36,7 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
             "training_step(batch), or give the training pool an attribute info (alcore.DataInfo) whose task has a "
             "default loss."
         )
-    return default_loss(info.task)
+    return default_loss(info.task, kind_of(learner))
 
 
 def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], Any] | None:
@@ -49,19 +49,21 @@ def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Ca
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "validation_step", None)):
         return lambda model, batch: model.validation_step(batch)
-    return None if info is None else default_loss(info.task)
+    return None if info is None else default_loss(info.task, kind_of(learner))
 
 
-def accepted(loop: Callable[..., Any], arguments: dict[str, Any], optional: set[str]) -> dict[str, Any]:
-    """Return the arguments for a training loop, less those optional ones that it doesn't take."""
+_OPTIONAL = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+
+
+def not_taken(loop: Callable[..., Any]) -> set[str]:
+    """Return which optional arguments of the `TrainingLoop` protocol a loop doesn't take."""
     try:
         parameters = inspect.signature(loop).parameters.values()
     except (TypeError, ValueError):
-        return arguments
+        return set()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return arguments
-    names = {parameter.name for parameter in parameters}
-    return {name: value for name, value in arguments.items() if name not in optional or name in names}
+        return set()
+    return _OPTIONAL - {parameter.name for parameter in parameters}
 
 
 class Optimization:

@@ -44,7 +44,7 @@ def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
     tensors: dict[str, torch.Tensor] = {}
     described = encode(dict(state), tensors=tensors)
     unique, aliases = _store_once(tensors)
-    header = {_KEY: json.dumps({"state": described, "aliases": aliases}, separators=(",", ":"), sort_keys=True)}
+    header = {_KEY: json.dumps({"state": described, "aliases": aliases}, separators=(",", ":"))}
     target = folder / f"{name}.safetensors"
     aside = folder / f".{name}.part"
     try:
@@ -78,19 +78,19 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
         When the file is missing, damaged, or not a checkpoint.
     """
     try:
-        if sha256 is not None:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            header = json.loads((file.metadata() or {})[_KEY])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        with path.open("rb") as file:
+            intact = sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        if intact:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+                header = json.loads((file.metadata() or {})[_KEY])
+            tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
+            return dict(decode(header["state"], tensors))
+    except KeyError as error:
+        raise UsageError(f"{path} is no checkpoint of alcore: it has no {error}.") from error
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"checkpoint {path} can't be read: {error}.") from error
-    tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
-    state = decode(header["state"], tensors)
-    assert isinstance(state, dict)
-    return state
+    raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")
 
 
 def _store_once(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

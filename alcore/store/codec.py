@@ -48,7 +48,7 @@ def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "") -> A
     if kind is list:
         return [encode(item, tensors=tensors, prefix=f"{prefix}.{i}") for i, item in enumerate(value)]
     if kind in (tuple, set, frozenset):
-        items = value if kind is tuple else sorted(value, key=repr)
+        items = value if kind is tuple else sorted(value, key=dumps)  # a repr may differ from process to process
         return {f"${kind.__name__}": encode(list(items), tensors=tensors, prefix=prefix)}
     if kind in (dict, collections.OrderedDict, collections.Counter, collections.defaultdict):
         return _encode_mapping(value, kind, tensors, prefix)
@@ -137,12 +137,17 @@ def _encode_numeric(value: Any, tensors: Tensors | None, prefix: str) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+            return None
         return _encode_tensor(value, "$tensor", tensors, prefix)
     if isinstance(value, np.generic) and value.dtype.kind in "biufc":
         return {"$scalar": [value.dtype.str, base64.b64encode(value.tobytes()).decode()]}
     if type(value) is np.ndarray and value.dtype.kind in "biufc":
         array = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
-        return _encode_tensor(torch.from_numpy(array), "$array", tensors, prefix)
+        try:
+            return _encode_tensor(torch.from_numpy(array), "$array", tensors, prefix)
+        except TypeError:  # a long double
+            return None
     if type(value) is torch.dtype:
         return {"$dtype": str(value).removeprefix("torch.")}
     if type(value) is torch.device:
@@ -166,16 +171,16 @@ def _pairs(body: Any, tensors: Mapping[str, torch.Tensor] | None) -> list[tuple[
 def _encode_tensor(value: torch.Tensor, tag: str, tensors: Tensors | None, prefix: str) -> Any:
     import torch
 
-    value = value.detach()
-    if tensors is not None:
+    value = value.detach().resolve_conj().resolve_neg()
+    if tensors is not None and value.dtype is not torch.complex128:  # safetensors has no form for that one
         name = prefix.lstrip(".")
-        while name in tensors:
+        while name in tensors or name == "__metadata__":
             name += "'"
         tensors[name] = value
         return {tag: name}
-    value = value.cpu().contiguous()
-    data = base64.b64encode(value.reshape(-1).view(torch.uint8).numpy().tobytes()).decode()
-    return {tag: [str(value.dtype).removeprefix("torch."), list(value.shape), data]}
+    value = value.cpu().clone(memory_format=torch.contiguous_format)  # contiguous() keeps odd strides of one element
+    raw = value.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return {tag: [str(value.dtype).removeprefix("torch."), list(value.shape), base64.b64encode(raw).decode()]}
 
 
 def _decode_tensor(tag: str, body: Any, tensors: Mapping[str, torch.Tensor] | None) -> Any:

@@ -68,6 +68,15 @@ class Database:
         new = not path.exists()
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+        try:
+            self._open(path, new)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _open(self, path: Path, new: bool) -> None:
+        if not new:
+            check_format(self._connection, path)
         self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:
@@ -75,12 +84,10 @@ class Database:
             self._epoch = 1
             self._connection.execute("INSERT INTO meta VALUES ('epoch', '1')")
         else:
-            check_format(self._connection, path)
-            with self._lock:
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._epoch = self._stored_epoch() + 1
-                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
-                self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._epoch = self._stored_epoch() + 1
+            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
+            self._connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,8 +135,8 @@ class LabelQueue:
     def _take_in(self, item: Any, connection: Any) -> Request | None:
         """Store one answer; return the request if it is to be tried again."""
         key = self._match(item)
-        if key is None:
-            self._refuse(connection, None, item, "nobody asked for it, or it was labelled before this step")
+        if key is None or (key not in self._open and key not in self._delivered):
+            self._refuse(connection, None, item, "nobody asked for it, or it was labelled or given up before")
             return None
         before = self._delivered.get(key)
         request = before.request if before is not None else self._open[key]
@@ -168,7 +170,7 @@ class LabelQueue:
         """Return the key of the request that an answer is for."""
         named = item.item if isinstance(item, Label | Failed) else item
         if isinstance(named, Request):
-            return named.id if named.id in self._open or named.id in self._delivered else None
+            return named.id
         sample = as_sample_id(named)
         if sample is not None and sample in self._samples:
             return self._samples[sample]
@@ -191,8 +193,13 @@ class LabelQueue:
 
     def _answer(self, request: Request, item: Any) -> Delivered:
         if isinstance(item, Label):
-            if not (isinstance(item.cost, int | float) and math.isfinite(item.cost) and item.cost >= 0):
+            paid: Any = item.cost
+            if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and paid >= 0):
                 raise _BadValueError(f"its cost is {item.cost!r}, which is no amount")
+            if not isinstance(item.source, str):
+                raise _BadValueError(f"its source is {item.source!r}, which is no text")
+            if isinstance(item.item, Request):  # to a pool, only what was asked for means anything
+                item = dataclasses.replace(item, item=request.item)
             if fault := _not_a_number(item.value) or self._check(item.value):
                 raise _BadValueError(fault)
             return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
@@ -277,7 +284,7 @@ def _named(item: Any) -> Any:
 def _not_a_number(value: Any) -> str | None:
     """Say that a value holds NaN or infinity, or None if it doesn't."""
     if isinstance(value, torch.Tensor):
-        bad = value.is_floating_point() and not bool(torch.isfinite(value).all())
+        bad = (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
     elif isinstance(value, np.ndarray | np.generic):
         bad = value.dtype.kind in "fc" and not bool(np.isfinite(value).all())
     elif isinstance(value, float):

@@ -55,6 +55,7 @@ class RunLock:
         if self._descriptor in _held:
             _held.discard(self._descriptor)
             os.close(self._descriptor)
+            self._descriptor = -1  # its number may be another lock's next
 
 
 def is_locked(folder: Path) -> bool:

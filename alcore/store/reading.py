@@ -112,9 +112,11 @@ class Run:
         """Return all rows of one query, and close the database."""
         path = self.folder / "run.db"
         try:
+            # rw, since what a killed writer left half done must be rolled back before anything can be read
             with contextlib.closing(
-                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+                sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
             ) as connection:
+                connection.execute("PRAGMA query_only = ON")
                 check_format(connection, path)
                 connection.row_factory = sqlite3.Row
                 return connection.execute(query, parameters).fetchall()
@@ -142,7 +144,7 @@ def summaries(root: Path) -> Iterator[Summary]:
     for folder in run_folders(root):
         try:
             found.append(Run(folder).summary())
-        except UsageError as error:
+        except ValueError as error:  # a UsageError, or text that is no JSON
             found.append(Summary(folder.name, "unreadable", str(error), "", 0, 0, {}))
     yield from sorted(found, key=lambda one: (one.started, one.run_id))
 

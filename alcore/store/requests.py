@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +40,7 @@ class RequestQueue:
         self._cost = cost
         self._lock = threading.Lock()
         self._in_flight: dict[int, Request] = {}
+        self._left = 0  # of those in flight, how many nobody is taking out yet
         self._tickets = 0
         self._step = 0
         self._strategy = ""
@@ -58,6 +60,8 @@ class RequestQueue:
 
     def refill(self, requests: Sequence[Request]) -> None:
         """Make these, and nothing else, what is left to label."""
+        if [one.id for one in self._in_flight.values()] == [one.id for one in requests]:
+            return
         while not self.empty():
             self.get_request()
         for request in requests:
@@ -69,6 +73,7 @@ class RequestQueue:
             ticket = self._tickets
             self._tickets += 1
             self._in_flight[ticket] = request
+            self._left += 1
         self._transport.put(ticket)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
@@ -95,13 +100,16 @@ class RequestQueue:
         else:
             dumps(item)  # raises here, where the strategy is to blame, if it can't be stored
         cost = float(self._cost(item))
-        if cost > self._allowance:
+        if not 0 <= cost < math.inf:
+            raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be a finite amount.")
+        if cost > self._allowance and not math.isclose(cost, self._allowance):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
             return
         self._allowance -= cost
         ordinal = len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
-        self.asked.append(Asked(request, sample, self._strategy, score, self._rank, cost))
+        worth = None if score is None else float(score)
+        self.asked.append(Asked(request, sample, self._strategy, worth, self._rank, cost))
         self._rank += 1
         if sample is not None:
             self._candidates.take([sample])
@@ -119,9 +127,15 @@ class RequestQueue:
     def get_request(self) -> Request:
         """Take out the next request; raises `queue.Empty` when nothing is left."""
         with self._lock:
-            if not self._in_flight:
+            if not self._left:
                 raise queue.Empty
-        ticket = int(self._transport.get())
+            self._left -= 1  # before the wait: another thread must not wait for the same one
+        try:
+            ticket = int(self._transport.get())
+        except BaseException:
+            with self._lock:
+                self._left += 1
+            raise
         with self._lock:
             return self._in_flight.pop(ticket)
 
@@ -136,11 +150,11 @@ class RequestQueue:
 
     def empty(self) -> bool:
         """Tell whether nothing is left to label."""
-        return not self._in_flight
+        return not self._left
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
-        return len(self._in_flight)
+        return self._left
 
     def task_done(self) -> None:
         """Do nothing; here for code that treats this as a `queue.Queue`."""

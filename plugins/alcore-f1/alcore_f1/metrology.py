@@ -18,9 +18,9 @@ class F1Metrology(BaseMetrology):
     Parameters
     ----------
     positive
-        Of two classes the one whose figures are given, by name or number; class 1 where it is not given. For
-        more than two classes it must not be given: the figures are macro averages then, with those of each
-        class beside them.
+        Of two classes the one whose figures are given, by name or, if no class has that name, by number;
+        class 1 where it is not given. For more than two classes it must not be given: the figures are macro
+        averages then, with those of each class beside them.
 
     Notes
     -----
@@ -40,10 +40,10 @@ class F1Metrology(BaseMetrology):
         info = self.driver.info
         if info is not None and info.task != "classification":
             raise UsageError("F1 is of classes, and the task of this data is regression.")
-        if info is not None and self.positive is not None:
+        if info is not None:
             self._positive_class(max(info.classes, 2))
         if self.driver.choosable and (outputs := self.driver.probe()) is not None:
-            check_outputs(outputs)
+            self._positive_class(self._classes(check_outputs(outputs)))
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append a record."""
@@ -66,10 +66,11 @@ class F1Metrology(BaseMetrology):
     @staticmethod
     def _count(predicted: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
         """Return how often each class (row) was predicted as each class (column): int64, shape (C, C)."""
-        truth = targets.reshape(-1).long()
+        given = targets.reshape(-1)
+        truth = given.long()
         if len(truth) != len(predicted):
             raise UsageError(f"F1Metrology: {len(predicted)} predictions for targets of shape {tuple(targets.shape)}.")
-        if bool(((truth < 0) | (truth >= classes)).any()):
+        if bool(((truth < 0) | (truth >= classes) | (truth != given)).any()):
             raise UsageError(f"F1Metrology: targets must be classes 0 to {classes - 1}, and one is not.")
         return torch.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
@@ -80,8 +81,8 @@ class F1Metrology(BaseMetrology):
         recall = _ratio(hits, counts.sum(dim=1))
         f1 = _ratio(2 * hits, counts.sum(dim=0) + counts.sum(dim=1))
         common = {"accuracy": float(hits.sum() / counts.sum()), "samples": int(counts.sum())}
+        one = self._positive_class(len(confusion))
         if len(confusion) == 2:
-            one = self._positive_class(2)
             figures = {"precision": float(precision[one]), "recall": float(recall[one]), "f1": float(f1[one])}
             return figures | common | {"positive": self._name(one)}
         figures = {
@@ -105,8 +106,9 @@ class F1Metrology(BaseMetrology):
         names = [self._name(number) for number in range(classes)]
         if classes != 2:
             raise UsageError(f"positive={self.positive!r} is for two classes, and there are {classes}; leave it out.")
-        if str(self.positive) in names:
-            return names.index(str(self.positive))
+        for known in (names, [str(number) for number in range(classes)]):
+            if str(self.positive) in known:
+                return known.index(str(self.positive))
         raise UsageError(f"there is no class {self.positive!r}: {did_you_mean(str(self.positive), names)}.")
 
 

@@ -35,14 +35,17 @@ class MoonsPool(TensorPool):
         initial: float = 0.05,
         seed: int = 0,
     ) -> None:
+        if not (0 <= majority <= 1 and 0 <= initial <= 1 and 0 <= noise < float("inf")):
+            raise UsageError(
+                f"moons: majority is {majority}, initial {initial} and noise {noise}; the first two are shares from "
+                "0 to 1, and noise is a standard deviation of at least 0."
+            )
         first = round(samples * majority)
         labelled = round(samples * initial)
         if samples < 2 or not 0 < first < samples:
             raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
-        if not 0 <= labelled <= samples:
-            raise UsageError(f"moons: initial is {initial}; it is the share that is labelled, from 0 to 1.")
         points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
-        order = np.random.default_rng(seed).permutation(samples)
+        order = np.random.default_rng(seed % 2**64).permutation(samples)
         super().__init__(
             torch.tensor(points, dtype=torch.float32),
             torch.tensor(classes, dtype=torch.int64),

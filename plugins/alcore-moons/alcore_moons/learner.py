@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -56,7 +57,7 @@ def mlp(info: DataInfo, hidden: Sequence[int] = (16,), dropout: float = 0.0) -> 
     dropout
         Share of hidden units that is dropped in training.
     """
-    features = info.features or int(torch.Size(info.shape).numel())
+    features = info.features or (math.prod(info.shape) if info.shape else 0)
     if not features:
         raise UsageError("learner mlp: the data doesn't say how many features it has (DataInfo.features).")
     outputs = info.classes if info.task == "classification" and info.classes > 2 else 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from alcore.errors import UsageError
 from alcore.protocols import QueryQueue
 from alcore.scoring import TopK
 from alcore.strategies import BaseQuery
@@ -26,6 +27,8 @@ class RandomQuery(BaseQuery):
     """
 
     def __init__(self, max_samples: int = 10) -> None:
+        if max_samples < 0:
+            raise UsageError(f"RandomQuery: max_samples is {max_samples}; it must not be negative.")
         self.max_samples = max_samples
 
     def check(self) -> None:

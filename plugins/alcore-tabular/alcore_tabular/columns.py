@@ -77,8 +77,8 @@ def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categori
     if len(names) == 1:
         raise UsageError(
             f"{sheet.file}: there is one column, {names[0]!r}; a target and a feature are needed. If cells "
-            "are separated by something else than a comma, a semicolon, a tab or a bar, say so with "
-            f"{setting('delimiter', ':')}."
+            f"are separated by something else, name it, for instance with {setting('delimiter', ':')}; where none "
+            "is named, a comma, a semicolon, a tab and a bar are tried."
         )
     if target is None:
         raise UsageError(

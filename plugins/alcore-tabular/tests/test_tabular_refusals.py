@@ -6,7 +6,7 @@ import shlex
 import tomllib
 
 import pytest
-from alcore_tabular import table
+from alcore_tabular import TableWarning, table
 from alcore_tabular.wording import listed, nearest, setting, shown
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +105,23 @@ def test_a_table_that_can_not_be_learnt_from(rows, write, change, options, fragm
     message = refusal(write(rows), **options)
     for fragment in fragments:
         assert fragment in message
+
+
+def test_many_categories_must_be_asked_for(rows, write) -> None:
+    rows += [list(row) for row in rows[1:] * 2]
+    column("place", lambda number: f"p{number % 55}")(rows)
+    path = write(rows)
+    assert "55 different values in 120 rows, which is more than 50" in refusal(path)
+    with pytest.warns(TableWarning, match="'place' holds categories that the training part lacks"):
+        assert 50 < table(path, target="bought", categories=("place",)).info.features < 4 + 55
+
+
+@pytest.mark.parametrize("cell", ["1.5", "1.234,5"])
+def test_a_point_is_no_decimal_mark_where_a_comma_is(rows, write, cell) -> None:
+    for row in rows[1:]:
+        row[0] = row[0].replace(".", ",")
+    rows[13][0] = cell
+    assert f"line 14 has '{cell}'" in refusal(write(rows, delimiter=";"), decimal=",")
 
 
 def test_only_constant_columns(rows, write) -> None:

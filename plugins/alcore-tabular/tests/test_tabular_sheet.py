@@ -57,6 +57,12 @@ def test_a_semicolon_wins_over_decimal_commas(tmp_path) -> None:
     assert read_sheet(path).rows == [["1,5", "2,5", "x"], ["1,0", "2", "y"]]
 
 
+def test_a_delimiter_that_fits_all_rows_wins_over_one_that_splits_the_header(tmp_path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x;note, in a, few words\n1;y\n2;z\n")
+    assert read_sheet(path).names == ["x", "note, in a, few words"]
+
+
 @pytest.mark.parametrize("typed", ["tab", "\\t", "\t"])
 def test_a_tab_can_be_typed(rows, write, typed) -> None:
     assert read_sheet(write(rows, delimiter="\t"), typed).names == rows[0]

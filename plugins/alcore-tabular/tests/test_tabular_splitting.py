@@ -83,3 +83,12 @@ def test_the_seed_decides_and_none_is_zero(rows, write) -> None:
 
     assert key(None) == key(0) == key(0)
     assert len({key(seed) for seed in (0, 1, 2, -1, 2**63)}) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_class_of_a_table_is_labelled_at_the_start(rows, write, seed) -> None:
+    for row, kind in zip(rows[1:], ["a"] * 36 + ["b", "b", "c", "c"], strict=True):
+        row[2] = kind
+    data = table(write(rows), target="bought", initial=3, seed=seed)
+    assert sorted(data.train[place][1].item() for place in range(3)) == [0, 1, 2]
+    assert {data.val[place][1].item() for place in range(len(data.val))} == {0, 1, 2}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -99,12 +99,13 @@ class DefaultTrainingLoop:
                 "Use a training loop that fits it, or skip_training."
             )
         step = train_step_fn or (lambda model, batch: model.training_step(batch))
+        clear_gradients = _gradient_clearer(optimizer)
         each_batch = lr_scheduler if self.schedule == "batch" else None
         for epoch in range(max_epochs):
             model.train()
             losses = []
             for batch in self._bar(_placed(train_dataloader, device, dtype), epoch, max_epochs):
-                optimizer.zero_grad(set_to_none=True)
+                clear_gradients()
                 loss = step(model, batch)
                 loss.backward()
                 optimizer.step()
@@ -139,7 +140,7 @@ class DefaultTrainingLoop:
 
 
 def _placed(batches: Iterable[Any], device: torch.device | None, dtype: torch.dtype | None) -> Iterable[Any]:
-    if isinstance(batches, BatchLoader) or device is None or dtype is None:
+    if isinstance(batches, BatchLoader) or (device is None and dtype is None):
         return batches
     return _Placed(batches, device, dtype)
 
@@ -147,7 +148,7 @@ def _placed(batches: Iterable[Any], device: torch.device | None, dtype: torch.dt
 class _Placed:
     """Batches of a loader that doesn't place them itself."""
 
-    def __init__(self, batches: Iterable[Any], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, batches: Iterable[Any], device: Any, dtype: Any) -> None:
         self._batches, self._device, self._dtype = batches, device, dtype
 
     def __len__(self) -> int:
@@ -155,6 +156,19 @@ class _Placed:
 
     def __iter__(self) -> Any:
         return (place(batch, self._device, self._dtype) for batch in self._batches)
+
+
+def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return what does as ``optimizer.zero_grad()`` does, without its profiling when it is torch's own."""
+    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+        return optimizer.zero_grad
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def clear() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+
+    return clear
 
 
 def _mean(losses: list[torch.Tensor], epoch: int) -> float:

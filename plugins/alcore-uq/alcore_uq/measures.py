@@ -36,7 +36,8 @@ def least_confidence(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tens
     if is_binary(check_outputs(outputs)):
         return -binary_logits(outputs.double(), kind).abs()
     ascending = class_probabilities(outputs.double(), kind).sort(dim=1).values
-    return ascending[:, :-1].sum(dim=1)  # the other classes' sum keeps what 1 - max would round away
+    others = ascending[:, :-1].sum(dim=1)  # keeps what 1 - max would round away
+    return others.where(ascending[:, -1].isfinite(), torch.nan)  # sorting puts a NaN last, where it would be lost
 
 
 def margin(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:

@@ -1,0 +1,56 @@
+# `make run` and `make test` do all set-up; each is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
+
+.PHONY: help run test lint bench clean python
+
+help:
+	@echo "make run    set up .venv, then run active learning on the two-moons problem"
+	@echo "make test   set up .venv with test tools, then run all tests"
+	@echo "make lint   ruff and mypy --strict"
+	@echo "make bench  the benchmarks that need nothing else"
+	@echo "make clean  remove .venv and caches"
+
+run: $(VENV)/standard.stamp
+	$(BIN)/alcore run --query uq --metrology f1
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict alcore
+	@for plugin in plugins/*/alcore_*; do $(BIN)/mypy --strict $$plugin || exit 1; done
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/moons.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is older than 3.11: install a newer one, or name it with make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv module is missing: install it (on Debian and Ubuntu: apt install python3-venv)."; exit 1; }
+
+$(BIN)/python: | python
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/build.stamp: requirements/build.txt | $(BIN)/python
+	$(PIP) -r requirements/build.txt
+	@touch $@
+
+$(VENV)/standard.stamp: $(PROJECTS) requirements/standard.txt $(VENV)/build.stamp
+	@echo "Installing alcore and its standard plugins into $(VENV); PyTorch is large, so the first time takes a while."
+	$(PIP) -r requirements/standard.txt
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/standard.stamp requirements/test.txt
+	$(PIP) -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,179 @@
+"""What a transaction writes is there in whole or not at all, and only from the one writer."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alcore.errors import AlcoreError, StaleWriterError, UsageError
+from alcore.store.database import FORMAT, Database
+
+INSERT = "INSERT INTO meta VALUES (?, ?)"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "run.db")
+    yield database
+    database.close()
+
+
+def keys(path: Path) -> list[str]:
+    """Read by a connection of its own."""
+    connection = sqlite3.connect(path)
+    try:
+        return [row[0] for row in connection.execute("SELECT key FROM meta WHERE key <> 'epoch' ORDER BY key")]
+    finally:
+        connection.close()
+
+
+def test_a_new_database_has_its_tables_and_format(tmp_path: Path, database: Database) -> None:
+    tables = {row["name"] for row in database.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"meta", "steps", "requests", "labels", "refused", "records", "checkpoints"}
+    assert database.read("PRAGMA user_version")[0][0] == FORMAT
+
+
+def test_commits_survive_a_crash_of_the_machine(database: Database) -> None:
+    assert database.read("PRAGMA journal_mode")[0][0] == "delete"
+    assert database.read("PRAGMA synchronous")[0][0] == 3
+
+
+def test_a_transaction_is_visible_when_it_ends(tmp_path: Path, database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a", "1"))
+        assert keys(tmp_path / "run.db") == []
+    assert keys(tmp_path / "run.db") == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, sqlite3.IntegrityError])
+def test_an_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, error: type[BaseException]) -> None:
+    with pytest.raises(error), database.transaction() as connection:  # noqa: PT012
+        connection.execute(INSERT, ("a", "1"))
+        if error is sqlite3.IntegrityError:
+            connection.execute(INSERT, ("a", "2"))
+        raise error
+    assert keys(tmp_path / "run.db") == []
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("b", "1"))
+    assert keys(tmp_path / "run.db") == ["b"]
+
+
+def test_a_writer_that_was_replaced_writes_no_more(tmp_path: Path, database: Database) -> None:
+    successor = Database(tmp_path / "run.db")
+    with pytest.raises(StaleWriterError, match="took this run over"), database.transaction() as connection:
+        connection.execute(INSERT, ("old", "1"))
+    with successor.transaction() as connection:
+        connection.execute(INSERT, ("new", "1"))
+    successor.close()
+    assert keys(tmp_path / "run.db") == ["new"]
+
+
+def test_each_opening_is_a_new_epoch(tmp_path: Path, database: Database) -> None:
+    epochs = []
+    for _ in range(3):
+        epochs.append(int(database.read("SELECT value FROM meta WHERE key = 'epoch'")[0]["value"]))
+        Database(tmp_path / "run.db").close()
+    assert epochs == [1, 2, 3]
+
+
+def test_a_newer_format_is_refused_and_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    Database(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=rf"format {FORMAT + 1}, and this version .* up to {FORMAT}; upgrade"):
+        Database(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage " * 1000, b"SQLite format 3\x00" + b"\xff" * 4000])
+def test_a_file_that_is_no_run_database_is_refused_and_untouched(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.db"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"run\.db is not a run database"):
+        Database(path)
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "run.db")
+    connection.execute("CREATE TABLE other(a)")
+    connection.close()
+    with pytest.raises(UsageError, match="belongs to another program"):
+        Database(tmp_path / "run.db")
+
+
+def test_transactions_of_two_threads_do_not_mix(tmp_path: Path, database: Database) -> None:
+    inside, outside = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with database.transaction() as connection:
+            connection.execute(INSERT, ("a1", "1"))
+            inside.set()
+            assert outside.wait(10)
+            connection.execute(INSERT, ("a2", "1"))
+
+    def second() -> None:
+        assert inside.wait(10)
+        outside.set()
+        with pytest.raises(ValueError, match="undone"), database.transaction() as connection:  # noqa: PT012
+            connection.execute(INSERT, ("b", "1"))
+            raise ValueError("undone")
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert keys(tmp_path / "run.db") == ["a1", "a2"]
+
+
+def test_many_threads_commit_everything(tmp_path: Path, database: Database) -> None:
+    def work(name: str) -> None:
+        for count in range(10):
+            with database.transaction() as connection:
+                connection.execute(INSERT, (f"{name}{count}", "1"))
+            database.read("SELECT COUNT(*) FROM meta")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(keys(tmp_path / "run.db")) == 30
+
+
+def test_a_database_that_another_program_keeps_locked(tmp_path: Path, database: Database) -> None:
+    database._connection.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "run.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(AlcoreError, match="can't be written: .*locked"), database.transaction():
+        pytest.fail("must not get here")
+    other.close()
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a", "1"))
+    assert keys(tmp_path / "run.db") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "(id, step, ordinal, strategy, rank, model, cost) VALUES ('x', 0, 0, 's', 0, 'm', 1)",
+        "(id, step, ordinal, sample, item, strategy, rank, model, cost) VALUES ('x', 0, 0, 1, '1', 's', 0, 'm', 1)",
+    ],
+    ids=["neither", "both"],
+)
+def test_a_request_is_for_a_sample_or_an_input(database: Database, row: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:
+        connection.execute(f"INSERT INTO requests{row}")
+
+
+def test_closing_twice_does_nothing(database: Database) -> None:
+    database.close()
+    database.close()

@@ -1,0 +1,72 @@
+"""Exports say what the database says, in JSON that any program reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alcore.store import exports
+from alcore.store.codec import dumps
+from alcore.store.database import Database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "run.db")
+    yield database
+    database.close()
+
+
+def fill(database: Database) -> None:
+    records = [("f1", 10, 0, {"f1": 0.75}), ("f1", 2, 1, {"f1": float("nan")}), ("f1", 2, 0, (1, np.float32(0.5)))]
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('seed', '3')")
+        for step in (10, 2):
+            connection.execute("INSERT INTO steps VALUES (?, ?, ?)", (step, dumps({"step": step}), '{"query": 0.5}'))
+        for strategy, step, ordinal, value in records:
+            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (step, strategy, ordinal, dumps(value)))
+        connection.execute("INSERT INTO records VALUES (0, 'other-2', 0, '1')")
+        connection.execute("INSERT INTO refused VALUES (NULL, 2, '7', 'nobody asked', 1.5)")
+
+
+def strict(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda word: pytest.fail(word))
+
+
+def test_the_log_and_a_file_for_each_strategy(tmp_path: Path, database: Database) -> None:
+    fill(database)
+    exports.write_all(database, tmp_path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["driver_log.json", "f1.json", "other-2.json", "run.db"]
+    assert strict(tmp_path / "driver_log.json") == {
+        "seed": 3,
+        "steps": [{"step": 2, "seconds": {"query": 0.5}}, {"step": 10, "seconds": {"query": 0.5}}],
+        "refused": [{"request": None, "step": 2, "item": "7", "reason": "nobody asked"}],
+    }
+    assert strict(tmp_path / "f1.json") == [[1, 0.5], {"f1": None}, {"f1": 0.75}]
+    assert strict(tmp_path / "other-2.json") == [1]
+
+
+def test_records_keep_their_types_in_memory(database: Database) -> None:
+    fill(database)
+    found = exports.metrology_records(database)["f1"]
+    assert found[0] == (1, 0.5)
+    assert type(found[0][1]) is np.float32
+    assert np.isnan(found[1]["f1"])
+
+
+def test_an_empty_run(tmp_path: Path, database: Database) -> None:
+    exports.write_all(database, tmp_path)
+    assert strict(tmp_path / "driver_log.json") == {"steps": [], "refused": []}
+
+
+def test_exporting_again_gives_the_same_bytes(tmp_path: Path, database: Database) -> None:
+    fill(database)
+    exports.write_all(database, tmp_path)
+    before = {one.name: one.read_bytes() for one in tmp_path.glob("*.json")}
+    exports.write_all(database, tmp_path)
+    assert {one.name: one.read_bytes() for one in tmp_path.glob("*.json")} == before

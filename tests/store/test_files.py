@@ -1,0 +1,91 @@
+"""A file is there in whole or as it was; a run directory lies in its root."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from alcore.errors import UsageError
+from alcore.store.files import fsync_path, run_directory, write_whole
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        found.append("fsync folder" if path.is_dir() else f"fsync {path.read_text()}")
+        fsync(descriptor)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        found.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    return found
+
+
+def test_a_durable_file_is_flushed_before_it_is_named(tmp_path: Path, events: list[str]) -> None:
+    write_whole(tmp_path / "a.txt", "text", durable=True)
+    assert events == ["fsync text", "replace", "fsync folder"]
+
+
+def test_other_files_are_not_flushed(tmp_path: Path, events: list[str]) -> None:
+    write_whole(tmp_path / "a.txt", "text", durable=False)
+    assert events == ["replace"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_an_older_file_is_replaced(tmp_path: Path, durable: bool) -> None:
+    for text in ("a long first text", "é"):
+        write_whole(tmp_path / "a.txt", text, durable=durable)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "é"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("place", [(os, "fsync"), (os, "fchmod"), (Path, "replace")], ids=lambda place: place[1])
+def test_after_an_error_the_old_file_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str]
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("disk full")
+
+    write_whole(tmp_path / "a.txt", "old", durable=True)
+    monkeypatch.setattr(*place, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(tmp_path / "a.txt", "new", durable=True)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_fsync_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    fsync_path(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        fsync_path(tmp_path / "gone")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_run_directory_lies_in_its_root(tmp_path: Path) -> None:
+    assert run_directory(tmp_path, "a1") == tmp_path / "a1"
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "/etc", "..", ".", "", ".hidden", "a\n"])
+def test_no_name_leads_out_of_the_root(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="run id"):
+        run_directory(tmp_path, name)
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "missing"])
+def test_a_symbolic_link_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / target)
+    with pytest.raises(UsageError, match="symbolic link"):
+        run_directory(tmp_path, "run")

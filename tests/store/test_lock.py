@@ -1,0 +1,143 @@
+"""One writer a run, whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alcore.errors import RunLockedError
+from alcore.store.lock import RunLock, is_locked
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+_HOLD = """
+import sys
+from pathlib import Path
+from alcore.store.lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+_FORK = """
+import os, sys
+from pathlib import Path
+from alcore.store.lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+if os.fork() == 0:
+    print(f"child {os.getpid()}", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started = []
+
+    def begin(program: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path, start: Start) -> None:
+    holder = start(_HOLD)
+    assert holder.stdout.readline() == "held\n"
+    assert is_locked(tmp_path)
+    with pytest.raises(RunLockedError, match=rf"run {tmp_path.name} is being written by process {holder.pid} on "):
+        RunLock(tmp_path)
+    holder.communicate("")
+    assert not is_locked(tmp_path)
+    RunLock(tmp_path).release()
+
+
+def test_sigkill_frees_the_lock(tmp_path: Path, start: Start) -> None:
+    holder = start(_HOLD)
+    assert holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not is_locked(tmp_path)
+    RunLock(tmp_path).release()
+
+
+def test_a_forked_child_that_outlives_its_parent_does_not_hold_it(tmp_path: Path, start: Start) -> None:
+    parent = start(_FORK)
+    child = int(parent.stdout.readline().split()[1])
+    assert is_locked(tmp_path)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    try:
+        os.kill(child, 0)  # it is alive
+        assert not is_locked(tmp_path)
+        RunLock(tmp_path).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
+    first = RunLock(tmp_path)
+    with pytest.raises(RunLockedError, match=f"process {os.getpid()} on "):
+        RunLock(tmp_path)
+    assert is_locked(tmp_path)
+    first.release()
+    second = RunLock(tmp_path)
+    first.release()  # once more does nothing, not even to the next holder
+    assert is_locked(tmp_path)
+    second.release()
+    assert not is_locked(tmp_path)
+
+
+def test_a_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RunLockedError):
+        RunLock(tmp_path)
+    is_locked(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    lock.release()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def test_a_folder_that_nobody_ever_locked(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_goes_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "hidden").mkdir()
+    lock = RunLock(tmp_path / "hidden")
+    (tmp_path / "hidden").rename(tmp_path / "run")
+    assert is_locked(tmp_path / "run")
+    lock.release()
+
+
+def test_the_lock_does_not_pass_to_a_program_that_is_started(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        close_fds=False,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "up\n"
+        lock.release()
+        assert not is_locked(tmp_path)
+        other.communicate("\n")

@@ -1,0 +1,215 @@
+"""Runs are found and read while they are written, after they were killed, and when they are damaged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alcore.errors import UsageError
+from alcore.store.database import FORMAT, Database
+from alcore.store.lock import RunLock
+from alcore.store.reading import Run, figures, find_run, run_folders, summaries
+from alcore.store.run import Record, RunStore
+
+Create = Callable[..., RunStore]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def create(root: Path) -> Iterator[Create]:
+    stores: list[RunStore] = []
+
+    def make(run_id: str, **meta: Any) -> RunStore:
+        given = {"status": "running", "started": "2026-01-01", **meta}
+        stores.append(RunStore.create(root, run_id, meta=given, experiment="", state={}))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def change(store: RunStore, statement: str) -> None:
+    store.close()
+    connection = sqlite3.connect(store.folder / "run.db", isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+
+
+# -- finding ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_id_start_or_folder(create: Create, root: Path) -> None:
+    for name in ("abc", "abcd", "xyz"):
+        create(name)
+    assert find_run(root, "abc").folder == root / "abc"
+    assert find_run(root, "abcd").folder == root / "abcd"
+    assert find_run(root, "x").folder == root / "xyz"
+    assert find_run(root, str(root / "xyz")).folder == root / "xyz"
+
+
+def test_a_run_is_found_by_its_folder_from_where_it_lies(
+    create: Create, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("abc")
+    monkeypatch.chdir(root)
+    assert find_run(Path("active_learning_logs"), "abc").summary().run_id == "abc"
+
+
+def test_the_start_of_two_runs_names_both(create: Create, root: Path) -> None:
+    create("abc")
+    create("abd")
+    with pytest.raises(UsageError, match="'ab' is the start of 2 runs in .*: abc, abd"):
+        find_run(root, "ab")
+
+
+def test_a_mistyped_run_names_the_nearest(create: Create, root: Path) -> None:
+    create("moons-1")
+    create("digits")
+    with pytest.raises(UsageError, match="no run 'mons-1' in .*did you mean 'moons-1'.*digits.*`alcore runs`"):
+        find_run(root, "mons-1")
+
+
+def test_no_runs_at_all(root: Path) -> None:
+    assert run_folders(root) == []
+    assert list(summaries(root)) == []
+    with pytest.raises(UsageError, match="no run 'a'.*there are none"):
+        find_run(root, "a")
+
+
+def test_a_folder_without_a_database_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"it has no run\.db"):
+        Run(tmp_path)
+    with pytest.raises(UsageError, match=r"it has no run\.db"):
+        find_run(tmp_path, f"{tmp_path}/gone")
+
+
+def test_hidden_and_other_folders_are_no_runs(create: Create, root: Path) -> None:
+    store = create("b")
+    create("a")
+    (root / "empty").mkdir()
+    (root / "file").write_text("")
+    (root / ".c.1234").mkdir()
+    (root / ".c.1234" / "run.db").write_bytes((store.folder / "run.db").read_bytes())
+    assert [one.name for one in run_folders(root)] == ["a", "b"]
+
+
+# -- reading ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_read_while_it_is_written(create: Create) -> None:
+    store = create("r")
+    reader = Run(store.folder)
+    assert reader.meta()["status"] == "running"
+    with store.database.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('new', '1')")
+        assert "new" not in reader.meta()
+    assert reader.meta()["new"] == 1
+
+
+def test_a_run_whose_writer_is_gone_has_stopped(create: Create) -> None:
+    store = create("r")
+    store.close()
+    assert Run(store.folder).meta()["status"] == "stopped"
+    with_lock = RunLock(store.folder)
+    assert Run(store.folder).meta()["status"] == "running"
+    with_lock.release()
+
+
+def test_a_finished_run_keeps_its_status(create: Create) -> None:
+    store = create("r", status="done")
+    store.close()
+    assert Run(store.folder).meta()["status"] == "done"
+
+
+def test_reading_changes_nothing(create: Create) -> None:
+    store = create("r")
+    store.close()
+    before = {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()}
+    reader = Run(store.folder)
+    reader.summary(), reader.requests(), reader.refused(), reader.checkpoints(), reader.steps(), reader.records()
+    with pytest.raises(UsageError, match="can't be read"):
+        reader.read("INSERT INTO meta VALUES ('a', '1')")
+    assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
+
+
+def test_a_summary_counts_and_shows_the_last_figures(create: Create) -> None:
+    store = create("r", reason="done so")
+    store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.25, "step": 0})], None)
+    store.commit_step(1, {"step": 1}, {}, [Record(1, "f1", 0, {"f1": 0.75, "step": 1})], None)
+    found = Run(store.folder).summary()
+    assert found == ("r", "running", "done so", "2026-01-01", 2, 0, {"f1": 0.75})
+
+
+def test_figures_are_the_fractions_of_a_record() -> None:
+    assert figures({"f1": 0.5, "step": 3, "on": "train"}) == {"f1": 0.5}
+    assert figures(0.5) == figures(None) == {}
+
+
+def test_what_a_killed_writer_left_half_done_is_rolled_back(tmp_path: Path) -> None:
+    """SIGKILL while a transaction spills to the file leaves a hot journal."""
+    database = Database(tmp_path / "run.db")
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO meta VALUES ('whole', '1')")
+    database.close()
+    program = (
+        "import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('PRAGMA cache_size = 1'); c.execute('BEGIN IMMEDIATE');"
+        "c.executemany('INSERT INTO meta VALUES (?, ?)', [(f'k{i}', '9' * 3000) for i in range(200)]);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path / "run.db")], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert (tmp_path / "run.db-journal").stat().st_size > 0
+    assert Run(tmp_path).meta() == {"whole": 1}
+
+
+# -- damage ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_be_read_is_listed_as_such(create: Create, root: Path) -> None:
+    create("fine", started="2026-01-02")
+    change(create("newer"), f"PRAGMA user_version = {FORMAT + 1}")
+    change(create("tableless"), "DROP TABLE steps")
+    change(create("nojson"), "UPDATE meta SET value = '{' WHERE key = 'started'")
+    change(create("unknown"), """UPDATE meta SET value = '{"$later": 1}' WHERE key = 'started'""")
+    for name, content in (("garbage", b"no database " * 99), ("empty", b"")):
+        store = create(name)
+        store.close()
+        (store.folder / "run.db").write_bytes(content)
+    found = {one.run_id: one for one in summaries(root)}
+    assert found.pop("fine").status == "running"
+    assert {one.status for one in found.values()} == {"unreadable"}
+    assert sorted(found) == ["empty", "garbage", "newer", "nojson", "tableless", "unknown"]
+    assert "upgrade alcore" in str(found["newer"].reason)
+    assert "is not a run database" in str(found["garbage"].reason)
+    assert "no such table: steps" in str(found["tableless"].reason)
+    assert all(one.reason for one in found.values())
+
+
+def test_runs_are_listed_oldest_first(create: Create, root: Path) -> None:
+    for name, started in (("a", "2026-01-03"), ("b", "2026-01-01"), ("d", "2026-01-02"), ("c", "2026-01-02")):
+        create(name, started=started)
+    assert [one.run_id for one in summaries(root)] == ["b", "c", "d", "a"]
+
+
+def test_reading_leaves_no_descriptor_open(create: Create) -> None:
+    store = create("r")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        Run(store.folder).summary()
+        with pytest.raises(UsageError):
+            Run(store.folder).read("SELECT * FROM gone")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,407 @@
+"""The query queue: ids in one form, each asked for once, within the budget, through any queue."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alcore.candidates import Candidates
+from alcore.errors import EncodingError, QueryError
+from alcore.pools import TensorPool
+from alcore.protocols import Request
+from alcore.store.requests import RequestQueue
+from alcore.store.run import RunStore, request_id
+
+
+class Plain:
+    """A user's queue: put and get, last in first out."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+
+    def get(self) -> Any:
+        return self.items.pop()
+
+
+class Lying(queue.Queue[Any]):
+    """Says the wrong thing about itself, as `multiprocessing.Queue` may."""
+
+    def empty(self) -> bool:
+        return True
+
+    def qsize(self) -> int:
+        raise NotImplementedError
+
+
+FIRST_IN = [queue.Queue, queue.SimpleQueue, queue.PriorityQueue, multiprocessing.Queue, Lying]
+QUEUES = [*FIRST_IN, queue.LifoQueue, Plain]
+
+
+def make(
+    n: int = 20,
+    labelled: tuple[int, ...] = (),
+    queue_cls: Callable[[], Any] = queue.Queue,
+    cost: Callable[[Any], float] = lambda item: 1.0,
+    pool: Any = None,
+    allowance: float = math.inf,
+) -> RequestQueue:
+    if pool is None:
+        pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labelled)
+    made = RequestQueue(queue_cls(), Candidates(pool), "r1", cost)
+    made.begin(0, allowance)
+    made.asking("uq")
+    return made
+
+
+def drained(requests: RequestQueue) -> list[Any]:
+    found = []
+    while not requests.empty():
+        found.append(requests.get())
+    return found
+
+
+# -- what is an id ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "item",
+    [7, np.int64(7), np.uint8(7), np.array(7), torch.tensor(7), torch.tensor(7, dtype=torch.uint8)],
+    ids=lambda item: type(item).__name__,
+)
+def test_an_id_of_any_kind_is_the_same_id(item: Any) -> None:
+    requests = make()
+    requests.put(item)
+    requests.put(7)
+    (asked,) = requests.asked
+    assert asked.sample == asked.request.item == 7
+    assert type(asked.sample) is type(asked.request.item) is int  # SQLite would keep np.int64 as a blob
+    assert requests.dropped == {"uq: not an unlabelled sample, or asked for already": 1}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [True, np.bool_(True), torch.tensor(True), 7.0, np.float64(7), torch.tensor(7.0), torch.tensor([7]), np.array([7]),
+     "7", (7,), {"x": 7}],
+    ids=repr,
+)  # fmt: skip
+def test_anything_else_is_a_generated_input(item: Any) -> None:
+    requests = make()
+    requests.put(item)
+    (asked,) = requests.asked
+    assert asked.sample is None
+    assert asked.request.item is item
+    assert requests.get() is item
+    requests.put(7)  # it took no sample away
+    assert requests.asked[1].sample == 7
+
+
+@pytest.mark.parametrize("item", [-1, 20, 2**40, 2**70, -(2**70)])
+@pytest.mark.parametrize("total", [True, False])
+def test_ids_outside_the_pool_are_dropped(item: int, total: bool) -> None:
+    class Small:
+        def unlabeled_indices(self) -> torch.Tensor:
+            return torch.arange(20)
+
+        def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+            return ids
+
+    requests = make(pool=None if total else Small())
+    requests.put(item)
+    assert requests.asked == []
+    assert requests.empty()
+    assert sum(requests.dropped.values()) == 1
+
+
+def test_ids_that_do_not_fit_the_database_are_dropped_for_any_pool() -> None:
+    requests = make(pool=[])
+    requests.put_many([2**63, 2**63 - 1])
+    assert [ask.sample for ask in requests.asked] == [2**63 - 1]
+
+
+def test_labelled_samples_are_dropped() -> None:
+    requests = make(labelled=(3, 5))
+    requests.put_many(range(7))
+    assert drained(requests) == [0, 1, 2, 4, 6]
+    assert requests.dropped.total() == 2
+
+
+def test_what_was_asked_in_an_earlier_step_is_dropped() -> None:
+    requests = make()
+    requests.put_many([1, 2])
+    requests.begin(1, math.inf)
+    assert requests.dropped.total() == 0
+    requests.put_many([2, 3])
+    assert [(ask.request.step, ask.request.ordinal, ask.sample) for ask in requests.asked] == [(1, 0, 3)]
+    assert requests.dropped.total() == 1
+
+
+def test_several_strategies_never_ask_for_one_sample_twice() -> None:
+    requests = make()
+    requests.put_many([4, 2])
+    requests.asking("random")
+    requests.put_many([2, 9])
+    assert [(ask.strategy, ask.sample, ask.rank, ask.request.ordinal) for ask in requests.asked] == [
+        ("uq", 4, 0, 0),
+        ("uq", 2, 1, 1),
+        ("random", 9, 0, 2),
+    ]
+    assert requests.dropped == {"random: not an unlabelled sample, or asked for already": 1}
+
+
+@pytest.mark.parametrize("item", [object(), [object()], lambda: 0])
+def test_an_input_that_cannot_be_stored_is_refused_at_once(item: Any) -> None:
+    requests = make()
+    with pytest.raises(EncodingError):
+        requests.put(item)
+    assert requests.asked == []
+    assert requests.empty()
+
+
+def test_none_is_refused_with_the_strategy() -> None:
+    with pytest.raises(QueryError, match="uq put None into the query queue"):
+        make().put(None)
+
+
+# -- scores, ranks, keys, budget -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "score", [0.5, np.float32(0.5), torch.tensor(0.5), 1, None], ids=lambda one: type(one).__name__
+)
+def test_scores_of_any_kind_are_kept_as_numbers(tmp_path: Path, score: Any) -> None:
+    requests = make()
+    requests.put(3, score=score)
+    requests.put_many([5], [score]) if score is not None else requests.put_many([5])
+    kept = None if score is None else float(score)
+    assert [(ask.score, ask.rank) for ask in requests.asked] == [(kept, 0), (kept, 1)]
+    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
+    store.commit_query(requests.asked, [], "m")
+    assert [row["score"] for row in store.database.read("SELECT score FROM requests")] == [kept, kept]
+    store.close()
+
+
+def test_ranks_leave_out_what_was_dropped() -> None:
+    requests = make(labelled=(1,))
+    requests.put_many([0, 1, 2], torch.tensor([3.0, 2.0, 1.0]))
+    assert [(ask.sample, ask.rank, ask.score) for ask in requests.asked] == [(0, 0, 3.0), (2, 1, 1.0)]
+
+
+def test_a_request_carries_its_key() -> None:
+    requests = make()
+    requests.begin(4, math.inf)
+    requests.put_many([8, 6])
+    found = [requests.get_request() for _ in range(2)]
+    assert [(one.id, one.step, one.ordinal, one.item, one.attempt) for one in found] == [
+        (request_id("r1", 4, 0), 4, 0, 8, 0),
+        (request_id("r1", 4, 1), 4, 1, 6, 0),
+    ]
+
+
+def test_the_allowance_is_not_overdrawn() -> None:
+    requests = make(cost=lambda item: float(item), allowance=10.0)
+    requests.put_many([4, 5, 3, 1, 2])
+    assert [(ask.sample, ask.cost) for ask in requests.asked] == [(4, 4.0), (5, 5.0), (1, 1.0)]
+    assert requests.dropped == {"over the budget": 2}
+    requests.begin(1, 5.0)
+    requests.put_many([3, 2])  # what was too dear is still to be had
+    assert [ask.sample for ask in requests.asked] == [3, 2]
+
+
+@pytest.mark.parametrize(("cost", "budget", "count"), [(0.1, 0.3, 3), (0.1, 1.0, 10), (0.7, 2.1, 3), (1.0, 2.5, 2)])
+def test_rounding_takes_no_label_away(cost: float, budget: float, count: int) -> None:
+    requests = make(cost=lambda item: cost, allowance=budget)
+    requests.put_many(range(15))
+    assert len(requests.asked) == count
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("allowance", [10.0, math.inf])
+def test_a_cost_that_is_no_amount_is_an_error(cost: float, allowance: float) -> None:
+    requests = make(cost=lambda item: cost, allowance=allowance)
+    with pytest.raises(QueryError, match="cost of 3 is"):
+        requests.put(3)
+    assert requests.asked == []
+
+
+def test_cost_is_asked_for_the_normalised_item() -> None:
+    seen: list[Any] = []
+    requests = make(cost=lambda item: seen.append(item) or 1.0)
+    requests.put_many([np.int64(3), "text"])
+    assert seen == [3, "text"]
+    assert type(seen[0]) is int
+
+
+# -- transport -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue_cls", QUEUES)
+def test_every_queue_delivers_each_request_once(queue_cls: Callable[[], Any]) -> None:
+    requests = make(queue_cls=queue_cls)
+    items = [5, 3, torch.ones(2), 8, {"x": 1}]
+    requests.put_many(items)
+    assert requests.qsize() == 5
+    assert not requests.empty()
+    found = drained(requests)
+    assert {id(one) for one in found} == {id(one) for one in items}
+    assert requests.qsize() == 0
+    with pytest.raises(queue.Empty):
+        requests.get()
+    with pytest.raises(queue.Empty):
+        requests.get_nowait()
+
+
+@pytest.mark.parametrize("queue_cls", FIRST_IN)
+def test_the_oldest_comes_first(queue_cls: Callable[[], Any]) -> None:
+    requests = make(queue_cls=queue_cls)
+    requests.put_many([9, 1, 5, 3])
+    assert drained(requests) == [9, 1, 5, 3]
+
+
+@pytest.mark.parametrize("queue_cls", [queue.LifoQueue, Plain])
+def test_the_order_of_a_users_queue_is_kept(queue_cls: Callable[[], Any]) -> None:
+    requests = make(queue_cls=queue_cls)
+    requests.put_many([9, 1, 5])
+    assert drained(requests) == [5, 1, 9]
+
+
+@pytest.mark.parametrize("queue_cls", QUEUES)
+def test_refilling_replaces_what_is_left(queue_cls: Callable[[], Any]) -> None:
+    requests = make(queue_cls=queue_cls)
+    requests.put_many([1, 2, 3])
+    requests.get()
+    new = [Request(str(place), 0, place, item, attempt=place) for place, item in enumerate([11, torch.ones(1), 13])]
+    requests.refill(new)
+    assert requests.qsize() == 3
+    found = [requests.get_request() for _ in range(3)]
+    assert sorted(found, key=lambda one: one.ordinal) == new
+    assert requests.empty()
+
+
+@pytest.mark.parametrize("queue_cls", QUEUES)
+def test_refilling_with_what_is_there_keeps_it(queue_cls: Callable[[], Any]) -> None:
+    requests = make(queue_cls=queue_cls)
+    requests.put_many([1, 2, 3])
+    requests.refill([ask.request for ask in requests.asked])
+    assert requests.qsize() == 3
+    assert sorted(drained(requests)) == [1, 2, 3]
+
+
+def test_refilling_with_nothing_empties() -> None:
+    requests = make()
+    requests.put_many([1, 2])
+    requests.refill([])
+    assert requests.empty()
+
+
+def test_the_methods_of_queue_queue_are_there() -> None:
+    requests = make()
+    requests.put(1, True, None)
+    requests.put_nowait(2)
+    assert requests.get(True, 5) == 1
+    requests.task_done()
+    assert requests.get(timeout=0.1) == 2
+
+
+@pytest.mark.parametrize("queue_cls", [queue.Queue, queue.SimpleQueue, multiprocessing.Queue])
+def test_threads_that_race_for_the_last_request_all_end(queue_cls: Callable[[], Any]) -> None:
+    """Between empty() and get() another thread may take the last one; nobody waits for one that never comes."""
+    requests = make(200, queue_cls=queue_cls)
+    requests.put_many(range(200))
+    found: list[int] = []
+
+    def work() -> None:
+        while not requests.empty():
+            try:
+                found.append(requests.get())
+            except queue.Empty:
+                return
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(found) == list(range(200))
+
+
+def test_a_request_that_is_being_taken_is_not_promised_to_another_thread() -> None:
+    waiting, go = threading.Event(), threading.Event()
+
+    class Slow(queue.Queue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            waiting.set()
+            assert go.wait(10)
+            return super().get(timeout=10)
+
+    requests = make(queue_cls=Slow)
+    requests.put(3)
+    found: list[Any] = []
+    taker = threading.Thread(target=lambda: found.append(requests.get()), daemon=True)
+    taker.start()
+    assert waiting.wait(10)
+    assert requests.empty()
+    with pytest.raises(queue.Empty):
+        requests.get()
+    go.set()
+    taker.join(10)
+    assert found == [3]
+
+
+def test_an_interrupted_get_loses_nothing() -> None:
+    class Once(queue.Queue[Any]):
+        failed = False
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if not self.failed:
+                self.failed = True
+                raise KeyboardInterrupt
+            return super().get(timeout=10)
+
+    requests = make(queue_cls=Once)
+    requests.put(3)
+    with pytest.raises(KeyboardInterrupt):
+        requests.get()
+    assert requests.qsize() == 1
+    assert requests.get() == 3
+
+
+# -- against a plain model -------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(-2, 12), max_size=30),
+    st.sets(st.integers(0, 9)),
+    st.integers(0, 12),
+)
+def test_puts_against_a_plain_model(items: list[int], labelled: set[int], budget: int) -> None:
+    requests = make(10, tuple(labelled), allowance=float(budget))
+    requests.put_many(items)
+    expected: list[int] = []
+    unasked = over = 0
+    for item in items:
+        if not 0 <= item < 10 or item in labelled or item in expected:
+            unasked += 1
+        elif len(expected) == budget:
+            over += 1
+        else:
+            expected.append(item)
+    assert [ask.sample for ask in requests.asked] == expected
+    assert [ask.request.ordinal for ask in requests.asked] == list(range(len(expected)))
+    assert requests.dropped["uq: not an unlabelled sample, or asked for already"] == unasked
+    assert requests.dropped["over the budget"] == over
+    assert drained(requests) == expected

@@ -1,0 +1,310 @@
+"""A run appears complete or not at all, and keeps what is committed to it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alcore.errors import EncodingError, RunExistsError, RunLockedError, UsageError
+from alcore.protocols import Request
+from alcore.store import checkpoints, run
+from alcore.store.lock import RunLock, is_locked
+from alcore.store.reading import Run
+from alcore.store.run import Asked, Record, RunStore, request_id
+
+Create = Callable[..., RunStore]
+STATE = {"model": {"w": torch.arange(3.0)}}
+
+
+@pytest.fixture
+def create(tmp_path: Path) -> Iterator[Create]:
+    stores: list[RunStore] = []
+
+    def make(run_id: str = "r1", root: Path = tmp_path / "root", **changes: Any) -> RunStore:
+        given = {"meta": {"seed": 3, "status": "running"}, "experiment": "[driver]\n", "state": STATE, **changes}
+        stores.append(RunStore.create(root, run_id, **given))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in sorted(folder.rglob("*"))
+    }
+
+
+def asked(ordinal: int, item: Any = None, *, step: int = 0, cost: float = 1.0) -> Asked:
+    request = Request(request_id("r1", step, ordinal), step, ordinal, ordinal if item is None else item)
+    sample = request.item if type(request.item) is int else None
+    return Asked(request, sample, "uq", 0.5 - ordinal, ordinal, cost)
+
+
+# -- birth -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_is_complete_and_locked(create: Create) -> None:
+    store = create()
+    assert {one.name for one in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
+    assert [one.name for one in store.folder.parent.iterdir()] == ["r1"]
+    assert (store.folder / "experiment.toml").read_text() == "[driver]\n"
+    assert is_locked(store.folder)
+    (first,) = Run(store.folder).checkpoints()
+    assert (first["phase"], first["step"], first["epoch"]) == ("start", 0, 0)
+    found = checkpoints.load(store.folder / "ckpt" / first["file"], first["sha256"])
+    assert torch.equal(found["model"]["w"], STATE["model"]["w"])
+    assert Run(store.folder).meta() == {"seed": 3, "status": "running"}
+
+
+def test_nothing_is_visible_before_the_rename(create: Create, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    publish, rename = checkpoints.publish, Path.rename
+
+    def look(*args: Any) -> Any:
+        seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+        return publish(*args)
+
+    def look_again(self: Path, target: Path) -> Path:
+        if self.is_dir():
+            seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+            assert not list(self.glob("*-journal"))
+            connection = sqlite3.connect(f"file:{self / 'run.db'}?mode=ro", uri=True)
+            assert connection.execute("SELECT COUNT(*) FROM checkpoints").fetchone() == (1,)
+            connection.close()
+        return rename(self, target)
+
+    monkeypatch.setattr(checkpoints, "publish", look)
+    monkeypatch.setattr(Path, "rename", look_again)
+    create()
+    assert seen == [[], []]
+
+
+@pytest.mark.parametrize("what", ["empty folder", "full folder", "file"])
+def test_an_existing_target_is_refused_and_untouched(create: Create, tmp_path: Path, what: str) -> None:
+    root, target = tmp_path / "root", tmp_path / "root" / "r1"
+    root.mkdir()
+    if what == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+        if what == "full folder":
+            (target / "thesis.txt").write_text("mine")
+    before, inode = tree(root), target.stat().st_ino
+    with pytest.raises(RunExistsError, match="run 'r1' exists already"):
+        create()
+    assert tree(root) == before
+    assert target.stat().st_ino == inode
+
+
+def test_a_run_is_not_written_over(create: Create) -> None:
+    store = create()
+    store.close()
+    before = tree(store.folder)
+    with pytest.raises(RunExistsError, match="exists already in .*--run-id"):
+        create(meta={"seed": 4})
+    assert tree(store.folder) == before
+    assert [one.name for one in store.folder.parent.iterdir()] == ["r1"]
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "missing"])
+def test_a_symbolic_link_is_refused(create: Create, tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
+    with pytest.raises(UsageError, match="symbolic link"):
+        create()
+    assert [one.name for one in (tmp_path / "root").iterdir()] == ["r1"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["write_whole", "Database", "RunLock", "fsync_path"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_an_error_leaves_nothing_behind(
+    create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched, pytest.raises(type(error)):
+        patched.setattr(run, place, fail)
+        create()
+    assert list((tmp_path / "root").iterdir()) == []
+    create()  # the lock and the name are free again
+
+
+def test_state_that_cannot_be_stored_leaves_nothing_behind(create: Create, tmp_path: Path) -> None:
+    with pytest.raises(EncodingError, match=r"^strategies\.uq"):
+        create(state={"strategies": {"uq": object()}})
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SQLite's own tests do it: fail at operation 1, 2, 3 ... and look at what is there."""
+    real, failed = os.fsync, 0
+    for place in range(20):
+        root, count = tmp_path / str(place), iter(range(100))
+
+        def fsync(descriptor: int, place: int = place, count: Iterator[int] = count) -> None:
+            if next(count) == place:
+                raise OSError("disk full")
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            RunStore.create(root, "r1", meta={}, experiment="", state=STATE).close()
+        except (OSError, UsageError):
+            failed += 1
+        else:
+            assert len(Run(root / "r1").checkpoints()) == 1
+            break
+        assert [one.name for one in root.iterdir() if one.name.startswith(".")] == []
+        if (root / "r1").exists():  # the very last flush, after the rename
+            assert len(Run(root / "r1").checkpoints()) == 1
+            assert not is_locked(root / "r1")
+    assert failed >= 4
+
+
+def test_another_writer_is_kept_out(create: Create) -> None:
+    store = create()
+    with pytest.raises(RunLockedError, match="run r1 is being written by process"):
+        RunLock(store.folder)
+    store.close()
+    RunLock(store.folder).release()
+
+
+# -- requests and records --------------------------------------------------------------------------------
+
+
+def test_a_request_id_depends_on_run_step_and_ordinal() -> None:
+    ids = {request_id(name, step, ordinal) for name in ("a", "b") for step in range(12) for ordinal in range(12)}
+    assert len(ids) == 288
+    assert all(len(one) == 32 and int(one, 16) >= 0 for one in ids)
+    assert request_id("a", 0, 0) == hashlib.sha256(b"a/0/0").hexdigest()[:32]  # stored ids must keep their meaning
+
+
+def test_requests_and_records_are_one_transaction(create: Create) -> None:
+    store = create()
+    with pytest.raises(EncodingError):
+        store.commit_query([asked(0)], [Record(0, "f1", 0, object())], "m")
+    assert store.open_requests() == []
+    store.commit_query([asked(0)], [Record(0, "f1", 0, {"f1": 0.5})], "m")
+    assert [one.item for one in store.open_requests()] == [0]
+    assert Run(store.folder).records() == {"f1": [{"f1": 0.5}]}
+
+
+def test_open_requests_come_back_as_they_were_made(create: Create) -> None:
+    store = create()
+    items = [7, torch.arange(3.0), {"x": (1, 2)}, "text", True, 2**62]
+    store.commit_query([asked(place, item) for place, item in enumerate(items)], [], "m")
+    found = store.open_requests()
+    assert [one.ordinal for one in found] == list(range(6))
+    assert [one.id for one in found] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
+    assert found[0].item == 7
+    assert torch.equal(found[1].item, items[1])
+    assert [one.item for one in found[2:]] == items[2:]
+    assert found[4].item is True
+
+
+def test_scores_ranks_and_model_are_kept(create: Create) -> None:
+    store = create()
+    store.commit_query([asked(0), asked(1, cost=2.5)], [], "abc")
+    rows = Run(store.folder).requests()
+    assert [(row["score"], row["rank"], row["model"], row["strategy"]) for row in rows] == [
+        (0.5, 0, "abc", "uq"),
+        (-0.5, 1, "abc", "uq"),
+    ]
+    assert store.spent() == 3.5
+
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+
+def test_a_step_names_its_checkpoint(create: Create) -> None:
+    store = create()
+    store.commit_step(0, {"step": 0}, {"training": 0.25}, [Record(0, "f1", 0, 1.0)], STATE)
+    store.commit_step(1, {"step": 1}, {}, [], None)
+    found = Run(store.folder)
+    assert found.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
+    assert [(one["step"], one["phase"]) for one in found.checkpoints()] == [(0, "start"), (0, "labeling")]
+    for one in found.checkpoints():
+        checkpoints.load(store.folder / "ckpt" / one["file"], one["sha256"])
+
+
+def test_the_checkpoint_file_comes_before_the_row_that_names_it(
+    create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = create()
+    publish = checkpoints.publish
+
+    def published(*args: Any) -> Any:
+        assert len(Run(store.folder).checkpoints()) == 1
+        assert Run(store.folder).steps() == []
+        return publish(*args)
+
+    monkeypatch.setattr(checkpoints, "publish", published)
+    store.commit_step(0, {"step": 0}, {}, [], STATE)
+    assert len(Run(store.folder).checkpoints()) == 2
+
+
+def test_a_failed_checkpoint_commits_no_step(create: Create) -> None:
+    store = create()
+    with pytest.raises(EncodingError):
+        store.commit_step(0, {"step": 0}, {}, [], {"x": object()})
+    assert Run(store.folder).steps() == []
+    assert len(list((store.folder / "ckpt").iterdir())) == 1
+
+
+def test_checkpoints_inside_training_are_in_their_order(create: Create) -> None:
+    store = create()
+    store.commit_step(0, {"step": 0}, {}, [], STATE)
+    for epoch in (2, 10):
+        store.commit_checkpoint(1, "training", epoch, STATE)
+    store.commit_step(1, {"step": 1}, {}, [], STATE)
+    found = [(one["step"], one["phase"], one["epoch"]) for one in Run(store.folder).checkpoints()]
+    assert found == [
+        (0, "start", 0), (0, "labeling", 0), (1, "training", 2), (1, "training", 10), (1, "labeling", 0),
+    ]  # fmt: skip
+
+
+def test_finishing_commits_and_exports(create: Create) -> None:
+    store = create()
+    store.finish([Record(3, "f1", 0, {"f1": 1.0})], status="done", reason="all 3 steps are done")
+    assert (store.folder / "driver_log.json").exists()
+    assert (store.folder / "f1.json").exists()
+    store.close()
+    meta = Run(store.folder).meta()
+    assert (meta["status"], meta["reason"], meta["seed"]) == ("done", "all 3 steps are done", 3)
+
+
+def test_exports_are_written_at_most_once_a_second(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(run.time, "monotonic", lambda: now)
+    store = create()
+    log = store.folder / "driver_log.json"
+    store.commit_step(0, {"step": 0}, {}, [], None)
+    assert not log.exists()
+    now = 1.0
+    store.commit_step(1, {"step": 1}, {}, [], None)
+    inode = log.stat().st_ino
+    now = 1.9
+    store.commit_step(2, {"step": 2}, {}, [], None)
+    assert log.stat().st_ino == inode
+    now = 2.0
+    store.commit_step(3, {"step": 3}, {}, [], None)
+    assert log.stat().st_ino != inode
+
+
+def test_closing_twice_frees_everything_once(create: Create) -> None:
+    store = create()
+    store.close()
+    store.close()
+    assert not is_locked(store.folder)

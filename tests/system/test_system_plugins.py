@@ -1,0 +1,326 @@
+"""Plugins that others install: loading, clashes, broken imports, wrong versions, unknown names, blocked ones."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+STRATEGY = """
+from alcore import BaseQuery
+
+
+class {name}(BaseQuery):
+    \"\"\"Ask for the first samples.
+
+    Parameters
+    ----------
+    count
+        How many.
+    \"\"\"
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put_many(next(self.driver.candidates())[: self.count].tolist())
+"""
+
+
+def offering(module, name, strategy="First"):
+    """Return the two modules of a plugin that offers one query strategy."""
+    hook = (
+        "import alcore\n\n@alcore.hookimpl\ndef alcore_query_strategies():\n"
+        f"    return {{{name!r}: '{module}_code:{strategy}'}}\n"
+    )
+    return {module: hook, f"{module}_code": STRATEGY.format(name=strategy)}
+
+
+def state_of(here, env, name):
+    (found,) = [one for one in here("plugins", "--json", env=env).data["plugins"] if one["distribution"] == name]
+    return found
+
+
+def strategies(rows, folder):
+    return {row[0] for row in rows(folder, "SELECT strategy FROM requests")}
+
+
+def test_a_foreign_plugin_is_listed_described_and_run(here, distribution, rows, tmp_path):
+    env = distribution("far-away", offering("far_away", "first"), version="3.1")
+    found = state_of(here, env, "far-away")
+    assert (found["version"], found["state"], found["offers"]) == ("3.1", "ok", {"query": ["first"]})
+    assert re.search(r"^far-away +3\.1 +ok +query: first$", here("plugins", env=env).out, re.MULTILINE)
+    described = here("describe", "query", "first", env=env).out
+    assert "from far-away 3.1" in described
+    assert re.search(r"count \(int; default 2\)\n +How many\.", described)
+    here("run", "--query", "first", "--set", "query.first.count=3", "--steps", "1", "-q", "--run-id", "r", env=env)
+    assert strategies(rows, tmp_path / "active_learning_logs" / "r") == {"first"}
+    assert len(rows(tmp_path / "active_learning_logs" / "r", "SELECT * FROM requests")) == 3
+    message = here("run", "--query", "first", "--steps", "1", code=2).message
+    assert "no plugin offers the query 'first'" in message, "the plugin is installed in no other environment"
+
+
+BREAKAGES = {
+    "import error": ("import a_library_that_is_not_there", "a_library_that_is_not_there"),
+    "syntax error": ("def (:", "SyntaxError"),
+    "exception": ("raise RuntimeError('licence expired')", "licence expired"),
+    "exit": ("raise SystemExit('not today')", "not today"),
+    "misspelled hook": (
+        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategy():\n    return {'rare': dict}",
+        "alcore_query_strategy",
+    ),
+    "unknown argument": (
+        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies(drivers):\n    return {'rare': dict}",
+        "drivers",
+    ),
+    "list": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return ['rare']", "list"),
+    "no factory": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return {'rare': 3}", "'rare'"),
+    "raising hook": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return 1 / 0", "ZeroDivision"),
+    "no hook": ("x = 1", "hookimpl"),
+    "forgotten marker": ("def alcore_query_strategies():\n    return {'rare': dict}", "hookimpl"),
+}
+
+
+@pytest.mark.parametrize("case", BREAKAGES)
+def test_a_broken_plugin_is_data_with_its_reason(here, distribution, case):
+    source, reason = BREAKAGES[case]
+    env = distribution("broken-one", source, version="0.4")
+    found = state_of(here, env, "broken-one")
+    assert (found["state"], found["version"], found["offers"]) == ("broken", "0.4", {})
+    assert reason in found["error"]
+    assert state_of(here, env, "alcore-uq")["state"] == "ok"
+    assert "broken-one 0.4 is broken: " in here("plugins", env=env).out
+    here("plugins", "check", env=env, code=1)
+
+
+def test_a_broken_plugin_stops_nobody_who_does_not_need_it(here, distribution):
+    env = distribution("broken-one", BREAKAGES["import error"][0], version="0.4")
+    result = here("run", "--steps", "1", env=env)
+    (warning,) = [line for line in result.err.splitlines() if "broken-one" in line]
+    assert warning.startswith("alcore: warning: plugin broken-one 0.4 could not be loaded: ModuleNotFoundError: ")
+    assert "a_library_that_is_not_there" in warning
+    assert "broken-one" not in result.out
+
+
+def test_a_broken_plugin_is_named_when_an_unknown_name_is_asked_for(here, distribution):
+    env = distribution("broken-one", BREAKAGES["import error"][0], version="0.4")
+    result = here("run", "--query", "rare", "--steps", "1", env=env, code=2)
+    error = result.err.partition("alcore: error: ")[2]
+    for fragment in ("query 'rare'", "broken-one 0.4", "a_library_that_is_not_there", "random, uq"):
+        assert fragment in error
+    assert "broken-one 0.4" in here("describe", "query", "rare", env=env, code=2).message
+
+
+@pytest.mark.parametrize("value", ["absent_module", "broken_one:absent"])
+def test_an_entry_point_that_names_nothing_is_broken(here, distribution, value):
+    env = distribution("broken-one", "x = 1", entry_points={"e": value})
+    found = state_of(here, env, "broken-one")
+    assert found["state"] == "broken"
+    assert "absent" in found["error"]
+
+
+def test_a_factory_that_can_not_be_imported_is_named_with_its_plugin(here, distribution):
+    source = "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return {'rare': 'far_away:Absent'}"
+    env = distribution("far-away", source)
+    assert state_of(here, env, "far-away")["state"] == "ok", "nothing is imported before it is needed"
+    message = here("run", "--query", "rare", "--steps", "1", env=env, code=2).message
+    for fragment in ("query 'rare'", "far-away 1.0", "far_away:Absent", "AttributeError"):
+        assert fragment in message
+    here("run", "--query", "random", "--steps", "1", "-q", env=env)
+
+
+@pytest.fixture
+def clash(distribution):
+    return distribution("second-uq", offering("second_uq", "uq", "Usurper"), version="7.7")
+
+
+def test_two_plugins_with_one_name_are_both_named(here, clash):
+    message = here("run", "--query", "uq", "--steps", "1", env=clash, code=2).message
+    for fragment in ("query 'uq'", "alcore-uq 0.1.0", "second-uq 7.7", "ALCORE_BLOCK="):
+        assert fragment in message
+    assert "second-uq 7.7" in here("describe", "query", "uq", env=clash, code=2).message
+
+
+def test_a_clash_is_listed_and_stops_nobody_who_does_not_need_the_name(here, clash):
+    (listed,) = here("plugins", "--json", env=clash).data["clashes"]
+    assert (listed["kind"], listed["name"]) == ("query", "uq")
+    assert set(listed["plugins"]) == {"alcore-uq 0.1.0", "second-uq 7.7"}
+    assert "query 'uq' is offered by " in here("plugins", env=clash).out
+    here("plugins", "check", env=clash, code=1)
+    here("run", "--query", "random", "--steps", "1", "-q", env=clash)
+
+
+def test_the_remedy_of_a_clash_works(here, clash, rows, tmp_path):
+    message = here("run", "--query", "uq", "--steps", "1", env=clash, code=2).message
+    remedy = re.search(r"ALCORE_BLOCK=([\w.-]+\w)", message)
+    assert remedy
+    here("run", "--steps", "1", "-q", "--run-id", "r", env={**clash, "ALCORE_BLOCK": remedy.group(1)})
+    expected = {"second-uq": "classifier_uq_query", "alcore-uq": "usurper"}[remedy.group(1)]
+    assert strategies(rows, tmp_path / "active_learning_logs" / "r") == {expected}
+
+
+@pytest.mark.parametrize(
+    ("blocked", "expected"),
+    [("alcore-uq", "usurper"), ("Alcore_UQ , alcore-random", "usurper"), ("second_uq", "classifier_uq_query")],
+)
+def test_a_blocked_plugin_is_left_out(here, clash, rows, tmp_path, blocked, expected):
+    env = {**clash, "ALCORE_BLOCK": blocked}
+    here("run", "--steps", "1", "-q", "--run-id", "r", env=env)
+    assert strategies(rows, tmp_path / "active_learning_logs" / "r") == {expected}
+    states = {one["distribution"]: one["state"] for one in here("plugins", "--json", env=env).data["plugins"]}
+    assert sorted(states.values()).count("blocked") == len(blocked.split(","))
+    here("plugins", "check", env=env)
+
+
+def test_only_leaves_everything_else_out(here, clash, rows, tmp_path):
+    wanted = "second-uq,alcore-moons,alcore-torchloop,alcore-dummy,alcore-f1"
+    for number, words in enumerate([["--only", wanted], [f"--only={wanted}"]]):
+        here(*words, "run", "--steps", "1", "-q", "--run-id", f"r{number}", env=clash)
+        assert strategies(rows, tmp_path / "active_learning_logs" / f"r{number}") == {"usurper"}
+    result = here("--only", "alcore-uq", "plugins", "--json", env=clash).data["plugins"]
+    ok = {one["distribution"] for one in result if one["state"] == "ok"}
+    assert ok == {"alcore", "alcore-uq"}
+
+
+def test_a_name_of_a_blocked_plugin_says_that_it_is_blocked(here):
+    message = here("run", "--query", "uq", "--steps", "1", env={"ALCORE_BLOCK": "alcore-uq"}, code=2).message
+    assert "query 'uq'" in message
+    assert "ALCORE_BLOCK" in message
+    assert "alcore-uq" in message
+
+
+def test_a_blocked_plugin_is_not_imported(here, distribution, tmp_path):
+    env = distribution("far-away", f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
+    here("plugins", env={**env, "ALCORE_BLOCK": "far-away"})
+    assert not (tmp_path / "imported").exists()
+    here("plugins", env=env)
+    assert (tmp_path / "imported").exists(), "this test can't fail otherwise"
+
+
+@pytest.mark.parametrize("requires", ["alcore>=9", "Alcore (<0.1)", "alcore==0.2.*; python_version >= '3.8'"])
+def test_a_plugin_for_another_core_is_refused_before_import(here, distribution, tmp_path, requires):
+    env = distribution("too-new", f"open({str(tmp_path / 'imported')!r}, 'w').close()\n", requires=requires)
+    found = state_of(here, env, "too-new")
+    assert found["state"] == "refused"
+    assert "0.1.0" in found["error"]
+    assert not (tmp_path / "imported").exists()
+    result = here("run", "--query", "rare", "--steps", "1", env=env, code=2)
+    assert "too-new 1.0" in result.err.partition("alcore: error: ")[2]
+    here("plugins", "check", env=env, code=1)
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_requirement_that_does_not_apply_here_refuses_nothing(here, distribution):
+    env = distribution("far-away", offering("far_away", "first"), requires="alcore>=9; python_version < '3'")
+    assert state_of(here, env, "far-away")["state"] == "ok"
+
+
+def test_one_distribution_may_have_several_entry_points(here, distribution):
+    modules = {**offering("one", "first"), **offering("two", "second"), "three": "import absent_thing"}
+    env = distribution("many", modules, entry_points="a = one\nb = two\nc = three\nb = one")
+    found = {
+        (one["entry_point"], one["module"]): one
+        for one in here("plugins", "--json", env=env).data["plugins"]
+        if one["distribution"] == "many"
+    }
+    assert found["a", "one"]["offers"] == {"query": ["first"]}
+    assert found["b", "two"]["offers"] == {"query": ["second"]}, "pluggy skips a second entry point of one name"
+    assert found["c", "three"]["state"] == "broken"
+    assert set(found) == {("a", "one"), ("b", "two"), ("b", "one"), ("c", "three")}
+
+
+def test_the_remedy_works_where_one_distribution_offers_a_name_twice(here, distribution):
+    modules = {**offering("one", "first"), **offering("two", "first")}
+    env = distribution("many", modules, entry_points={"a": "one", "b": "two"})
+    message = here("describe", "query", "first", env=env, code=2).message
+    remedy = re.search(r"ALCORE_BLOCK=([\w.-]+\w|\w)", message)
+    assert remedy
+    described = here("describe", "query", "first", "--json", env={**env, "ALCORE_BLOCK": remedy.group(1)}).data
+    assert described["package"] == "many"
+
+
+def test_a_distribution_without_metadata_stops_nobody(here, distribution):
+    """What an interrupted uninstallation leaves."""
+    env = distribution("half-gone", offering("half_gone", "first"), metadata="")
+    plugins = here("plugins", "--json", env=env).data["plugins"]
+    assert {one["state"] for one in plugins if one["distribution"] == "alcore-uq"} == {"ok"}
+    assert len(plugins) > len(here("plugins", "--json").data["plugins"])
+
+
+COMMANDS = """
+import alcore
+
+
+@alcore.hookimpl
+def alcore_commands(app):
+    @app.command("greet")
+    def greet(name: str) -> None:
+        \"\"\"Say hello.\"\"\"
+        print(f"hello {name}")
+"""
+
+
+def test_a_plugin_adds_a_command(here, distribution):
+    env = distribution("greeter", COMMANDS)
+    assert re.search(r"^  greet +Say hello\.$", here("--help", env=env).out, re.MULTILINE)
+    assert here("greet", "moon", env=env).out == "hello moon\n"
+    assert state_of(here, env, "greeter")["state"] == "ok"
+    assert "greet" not in here("--help").out
+
+
+def test_a_command_that_can_not_be_added_takes_no_other_away(here, distribution):
+    env = distribution("greeter", "import alcore\n@alcore.hookimpl\ndef alcore_commands(app):\n    app.absent()")
+    result = here("plugins", env=env)
+    assert "warning: the commands of greeter 1.0 are left out: AttributeError" in result.err
+    assert "alcore-uq" in result.out
+
+
+LISTENERS = """
+import alcore
+
+
+@alcore.hookimpl
+def alcore_observers():
+    return {"noisy": Noisy}
+
+
+@alcore.hookimpl
+def alcore_stop_criteria():
+    return {"enough": Enough}
+
+
+class Noisy:
+    @alcore.runhook
+    def alcore_step_end(self, record):
+        raise RuntimeError(f"seen {record['step']}")
+
+
+class Enough:
+    def __init__(self, labels: int) -> None:
+        self.labels = labels
+
+    @alcore.runhook
+    def alcore_should_stop(self, driver):
+        have = len(driver.train_datapool)
+        return f"{have} samples are enough" if have >= self.labels else None
+"""
+
+
+def test_observers_and_stop_criteria_are_named_too(here, distribution):
+    env = distribution("listening", LISTENERS)
+    result = here(
+        *("run", "--observe", "noisy", "--stop", "enough", "--set", "stop.enough.labels=70", "--json"), env=env
+    )
+    assert (result.data["reason"], result.data["labels"]) == ("70 samples are enough", 20)
+    assert "observer Noisy raised in alcore_step_end" in result.err
+    assert "seen 0" in result.err
+    message = here("run", "--stop", "enough", "--steps", "1", env=env, code=2).message
+    assert "stop.enough.labels is missing" in message
+
+
+def test_an_unknown_name_gets_the_nearest_foreign_one(here, distribution):
+    env = distribution("far-away", offering("far_away", "farthest"))
+    message = here("run", "--query", "fartest", "--steps", "1", env=env, code=2).message
+    assert "did you mean 'farthest'? There are: farthest, random, uq." in message

@@ -1,0 +1,210 @@
+"""What is said about plugins and runs: plugins, describe, runs, show, export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def folder(run_alcore, tmp_path_factory):
+    """A folder with three runs: one that is done, one at another seed, one that failed."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "bad.py").write_text(
+        "class Bad:\n"
+        "    def attach(self, driver): self.driver = driver\n"
+        "    def sample(self, queue):\n"
+        "        if self.driver.active_learning_step_idx: raise RuntimeError('boom')\n"
+        "        queue.put(int(next(self.driver.candidates())[3]))\n"
+    )
+    run_alcore("run", "--steps", "3", "--run-id", "done-run", "-q", cwd=folder)
+    run_alcore("run", "--steps", "1", "--run-id", "seven", "-q", "--seed", "7", cwd=folder)
+    run_alcore("run", "--query", "bad:Bad", "--steps", "3", "--run-id", "failed-run", "-q", cwd=folder, code=1)
+    return folder
+
+
+@pytest.fixture
+def say(run_alcore, folder):
+    return lambda *args, **options: run_alcore(*args, cwd=folder, **options)
+
+
+def test_plugins_are_listed_with_package_version_offers_and_state(here):
+    lines = here("plugins").out.splitlines()
+    assert lines[0].split() == ["package", "version", "state", "offers"]
+    found = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines if line.startswith("alcore")}
+    assert found["alcore-uq"] == ["0.1.0", "ok", "query: uq"]
+    assert found["alcore-moons"] == ["0.1.0", "ok", "data: moons; learner: mlp"]
+    assert found["alcore"][2].startswith("queue: fifo")
+    assert here("plugins", "list").out.splitlines() == lines
+    assert here("plugins", "check").out.splitlines() == lines
+
+
+def test_plugins_as_json(here):
+    data = here("plugins", "--json").data
+    by_name = {one["distribution"]: one for one in data["plugins"]}
+    assert by_name["alcore-f1"] == {
+        "distribution": "alcore-f1", "version": "0.1.0", "entry_point": "f1", "module": "alcore_f1",
+        "state": "ok", "error": None, "offers": {"metrology": ["f1"]},
+    }  # fmt: skip
+    assert data["clashes"] == []
+
+
+def test_describe_tells_types_defaults_and_documentation(here):
+    text = here("describe", "query", "uq").out
+    assert "query uq: alcore_uq.query.ClassifierUQQuery, from alcore-uq 0.1.0" in text
+    assert re.search(r"max_samples \(int; default 10\)\n +How many samples to ask for in a step\.", text)
+    assert "measure ('least_confidence' | 'margin' | 'entropy'; default \"least_confidence\")" in text
+    assert "--set query.uq.PARAMETER=VALUE" in text
+
+
+def test_describe_as_json(here):
+    data = here("describe", "query", "uq", "--json").data
+    assert (data["kind"], data["name"], data["package"], data["version"]) == ("query", "uq", "alcore-uq", "0.1.0")
+    first, second = data["parameters"]
+    assert first == {
+        "name": "max_samples", "type": "int", "required": False, "default": 10,
+        "doc": "How many samples to ask for in a step.",
+    }  # fmt: skip
+    assert (second["name"], second["default"]) == ("measure", "least_confidence")
+
+
+def test_everything_that_is_offered_can_be_described(here):
+    offered = [
+        (kind, name)
+        for plugin in here("plugins", "--json").data["plugins"]
+        for kind, names in plugin["offers"].items()
+        for name in names
+        if plugin["distribution"] in ("alcore-tabular", "alcore-torchloop") or (kind, name) == ("queue", "fifo")
+    ]
+    assert ("data", "csv") in offered
+    assert ("loop", "default") in offered
+    for kind, name in offered:
+        data = here("describe", kind, name, "--json").data
+        assert data["doc"], (kind, name)
+        if kind != "queue":
+            assert all(one["doc"] for one in data["parameters"]), f"a parameter of {kind} {name} is not documented"
+
+
+def test_runs_are_listed_with_state_and_last_metrics(say):
+    lines = say("runs").out.splitlines()
+    assert lines[0].split()[:4] == ["run", "status", "steps", "labels"]
+    found = {line.split()[0]: line for line in lines[1:]}
+    assert set(found) == {"done-run", "seven", "failed-run"}
+    assert found["done-run"].split()[1:4] == ["done", "3", "30"]
+    assert found["failed-run"].split()[1:4] == ["failed", "1", "1"]
+    assert "RuntimeError: boom" in found["failed-run"]
+    assert re.search(r"f1=0\.\d{3}", found["done-run"])
+
+
+def test_runs_as_json_agrees_with_the_exports(say, folder):
+    by_id = {one["run_id"]: one for one in say("runs", "--json").data}
+    last = json.loads((folder / "active_learning_logs" / "done-run" / "f1_metrology.json").read_text())[-1]
+    assert by_id["done-run"]["metrics"]["f1"] == last["f1"]
+    assert (by_id["failed-run"]["status"], by_id["failed-run"]["labels"]) == ("failed", 1)
+
+
+def test_no_runs_are_said_to_be_none(here):
+    assert here("runs").out.startswith("No runs in active_learning_logs.")
+    assert here("runs", "--json").data == []
+
+
+def test_show_has_curve_books_and_timings(say):
+    text = say("show", "done-run").out
+    assert text.startswith("Run done-run: done (all 3 steps are done)")
+    curve, _, steps = text.partition("\nsteps\n")
+    assert [line.split()[:2] for line in curve.splitlines() if re.match(r" +\d", line)] == [
+        ["0", "50"], ["1", "60"], ["2", "70"],
+    ]  # fmt: skip
+    header = steps.splitlines()[0]
+    for name in ("samples", "requested", "labelled", "loss", "training s", "metrology s", "query s", "labeling s"):
+        assert name in header
+    assert [line.split()[2:4] for line in steps.splitlines()[1:4]] == [["10", "10"]] * 3
+
+
+def test_show_json_is_the_whole_run(say, folder, rows):
+    data = say("show", "done-run", "--json").data
+    path = folder / "active_learning_logs" / "done-run"
+    assert data["metrics"]["f1_metrology"] == json.loads((path / "f1_metrology.json").read_text())
+    assert [one["labelled"] for one in data["steps"]] == [10, 10, 10]
+    assert all(set(one["seconds"]) == {"training", "metrology", "query", "labeling"} for one in data["steps"])
+    assert (data["status"], data["seed"]) == ("done", 0)
+
+
+def test_show_step_has_the_picks_and_why(say, folder, requests_of):
+    data = say("show", "done-run", "--step", "1", "--json").data
+    asked = [one for one in requests_of(folder / "active_learning_logs" / "done-run") if one[0] == 1]
+    assert [(one["sample"], one["score"]) for one in data["requests"]] == [(one[2], one[4]) for one in asked]
+    scores = [one["score"] for one in data["requests"]]
+    assert scores == sorted(scores, reverse=True)
+    text = say("show", "done-run", "--step", "1").out
+    assert [line.split()[1] for line in text.splitlines()[2:]] == [str(one[2]) for one in asked]
+
+
+def test_a_run_is_found_by_the_start_of_its_id_and_by_its_folder(say):
+    whole = say("show", "done-run").out
+    assert say("show", "done").out == whole
+    assert say("show", "active_learning_logs/done-run").out == whole
+    message = say("show", "dune-run", code=2).message
+    assert "did you mean 'done-run'?" in message
+
+
+def test_show_of_a_failed_run_says_why(say):
+    assert say("show", "failed-run").out.startswith("Run failed-run: failed (RuntimeError: boom")
+
+
+def test_export_reproduces_the_last_record_elsewhere(say, folder, requests_of, tmp_path):
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+
+    from alcore_moons import MLP, MoonsPool
+
+    out = tmp_path / "out"
+    printed = say("export", "done-run", "--output", out).out
+    for name in ("labels.csv", "model.safetensors", "labelled.npz"):
+        assert f"{out / name}: " in printed
+    model = MLP()
+    model.load_state_dict(load_file(out / "model.safetensors"))
+    pool = MoonsPool(seed=0)
+    inputs, targets = pool.evaluation()
+    with torch.no_grad():
+        positive = model(inputs)[:, 0] >= 0
+    true, false = (int((positive & (targets == value)).sum()) for value in (1, 0))
+    last = json.loads((folder / "active_learning_logs" / "done-run" / "f1_metrology.json").read_text())[-1]
+    assert last["precision"] == pytest.approx(true / (true + false), abs=1e-12)
+    assert last["recall"] == pytest.approx(true / int(targets.sum()), abs=1e-12)
+    assert last["f1"] == pytest.approx(2 * true / (true + false + int(targets.sum())), abs=1e-12)
+    assert 0 < last["f1"] < 1
+
+    picks = [one[2] for one in requests_of(folder / "active_learning_logs" / "done-run")]
+    with np.load(out / "labelled.npz") as arrays:
+        assert arrays["ids"].tolist() == [*pool.labeled_ids.tolist(), *picks]
+        np.testing.assert_array_equal(arrays["inputs"], inputs[arrays["ids"]].numpy())
+        np.testing.assert_array_equal(arrays["targets"], targets[arrays["ids"]].numpy())
+    with (out / "labels.csv").open(newline="") as file:
+        labels = list(csv.DictReader(file))
+    assert [int(row["sample"]) for row in labels] == picks
+    assert {row["state"] for row in labels} == {"labelled"}
+    assert json.loads((out / "info.json").read_text())["task"] == "classification"
+
+
+def test_export_writes_over_nothing(say, tmp_path):
+    (tmp_path / "taken").mkdir()
+    message = say("export", "done-run", "--output", tmp_path / "taken", code=2).message
+    assert "exists already" in message
+    assert "--output" in message
+    assert list((tmp_path / "taken").iterdir()) == []
+
+
+def test_reading_leaves_a_run_as_it_was(say, folder, tmp_path):
+    path = folder / "active_learning_logs" / "seven"
+    before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    say("show", "seven")
+    say("runs")
+    say("export", "seven", "--output", tmp_path / "x")
+    assert {one: one.read_bytes() for one in path.rglob("*") if one.is_file()} == before

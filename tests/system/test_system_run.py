@@ -1,0 +1,245 @@
+"""``alcore run``: flags, files and parameters; what it prints and writes; a run is repeated from its own file."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import pty
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def base(run_alcore, tmp_path_factory):
+    """A finished run with something other than the default everywhere, its folder and what was printed."""
+    folder = tmp_path_factory.mktemp("base")
+    result = run_alcore(
+        *("run", "--query", "uq", "--query", "random", "--label", "dummy", "--metrology", "f1", "--loop", "default"),
+        *("--data", "moons", "--learner", "mlp", "--set", "query.uq.max_samples=3", "--set", "query.uq.measure=margin"),
+        *("--set", "query.random.max_samples=2", "--set", "learner.mlp.hidden=[5, 4]", "--set", "data.moons.noise=0.3"),
+        *("--set", "training.optimizer.lr=0.05", "--set", "training.max_training_epochs=3", "--seed", "5"),
+        *("--steps", "3", "--batch-size", "8", "--budget", "13", "--device", "cpu", "--dtype", "float64"),
+        *("--run-id", "base", "--root", "kept here"),
+        cwd=folder,
+    )
+    return folder / "kept here" / "base", result
+
+
+def test_every_flag_reaches_the_run(base, rows):
+    folder, _ = base
+    written = tomllib.loads((folder / "experiment.toml").read_text())
+    driver = written["driver"]
+    assert (driver["batch_size"], driver["budget"], driver["seed"]) == (8, 13.0, 5)
+    assert (driver["dtype"], driver["device"], driver["max_active_learning_steps"]) == ("float64", "cpu", 3)
+    assert written["query"]["uq"] == {"max_samples": 3, "measure": "margin"}
+    assert written["query"]["random"] == {"max_samples": 2}
+    assert written["learner"]["mlp"]["hidden"] == [5, 4]
+    assert written["data"]["moons"]["noise"] == 0.3
+    assert written["training"]["max_training_epochs"] == 3
+    assert written["training"]["optimizer"] == {"cls": "SGD", "lr": 0.05}
+    picks = rows(folder, "SELECT step, strategy, COUNT(*) FROM requests GROUP BY step, strategy ORDER BY step, strategy")
+    assert picks == [
+        (0, "classifier_uq_query", 3),
+        (0, "random_query", 2),
+        (1, "classifier_uq_query", 3),
+        (1, "random_query", 2),
+        (2, "classifier_uq_query", 3),  # the budget of 13 leaves no more
+    ]
+
+
+def test_the_written_experiment_is_complete_and_has_no_run_id(base):
+    written = tomllib.loads((base[0] / "experiment.toml").read_text())
+    assert set(written["data"]["moons"]) == {"samples", "majority", "noise", "initial", "seed"}
+    assert set(written["training"]) >= {"max_training_epochs", "max_fine_tuning_epochs", "reset_learner", "optimizer"}
+    assert set(written) >= {"driver", "training", "data", "learner", "loop", "query", "label", "metrology"}
+    assert "base" not in (base[0] / "experiment.toml").read_text()
+
+
+def test_a_run_is_repeated_exactly_from_its_file(base, run_alcore, requests_of, tmp_path):
+    folder, _ = base
+    again = run_alcore("run", folder / "experiment.toml", "--quiet", "--root", "again", cwd=tmp_path)
+    second = tmp_path / again.out.strip()
+    assert second.name != "base"
+    assert (second / "f1_metrology.json").read_bytes() == (folder / "f1_metrology.json").read_bytes()
+    assert requests_of(second) == requests_of(folder)
+    assert len(requests_of(second)) == 13
+    first_text, second_text = ((one / "experiment.toml").read_text() for one in (folder, second))
+    assert second_text == first_text.replace('"kept here"', '"again"')
+
+
+def test_another_seed_gives_another_run(base, run_alcore, requests_of, tmp_path):
+    """Without this the test above could pass on constants."""
+    again = run_alcore("run", base[0] / "experiment.toml", "--seed", "6", "-q", "--root", "again", cwd=tmp_path)
+    second = tmp_path / again.out.strip()
+    assert (second / "f1_metrology.json").read_bytes() != (base[0] / "f1_metrology.json").read_bytes()
+    assert requests_of(second) != requests_of(base[0])
+
+
+def test_flags_and_set_override_the_file_and_the_rest_stays(base, run_alcore, tmp_path):
+    again = run_alcore(
+        *("run", base[0] / "experiment.toml", "-q", "--root", "r", "--steps", "1", "--query", "uq"),
+        *("--set", "query.uq.max_samples=4"),
+        cwd=tmp_path,
+    )
+    written = tomllib.loads((tmp_path / again.out.strip() / "experiment.toml").read_text())
+    assert written["driver"]["max_active_learning_steps"] == 1
+    assert written["query"] == {"uq": {"max_samples": 4, "measure": "margin"}}
+    assert written["learner"]["mlp"]["hidden"] == [5, 4]
+
+
+@pytest.fixture
+def spreadsheet(tmp_path):
+    """Two clearly different clouds, in a column of text classes."""
+    path = tmp_path / "points.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["1", "b", "kind"])
+        for i in range(80):
+            side = i % 2
+            writer.writerow([math.sin(i) + 3 * side, math.cos(3 * i) - 2 * side, ["no", "yes"][side]])
+    return path
+
+
+def test_a_run_on_a_csv_file_is_repeated_exactly_from_another_folder(spreadsheet, here, run_alcore, requests_of):
+    first = here(
+        *("run", "--data", "csv", "--set", "data.csv.path=points.csv", "--set", "data.csv.target=kind"),
+        *("--steps", "2", "--set", "training.max_training_epochs=2", "-q"),
+    )
+    folder = spreadsheet.parent / first.out.strip()
+    written = tomllib.loads((folder / "experiment.toml").read_text())
+    assert written["data"]["csv"]["path"] == str(spreadsheet)
+    assert list(written["digests"]) == [str(spreadsheet)]
+    elsewhere = spreadsheet.parent / "elsewhere"
+    elsewhere.mkdir()
+    second = elsewhere / run_alcore("run", folder / "experiment.toml", "-q", cwd=elsewhere).out.strip()
+    assert (second / "f1_metrology.json").read_bytes() == (folder / "f1_metrology.json").read_bytes()
+    assert requests_of(second) == requests_of(folder)
+    assert len(requests_of(second)) == 20
+
+    spreadsheet.write_text(spreadsheet.read_text().replace("yes", "yea"))
+    message = run_alcore("run", folder / "experiment.toml", cwd=elsewhere, code=2).message
+    assert "points.csv has changed" in message
+    assert "[digests]" in message
+
+
+def test_set_reads_raw_text_where_text_is_wanted(spreadsheet, here):
+    """The target column is named 1, which TOML reads as a number."""
+    result = here(
+        *("run", "--data", "csv", "--set", "data.csv.path=points.csv", "--set", "data.csv.target=1", "--query"),
+        *("random", "--steps", "1"),
+        code=2,
+    )
+    assert "F1 is of classes" in result.err, "column 1 holds fractions, so that the task is regression"
+
+
+def test_one_name_may_stand_twice_with_parameters_of_its_own(here, tmp_path, rows):
+    result = here(
+        *("run", "--query", "random", "--query", "random", "--set", "query.random.max_samples=1"),
+        *("--set", "query.random-2.max_samples=2", "--steps", "1", "-q"),
+    )
+    folder = tmp_path / result.out.strip()
+    assert tomllib.loads((folder / "experiment.toml").read_text())["query"] == {
+        "random": {"max_samples": 1},
+        "random-2": {"use": "random", "max_samples": 2},
+    }
+    assert rows(folder, "SELECT strategy, COUNT(*) FROM requests GROUP BY strategy ORDER BY strategy") == [
+        ("random_query", 1),
+        ("random_query-2", 2),
+    ]
+
+
+def test_results_go_to_stdout_and_the_headline_to_stderr(base):
+    folder, result = base
+    for text in (result.out, result.err):
+        assert "\r" not in text, "nothing moves the cursor in a pipe"
+        assert "\x1b" not in text
+    assert re.search(r"^step +samples +precision +recall +f1 +accuracy$", result.out, re.MULTILINE)
+    assert result.err.startswith("Run base: data moons, learner mlp, query uq, random, label dummy, metrology f1; seed 5")
+    assert "Run base" not in result.out
+    for name in ("driver_log.json", "f1_metrology.json", "experiment.toml", "ckpt"):
+        assert name in result.out
+        assert (folder / name).exists()
+    for line in re.findall(r"alcore show (\S.*)", result.out):
+        assert line.strip() == '"kept here/base"', "a path with a space is quoted"
+
+
+def test_the_commands_that_a_run_suggests_work(here):
+    printed = here("run", "--steps", "1", "--run-id", "one").out
+    again = re.search(r"run it again with: alcore (.*)", printed)
+    following = re.search(r"^Next: alcore (.*)", printed, re.MULTILINE)
+    assert again
+    assert following
+    here(*again.group(1).split(), "-q")
+    assert here(*following.group(1).split()).out.startswith("Run one: done")
+
+
+def test_quiet_prints_the_run_directory_alone(here, tmp_path):
+    result = here("run", "--steps", "1", "--quiet", "--run-id", "calm")
+    assert result.out == f"{Path('active_learning_logs') / 'calm'}\n"
+    assert result.err == ""
+
+
+def test_json_prints_one_document(here, tmp_path):
+    result = here("run", "--steps", "2", "--json", "--run-id", "doc", "--budget", "15")
+    assert result.err == ""
+    assert {name: result.data[name] for name in ("run_id", "status", "steps", "labels")} == {
+        "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
+    }  # fmt: skip
+    (records,) = result.data["metrics"].values()
+    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [(0, 50, "pool"), (1, 60, "pool")]
+
+
+def test_the_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(script, environment, tmp_path):
+    reader, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [script, "run", "--steps", "2"],
+        cwd=tmp_path, env=environment({"TERM": "xterm"}), stdout=subprocess.PIPE, stderr=terminal, text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(reader, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(reader)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"2/2" in shown
+    assert b"labels=" in shown
+    assert "\r" not in out
+    assert "\x1b" not in out
+
+
+def test_a_pipe_that_closes_early_is_no_traceback(script, environment, here, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [script, "plugins"], cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_a_run_of_that_id_is_left_alone(here, tmp_path):
+    here("run", "--steps", "1", "-q", "--run-id", "mine")
+    before = {path: path.read_bytes() for path in (tmp_path / "active_learning_logs").rglob("*") if path.is_file()}
+    message = here("run", "--steps", "1", "-q", "--run-id", "mine", code=2).message
+    assert "run 'mine' exists already" in message
+    assert "--run-id" in message
+    after = {path: path.read_bytes() for path in (tmp_path / "active_learning_logs").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_no_steps_are_no_steps(here):
+    result = here("run", "--steps", "0", "--json")
+    assert (result.data["steps"], result.data["labels"]) == (0, 0)
