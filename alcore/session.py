@@ -82,7 +82,9 @@ class Session:
             experiment=driver.description or description.describe(driver),
             state=state.collect(driver, step=0, phase="start", epoch=0),
         )
-        self._handler = logging.FileHandler(driver.log_dir / "console.log", encoding="utf-8")
+        self._handler = logging.FileHandler(
+            driver.log_dir / "console.log", encoding="utf-8", errors="backslashreplace"
+        )
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         driver.logger.addHandler(self._handler)
         if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr

@@ -34,7 +34,7 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             os.fchmod(file.fileno(), 0o644)
             if durable:

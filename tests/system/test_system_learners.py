@@ -113,7 +113,7 @@ def test_regression_has_the_squared_error(here, package, tmp_path):
 
     table(tmp_path / "t.csv", [math.sqrt(i) + 0.25 for i in range(60)])
     (tmp_path / "e.toml").write_text(
-        '[driver]\nbatch_size = 100\nmax_active_learning_steps = 1\n[training]\nmax_training_epochs = 1\n'
+        "[driver]\nbatch_size = 100\nmax_active_learning_steps = 1\n[training]\nmax_training_epochs = 1\n"
         '[data.csv]\npath = "t.csv"\ntarget = "y"\ntask = "regression"\n[query.random]\nmax_samples = 1\n[metrology]\n'
     )
     here("run", "e.toml", "--learner", f"{package}:Zero", "-q", "--run-id", "loss")

@@ -77,7 +77,10 @@ BREAKAGES = {
     ),
     "list": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return ['rare']", "list"),
     "no factory": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return {'rare': 3}", "'rare'"),
-    "raising hook": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return 1 / 0", "ZeroDivision"),
+    "raising hook": (
+        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return 1 / 0",
+        "ZeroDivision",
+    ),
     "no hook": ("x = 1", "hookimpl"),
     "forgotten marker": ("def alcore_query_strategies():\n    return {'rare': dict}", "hookimpl"),
 }

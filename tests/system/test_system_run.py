@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import math
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 import tomllib
 from pathlib import Path
 
@@ -44,7 +47,9 @@ def test_every_flag_reaches_the_run(base, rows):
     assert written["data"]["moons"]["noise"] == 0.3
     assert written["training"]["max_training_epochs"] == 3
     assert written["training"]["optimizer"] == {"cls": "SGD", "lr": 0.05}
-    picks = rows(folder, "SELECT step, strategy, COUNT(*) FROM requests GROUP BY step, strategy ORDER BY step, strategy")
+    picks = rows(
+        folder, "SELECT step, strategy, COUNT(*) FROM requests GROUP BY step, strategy ORDER BY step, strategy"
+    )
     assert picks == [
         (0, "classifier_uq_query", 3),
         (0, "random_query", 2),
@@ -161,7 +166,9 @@ def test_results_go_to_stdout_and_the_headline_to_stderr(base):
         assert "\r" not in text, "nothing moves the cursor in a pipe"
         assert "\x1b" not in text
     assert re.search(r"^step +samples +precision +recall +f1 +accuracy$", result.out, re.MULTILINE)
-    assert result.err.startswith("Run base: data moons, learner mlp, query uq, random, label dummy, metrology f1; seed 5")
+    assert result.err.startswith(
+        "Run base: data moons, learner mlp, query uq, random, label dummy, metrology f1; seed 5"
+    )
     assert "Run base" not in result.out
     for name in ("driver_log.json", "f1_metrology.json", "experiment.toml", "ckpt"):
         assert name in result.out
@@ -187,17 +194,18 @@ def test_quiet_prints_the_run_directory_alone(here, tmp_path):
 
 
 def test_json_prints_one_document(here, tmp_path):
-    result = here("run", "--steps", "2", "--json", "--run-id", "doc", "--budget", "15")
+    result = here("run", "--steps", "2", "--json", "--run-id", "doc", "--set", "query.uq.max_samples=8")
     assert result.err == ""
     assert {name: result.data[name] for name in ("run_id", "status", "steps", "labels")} == {
-        "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
+        "run_id": "doc", "status": "done", "steps": 2, "labels": 16,
     }  # fmt: skip
     (records,) = result.data["metrics"].values()
-    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [(0, 50, "pool"), (1, 60, "pool")]
+    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [(0, 50, "pool"), (1, 58, "pool")]
 
 
 def test_the_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(script, environment, tmp_path):
     reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(
         [script, "run", "--steps", "2"],
         cwd=tmp_path, env=environment({"TERM": "xterm"}), stdout=subprocess.PIPE, stderr=terminal, text=True,
@@ -228,6 +236,12 @@ def test_a_pipe_that_closes_early_is_no_traceback(script, environment, here, tmp
     os.close(writer)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_a_budget_that_cuts_requests_is_a_warning_on_stderr(here):
+    result = here("run", "--steps", "2", "--json", "--budget", "15")
+    assert (result.data["steps"], result.data["labels"]) == (2, 15)
+    assert result.err == "alcore: warning: 5 requests were dropped: over the budget\n"
 
 
 def test_a_run_of_that_id_is_left_alone(here, tmp_path):

@@ -128,7 +128,9 @@ def test_there_is_a_wheel_of_each_project_and_nothing_else_in_it(wheels):
 def test_the_plugin_promise(home, environment, tmp_path):
     env = environment()
     interpreter, alcore = home / "venv" / "bin" / "python", home / "venv" / "bin" / "alcore"
-    places = "import alcore, alcore_uq, alcore_moons, torch; print(*(m.__file__ for m in (alcore, alcore_uq, alcore_moons)))"
+    places = (
+        "import alcore, alcore_uq, alcore_moons, torch; print(*(m.__file__ for m in (alcore, alcore_uq, alcore_moons)))"
+    )
     for place in call(interpreter, "-c", places, cwd=tmp_path, env=env).stdout.split():
         assert Path(place).is_relative_to(home / "venv"), "this is not what the wheels installed"
         assert not Path(place).resolve().is_relative_to(ROOT)

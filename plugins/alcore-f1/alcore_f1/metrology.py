@@ -60,7 +60,7 @@ class F1Metrology(BaseMetrology):
         self.append_record(on=on, **self._figures(confusion))
 
     def _classes(self, outputs: torch.Tensor) -> int:
-        columns = 2 if is_binary(outputs) else int(outputs.shape[-1])
+        columns = 2 if is_binary(outputs) else max(int(outputs.shape[-1]), 2)
         return max(columns, self.driver.info.classes if self.driver.info else 2)
 
     @staticmethod

@@ -167,8 +167,9 @@ class Columns(torch.nn.Module):
         (torch.tensor([0.2, 0.6, 0.9, 0.1]), Probabilities()),
         (torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.7, 0.3]]), Probabilities()),
         (torch.tensor([[[9.0, 1], [0, 1]], [[0, 1], [0, 2]], [[0, 1], [0, 2]], [[1, 0], [1, 0]]]), Columns()),
+        (torch.tensor([[[-9.0], [1]], [[1], [2]], [[1], [2]], [[-1], [-1]]]), Columns()),
     ],
-    ids=["(B,)", "(B, 1)", "(B, C)", "(B,) probabilities", "(B, C) probabilities", "(K, B, C)"],
+    ids=["(B,)", "(B, 1)", "(B, C)", "(B,) probabilities", "(B, C) probabilities", "(K, B, C)", "(K, B, 1)"],
 )
 def test_predictions_of_each_shape(outputs, learner):
     record = measure(F1Metrology(), outputs, [0, 1, 0, 1], learner=learner, classes=2)  # all predict 0, 1, 1, 0

@@ -1,0 +1,339 @@
+"""Parameters: hints of every kind, all faults at once, ``--set`` as TOML or raw text, and documentation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alcore import parameters
+from alcore.parameters import Given, describe, takes, type_name, validate
+
+REQUIRED = object()
+
+
+def taking(hint, default=REQUIRED):
+    """Return a factory with one parameter ``x`` of this hint."""
+
+    def factory(x):
+        return x
+
+    factory.__annotations__ = {"x": hint}
+    if default is not REQUIRED:
+        factory.__defaults__ = (default,)
+    return factory
+
+
+def check(hint, value):
+    """Return the value as the factory gets it, or raise what the user would read."""
+    result, faults = validate(taking(hint), {"x": value}, "query.q")
+    if faults:
+        raise ValueError(faults[0])
+    return result["x"]
+
+
+GOOD = [
+    (int, 3, 3),
+    (float, 3, 3.0),
+    (float, 0.5, 0.5),
+    (bool, True, True),
+    (str, "word", "word"),
+    (Literal["a", "b"], "a", "a"),
+    (Literal["a", 2], 2, 2),
+    (Path, "some/file.csv", Path("some/file.csv")),
+    (list[int], [1, 2], [1, 2]),
+    (tuple[str, ...], ["a", "b"], ("a", "b")),
+    (tuple[int, float], [1, 2], (1, 2.0)),
+    (Sequence[int], [16], [16]),
+    (dict[str, float], {"a": 1.5}, {"a": 1.5}),
+    (int | None, 4, 4),
+    (str | int, 4, 4),
+    (str | int, "4", "4"),
+    (int | float, 4, 4),
+    (torch.device, "cpu", torch.device("cpu")),
+    (torch.device | None, "cuda:1", torch.device("cuda", 1)),
+    (torch.dtype, "float64", torch.float64),
+    (torch.dtype | None, "torch.bfloat16", torch.bfloat16),
+    (Any, {"any": ["thing"]}, {"any": ["thing"]}),
+    ("NowhereDefined", ["anything"], ["anything"]),
+]
+
+
+@pytest.mark.parametrize(("hint", "value", "expected"), GOOD, ids=lambda value: str(value))
+def test_a_value_that_fits_arrives_as_the_hint_says(hint, value, expected):
+    found = check(hint, value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+BAD = [
+    (int, True),
+    (int, 3.5),
+    (int, "3"),
+    (float, "much"),
+    (float, False),
+    (bool, "yes"),
+    (bool, 1),
+    (str, 3),
+    (Literal["a", "b"], "c"),
+    (Path, 3),
+    (list[int], [1, "b"]),
+    (list[int], 1),
+    (tuple[str, ...], "ab"),
+    (tuple[int, float], [1]),
+    (int | None, "none"),
+    (torch.device, "quantum"),
+    (torch.device | None, "quantum"),
+    (torch.dtype, "float23"),
+    (torch.dtype, "nn"),
+    (DeprecationWarning, "text"),
+]
+
+
+@pytest.mark.parametrize(("hint", "value"), BAD, ids=lambda value: str(value))
+def test_a_value_that_does_not_fit_is_told_with_its_hint(hint, value):
+    with pytest.raises(ValueError, match=r"^query\.q\.x is ") as error:
+        check(hint, value)
+    assert repr(value) in str(error.value)
+    assert type_name(hint) in str(error.value)
+
+
+SCALARS = {int: st.integers(-(2**62), 2**62), float: st.floats(allow_nan=False), bool: st.booleans(), str: st.text()}
+
+
+@given(st.data(), st.sampled_from(list(SCALARS)), st.sampled_from(list(SCALARS)))
+def test_scalars_are_strict(data, hint, kind):
+    """Each kind of value fits its own hint alone, but for whole numbers, which are floats too."""
+    value = data.draw(SCALARS[kind])
+    whole = kind is float and hint is int and float(value).is_integer()  # 3.0 may count as 3
+    if hint is kind or (hint is float and kind is int):
+        found = check(hint, value)
+        assert found == value
+        assert type(found) is hint
+    elif not whole:
+        with pytest.raises(ValueError, match="must be"):
+            check(hint, value)
+
+
+@given(st.text())
+def test_text_from_the_command_line_reaches_a_text_parameter(text):
+    """Quoted TOML is unquoted; everything else arrives as it was typed."""
+    found = check(str, Given(text))
+    parsed = Given(text).parsed()
+    assert found == (parsed if isinstance(parsed, str) else text)
+
+
+@given(st.one_of(st.integers(-(2**62), 2**62), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_from_the_command_line_are_read_as_toml(value):
+    typed = Given(str(value).lower() if isinstance(value, bool) else repr(value))
+    assert check(type(value), typed) == value
+    assert check(str, typed) == str(typed)
+    assert check(Path, typed) == Path(typed)
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed", "expected"),
+    [
+        (str, "1", "1"),
+        (str | None, "1", "1"),
+        (str, '"1"', "1"),
+        (str, "007", "007"),
+        (str, "true", "true"),
+        (str, "", ""),
+        (str, "1_000", "1_000"),
+        (str, "nan", "nan"),
+        (str, "[a]", "[a]"),
+        (str, "1979-05-27", "1979-05-27"),
+        (str, "1979-05-27T07:32:00Z", "1979-05-27T07:32:00Z"),
+        (Path, "~/2024", Path("~/2024")),
+        (Path, "2024", Path("2024")),
+        (Path | None, "1.5", Path("1.5")),
+        (int, "1_000", 1000),
+        (list[int], "[1, 2]", [1, 2]),
+        (tuple[str, ...], '["a", "b"]', ("a", "b")),
+        (str | int, "1", 1),
+        (int | None, "5", 5),
+        (Literal["1", "2"], "1", "1"),
+        (torch.device, "cpu", torch.device("cpu")),
+    ],
+    ids=lambda value: str(value),
+)
+def test_set_is_toml_or_else_raw_text(hint, typed, expected):
+    found = check(hint, Given(typed))
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_text_that_no_json_can_hold_is_a_fault_and_no_crash():
+    _, faults = validate(taking(Path), {"x": Given("\udcff.csv")}, "data.csv")
+    assert faults
+    assert faults[0].startswith("data.csv.x is ")
+
+
+def strategy(count: int, share: float = 0.5, mode: Literal["up", "down"] = "up", name: str = "n") -> None:
+    """Do something."""
+
+
+def test_all_faults_come_at_once():
+    _, faults = validate(
+        strategy, {"share": "big", "mode": "upp", "nmae": 3, "name": 4}, "query.q"
+    )  # fmt: skip
+    assert sorted(faults) == [
+        "query.q has no parameter 'nmae': did you mean 'name'? There are: count, mode, name, share",
+        "query.q.count is missing; give it with --set query.q.count=VALUE (int)",
+        "query.q.mode is 'upp'; it must be 'up' | 'down'",
+        "query.q.name is 4; it must be str",
+        "query.q.share is 'big'; it must be float",
+    ]
+
+
+def test_one_fault_a_parameter_even_where_a_union_has_many_members():
+    _, faults = validate(taking(int | float | None | list[int]), {"x": "word"}, "query.q")
+    assert len(faults) == 1
+    _, faults = validate(taking(list[int]), {"x": ["a", "b", "c"]}, "query.q")
+    assert len(faults) == 1
+
+
+def test_what_was_not_given_is_left_to_the_factory():
+    assert validate(strategy, {"count": 2}, "q") == ({"count": 2}, [])
+
+
+def test_extras_are_allowed_with_kwargs_alone():
+    def open_ended(count: int = 1, **kwargs): ...
+
+    assert validate(open_ended, {"other": [1]}, "q") == ({"other": [1]}, [])
+    assert validate(open_ended, {"count": "a"}, "q")[1] == ["q.count is 'a'; it must be int"]
+    assert validate(lambda: None, {"other": 1}, "q")[1] == ["q has no parameter 'other': there are none"]
+
+
+def test_info_is_given_by_the_experiment():
+    def learner(info, width: int = 3): ...
+
+    found, _ = parameters.parameters(learner)
+    assert [one.name for one in found] == ["width"]
+    assert "no parameter 'info'" in validate(learner, {"info": 3}, "q")[1][0]
+    assert takes(learner, "info")
+    assert not takes(learner, "seed")
+
+
+def test_what_is_left_out_is_neither_missing_nor_known():
+    assert validate(strategy, {}, "q", leave_out=("count",))[1] == []
+    assert "no parameter 'count'" in validate(strategy, {"count": 1}, "q", leave_out=("count",))[1][0]
+
+
+def test_one_hint_that_can_not_be_resolved_takes_no_other_with_it():
+    def factory(first: Unknown, second: int): ...  # noqa: F821 - the point of this test
+
+    hints = {one.name: one.hint for one in parameters.parameters(factory)[0]}
+    assert hints == {"first": Any, "second": int}
+
+    class Strategy:
+        def __init__(self, first: Unknown, second: bool = True) -> None: ...  # noqa: F821
+
+    assert validate(Strategy, {"first": [1, {}], "second": "no"}, "q")[1] == ["q.second is 'no'; it must be bool"]
+
+
+def test_names_that_trip_pydantic_models_are_names_like_others():
+    def factory(copy: int, json: int, model_config: int, schema: int, self_: int, _private: int): ...
+
+    names = ["copy", "json", "model_config", "schema", "self_", "_private"]
+    assert validate(factory, dict.fromkeys(names, 1), "q") == (dict.fromkeys(names, 1), [])
+    assert len(validate(factory, dict.fromkeys(names, "a"), "q")[1]) == len(names)
+
+
+class WithoutConstructor:
+    """It has none of its own."""
+
+
+@pytest.mark.parametrize(
+    "factory", [WithoutConstructor, int, dict.fromkeys, functools.partial(strategy, 3), print], ids=str
+)
+def test_factories_of_every_kind_can_be_looked_at(factory):
+    found, open_ended = parameters.parameters(factory)
+    assert isinstance(found, list)
+    assert isinstance(open_ended, bool)
+    assert describe(factory)["parameters"] is not None
+
+
+def test_a_partial_keeps_what_it_fixed_as_default():
+    found = {one.name: one for one in parameters.parameters(functools.partial(strategy, share=0.25))[0]}
+    assert not found["share"].required
+    assert found["share"].default == 0.25
+
+
+class Documented:
+    """Ask for samples,
+    in two lines.
+
+    Parameters
+    ----------
+    count
+        How many.
+    low, high : float
+        The two ends
+        of the range.
+    *args, **kwargs
+        Not used.
+
+    Notes
+    -----
+    count
+        is not described here.
+    """
+
+    def __init__(
+        self, count: int, low: float = 0.0, high: float = 1.0, device: torch.device | None = None,
+        path: Path = Path("a/b"), ends: tuple[int, ...] = (1, 2), call: Callable[[int], int] = abs, **kwargs: Any
+    ) -> None: ...  # fmt: skip
+
+
+def test_a_factory_is_described_from_signature_and_docstring():
+    described = describe(Documented)
+    assert described["summary"] == "Ask for samples, in two lines."
+    assert described["other_parameters"] is True
+    found = {one["name"]: one for one in described["parameters"]}
+    assert list(found) == ["count", "low", "high", "device", "path", "ends", "call"]
+    assert found["count"] == {"name": "count", "type": "int", "required": True, "default": None, "doc": "How many."}
+    assert found["low"]["doc"] == found["high"]["doc"] == "The two ends of the range."
+    assert (found["high"]["default"], found["high"]["required"]) == (1.0, False)
+    assert found["device"]["type"] == "torch.device | None"
+    assert found["path"]["default"] == "a/b"
+    assert found["ends"] == {
+        "name": "ends", "type": "tuple[int, ...]", "required": False, "default": [1, 2], "doc": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hint", "name"),
+    [
+        (Any, "any"),
+        (int, "int"),
+        (None | int, "None | int"),
+        (Literal["a", 3], "'a' | 3"),
+        (list[int], "list[int]"),
+        (tuple[str, ...], "tuple[str, ...]"),
+        (dict[str, list[float]], "dict[str, list[float]]"),
+        (torch.dtype, "torch.dtype"),
+        (Path, "Path"),
+        (Sequence[int], "Sequence[int]"),
+    ],
+)
+def test_hints_are_named_as_people_write_them(hint, name):
+    assert type_name(hint) == name
+
+
+@pytest.mark.parametrize("name", ["float32", "torch.float32"])
+def test_a_dtype_is_found_by_name(name):
+    assert parameters.torch_dtype(name) is torch.float32
+
+
+@pytest.mark.parametrize("name", ["nn", "float23", "", "manual_seed"])
+def test_a_dtype_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match="is no torch dtype"):
+        parameters.torch_dtype(name)

@@ -1,0 +1,251 @@
+"""The registry: entry points are loaded one by one, and each failure is data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import types
+from typing import NamedTuple
+
+import pytest
+
+import alcore
+from alcore import plugins
+from alcore.errors import PluginError, UsageError
+from alcore.plugins import KINDS, Offer, Plugin, Registry
+
+
+class Distribution(NamedTuple):
+    name: str
+    version: str
+    requires: list[str] | None = None
+
+
+class Entry:
+    """What importlib.metadata gives for one entry point, with a module made on the spot."""
+
+    def __init__(self, distribution, name="one", requires=None, **functions):
+        self.dist = Distribution(distribution, "1.5", requires)
+        self.name, self.value = name, f"{distribution.replace('-', '_')}.{name}"
+        self.loaded = 0
+        self._functions = functions
+
+    def load(self):
+        self.loaded += 1
+        module = types.ModuleType(self.value)
+        for name, function in self._functions.items():
+            if isinstance(function, BaseException):
+                raise function
+            setattr(module, name, alcore.hookimpl(function))
+        return module
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Let the registry find these entry points alone."""
+    monkeypatch.delenv("ALCORE_BLOCK", raising=False)
+    monkeypatch.delenv("ALCORE_ONLY", raising=False)
+
+    def make(*entries):
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: list(entries) if group == "alcore" else [])
+        registry = plugins.registry()
+        assert registry.plugins[0].distribution == "alcore"
+        return registry
+
+    return make
+
+
+def query(name, factory=dict):
+    return {"alcore_query_strategies": lambda: {name: factory}}
+
+
+def test_a_name_leads_to_its_factory(install):
+    registry = install(Entry("far-away", **query("first", dict)))
+    assert registry.offer("query", "first").factory is dict
+    assert str(registry.offer("query", "first").plugin) == "far-away 1.5"
+    assert registry.make("query", "first", a=1) == {"a": 1}
+
+
+@pytest.mark.parametrize(("kind", "hook"), KINDS.items())
+def test_every_kind_has_its_hook(install, kind, hook):
+    registry = install(Entry("far-away", **{hook: lambda: {"mine": dict}}))
+    assert registry.plugins[1].state == "ok"
+    assert registry.plugins[1].offers == {kind: {"mine": dict}}
+    assert registry.offer(kind, "mine").plugin is registry.plugins[1]
+
+
+def test_every_registration_hook_is_documented_and_asked():
+    hooks = {name for name in vars(plugins.Registration) if name.startswith("alcore_")}
+    assert hooks == {*KINDS.values(), "alcore_commands"}
+    assert all(getattr(plugins.Registration, name).__doc__ for name in hooks)
+
+
+def test_core_offers_its_queues_through_the_same_hooks(install):
+    registry = install()
+    assert registry.make("queue", "lifo").__class__.__name__ == "LifoQueue"
+
+
+def test_nothing_is_remembered_between_registries(install):
+    assert install(Entry("far-away", **query("first"))).offer("query", "first")
+    with pytest.raises(PluginError, match="'first'"):
+        install().offer("query", "first")
+
+
+@pytest.mark.parametrize(
+    ("functions", "reason"),
+    [
+        ({"x": ImportError("no library")}, "ImportError: no library"),
+        ({"x": SystemExit("bye")}, "SystemExit: bye"),
+        ({"alcore_query_strategies": lambda: ["a"]}, "returned a list"),
+        ({"alcore_query_strategies": lambda: None}, "returned a NoneType"),
+        ({"alcore_query_strategies": lambda: {"a": 3}}, "'a'"),
+        ({"alcore_query_strategies": lambda: {"a": "no colon"}}, "module:Name"),
+        ({"alcore_query_strategies": lambda: 1 / 0}, "ZeroDivisionError"),
+        ({"alcore_query_strategies": lambda wrong: {}}, "wrong"),
+        ({"alcore_query_stratagems": dict}, "alcore_query_stratagems"),
+        ({}, "no registration hook"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_plugin_that_fails_is_kept_with_its_reason(install, functions, reason):
+    registry = install(Entry("broken-one", **functions), Entry("fine-one", **query("first")))
+    broken, fine = registry.plugins[1:]
+    assert (broken.state, broken.offers, broken.commands) == ("broken", {}, [])
+    assert reason in (broken.error or "")
+    assert fine.state == "ok"
+    assert registry.offer("query", "first").plugin is fine
+    with pytest.raises(PluginError, match="broken-one 1.5"):
+        registry.offer("query", "absent")
+
+
+def test_half_of_a_broken_plugin_is_offered_nowhere(install):
+    both = {**query("first"), "alcore_queues": lambda: 1 / 0, "alcore_commands": lambda app: None}
+    registry = install(Entry("broken-one", **both))
+    assert list(registry.offers("query")) == []
+    assert registry.plugins[1].commands == []
+
+
+def test_an_interruption_is_no_fault_of_a_plugin(install):
+    with pytest.raises(KeyboardInterrupt):
+        install(Entry("far-away", x=KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize(
+    ("requires", "state"),
+    [
+        (["alcore>=9"], "refused"),
+        (["alcore<0.1"], "refused"),
+        (["Alcore==0.2.*"], "refused"),
+        (["alcore[standard]>=9"], "refused"),
+        (["numpy", "alcore >= 9 ; python_version > '3'"], "refused"),
+        (["alcore>=9; python_version < '3'"], "ok"),
+        (["alcore>=9; extra == 'future'"], "ok"),
+        (["alcore>=0.1,<0.2"], "ok"),
+        (["alcore"], "ok"),
+        (["alcore-uq>=9"], "ok"),
+        (["this is no requirement", "alcore<1"], "ok"),
+        ([], "ok"),
+        (None, "ok"),
+    ],
+    ids=str,
+)
+def test_a_plugin_says_which_core_it_fits_and_is_refused_before_import(install, requires, state):
+    entry = Entry("far-away", requires=requires, **query("first"))
+    plugin = install(entry).plugins[1]
+    assert plugin.state == state
+    assert entry.loaded == (state == "ok")
+    if state == "refused":
+        assert alcore.__version__ in (plugin.error or "")
+
+
+def test_a_development_version_of_core_fits(install, monkeypatch):
+    monkeypatch.setattr(alcore, "__version__", "0.1.1.dev3")
+    assert install(Entry("far-away", requires=["alcore>=0.1,<0.2"], **query("first"))).plugins[1].state == "ok"
+
+
+def test_two_plugins_with_one_name_are_both_named(install):
+    registry = install(Entry("near-by", **query("first", list)), Entry("far-away", **query("first", dict)))
+    with pytest.raises(PluginError) as error:
+        registry.offer("query", "first")
+    for fragment in ("query 'first'", "far-away 1.5", "near-by 1.5", "ALCORE_BLOCK="):
+        assert fragment in str(error.value)
+    ((kind, name, owners),) = registry.clashes()
+    assert (kind, name, {one.distribution for one in owners}) == ("query", "first", {"far-away", "near-by"})
+
+
+def test_one_name_of_two_kinds_is_no_clash(install):
+    registry = install(Entry("near-by", **query("first")), Entry("far-away", alcore_queues=lambda: {"first": dict}))
+    assert registry.clashes() == []
+    assert registry.offer("query", "first").plugin.distribution == "near-by"
+
+
+def test_several_entry_points_of_one_distribution_are_all_loaded(install):
+    registry = install(
+        Entry("many", "a", **query("first")), Entry("many", "a", **query("second")), Entry("many", "b", x=ValueError("b"))
+    )
+    assert [one.state for one in registry.plugins[1:]] == ["ok", "ok", "broken"]
+    assert {one.name for one in registry.offers("query")} == {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "left"),
+    [
+        ("ALCORE_BLOCK", "far-away", {"near-by"}),
+        ("ALCORE_BLOCK", " Far_Away ,", {"near-by"}),
+        ("ALCORE_BLOCK", "far.away,near-by", set()),
+        ("ALCORE_BLOCK", "two", {"near-by"}),
+        ("ALCORE_BLOCK", "", {"near-by", "far-away"}),
+        ("ALCORE_BLOCK", "far", {"near-by", "far-away"}),
+        ("ALCORE_ONLY", "far-away", {"far-away"}),
+        ("ALCORE_ONLY", "one", {"near-by"}),
+        ("ALCORE_ONLY", "", set()),
+    ],
+)
+def test_plugins_are_blocked_by_distribution_or_entry_point(install, monkeypatch, variable, value, left):
+    entries = [Entry("near-by", "one", **query("first")), Entry("far-away", "two", **query("second"))]
+    install()  # clears both variables
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    registry = plugins.registry()
+    assert {one.distribution for one in registry.plugins if one.state == "ok"} == {"alcore", *left}
+    assert {entry.dist.name for entry in entries if entry.loaded} == left, "what is blocked is not imported"
+
+
+def test_an_unknown_name_gets_the_nearest_one_and_all_reasons(install):
+    registry = install(Entry("far-away", **query("farthest")), Entry("broken-one", x=ImportError("no library")))
+    with pytest.raises(PluginError) as error:
+        registry.offer("query", "fartest")
+    assert str(error.value) == (
+        "no plugin offers the query 'fartest': did you mean 'farthest'? There are: farthest. It may belong to a plugin "
+        "that could not be loaded (broken-one 1.5: ImportError: no library). `alcore plugins` lists what is installed."
+    )
+    assert isinstance(error.value, UsageError)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("no_such_module:Thing", "ModuleNotFoundError"),
+        ("math:Thing", "AttributeError"),
+        ("math:pi", "not a class or a function"),
+        ("alcore.plugins:Registry.absent", "AttributeError"),
+    ],
+)
+def test_a_factory_that_can_not_be_imported_names_plugin_and_text(factory, reason):
+    plugin = Plugin("far-away", "1.5", "one", "far_away")
+    with pytest.raises(PluginError, match="far-away 1.5") as error:
+        plugins.resolve(Offer("query", "first", factory, plugin))
+    assert factory in str(error.value)
+    assert reason in str(error.value)
+
+
+def test_a_factory_may_be_a_member_of_a_class():
+    assert plugins.import_name("alcore.plugins:Registry.clashes") is Registry.clashes
+
+
+def test_the_registry_of_this_environment_has_no_faults(monkeypatch):
+    monkeypatch.delenv("ALCORE_BLOCK", raising=False)
+    monkeypatch.delenv("ALCORE_ONLY", raising=False)
+    registry = plugins.registry()
+    assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
+    assert registry.clashes() == []
