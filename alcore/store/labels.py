@@ -194,7 +194,7 @@ class LabelQueue:
     def _answer(self, request: Request, item: Any) -> Delivered:
         if isinstance(item, Label):
             paid: Any = item.cost
-            if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and paid >= 0):
+            if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
                 raise _BadValueError(f"its cost is {item.cost!r}, which is no amount")
             if not isinstance(item.source, str):
                 raise _BadValueError(f"its source is {item.source!r}, which is no text")

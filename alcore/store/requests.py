@@ -61,6 +61,8 @@ class RequestQueue:
     def refill(self, requests: Sequence[Request]) -> None:
         """Make these, and nothing else, what is left to label."""
         if [one.id for one in self._in_flight.values()] == [one.id for one in requests]:
+            # they are under way; what is handed out must be the very items that answers are matched with
+            self._in_flight = dict(zip(self._in_flight, requests, strict=True))
             return
         while not self.empty():
             self.get_request()

@@ -20,7 +20,6 @@ def command(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., tuple[str, 
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in [name for name in os.environ if name.startswith("ALCORE_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("ALCORE_BLOCK", "")
     monkeypatch.setenv("COLUMNS", "100")
     logger, threads = logging.getLogger("alcore"), torch.get_num_threads()
     before = list(logger.handlers)
@@ -35,4 +34,5 @@ def command(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., tuple[str, 
         return out, err
 
     yield call
+    os.environ.pop("ALCORE_ONLY", None)  # which --only sets
     torch.set_num_threads(threads)

@@ -160,9 +160,8 @@ def test_show_of_a_failed_run_says_why(say):
 def test_export_reproduces_the_last_record_elsewhere(say, folder, requests_of, tmp_path):
     import numpy as np
     import torch
-    from safetensors.torch import load_file
-
     from alcore_moons import MLP, MoonsPool
+    from safetensors.torch import load_file
 
     out = tmp_path / "out"
     printed = say("export", "done-run", "--output", out).out

@@ -162,11 +162,11 @@ def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Return what does as ``optimizer.zero_grad()`` does, without its profiling when it is torch's own."""
     if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
         return optimizer.zero_grad
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def clear() -> None:
-        for parameter in parameters:
-            parameter.grad = None
+        for group in optimizer.param_groups:  # looked up each time: a group may join between epochs
+            for parameter in group["params"]:
+                parameter.grad = None
 
     return clear
 

@@ -158,6 +158,35 @@ def test_gradients_do_not_add_up():
     assert torch.equal(model[0].weight.grad, twin[0].weight.grad)
 
 
+def test_parameters_that_join_later_are_cleared_too():
+    """Unfreezing layers one after another is done by adding parameter groups between epochs."""
+    model, batches, _ = problem()
+    optimizer = torch.optim.SGD(model[3].parameters(), lr=0.0)
+    DefaultTrainingLoop()(
+        model, optimizer, batches[:1], 4, train_step_fn=loss_of,
+        on_epoch_end=lambda epoch, metrics: epoch or (
+            model.zero_grad(), optimizer.add_param_group({"params": model[0].parameters()})
+        ),
+    )  # fmt: skip
+    once = copy.deepcopy(model)
+    once.zero_grad()
+    loss_of(once, batches[0]).backward()
+    assert torch.equal(model[0].weight.grad, once[0].weight.grad)
+
+
+def test_an_optimizer_clears_gradients_in_its_own_way():
+    model, batches, _ = problem()
+    calls = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none=True):
+            calls.append(1)
+            super().zero_grad(set_to_none)
+
+    DefaultTrainingLoop()(model, Own(model.parameters(), lr=0.1), batches, 2, train_step_fn=loss_of)
+    assert len(calls) == 8
+
+
 def test_no_epoch_changes_nothing():
     model, batches, _ = problem()
     before = copy.deepcopy(model)

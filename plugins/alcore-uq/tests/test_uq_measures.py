@@ -124,6 +124,13 @@ def test_the_trap_of_single_precision(measure, make):
     assert ranking(naive.numpy())[:100] != expected
 
 
+@every_measure
+def test_outputs_in_single_precision_are_scored_in_double(measure):
+    outputs = 1e-4 * torch.randn(500, 3, generator=torch.Generator().manual_seed(4))  # nearly even
+    expected = brute(softmax(outputs.double().numpy()), measure)
+    np.testing.assert_allclose(MEASURES[measure](outputs).numpy(), expected, rtol=0, atol=1e-14)
+
+
 def test_nearly_certain_predictions_of_three_classes_are_told_apart():
     lead = torch.linspace(50, 60, 1001, dtype=torch.float32)
     outputs = torch.stack([lead, torch.zeros(1001), torch.zeros(1001)], dim=1)

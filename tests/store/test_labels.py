@@ -1,0 +1,588 @@
+"""The label queue: each answer finds its request, is committed when `put` returns, and is never paid for twice."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alcore.candidates import Candidates
+from alcore.errors import StaleWriterError, UsageError
+from alcore.pools import TensorPool
+from alcore.protocols import Failed, Label, Request
+from alcore.store.codec import loads
+from alcore.store.database import Database
+from alcore.store.labels import LabelQueue, completed_item
+from alcore.store.reading import Run
+from alcore.store.requests import RequestQueue
+from alcore.store.run import RunStore, request_id
+
+
+class Desk:
+    """A run at the start of a labeling phase, and what a second connection sees of it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        items: list[Any],
+        *,
+        retries: int = 0,
+        check: Callable[[Any], str | None] | None = None,
+        cost: Callable[[Any], float] = lambda item: 1.0,
+    ) -> None:
+        self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
+        self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
+        self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
+        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries)
+        self.ask(0, items)
+
+    def ask(self, step: int, items: list[Any]) -> None:
+        self.requests.begin(step, math.inf)
+        self.requests.asking("uq")
+        self.requests.put_many(items)
+        self.store.commit_query(self.requests.asked, [], "m")
+        self.begin(step)
+
+    def begin(self, step: int) -> None:
+        found = self.store.open_requests()
+        self.requests.refill(found)
+        self.labels.begin(step, found)
+
+    @property
+    def reader(self) -> Run:
+        return Run(self.store.folder)
+
+    def states(self) -> list[str]:
+        return [row["state"] for row in self.reader.requests()]
+
+    def current(self) -> dict[int, Any]:
+        """The current label of each request, by ordinal, as another process reads it."""
+        return {
+            row["ordinal"]: (row["kind"], None if row["value"] is None else loads(row["value"]))
+            for row in self.reader.requests()
+            if row["kind"] is not None
+        }
+
+    def reasons(self) -> list[str]:
+        return [row["reason"] for row in self.reader.refused()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    desks: list[Desk] = []
+
+    def make(*items: Any, **options: Any) -> Desk:
+        desks.append(Desk(tmp_path, list(items), **options))
+        return desks[-1]
+
+    yield make
+    for one in desks:
+        one.store.close()
+
+
+Make = Callable[..., Desk]
+
+
+# -- what an answer may be -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", [7, np.int64(7), np.array(7), torch.tensor(7)], ids=lambda one: type(one).__name__)
+def test_a_bare_id_of_any_kind(desk: Make, item: Any) -> None:
+    at = desk(3, 7)
+    at.labels.put(item)
+    assert at.current() == {1: ("id", None)}
+    assert at.states() == ["open", "labelled"]
+    (taken,) = at.labels.take()
+    assert taken == 7
+    assert type(taken) is int
+
+
+@pytest.mark.parametrize("item", [7, np.int64(7), torch.tensor(7)], ids=lambda one: type(one).__name__)
+def test_a_label_is_taken_as_it_was_put(desk: Make, item: Any) -> None:
+    at = desk(3, 7)
+    label = Label(item, 1, source="ann", cost=2.5)
+    at.labels.put(label)
+    assert at.current() == {1: ("label", 1)}
+    row = at.reader.requests()[1]
+    assert (row["source"], row["cost"]) == ("ann", 2.5)
+    assert at.labels.take() == [label]
+
+
+def test_a_label_may_name_its_request(desk: Make) -> None:
+    at = desk(3, 7)
+    request = at.requests.get_request()
+    at.labels.put(Label(request, 1, source="ann"))
+    assert at.current() == {0: ("label", 1)}
+    (taken,) = at.labels.take()
+    assert (taken.item, taken.value, taken.source) == (3, 1, "ann")
+    at.pool.append(taken)  # a pool knows nothing of requests
+    assert at.pool.labeled_ids.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "generated", [torch.arange(3.0), {"x": (1, 2)}, "text", True, [1, 2]], ids=lambda one: type(one).__name__
+)
+@pytest.mark.parametrize("same_object", [True, False])
+def test_a_generated_input_is_matched_by_object_or_content(desk: Make, generated: Any, same_object: bool) -> None:
+    at = desk(3, generated, "other")
+    item = next(one.item for one in at.store.open_requests() if one.ordinal == 1)
+    if same_object:
+        item = [at.requests.get() for _ in range(2)][1]
+    at.labels.put(Label(item, 1))
+    assert at.current() == {1: ("label", 1)}
+
+
+def test_equal_inputs_are_answered_oldest_first(desk: Make) -> None:
+    at = desk("same", "same")
+    at.labels.put(Label("sa" + "me", 1))
+    at.labels.put(Label("sa" + "me", 0))
+    assert at.current() == {0: ("label", 1), 1: ("label", 0)}
+
+
+def test_equal_inputs_are_told_apart_by_their_objects(desk: Make) -> None:
+    at = desk(torch.ones(2), torch.ones(2))
+    first, second = at.requests.get(), at.requests.get()
+    at.labels.put(Label(second, 1))
+    at.labels.put(Label(first, 0))
+    assert at.current() == {0: ("label", 0), 1: ("label", 1)}
+
+
+def test_any_other_object_answers_the_oldest_open_request(desk: Make) -> None:
+    at = desk(5, 3, 9)
+    pairs = [(torch.ones(2), 1), (torch.zeros(2), 0)]
+    at.labels.put(Label(5, 1))
+    for pair in pairs:
+        at.labels.put(pair)
+    assert at.states() == ["labelled"] * 3
+    taken = at.labels.take()
+    assert taken[1] is pairs[0]
+    assert taken[2] is pairs[1]
+    kind, value = at.current()[2]
+    assert kind == "object"
+    assert torch.equal(value[0], torch.zeros(2))
+
+
+def test_answers_come_back_in_the_order_of_the_requests(desk: Make) -> None:
+    at = desk(9, 1, 5, 3)
+    for item in (3, Label(1, 1), 9, Label(5, 0)):
+        at.labels.put(item)
+    taken = [one.item if isinstance(one, Label) else one for one in at.labels.take()]
+    assert taken == [9, 1, 5, 3]
+    assert at.labels.take() == []
+
+
+def test_requests_of_an_earlier_step_come_first(desk: Make) -> None:
+    at = desk(9)
+    at.ask(1, [4, 2])
+    at.labels.put_many([2, 9, 4])
+    assert at.labels.take() == [9, 4, 2]
+
+
+def test_a_later_phase_starts_anew(desk: Make) -> None:
+    at = desk(9, 4)
+    at.labels.put(9)
+    assert (at.labels.qsize(), at.labels.empty()) == (1, False)
+    at.labels.take()
+    at.begin(1)
+    assert (at.labels.qsize(), at.labels.empty()) == (0, True)
+    assert at.labels.counts == {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
+    assert at.requests.get() == 4
+    assert at.requests.empty()
+
+
+@pytest.mark.parametrize("value", [1, torch.tensor(1), np.int64(1), np.array(1)], ids=lambda one: type(one).__name__)
+def test_values_of_any_kind_come_back_as_they_were(desk: Make, value: Any) -> None:
+    at = desk(3)
+    at.labels.put(Label(3, value))
+    (kind, found) = at.current()[0]
+    assert kind == "label"
+    assert type(found) is type(value)
+    assert found == value
+
+
+# -- commitment ------------------------------------------------------------------------------------------
+
+
+def test_each_put_is_committed_when_it_returns(desk: Make) -> None:
+    at = desk(5, 3, 9)
+    for count, item in enumerate([3, Label(9, 1), Label(5, 0)], 1):
+        at.labels.put(item)
+        assert len(at.current()) == count
+        assert at.states().count("labelled") == count
+
+
+def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
+    at = desk(*range(24))
+    seen: list[bool] = []
+
+    def work(first: int) -> None:
+        for sample in range(first, 24, 4):
+            at.labels.put(Label(sample, sample % 2, source=f"t{first}"))
+            seen.append(sample in at.current())
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [True] * 24
+    assert at.current() == {sample: ("label", sample % 2) for sample in range(24)}
+    assert [one.item for one in at.labels.take()] == list(range(24))
+    assert at.labels.counts["labelled"] == 24
+
+
+def test_put_many_is_one_transaction(desk: Make) -> None:
+    at = desk(5, 3, 9)
+    commits = []
+    at.store.database._connection.set_trace_callback(lambda text: text == "COMMIT" and commits.append(text))
+    seen = []
+
+    def items() -> Iterator[Any]:
+        for sample in (9, 3, 5):
+            yield sample
+            seen.append(len(at.current()))
+
+    at.labels.put_many(items())
+    assert seen == [0, 0, 0]
+    assert commits == ["COMMIT"]
+    assert at.states() == ["labelled"] * 3
+
+
+def test_the_methods_of_queue_queue_are_there(desk: Make) -> None:
+    at = desk(5, 3)
+    at.labels.put(5, True, None)
+    at.labels.put_nowait(3)
+    assert at.labels.take() == [5, 3]
+
+
+# -- refusals --------------------------------------------------------------------------------------------
+
+BAD = [
+    (Label(3, float("nan")), "NaN or infinite"),
+    (Label(3, torch.tensor(math.inf)), "NaN or infinite"),
+    (Label(3, np.float32("nan")), "NaN or infinite"),
+    (Label(3, torch.tensor(complex(math.nan, 1))), "NaN or infinite"),
+    (Label(3, {"a": [1, (2, np.array([1.0, math.nan]))]}), "NaN or infinite"),
+    (Label(3, [1, 0]), r"shape \(2,\) is not the targets' \(\)"),
+    (Label(3, 0.5), "a fraction, and the targets are torch.int64"),
+    (Label(3, 1 + 1j), "complex"),
+    (Label(3, "cat"), "a str is no label"),
+    (Label(3, None), "a NoneType is no label"),
+    (Label(3, 7), "not one of the 2 classes 0 to 1"),
+    (Label(3, -1), "not one of the 2 classes"),
+    (Label(3, 2**70), "is no label"),
+    (Label(3, object()), "a object is no label"),
+    (Label(3, 1, cost=math.nan), "cost is nan"),
+    (Label(3, 1, cost=-1.0), "cost is -1.0"),
+    (Label(3, 1, cost="dear"), "cost is 'dear'"),  # type: ignore[arg-type]
+    (Label(3, 1, cost=None), "cost is None"),  # type: ignore[arg-type]
+    (Label(3, 1, source=None), "source is None"),  # type: ignore[arg-type]
+    (Label(3, 1, source=Path("a")), "source is .*'a'"),  # type: ignore[arg-type]
+    (Failed(3, "the solver crashed"), "^the solver crashed$"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD, ids=[reason for _, reason in BAD])
+def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: Any, reason: str) -> None:
+    at = desk(5, 3, 9)
+    at.labels.put_many([9, bad, Label(5, 1)])
+    assert at.states() == ["labelled", "failed", "labelled"]
+    assert at.labels.counts == {"labelled": 2, "failed": 1, "refused": 1, "repeated": 0}
+    (row,) = at.reader.refused()
+    assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
+    assert re.search(reason, row["reason"])
+    assert len(at.labels.take()) == 2
+
+
+def test_what_was_refused_is_kept_exactly(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put(Label(3, torch.tensor([0.5, math.nan]), source="ann"))
+    kept = loads(at.reader.refused()[0]["item"])
+    assert (kept["item"], kept["source"]) == (3, "ann")
+    assert kept["value"][0] == 0.5
+    assert math.isnan(kept["value"][1])
+
+
+def test_what_cannot_be_stored_is_shown(desk: Make) -> None:
+    at = desk(3, 4, check=lambda value: None)
+    at.labels.put(Label(3, range(3)))
+    at.labels.put({"a": range(3)})
+    assert "range(0, 3)" in at.reader.refused()[0]["item"]
+    assert "{'a': range(0, 3)}" in at.reader.refused()[1]["item"]
+    assert "builtins.range can't be stored" in at.reasons()[0]
+    assert at.states() == ["failed", "failed"]
+
+
+def test_nan_in_any_object_is_refused(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put((torch.tensor([1.0, math.nan]), 1))
+    assert at.states() == ["failed"]
+    assert at.reasons() == ["its value is NaN or infinite"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [4, Label(4, 1), Failed(4, "no"), -1, 2**70, Label("text", 1), Label(torch.ones(2), 1), Label(object(), 1),
+     Label(Request("f" * 32, 0, 0, 3), 1)],
+    ids=lambda one: type(one).__name__,
+)  # fmt: skip
+def test_an_answer_that_nobody_asked_for_is_kept_aside(desk: Make, item: Any) -> None:
+    at = desk(3)
+    at.labels.put(item)
+    assert at.states() == ["open"]
+    (reason,) = at.reasons()
+    assert reason.startswith("nobody asked for it")
+    assert at.reader.refused()[0]["request"] is None
+    at.labels.put(3)
+    assert at.labels.take() == [3]
+
+
+def test_an_object_without_an_open_request_is_kept_aside(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put_many([3, (torch.ones(2), 1)])
+    assert at.labels.take() == [3]
+    assert at.labels.counts["refused"] == 1
+
+
+def test_an_answer_from_before_this_phase_is_kept_aside(desk: Make) -> None:
+    at = desk(3, 4)
+    at.labels.put(Label(3, 1))
+    at.labels.take()
+    at.begin(1)
+    at.labels.put(Label(3, 0))
+    assert at.current() == {0: ("label", 1)}
+    assert at.labels.take() == []
+
+
+@pytest.mark.parametrize("late", [3, Label(3, 1), Failed(3, "again")], ids=lambda one: type(one).__name__)
+def test_an_answer_after_the_request_was_given_up(desk: Make, late: Any) -> None:
+    at = desk(3, 5)
+    at.labels.put(Failed(3, "no"))
+    at.labels.put_many([late, 5])
+    assert at.states() == ["failed", "labelled"]
+    assert at.labels.counts == {"labelled": 1, "failed": 1, "refused": 2, "repeated": 0}
+    assert at.labels.take() == [5]
+
+
+def test_a_bare_integer_is_never_the_value_of_a_sample(desk: Make) -> None:
+    at = desk(3, "generated")
+    at.labels.put(1)  # the class, where the id or a Label was meant
+    assert at.states() == ["open", "open"]
+    assert at.reasons()[0].startswith("nobody asked for it")
+
+
+def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(desk: Make) -> None:
+    at = desk("a", "b")
+    at.labels.put(1)
+    assert at.current() == {0: ("object", 1)}
+
+
+# -- retries ---------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_tried_again_as_often_as_was_said(desk: Make) -> None:
+    at = desk(3, retries=2)
+    attempts = []
+    while not at.requests.empty():
+        request = at.requests.get_request()
+        attempts.append(request.attempt)
+        at.labels.put(Failed(request, "busy"))
+    assert attempts == [0, 1, 2]
+    assert at.states() == ["failed"]
+    assert at.reasons() == ["busy"] * 3
+    assert at.labels.counts == {"labelled": 0, "failed": 1, "refused": 3, "repeated": 0}
+    assert at.labels.take() == []
+
+
+def test_a_label_after_a_failure_is_kept_with_its_attempt(desk: Make) -> None:
+    at = desk(3, 5, retries=1)
+    at.labels.put(Failed(3, "busy"))
+    assert at.states() == ["open", "open"]
+    again = [at.requests.get_request() for _ in range(3)][2]
+    assert (again.item, again.attempt, again.id) == (3, 1, request_id("r1", 0, 0))
+    at.labels.put(Label(again, 1))
+    assert at.states() == ["labelled", "open"]
+    assert [row["attempt"] for row in at.store.database.read("SELECT attempt FROM labels")] == [1]
+    assert at.labels.counts["failed"] == 0
+
+
+def test_attempts_are_counted_across_phases(desk: Make) -> None:
+    at = desk(3, retries=1)
+    at.labels.put(Failed(3, "busy"))
+    at.begin(1)
+    assert at.requests.get_request().attempt == 1
+    at.labels.put(Failed(3, "busy"))
+    assert at.states() == ["failed"]
+
+
+def test_a_retry_keeps_its_place_among_the_open_requests(desk: Make) -> None:
+    at = desk(3, 5, retries=1)
+    at.labels.put(Failed(3, "busy"))
+    at.labels.put({"answers": "the oldest"})
+    assert at.states() == ["labelled", "open"]
+
+
+# -- repeats, corrections, conflicts, cost ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer", [3, Label(3, 1), Label(3, torch.tensor(1), source="ann")], ids=["id", "label", "tensor"]
+)
+def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
+    at = desk(3)
+    for _ in range(3):
+        at.labels.put(answer)
+    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
+    assert at.reasons() == ["a repeat of the answer that is there"] * 2
+    assert len(at.store.database.read("SELECT * FROM labels")) == 1
+    assert at.store.spent() == 1.0
+    assert at.labels.take() == [answer]
+
+
+def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: Make) -> None:
+    at = desk(3, 5)
+    at.labels.put(Label(3, 0, source="ann", cost=2.0))
+    at.labels.put(Label(3, 1, source="ann", cost=3.0))
+    assert at.current() == {0: ("label", 1)}
+    rows = at.store.database.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
+    assert [tuple(row) for row in rows] == [("0", 1, 2.0), ("1", 0, 3.0)]
+    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
+    assert [one.value for one in at.labels.take()] == [1]
+
+
+def test_corrections_of_corrections(desk: Make) -> None:
+    at = desk(3)
+    for value in (0, 1, 0, 1):
+        at.labels.put(Label(3, value))
+    rows = at.store.database.read("SELECT value, superseded FROM labels ORDER BY rowid")
+    assert [tuple(row) for row in rows] == [("0", 1), ("1", 1), ("0", 1), ("1", 0)]
+
+
+def test_of_two_sources_the_first_counts(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put(Label(3, 0, source="ann"))
+    at.labels.put(Label(3, 1, source="bob"))
+    assert at.current() == {0: ("label", 0)}
+    assert at.reasons() == ["'ann' was first"]
+    assert loads(at.reader.refused()[0]["item"]) == {"item": 3, "value": 1, "source": "bob"}
+    assert at.labels.counts["refused"] == 1
+
+
+def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put(Label(3, 0))
+    at.labels.put(Label(3, math.nan))
+    at.labels.put(Failed(3, "after all"))
+    assert at.current() == {0: ("label", 0)}
+    assert at.states() == ["labelled"]
+    assert all(reason.endswith("the answer that is there stays") for reason in at.reasons())
+    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 2, "repeated": 0}
+
+
+def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
+    at = desk(1, 2, 4, 8, cost=lambda item: float(item))
+    assert at.store.spent() == 15.0
+    at.labels.put(1)
+    assert at.store.spent() == 15.0
+    at.labels.put(Label(2, 1, cost=20.0))  # dearer than expected
+    assert at.store.spent() == 33.0
+    at.labels.put(Label(2, 0, cost=20.5))
+    assert at.store.spent() == 33.5
+    at.labels.put(Failed(4, "no"))  # costs nothing any more
+    assert at.store.spent() == 29.5
+    at.labels.put({"object": 1})
+    assert at.store.spent() == 29.5
+    assert [row["cost"] for row in at.reader.requests()] == [1.0, 20.5, None, 8.0]
+
+
+@pytest.mark.parametrize("cost", [np.float32(2.0), np.int64(2), 2, True])
+def test_a_cost_of_any_number_type(desk: Make, cost: Any) -> None:
+    at = desk(3)
+    at.labels.put(Label(3, 1, cost=cost))
+    assert at.store.spent() == float(cost)
+    assert at.states() == ["labelled"]
+
+
+# -- faults ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
+def test_nothing_is_made_of_answers_whose_commit_failed(
+    desk: Make, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    at = desk(3, 5)
+    at.labels.put(3)
+    transaction = at.store.database.transaction
+
+    @contextlib.contextmanager
+    def broken() -> Iterator[sqlite3.Connection]:
+        with transaction() as connection:
+            yield connection
+            raise error
+
+    with monkeypatch.context() as patched, pytest.raises(type(error)):
+        patched.setattr(at.store.database, "transaction", broken)
+        at.labels.put(5)
+    assert at.states() == ["labelled", "open"]
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            at.labels.take()
+
+
+def test_a_run_that_was_taken_over_takes_no_more_labels(desk: Make) -> None:
+    at = desk(3)
+    Database(at.store.folder / "run.db").close()
+    with pytest.raises(StaleWriterError):
+        at.labels.put(3)
+    with pytest.raises(StaleWriterError):
+        at.labels.take()
+    assert at.states() == ["open"]
+
+
+def test_a_generator_that_raises_undoes_its_put_many(desk: Make) -> None:
+    at = desk(3, 5)
+
+    def items() -> Iterator[Any]:
+        yield 3
+        raise RuntimeError("the labeler broke")
+
+    with pytest.raises(RuntimeError, match="labeler broke"):
+        at.labels.put_many(items())
+    assert at.states() == ["open", "open"]
+    with pytest.raises(RuntimeError, match="labeler broke"):
+        at.labels.take()
+
+
+# -- another pool ----------------------------------------------------------------------------------------
+
+
+def test_answers_are_completed_from_the_pool_that_was_chosen_from(desk: Make) -> None:
+    at = desk(9, 1, "made", check=lambda value: None)
+    chosen = TensorPool(torch.arange(60.0).reshape(30, 2), torch.arange(30) % 3)
+    at.labels.put_many([Label(1, 0), 9, Label("made", 2)])
+    nine, one, made = at.labels.take(chosen)
+    assert torch.equal(nine[0], torch.tensor([18.0, 19.0]))
+    assert nine[1] == 0
+    assert torch.equal(one[0], torch.tensor([2.0, 3.0]))
+    assert one[1] == 0
+    assert (made.item, made.value) == ("made", 2)
+
+
+def test_an_item_of_a_pool_without_answer_or_inputs() -> None:
+    pool = ["item 0", "item 1"]
+    assert completed_item(1, "id", 1, pool) == "item 1"
+    label = Label(1, 0)
+    assert completed_item(1, "label", label, pool) is label
+    assert completed_item(1, "object", ("x", "y"), TensorPool(torch.zeros(2, 2))) == ("x", "y")
+    with pytest.raises(UsageError, match="no targets"):
+        completed_item(1, "id", 1, TensorPool(torch.zeros(2, 2)))

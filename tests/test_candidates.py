@@ -1,0 +1,128 @@
+"""What may be asked for: unlabelled samples that nobody asked for, against a brute-force set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alcore import candidates
+from alcore.candidates import Candidates
+from alcore.errors import UsageError
+from alcore.pools import TensorPool
+
+
+class Listing:
+    """A pool that lists its ids in one go, without `total`; ids need not start at 0."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+    def unlabeled_indices(self) -> torch.Tensor:
+        return torch.tensor(self.ids, dtype=torch.int64)
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids
+
+
+class Windows(Listing):
+    """A large pool: it tells its size, and is asked for windows."""
+
+    def __init__(self, ids: list[int], total: int) -> None:
+        super().__init__(ids)
+        self.total = total
+        self.asked: list[tuple[int, int]] = []
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        assert stop is not None, "a large pool is never listed in one go"
+        self.asked.append((start, stop))
+        return torch.tensor([one for one in self.ids if start <= one < stop], dtype=torch.int64)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 30),
+    st.sets(st.integers(0, 29)),
+    st.lists(st.integers(0, 35), max_size=20),
+    st.integers(1, 8),
+    st.sampled_from([1, 3, 7, 100]),
+    st.booleans(),
+)
+def test_chunks_against_a_brute_force_set(
+    n: int, labelled: set[int], taken: list[int], size: int, window: int, total: bool
+) -> None:
+    unlabelled = sorted(set(range(n)) - labelled)
+    before, candidates._WINDOW = candidates._WINDOW, window
+    try:
+        found = Candidates(Windows(unlabelled, n) if total else Listing(unlabelled))
+        found.take(taken[::2])
+        list(found.chunks(size))
+        found.take(taken[1::2])
+        chunks = list(found.chunks(size))
+        left = sorted(set(unlabelled) - set(taken))
+        assert [one for chunk in chunks for one in chunk.tolist()] == left
+        assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
+        assert all(0 < len(chunk) <= size and chunk.dtype == torch.int64 for chunk in chunks)
+        assert found.any() == bool(left)
+        for sample in range(-2, n + 3):
+            assert (sample in found) == (sample in left)
+    finally:
+        candidates._WINDOW = before
+
+
+@given(st.sets(st.integers(0, 2**40), max_size=10), st.sets(st.integers(0, 2**40), max_size=5))
+def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
+    found = Candidates(Listing(sorted(ids)))
+    found.take(taken)
+    found.take(list(ids)[:2])
+    left = sorted(ids - taken - set(list(ids)[:2]))
+    assert [one for chunk in found.chunks(3) for one in chunk.tolist()] == left
+
+
+def test_a_tensor_pool_and_its_labels() -> None:
+    pool = TensorPool(torch.zeros(8, 1), torch.zeros(8), labelled=[0, 5])
+    found = Candidates(pool)
+    found.take([3])
+    pool.append(7)
+    assert torch.cat(list(found.chunks(2))).tolist() == [1, 2, 4, 6]
+    assert 7 not in found
+    assert 6 in found
+
+
+def test_a_large_pool_is_looked_at_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "_WINDOW", 10)
+    pool = Windows(list(range(95)), 95)
+    found = Candidates(pool)
+    next(found.chunks(4))
+    assert pool.asked == [(0, 10)]
+    pool.asked.clear()
+    list(found.chunks(4))
+    assert pool.asked == [(start, min(start + 10, 95)) for start in range(0, 95, 10)]
+    pool.asked.clear()
+    assert 50 in found
+    assert 95 not in found
+    assert pool.asked == [(50, 51)]
+    pool.asked.clear()
+    assert found.any()
+    assert pool.asked == [(0, 10)]
+
+
+@pytest.mark.parametrize("sample", [2**63, 2**70, -(2**63), -1])
+@pytest.mark.parametrize("pool", [Listing([1, 2]), Windows([1, 2], 3), []], ids=["listing", "windows", "bare"])
+def test_ids_that_no_sample_can_have(pool: Any, sample: int) -> None:
+    assert sample not in Candidates(pool)
+
+
+def test_a_pool_that_cannot_be_chosen_from_only_remembers() -> None:
+    found = Candidates([])
+    assert not found.known
+    assert Candidates(Listing([])).known
+    assert 5 in found
+    found.take([5])
+    assert 5 not in found
+    assert 6 in found
+    with pytest.raises(UsageError, match=r"list can't be chosen from.*unlabeled_indices\(\).*inputs\(ids\)"):
+        next(found.chunks(4))

@@ -1,0 +1,154 @@
+"""Every hook is documented, and a recording plugin shows when it is called and with what."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import alcore
+from alcore import hookspecs, plugins
+from alcore.cli.main import application
+
+DOCS = Path(__file__).parent.parent / "docs" / "hooks.md"
+REGISTRATION = [name for name in vars(hookspecs.Registration) if name.startswith("alcore_")]
+LIFECYCLE = [name for name in vars(hookspecs.Lifecycle) if name.startswith("alcore_")]
+
+
+def signature(owner: type, name: str) -> str:
+    names = [one for one in inspect.signature(getattr(owner, name)).parameters if one != "self"]
+    return f"`{name}({', '.join(names)})`"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(hookspecs.Registration, name) for name in REGISTRATION] + [(hookspecs.Lifecycle, name) for name in LIFECYCLE],
+)
+def test_each_hook_is_documented_with_its_exact_signature(owner: type, name: str) -> None:
+    assert f"| {signature(owner, name)} |" in DOCS.read_text(encoding="utf-8")
+    assert inspect.getdoc(getattr(owner, name))
+
+
+def test_the_page_documents_no_hook_that_does_not_exist() -> None:
+    named = set(re.findall(r"\| `(alcore_\w+)\(", DOCS.read_text(encoding="utf-8")))
+    assert named == {*REGISTRATION, *LIFECYCLE}
+
+
+RECORDING = """
+import alcore
+from alcore import hookspecs
+
+CALLS = []
+
+def _make(name):
+    def hook():
+        CALLS.append(name)
+        return {"recorded": "builtins:dict"}
+    hook.__name__ = name
+    return alcore.hookimpl(hook)
+
+for _name in vars(hookspecs.Registration):
+    if _name.startswith("alcore_") and _name != "alcore_commands":
+        globals()[_name] = _make(_name)
+
+@alcore.hookimpl
+def alcore_commands(app):
+    CALLS.append("alcore_commands")
+
+    @app.command("recorded")
+    def recorded():
+        pass
+"""
+
+
+def test_each_registration_hook_is_called_and_offers_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recording_plugin.py").write_text(RECORDING)
+    info = tmp_path / "recording_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: recording-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[alcore]\nrecording = recording_plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        registry = plugins.registry()
+        app = application(registry)
+        calls = sys.modules["recording_plugin"].CALLS
+    finally:
+        sys.modules.pop("recording_plugin", None)
+    assert sorted(calls) == sorted(REGISTRATION)
+    for kind in plugins.KINDS:
+        assert registry.offer(kind, "recorded").plugin.distribution == "recording-plugin"
+    assert "recorded" in {command.name for command in app.registered_commands}
+    assert isinstance(app, typer.Typer)
+
+
+def recorder() -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
+    """Return an object with every lifecycle hook, each taking all of its arguments, and what they were called with."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def method(name: str) -> Any:
+        names = [one for one in inspect.signature(getattr(hookspecs.Lifecycle, name)).parameters if one != "self"]
+        space: dict[str, Any] = {"calls": calls}
+        pairs = ", ".join(f"{one!r}: {one}" for one in names)
+        exec(f"def {name}(self, {', '.join(names)}): calls.append(({name!r}, {{{pairs}}}))", space)
+        return alcore.runhook(space[name])
+
+    return type("Recorder", (), {name: method(name) for name in LIFECYCLE})(), calls
+
+
+def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build: Any) -> None:
+    plugin, calls = recorder()
+    driver = build(max_active_learning_steps=2, plugins=[plugin])
+    driver.run()
+    phases = ["training", "metrology"]
+    expected = ["alcore_run_start"]
+    for _ in range(2):
+        expected += ["alcore_phase_start", "alcore_phase_end"] * len(phases)
+        expected += ["alcore_should_stop"]
+        expected += ["alcore_phase_start", "alcore_phase_end"] * 2
+        expected += ["alcore_step_end"]
+    expected += ["alcore_run_end"]
+    assert [name for name, _ in calls] == expected
+    assert {name for name, _ in calls} == set(LIFECYCLE)
+    assert all(arguments["driver"] is driver for _, arguments in calls)
+    started = [arguments["phase"] for name, arguments in calls if name == "alcore_phase_start"]
+    assert started == [*alcore.Phase, *alcore.Phase]
+    records = [arguments["record"] for name, arguments in calls if name == "alcore_step_end"]
+    assert [record["step"] for record in records] == [0, 1]
+    assert records[1]["metrics"] == {"count_metrology": [{"step": 1, "train_samples": 11, "labelled": 11.0}]}
+    assert set(records[0]) == {
+        "step", "train_samples", "requested", "labelled", "failed", "refused", "epochs", "losses", "metrics", "seconds",
+    }  # fmt: skip
+    assert calls[-1][1] == {"driver": driver, "reason": "all 2 steps are done", "error": None}
+
+
+def test_the_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: Any) -> None:
+    class Broken(toys.FirstQuery):
+        def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("no idea")
+
+    plugin, calls = recorder()
+    driver = build(query_strategies=[Broken()], plugins=[plugin])
+    with pytest.raises(RuntimeError) as caught:
+        driver.run()
+    (name, at_phase), (last, at_run) = calls[-2:]
+    assert (name, at_phase["phase"], at_phase["error"]) == ("alcore_phase_end", "query", caught.value)
+    assert (last, at_run["reason"], at_run["error"]) == ("alcore_run_end", None, caught.value)
+
+
+def test_the_run_directory_exists_when_the_run_starts_and_is_closed_when_it_ended(build: Any) -> None:
+    seen: list[bool] = []
+
+    class Watch:
+        @alcore.runhook
+        def alcore_run_start(self, driver: Any) -> None:
+            seen.append((driver.log_dir / "run.db").is_file())
+
+    driver = build(plugins=[Watch()])
+    driver.run()
+    assert seen == [True]
+    assert driver.logger.handlers == []
