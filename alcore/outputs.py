@@ -1,8 +1,8 @@
 """What learners return, brought to one form.
 
 A learner's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``.
-Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` for K samples of a
-posterior.
+Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K
+samples of a posterior.
 """
 
 from __future__ import annotations
@@ -63,12 +63,14 @@ def class_probabilities(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
         ``"logits"`` or ``"probabilities"``.
     """
     outputs = check_outputs(outputs)
-    if is_binary(outputs):
-        positive = outputs.reshape(outputs.shape[0])
-        if kind == "probabilities":
-            return torch.stack([1 - positive, positive], dim=1)
-        return torch.stack([torch.sigmoid(-positive), torch.sigmoid(positive)], dim=1)
-    probabilities = outputs if kind == "probabilities" else torch.softmax(outputs, dim=-1)
+    if outputs.dim() == 1:
+        outputs = outputs[:, None]
+    if outputs.shape[-1] == 1:
+        other = 1 - outputs if kind == "probabilities" else torch.sigmoid(-outputs)
+        positive = outputs if kind == "probabilities" else torch.sigmoid(outputs)
+        probabilities = torch.cat([other, positive], dim=-1)
+    else:
+        probabilities = outputs if kind == "probabilities" else torch.softmax(outputs, dim=-1)
     return probabilities.mean(dim=0) if outputs.dim() == 3 else probabilities
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from alcore import Driver
+from alcore.store.reading import Run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,3 +48,37 @@ def test_places_that_the_specification_names_exist(row: str) -> None:
         plugin = place.split("/")[0].replace("_", "-")
         homes = [ROOT / place, ROOT / "plugins" / plugin / place]
         assert any(home.exists() for home in homes), place
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = [block for block in blocks("python") if "Driver(" in block]
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    pool, driver = names["pool"], names["driver"]
+    assert len(pool) == 20 + 50  # type: ignore[arg-type]
+    assert "5 steps" in driver.stop_reason  # type: ignore[attr-defined]
+
+
+def test_the_readmes_strategy_works(build: Callable[..., Driver]) -> None:
+    (strategy,) = [block for block in blocks("python") if "PointwiseQuery" in block]
+    names: dict[str, Any] = {}
+    exec(compile(strategy, "README.md", "exec"), names)
+    torch.manual_seed(0)
+    driver = build(query_strategies=[names["Margin"](4)], learner=torch.nn.Linear(2, 3), max_active_learning_steps=1)
+    driver.run()
+    asked = [request["sample"] for request in Run(driver.log_dir).requests()]
+    outputs = torch.softmax(driver.infer(driver.train_datapool.inputs(torch.arange(8, 40))), dim=1).sort(dim=1).values
+    assert sorted(asked) == sorted((outputs[:, 2] - outputs[:, 1]).argsort()[:4].add(8).tolist())
+
+
+def test_the_readmes_figures_are_those_of_its_picture() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \|$", text, re.MULTILINE)
+    assert len(rows) == 8
+    assert all(float(uncertain) >= float(random) for _, uncertain, random in rows)

@@ -1,0 +1,286 @@
+"""Observers and stop criteria: who is told what, in which order, and what a fault of theirs does."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import types
+from typing import Any
+
+import pytest
+
+import alcore
+from alcore.errors import AlcoreError, UsageError
+from alcore.lifecycle import RUN_HOOKS, Lifecycle
+
+LOGGER = logging.getLogger("tests.lifecycle")
+
+
+@dataclasses.dataclass
+class Told:
+    """Observer; two of it are equal."""
+
+    name: str = ""
+    heard: list[Any] = dataclasses.field(default_factory=list, compare=False)
+
+    @alcore.runhook
+    def alcore_run_start(self) -> None:
+        self.heard.append(self.name)
+
+
+def lifecycle(*plugins: Any) -> Lifecycle:
+    return Lifecycle(plugins, LOGGER)
+
+
+# -- who is told what ------------------------------------------------------------------------------------
+
+
+def test_hooks_get_the_arguments_that_they_ask_for() -> None:
+    heard: list[Any] = []
+
+    class All:
+        @alcore.runhook
+        def alcore_run_start(self, driver: Any) -> None:
+            heard.append(driver)
+
+        @alcore.runhook
+        def alcore_phase_start(self, phase: Any, driver: Any) -> None:
+            heard.append((phase, driver))
+
+        @alcore.runhook
+        def alcore_phase_end(self, error: Any) -> None:
+            heard.append(error)
+
+        @alcore.runhook
+        def alcore_step_end(self) -> None:
+            heard.append("step")
+
+        @alcore.runhook
+        def alcore_run_end(self, reason: Any, driver: Any, error: Any) -> None:
+            heard.append((reason, driver, error))
+
+    told = lifecycle(All())
+    told.tell("alcore_run_start", driver="d")
+    told.tell("alcore_phase_start", driver="d", phase="p")
+    told.tell("alcore_phase_end", driver="d", phase="p", error="e")
+    told.tell("alcore_step_end", driver="d", record={})
+    told.tell("alcore_run_end", driver="d", reason="r", error="e")
+    assert heard == ["d", ("p", "d"), "e", "step", ("r", "d", "e")]
+
+
+def test_listeners_are_told_in_the_order_in_which_they_were_given() -> None:
+    heard: list[Any] = []
+    lifecycle(*(Told(name, heard) for name in "abcd")).tell("alcore_run_start", driver=None)
+    assert heard == list("abcd")
+
+
+def test_first_and_last_are_kept_apart_each_in_order() -> None:
+    heard: list[str] = []
+
+    def made(name: str, **options: Any) -> Any:
+        class Plugin:
+            @alcore.runhook(**options)
+            def alcore_run_start(self) -> None:
+                heard.append(name)
+
+        return Plugin()
+
+    plugins = [
+        made("last 1", trylast=True), made("1"), made("first 1", tryfirst=True),
+        made("last 2", trylast=True), made("2"), made("first 2", tryfirst=True),
+    ]  # fmt: skip
+    lifecycle(*plugins).tell("alcore_run_start", driver=None)
+    assert heard == ["first 1", "first 2", "1", "2", "last 1", "last 2"]
+
+
+def test_equal_objects_and_one_object_twice_are_each_told() -> None:
+    heard: list[Any] = []
+    one, other = Told("x", heard), Told("x", heard)
+    assert one == other
+    lifecycle(one, other, one).tell("alcore_run_start", driver=None)
+    assert heard == ["x"] * 3
+
+
+def test_hooks_may_be_of_any_kind() -> None:
+    heard: list[str] = []
+
+    class Base:
+        @alcore.runhook
+        def alcore_run_start(self) -> None:
+            heard.append("inherited")
+
+    class Kinds(Base):
+        @staticmethod
+        @alcore.runhook
+        def alcore_phase_start(phase: Any) -> None:
+            heard.append(f"static {phase}")
+
+        @classmethod
+        @alcore.runhook
+        def alcore_step_end(cls) -> None:
+            heard.append(cls.__name__)
+
+        @alcore.runhook(specname="alcore_run_end")
+        def farewell(self, reason: Any) -> None:
+            heard.append(f"renamed {reason}")
+
+        @property
+        def costly(self) -> None:
+            raise AssertionError("properties are not looked at")
+
+    module = types.ModuleType("observing")
+
+    @alcore.runhook
+    def alcore_run_start() -> None:
+        heard.append("module")
+
+    module.alcore_run_start = alcore_run_start  # type: ignore[attr-defined]
+    told = lifecycle(Kinds(), module)
+    told.tell("alcore_run_start", driver=None)
+    told.tell("alcore_phase_start", driver=None, phase="p")
+    told.tell("alcore_step_end", driver=None, record=None)
+    told.tell("alcore_run_end", driver=None, reason="r", error=None)
+    assert heard == ["inherited", "module", "static p", "Kinds", "renamed r"]
+
+
+def test_without_plugins_nobody_is_told() -> None:
+    told = lifecycle()
+    for hook in RUN_HOOKS:
+        if hook != "alcore_should_stop":
+            told.tell(hook)
+    assert told.reason_to_stop(driver=None) is None
+
+
+# -- faults ----------------------------------------------------------------------------------------------
+
+
+def test_an_observer_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Any] = []
+
+    class Faulty:
+        @alcore.runhook
+        def alcore_run_start(self) -> None:
+            raise ZeroDivisionError("by {nought}")
+
+    with caplog.at_level(logging.WARNING):
+        lifecycle(Told("a", heard), Faulty(), Told("b", heard)).tell("alcore_run_start", driver=None)
+    assert heard == ["a", "b"]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    message = record.getMessage()
+    assert "observer Faulty raised in alcore_run_start" in message
+    assert "ZeroDivisionError: by {nought}" in message
+
+
+def test_an_interrupt_is_no_fault_of_an_observer() -> None:
+    class Interrupted:
+        @alcore.runhook
+        def alcore_run_start(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle(Interrupted()).tell("alcore_run_start", driver=None)
+
+
+class Stop:
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.asked = answer, 0
+
+    @alcore.runhook
+    def alcore_should_stop(self, driver: Any) -> Any:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_the_first_reason_counts() -> None:
+    criteria = [Stop(None), Stop("enough"), Stop("too late")]
+    assert lifecycle(*criteria).reason_to_stop(driver=None) == "enough"
+    assert [one.asked for one in criteria] == [1, 1, 0]
+    assert lifecycle(Stop(None), Stop(None)).reason_to_stop(driver=None) is None
+
+
+@pytest.mark.parametrize("answer", [True, False, 1, ["why"]])
+def test_a_reason_is_text(answer: Any) -> None:
+    with pytest.raises(AlcoreError, match="stop criterion Stop returned .*; it must return the reason or None"):
+        lifecycle(Stop(answer)).reason_to_stop(driver=None)
+
+
+def test_the_error_of_a_stop_criterion_is_not_caught() -> None:
+    with pytest.raises(ZeroDivisionError):
+        lifecycle(Stop(ZeroDivisionError())).reason_to_stop(driver=None)
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "plugin", [object(), 3, Told, types.ModuleType("empty")], ids=["object", "int", "class", "module"]
+)
+def test_an_object_without_hooks_is_refused(plugin: Any) -> None:
+    if plugin is Told:  # a class: its hooks lack their self
+        plugin = type("Unmarked", (), {"alcore_run_start": lambda self: None})()
+    with pytest.raises(
+        UsageError, match=r"implements no run hook: mark its methods with @alcore\.runhook.*alcore_run_end"
+    ):
+        lifecycle(plugin)
+
+
+def test_a_hook_of_registration_is_no_run_hook() -> None:
+    class Wrong:
+        @alcore.hookimpl
+        def alcore_run_start(self) -> None: ...
+
+    with pytest.raises(UsageError, match="Wrong implements no run hook"):
+        lifecycle(Wrong())
+
+
+def test_a_misspelled_hook_names_the_nearest() -> None:
+    class Typo:
+        @alcore.runhook
+        def alcore_run_strat(self) -> None: ...
+
+    with pytest.raises(
+        UsageError, match="Typo: there is no run hook 'alcore_run_strat': did you mean 'alcore_run_start'"
+    ):
+        lifecycle(Typo())
+
+
+def test_a_misspelled_name_of_a_renamed_hook_is_refused() -> None:
+    class Typo:
+        @alcore.runhook(specname="alcore_step_ends")
+        def alcore_step_end(self) -> None: ...
+
+    with pytest.raises(UsageError, match="no run hook 'alcore_step_ends': did you mean 'alcore_step_end'"):
+        lifecycle(Typo())
+
+
+def test_a_hook_of_a_later_version_may_be_optional() -> None:
+    class Later(Told):
+        @alcore.runhook(optionalhook=True)
+        def alcore_budget_changed(self) -> None: ...
+
+    later = Later("a")
+    lifecycle(later).tell("alcore_run_start", driver=None)
+    assert later.heard == ["a"]
+
+
+def test_a_wrong_argument_is_refused() -> None:
+    class Wrong:
+        @alcore.runhook
+        def alcore_step_end(self, driver: Any, phase: Any) -> None: ...
+
+    with pytest.raises(UsageError, match="plugin Wrong: .*'phase'"):
+        lifecycle(Wrong())
+
+
+@pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}])
+def test_hook_wrappers_are_refused(options: dict[str, bool]) -> None:
+    class Around:
+        @alcore.runhook(**options)
+        def alcore_step_end(self) -> Any:
+            yield
+
+    with pytest.raises(UsageError, match="plugin Around: alcore_step_end is a hook wrapper.*alcore_phase_start"):
+        lifecycle(Around())
