@@ -62,6 +62,8 @@ class Experiment:
         self.settings: dict[str, dict[str, Any]] = {"driver": {}, "training": {}}
         self.parts: dict[str, list[Part]] = {}
         self.digests: dict[str, str] = {}
+        self.implied: set[str] = set()
+        """Kinds that nobody chose, so that they may be left out where they don't fit."""
 
     @classmethod
     def read(cls, path: Path) -> Experiment:
@@ -114,6 +116,7 @@ class Experiment:
         for kind, names in DEFAULTS.items():
             if kind not in self.parts:
                 self.choose(kind, names)
+                self.implied.add(kind)
         for kind in _SINGLE:
             if len(self.parts[kind]) != 1:
                 listing = ", ".join(part.name for part in self.parts[kind]) or "none"
@@ -193,6 +196,9 @@ def resolve(experiment: Experiment, registry: plugins.Registry, *, allow_code: b
     seed = tables.seed_of(experiment.settings)
     data = _make_data(experiment, factories, checked, seed)
     _take_defaults(experiment, data.defaults)
+    if data.info.task == "regression" and "metrology" in experiment.implied:
+        experiment.parts["metrology"] = []  # the standard one measures classifiers
+        parts = [part for part in parts if part.kind != "metrology"]
     for part in parts:
         checked[part.where], wrong = parameters.validate(factories[part.where], part.values, part.where)
         faults += wrong

@@ -31,6 +31,8 @@ class _Wrapper:
             options = getattr(getattr(member, "__func__", member), runhook.project_name + "_impl", None)
             if options is None:
                 continue
+            if inspect.isclass(plugin) and inspect.isfunction(member):
+                raise UsageError(f"plugin {plugin.__name__} is a class; give an object of it: {plugin.__name__}().")
             hook = options["specname"] or name
             if hook not in RUN_HOOKS and not options["optionalhook"]:
                 raise UsageError(f"plugin {owner}: there is no run hook {hook!r}: {did_you_mean(hook, RUN_HOOKS)}.")

@@ -82,9 +82,7 @@ class Session:
             experiment=driver.description or description.describe(driver),
             state=state.collect(driver, step=0, phase="start", epoch=0),
         )
-        self._handler = logging.FileHandler(
-            driver.log_dir / "console.log", encoding="utf-8", errors="backslashreplace"
-        )
+        self._handler = logging.FileHandler(driver.log_dir / "console.log", encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         driver.logger.addHandler(self._handler)
         if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
@@ -142,8 +140,9 @@ class Session:
     def record(self, strategy: str, values: Sequence[Any]) -> None:
         """Keep records of a metrology strategy; they are committed with the requests of the step."""
         step = self._driver.active_learning_step_idx
-        self._metrics[strategy] = list(values)
-        self._records += [Record(step, strategy, place, value) for place, value in enumerate(values)]
+        known = self._metrics.setdefault(strategy, [])
+        self._records += [Record(step, strategy, place, value) for place, value in enumerate(values, len(known))]
+        known += values
 
     def allowance(self) -> float:
         """Return what may still be spent on labels."""
@@ -153,7 +152,7 @@ class Session:
     def commit_requests(self, model: str) -> None:
         """Commit what the query strategies asked for."""
         queue = self._driver.query_queue
-        self._book["requested"] = len(queue.asked)
+        self._book["requested"] += len(queue.asked)
         for why, count in sorted(queue.dropped.items()):
             self._driver.logger.warning("%d requests were dropped: %s", count, why)
         if queue.asked or self._records:

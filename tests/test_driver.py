@@ -111,6 +111,21 @@ def test_steps_can_be_called_one_by_one(build: Any) -> None:
     assert Run(driver.log_dir).meta()["status"] == "done"
 
 
+def test_phases_can_be_called_by_hand_and_again(build: Any) -> None:
+    driver = build()
+    with driver.session():
+        driver._training_phase()
+        for _ in range(2):
+            driver._metrology_phase()
+            driver._query_phase()
+            driver._labeling_phase()
+    run = Run(driver.log_dir)
+    assert [(one["ordinal"], one["sample"], one["state"]) for one in run.requests()] == [
+        (ordinal, 8 + ordinal, "labelled") for ordinal in range(6)
+    ]
+    assert [record["labelled"] for record in run.records()["count_metrology"]] == [8.0, 11.0]
+
+
 def test_a_driver_runs_once(build: Any) -> None:
     driver = build()
     driver.run()

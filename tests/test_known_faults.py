@@ -270,7 +270,7 @@ def ids_are_cut() -> Iterator[None]:
 
 class Unsayable(Exception):
     def __str__(self) -> str:
-        return 'a "quoted"\nreason \x00 \ud800'
+        return 'a "quoted"\nreason \\ \x00'
 
 
 def check_json_log(build: Build) -> None:

@@ -215,16 +215,21 @@ def test_the_error_of_a_stop_criterion_is_not_caught() -> None:
 # -- what is refused -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "plugin", [object(), 3, Told, types.ModuleType("empty")], ids=["object", "int", "class", "module"]
-)
+class Unmarked:
+    def alcore_run_start(self) -> None: ...
+
+
+@pytest.mark.parametrize("plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=repr)
 def test_an_object_without_hooks_is_refused(plugin: Any) -> None:
-    if plugin is Told:  # a class: its hooks lack their self
-        plugin = type("Unmarked", (), {"alcore_run_start": lambda self: None})()
     with pytest.raises(
         UsageError, match=r"implements no run hook: mark its methods with @alcore\.runhook.*alcore_run_end"
     ):
         lifecycle(plugin)
+
+
+def test_a_class_in_place_of_an_object_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"plugin Told is a class; give an object of it: Told\(\)"):
+        lifecycle(Told)
 
 
 def test_a_hook_of_registration_is_no_run_hook() -> None:

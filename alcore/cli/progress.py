@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Progress:
             unit="step",
             file=sys.stderr,
             disable=None,
-            leave=True,
+            ncols=shutil.get_terminal_size().columns,  # some terminals say 0, and then it gives 80
         )
 
     @runhook

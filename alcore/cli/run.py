@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,6 +89,7 @@ def run(
 
     sys.path.insert(0, str(Path.cwd()))  # the user's own package.module:name, as with python -m
     logging.getLogger("alcore").addHandler(Console(logging.WARNING))
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     registry = plugins.registry()
     warn_of_broken(registry)
 
@@ -113,6 +115,10 @@ def run(
         typer.echo(_headline(resolved, driver), err=True)
     _run(driver)
     _report(driver, as_json=as_json, quiet=quiet)
+
+
+def _show_warning(message: Warning | str, *_where: Any) -> None:
+    typer.echo(f"alcore: warning: {message}", err=True)
 
 
 def warn_of_broken(registry: plugins.Registry) -> None:
@@ -155,7 +161,7 @@ def _headline(resolved: Any, driver: Driver) -> str:
 
 
 def _report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
-    from alcore.cli.tables import curve
+    from alcore.cli.tables import curve, losses
     from alcore.store.codec import export_json
     from alcore.store.reading import Run
 
@@ -181,8 +187,8 @@ def _report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
         typer.echo(str(driver.log_dir))
         return
     typer.echo("")
-    if records := result.records():
-        typer.echo(curve(records, 8) + "\n")
+    records = result.records()
+    typer.echo((curve(records, 8) if records else losses(result.steps(), 8)) + "\n")
     typer.echo(f"Ended: {driver.stop_reason}.")
     typer.echo(f"Outputs: {driver.log_dir}{os.sep}")
     for name, what in [

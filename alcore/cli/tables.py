@@ -46,6 +46,12 @@ def curve(records: dict[str, list[Any]], most: int) -> str:
         rows = [
             [entry.get("step"), entry.get("train_samples"), *(entry.get(name) for name in names)] for entry in shown
         ]
-        title = f"{strategy}, on the {on}" if (on := shown[-1].get("on") if shown else None) else strategy
+        title = f"{strategy}, on: {on}" if (on := shown[-1].get("on") if shown else None) else strategy
         blocks.append(f"{title}\n{table(rows, ['step', 'samples', *names])}")
     return "\n\n".join(blocks)
+
+
+def losses(steps: Sequence[dict[str, Any]], most: int) -> str:
+    """Return the losses of a run that measures nothing else as a table of at most `most` rows."""
+    rows = [[step["step"], step["train_samples"], step.get("losses", {}).get("loss")] for step in some(steps, most)]
+    return table(rows, ["step", "samples", "loss"])

@@ -42,7 +42,7 @@ class RequestQueue:
         self._in_flight: dict[int, Request] = {}
         self._left = 0  # of those in flight, how many nobody is taking out yet
         self._tickets = 0
-        self._step = 0
+        self._step = self._ordinal = 0
         self._strategy = ""
         self._allowance = float("inf")
         self._rank = 0
@@ -51,6 +51,7 @@ class RequestQueue:
 
     def begin(self, step: int, allowance: float) -> None:
         """Start a query phase that may ask for labels worth `allowance`."""
+        self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self._allowance = step, allowance
         self.asked, self.dropped = [], collections.Counter()
 
@@ -108,7 +109,7 @@ class RequestQueue:
             self.dropped["over the budget"] += 1
             return
         self._allowance -= cost
-        ordinal = len(self.asked)
+        ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
         self.asked.append(Asked(request, sample, self._strategy, worth, self._rank, cost))

@@ -39,7 +39,7 @@ class F1Metrology(BaseMetrology):
         """Refuse regression, outputs that are no classifier's, and a positive class that doesn't exist."""
         info = self.driver.info
         if info is not None and info.task != "classification":
-            raise UsageError("F1 is of classes, and the task of this data is regression.")
+            raise UsageError("F1 is of classes, and the task of this data is regression; use another metrology.")
         if info is not None:
             self._positive_class(max(info.classes, 2))
         if self.driver.choosable and (outputs := self.driver.probe()) is not None:

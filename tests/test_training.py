@@ -1,0 +1,268 @@
+"""Steps, optimizers and schedulers: what each step of a run trains with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR
+
+from alcore.config import OptimizerConfig
+from alcore.errors import UsageError
+from alcore.pools import DataInfo
+from alcore.training import Optimization, not_taken, resolve_train_step, resolve_validate_step
+
+BATCH = (torch.ones(4, 2), torch.tensor([0, 1, 1, 0]))
+
+
+class WithSteps(torch.nn.Linear):
+    def training_step(self, batch: Any) -> Any:
+        return ("trained", self, batch)
+
+    def validation_step(self, batch: Any) -> Any:
+        return ("validated", self, batch)
+
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resolve", [resolve_train_step, resolve_validate_step])
+def test_a_given_step_comes_first(resolve: Callable[..., Any]) -> None:
+    def step(model: Any, batch: Any) -> Any: ...
+
+    assert resolve(step, WithSteps(1, 1), DataInfo()) is step
+
+
+@pytest.mark.parametrize(
+    ("resolve", "name"), [(resolve_train_step, "train_step_fn"), (resolve_validate_step, "validate_step_fn")]
+)
+def test_a_step_that_cannot_be_called_is_refused(resolve: Callable[..., Any], name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is a int; it must be callable"):
+        resolve(3, WithSteps(1, 1), DataInfo())
+
+
+def test_then_the_learners_own_step_of_the_model_that_is_trained() -> None:
+    learner, trained = WithSteps(1, 1), WithSteps(1, 1)
+    assert resolve_train_step(None, learner, DataInfo())(trained, "batch") == ("trained", trained, "batch")
+    assert resolve_validate_step(None, learner, None)(trained, "batch") == ("validated", trained, "batch")
+
+
+def test_then_the_default_loss_of_the_task_and_the_outputs() -> None:
+    learner = torch.nn.Linear(2, 1)
+    for info in (DataInfo("classification", 2), DataInfo("regression")):
+        assert resolve_train_step(None, learner, info)(learner, BATCH).shape == ()
+        assert resolve_validate_step(None, learner, info)(learner, BATCH).shape == ()
+    classes = resolve_train_step(None, learner, DataInfo("classification", 2))(learner, BATCH)
+    fractions = resolve_train_step(None, learner, DataInfo("regression"))(learner, BATCH)
+    assert classes != fractions
+    learner.outputs = "probabilities"
+    assert resolve_train_step(None, learner, DataInfo())(lambda x: x[:, 0] / 2, BATCH) == pytest.approx(
+        0.6931, abs=1e-3
+    )
+
+
+def test_without_any_training_step_there_is_no_training() -> None:
+    with pytest.raises(UsageError, match="no training step: pass train_step_fn.*Linear a method training_step"):
+        resolve_train_step(None, torch.nn.Linear(1, 1), None)
+    assert resolve_validate_step(None, torch.nn.Linear(1, 1), None) is None
+
+
+def test_what_a_loop_does_not_take() -> None:
+    def short(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, train_step_fn: Any) -> None: ...
+
+    def some(
+        model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, *, device: Any, dtype: Any
+    ) -> None: ...
+
+    def anything(model: Any, **kwargs: Any) -> None: ...
+
+    everything = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+    assert not_taken(short) == everything
+    assert not_taken(some) == everything - {"device", "dtype"}
+    assert not_taken(anything) == set()
+
+
+# -- optimizer and scheduler -----------------------------------------------------------------------------
+
+
+def two_groups(parameters: Iterable[torch.nn.Parameter], **options: Any) -> torch.optim.Optimizer:
+    weight, bias = parameters
+    return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.5}], **options)
+
+
+def optimization(
+    learner: torch.nn.Module,
+    *,
+    fine_tuning_lr: float | None = None,
+    fresh: bool = True,
+    reset: bool = False,
+    **config: Any,
+) -> Optimization:
+    config = {"optimizer_cls": two_groups, "optimizer_kwargs": {"lr": 0.1, "momentum": 0.9}, **config}
+    return Optimization(
+        OptimizerConfig(**config), learner, fine_tuning_lr=fine_tuning_lr, fresh_each_step=fresh, reset_learner=reset
+    )
+
+
+def rates(of: Optimization) -> list[float]:
+    assert of.optimizer is not None
+    return [group["lr"] for group in of.optimizer.param_groups]
+
+
+def train(of: Optimization, learner: torch.nn.Module, epochs: int = 1) -> None:
+    assert of.optimizer is not None
+    for _ in range(epochs):
+        of.optimizer.zero_grad()
+        learner(torch.ones(1, 2)).sum().backward()
+        of.optimizer.step()
+        if of.scheduler is not None:
+            of.scheduler.step()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_fine_tuning_reaches_every_group_from_step_1_on(fresh: bool) -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner, fine_tuning_lr=0.01, fresh=fresh)
+    seen = []
+    for step in range(3):
+        made.prepare(step)
+        train(made, learner)
+        seen.append(rates(made))
+    assert seen == [[0.1, 0.5], [0.01, 0.01], [0.01, 0.01]]
+
+
+def test_without_fine_tuning_the_rates_are_the_configs() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner)
+    for step in range(3):
+        made.prepare(step)
+        assert rates(made) == [0.1, 0.5]
+
+
+def test_fine_tuning_at_rate_0_is_a_rate() -> None:
+    made = optimization(torch.nn.Linear(2, 1), fine_tuning_lr=0.0)
+    made.prepare(1)
+    assert rates(made) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_schedulers_start_from_the_fine_tuning_rate(fresh: bool) -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(
+        learner, fine_tuning_lr=0.01, fresh=fresh, scheduler_cls=ExponentialLR, scheduler_kwargs={"gamma": 0.5}
+    )
+    made.prepare(0)
+    train(made, learner, 2)
+    assert rates(made) == pytest.approx([0.025, 0.125])
+    made.prepare(1)
+    assert rates(made) == [0.01, 0.01]
+    assert made.scheduler.base_lrs == [0.01, 0.01]
+    train(made, learner, 2)
+    assert rates(made) == pytest.approx([0.0025, 0.0025])
+    made.prepare(2)
+    assert rates(made) == pytest.approx([0.01, 0.01] if fresh else [0.0025, 0.0025])
+
+
+def test_a_fresh_step_has_a_fresh_schedule_of_the_new_optimizer() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner, scheduler_cls=MultiStepLR, scheduler_kwargs={"milestones": [2], "gamma": 0.1})
+    seen = []
+    for step in range(3):
+        made.prepare(step)
+        assert made.scheduler.optimizer is made.optimizer
+        train(made, learner, 2)
+        seen.append(rates(made))
+    assert seen == [pytest.approx([0.01, 0.05])] * 3
+
+
+def test_a_fresh_optimizer_forgets_its_momentum() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner)
+    made.prepare(0)
+    first = made.optimizer
+    train(made, learner)
+    made.prepare(1)
+    assert made.optimizer is not first
+    assert not made.optimizer.state
+
+
+@pytest.mark.parametrize("fine_tuning_lr", [None, 0.01])
+def test_a_kept_optimizer_keeps_its_momentum(fine_tuning_lr: float | None) -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner, fresh=False, fine_tuning_lr=fine_tuning_lr)
+    made.prepare(0)
+    first = made.optimizer
+    train(made, learner)
+    for step in (1, 2):
+        made.prepare(step)
+        assert made.optimizer is first
+        assert torch.equal(first.state[learner.weight]["momentum_buffer"], torch.ones(1, 2))
+
+
+def test_a_kept_schedule_goes_on() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner, fresh=False, scheduler_cls=ExponentialLR, scheduler_kwargs={"gamma": 0.5})
+    for step in range(3):
+        made.prepare(step)
+        train(made, learner)
+    assert rates(made) == pytest.approx([0.0125, 0.0625])
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    learner = torch.nn.Linear(2, 1)
+    learner.bias.requires_grad = False
+    made = optimization(learner, optimizer_cls=torch.optim.SGD)
+    made.prepare(0)
+    assert made.optimizer is not None
+    assert [one is learner.weight for one in made.optimizer.param_groups[0]["params"]] == [True]
+
+
+@pytest.mark.parametrize("learner", [torch.nn.ReLU(), torch.nn.Linear(1, 1).requires_grad_(False), object()])
+def test_without_trainable_parameters_there_is_no_optimizer(learner: Any) -> None:
+    made = optimization(learner, scheduler_cls=ExponentialLR)
+    made.prepare(0)
+    assert made.optimizer is None
+    assert made.scheduler is None
+
+
+# -- the initial weights ---------------------------------------------------------------------------------
+
+
+def changed(learner: torch.nn.Module) -> torch.nn.Module:
+    with torch.no_grad():
+        for value in [*learner.parameters(), *learner.buffers()]:
+            value += 1
+    return learner
+
+
+def test_each_step_starts_from_the_initial_weights_and_buffers() -> None:
+    learner = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    made = optimization(learner, reset=True, optimizer_cls=torch.optim.SGD)
+    made.prepare(0)
+    for step in (1, 2):
+        changed(learner)
+        made.prepare(step)
+        assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items()), step
+        assert made.optimizer is not None
+        assert made.optimizer.param_groups[0]["params"][0] is learner[0].weight
+
+
+def test_step_0_starts_from_what_there_is() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner, reset=True)
+    changed(learner)
+    before = learner.weight.detach().clone()
+    made.prepare(0)
+    assert torch.equal(learner.weight, before)
+
+
+def test_otherwise_training_goes_on() -> None:
+    learner = torch.nn.Linear(2, 1)
+    made = optimization(learner)
+    made.prepare(0)
+    before = changed(learner).weight.detach().clone()
+    made.prepare(1)
+    assert torch.equal(learner.weight, before)
