@@ -27,12 +27,14 @@ class Candidates:
         self.known = is_choosable(pool)
         """Whether the pool can list what is unlabelled."""
         self._taken: set[int] = set()
-        self._sorted: torch.Tensor | None = None
+        self._sorted = torch.empty(0, dtype=torch.int64)  # what was taken, as far as it was sorted in
+        self._new: list[int] = []
 
     def take(self, samples: Iterable[int]) -> None:
         """Mask these samples: they were requested."""
-        self._taken.update(samples)
-        self._sorted = None
+        new = set(samples) - self._taken
+        self._taken |= new
+        self._new += new
 
     def __contains__(self, sample: int) -> bool:
         """Tell whether a sample may be asked for."""
@@ -83,8 +85,9 @@ class Candidates:
     def _unmasked(self, ids: torch.Tensor) -> torch.Tensor:
         if not self._taken or not len(ids):
             return ids
-        if self._sorted is None:
-            self._sorted = torch.tensor(sorted(self._taken), dtype=torch.int64)
+        if self._new:
+            self._sorted = torch.cat([self._sorted, torch.tensor(self._new, dtype=torch.int64)]).sort().values
+            self._new = []
         low, high = torch.searchsorted(self._sorted, torch.stack([ids[0], ids[-1] + 1])).tolist()
         if low == high:
             return ids

@@ -55,8 +55,9 @@ class TopK:
                 f"the score of sample {', '.join(map(str, bad))} is NaN, so samples can't be ranked; look at "
                 "the learner's output for it, or at its inputs."
             )
-        ids = torch.cat([self._ids, ids])
-        scores = torch.cat([self._scores.to(scores.dtype), scores])
+        if len(self._ids):
+            ids = torch.cat([self._ids, ids])
+            scores = torch.cat([self._scores.to(scores.dtype), scores])
         if len(scores) > self._k:
             worst = torch.topk(scores, self._k, sorted=False).values.min()
             better = scores >= worst

@@ -47,10 +47,12 @@ def test_one_column_of_logits_in_each_form(values: torch.Tensor) -> None:
         assert found.shape == (len(values), 2)
         torch.testing.assert_close(found[:, 1].double(), expected, rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(found.sum(dim=1), torch.ones(len(values)))
-        assert (
-            predicted_classes(outputs, "logits").tolist() == (found[:, 1] > found[:, 0]).long().tolist()
-            or (values == 0).any()
-        )
+
+
+@given(logits)
+def test_the_class_of_one_column_of_logits(values: torch.Tensor) -> None:
+    for outputs in (values, values[:, None]):
+        assert predicted_classes(outputs, "logits").tolist() == (values >= 0).long().tolist()
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6).map(torch.tensor))

@@ -252,7 +252,9 @@ class WithoutConstructor:
 
 
 @pytest.mark.parametrize(
-    "factory", [WithoutConstructor, int, dict.fromkeys, functools.partial(strategy, 3), print], ids=str
+    "factory",
+    [WithoutConstructor, int, dict.fromkeys, functools.partial(strategy, 3), print],
+    ids=["class", "int", "method", "partial", "built-in"],
 )
 def test_factories_of_every_kind_can_be_looked_at(factory):
     found, open_ended = parameters.parameters(factory)

@@ -65,6 +65,15 @@ BAD = {
     "an optimizer that is none": (["evil.toml"], ["training.optimizer.cls"]),
     "two data": (["two.toml"], ["one data", "moons", "csv"]),
     "a part that is no table": (["flat.toml"], ["flat.toml", "[query.uq]"]),
+    "learner that is nowhere": (["--learner", "nowhere_at_all:net"], ["nowhere_at_all:net", "ModuleNotFoundError"]),
+    "learner that is none": (["--learner", "math:pi"], ["math:pi", "float", "not a class or a function"]),
+    "learner without a name": (["--learner", "math:"], ["--learner math:"]),
+    "learner's name": (["--learner", "mpl"], ["learner 'mpl'", "did you mean 'mlp'?"]),
+    "learner's parameter": (
+        ["--learner", "torch.nn:Linear", "--set", "learner.Linear.in_feature=7"],
+        ["learner.Linear", "did you mean 'in_features'?"],
+    ),
+    "scheduler without its arguments": (["--set", "training.scheduler.cls=StepLR"], ["scheduler", "step_size"]),
     "code in a file": (["code.toml"], ["[label.x]", "os:system", "--allow-code"]),
 }
 

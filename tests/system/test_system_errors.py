@@ -14,9 +14,6 @@ pytestmark = pytest.mark.system
 
 BAD = {
     "name": (["--query", "up"], ["query 'up'", "did you mean 'uq'?", "random", "alcore plugins"]),
-    "parameter": (["--set", "query.uq.max_sample=3"], ["query.uq", "'max_sample'", "did you mean 'max_samples'?"]),
-    "type": (["--set", "query.uq.max_samples=ten"], ["query.uq.max_samples is 'ten'", "int"]),
-    "no table": (["--data", "csv", "--set", "data.csv.path=nothing.csv"], ["nothing.csv"]),
     "undecodable": (["--data", "csv", "--set", b"data.csv.path=\xff.csv"], ["data.csv.path"]),
     "class": (["--set", "metrology.f1.positive=two"], ["f1_metrology", "'two'"]),
     "file": (["broken.toml"], ["broken.toml", "TOML", "line 1"]),
@@ -38,13 +35,6 @@ def test_bad_input_gets_one_paragraph_and_exit_code_2(there, tmp_path, case):
         assert fragment in result.message
     assert result.out == ""
     assert not (tmp_path / "active_learning_logs").exists(), "a refused run left something behind"
-
-
-def test_a_refused_run_is_not_announced(there):
-    """The headline says that a run goes on; only one that can begin may be announced."""
-    there("run", "--steps", "1", "-q", "--run-id", "taken")
-    result = there("run", "--steps", "1", "--run-id", "taken", code=2)
-    assert result.message.startswith("alcore: error: run 'taken' exists already")
 
 
 def test_all_faults_come_at_once(there):
@@ -91,9 +81,9 @@ def test_wrong_words_on_the_command_line_exit_with_2(there, arguments, fragment)
 
 
 def test_a_traceback_is_shown_only_with_debug(there):
-    plain = there("run", "--query", "up", code=2)
+    plain = there("describe", "query", "up", code=2)
     assert "Traceback" not in plain.err
-    for arguments in (["--debug", "run", "--query", "up"], ["run", "--query", "up", "--debug"]):
+    for arguments in (["--debug", "describe", "query", "up"], ["describe", "query", "up", "--debug"]):
         debug = there(*arguments, code=2)
         assert "Traceback (most recent call last)" in debug.err
         assert plain.err.strip() in debug.err

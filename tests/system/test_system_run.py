@@ -24,11 +24,34 @@ def base(run_alcore, tmp_path_factory):
     """A finished run with something other than the default everywhere, its folder and what was printed."""
     folder = tmp_path_factory.mktemp("base")
     result = run_alcore(
-        *("run", "--query", "uq", "--query", "random", "--label", "dummy", "--metrology", "f1", "--loop", "default"),
+        *(
+            "run",
+            "--query",
+            "uq",
+            "--query",
+            "random",
+            "--query",
+            "random",
+            "--label",
+            "dummy",
+            "--metrology",
+            "f1",
+            "--loop",
+            "default",
+        ),
         *("--data", "moons", "--learner", "mlp", "--set", "query.uq.max_samples=3", "--set", "query.uq.measure=margin"),
-        *("--set", "query.random.max_samples=2", "--set", "learner.mlp.hidden=[5, 4]", "--set", "data.moons.noise=0.3"),
+        *(
+            "--set",
+            "query.random.max_samples=2",
+            "--set",
+            "query.random-2.max_samples=1",
+            "--set",
+            "learner.mlp.hidden=[5, 4]",
+            "--set",
+            "data.moons.noise=0.3",
+        ),
         *("--set", "training.optimizer.lr=0.05", "--set", "training.max_training_epochs=3", "--seed", "5"),
-        *("--steps", "3", "--batch-size", "8", "--budget", "13", "--device", "cpu", "--dtype", "float64"),
+        *("--steps", "3", "--batch-size", "8", "--budget", "16", "--device", "cpu", "--dtype", "float64"),
         *("--run-id", "base", "--root", "kept here"),
         cwd=folder,
     )
@@ -39,10 +62,13 @@ def test_every_flag_reaches_the_run(base, rows):
     folder, _ = base
     written = tomllib.loads((folder / "experiment.toml").read_text())
     driver = written["driver"]
-    assert (driver["batch_size"], driver["budget"], driver["seed"]) == (8, 13.0, 5)
+    assert (driver["batch_size"], driver["budget"], driver["seed"]) == (8, 16.0, 5)
     assert (driver["dtype"], driver["device"], driver["max_active_learning_steps"]) == ("float64", "cpu", 3)
-    assert written["query"]["uq"] == {"max_samples": 3, "measure": "margin"}
-    assert written["query"]["random"] == {"max_samples": 2}
+    assert written["query"] == {
+        "uq": {"max_samples": 3, "measure": "margin"},
+        "random": {"max_samples": 2},
+        "random-2": {"use": "random", "max_samples": 1},
+    }
     assert written["learner"]["mlp"]["hidden"] == [5, 4]
     assert written["data"]["moons"]["noise"] == 0.3
     assert written["training"]["max_training_epochs"] == 3
@@ -53,9 +79,12 @@ def test_every_flag_reaches_the_run(base, rows):
     assert picks == [
         (0, "classifier_uq_query", 3),
         (0, "random_query", 2),
+        (0, "random_query-2", 1),
         (1, "classifier_uq_query", 3),
         (1, "random_query", 2),
-        (2, "classifier_uq_query", 3),  # the budget of 13 leaves no more
+        (1, "random_query-2", 1),
+        (2, "classifier_uq_query", 3),
+        (2, "random_query", 1),  # the budget of 16 leaves no more
     ]
 
 
@@ -74,7 +103,7 @@ def test_a_run_is_repeated_exactly_from_its_file(base, run_alcore, requests_of, 
     assert second.name != "base"
     assert (second / "f1_metrology.json").read_bytes() == (folder / "f1_metrology.json").read_bytes()
     assert requests_of(second) == requests_of(folder)
-    assert len(requests_of(second)) == 13
+    assert len(requests_of(second)) == 16
     first_text, second_text = ((one / "experiment.toml").read_text() for one in (folder, second))
     assert second_text == first_text.replace('"kept here"', '"again"')
 
@@ -134,32 +163,6 @@ def test_a_run_on_a_csv_file_is_repeated_exactly_from_another_folder(spreadsheet
     assert "[digests]" in message
 
 
-def test_set_reads_raw_text_where_text_is_wanted(spreadsheet, here):
-    """The target column is named 1, which TOML reads as a number."""
-    result = here(
-        *("run", "--data", "csv", "--set", "data.csv.path=points.csv", "--set", "data.csv.target=1", "--query"),
-        *("random", "--steps", "1"),
-        code=2,
-    )
-    assert "F1 is of classes" in result.err, "column 1 holds fractions, so that the task is regression"
-
-
-def test_one_name_may_stand_twice_with_parameters_of_its_own(here, tmp_path, rows):
-    result = here(
-        *("run", "--query", "random", "--query", "random", "--set", "query.random.max_samples=1"),
-        *("--set", "query.random-2.max_samples=2", "--steps", "1", "-q"),
-    )
-    folder = tmp_path / result.out.strip()
-    assert tomllib.loads((folder / "experiment.toml").read_text())["query"] == {
-        "random": {"max_samples": 1},
-        "random-2": {"use": "random", "max_samples": 2},
-    }
-    assert rows(folder, "SELECT strategy, COUNT(*) FROM requests GROUP BY strategy ORDER BY strategy") == [
-        ("random_query", 1),
-        ("random_query-2", 2),
-    ]
-
-
 def test_results_go_to_stdout_and_the_headline_to_stderr(base):
     folder, result = base
     for text in (result.out, result.err):
@@ -167,7 +170,7 @@ def test_results_go_to_stdout_and_the_headline_to_stderr(base):
         assert "\x1b" not in text
     assert re.search(r"^step +samples +precision +recall +f1 +accuracy$", result.out, re.MULTILINE)
     assert result.err.startswith(
-        "Run base: data moons, learner mlp, query uq, random, label dummy, metrology f1; seed 5"
+        "Run base: data moons, learner mlp, query uq, random, random, label dummy, metrology f1; seed 5"
     )
     assert "Run base" not in result.out
     for name in ("driver_log.json", "f1_metrology.json", "experiment.toml", "ckpt"):
@@ -177,30 +180,14 @@ def test_results_go_to_stdout_and_the_headline_to_stderr(base):
         assert line.strip() == '"kept here/base"', "a path with a space is quoted"
 
 
-def test_the_commands_that_a_run_suggests_work(here):
+def test_the_commands_that_a_run_suggests_work(here, tmp_path):
     printed = here("run", "--steps", "1", "--run-id", "one").out
-    again = re.search(r"run it again with: alcore (.*)", printed)
+    again = re.search(r"run it again with: alcore run (.*)", printed)
     following = re.search(r"^Next: alcore (.*)", printed, re.MULTILINE)
     assert again
     assert following
-    here(*again.group(1).split(), "-q")
+    assert (tmp_path / again.group(1)).is_file()
     assert here(*following.group(1).split()).out.startswith("Run one: done")
-
-
-def test_quiet_prints_the_run_directory_alone(here, tmp_path):
-    result = here("run", "--steps", "1", "--quiet", "--run-id", "calm")
-    assert result.out == f"{Path('active_learning_logs') / 'calm'}\n"
-    assert result.err == ""
-
-
-def test_json_prints_one_document(here, tmp_path):
-    result = here("run", "--steps", "2", "--json", "--run-id", "doc", "--set", "query.uq.max_samples=8")
-    assert result.err == ""
-    assert {name: result.data[name] for name in ("run_id", "status", "steps", "labels")} == {
-        "run_id": "doc", "status": "done", "steps": 2, "labels": 16,
-    }  # fmt: skip
-    (records,) = result.data["metrics"].values()
-    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [(0, 50, "pool"), (1, 58, "pool")]
 
 
 def test_the_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(script, environment, tmp_path):
@@ -238,20 +225,27 @@ def test_a_pipe_that_closes_early_is_no_traceback(script, environment, here, tmp
     assert "BrokenPipe" not in done.stderr
 
 
-def test_a_budget_that_cuts_requests_is_a_warning_on_stderr(here):
-    result = here("run", "--steps", "2", "--json", "--budget", "15")
-    assert (result.data["steps"], result.data["labels"]) == (2, 15)
+def test_json_prints_one_document_and_warnings_go_to_stderr(here):
+    result = here("run", "--steps", "2", "--json", "--budget", "15", "--run-id", "doc")
+    assert {name: result.data[name] for name in ("run_id", "status", "steps", "labels")} == {
+        "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
+    }  # fmt: skip
+    (records,) = result.data["metrics"].values()
+    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [(0, 50, "pool"), (1, 60, "pool")]
     assert result.err == "alcore: warning: 5 requests were dropped: over the budget\n"
 
 
-def test_a_run_of_that_id_is_left_alone(here, tmp_path):
-    here("run", "--steps", "1", "-q", "--run-id", "mine")
+def test_quiet_prints_the_folder_alone_and_a_run_of_that_id_is_left_alone(here, tmp_path):
+    result = here("run", "--steps", "1", "--quiet", "--run-id", "mine")
+    assert result.out == f"{Path('active_learning_logs') / 'mine'}\n"
+    assert result.err == ""
     before = {path: path.read_bytes() for path in (tmp_path / "active_learning_logs").rglob("*") if path.is_file()}
-    message = here("run", "--steps", "1", "-q", "--run-id", "mine", code=2).message
-    assert "run 'mine' exists already" in message
-    assert "--run-id" in message
+    again = here("run", "--steps", "1", "--run-id", "mine", code=2)
     after = {path: path.read_bytes() for path in (tmp_path / "active_learning_logs").rglob("*") if path.is_file()}
     assert after == before
+    # `message` also fails where a run is announced that can't begin
+    assert again.message.startswith("alcore: error: run 'mine' exists already")
+    assert "--run-id" in again.message
 
 
 def test_no_steps_are_no_steps(here):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -66,33 +67,36 @@ class F1Metrology(BaseMetrology):
     @staticmethod
     def _count(predicted: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
         """Return how often each class (row) was predicted as each class (column): int64, shape (C, C)."""
-        given = targets.reshape(-1)
-        truth = given.long()
+        truth = targets.reshape(-1)
         if len(truth) != len(predicted):
             raise UsageError(f"F1Metrology: {len(predicted)} predictions for targets of shape {tuple(targets.shape)}.")
-        if bool(((truth < 0) | (truth >= classes) | (truth != given)).any()):
+        codes = truth.long()
+        low, high = torch.aminmax(codes) if len(codes) else (0, 0)
+        if low < 0 or high >= classes or (truth.is_floating_point() and not torch.equal(codes.to(truth.dtype), truth)):
             raise UsageError(f"F1Metrology: targets must be classes 0 to {classes - 1}, and one is not.")
-        return torch.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+        cells = codes * classes + predicted
+        return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
     def _figures(self, confusion: torch.Tensor) -> dict[str, Any]:
-        counts = confusion.double()
-        hits = counts.diagonal()
-        precision = _ratio(hits, counts.sum(dim=0))
-        recall = _ratio(hits, counts.sum(dim=1))
-        f1 = _ratio(2 * hits, counts.sum(dim=0) + counts.sum(dim=1))
-        common = {"accuracy": float(hits.sum() / counts.sum()), "samples": int(counts.sum())}
-        one = self._positive_class(len(confusion))
-        if len(confusion) == 2:
-            figures = {"precision": float(precision[one]), "recall": float(recall[one]), "f1": float(f1[one])}
+        counts: list[list[int]] = confusion.tolist()
+        hits = [row[number] for number, row in enumerate(counts)]
+        true, predicted = [sum(row) for row in counts], [sum(column) for column in zip(*counts, strict=True)]
+        total = sum(true)
+        precision = [_ratio(hit, n) for hit, n in zip(hits, predicted, strict=True)]
+        recall = [_ratio(hit, n) for hit, n in zip(hits, true, strict=True)]
+        f1 = [_ratio(2 * hit, n + m) for hit, n, m in zip(hits, true, predicted, strict=True)]
+        common = {"accuracy": _ratio(sum(hits), total), "samples": total}
+        one = self._positive_class(len(counts))
+        if len(counts) == 2:
+            figures = {"precision": precision[one], "recall": recall[one], "f1": f1[one]}
             return figures | common | {"positive": self._name(one)}
         figures = {
-            "precision": float(precision.mean()),
-            "recall": float(recall.mean()),
-            "f1": float(f1.mean()),
+            name: math.fsum(values) / len(counts)
+            for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
         }
         each = [
-            {"class": self._name(i), "precision": p, "recall": r, "f1": f, "samples": int(confusion[i].sum())}
-            for i, (p, r, f) in enumerate(zip(precision.tolist(), recall.tolist(), f1.tolist(), strict=True))
+            {"class": self._name(i), "precision": precision[i], "recall": recall[i], "f1": f1[i], "samples": true[i]}
+            for i in range(len(counts))
         ]
         return figures | common | {"per_class": each}
 
@@ -112,5 +116,5 @@ class F1Metrology(BaseMetrology):
         raise UsageError(f"there is no class {self.positive!r}: {did_you_mean(str(self.positive), names)}.")
 
 
-def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -101,8 +101,8 @@ class DefaultTrainingLoop:
         step = train_step_fn or (lambda model, batch: model.training_step(batch))
         clear_gradients = _gradient_clearer(optimizer)
         each_batch = lr_scheduler if self.schedule == "batch" else None
+        model.train()
         for epoch in range(max_epochs):
-            model.train()
             losses = []
             for batch in self._bar(_placed(train_dataloader, device, dtype), epoch, max_epochs):
                 clear_gradients()

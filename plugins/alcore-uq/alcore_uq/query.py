@@ -50,7 +50,9 @@ class ClassifierUQQuery(PointwiseQuery):
         """Refuse regression, and outputs that are no classifier's."""
         info = self.driver.info
         if info is not None and info.task != "classification":
-            raise UsageError("it ranks by class probabilities, and the task of this data is regression; use another query strategy.")
+            raise UsageError(
+                "it ranks by class probabilities, and the task of this data is regression; use another query strategy."
+            )
         super().check()
 
     def score(self, outputs: Any) -> torch.Tensor:
