@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from alcore import plugins
 from alcore.errors import UsageError
 from alcore.experiment import Experiment, load_data
-from alcore.protocols import Label
 from alcore.store import checkpoints
 from alcore.store.codec import export_json, loads
+from alcore.store.history import put_item
 from alcore.store.labels import completed_item
 from alcore.store.reading import Run
 
@@ -94,12 +94,7 @@ def _data_of(run: Run, allow_code: bool) -> Any:
 
 def _item(request: dict[str, Any], unlabeled: Any) -> Any:
     asked = request["sample"] if request["item"] is None else loads(request["item"])
-    if request["kind"] == "id":
-        item: Any = asked
-    elif request["kind"] == "label":
-        item = Label(asked, loads(request["value"]), request["source"], request["cost"])
-    else:
-        item = loads(request["value"])
+    item = put_item(asked, request["kind"], request["value"], request["source"], request["cost"])
     return item if unlabeled is None else completed_item(asked, request["kind"], item, unlabeled)
 
 

@@ -26,11 +26,13 @@ CREATE TABLE requests(
     cost REAL NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'labelled', 'failed')),
+    closed INTEGER,             -- the step in which it was labelled or given up
     UNIQUE (step, ordinal),
     CHECK ((sample IS NULL) <> (item IS NULL)));
 CREATE INDEX open_requests ON requests(step, ordinal) WHERE state = 'open';
 CREATE TABLE labels(
     request TEXT NOT NULL REFERENCES requests(id),
+    step INTEGER NOT NULL,      -- the step in which it arrived
     source TEXT NOT NULL, attempt INTEGER NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('id', 'label', 'object')),
     value TEXT,                 -- NULL for a bare id: the pool knows the answer
@@ -39,7 +41,11 @@ CREATE TABLE labels(
     arrived REAL NOT NULL);
 CREATE UNIQUE INDEX current_label ON labels(request) WHERE superseded = 0;
 CREATE TABLE refused(
-    request TEXT, step INTEGER NOT NULL, item TEXT NOT NULL, reason TEXT NOT NULL, arrived REAL NOT NULL);
+    request TEXT, step INTEGER NOT NULL, item TEXT NOT NULL, reason TEXT NOT NULL,
+    repeat INTEGER NOT NULL,    -- the same answer once more: nothing is wrong with it
+    arrived REAL NOT NULL);
+CREATE TABLE queries(           -- the query phases that are committed, with the model that chose
+    step INTEGER PRIMARY KEY, model TEXT NOT NULL);
 CREATE TABLE records(
     step INTEGER NOT NULL, strategy TEXT NOT NULL, ordinal INTEGER NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (strategy, step, ordinal)) WITHOUT ROWID;

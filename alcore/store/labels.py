@@ -8,7 +8,7 @@ import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,9 @@ from alcore.errors import EncodingError
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.codec import dumps
+from alcore.store.history import Delivered
 from alcore.store.requests import RequestQueue
 from alcore.store.run import RunStore
-
-
-class Delivered(NamedTuple):
-    """An accepted answer: its request, what was put, and how it is stored."""
-
-    request: Request
-    item: Any
-    kind: str
-    source: str
-    value: str | None
-    cost: float
 
 
 class LabelQueue:
@@ -65,16 +55,30 @@ class LabelQueue:
         self._delivered: dict[str, Delivered] = {}
         self._step = 0
         self._fault: BaseException | None = None
-        self.counts = {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
 
-    def begin(self, step: int, requests: Sequence[Request]) -> None:
-        """Start a labeling phase in which these requests are open, oldest first."""
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests this phase settled as labelled or failed, and how many answers it refused."""
+        return self._store.label_counts(self._step)
+
+    def begin(self, step: int, requests: Sequence[Request], delivered: Sequence[Delivered] = ()) -> None:
+        """Start a labeling phase.
+
+        Parameters
+        ----------
+        step
+            Its step.
+        requests
+            The open ones, oldest first.
+        delivered
+            Answers that it had brought already when it was cut off.
+        """
         with self._lock:
             self._step = step
             self._open = {request.id: request for request in requests}
-            self._samples = {request.item: request.id for request in requests if type(request.item) is int}
-            self._delivered = {}
-            self.counts = dict.fromkeys(self.counts, 0)
+            self._delivered = {one.request.id: one for one in delivered}
+            known = [*requests, *(one.request for one in delivered)]
+            self._samples = {request.item: request.id for request in known if type(request.item) is int}
 
     def take(self, unlabeled: Any = None) -> list[Any]:
         """Return what the training pool is to append, in the order of the requests, and forget it.
@@ -147,12 +151,10 @@ class LabelQueue:
         except (EncodingError, _BadValueError) as error:
             return self._fail(connection, request, item, str(error))
         if before is None:
-            connection.execute("UPDATE requests SET state = 'labelled' WHERE id = ?", (key,))
+            connection.execute("UPDATE requests SET state = 'labelled', closed = ? WHERE id = ?", (self._step, key))
             del self._open[key]
-            self.counts["labelled"] += 1
         elif before[2:5] == answer[2:5]:
-            self.counts["repeated"] += 1
-            self._note(connection, request, item, "a repeat of the answer that is there")
+            self._note(connection, request, item, "a repeat of the answer that is there", repeat=True)
             return None
         elif before.source != answer.source:
             self._refuse(connection, request, item, f"{before.source or 'another answer'!r} was first")
@@ -160,8 +162,8 @@ class LabelQueue:
         else:  # a correction by the same source: the old answer is kept beside the new one
             connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (key,))
         connection.execute(
-            "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-            (key, answer.source, request.attempt, answer.kind, answer.value, answer.cost, time.time()),
+            "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (key, self._step, answer.source, request.attempt, answer.kind, answer.value, answer.cost, time.time()),
         )
         self._delivered[key] = answer
         return None
@@ -221,20 +223,18 @@ class LabelQueue:
         if again.attempt <= self._retries:
             self._open[request.id] = again
             return again
-        connection.execute("UPDATE requests SET state = 'failed' WHERE id = ?", (request.id,))
+        connection.execute("UPDATE requests SET state = 'failed', closed = ? WHERE id = ?", (self._step, request.id))
         del self._open[request.id]
-        self.counts["failed"] += 1
         return None
 
     def _refuse(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
         """Keep an answer aside that can't be taken."""
-        self.counts["refused"] += 1
-        self._note(connection, request, item, reason)
+        self._note(connection, request, item, reason, repeat=False)
 
-    def _note(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
+    def _note(self, connection: Any, request: Request | None, item: Any, reason: str, *, repeat: bool) -> None:
         connection.execute(
-            "INSERT INTO refused VALUES (?, ?, ?, ?, ?)",
-            (request.id if request else None, self._step, _show(item), reason, time.time()),
+            "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?)",
+            (request.id if request else None, self._step, _show(item), reason, repeat, time.time()),
         )
 
 

@@ -14,7 +14,8 @@ from alcore.errors import QueryError
 from alcore.pools import as_sample_id
 from alcore.protocols import Queue, Request
 from alcore.store.codec import dumps
-from alcore.store.run import Asked, request_id
+from alcore.store.history import Asked
+from alcore.store.run import request_id
 
 
 class RequestQueue:

@@ -15,22 +15,11 @@ from typing import Any
 from alcore.errors import RunExistsError
 from alcore.protocols import Request
 from alcore.store import checkpoints, exports
-from alcore.store.codec import dumps, loads
+from alcore.store.codec import dumps
 from alcore.store.database import Database
 from alcore.store.files import fsync_path, run_directory, write_whole
+from alcore.store.history import Asked, request_of
 from alcore.store.lock import RunLock
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A request with why it was made."""
-
-    request: Request
-    sample: int | None
-    strategy: str
-    score: float | None
-    rank: int
-    cost: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +126,9 @@ class RunStore:
                     for ask in asked
                 ],
             )
+            if asked or records:
+                step = asked[0].request.step if asked else records[0].step
+                connection.execute("INSERT OR IGNORE INTO queries VALUES (?, ?)", (step, model))
             _insert_records(connection, records)
 
     def open_requests(self) -> list[Request]:
@@ -144,22 +136,32 @@ class RunStore:
         rows = self.database.read(
             "SELECT id, step, ordinal, sample, item, attempt FROM requests WHERE state = 'open' ORDER BY step, ordinal"
         )
-        return [
-            Request(
-                row["id"],
-                row["step"],
-                row["ordinal"],
-                row["sample"] if row["item"] is None else loads(row["item"]),
-                row["attempt"],
-            )
-            for row in rows
-        ]
+        return [request_of(row) for row in rows]
 
-    def spent(self) -> float:
-        """Return what the current labels cost, with what the open requests are expected to cost."""
+    def label_counts(self, step: int) -> dict[str, int]:
+        """Return how many requests a labeling phase settled, and how many answers it did not take."""
         (row,) = self.database.read(
-            "SELECT (SELECT COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0)"
-            " + (SELECT COALESCE(SUM(cost), 0) FROM requests WHERE state = 'open') AS spent"
+            "SELECT (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'labelled') AS labelled,"
+            " (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'failed') AS failed,"
+            " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND NOT repeat) AS refused,"
+            " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND repeat) AS repeated",
+            step,
+        )
+        return dict(row)
+
+    def spent(self, before: int | None = None) -> float:
+        """Return what the current labels cost, with what the open requests are expected to cost.
+
+        Parameters
+        ----------
+        before
+            As it was known at the query phase of this step; now where it is None.
+        """
+        (row,) = self.database.read(
+            "SELECT COALESCE(SUM(CASE WHEN r.closed IS NULL OR r.closed >= ?1 THEN r.cost"
+            " ELSE COALESCE(l.cost, 0) END), 0) AS spent"
+            " FROM requests r LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0 WHERE r.step < ?1",
+            2**62 if before is None else before,
         )
         return float(row["spent"])
 

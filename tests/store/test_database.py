@@ -33,7 +33,7 @@ def keys(path: Path) -> list[str]:
 
 def test_a_new_database_has_its_tables_and_format(tmp_path: Path, database: Database) -> None:
     tables = {row["name"] for row in database.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"meta", "steps", "requests", "labels", "refused", "records", "checkpoints"}
+    assert tables == {"meta", "steps", "requests", "labels", "refused", "records", "checkpoints", "queries"}
     assert database.read("PRAGMA user_version")[0][0] == FORMAT
 
 

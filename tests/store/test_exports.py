@@ -31,7 +31,7 @@ def fill(database: Database) -> None:
         for strategy, step, ordinal, value in records:
             connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (step, strategy, ordinal, dumps(value)))
         connection.execute("INSERT INTO records VALUES (0, 'other-2', 0, '1')")
-        connection.execute("INSERT INTO refused VALUES (NULL, 2, '7', 'nobody asked', 1.5)")
+        connection.execute("INSERT INTO refused VALUES (NULL, 2, '7', 'nobody asked', 0, 1.5)")
 
 
 def strict(path: Path) -> Any:

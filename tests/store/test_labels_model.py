@@ -70,7 +70,8 @@ class Answers(RuleBasedStateMachine):
     def begin(self) -> None:
         found = self.store.open_requests()
         self.requests.refill(found)
-        self.labels.begin(0, found)
+        self.step = getattr(self, "step", -1) + 1
+        self.labels.begin(self.step, found)
         self.phase = [place for place, slot in enumerate(self.slots) if slot.state == "open"]
         self.counts = dict.fromkeys(self.counts, 0)
         for slot in self.slots:

@@ -1,0 +1,105 @@
+"""What a run has committed, as it is needed to replay it from an earlier checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from alcore.protocols import Label, Request
+from alcore.store.codec import loads
+from alcore.store.database import Database
+
+
+class Asked(NamedTuple):
+    """A request with why it was made."""
+
+    request: Request
+    sample: int | None
+    strategy: str
+    score: float | None
+    rank: int
+    cost: float
+
+
+class Delivered(NamedTuple):
+    """An accepted answer: its request, what was put, and how it is stored."""
+
+    request: Request
+    item: Any
+    kind: str
+    source: str
+    value: str | None
+    cost: float
+
+
+def asked_in(database: Database, step: int) -> list[Asked] | None:
+    """Return what a query phase asked for, in order, or None if it is not committed."""
+    if not database.read("SELECT 1 FROM queries WHERE step = ?", step):
+        return None
+    rows = database.read("SELECT * FROM requests WHERE step = ? ORDER BY ordinal", step)
+    return [
+        Asked(request_of(row), row["sample"], row["strategy"], row["score"], row["rank"], row["cost"]) for row in rows
+    ]
+
+
+def delivered_in(database: Database, step: int) -> list[Delivered]:
+    """Return the answers that a labeling phase brought so far, in the order of their requests."""
+    rows = database.read(
+        "SELECT r.id, r.step, r.ordinal, r.sample, r.item, l.attempt, l.kind, l.source, l.value, l.cost"
+        " FROM labels l JOIN requests r ON r.id = l.request"
+        " WHERE l.step = ? AND l.superseded = 0 ORDER BY r.step, r.ordinal",
+        step,
+    )
+    return [
+        Delivered(
+            request_of(row),
+            put_item(request_of(row).item, row["kind"], row["value"], row["source"], row["cost"]),
+            row["kind"],
+            row["source"],
+            row["value"],
+            row["cost"],
+        )
+        for row in rows
+    ]
+
+
+def records_in(database: Database, step: int, strategy: str) -> list[str]:
+    """Return the stored text of a metrology strategy's records of a step."""
+    rows = database.read("SELECT value FROM records WHERE step = ? AND strategy = ? ORDER BY ordinal", step, strategy)
+    return [row["value"] for row in rows]
+
+
+def has_ended(database: Database, step: int) -> bool:
+    """Tell whether a step is committed as a whole."""
+    return bool(database.read("SELECT 1 FROM steps WHERE step = ?", step))
+
+
+def last_step(database: Database) -> int:
+    """Return the last step of which anything is committed, -1 if there is none."""
+    (row,) = database.read(
+        "SELECT MAX(COALESCE((SELECT MAX(step) FROM steps), -1), COALESCE((SELECT MAX(step) FROM queries), -1)) AS step"
+    )
+    return int(row["step"])
+
+
+def request_of(row: Any) -> Request:
+    """Return the request that a row of the table stands for."""
+    item = row["sample"] if row["item"] is None else loads(row["item"])
+    return Request(row["id"], row["step"], row["ordinal"], item, row["attempt"])
+
+
+def put_item(asked: Any, kind: str, value: str | None, source: str, cost: float) -> Any:
+    """Return what a label strategy put, from how it is stored.
+
+    Parameters
+    ----------
+    asked
+        What the request asked for.
+    kind
+        ``"id"``, ``"label"`` or ``"object"``.
+    value, source, cost
+        The stored answer.
+    """
+    if kind == "id":
+        return asked
+    answer = loads(value or "null")
+    return Label(asked, answer, source, cost) if kind == "label" else answer
