@@ -148,7 +148,11 @@ def _make(resolved: Resolved, where: str) -> Any:
         raise UsageError(f"{where} can't be built: {error}; give it with --set {where}.NAME=VALUE.") from error
     except ValueError:  # a signature that can't be read
         pass
-    return factory(**values)
+    try:
+        return factory(**values)
+    except Exception as error:
+        error.add_note(f"while building {where}")
+        raise
 
 
 def _set_threads(given: int | None, learner: Any, batch_size: int, device: str) -> int:

@@ -128,6 +128,7 @@ class Driver(Services):
             When the run id is taken.
         """
         with self.session(train_step_fn):
+            self.stop_reason = self.stop_reason or self._end_of_steps(self.active_learning_step_idx)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
 
@@ -150,7 +151,7 @@ class Driver(Services):
             self._query_phase(*args, **kwargs)
             if not self.config.skip_labeling and self.label_strategy is not None:
                 self._labeling_phase(*args, **kwargs)
-            self.stop_reason = self._end_of_pool() or self._end_of_steps()
+            self.stop_reason = self._end_of_pool() or self._end_of_steps(self.active_learning_step_idx + 1)
         session.end_step(last=self.stop_reason is not None)
         self.active_learning_step_idx += 1
 
@@ -235,9 +236,9 @@ class Driver(Services):
             return None
         return "the query strategies asked for nothing"
 
-    def _end_of_steps(self) -> str | None:
+    def _end_of_steps(self, done: int) -> str | None:
         steps = self.config.max_active_learning_steps
-        if steps is not None and self.active_learning_step_idx + 1 >= steps:
+        if steps is not None and done >= steps:
             return f"all {steps} steps are done"
         return None
 

@@ -82,6 +82,8 @@ class Experiment:
             raise UsageError(f"experiment file {path} is not valid TOML: {error}.") from error
         experiment = cls()
         for kind, content in tree.items():
+            if isinstance(content, list):
+                raise UsageError(f"{path}: [[{kind}]] has no name; write [{kind}.NAME].")
             if not isinstance(content, dict):
                 raise UsageError(f"{path}: {kind!r} stands outside any table; put it under [driver] or [training].")
             if kind in _SETTINGS:
@@ -133,6 +135,8 @@ class Experiment:
             table = self.settings[kind]
             for word in words[1:-1]:
                 table = table.setdefault(word, {})
+                if not isinstance(table, dict):
+                    raise UsageError(f"--set {text}: {kind}.{word} is {table!r} here, which has no parameters.")
             table[words[-1]] = given
             return
         if kind not in self.parts:
@@ -191,7 +195,7 @@ def resolve(experiment: Experiment, registry: plugins.Registry, *, allow_code: b
         if part.where in factories:
             checked[part.where], wrong = parameters.validate(factories[part.where], part.values, part.where)
             faults += wrong
-    faults += tables.faults(experiment.settings, registry)
+    faults += tables.early_faults(experiment.settings, registry)
     _raise(faults)
     seed = tables.seed_of(experiment.settings)
     data = _make_data(experiment, factories, checked, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import json
 import re
@@ -36,9 +37,10 @@ class Given(str):
     def parsed(self) -> Any:
         """Return the TOML value, or the text itself if it is none."""
         try:
-            return tomllib.loads(f"value = {self}")["value"]
+            value = tomllib.loads(f"value = {self}")["value"]
         except (tomllib.TOMLDecodeError, KeyError):
             return str(self)
+        return str(self) if isinstance(value, datetime.date | datetime.time) else value
 
 
 def parameters(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
@@ -95,6 +97,8 @@ def validate(
     known = [one for one in known if one.name not in leave_out]
     adapter = _adapter(known, open_ended)
     plain = {name: value.parsed() if isinstance(value, Given) else value for name, value in values.items()}
+    if broken := [name for name, value in plain.items() if isinstance(value, str) and not _is_text(value)]:
+        return {}, [f"{where}.{name} is {plain[name]!r}, which holds bytes that are no text" for name in broken]
     result, errors = _check(adapter, plain)
     for name in {str(error["loc"][0]) for error in errors}:
         given = values.get(name)
@@ -234,6 +238,14 @@ def _check(
         return {}, list(error.errors(include_url=False))
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _one_each(errors: list[Any]) -> list[Any]:
     """Return one error a parameter: a union reports each of its members."""
     return list({error["loc"][0]: error for error in reversed(errors)}.values())[::-1]
@@ -241,12 +253,15 @@ def _one_each(errors: list[Any]) -> list[Any]:
 
 def _fault(error: Any, values: Mapping[str, Any], known: Mapping[str, Parameter], where: str) -> str:
     name = str(error["loc"][0])
-    if error["type"] == "missing":
+    own = len(error["loc"]) == 1  # else it is about a part of the value
+    if own and error["type"] == "missing":
         return f"{where}.{name} is missing; give it with --set {where}.{name}=VALUE ({type_name(known[name].hint)})"
-    if error["type"] == "extra_forbidden":
+    if own and error["type"] == "extra_forbidden":
         return f"{where} has no parameter {name!r}: {did_you_mean(name, known)}"
     hint = type_name(known[name].hint) if name in known else "any"
     reason = f": {error['msg']}" if error["type"] == "value_error" else ""
+    if typing.get_origin(known[name].hint if name in known else Any) in (list, tuple) and own:
+        reason += f""", for instance --set {where}.{name}='["a", "b"]'"""
     return f"{where}.{name} is {values.get(name)!r}; it must be {hint}{reason}"
 
 

@@ -112,10 +112,7 @@ class Registry:
             raise PluginError(self._unknown(kind, name))
         if len(found) > 1:
             owners = [offer.plugin for offer in found]
-            raise PluginError(
-                f"{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; leave one out, for instance "
-                f"with ALCORE_BLOCK={owners[-1].distribution}."
-            )
+            raise PluginError(f"{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; {remedy(owners)}.")
         return found[0]
 
     def make(self, kind: str, name: str, /, **parameters: Any) -> Any:
@@ -140,6 +137,13 @@ class Registry:
         if blocked:
             message += f" Left out by ALCORE_BLOCK or --only: {', '.join(blocked)}."
         return message + " `alcore plugins` lists what is installed."
+
+
+def remedy(owners: Sequence[Plugin]) -> str:
+    """Say how to leave out one of several plugins that offer one name."""
+    last = owners[-1]
+    same = any(one.distribution == last.distribution for one in owners[:-1])
+    return f"leave one out, for instance with ALCORE_BLOCK={last.entry_point if same else last.distribution}"
 
 
 def resolve(offer: Offer) -> Callable[..., Any]:
@@ -168,12 +172,12 @@ def import_name(text: str) -> Callable[..., Any]:
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
     entries = importlib.metadata.entry_points(group="alcore")
-    return sorted(entries, key=lambda entry: (entry.dist.name if entry.dist else "", entry.name, entry.value))
+    return sorted(entries, key=lambda entry: ((entry.dist.name if entry.dist else "") or "?", entry.name, entry.value))
 
 
 def _load(entry: importlib.metadata.EntryPoint, core_version: str) -> Plugin:
-    distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
-    plugin = Plugin(distribution, version, entry.name, entry.value)
+    distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else (None, None)
+    plugin = Plugin(distribution or "?", version or "?", entry.name, entry.value)
     if _is_blocked(plugin):
         plugin.state = "blocked"
         return plugin

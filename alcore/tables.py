@@ -75,13 +75,33 @@ def seed_of(settings: Mapping[str, Mapping[str, Any]]) -> int:
     return DriverTable(**values).seed
 
 
-def faults(settings: Mapping[str, Mapping[str, Any]], registry: Registry) -> list[str]:
-    """Return what is wrong with the settings."""
-    return check(settings, registry)[1]
+def early_faults(settings: Mapping[str, Mapping[str, Any]], registry: Registry) -> list[str]:
+    """Return what is wrong with the settings before the data has filled in its defaults.
+
+    An optimizer or scheduler whose class is not named is left for later, since it may be one of these defaults.
+    """
+    training = {
+        name: value
+        for name, value in settings["training"].items()
+        if name not in ("optimizer", "scheduler") or not isinstance(value, Mapping) or "cls" in value
+    }
+    return check({"driver": settings["driver"], "training": training}, registry, try_out=False)[1]
 
 
-def check(settings: Mapping[str, Mapping[str, Any]], registry: Registry) -> tuple[Settings, list[str]]:
-    """Check both tables; the settings count only without faults."""
+def check(
+    settings: Mapping[str, Mapping[str, Any]], registry: Registry, *, try_out: bool = True
+) -> tuple[Settings, list[str]]:
+    """Check both tables; the settings count only without faults.
+
+    Parameters
+    ----------
+    settings
+        The tables ``driver`` and ``training``.
+    registry
+        Where queues are looked up.
+    try_out
+        Build optimizer and scheduler on one parameter, since only they know which values they take.
+    """
     driver, wrong = parameters.validate(DriverTable, settings["driver"], "driver")
     table = dict(settings["training"])
     optimizer, scheduler = table.pop("optimizer", {}), table.pop("scheduler", {})
@@ -89,7 +109,8 @@ def check(settings: Mapping[str, Mapping[str, Any]], registry: Registry) -> tupl
     optimizer_cls, optimizer_kwargs, of_optimizer = _torch_class("optimizer", optimizer, "AdamW")
     scheduler_cls, scheduler_kwargs, of_scheduler = _torch_class("scheduler", scheduler, None)
     wrong += more + of_optimizer + of_scheduler
-    if not wrong:
+    if not wrong and try_out:
+        wrong += _try_out(optimizer_cls, optimizer_kwargs, scheduler_cls, scheduler_kwargs)
         wrong += _values(driver)
         queue = driver.get("queue", "fifo")
         names = {offer.name for offer in registry.offers("queue")}
@@ -118,7 +139,8 @@ def _values(driver: Mapping[str, Any]) -> list[str]:
         parameters.torch_dtype(driver.get("dtype", "float32"))
     except ValueError as error:
         wrong.append(f"driver.dtype: {error}")
-    if (driver.get("threads") or 1) < 1:
+    threads = driver.get("threads")
+    if threads is not None and threads < 1:
         wrong.append(f"driver.threads is {driver['threads']}; it must be at least 1")
     return wrong
 
@@ -133,7 +155,8 @@ def _torch_class(
     values = {name: value.parsed() if isinstance(value, parameters.Given) else value for name, value in table.items()}
     name = str(values.pop("cls", default or "")).rpartition(".")[2]
     if not name:
-        return None, {}, [] if not values else [f"{where}.cls is missing; name one of torch's {kind}s"]
+        missing = values or "cls" in table
+        return None, {}, [f"{where}.cls is missing; name one of torch's {kind}s"] if missing else []
     home: Any
     base: Any
     if kind == "optimizer":
@@ -151,16 +174,22 @@ def _torch_class(
     wrong = [
         f"{where} has no argument {key!r}: {did_you_mean(key, known_names)}" for key in values if key not in known_names
     ]
-    if not wrong and kind == "optimizer":
-        wrong += _try_optimizer(known[name], values, where)
     return known[name], values, wrong
 
 
-def _try_optimizer(cls: Any, values: Mapping[str, Any], where: str) -> list[str]:
-    """Let the optimizer itself say whether its arguments are good."""
+def _try_out(
+    optimizer_cls: Any, optimizer_kwargs: Mapping[str, Any], scheduler_cls: Any, scheduler_kwargs: Mapping[str, Any]
+) -> list[str]:
+    """Let optimizer and scheduler themselves say whether their arguments are good."""
+    where, cls, values = "training.optimizer", optimizer_cls, optimizer_kwargs
     try:
-        cls([torch.nn.Parameter(torch.zeros(1))], **values)
-    except (TypeError, ValueError, RuntimeError) as error:
+        optimizer = optimizer_cls([torch.nn.Parameter(torch.zeros(1))], **optimizer_kwargs)
+        if scheduler_cls is not None:
+            where, cls, values = "training.scheduler", scheduler_cls, scheduler_kwargs
+            scheduler = scheduler_cls(optimizer, **scheduler_kwargs)
+            optimizer.step()
+            scheduler.step(*([0.0] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
+    except Exception as error:  # noqa: BLE001 - torch's classes refuse values in many ways
         return [f"{where}: {cls.__name__} does not take {dict(values)}: {str(error).splitlines()[0]}"]
     return []
 

@@ -219,7 +219,7 @@ class Unmarked:
     def alcore_run_start(self) -> None: ...
 
 
-@pytest.mark.parametrize("plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=repr)
+@pytest.mark.parametrize("plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=lambda plugin: type(plugin).__name__)
 def test_an_object_without_hooks_is_refused(plugin: Any) -> None:
     with pytest.raises(
         UsageError, match=r"implements no run hook: mark its methods with @alcore\.runhook.*alcore_run_end"

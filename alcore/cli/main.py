@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -30,12 +32,8 @@ def application(registry: plugins.Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    app.command("run")(run.run)
-    app.command("runs")(runs.runs)
-    app.command("show")(show.show)
-    app.command("export")(export.export)
-    app.command("plugins")(plugin_list.plugins)
-    app.command("describe")(describe.describe)
+    for command in (run.run, runs.runs, show.show, export.export, plugin_list.plugins, describe.describe):
+        app.command(command.__name__)(_interruptible(command))
     for plugin in registry.plugins:
         for add_commands in plugin.commands:
             try:
@@ -45,18 +43,37 @@ def application(registry: plugins.Registry) -> typer.Typer:
     return app
 
 
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that tells of ctrl-C in the words of this one, before typer takes it."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _say("interrupted.")
+            raise typer.Exit(130) from None
+
+    return wrapper
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alcore {alcore.__version__}")
+        raise typer.Exit
+
+
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
     only: Annotated[
         str | None,
         typer.Option("--only", metavar="A,B", help="Use only these plugins, by package or entry point."),
     ] = None,
 ) -> None:
-    del debug, only  # both were read from the arguments before anything was loaded
-    if version:
-        typer.echo(f"alcore {alcore.__version__}")
-        raise typer.Exit
+    del version, debug, only  # the last two were read from the arguments before anything was loaded
 
 
 def main() -> NoReturn:
@@ -71,14 +88,15 @@ def main() -> NoReturn:
             traceback.print_exc()
         _say(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while plugins were loaded
         _say("interrupted.")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last place that can say it in one paragraph
         if debug:
             traceback.print_exc()
         notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
-        _say(f"error: {type(error).__name__}: {error}{notes}. Run it again with --debug for the traceback.")
+        advice = "" if debug else " Run it again with --debug for the traceback."
+        _say(f"error: {type(error).__name__}: {error}{notes}.{advice}")
         sys.exit(1)
     sys.exit(0)
 

@@ -67,7 +67,6 @@ def _print(registry: registry_module.Registry, clashes: list[tuple[str, str, lis
             typer.echo(f"\n{plugin} is {plugin.state}: {plugin.error}.")
     for kind, name, owners in clashes:
         typer.echo(
-            f"\n{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; leave one out, for instance with "
-            f"ALCORE_BLOCK={owners[-1].distribution}."
+            f"\n{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; {registry_module.remedy(owners)}."
         )
     typer.echo("\nNext: alcore describe KIND NAME, for instance alcore describe query uq")

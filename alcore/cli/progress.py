@@ -21,6 +21,8 @@ class Progress:
     """A bar with phase, labels and the metric; nothing where stderr is not a terminal."""
 
     def __init__(self) -> None:
+        self.headline = ""
+        """Printed above the bar, once the run exists."""
         self._bar: Any = None
         self._shown = 0.0
         self._labels = 0
@@ -28,6 +30,8 @@ class Progress:
     @runhook
     def alcore_run_start(self, driver: Driver) -> None:
         """Show the bar."""
+        if self.headline:
+            print(self.headline, file=sys.stderr)
         self._bar = tqdm(
             total=driver.config.max_active_learning_steps,
             unit="step",
@@ -67,4 +71,6 @@ class Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one warning or error; the traceback of an error stays in the console log."""
+        if record.levelno >= logging.ERROR:  # it is raised, and told by the command itself
+            return
         tqdm.write(f"alcore: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

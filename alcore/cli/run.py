@@ -25,7 +25,7 @@ _SETTINGS = "Settings"
 def run(
     experiment: Annotated[
         Path | None,
-        typer.Argument(metavar="[EXPERIMENT.toml]", help="Experiment file; flags override it.", show_default=False),
+        typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
     ] = None,
     query: Annotated[
         list[str] | None,
@@ -109,10 +109,9 @@ def run(
     chosen.settings["driver"] |= {name: value for name, value in flags.items() if value is not None}
 
     resolved = resolve(chosen, registry, allow_code=allow_code)
-    show = not (quiet or as_json)
-    driver = build.build(resolved, registry, run_id=run_id, observers=[Progress()] if not quiet else [])
-    if show:
-        typer.echo(_headline(resolved, driver), err=True)
+    progress = Progress()
+    driver = build.build(resolved, registry, run_id=run_id, observers=[] if quiet else [progress])
+    progress.headline = "" if as_json else _headline(resolved, driver)
     _run(driver)
     _report(driver, as_json=as_json, quiet=quiet)
 

@@ -75,6 +75,8 @@ def test_views_of_one_storage_are_all_kept(tmp_path: Path) -> None:
         "same_place": base[:6].reshape(2, 3),
         "bits": base.view(torch.int32),
         "transposed": base.reshape(4, 6).T,
+        "square": base[:4].reshape(2, 2),
+        "square_transposed": base[:4].reshape(2, 2).T,
         "strided": base[::5],
         "expanded": base[3:4].expand(7),
         "one": base.reshape(4, 6)[:1, 1],

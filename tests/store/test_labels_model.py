@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import queue
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -200,6 +202,12 @@ class Answers(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.store.close()
             self.folder.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here crashes a machine, and a failing example is made small by running it many times."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 TestAnswers = Answers.TestCase

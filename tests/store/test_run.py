@@ -77,6 +77,8 @@ def test_nothing_is_visible_before_the_rename(create: Create, monkeypatch: pytes
         if self.is_dir():
             seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
             assert not list(self.glob("*-journal"))
+            opened = {os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")}
+            assert str(self / "run.db") not in opened  # SQLite can't write across the rename
             connection = sqlite3.connect(f"file:{self / 'run.db'}?mode=ro", uri=True)
             assert connection.execute("SELECT COUNT(*) FROM checkpoints").fetchone() == (1,)
             connection.close()
