@@ -42,15 +42,19 @@ def check_parts(
         raise UsageError("queue_cls() gave an object without put and get; give a class such as queue.Queue.")
 
 
-def check_fit(driver: Driver, train_step_fn: Any) -> None:
-    """Check that pools, label strategy and training step fit together."""
+def check_training_step(driver: Driver, train_step_fn: Any) -> None:
+    """Check that there is a training step, where there is training."""
     if not driver.config.skip_training:
         resolve_train_step(train_step_fn, driver.learner, driver.info)
-        if not len(driver.train_datapool):
-            raise UsageError(
-                "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first, "
-                "for instance TensorPool(inputs, targets, labelled=[...])."
-            )
+
+
+def check_fit(driver: Driver) -> None:
+    """Check that pools, device and label strategy fit together."""
+    if not driver.config.skip_training and not len(driver.train_datapool):
+        raise UsageError(
+            "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first, "
+            "for instance TensorPool(inputs, targets, labelled=[...])."
+        )
     if driver.config.device.type == "cuda":  # type: ignore[union-attr]
         _check_cuda()
     if driver.label_strategy is None or driver.config.skip_labeling:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import checks, plugins, training
+from alcore import checks, plugins, resume, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.errors import UsageError
@@ -16,10 +16,11 @@ from alcore.names import snake_case, unique_names
 from alcore.placement import place_learner
 from alcore.protocols import Phase, TrainStep, ValidateStep
 from alcore.services import Services
-from alcore.session import Session, free_run_id, run_logger
+from alcore.session import Session, create_store, free_run_id, run_logger
 from alcore.state import model_digest
 from alcore.store.labels import LabelQueue
 from alcore.store.requests import RequestQueue
+from alcore.store.run import RunStore
 
 
 class Driver(Services):
@@ -166,12 +167,14 @@ class Driver(Services):
         assert self.optimization is not None
         assert self.train_loop_fn is not None
         step, info = self.active_learning_step_idx, self.info
+        order = (self.config.seed, step, "training")
         with session.phase(Phase.TRAINING):
+            done = session.epochs_done
             self.optimization.prepare(step)
             arguments: dict[str, Any] = {
                 "optimizer": self.optimization.optimizer,
-                "train_dataloader": self._loader(self.train_datapool, seed=(self.config.seed, step, "training")),
-                "max_epochs": self.training_config.epochs(step),
+                "train_dataloader": self._loader(self.train_datapool, seed=order, epoch=done),
+                "max_epochs": self.training_config.epochs(step) - done,
                 "validation_dataloader": self._loader(self.val_datapool) if self.val_datapool is not None else None,
                 "train_step_fn": training.resolve_train_step(train_step_fn, self.learner, info),
                 "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
@@ -182,7 +185,9 @@ class Driver(Services):
             }
             for name in self._loop_leaves_out:
                 del arguments[name]
-            self.train_loop_fn(self.learner, **arguments)
+            if not done or arguments["max_epochs"] > 0:
+                self.train_loop_fn(self.learner, **arguments)
+            session.epochs_done = 0
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""
@@ -191,7 +196,7 @@ class Driver(Services):
             for strategy in self.metrology_strategies:
                 before = len(strategy.records)
                 strategy.compute(*args, **kwargs)
-                session.record(self.strategy_name(strategy), strategy.records[before:])
+                strategy.records[before:] = session.record(self.strategy_name(strategy), strategy.records[before:])
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize):
                     serialize(*args, **kwargs)
@@ -212,12 +217,13 @@ class Driver(Services):
         assert self.label_strategy is not None
         assert self.label_queue is not None
         with session.phase(Phase.LABELING):
-            requests = session.store.open_requests()
+            requests, delivered = session.labeling()
             self.query_queue.refill(requests)
-            self.label_queue.begin(self.active_learning_step_idx, requests)
+            self.label_queue.begin(self.active_learning_step_idx, requests, delivered)
             try:
                 if requests:
-                    self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
+                    with session.labeler.phase(self.active_learning_step_idx):
+                        self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
             finally:
                 for item in self.label_queue.take(self.unlabeled_datapool):
                     if self.train_datapool is not None:
@@ -255,25 +261,71 @@ class Driver(Services):
             raise
         session.close(None)
 
+    def restore(self, checkpoint: str | None = None) -> None:
+        """Take up the run of this driver's id where it was committed last; `run` goes on from there.
+
+        Give the driver what it was given when the run began, made anew: pools as they were before the run, the
+        learner, the strategies. Training since the last checkpoint is done again, and its decisions are taken from
+        the record; no label is asked for twice.
+
+        Parameters
+        ----------
+        checkpoint
+            File name of an older checkpoint to start from, where the last one is damaged.
+
+        Raises
+        ------
+        UsageError
+            When there is no such run, or a part is not the one of the run.
+        RunLockedError
+            When another process is writing to the run.
+        """
+        if self._session is not None:
+            raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
+        self._prepare()
+        store = RunStore.open(Path(self.config.root_log_dir), self.run_id)
+        try:
+            point = resume.restore(self, store, checkpoint)
+            self.stop_reason = resume.why_finished(self, store)
+            store.set_meta(status="running", reason=None, error=None)
+        except BaseException:
+            store.close()
+            raise
+        self.active_learning_step_idx = point.step
+        self._begin(store, point)
+
+    def make_optimization(self) -> None:
+        """Make optimizer and scheduler from the learner as it is now, which counts as its initial state."""
+        if self.training_config is None or self.config.skip_training:
+            return
+        self.optimization = training.Optimization(
+            self.training_config.optimizer_config,
+            self.learner,
+            fine_tuning_lr=self.config.fine_tuning_lr,
+            fresh_each_step=self.config.reset_optim_states,
+            reset_learner=self.training_config.reset_learner,
+        )
+
     def _open(self, train_step_fn: TrainStep | None = None) -> Session:
         if self._session is None:
-            checks.check_fit(self, train_step_fn)
-            self.learner = place_learner(self.learner, self.device, self.dtype)
-            checks.check_strategies(self)
-            if self.training_config is not None and not self.config.skip_training:
-                self.optimization = training.Optimization(
-                    self.training_config.optimizer_config,
-                    self.learner,
-                    fine_tuning_lr=self.config.fine_tuning_lr,
-                    fresh_each_step=self.config.reset_optim_states,
-                    reset_learner=self.training_config.reset_learner,
-                )
-            self._session = Session(self)
-            self.label_queue = self._session.label_queue
-            self._session.start()
+            checks.check_training_step(self, train_step_fn)
+            self._prepare()
+            self.make_optimization()
+            self._begin(create_store(self))
+        assert self._session is not None
         if self._session.closed:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
         return self._session
+
+    def _prepare(self) -> None:
+        checks.check_fit(self)
+        self.learner = place_learner(self.learner, self.device, self.dtype)
+        checks.check_strategies(self)
+
+    def _begin(self, store: RunStore, point: resume.Point | None = None) -> None:
+        self._session = Session(self, store, point)
+        self.label_queue = self._session.label_queue
+        self._session.start()
 
 
 def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:

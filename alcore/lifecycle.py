@@ -12,6 +12,7 @@ import pluggy
 from alcore.errors import AlcoreError, UsageError, did_you_mean
 from alcore.hookspecs import Lifecycle as Specification
 from alcore.hookspecs import runhook
+from alcore.names import unique_names
 
 RUN_HOOKS = tuple(name for name in vars(Specification) if name.startswith("alcore_"))
 
@@ -78,6 +79,9 @@ class Lifecycle:
             except pluggy.PluginValidationError as error:
                 raise UsageError(f"plugin {owner}: {str(error).splitlines()[-1]}") from error
             owners[id(wrapper)] = owner
+        names = unique_names(owners.values())
+        self.parts: dict[str, Any] = dict(zip(names, plugins, strict=True))
+        """The objects by a name of their own each."""
         places = {wrapper: place for place, wrapper in enumerate(owners)}
         self._listeners = {
             name: [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -62,6 +62,15 @@ class Services:
         """Whether the pool lists its unlabelled samples and gives their inputs."""
         return is_choosable(self.choice_pool)
 
+    def pools(self) -> dict[str, Any]:
+        """The pools whose state belongs to the run, by name."""
+        named = {"train": self.train_datapool, "unlabeled": self.unlabeled_datapool}
+        return {name: pool for name, pool in named.items() if pool is not None}
+
+    def take(self, samples: Iterable[int]) -> None:
+        """Mask samples: they are no candidates any more."""
+        self._candidates.take(samples)
+
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
         return self._candidates.chunks(size)
@@ -107,7 +116,9 @@ class Services:
             self._warned.add(message)
             self.logger.warning(message)
 
-    def _loader(self, pool: Any, *, batch_size: int | None = None, seed: tuple[Any, ...] | None = None) -> BatchLoader:
+    def _loader(
+        self, pool: Any, *, batch_size: int | None = None, seed: tuple[Any, ...] | None = None, epoch: int = 0
+    ) -> BatchLoader:
         config = self.config
         return BatchLoader(
             pool,
@@ -115,6 +126,7 @@ class Services:
             device=self.device,
             dtype=self.dtype,
             seed=seed,
+            epoch=epoch,
             drop_last=config.drop_last and seed is not None,
             collate_fn=config.collate_fn,
             workers=config.num_dataloader_workers,

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alcore import description, state
+from alcore.labeling import LabelerState
 from alcore.pools import pool_digest
-from alcore.protocols import Phase
+from alcore.protocols import Phase, Request
+from alcore.resume import Point, labeler_state
+from alcore.store import history
+from alcore.store.codec import dumps, loads
+from alcore.store.history import Asked, Delivered
 from alcore.store.labels import LabelQueue
 from alcore.store.run import Record, RunStore
 
@@ -45,62 +50,91 @@ class _Warnings(logging.StreamHandler[Any]):
         self.addFilter(lambda record: record.levelno < logging.ERROR)
 
 
+class _Formatter(logging.Formatter):
+    """Marks the lines of steps that were run before."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+        self._session = session
+
+    def format(self, record: logging.LogRecord) -> str:
+        return ("[replay] " if self._session.replaying else "") + super().format(record)
+
+
+def create_store(driver: Driver) -> RunStore:
+    """Make the run directory of a driver, with its first checkpoint."""
+    return RunStore.create(
+        Path(driver.config.root_log_dir),
+        driver.run_id,
+        meta={
+            "run_id": driver.run_id,
+            "seed": driver.config.seed,
+            "started": _now(),
+            "status": "running",
+            "environment": description.environment(),
+            "pools": {name: pool_digest(pool) for name, pool in driver.pools().items()},
+            "names": {
+                "query": [driver.strategy_name(one) for one in driver.query_strategies],
+                "metrology": [driver.strategy_name(one) for one in driver.metrology_strategies],
+            },
+        },
+        experiment=driver.description or description.describe(driver),
+        state=state.collect(driver, step=0, phase="start", epoch=0),
+    )
+
+
 class Session:
     """An open run directory and the books of the step under way.
 
     Parameters
     ----------
     driver
-        Whose run it is; the run directory is made.
+        Whose run it is.
+    store
+        Its run directory.
+    point
+        Where it is taken up again, if it is.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        config = driver.config
-        self.store = RunStore.create(
-            Path(config.root_log_dir),
-            driver.run_id,
-            meta={
-                "run_id": driver.run_id,
-                "seed": config.seed,
-                "started": _now(),
-                "status": "running",
-                "environment": description.environment(),
-                "pools": {
-                    name: pool_digest(pool)
-                    for name, pool in [
-                        ("train", driver.train_datapool),
-                        ("unlabeled", driver.unlabeled_datapool),
-                    ]
-                    if pool is not None
-                },
-                "names": {
-                    "query": [driver.strategy_name(one) for one in driver.query_strategies],
-                    "metrology": [driver.strategy_name(one) for one in driver.metrology_strategies],
-                },
-            },
-            experiment=driver.description or description.describe(driver),
-            state=state.collect(driver, step=0, phase="start", epoch=0),
-        )
+    def __init__(self, driver: Driver, store: RunStore, point: Point | None = None) -> None:
+        self._driver, self.store = driver, store
+        self._recorded = -1 if point is None else history.last_step(store.database)
+        self.epochs_done = 0 if point is None else point.epochs
+        self.labeler = LabelerState(driver.label_strategy, None if point is None else labeler_state(store))
         self._handler = logging.FileHandler(driver.log_dir / "console.log", encoding="utf-8", errors="backslashreplace")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        self._handler.setFormatter(_Formatter(self))
         driver.logger.addHandler(self._handler)
         if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
             driver.logger.addHandler(_Warnings())
         self.label_queue = LabelQueue(
-            self.store, driver.query_queue, _value_check(driver), driver.label_cost, config.label_retries
+            store,
+            driver.query_queue,
+            _value_check(driver),
+            driver.label_cost,
+            driver.config.label_retries,
+            self.labeler.commit,
         )
         self.closed = False
         self._records: list[Record] = []
         self.begin_step()
+        self._book |= {} if point is None else point.book
+        self._resumed = point is not None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the step under way was run before, so that what it decided is on record."""
+        return self._driver.active_learning_step_idx <= self._recorded
 
     def start(self) -> None:
         """Tell the observers that the run begins."""
-        self._driver.logger.info("run %s begins in %s", self._driver.run_id, self._driver.log_dir)
+        verb = "goes on" if self._resumed else "begins"
+        self._driver.logger.info("run %s %s in %s", self._driver.run_id, verb, self._driver.log_dir)
         self._driver.lifecycle.tell("alcore_run_start", driver=self._driver)
 
     def begin_step(self) -> None:
-        """Open the books of a step."""
+        """Open the books of a step, unless it is taken up in the middle."""
+        if self.epochs_done and hasattr(self, "_book"):
+            return
         pool = self._driver.train_datapool
         self._seconds: dict[str, float] = {}
         self._metrics: dict[str, list[Any]] = {}
@@ -129,35 +163,72 @@ class Session:
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Note the losses of an epoch, and save a checkpoint inside training where that is wanted."""
-        self._book["epochs"] = epoch + 1
-        self._book["losses"] = dict(metrics)
+        done = self.epochs_done + epoch + 1
+        self._book |= {"epochs": done, "losses": dict(metrics)}
         every = self._driver.config.model_checkpoint_frequency
-        if every and (epoch + 1) % every == 0:
+        if every and done % every == 0:
             step, phase = self._driver.active_learning_step_idx, Phase.TRAINING.value
-            snapshot = state.collect(self._driver, step=step, phase=phase, epoch=epoch + 1)
-            self.store.commit_checkpoint(step, phase, epoch + 1, snapshot)
+            book = {name: self._book[name] for name in ("epochs", "losses")}
+            snapshot = state.collect(self._driver, step=step, phase=phase, epoch=done, book=book)
+            self.store.commit_checkpoint(step, phase, done, snapshot)
 
-    def record(self, strategy: str, values: Sequence[Any]) -> None:
-        """Keep records of a metrology strategy; they are committed with the requests of the step."""
+    def record(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
+        """Keep records of a metrology strategy, to be committed with the requests of the step.
+
+        Returns
+        -------
+        sequence
+            What is kept: in a replay that came out otherwise, what is on record.
+        """
         step = self._driver.active_learning_step_idx
         known = self._metrics.setdefault(strategy, [])
+        if self.replaying and (texts := history.records_in(self.store.database, step, strategy)):
+            recorded = [loads(text) for text in texts][len(known) : len(known) + len(values)]
+            if [dumps(value) for value in recorded] != [dumps(value) for value in values]:
+                self._driver.logger.warning(
+                    "%s measured otherwise when step %d was replayed; what is on record stands", strategy, step
+                )
+                values = recorded
         self._records += [Record(step, strategy, place, value) for place, value in enumerate(values, len(known))]
         known += values
+        return values
 
     def allowance(self) -> float:
         """Return what may still be spent on labels."""
         budget = self._driver.config.budget
-        return float("inf") if budget is None else budget - self.store.spent()
+        return float("inf") if budget is None else budget - self.store.spent(self._driver.active_learning_step_idx)
 
     def commit_requests(self, model: str) -> None:
         """Commit what the query strategies asked for."""
-        queue = self._driver.query_queue
+        queue, step = self._driver.query_queue, self._driver.active_learning_step_idx
+        recorded = history.asked_in(self.store.database, step) if self.replaying else None
+        if recorded is not None:
+            self._compare(queue.asked, recorded)
+            queue.adopt(recorded)
         self._book["requested"] += len(queue.asked)
         for why, count in sorted(queue.dropped.items()):
             self._driver.logger.warning("%d requests were dropped: %s", count, why)
-        if queue.asked or self._records:
-            self.store.commit_query(queue.asked, self._records, model)
-            self._records = []
+        if recorded is None:
+            self.store.commit_query(step, queue.asked, self._records, model)
+        self._records = []
+
+    def _compare(self, asked: Sequence[Asked], recorded: Sequence[Asked]) -> None:
+        """Warn of query strategies that chose otherwise in a replay; what is on record was paid for."""
+        chosen = [{(one.strategy, dumps(one.request.item)) for one in side} for side in (asked, recorded)]
+        for strategy in sorted({name for name, _ in chosen[0] ^ chosen[1]}):
+            self._driver.logger.warning(
+                "%s asked for other samples when step %d was replayed; what is on record stands",
+                strategy,
+                self._driver.active_learning_step_idx,
+            )
+
+    def labeling(self) -> tuple[list[Request], list[Delivered]]:
+        """Return the open requests of a labeling phase, and what it brought before it was cut off."""
+        step, database = self._driver.active_learning_step_idx, self.store.database
+        if not self.replaying:
+            return self.store.open_requests(), []
+        ended = history.has_ended(database, step)
+        return [] if ended else self.store.open_requests(), history.delivered_in(database, step)
 
     def report_labels(self, counts: Mapping[str, int]) -> None:
         """Note what a labeling phase brought."""

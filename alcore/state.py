@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from alcore.errors import UsageError
+
 if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
-def collect(driver: Driver, *, step: int, phase: str, epoch: int) -> dict[str, Any]:
+def collect(
+    driver: Driver, *, step: int, phase: str, epoch: int, book: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the state of a driver for a checkpoint.
 
     Parameters
@@ -22,6 +27,8 @@ def collect(driver: Driver, *, step: int, phase: str, epoch: int) -> dict[str, A
         Whose state.
     step, phase, epoch
         The place that the state belongs to: the end of this phase of this step, or of an epoch inside it.
+    book
+        What the step has noted so far.
 
     Returns
     -------
@@ -32,7 +39,7 @@ def collect(driver: Driver, *, step: int, phase: str, epoch: int) -> dict[str, A
     optimization = driver.optimization
     optimizer, scheduler = (optimization.optimizer, optimization.scheduler) if optimization else (None, None)
     return {
-        "at": {"step": step, "phase": phase, "epoch": epoch},
+        "at": {"step": step, "phase": phase, "epoch": epoch, "book": dict(book or {})},
         "model": model_state(driver.learner),
         "optimizer": None if optimizer is None else optimizer.state_dict(),
         "scheduler": None if scheduler is None else scheduler.state_dict(),
@@ -41,9 +48,47 @@ def collect(driver: Driver, *, step: int, phase: str, epoch: int) -> dict[str, A
             for name, strategy in driver.strategies.items()
             if callable(getattr(strategy, "state_dict", None))
         },
+        "plugins": {
+            name: dict(part.state_dict())
+            for name, part in driver.lifecycle.parts.items()
+            if callable(getattr(part, "state_dict", None))
+        },
         "loop": _state_of(driver.train_loop_fn),
         "rng": global_generators(),
     }
+
+
+def load_model(learner: Any, weights: Mapping[str, Any]) -> None:
+    """Give the learner the weights and buffers of a checkpoint; each must fit.
+
+    Raises
+    ------
+    UsageError
+        When the learner is not of the shape that was saved.
+    """
+    if not weights and not callable(getattr(learner, "load_state_dict", None)):
+        return
+    try:
+        learner.load_state_dict(dict(weights))
+    except (RuntimeError, KeyError) as error:
+        raise UsageError(
+            f"the learner is not the one of this run: {' '.join(str(error).split())[:300]}. "
+            "Build it as it was built then."
+        ) from error
+
+
+def restore_parts(driver: Driver, state: Mapping[str, Any]) -> None:
+    """Give strategies, run plugins, training loop and global generators the state of a checkpoint."""
+    for kind, parts in (("strategies", driver.strategies), ("plugins", driver.lifecycle.parts)):
+        for name, saved in state[kind].items():
+            part = parts.get(name)
+            if part is None:
+                driver.logger.warning("the run had a %s %r with state, and this driver has none", kind[:-1], name)
+            elif callable(getattr(part, "load_state_dict", None)):
+                part.load_state_dict(saved)
+    if state["loop"] is not None and callable(getattr(driver.train_loop_fn, "load_state_dict", None)):
+        driver.train_loop_fn.load_state_dict(state["loop"])  # type: ignore[union-attr]
+    set_global_generators(state["rng"])
 
 
 def model_state(learner: Any) -> dict[str, Any]:
@@ -57,7 +102,7 @@ def model_digest(learner: Any) -> str:
     for name, value in model_state(learner).items():
         known.update(name.encode())
         if isinstance(value, torch.Tensor):
-            flat = value.detach().cpu().contiguous().reshape(-1)
+            flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
             known.update(flat.view(torch.uint8).numpy().data)
         else:
             known.update(repr(value).encode())
@@ -77,6 +122,16 @@ def global_generators() -> dict[str, Any]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
+
+
+def set_global_generators(state: Mapping[str, Any]) -> None:
+    """Set the global generators to what `global_generators` returned."""
+    python = state["python"]
+    random.setstate((python["version"], tuple(int(word) for word in python["internal"]), python["gauss"]))
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _state_of(part: Any) -> Any:

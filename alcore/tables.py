@@ -166,7 +166,7 @@ def _torch_class(
     known = {
         key: one
         for key, one in vars(home).items()
-        if isinstance(one, type) and issubclass(one, base) and one is not base
+        if isinstance(one, type) and issubclass(one, base) and one is not base and not key.startswith("_")
     }
     if name not in known:
         return None, {}, [f"{where}.cls is {name!r}: {did_you_mean(name, known)}"]
@@ -190,7 +190,7 @@ def _try_out(
             optimizer.step()
             scheduler.step(*([0.0] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
     except Exception as error:  # noqa: BLE001 - torch's classes refuse values in many ways
-        return [f"{where}: {cls.__name__} does not take {dict(values)}: {str(error).splitlines()[0]}"]
+        return [f"{where}: {cls.__name__} does not take {dict(values)}: {(str(error) or repr(error)).splitlines()[0]}"]
     return []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -95,11 +95,15 @@ class Optimization:
         self._config, self._learner = config, learner
         self._fine_tuning_lr, self._fresh_each_step = fine_tuning_lr, fresh_each_step
         self._initial = copy.deepcopy(learner.state_dict()) if reset_learner else None
+        self._resumed = False
         self.optimizer: torch.optim.Optimizer | None = None
         self.scheduler: Any = None
 
     def prepare(self, step: int) -> None:
         """Make learner, optimizer and scheduler ready for the training of a step."""
+        if self._resumed:  # they are in the middle of this step's training
+            self._resumed = False
+            return
         if step and self._initial is not None:
             self._learner.load_state_dict(self._initial)
         parameters = [one for one in _parameters(self._learner) if one.requires_grad]
@@ -117,6 +121,28 @@ class Optimization:
                 group.pop("initial_lr", None)
         if self._config.scheduler_cls is not None and (fresh or (fine_tune and step == 1)):
             self.scheduler = self._config.scheduler_cls(self.optimizer, **self._config.scheduler_kwargs)
+
+    def restore(self, step: int, state: Mapping[str, Any], *, inside: bool) -> None:
+        """Take back the optimizer and scheduler of a checkpoint.
+
+        Parameters
+        ----------
+        step
+            The step that they were saved in.
+        state
+            With ``optimizer`` and ``scheduler``, their states or None.
+        inside
+            Whether the step's training goes on with them.
+        """
+        if state["optimizer"] is not None:
+            weights = copy.deepcopy(self._learner.state_dict())
+            self.prepare(step)
+            self._learner.load_state_dict(weights)
+            assert self.optimizer is not None
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scheduler"] is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+        self._resumed = inside
 
 
 def _parameters(learner: Any) -> list[torch.nn.Parameter]:

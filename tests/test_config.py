@@ -15,7 +15,7 @@ from alcore.distributed import DistributedManager
 from alcore.errors import UsageError
 
 
-def test_the_defaults_are_what_the_documents_say() -> None:
+def test_defaults_are_those_of_the_specification() -> None:
     optimizer = OptimizerConfig()
     assert (optimizer.optimizer_cls, optimizer.optimizer_kwargs) == (torch.optim.AdamW, {"lr": 1e-4})
     assert (optimizer.scheduler_cls, optimizer.scheduler_kwargs) == (None, {})

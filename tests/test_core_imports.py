@@ -22,11 +22,12 @@ config plugins builtins
 candidates loaders lifecycle scoring
 store.codec store.lock
 store.files store.database
-store.checkpoints store.exports
+store.checkpoints store.exports store.history
 store.run store.reading
 store.requests
 store.labels
 strategies training state description
+labeling resume
 session services checks tables
 driver
 experiment

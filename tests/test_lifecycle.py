@@ -203,7 +203,7 @@ def test_the_first_reason_counts() -> None:
 
 @pytest.mark.parametrize("answer", [True, False, 1, ["why"]])
 def test_a_reason_is_text(answer: Any) -> None:
-    with pytest.raises(AlcoreError, match="stop criterion Stop returned .*; it must return the reason or None"):
+    with pytest.raises(AlcoreError, match=r"stop criterion Stop returned .*; it must return the reason or None"):
         lifecycle(Stop(answer)).reason_to_stop(driver=None)
 
 
@@ -219,7 +219,9 @@ class Unmarked:
     def alcore_run_start(self) -> None: ...
 
 
-@pytest.mark.parametrize("plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=lambda plugin: type(plugin).__name__)
+@pytest.mark.parametrize(
+    "plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=lambda plugin: type(plugin).__name__
+)
 def test_an_object_without_hooks_is_refused(plugin: Any) -> None:
     with pytest.raises(
         UsageError, match=r"implements no run hook: mark its methods with @alcore\.runhook.*alcore_run_end"
@@ -276,7 +278,7 @@ def test_a_wrong_argument_is_refused() -> None:
         @alcore.runhook
         def alcore_step_end(self, driver: Any, phase: Any) -> None: ...
 
-    with pytest.raises(UsageError, match="plugin Wrong: .*'phase'"):
+    with pytest.raises(UsageError, match=r"plugin Wrong: .*'phase'"):
         lifecycle(Wrong())
 
 
@@ -287,5 +289,12 @@ def test_hook_wrappers_are_refused(options: dict[str, bool]) -> None:
         def alcore_step_end(self) -> Any:
             yield
 
-    with pytest.raises(UsageError, match="plugin Around: alcore_step_end is a hook wrapper.*alcore_phase_start"):
+    with pytest.raises(UsageError, match=r"plugin Around: alcore_step_end is a hook wrapper.*alcore_phase_start"):
         lifecycle(Around())
+
+
+def test_each_part_has_a_name_of_its_own() -> None:
+    one, other, stop = Told("a"), Told("a"), Stop(None)
+    parts = lifecycle(one, stop, other, one).parts
+    assert list(parts) == ["Told", "Stop", "Told-2", "Told-3"]
+    assert [id(part) for part in parts.values()] == [id(one), id(stop), id(other), id(one)]

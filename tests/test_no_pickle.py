@@ -67,7 +67,8 @@ def test_core_and_every_plugin_are_looked_at() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "import pickle", "from pickle import loads", "def f():\n    import joblib", "import cloudpickle.x", "import yaml",
+        "import pickle", "from pickle import loads", "def f():\n    import joblib", "import cloudpickle.x",
+        "import yaml",
         "import torch\ntorch.load(p)", "torch.save(a, p)", "from torch import load", "np.load(p)", "import shelve",
         "np.load(p, allow_pickle=True)", "np.load(p, allow_pickle=flag)", "x.load(p, allow_pickle=1)", "eval(s)",
         "exec(s)", "builtins.eval(s)", "dist.all_gather_object(a, b)", "broadcast_object_list(a)",

@@ -59,7 +59,7 @@ def test_each_part_gets_its_mode_back() -> None:
     model[1].eval()  # a frozen part
     model.train(True)
     model[1].eval()
-    with pytest.raises(ZeroDivisionError), evaluating(model):
+    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
         assert not any(part.training for part in model.modules())
         assert not torch.is_grad_enabled()
         raise ZeroDivisionError

@@ -78,9 +78,10 @@ def test_wrong_ids_are_refused(labelled: list[int], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         TensorPool(INPUTS, TARGETS, labelled=labelled)
     pool = TensorPool(INPUTS, TARGETS)
+    for sample in labelled[:-1]:
+        pool.append(sample)
     with pytest.raises(UsageError, match=what):
-        for sample in labelled:
-            pool.append(sample)
+        pool.append(labelled[-1])
     assert len(pool) == len(labelled) - 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from alcore import state
+from alcore.errors import UsageError
 from alcore.store import checkpoints
 
 
@@ -25,6 +27,7 @@ class Strategy:
 
 def driver(learner: Any = None, **parts: Any) -> Any:
     given = {"optimization": None, "strategies": {}, "train_loop_fn": None, **parts}
+    given.setdefault("lifecycle", SimpleNamespace(parts={}))
     return SimpleNamespace(learner=learner, **given)
 
 
@@ -44,13 +47,15 @@ def test_every_part_is_collected() -> None:
             optimization=SimpleNamespace(optimizer=optimizer, scheduler=scheduler),
             strategies={"uq": Strategy(count=3), "first": object()},
             train_loop_fn=Strategy(captured=1),
+            lifecycle=SimpleNamespace(parts={"patience": Strategy(best=0.5), "bar": object()}),
         )
     )
-    assert found["at"] == {"step": 3, "phase": "labeling", "epoch": 0}
+    assert found["at"] == {"step": 3, "phase": "labeling", "epoch": 0, "book": {}}
     assert list(found["model"]) == ["weight", "bias"]
     assert set(found["optimizer"]["state"]) == {0, 1}
     assert found["scheduler"]["milestones"] == {2: 1}
     assert found["strategies"] == {"uq": {"count": 3}}
+    assert found["plugins"] == {"patience": {"best": 0.5}}
     assert found["loop"] == {"captured": 1}
     assert set(found["rng"]) >= {"torch", "numpy", "python"}
 
@@ -80,9 +85,7 @@ def test_global_generators_go_on_as_before_a_checkpoint(tmp_path: Path) -> None:
     checkpoints.publish(tmp_path, "c", {"rng": state.global_generators()})
     drawn = (random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand(), torch.rand(3).tolist())
     found = checkpoints.load(tmp_path / "c.safetensors")["rng"]
-    random.setstate((found["python"]["version"], tuple(found["python"]["internal"].tolist()), found["python"]["gauss"]))
-    np.random.set_state(found["numpy"])
-    torch.set_rng_state(found["torch"])
+    state.set_global_generators(found)
     assert drawn == (
         random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand(), torch.rand(3).tolist(),
     )  # fmt: skip
@@ -93,6 +96,57 @@ def test_looking_at_the_generators_does_not_move_them() -> None:
     assert torch.equal(first["torch"], second["torch"])
     assert first["python"]["internal"].tolist() == second["python"]["internal"].tolist()
     assert (first["numpy"]["state"]["key"] == second["numpy"]["state"]["key"]).all()
+
+
+# -- restoring -------------------------------------------------------------------------------------------
+
+
+class Restored(Strategy):
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.seen = saved
+
+
+def test_parts_get_their_state_back(caplog: pytest.LogCaptureFixture) -> None:
+    def made(**seen: Any) -> Any:
+        return driver(
+            object(),
+            strategies={"uq": Restored(**seen), "plain": object()},
+            lifecycle=SimpleNamespace(parts={"patience": Restored(**seen)}),
+            train_loop_fn=Restored(**seen),
+            logger=logging.getLogger("tests.state"),
+        )
+
+    saved = collect(made(count=3))
+    saved["strategies"]["gone"] = {"a": 1}
+    torch.rand(1)
+    fresh = made(count=0)
+    state.restore_parts(fresh, saved)
+    parts = (fresh.strategies["uq"], fresh.lifecycle.parts["patience"], fresh.train_loop_fn)
+    assert [one.seen for one in parts] == [{"count": 3}] * 3
+    assert torch.equal(torch.get_rng_state(), saved["rng"]["torch"])
+    assert "'gone'" in caplog.text
+
+
+def test_weights_and_buffers_are_loaded() -> None:
+    saved, fresh = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)) for _ in range(2))
+    saved[1].running_mean += 1
+    state.load_model(fresh, state.model_state(saved))
+    assert state.model_digest(fresh) == state.model_digest(saved)
+
+
+@pytest.mark.parametrize("other", [torch.nn.Linear(3, 1), torch.nn.Linear(2, 1, bias=False), torch.nn.ReLU()])
+def test_weights_of_another_learner_are_refused(other: torch.nn.Module) -> None:
+    with pytest.raises(UsageError, match="not the one of this run"):
+        state.load_model(other, state.model_state(torch.nn.Linear(2, 1)))
+
+
+def test_missing_weights_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"not the one of this run.*Missing"):
+        state.load_model(torch.nn.Linear(2, 1), {"weight": torch.ones(1, 2)})
+
+
+def test_a_learner_without_weights_needs_none() -> None:
+    state.load_model(object(), {})
 
 
 # -- the digest of a model -------------------------------------------------------------------------------

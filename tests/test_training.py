@@ -64,7 +64,7 @@ def test_then_the_default_loss_of_the_task_and_the_outputs() -> None:
 
 
 def test_without_any_training_step_there_is_no_training() -> None:
-    with pytest.raises(UsageError, match="no training step: pass train_step_fn.*Linear a method training_step"):
+    with pytest.raises(UsageError, match=r"no training step: pass train_step_fn.*Linear a method training_step"):
         resolve_train_step(None, torch.nn.Linear(1, 1), None)
     assert resolve_validate_step(None, torch.nn.Linear(1, 1), None) is None
 

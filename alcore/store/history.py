@@ -8,6 +8,9 @@ from alcore.protocols import Label, Request
 from alcore.store.codec import loads
 from alcore.store.database import Database
 
+CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase <> 'training', epoch"
+"""All checkpoints, oldest first."""
+
 
 class Asked(NamedTuple):
     """A request with why it was made."""

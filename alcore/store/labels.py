@@ -37,6 +37,8 @@ class LabelQueue:
         Gives what a label costs that doesn't say so itself.
     retries
         How often a request that failed is tried again.
+    state
+        Gives what of the label strategy's state is to be committed with each answer, or None.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class LabelQueue:
         check: Callable[[Any], str | None],
         cost: Callable[[Any], float],
         retries: int,
+        state: Callable[[], str | None],
     ) -> None:
         self._store, self._requests = store, requests
-        self._check, self._cost, self._retries = check, cost, retries
+        self._check, self._cost, self._retries, self._state = check, cost, retries, state
         self._lock = threading.RLock()
         self._open: dict[str, Request] = {}
         self._samples: dict[int, str] = {}
@@ -118,6 +121,8 @@ class LabelQueue:
         try:
             with self._lock, self._store.database.transaction() as connection:
                 retries = [again for item in items if (again := self._take_in(item, connection)) is not None]
+                if (state := self._state()) is not None:
+                    connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(state),))
         except BaseException as error:
             self._fault = error  # what is in memory may be ahead of the disk, so nothing may be made of it
             raise

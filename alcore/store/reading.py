@@ -14,6 +14,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store.codec import loads
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
+from alcore.store.history import CHECKPOINTS
 from alcore.store.lock import is_locked
 
 
@@ -84,12 +85,7 @@ class Run:
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        return [
-            dict(row)
-            for row in self.read(
-                "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase <> 'training', epoch"
-            )
-        ]
+        return [dict(row) for row in self.read(CHECKPOINTS)]
 
     def summary(self) -> Summary:
         """Return the run on one line."""

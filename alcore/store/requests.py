@@ -56,6 +56,11 @@ class RequestQueue:
         self._step, self._allowance = step, allowance
         self.asked, self.dropped = [], collections.Counter()
 
+    def adopt(self, recorded: Sequence[Asked]) -> None:
+        """Take what is on record for this phase in place of what was asked now."""
+        self.asked = list(recorded)
+        self._candidates.take(one.sample for one in recorded if one.sample is not None)
+
     def asking(self, strategy: str) -> None:
         """Say which strategy the next puts come from."""
         self._strategy, self._rank = strategy, 0

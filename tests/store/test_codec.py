@@ -215,8 +215,8 @@ def test_an_adam_state_comes_back() -> None:
 _PROGRAM = """
 import collections, json
 from alcore.store import codec
-value = {"s": {"b", "a", "ccc"}, "f": frozenset({frozenset({"a", "z"}), frozenset({"b", "y"}), ("q", "r")}), "n": {1: {"$t": (1, 2.5)}},
-         "c": collections.Counter("hello")}
+value = {"s": {"b", "a", "ccc"}, "f": frozenset({frozenset({"a", "z"}), frozenset({"b", "y"}), ("q", "r")}),
+         "n": {1: {"$t": (1, 2.5)}}, "c": collections.Counter("hello")}
 beside = {}
 print(codec.dumps(value), json.dumps(codec.encode(value, tensors=beside)))
 """

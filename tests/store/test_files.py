@@ -11,6 +11,8 @@ import pytest
 from alcore.errors import UsageError
 from alcore.store.files import fsync_path, run_directory, write_whole
 
+DESCRIPTORS = Path("/proc/self/fd")
+
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -18,7 +20,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     fsync, replace = os.fsync, Path.replace
 
     def recorded_fsync(descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         found.append("fsync folder" if path.is_dir() else f"fsync {path.read_text()}")
         fsync(descriptor)
 
@@ -66,11 +68,11 @@ def test_after_an_error_the_old_file_is_as_it_was(
 
 
 def test_fsync_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = len(list(DESCRIPTORS.iterdir()))
     fsync_path(tmp_path)
     with pytest.raises(FileNotFoundError):
         fsync_path(tmp_path / "gone")
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(list(DESCRIPTORS.iterdir())) == before
 
 
 def test_a_run_directory_lies_in_its_root(tmp_path: Path) -> None:

@@ -39,18 +39,19 @@ class Desk:
         retries: int = 0,
         check: Callable[[Any], str | None] | None = None,
         cost: Callable[[Any], float] = lambda item: 1.0,
+        state: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries)
+        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries, state)
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
         self.requests.begin(step, math.inf)
         self.requests.asking("uq")
         self.requests.put_many(items)
-        self.store.commit_query(self.requests.asked, [], "m")
+        self.store.commit_query(0, self.requests.asked, [], "m")
         self.begin(step)
 
     def begin(self, step: int) -> None:
@@ -263,6 +264,28 @@ def test_the_methods_of_queue_queue_are_there(desk: Make) -> None:
     at.labels.put(5, True, None)
     at.labels.put_nowait(3)
     assert at.labels.take() == [5, 3]
+
+
+def test_the_state_of_the_labeler_is_committed_with_each_answer(desk: Make) -> None:
+    states = iter(["one", None, "three"])
+    at = desk(5, 3, 9, state=lambda: next(states))
+    found = []
+    for item in (5, 3, 9):
+        at.labels.put(item)
+        found.append(at.reader.meta()["labeler"])
+    assert found == ["one", "one", "three"]
+
+
+def test_an_answer_is_not_committed_without_the_state_of_the_labeler(desk: Make) -> None:
+    def state() -> str:
+        raise ZeroDivisionError
+
+    at = desk(5, state=state)
+    with pytest.raises(ZeroDivisionError):
+        at.labels.put(5)
+    assert at.states() == ["open"]
+    with pytest.raises(ZeroDivisionError):
+        at.labels.take()
 
 
 # -- refusals --------------------------------------------------------------------------------------------
@@ -530,9 +553,10 @@ def test_nothing_is_made_of_answers_whose_commit_failed(
             yield connection
             raise error
 
-    with monkeypatch.context() as patched, pytest.raises(type(error)):
+    with monkeypatch.context() as patched:
         patched.setattr(at.store.database, "transaction", broken)
-        at.labels.put(5)
+        with pytest.raises(type(error)):
+            at.labels.put(5)
     assert at.states() == ["labelled", "open"]
     for _ in range(2):
         with pytest.raises(type(error)):

@@ -59,11 +59,11 @@ class Answers(RuleBasedStateMachine):
         self.store = RunStore.create(Path(self.folder.name) / "root", "r1", meta={}, experiment="", state={})
         self.store.database._connection.execute("PRAGMA synchronous = OFF")
         self.requests = RequestQueue(queue.Queue(), Candidates(pool), "r1", lambda item: 1.0)
-        self.labels = LabelQueue(self.store, self.requests, pool.check, lambda item: 1.0, retries)
+        self.labels = LabelQueue(self.store, self.requests, pool.check, lambda item: 1.0, retries, lambda: None)
         items: list[Any] = [*order[: 5 - generated], *(f"input {one}" for one in range(generated))]
         self.requests.begin(0, math.inf)
         self.requests.put_many(items)
-        self.store.commit_query(self.requests.asked, [], "m")
+        self.store.commit_query(0, self.requests.asked, [], "m")
         self.slots = [Slot(item) for item in items]
         self.notes: list[int | None] = []
         self.counts = dict.fromkeys(("labelled", "failed", "refused", "repeated"), 0)

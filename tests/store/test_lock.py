@@ -105,13 +105,13 @@ def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
 
 def test_a_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
     lock = RunLock(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(RunLockedError):
         RunLock(tmp_path)
     is_locked(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     lock.release()
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
 
 
 def test_a_folder_that_nobody_ever_locked(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -71,21 +70,21 @@ def test_a_run_is_found_by_its_folder_from_where_it_lies(
 def test_the_start_of_two_runs_names_both(create: Create, root: Path) -> None:
     create("abc")
     create("abd")
-    with pytest.raises(UsageError, match="'ab' is the start of 2 runs in .*: abc, abd"):
+    with pytest.raises(UsageError, match=r"'ab' is the start of 2 runs in .*: abc, abd"):
         find_run(root, "ab")
 
 
 def test_a_mistyped_run_names_the_nearest(create: Create, root: Path) -> None:
     create("moons-1")
     create("digits")
-    with pytest.raises(UsageError, match="no run 'mons-1' in .*did you mean 'moons-1'.*digits.*`alcore runs`"):
+    with pytest.raises(UsageError, match=r"no run 'mons-1' in .*did you mean 'moons-1'.*digits.*`alcore runs`"):
         find_run(root, "mons-1")
 
 
 def test_no_runs_at_all(root: Path) -> None:
     assert run_folders(root) == []
     assert list(summaries(root)) == []
-    with pytest.raises(UsageError, match="no run 'a'.*there are none"):
+    with pytest.raises(UsageError, match=r"no run 'a'.*there are none"):
         find_run(root, "a")
 
 
@@ -207,9 +206,9 @@ def test_runs_are_listed_oldest_first(create: Create, root: Path) -> None:
 
 def test_reading_leaves_no_descriptor_open(create: Create) -> None:
     store = create("r")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         Run(store.folder).summary()
         with pytest.raises(UsageError):
             Run(store.folder).read("SELECT * FROM gone")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

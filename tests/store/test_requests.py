@@ -189,7 +189,7 @@ def test_scores_of_any_kind_are_kept_as_numbers(tmp_path: Path, score: Any) -> N
     kept = None if score is None else float(score)
     assert [(ask.score, ask.rank) for ask in requests.asked] == [(kept, 0), (kept, 1)]
     store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
-    store.commit_query(requests.asked, [], "m")
+    store.commit_query(0, requests.asked, [], "m")
     assert [row["score"] for row in store.database.read("SELECT score FROM requests")] == [kept, kept]
     store.close()
 

@@ -1,0 +1,410 @@
+"""A run that was interrupted and taken up again equals one that never was, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import alcore
+from alcore import Driver, Failed, Label, UsageError
+from alcore import config as c
+from alcore.errors import RunLockedError
+from alcore.store.reading import Run
+from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, PointwiseQuery
+
+
+class Cut(KeyboardInterrupt):
+    """Where a run is interrupted."""
+
+
+class Points:
+    """Counts the places where a run could be cut, and cuts it at one of them."""
+
+    def __init__(self, cut_at: int | None) -> None:
+        self.cut_at, self.passed = cut_at, 0
+
+    def __call__(self) -> None:
+        self.passed += 1
+        if self.passed == self.cut_at:
+            raise Cut
+
+
+class Wandering(BaseQuery):
+    """A query strategy with state of its own, which also draws from every global generator."""
+
+    def __init__(self, point: Points) -> None:
+        self.point, self.calls = point, 0
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.point()
+        self.calls += 1
+        (ids,) = self.driver.candidates()
+        draws = random.random(), float(np.random.random()), float(torch.rand(()))
+        query_queue.put(ids[int(sum(draws) * self.calls * 7) % len(ids)])
+        self.point()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class Unsure(PointwiseQuery):
+    def score(self, outputs: Any) -> torch.Tensor:
+        return -outputs.flatten().abs()
+
+
+class Slow(BaseLabel):
+    """A label strategy that is cut off between answers, counts them, and draws its noise from global generators."""
+
+    def __init__(self, point: Points, asked: list[Any]) -> None:
+        self.point, self.asked, self.answers = point, asked, 0
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            self.point()
+            request = queue_to_label.get_request()
+            self.answers += 1
+            value = int(torch.rand(()) + random.random() + self.answers % 2 > 1)
+            failed = request.item % 7 == 3 and request.attempt == 0
+            serialize_queue.put(Failed(request, "once more") if failed else Label(request, value, source="noise"))
+            self.asked.append((request.id, request.attempt))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"answers": self.answers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.answers = state["answers"]
+
+
+class Smoothed(BaseMetrology):
+    """A metrology strategy whose figures depend on all of its past."""
+
+    def __init__(self, point: Points) -> None:
+        super().__init__()
+        self.point, self.mean = point, 0.0
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.point()
+        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
+        self.mean = 0.5 * self.mean + 0.5 * value
+        self.append_record(mean=self.mean, of=len(self.records))
+        self.point()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"]
+
+
+class Patience:
+    """A stop criterion with state."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    @alcore.runhook
+    def alcore_should_stop(self) -> str | None:
+        self.seen += 1
+        return "five were enough" if self.seen == 5 else None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
+class Learner(torch.nn.Module):
+    """Dropout draws from the global generator while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layers(inputs)
+
+
+Make = Callable[..., Driver]
+
+
+@pytest.fixture
+def make(tmp_path: Path, toys: Any) -> Make:
+    """Return a function that builds the experiment anew, whatever the state of the global generators."""
+
+    def build(
+        point: Points, run_id: str, asked: list[Any] | None = None, steps: int = 4, learner: Any = None, **settings: Any
+    ) -> Driver:
+        torch.manual_seed(99)
+        random.seed(99)
+        np.random.seed(99)
+        labels: list[Any] = [] if asked is None else asked
+
+        def step(model: Any, batch: Any) -> torch.Tensor:
+            point()
+            inputs, targets = batch
+            return torch.nn.functional.binary_cross_entropy_with_logits(model(inputs).flatten(), targets.float())
+
+        schedule = {
+            "scheduler_cls": torch.optim.lr_scheduler.StepLR,
+            "scheduler_kwargs": {"step_size": 2, "gamma": 0.5},
+        }
+        driver = Driver(
+            config=c.DriverConfig(
+                batch_size=8,
+                max_active_learning_steps=steps,
+                run_id=run_id,
+                root_log_dir=tmp_path / "runs",
+                seed=5,
+                fine_tuning_lr=0.01,
+                label_retries=1,
+                **settings.pop("config", {}),
+            ),
+            learner=learner or Learner(),
+            strategies_config=c.StrategiesConfig(
+                [Wandering(point), Unsure(2)], queue.Queue, Slow(point, labels), [Smoothed(point)]
+            ),
+            training_config=c.TrainingConfig(
+                train_datapool=settings.pop("pool", None) or toys.pool(),
+                max_training_epochs=3,
+                max_fine_tuning_epochs=2,
+                optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, **schedule),
+                **settings,
+            ),
+            plugins=[Patience()],
+        )
+        driver.train_step = step  # type: ignore[attr-defined]
+        return driver
+
+    return build
+
+
+def go(driver: Driver) -> None:
+    driver.run(train_step_fn=driver.train_step)  # type: ignore[attr-defined]
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Name what differs between two essences; checkpoints one by one."""
+    found = [name for name in one if name != "checkpoints" and one[name] != other[name]]
+    files = {*one["checkpoints"], *other["checkpoints"]}
+    return found + sorted(file for file in files if one["checkpoints"].get(file) != other["checkpoints"].get(file))
+
+
+def essence(folder: Path) -> dict[str, Any]:
+    """Return everything that must be equal, which is everything but times and the id."""
+    run = Run(folder)
+    skipped = {"id", "request"}
+    return {
+        "requests": [{k: v for k, v in one.items() if k not in skipped} for one in run.requests()],
+        "labels": [
+            tuple(row) for row in run.read("SELECT step, source, attempt, kind, value, cost, superseded FROM labels")
+        ],
+        "records": run.records(),
+        "steps": [{k: v for k, v in one.items() if k != "seconds"} for one in run.steps()],
+        "refused": [(one["step"], one["reason"]) for one in run.refused()],
+        "checkpoints": {one["file"]: (folder / "ckpt" / one["file"]).read_bytes() for one in run.checkpoints()},
+        "exports": {path.name: path.read_text() for path in folder.glob("smoothed*.json")},
+        "reason": run.meta()["reason"],
+    }
+
+
+SETTINGS = {
+    "each step": {},
+    "every second step": {"config": {"checkpoint_interval": 2}},
+    "none but the first": {"config": {"checkpoint_interval": 0}},
+    "each epoch": {"config": {"model_checkpoint_frequency": 1}},
+    "optimizer kept": {"config": {"reset_optim_states": False}},
+    "learner reset": {"reset_learner": True, "config": {"model_checkpoint_frequency": 2}},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_cut_at_any_point_and_resumed_equals_uninterrupted(make: Make, name: str, tmp_path: Path) -> None:
+    def settings() -> dict[str, Any]:
+        return {key: dict(value) if isinstance(value, dict) else value for key, value in SETTINGS[name].items()}
+
+    counting, whole_asked = Points(None), []
+    whole = make(counting, "whole", whole_asked, **settings())
+    go(whole)
+    expected = essence(whole.log_dir)
+    assert len(expected["requests"]) == 12
+    places = range(1, counting.passed + 1) if name == "each step" else range(1, counting.passed + 1, 3)
+    for place in places:
+        asked: list[Any] = []
+        run_id = f"cut-{place}"
+        with pytest.raises(Cut):
+            go(make(Points(place), run_id, asked, **settings()))
+        again = make(Points(None), run_id, asked, **settings())
+        again.restore()
+        go(again)
+        assert differing(essence(again.log_dir), expected) == [], place
+        assert len(asked) == len(set(asked)) == len(whole_asked), "a label was paid for twice, or never"
+
+
+def test_cut_many_times_equals_uninterrupted(make: Make) -> None:
+    whole = make(Points(None), "whole")
+    go(whole)
+    with pytest.raises(Cut):
+        go(make(Points(11), "often"))
+    cuts = 1
+    while True:
+        driver = make(Points(23), "often")
+        driver.restore()
+        try:
+            go(driver)
+        except Cut:
+            cuts += 1
+            continue
+        break
+    assert cuts > 2
+    assert differing(essence(driver.log_dir), essence(whole.log_dir)) == []
+
+
+def test_a_finished_run_is_extended_as_if_it_had_been_longer(make: Make) -> None:
+    long = make(Points(None), "long", steps=4)
+    go(long)
+    go(make(Points(None), "short", steps=2))
+    again = make(Points(None), "short", steps=4)
+    again.restore()
+    go(again)
+    assert differing(essence(again.log_dir), essence(long.log_dir)) == []
+
+
+def test_a_finished_run_has_nothing_left_to_do(make: Make) -> None:
+    first = make(Points(None), "done")
+    go(first)
+    before = essence(first.log_dir)
+    points = Points(None)
+    again = make(points, "done")
+    again.restore()
+    go(again)
+    assert points.passed == 0
+    assert differing(essence(again.log_dir), before) == []
+
+
+def test_a_stop_criterion_keeps_its_count(make: Make) -> None:
+    whole = make(Points(None), "whole", steps=9)
+    go(whole)
+    assert whole.stop_reason == "five were enough"
+    with pytest.raises(Cut):
+        go(make(Points(40), "cut", steps=9))
+    again = make(Points(None), "cut", steps=9)
+    again.restore()
+    go(again)
+    assert differing(essence(again.log_dir), essence(whole.log_dir)) == []
+
+
+def test_the_record_stands_where_a_replay_comes_out_otherwise(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Cut):
+        go(make(Points(40), "run", config={"checkpoint_interval": 0}))
+    before = Run(make(Points(None), "run").log_dir)
+    recorded = before.requests(0), before.records()["smoothed"][0]
+    again = make(Points(None), "run", config={"checkpoint_interval": 0})
+    again.query_strategies[0].calls = 5
+    again.metrology_strategies[0].mean = 3.0
+    again.restore()
+    again.query_strategies[0].calls = 5  # this strategy is not what it was
+    again.metrology_strategies[0].mean = 3.0
+    with caplog.at_level(logging.WARNING):
+        again.logger.addHandler(caplog.handler)
+        go(again)
+    run = Run(again.log_dir)
+    assert (run.requests(0), run.records()["smoothed"][0]) == recorded
+    assert again.metrology_strategies[0].records[0] == recorded[1]
+    assert "wandering asked for other samples when step 0 was replayed" in caplog.text
+    assert "smoothed measured otherwise when step 0 was replayed" in caplog.text
+
+
+def test_replayed_steps_are_marked_in_the_console_log(make: Make) -> None:
+    with pytest.raises(Cut):
+        go(make(Points(40), "run", config={"checkpoint_interval": 0}))
+    again = make(Points(None), "run", config={"checkpoint_interval": 0})
+    again.restore()
+    go(again)
+    lines = (again.log_dir / "console.log").read_text().splitlines()
+    marked = [line for line in lines if "[replay]" in line and ": step" not in line and " step " in line]
+    assert [line.split(" step ")[1][0] for line in marked][:1] == ["0"]
+    assert "[replay]" not in lines[-1]
+    assert sum("begins in" in line for line in lines) == 1
+    assert sum("goes on in" in line for line in lines) == 1
+
+
+def test_another_pool_is_refused(make: Make, toys: Any) -> None:
+    go(make(Points(None), "run", steps=1))
+    again = make(Points(None), "run", pool=toys.pool(labelled=9))
+    with pytest.raises(UsageError, match="the train pool is not the one"):
+        again.restore()
+    make(Points(None), "run").restore()  # and the run is not left locked
+
+
+def test_another_learner_is_refused(make: Make) -> None:
+    go(make(Points(None), "run", steps=1))
+    with pytest.raises(UsageError, match="the learner is not the one of this run"):
+        make(Points(None), "run", learner=torch.nn.Linear(2, 1)).restore()
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_offered(make: Make) -> None:
+    whole = make(Points(None), "whole")
+    go(whole)
+    go(make(Points(None), "run", steps=2))
+    folder = whole.log_dir.parent / "run" / "ckpt"
+    last = folder / "000001-labeling-000000.safetensors"
+    data = bytearray(last.read_bytes())
+    data[-3] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(UsageError, match=r"--checkpoint 000000-labeling-000000\.safetensors"):
+        make(Points(None), "run").restore()
+    again = make(Points(None), "run")
+    again.restore("000000-labeling-000000.safetensors")
+    go(again)
+    assert differing(essence(again.log_dir), essence(whole.log_dir)) == []
+
+
+def test_no_such_run(make: Make) -> None:
+    with pytest.raises(UsageError, match="there is no run 'ghost'"):
+        make(Points(None), "ghost").restore()
+
+
+def test_a_run_that_is_being_written_is_refused(make: Make) -> None:
+    first = make(Points(None), "run")
+    with first.session(first.train_step), pytest.raises(RunLockedError, match="process"):  # type: ignore[attr-defined]
+        make(Points(None), "run").restore()
+
+
+def test_a_changed_environment_is_told(make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    with pytest.raises(Cut):
+        go(make(Points(30), "run"))
+    again = make(Points(None), "run")
+    again.logger.addHandler(caplog.handler)
+    from alcore import description
+
+    now = description.environment()
+    gone = {**now, "torch": "9.9", "plugins": [one for one in now["plugins"] if "uq" not in one]}
+    monkeypatch.setattr(description, "environment", lambda: gone)
+    again.restore()
+    assert "torch was" in caplog.text
+    assert "plugin alcore-uq" in caplog.text
+    assert "not installed now" in caplog.text
+
+
+def test_a_larger_budget_lets_a_run_go_on(make: Make) -> None:
+    first = make(Points(None), "run", config={"budget": 4})
+    go(first)
+    assert "budget" in str(first.stop_reason)
+    again = make(Points(None), "run", steps=9, config={"budget": 7})
+    again.restore()
+    go(again)
+    spent = sum(json.loads(str(one["cost"])) for one in Run(again.log_dir).requests())
+    assert spent == 7
