@@ -16,7 +16,8 @@ from alcore import config as c
 from alcore import parameters, plugins
 from alcore.driver import Driver
 from alcore.errors import UsageError
-from alcore.experiment import DEFAULTS, Resolved
+from alcore.experiment import DEFAULTS
+from alcore.resolving import Resolved
 from alcore.tables import digest_of
 
 _SMALL_STEP = 1e8  # floating-point operations a batch, below which a second thread costs more than it brings

@@ -13,6 +13,7 @@ from alcore.distributed import DistributedManager
 from alcore.errors import UsageError
 from alcore.names import check_run_id
 from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
+from alcore.store import retention
 
 
 def _at_least(owner: object, least: int, *names: str, optional: bool = False) -> None:
@@ -139,6 +140,12 @@ class DriverConfig:
         Save a checkpoint every so many steps and at the end; 0 saves only the first state.
     model_checkpoint_frequency
         Save one every so many epochs inside training as well; 0 does not.
+    keep
+        Which checkpoints to keep when a step ends, beside the first, the last and the newest intact one: rules with
+        commas between them. ``last=3`` keeps the last three, ``every=10`` that of each tenth step, ``best=f1`` that
+        of the step with the highest ``f1``, ``best=loss:min`` with the lowest ``loss``, ``best`` with the highest
+        ``f1`` or first fraction that is measured. None, as ``all``, keeps every one. Labels, requests and records
+        are always kept.
     root_log_dir
         Where run directories are made.
     dist_manager
@@ -171,6 +178,7 @@ class DriverConfig:
     skip_labeling: bool = False
     checkpoint_interval: int = 1
     model_checkpoint_frequency: int = 0
+    keep: str | None = None
     root_log_dir: str | Path = "active_learning_logs"
     dist_manager: DistributedManager | None = None
     collate_fn: Callable[[list[Any]], Any] | None = None
@@ -193,6 +201,7 @@ class DriverConfig:
             "num_dataloader_workers",
             "label_retries",
         )
+        retention.parse(self.keep)
         if self.run_id is not None:
             check_run_id(self.run_id)
         if self.fine_tuning_lr is not None and not self.fine_tuning_lr >= 0:

@@ -62,7 +62,7 @@ def describe(driver: Driver) -> str:
             "optimizer": getattr(optimizer.optimizer_cls, "__qualname__", str(optimizer.optimizer_cls)),
             "optimizer_kwargs": {key: str(value) for key, value in optimizer.optimizer_kwargs.items()},
         }
-    return _HEADER + tomli_w.dumps(tables)
+    return _HEADER + tomli_w.dumps({"python": tables})
 
 
 def _class(part: Any) -> str:

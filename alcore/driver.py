@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import checks, plugins, resume, training
+from alcore import checks, plugins, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
-from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
+from alcore.lifetime import Lifetime
 from alcore.names import snake_case, unique_names
-from alcore.placement import place_learner
 from alcore.protocols import Phase, TrainStep, ValidateStep
-from alcore.services import Services
-from alcore.session import Session, create_store, free_run_id, run_logger
+from alcore.runlog import run_logger
+from alcore.session import Session
 from alcore.state import model_digest
+from alcore.store.files import free_run_id
 from alcore.store.labels import LabelQueue
 from alcore.store.requests import RequestQueue
-from alcore.store.run import RunStore
 
 
-class Driver(Services):
+class Driver(Lifetime):
     """Runs active learning: each step trains, measures, chooses samples, and gets their labels.
 
     Parameters
@@ -225,10 +223,7 @@ class Driver(Services):
                     with session.labeler.phase(self.active_learning_step_idx):
                         self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
             finally:
-                for item in self.label_queue.take(self.unlabeled_datapool):
-                    if self.train_datapool is not None:
-                        self.train_datapool.append(item)
-                session.report_labels(self.label_queue.counts)
+                session.append(self.label_queue.take(self.unlabeled_datapool))
 
     def _end_of_pool(self) -> str | None:
         """Give the reason to end the run when nothing was asked for."""
@@ -247,85 +242,6 @@ class Driver(Services):
         if steps is not None and done >= steps:
             return f"all {steps} steps are done"
         return None
-
-    # -- opening and closing -------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
-        """Make the run directory, for as long as the block runs; for those who call the steps themselves."""
-        session = self._open(train_step_fn)
-        try:
-            yield
-        except BaseException as error:
-            session.close(error)
-            raise
-        session.close(None)
-
-    def restore(self, checkpoint: str | None = None) -> None:
-        """Take up the run of this driver's id where it was committed last; `run` goes on from there.
-
-        Give the driver what it was given when the run began, made anew: pools as they were before the run, the
-        learner, the strategies. Training since the last checkpoint is done again, and its decisions are taken from
-        the record; no label is asked for twice.
-
-        Parameters
-        ----------
-        checkpoint
-            File name of an older checkpoint to start from, where the last one is damaged.
-
-        Raises
-        ------
-        UsageError
-            When there is no such run, or a part is not the one of the run.
-        RunLockedError
-            When another process is writing to the run.
-        """
-        if self._session is not None:
-            raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
-        self._prepare()
-        store = RunStore.open(Path(self.config.root_log_dir), self.run_id)
-        try:
-            point = resume.restore(self, store, checkpoint)
-            self.stop_reason = resume.why_finished(self, store)
-            store.set_meta(status="running", reason=None, error=None)
-        except BaseException:
-            store.close()
-            raise
-        self.active_learning_step_idx = point.step
-        self._begin(store, point)
-
-    def make_optimization(self) -> None:
-        """Make optimizer and scheduler from the learner as it is now, which counts as its initial state."""
-        if self.training_config is None or self.config.skip_training:
-            return
-        self.optimization = training.Optimization(
-            self.training_config.optimizer_config,
-            self.learner,
-            fine_tuning_lr=self.config.fine_tuning_lr,
-            fresh_each_step=self.config.reset_optim_states,
-            reset_learner=self.training_config.reset_learner,
-        )
-
-    def _open(self, train_step_fn: TrainStep | None = None) -> Session:
-        if self._session is None:
-            checks.check_training_step(self, train_step_fn)
-            self._prepare()
-            self.make_optimization()
-            self._begin(create_store(self))
-        assert self._session is not None
-        if self._session.closed:
-            raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
-        return self._session
-
-    def _prepare(self) -> None:
-        checks.check_fit(self)
-        self.learner = place_learner(self.learner, self.device, self.dtype)
-        checks.check_strategies(self)
-
-    def _begin(self, store: RunStore, point: resume.Point | None = None) -> None:
-        self._session = Session(self, store, point)
-        self.label_queue = self._session.label_queue
-        self._session.start()
 
 
 def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:

@@ -49,6 +49,10 @@ class QueryError(AlcoreError):
     """A query strategy gave something that can't be asked for."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to end, and has come to a safe point."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say what is nearest to a mistyped word, and what there is.
 

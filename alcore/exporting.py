@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 
 from alcore import plugins
 from alcore.errors import UsageError
-from alcore.experiment import Experiment, load_data
+from alcore.experiment import BuiltInPythonError, Experiment
+from alcore.resolving import load_data
 from alcore.store import checkpoints
+from alcore.store.answers import completed_item
 from alcore.store.codec import export_json, loads
 from alcore.store.history import put_item
-from alcore.store.labels import completed_item
 from alcore.store.reading import Run
 
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
@@ -86,8 +87,9 @@ def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
 
 def _data_of(run: Run, allow_code: bool) -> Any:
     """Return the data of a run as it was at its start, or why it can't be had."""
-    path = run.folder / "experiment.toml"
-    if "data" not in (experiment := Experiment.read(path)).parts:
+    try:
+        experiment = Experiment.read(run.folder / "experiment.toml")
+    except BuiltInPythonError:
         return "the run was built in Python, so its pool can't be made again here"
     return load_data(experiment, plugins.registry(), allow_code=allow_code)
 

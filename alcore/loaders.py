@@ -55,6 +55,8 @@ class BatchLoader:
         Makes a batch out of items; where it is given, items are fetched one by one.
     workers
         Processes that fetch items.
+    after_batch
+        Called when a batch is done with; what it raises ends the epoch.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class BatchLoader:
         drop_last: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
+        after_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._after_batch = device, dtype, after_batch
         self._seed = seed or (0,)
         shuffle = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
         self.sampler = _EpochOrder(len(pool), shuffle, epoch)
@@ -103,14 +106,17 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Go through one epoch."""
-        if self._items is not None:
-            # workers are seeded from this generator, so an epoch doesn't depend on those before it
-            self._items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
-            for batch in self._items:
-                yield place(batch, self._device, self._dtype)
-        else:
-            yield from self._blocks()
+        for batch in self._blocks() if self._items is None else self._single_items(self._items):
+            yield batch
+            if self._after_batch is not None:
+                self._after_batch()
         self.sampler.epoch += 1
+
+    def _single_items(self, items: DataLoader[Any]) -> Iterator[Any]:
+        # workers are seeded from this generator, so an epoch doesn't depend on those before it
+        items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
+        for batch in items:
+            yield place(batch, self._device, self._dtype)
 
     def _blocks(self) -> Iterator[Any]:
         order = self.sampler.positions()

@@ -10,8 +10,8 @@ from alcore import description, state
 from alcore.errors import UsageError
 from alcore.pools import pool_digest
 from alcore.store import checkpoints, history
+from alcore.store.answers import completed_item
 from alcore.store.codec import loads
-from alcore.store.labels import completed_item
 from alcore.store.run import RunStore
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from alcore import scoring
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig
-from alcore.errors import UsageError
+from alcore.errors import Interrupted, UsageError
 from alcore.loaders import BatchLoader
 from alcore.placement import evaluating, place
 from alcore.pools import DataInfo, is_choosable
@@ -35,6 +36,10 @@ class Services:
     logger: logging.Logger
     _candidates: Candidates
     _warned: set[str]
+    _interrupted: bool = False
+
+    def _committing(self) -> bool:
+        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +67,30 @@ class Services:
         """Whether the pool lists its unlabelled samples and gives their inputs."""
         return is_choosable(self.choice_pool)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Ask the run to end at the next safe point; usable from a signal handler or another thread.
+
+        Safe points are between batches, scored chunks, puts and phases. What a label strategy waits for can take
+        days, so that it is interrupted at once, unless a commit is under way.
+        """
+        self._interrupted = True
+        if (
+            self.phase is Phase.LABELING
+            and threading.current_thread() is threading.main_thread()
+            and not self._committing()
+        ):
+            self.safe_point()
+
+    def safe_point(self) -> None:
+        """End here if the run was asked to end."""
+        if self._interrupted:
+            raise Interrupted("it was asked to end")
+
     def pools(self) -> dict[str, Any]:
         """The pools whose state belongs to the run, by name."""
         named = {"train": self.train_datapool, "unlabeled": self.unlabeled_datapool}
@@ -73,7 +102,9 @@ class Services:
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
-        return self._candidates.chunks(size)
+        for ids in self._candidates.chunks(size):
+            self.safe_point()
+            yield ids
 
     def infer(self, inputs: Any) -> Any:
         """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
@@ -130,4 +161,5 @@ class Services:
             drop_last=config.drop_last and seed is not None,
             collate_fn=config.collate_fn,
             workers=config.num_dataloader_workers,
+            after_batch=self.safe_point,
         )

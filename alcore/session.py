@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,7 +14,8 @@ from alcore.labeling import LabelerState
 from alcore.pools import pool_digest
 from alcore.protocols import Phase, Request
 from alcore.resume import Point, labeler_state
-from alcore.store import history
+from alcore.runlog import RunLog
+from alcore.store import history, retention
 from alcore.store.codec import dumps, loads
 from alcore.store.history import Asked, Delivered
 from alcore.store.labels import LabelQueue
@@ -24,41 +23,6 @@ from alcore.store.run import Record, RunStore
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
-
-
-def free_run_id(root: Path) -> str:
-    """Return 8 hexadecimal digits that no run in `root` has."""
-    while (root / (run_id := secrets.token_hex(4))).exists():
-        pass
-    return run_id
-
-
-def run_logger(run_id: str) -> logging.Logger:
-    """Return a logger of this run alone; what it logs also reaches the handlers of the logger ``alcore``."""
-    logger = logging.Logger(f"alcore.run.{run_id}", logging.INFO)
-    logger.parent = logging.getLogger("alcore")
-    return logger
-
-
-class _Warnings(logging.StreamHandler[Any]):
-    """Writes warnings to stderr; errors are raised, so they need not be shown here too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setLevel(logging.WARNING)
-        self.setFormatter(logging.Formatter("alcore: %(levelname)s: %(message)s"))
-        self.addFilter(lambda record: record.levelno < logging.ERROR)
-
-
-class _Formatter(logging.Formatter):
-    """Marks the lines of steps that were run before."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
-        self._session = session
-
-    def format(self, record: logging.LogRecord) -> str:
-        return ("[replay] " if self._session.replaying else "") + super().format(record)
 
 
 def create_store(driver: Driver) -> RunStore:
@@ -101,20 +65,18 @@ class Session:
         self._recorded = -1 if point is None else history.last_step(store.database)
         self.epochs_done = 0 if point is None else point.epochs
         self.labeler = LabelerState(driver.label_strategy, None if point is None else labeler_state(store))
-        self._handler = logging.FileHandler(driver.log_dir / "console.log", encoding="utf-8", errors="backslashreplace")
-        self._handler.setFormatter(_Formatter(self))
-        driver.logger.addHandler(self._handler)
-        if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
-            driver.logger.addHandler(_Warnings())
+        self._log = RunLog(driver.logger, driver.log_dir / "console.log", lambda: self.replaying)
         self.label_queue = LabelQueue(
             store,
             driver.query_queue,
             _value_check(driver),
             driver.label_cost,
             driver.config.label_retries,
-            self.labeler.commit,
+            state=self.labeler.commit,
+            after_commit=driver.safe_point,
         )
         self.closed = False
+        self._keep = retention.parse(driver.config.keep)
         self._records: list[Record] = []
         self.begin_step()
         self._book |= {} if point is None else point.book
@@ -148,6 +110,7 @@ class Session:
     def phase(self, phase: Phase) -> Iterator[None]:
         """Announce a phase, time it, and say in any exception where it was raised."""
         driver = self._driver
+        driver.safe_point()
         driver.phase = phase
         driver.lifecycle.tell("alcore_phase_start", driver=driver, phase=phase)
         began, failure = time.perf_counter(), None
@@ -171,6 +134,7 @@ class Session:
             book = {name: self._book[name] for name in ("epochs", "losses")}
             snapshot = state.collect(self._driver, step=step, phase=phase, epoch=done, book=book)
             self.store.commit_checkpoint(step, phase, done, snapshot)
+        self._driver.safe_point()
 
     def record(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
         """Keep records of a metrology strategy, to be committed with the requests of the step.
@@ -230,12 +194,21 @@ class Session:
         ended = history.has_ended(database, step)
         return [] if ended else self.store.open_requests(), history.delivered_in(database, step)
 
-    def report_labels(self, counts: Mapping[str, int]) -> None:
-        """Note what a labeling phase brought."""
+    def append(self, items: Sequence[Any]) -> None:
+        """Give the training pool what a labeling phase brought; one bad item doesn't keep the others."""
+        errors = []
+        for item in items if self._driver.train_datapool is not None else ():
+            try:
+                self._driver.train_datapool.append(item)
+            except Exception as error:  # noqa: BLE001 - raised when the others are in
+                errors.append(error)
+        counts = self.label_queue.counts
         self._book |= {name: counts[name] for name in ("labelled", "failed", "refused")}
         for name in ("failed", "refused"):
             if counts[name]:
                 self._driver.logger.warning("%d %s; the reasons are in the log", counts[name], _WORDS[name])
+        if errors:
+            raise errors[0]
 
     def end_step(self, *, last: bool) -> None:
         """Commit the step and tell the observers."""
@@ -245,6 +218,9 @@ class Session:
         checkpoint = state.collect(driver, step=step, phase="labeling", epoch=0) if wanted else None
         records, self._records = self._records, []
         self.store.commit_step(step, self._book, self._seconds, records, checkpoint)
+        if self._keep is not None:
+            for warning in retention.prune(self.store.database, self.store.folder / "ckpt", self._keep).warnings:
+                driver.warn_once(warning)
         driver.logger.info("step %d: %s", step, _sentence(self._book, self._metrics))
         record = {**self._book, "metrics": self._metrics, "seconds": self._seconds}
         driver.lifecycle.tell("alcore_step_end", driver=driver, record=record)
@@ -265,10 +241,13 @@ class Session:
             driver.lifecycle.tell("alcore_run_end", driver=driver, reason=driver.stop_reason, error=error)
             records, self._records = self._records, []
             self.store.finish(records, status=status, reason=driver.stop_reason, error=message, ended=_now())
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"and this could not be recorded: {type(failure).__name__}: {failure}")
         finally:
             self.store.close()
-            driver.logger.handlers.clear()
-            self._handler.close()
+            self._log.close()
 
 
 _WORDS = {"failed": "requests could not be labelled", "refused": "answers were refused"}

@@ -13,6 +13,7 @@ import torch
 from alcore import parameters
 from alcore.errors import UsageError, did_you_mean
 from alcore.plugins import Registry
+from alcore.store import retention
 
 
 @dataclasses.dataclass
@@ -36,6 +37,7 @@ class DriverTable:
     skip_labeling: bool = False
     checkpoint_interval: int = 1
     model_checkpoint_frequency: int = 0
+    keep: str | None = None
     root_log_dir: str = "active_learning_logs"
     num_dataloader_workers: int = 0
     drop_last: bool = False
@@ -139,6 +141,10 @@ def _values(driver: Mapping[str, Any]) -> list[str]:
         parameters.torch_dtype(driver.get("dtype", "float32"))
     except ValueError as error:
         wrong.append(f"driver.dtype: {error}")
+    try:
+        retention.parse(driver.get("keep"))
+    except UsageError as error:
+        wrong.append(f"driver.{error}")
     threads = driver.get("threads")
     if threads is not None and threads < 1:
         wrong.append(f"driver.threads is {driver['threads']}; it must be at least 1")

@@ -11,8 +11,9 @@ import torch
 
 from alcore import Data, DataInfo, TensorPool, build
 from alcore.errors import UsageError
-from alcore.experiment import Experiment, resolve
+from alcore.experiment import Experiment
 from alcore.plugins import Plugin, Registry
+from alcore.resolving import resolve
 from alcore.tables import digest_of
 
 INFO = DataInfo("classification", 2, 3, (3,), ("a", "b"))

@@ -18,19 +18,23 @@ FLOORS = """
 errors protocols
 names randomness placement data hookspecs
 parameters distributed outputs pools
-config plugins builtins
-candidates loaders lifecycle scoring
 store.codec store.lock
 store.files store.database
 store.checkpoints store.exports store.history
-store.run store.reading
+store.retention
+config plugins builtins
+candidates loaders lifecycle scoring
+store.run store.reading store.answers
 store.requests
 store.labels
 strategies training state description
 labeling resume
+runlog
 session services checks tables
+lifetime
 driver
 experiment
+resolving
 build exporting
 cli
 __main__

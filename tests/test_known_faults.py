@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 import torch
 
-from alcore import Driver, UsageError, checks, placement, services, session, training
+from alcore import Driver, UsageError, checks, lifetime, placement, runlog, services, training
 from alcore import config as c
 from alcore import driver as driver_module
 from alcore.loaders import BatchLoader
@@ -135,7 +135,7 @@ def modules_must_have_a_device() -> Iterator[None]:
     def place_learner(learner: Any, device: Any, dtype: Any) -> Any:
         return learner if learner.device == device else learner.to(device, dtype)
 
-    with mock.patch.object(driver_module, "place_learner", place_learner):
+    with mock.patch.object(lifetime, "place_learner", place_learner):
         yield
 
 
@@ -354,5 +354,5 @@ def test_the_check_finds_the_fault(check: Callable[[Build], None], build: Build)
 
 
 def test_modules_that_the_faults_replace_are_the_ones_in_use() -> None:
-    assert placement.place_learner is driver_module.place_learner
-    assert session.run_logger is driver_module.run_logger
+    assert placement.place_learner is lifetime.place_learner
+    assert runlog.run_logger is driver_module.run_logger

@@ -13,7 +13,7 @@ import typer
 
 import alcore
 from alcore import plugins
-from alcore.cli import describe, export, plugin_list, run, runs, show
+from alcore.cli import describe, export, plugin_list, resume, run, runs, show
 from alcore.errors import AlcoreError
 
 _EPILOG = "Start with: alcore run --query uq --metrology f1"
@@ -32,7 +32,15 @@ def application(registry: plugins.Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run.run, runs.runs, show.show, export.export, plugin_list.plugins, describe.describe):
+    for command in (
+        run.run,
+        resume.resume,
+        runs.runs,
+        show.show,
+        export.export,
+        plugin_list.plugins,
+        describe.describe,
+    ):
         app.command(command.__name__)(_interruptible(command))
     for plugin in registry.plugins:
         for add_commands in plugin.commands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 from alcore.errors import UsageError
 from alcore.store.codec import decode, encode
-from alcore.store.files import fsync_path
+from alcore.store.files import cant_write, fsync_path
 
 _KEY = "alcore"  # one key: several would come out in another order from process to process
 
@@ -55,10 +56,13 @@ def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = aside.stat().st_size
         aside.rename(target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+        fsync_path(folder)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # litter hurts nobody, and what went wrong is told
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise cant_write(target, error) from error
         raise
-    fsync_path(folder)
     return Published(target.name, digest, size)
 
 

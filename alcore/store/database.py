@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.errors import AlcoreError, StaleWriterError, UsageError
+from alcore.errors import StaleWriterError, UsageError
+from alcore.store.files import cant_write
 
 FORMAT = 1
 
@@ -72,13 +73,14 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         new = not path.exists()
-        self._lock = threading.RLock()
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-        try:
-            self._open(path, new)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._path, self._lock = path, threading.RLock()
+        with self._telling():
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+            try:
+                self._open(path, new)
+            except BaseException:
+                self._connection.close()
+                raise
 
     def _open(self, path: Path, new: bool) -> None:
         if not new:
@@ -95,6 +97,11 @@ class Database:
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
             self._connection.execute("COMMIT")
 
+    @property
+    def committing(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._connection.in_transaction
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what the block writes, all of it or nothing; usable from any thread.
@@ -104,11 +111,8 @@ class Database:
         StaleWriterError
             When another process took the run over.
         """
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                raise AlcoreError(f"the run's database can't be written: {error}.") from error
+        with self._lock, self._telling():
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 if self._stored_epoch() != self._epoch:
                     raise StaleWriterError("another process took this run over; this one stops writing to it.")
@@ -130,6 +134,14 @@ class Database:
         """Close the connection; calling it again does nothing."""
         with self._lock:
             self._connection.close()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of a full disk or an I/O error where it was met; what was under way is rolled back."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise cant_write(self._path, error) from error
 
     def _stored_epoch(self) -> int:
         row = self._connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import secrets
+import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.errors import UsageError
+from alcore.errors import AlcoreError, RunExistsError, UsageError
 from alcore.names import check_run_id
+
+
+def cant_write(path: Path, error: BaseException) -> AlcoreError:
+    """Return what to raise where a full disk or an I/O error was met: the place, the reason, and how to go on."""
+    return AlcoreError(
+        f"{path} can't be written: {error}. What was committed before is safe: make room or mend the disk, "
+        "then resume the run, or start it again if it had not begun."
+    )
 
 
 def fsync_path(path: Path) -> None:
@@ -17,6 +31,12 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, text: str, *, durable: bool) -> None:
@@ -42,7 +62,8 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
                 os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong first is told
+            Path(name).unlink(missing_ok=True)
         raise
     if durable:
         fsync_path(path.parent)
@@ -54,3 +75,55 @@ def run_directory(root: Path, run_id: str) -> Path:
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link; a run directory must be a real folder inside {root}.")
     return folder
+
+
+def free_run_id(root: Path) -> str:
+    """Return 8 hexadecimal digits that no run in `root` has."""
+    while (root / (run_id := secrets.token_hex(4))).exists():
+        pass
+    return run_id
+
+
+@contextlib.contextmanager
+def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
+    """Give a hidden folder to build a run directory in, which appears by one rename when the block ends.
+
+    Parameters
+    ----------
+    root
+        Folder of all runs; made where it is missing.
+    run_id
+        Names the run.
+
+    Raises
+    ------
+    RunExistsError
+        When something of this name is there already; it is not touched.
+    """
+    target = run_directory(root, run_id)
+    root.mkdir(parents=True, exist_ok=True)
+    hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
+    try:
+        _refuse_existing(target)
+        hidden.mkdir()
+        yield hidden
+        fsync_path(hidden)
+        _refuse_existing(target)
+        try:
+            hidden.rename(target)
+        except OSError:
+            _refuse_existing(target)
+            raise
+        fsync_path(root)
+    except BaseException as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise cant_write(target, error) from error
+        raise
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise RunExistsError(
+            f"run {target.name!r} exists already in {target.parent}; give another --run-id, or none to have one made."
+        )

@@ -7,15 +7,13 @@ import math
 import numbers
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-import numpy as np
-import torch
 
 from alcore.errors import EncodingError
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, Request
+from alcore.store.answers import completed_item, not_a_number
 from alcore.store.codec import dumps
 from alcore.store.history import Delivered
 from alcore.store.requests import RequestQueue
@@ -39,6 +37,8 @@ class LabelQueue:
         How often a request that failed is tried again.
     state
         Gives what of the label strategy's state is to be committed with each answer, or None.
+    after_commit
+        Called when answers are safe, in the thread that put them.
     """
 
     def __init__(
@@ -48,10 +48,13 @@ class LabelQueue:
         check: Callable[[Any], str | None],
         cost: Callable[[Any], float],
         retries: int,
-        state: Callable[[], str | None],
+        *,
+        state: Callable[[], str | None] = lambda: None,
+        after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._requests = store, requests
-        self._check, self._cost, self._retries, self._state = check, cost, retries, state
+        self._check, self._cost, self._retries = check, cost, retries
+        self._state, self._after_commit = state, after_commit
         self._lock = threading.RLock()
         self._open: dict[str, Request] = {}
         self._samples: dict[int, str] = {}
@@ -72,13 +75,13 @@ class LabelQueue:
         step
             Its step.
         requests
-            The open ones, oldest first.
+            The open ones.
         delivered
             Answers that it had brought already when it was cut off.
         """
         with self._lock:
             self._step = step
-            self._open = {request.id: request for request in requests}
+            self._open = {one.id: one for one in sorted(requests, key=lambda one: (one.step, one.ordinal))}
             self._delivered = {one.request.id: one for one in delivered}
             known = [*requests, *(one.request for one in delivered)]
             self._samples = {request.item: request.id for request in known if type(request.item) is int}
@@ -128,6 +131,7 @@ class LabelQueue:
             raise
         for request in retries:
             self._requests.requeue(request)
+        self._after_commit()
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""
@@ -207,15 +211,21 @@ class LabelQueue:
                 raise _BadValueError(f"its source is {item.source!r}, which is no text")
             if isinstance(item.item, Request):  # to a pool, only what was asked for means anything
                 item = dataclasses.replace(item, item=request.item)
-            if fault := _not_a_number(item.value) or self._check(item.value):
+            if fault := not_a_number(item.value) or self._fault_of(item.value):
                 raise _BadValueError(fault)
             return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
         cost = float(self._cost(request.item))
         if as_sample_id(item) is not None and type(request.item) is int:
             return Delivered(request, request.item, "id", "", None, cost)
-        if fault := _not_a_number(item):
+        if fault := not_a_number(item):
             raise _BadValueError(fault)
         return Delivered(request, item, "object", "", dumps(item), cost)
+
+    def _fault_of(self, value: Any) -> str | None:
+        try:
+            return self._check(value)
+        except Exception as error:  # noqa: BLE001 - the pool's own check
+            return f"the pool can't check it: {type(error).__name__}: {error}"
 
     def _fail(self, connection: Any, request: Request, item: Any, reason: str) -> Request | None:
         """Keep a failure; return the request with its next attempt if there is one left."""
@@ -243,29 +253,6 @@ class LabelQueue:
         )
 
 
-def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
-    """Return the labelled item that an answer stands for, if it names a sample of another pool.
-
-    Parameters
-    ----------
-    asked
-        What the request asked for.
-    kind
-        ``"id"``, ``"label"`` or ``"object"``.
-    item
-        What was put.
-    pool
-        The pool that was chosen from.
-    """
-    if type(asked) is not int:
-        return item
-    if kind == "id":
-        return pool.answer(asked) if hasattr(pool, "answer") else pool[asked]
-    if kind == "label" and hasattr(pool, "inputs"):
-        return pool.inputs(torch.tensor([asked]))[0], item.value
-    return item
-
-
 class _BadValueError(Exception):
     """An answer whose value can't be a label."""
 
@@ -284,20 +271,3 @@ def _show(item: Any) -> str:
 
 def _named(item: Any) -> Any:
     return item.id if isinstance(item, Request) else item
-
-
-def _not_a_number(value: Any) -> str | None:
-    """Say that a value holds NaN or infinity, or None if it doesn't."""
-    if isinstance(value, torch.Tensor):
-        bad = (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
-    elif isinstance(value, np.ndarray | np.generic):
-        bad = value.dtype.kind in "fc" and not bool(np.isfinite(value).all())
-    elif isinstance(value, float):
-        bad = not math.isfinite(value)
-    elif isinstance(value, Mapping):
-        return next((fault for one in value.values() if (fault := _not_a_number(one))), None)
-    elif isinstance(value, list | tuple):
-        return next((fault for one in value if (fault := _not_a_number(one))), None)
-    else:
-        return None
-    return "its value is NaN or infinite" if bad else None

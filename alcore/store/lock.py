@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from alcore.errors import RunLockedError
+from alcore.store.files import cant_write
 
 _held: set[int] = set()
 
@@ -29,6 +30,8 @@ class RunLock:
     ----------
     folder
         The run directory; the lock is its file ``lock``.
+    take_over
+        Leave a holder that can't be reached its old lock, and hold a new one.
 
     Raises
     ------
@@ -36,7 +39,9 @@ class RunLock:
         When another process holds it, saying which.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, take_over: bool = False) -> None:
+        if take_over:  # whoever holds the old file is refused by the database at its next transaction
+            (folder / "lock").unlink(missing_ok=True)
         self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,11 +49,16 @@ class RunLock:
             holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise RunLockedError(
-                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
+                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, "
+                "or stop it. If it can't be reached, resume with --take-over."
             ) from error
         _held.add(self._descriptor)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise cant_write(folder / "lock", error) from error
 
     def release(self) -> None:
         """Let go of the lock."""

@@ -106,6 +106,16 @@ class Run:
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
         """Return all rows of one query, and close the database."""
+        with self._connection() as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def copy_database(self, target: Path) -> None:
+        """Write all of the database, as it is at one moment, to a new file."""
+        with self._connection() as connection, contextlib.closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         path = self.folder / "run.db"
         try:
             # rw, since what a killed writer left half done must be rolled back before anything can be read
@@ -115,7 +125,7 @@ class Run:
                 connection.execute("PRAGMA query_only = ON")
                 check_format(connection, path)
                 connection.row_factory = sqlite3.Row
-                return connection.execute(query, parameters).fetchall()
+                yield connection
         except sqlite3.Error as error:
             raise UsageError(f"{path} can't be read: {error}.") from error
 

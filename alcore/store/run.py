@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.errors import RunExistsError, UsageError
+from alcore.errors import UsageError
 from alcore.protocols import Request
 from alcore.store import checkpoints, exports
 from alcore.store.checkpoints import Published
 from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
-from alcore.store.files import fsync_path, run_directory, write_whole
+from alcore.store.files import appearing_run, cant_write, run_directory, write_whole
 from alcore.store.history import CHECKPOINTS, Asked, request_of
 from alcore.store.lock import RunLock
+from alcore.store.retention import remove_litter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,42 +71,25 @@ class RunStore:
         RunExistsError
             When something of this name is there already; it is not touched.
         """
-        target = run_directory(root, run_id)
-        root.mkdir(parents=True, exist_ok=True)
-        hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
-        hidden.mkdir()
-        lock = None
-        try:
-            (hidden / "ckpt").mkdir()
-            (hidden / "inbox").mkdir()
-            lock = RunLock(hidden)
-            write_whole(hidden / "experiment.toml", experiment, durable=True)
-            database = Database(hidden / "run.db")
-            first = checkpoints.publish(hidden / "ckpt", "initial", state)
-            with database.transaction() as connection:
-                connection.executemany(
-                    "INSERT INTO meta VALUES (?, ?)", [(key, dumps(value)) for key, value in meta.items()]
-                )
-                connection.execute("INSERT INTO checkpoints VALUES (?, 0, 'start', 0, ?, ?)", first)
-            database.close()
-            fsync_path(hidden)
-            if target.exists():
-                raise FileExistsError
-            hidden.rename(target)
-            fsync_path(root)
-        except BaseException as error:
-            if lock is not None:
-                lock.release()
-            shutil.rmtree(hidden, ignore_errors=True)
-            if isinstance(error, FileExistsError) or (isinstance(error, OSError) and target.exists()):
-                raise RunExistsError(
-                    f"run {run_id!r} exists already in {root}; give another --run-id, or none to have one made."
-                ) from error
-            raise
-        return cls(target, lock)
+        with contextlib.ExitStack() as undo:
+            with appearing_run(root, run_id) as hidden:
+                (hidden / "ckpt").mkdir()
+                (hidden / "inbox").mkdir()
+                lock = RunLock(hidden)
+                undo.callback(lock.release)
+                write_whole(hidden / "experiment.toml", experiment, durable=True)
+                database = Database(hidden / "run.db")
+                first = checkpoints.publish(hidden / "ckpt", "initial", state)
+                with database.transaction() as connection:
+                    _set_meta(connection, meta)
+                    connection.execute("INSERT INTO checkpoints VALUES (?, 0, 'start', 0, ?, ?)", first)
+                database.close()  # SQLite can't write across the rename
+            store = cls(run_directory(root, run_id), lock)
+            undo.pop_all()
+        return store
 
     @classmethod
-    def open(cls, root: Path, run_id: str) -> RunStore:
+    def open(cls, root: Path, run_id: str, *, take_over: bool = False) -> RunStore:
         """Open an existing run directory as its one writer.
 
         Raises
@@ -119,12 +102,14 @@ class RunStore:
         folder = run_directory(root, run_id)
         if not (folder / "run.db").is_file():
             raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
-        lock = RunLock(folder)
+        lock = RunLock(folder, take_over=take_over)
         try:
-            return cls(folder, lock)
+            store = cls(folder, lock)
+            remove_litter(store.database, folder / "ckpt")
         except BaseException:
             lock.release()
             raise
+        return store
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
@@ -177,9 +162,15 @@ class RunStore:
             _insert_records(connection, records)
 
     def open_requests(self) -> list[Request]:
-        """Return the requests that have no answer yet, oldest first."""
+        """Return the requests that have no answer yet, as a label strategy is to get them.
+
+        Oldest first; but what failed in this step already comes after the rest, in the order of failing.
+        """
         rows = self.database.read(
-            "SELECT id, step, ordinal, sample, item, attempt FROM requests WHERE state = 'open' ORDER BY step, ordinal"
+            "SELECT r.id, r.step, r.ordinal, r.sample, r.item, r.attempt FROM requests r LEFT JOIN"
+            " (SELECT request, MAX(rowid) AS place FROM refused WHERE step = (SELECT MAX(step) FROM queries)"
+            "  GROUP BY request) f ON f.request = r.id"
+            " WHERE r.state = 'open' ORDER BY f.place NULLS FIRST, r.step, r.ordinal"
         )
         return [request_of(row) for row in rows]
 
@@ -238,7 +229,10 @@ class RunStore:
 
     def export(self) -> None:
         """Rewrite the files that are made from the database."""
-        exports.write_all(self.database, self.folder)
+        try:
+            exports.write_all(self.database, self.folder)
+        except OSError as error:
+            raise cant_write(self.folder, error) from error
         self._exported = time.monotonic()
 
     def finish(self, records: Sequence[Record], **meta: Any) -> None:

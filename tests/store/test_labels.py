@@ -44,7 +44,7 @@ class Desk:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries, state)
+        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries, state=state)
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:

@@ -59,7 +59,7 @@ class Answers(RuleBasedStateMachine):
         self.store = RunStore.create(Path(self.folder.name) / "root", "r1", meta={}, experiment="", state={})
         self.store.database._connection.execute("PRAGMA synchronous = OFF")
         self.requests = RequestQueue(queue.Queue(), Candidates(pool), "r1", lambda item: 1.0)
-        self.labels = LabelQueue(self.store, self.requests, pool.check, lambda item: 1.0, retries, lambda: None)
+        self.labels = LabelQueue(self.store, self.requests, pool.check, lambda item: 1.0, retries)
         items: list[Any] = [*order[: 5 - generated], *(f"input {one}" for one in range(generated))]
         self.requests.begin(0, math.inf)
         self.requests.put_many(items)

@@ -14,7 +14,7 @@ import torch
 
 from alcore.errors import EncodingError, RunExistsError, RunLockedError, UsageError
 from alcore.protocols import Request
-from alcore.store import checkpoints, run
+from alcore.store import checkpoints, files, run
 from alcore.store.lock import RunLock, is_locked
 from alcore.store.reading import Run
 from alcore.store.run import Asked, Record, RunStore, request_id
@@ -137,7 +137,7 @@ def test_an_error_leaves_nothing_behind(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, place, fail)
+        patched.setattr(files if place == "fsync_path" else run, place, fail)
         with pytest.raises(type(error)):
             create()
     assert list((tmp_path / "root").iterdir()) == []

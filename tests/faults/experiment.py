@@ -1,0 +1,175 @@
+"""The experiment that faults are injected into: small, but with everything whose state can be lost.
+
+``python experiment.py ROOT LOG`` runs it, or takes it up again where ROOT holds a run already. Each line of LOG is
+an answer that somebody was paid for; the file lies outside the run directory and is only ever appended to.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import random
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from alcore_f1 import F1Metrology
+from alcore_uq import ClassifierUQQuery
+
+import alcore
+import alcore.store.run
+from alcore import Driver, Failed, Label, TensorPool
+from alcore import config as c
+from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+RUN_ID = "faulty"
+STEPS = 3
+
+
+class Wandering(BaseQuery):
+    """Asks for 1, 2 or 0 samples or a new input, by a count of its own and draws from every global generator."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        for turn in range((1, 2, 0)[self.calls % 3]):
+            (ids,) = self.driver.candidates()
+            draws = random.random(), float(np.random.random()), float(torch.rand(()))
+            query_queue.put(ids[int(sum(draws) * self.calls * 7 + turn) % len(ids)])
+        if self.calls == 2:
+            query_queue.put(torch.randn(2))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class Paid(BaseLabel):
+    """Writes down each answer before it delivers it, in odd steps from a thread; some fail at first."""
+
+    def __init__(self, log: Path, executor: Executor) -> None:
+        self.log, self.executor, self.answers = log, executor, 0
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        step = self.driver.active_learning_step_idx
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            if step % 2:
+                self.executor.submit(self.answer, request, serialize_queue).result()
+            else:
+                self.answer(request, serialize_queue)
+
+    def answer(self, request: Any, serialize_queue: Any) -> None:
+        self.answers += 1
+        value = int(torch.rand(()) + random.random() + self.answers % 2 > 1)
+        with self.log.open("a") as file:
+            file.write(f"{request.id} {request.attempt}\n")
+        failed = request.ordinal % 3 == 1 and request.attempt == 0
+        answer = Failed(request, "once more") if failed else Label(request, value, source="noise", cost=0.5)
+        serialize_queue.put(answer)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"answers": self.answers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.answers = state["answers"]
+
+
+class Smoothed(BaseMetrology):
+    """A figure that depends on all of its past."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = 0.0
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
+        self.mean = 0.5 * self.mean + 0.5 * value
+        self.append_record(mean=self.mean, of=len(self.records))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"]
+
+
+class Counting:
+    """A stop criterion with state."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    @alcore.runhook
+    def alcore_should_stop(self) -> str | None:
+        self.seen += 1
+        return "that was too much" if self.seen > STEPS else None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
+def build(root: Path, log: Path, executor: Executor) -> Driver:
+    """Make all parts anew; a second life begins with other weights and other global generators than the first."""
+    seed = os.getpid() if (root / RUN_ID).exists() else 99
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.set_num_threads(1)
+    # exports are due by the clock: let it show the same times in each run
+    alcore.store.run.time = SimpleNamespace(monotonic=itertools.count(0, 0.6).__next__)  # type: ignore[attr-defined]
+    draw = torch.Generator().manual_seed(3)
+    targets = torch.arange(40) % 2
+    inputs = torch.randn(40, 2, generator=draw) + 2.0 * targets[:, None]
+    layers = torch.nn.Linear(2, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 1)
+    schedule = {"step_size": 2, "gamma": 0.5}
+    return Driver(
+        config=c.DriverConfig(
+            batch_size=8, max_active_learning_steps=STEPS, run_id=RUN_ID, root_log_dir=root, seed=5,
+            fine_tuning_lr=0.01, label_retries=1, model_checkpoint_frequency=2, reset_optim_states=False,
+        ),
+        learner=torch.nn.Sequential(*layers),
+        strategies_config=c.StrategiesConfig(
+            [Wandering(), ClassifierUQQuery(max_samples=1)], queue.Queue, Paid(log, executor),
+            [Smoothed(), F1Metrology()],
+        ),
+        training_config=c.TrainingConfig(
+            train_datapool=TensorPool(inputs, targets, labelled=range(8)),
+            max_training_epochs=3,
+            max_fine_tuning_epochs=1,
+            optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, torch.optim.lr_scheduler.StepLR, schedule),
+        ),
+        plugins=[Counting()],
+    )  # fmt: skip
+
+
+def train_step(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    return torch.nn.functional.binary_cross_entropy_with_logits(model(inputs).flatten(), targets.float())
+
+
+def live(root: Path, log: Path, executor: Executor) -> Driver:
+    """Run the experiment, or take it up again; each life of a run is one call of this."""
+    driver = build(root, log, executor)
+    if driver.log_dir.exists():
+        driver.restore()
+    driver.run(train_step_fn=train_step)
+    return driver
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor(1) as pool:
+        live(Path(sys.argv[1]), Path(sys.argv[2]), pool)

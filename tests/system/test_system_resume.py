@@ -1,0 +1,159 @@
+"""`alcore resume`: through the installed command, with signals as a person or a cluster sends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alcore.store.reading import Run
+
+ALCORE = Path(sys.executable).with_name("alcore")
+
+
+def alcore(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ALCORE), *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(ALCORE), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    """Wait until a run has committed a step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (run / "run.db").exists() and len(Run(run).steps()) > step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{run} never came to step {step}")
+
+
+def content(run: Path) -> dict[str, Any]:
+    found = Run(run)
+    files = {one["file"]: (run / "ckpt" / one["file"]).read_bytes() for one in found.checkpoints()}
+    return {
+        "records": (run / "f1_metrology.json").read_text(),
+        "requests": [(one["step"], one["sample"], one["score"], one["state"]) for one in found.requests()],
+        "last": files[max(name for name in files if name[0].isdigit())],
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    done = alcore("run", "--steps", "60", "--run-id", "whole", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "active_learning_logs" / "whole"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+def test_a_run_that_was_ended_by_a_signal_goes_on_as_if_nothing_had_been(
+    whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    child = start("run", "--steps", "60", "--run-id", "cut", folder=tmp_path)
+    run = tmp_path / "active_learning_logs" / "cut"
+    wait_for_step(run, 3)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert child.returncode == -signal.SIGKILL
+        assert Run(run).meta()["status"] == "stopped"
+    else:
+        assert child.returncode == 130
+        assert "Go on with: alcore resume cut" in errors
+        assert Run(run).meta()["status"] == "interrupted"
+    assert 3 < len(Run(run).steps()) < 60
+    done = alcore("resume", "cut", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert content(run) == content(whole)
+
+
+@pytest.mark.system
+def test_a_finished_run_is_extended_and_its_experiment_says_so(whole: Path, tmp_path: Path) -> None:
+    assert alcore("run", "--steps", "20", "--run-id", "short", folder=tmp_path).returncode == 0
+    ended = alcore("resume", "short", folder=tmp_path)
+    assert ended.returncode == 0
+    assert "has ended already: all 20 steps are done. Give it more with --steps" in ended.stderr
+    done = alcore("resume", "short", "--steps", "60", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 60
+    run = tmp_path / "active_learning_logs" / "short"
+    assert content(run) == content(whole)
+    assert "max_active_learning_steps = 60" in (run / "experiment.toml").read_text()
+
+
+@pytest.mark.system
+def test_a_second_driver_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+    child = start("run", "--steps", "400", "--run-id", "held", folder=tmp_path)
+    try:
+        wait_for_step(tmp_path / "active_learning_logs" / "held", 0)
+        os.kill(child.pid, signal.SIGSTOP)  # asleep, it holds the lock as long as the test needs
+        refused = alcore("resume", "held", folder=tmp_path)
+        assert refused.returncode == 2
+        assert f"process {child.pid}" in refused.stderr
+        assert "--take-over" in refused.stderr
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.system
+def test_a_stopped_holder_is_taken_over_and_refused_once_it_wakes(tmp_path: Path) -> None:
+    child = start("run", "--steps", "60", "--run-id", "held", folder=tmp_path)
+    run = tmp_path / "active_learning_logs" / "held"
+    try:
+        wait_for_step(run, 1)
+        os.kill(child.pid, signal.SIGSTOP)
+        while (run / "run.db-journal").exists():  # it must not sleep inside a transaction, which would lock us out
+            os.kill(child.pid, signal.SIGCONT)
+            time.sleep(0.003)
+            os.kill(child.pid, signal.SIGSTOP)
+        done = alcore("resume", "held", "--take-over", "--quiet", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        before = content(run)
+        os.kill(child.pid, signal.SIGCONT)
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 1
+        assert "took this run over" in errors
+        assert content(run) == before
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.system
+def test_a_damaged_checkpoint_gets_one_paragraph_with_the_remedy(tmp_path: Path) -> None:
+    assert alcore("run", "--steps", "3", "--run-id", "hurt", folder=tmp_path).returncode == 0
+    file = tmp_path / "active_learning_logs" / "hurt" / "ckpt" / "000002-labeling-000000.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    refused = alcore("resume", "hurt", "--steps", "4", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "is damaged" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    remedy = "000001-labeling-000000.safetensors"
+    assert f"--checkpoint {remedy}" in refused.stderr
+    done = alcore("resume", "hurt", "--steps", "4", "--checkpoint", remedy, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.system
+def test_a_run_that_was_built_in_python_says_how_to_go_on(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "examples" / "moons.py"
+    subprocess.run([sys.executable, str(script), "--steps", "1"], cwd=tmp_path, check=True, capture_output=True)
+    (run,) = (tmp_path / "active_learning_logs").iterdir()
+    refused = alcore("resume", run.name, folder=tmp_path)
+    assert refused.returncode == 2
+    assert "driver.restore()" in refused.stderr
