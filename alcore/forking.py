@@ -74,7 +74,7 @@ def fork(source: Run, step: int, *, run_id: str | None = None, root: Path | None
         with _transaction(hidden / "run.db") as connection:
             _cut(connection, step)
             files, warnings = _copy_checkpoints(connection, source, hidden)
-            warnings += _change_meta(connection, source.folder.name, step, new_id)
+            warnings += _change_meta(connection, source.folder.resolve().name, step, new_id)
         database = Database(hidden / "run.db")
         exports.write_all(database, hidden)
         database.close()

@@ -13,7 +13,7 @@ import typer
 
 import alcore
 from alcore import plugins
-from alcore.cli import describe, export, plugin_list, resume, run, runs, show
+from alcore.cli import describe, export, fork, plugin_list, resume, run, runs, show
 from alcore.errors import AlcoreError
 
 _EPILOG = "Start with: alcore run --query uq --metrology f1"
@@ -35,6 +35,7 @@ def application(registry: plugins.Registry) -> typer.Typer:
     for command in (
         run.run,
         resume.resume,
+        fork.fork,
         runs.runs,
         show.show,
         export.export,

@@ -90,7 +90,8 @@ def run(
         chosen.set(text)
     flags = {
         "max_active_learning_steps": steps, "batch_size": batch_size, "budget": budget, "seed": seed, "device": device,
-        "dtype": dtype, "threads": threads, "queue": queue, "keep": keep, "root_log_dir": None if root is None else str(root),
+        "dtype": dtype, "threads": threads, "queue": queue, "keep": keep,
+        "root_log_dir": None if root is None else str(root),
     }  # fmt: skip
     chosen.settings["driver"] |= {name: value for name, value in flags.items() if value is not None}
 

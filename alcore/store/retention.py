@@ -218,15 +218,17 @@ def _metrics(database: Database, *, losses: bool) -> dict[int, dict[str, Any]]:
 
 
 def _is_figure(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return -sys.float_info.max <= float(value) <= sys.float_info.max
 
 
 def _scores(metrics: Mapping[int, Mapping[str, Any]], keep: Retention) -> dict[int, float]:
     """Return the metric that is wanted, of each step that has it."""
-    name = keep.metric
+    name: str | None = keep.metric
     if name is None:
         fractions = [
             name for figures in metrics.values() for name, value in figures.items() if isinstance(value, float)
         ]
         name = "f1" if "f1" in fractions else next(iter(fractions), None)
-    return {step: float(figures[name]) for step, figures in metrics.items() if name in figures}
+    return {step: float(figures[name]) for step, figures in metrics.items() if name is not None and name in figures}
