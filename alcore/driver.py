@@ -215,13 +215,12 @@ class Driver(Lifetime):
         assert self.label_strategy is not None
         assert self.label_queue is not None
         with session.phase(Phase.LABELING):
-            requests, delivered = session.labeling()
-            self.query_queue.refill(requests)
-            self.label_queue.begin(self.active_learning_step_idx, requests, delivered)
             try:
-                if requests:
-                    with session.labeler.phase(self.active_learning_step_idx):
+                with session.labeler.phase(self.active_learning_step_idx):
+                    self.query_queue.refill(session.begin_labeling())
+                    if not self.query_queue.empty():
                         self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
+                    session.end_labeling()
             finally:
                 session.append(self.label_queue.take(self.unlabeled_datapool))
 

@@ -32,6 +32,7 @@ class LabelerState:
         self._has_state = callable(getattr(strategy, "state_dict", None))
         self._draws = not getattr(strategy, "labels_by_id", False)
         self._before: str | None = None
+        self._step = -1
         self._resumed: dict[str, Any] | None = None if saved is None else loads(saved)
         if self._resumed is not None and self._resumed["strategy"]:
             strategy.load_state_dict(self._resumed["strategy"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from alcore import checks, resume, training
+from alcore import checks, doubt, resume, training
 from alcore.config import TrainingConfig
 from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
@@ -55,7 +55,9 @@ class Lifetime(Services):
             raise
         session.close(None)
 
-    def restore(self, checkpoint: str | None = None, *, take_over: bool = False) -> None:
+    def restore(
+        self, checkpoint: str | None = None, *, take_over: bool = False, in_doubt: doubt.Decision | None = None
+    ) -> None:
         """Take up the run of this driver's id where it was committed last; `run` goes on from there.
 
         Give the driver what it was given when the run began, made anew: pools as they were before the run, the
@@ -69,6 +71,9 @@ class Lifetime(Services):
         take_over
             Write to the run although another process holds it, one that can't be reached: it is refused at its next
             transaction.
+        in_doubt
+            What to do with requests that the label strategy was working on when the run was cut off, if it can't
+            be polled and isn't idempotent: ``"ask"`` again, or ``"drop"``. Without it they are an error.
 
         Raises
         ------
@@ -84,6 +89,7 @@ class Lifetime(Services):
         try:
             point = resume.restore(self._driver, store, checkpoint)
             self.stop_reason = resume.why_finished(self._driver, store) or self._end_of_steps(point.step)
+            doubt.decide(self.label_strategy, store, in_doubt)
             if self.stop_reason is None:
                 store.set_meta(status="running", reason=None, error=None)
         except BaseException:

@@ -175,7 +175,9 @@ class QueryStrategy(Protocol):
 class LabelStrategy(Protocol):
     """Gets labels for what was asked.
 
-    It may also offer ``cost(item) -> float`` (1.0 where it doesn't) and ``poll(request_id)``.
+    It may also offer ``cost(item) -> float`` (1.0 where it doesn't), and ``poll(request_id)``, which returns the
+    answer to a request that it was working on when the run was cut off, or None if it never got it. One that may
+    simply be asked again under the same request id declares ``idempotent = True``.
     """
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alcore import description, state
+from alcore import description, doubt, state
 from alcore.labeling import LabelerState
 from alcore.pools import pool_digest
 from alcore.protocols import Phase, Request
@@ -17,7 +17,7 @@ from alcore.resume import Point, labeler_state
 from alcore.runlog import RunLog
 from alcore.store import history, retention
 from alcore.store.codec import dumps, loads
-from alcore.store.history import Asked, Delivered
+from alcore.store.history import Asked
 from alcore.store.labels import LabelQueue
 from alcore.store.run import Record, RunStore
 
@@ -75,6 +75,9 @@ class Session:
             state=self.labeler.commit,
             after_commit=driver.safe_point,
         )
+        self._notes_taken = doubt.must_be_noted(driver.label_strategy)
+        if self._notes_taken:
+            driver.query_queue.on_take = store.mark_taken
         self.closed = False
         self._keep = retention.parse(driver.config.keep)
         self._records: list[Record] = []
@@ -186,13 +189,20 @@ class Session:
                 self._driver.active_learning_step_idx,
             )
 
-    def labeling(self) -> tuple[list[Request], list[Delivered]]:
-        """Return the open requests of a labeling phase, and what it brought before it was cut off."""
+    def begin_labeling(self) -> list[Request]:
+        """Open the label queue, with what the phase brought before it was cut off; return what is to be labelled."""
         step, database = self._driver.active_learning_step_idx, self.store.database
-        if not self.replaying:
-            return self.store.open_requests(), []
-        ended = history.has_ended(database, step)
-        return [] if ended else self.store.open_requests(), history.delivered_in(database, step)
+        ended = self.replaying and history.has_ended(database, step)
+        requests = [] if ended else self.store.open_requests()
+        self.label_queue.begin(step, requests, history.delivered_in(database, step) if self.replaying else [])
+        if self.replaying and not ended and self._notes_taken:
+            return doubt.poll(self._driver.label_strategy, self.store, self.label_queue)
+        return requests
+
+    def end_labeling(self) -> None:
+        """Note that the label strategy has nothing in hand: what it didn't answer is asked for again."""
+        if self._notes_taken and self.store.in_doubt():
+            self.store.settle_doubts()
 
     def append(self, items: Sequence[Any]) -> None:
         """Give the training pool what a labeling phase brought; one bad item doesn't keep the others."""

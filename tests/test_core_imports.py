@@ -18,8 +18,8 @@ FLOORS = """
 errors protocols
 names randomness placement data hookspecs
 parameters distributed outputs pools
-store.codec store.lock
-store.files store.database
+store.codec store.files
+store.lock store.database
 store.checkpoints store.exports store.history
 store.retention
 config plugins builtins
@@ -28,14 +28,14 @@ store.run store.reading store.answers
 store.requests
 store.labels
 strategies training state description
-labeling resume
+labeling resume doubt
 runlog
 session services checks tables
 lifetime
 driver
 experiment
 resolving
-build exporting
+build exporting forking
 cli
 __main__
 """

@@ -67,6 +67,8 @@ class Unsure(PointwiseQuery):
 class Slow(BaseLabel):
     """A label strategy that is cut off between answers, counts them, and draws its noise from global generators."""
 
+    idempotent = True
+
     def __init__(self, point: Points, asked: list[Any]) -> None:
         self.point, self.asked, self.answers = point, asked, 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,12 @@ def resume(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Write to the run although another process holds it.")
     ] = False,
+    in_doubt: Annotated[
+        Literal["ask", "drop"] | None,
+        typer.Option(
+            "--in-doubt", help="Requests that were being labelled when the run was cut off: ask again, or drop them."
+        ),
+    ] = None,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")
     ] = False,
@@ -49,7 +55,7 @@ def resume(
     )
     if progress is not None and not as_json:
         progress.headline = running.headline(resolved, driver)
-    driver.restore(checkpoint, take_over=take_over)
+    driver.restore(checkpoint, take_over=take_over, in_doubt=in_doubt)
     if given and driver.description is not None:
         write_whole(found.folder / "experiment.toml", driver.description, durable=True)
     if driver.stop_reason is None:

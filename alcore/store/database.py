@@ -26,6 +26,7 @@ CREATE TABLE requests(
     strategy TEXT NOT NULL, score REAL, rank INTEGER NOT NULL, model TEXT NOT NULL,
     cost REAL NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0,
+    taken INTEGER NOT NULL DEFAULT 0,  -- the label strategy has taken it out, and not answered yet
     state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'labelled', 'failed')),
     closed INTEGER,             -- the step in which it was labelled or given up
     UNIQUE (step, ordinal),

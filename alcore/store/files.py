@@ -16,9 +16,13 @@ from alcore.errors import AlcoreError, RunExistsError, UsageError
 from alcore.names import check_run_id
 
 
-def cant_write(path: Path, error: BaseException) -> AlcoreError:
+class StorageError(AlcoreError, OSError):
+    """A full disk or an I/O error ended the run; what was committed before is safe."""
+
+
+def cant_write(path: Path, error: BaseException) -> StorageError:
     """Return what to raise where a full disk or an I/O error was met: the place, the reason, and how to go on."""
-    return AlcoreError(
+    return StorageError(
         f"{path} can't be written: {error}. What was committed before is safe: make room or mend the disk, "
         "then resume the run, or start it again if it had not begun."
     )
@@ -101,9 +105,12 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
         When something of this name is there already; it is not touched.
     """
     target = run_directory(root, run_id)
-    root.mkdir(parents=True, exist_ok=True)
     hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
     try:
+        new = [folder for folder in (root, *root.parents) if not folder.exists()]
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            fsync_path(folder.parent)
         _refuse_existing(target)
         hidden.mkdir()
         yield hidden
@@ -117,7 +124,7 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
         fsync_path(root)
     except BaseException as error:
         shutil.rmtree(hidden, ignore_errors=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
             raise cant_write(target, error) from error
         raise
 

@@ -160,7 +160,9 @@ class LabelQueue:
         except (EncodingError, _BadValueError) as error:
             return self._fail(connection, request, item, str(error))
         if before is None:
-            connection.execute("UPDATE requests SET state = 'labelled', closed = ? WHERE id = ?", (self._step, key))
+            connection.execute(
+                "UPDATE requests SET state = 'labelled', closed = ?, taken = 0 WHERE id = ?", (self._step, key)
+            )
             del self._open[key]
         elif before[2:5] == answer[2:5]:
             self._note(connection, request, item, "a repeat of the answer that is there", repeat=True)
@@ -234,7 +236,7 @@ class LabelQueue:
             return None
         self._refuse(connection, request, item, reason)
         again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
-        connection.execute("UPDATE requests SET attempt = ? WHERE id = ?", (again.attempt, request.id))
+        connection.execute("UPDATE requests SET attempt = ?, taken = 0 WHERE id = ?", (again.attempt, request.id))
         if again.attempt <= self._retries:
             self._open[request.id] = again
             return again

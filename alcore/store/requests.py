@@ -47,6 +47,8 @@ class RequestQueue:
         self._strategy = ""
         self._allowance = float("inf")
         self._rank = 0
+        self.on_take: Callable[[Request], None] = lambda _request: None
+        """Called with each request that a label strategy takes out, before it gets it."""
         self.asked: list[Asked] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
@@ -72,7 +74,7 @@ class RequestQueue:
             self._in_flight = dict(zip(self._in_flight, requests, strict=True))
             return
         while not self.empty():
-            self.get_request()
+            self._next()
         for request in requests:
             self.requeue(request)
 
@@ -135,6 +137,11 @@ class RequestQueue:
 
     def get_request(self) -> Request:
         """Take out the next request; raises `queue.Empty` when nothing is left."""
+        request = self._next()
+        self.on_take(request)
+        return request
+
+    def _next(self) -> Request:
         with self._lock:
             if not self._left:
                 raise queue.Empty

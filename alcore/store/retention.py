@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import numbers
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,8 +202,9 @@ def _metrics(database: Database, *, losses: bool) -> dict[int, dict[str, Any]]:
     ends = " JOIN checkpoints c ON c.step = one.step AND c.phase = 'labeling'"
     measured: defaultdict[int, defaultdict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for row in database.read(f"SELECT one.step, strategy, value FROM records one{ends} ORDER BY strategy, ordinal"):
-        value = loads(row["value"])
-        measured[row["step"]][row["strategy"]] |= value if isinstance(value, Mapping) else {}
+        if isinstance(value := loads(row["value"]), dict):
+            figures = {name: figure for name, figure in value.items() if isinstance(name, str)}
+            measured[row["step"]][row["strategy"]] |= figures
     found: dict[int, dict[str, Any]] = {}
     for row in database.read(f"SELECT one.step, record FROM steps one{ends} ORDER BY one.step"):
         figures = found[row["step"]] = {}
@@ -220,7 +221,10 @@ def _metrics(database: Database, *, losses: bool) -> dict[int, dict[str, Any]]:
 def _is_figure(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return -sys.float_info.max <= float(value) <= sys.float_info.max
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _scores(metrics: Mapping[int, Mapping[str, Any]], keep: Retention) -> dict[int, float]:

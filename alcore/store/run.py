@@ -174,6 +174,33 @@ class RunStore:
         )
         return [request_of(row) for row in rows]
 
+    def mark_taken(self, request: Request) -> None:
+        """Commit that a label strategy is about to work on a request."""
+        with self.database.transaction() as connection:
+            connection.execute("UPDATE requests SET taken = 1 WHERE id = ?", (request.id,))
+
+    def in_doubt(self) -> list[Request]:
+        """Return the open requests that a label strategy had taken out and not answered, oldest first."""
+        rows = self.database.read(
+            "SELECT id, step, ordinal, sample, item, attempt FROM requests WHERE state = 'open' AND taken"
+            " ORDER BY step, ordinal"
+        )
+        return [request_of(row) for row in rows]
+
+    def settle_doubts(self, *, drop_in: int | None = None) -> None:
+        """Make requests in doubt plain open ones, or set them aside as failed in the labeling phase of a step."""
+        with self.database.transaction() as connection:
+            if drop_in is not None:
+                connection.execute(
+                    "INSERT INTO refused SELECT id, ?, 'null', 'in doubt when the run was cut off, and dropped', 0, ?"
+                    " FROM requests WHERE state = 'open' AND taken",
+                    (drop_in, time.time()),
+                )
+                connection.execute(
+                    "UPDATE requests SET state = 'failed', closed = ? WHERE state = 'open' AND taken", (drop_in,)
+                )
+            connection.execute("UPDATE requests SET taken = 0 WHERE taken")
+
     def label_counts(self, step: int) -> dict[str, int]:
         """Return how many requests a labeling phase settled, and how many answers it did not take."""
         (row,) = self.database.read(
