@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ class Candidates:
         self._pool = pool
         self.known = is_choosable(pool)
         """Whether the pool can list what is unlabelled."""
+        self._windowed = self.known and hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
         self._taken: set[int] = set()
         self._sorted = torch.empty(0, dtype=torch.int64)  # what was taken, as far as it was sorted in
         self._new: list[int] = []
@@ -42,9 +44,9 @@ class Candidates:
             return False
         if not self.known:
             return True
-        if hasattr(self._pool, "total"):
+        if self._windowed:
             return sample < self._pool.total and len(self._pool.unlabeled_indices(sample, sample + 1)) == 1
-        ids = self._pool.unlabeled_indices()
+        ids = self._ascending(self._pool.unlabeled_indices())
         place = int(torch.searchsorted(ids, sample))
         return place < len(ids) and int(ids[place]) == sample
 
@@ -75,12 +77,25 @@ class Candidates:
                 "unlabeled_indices() -> LongTensor and inputs(ids) -> batch. Add both, use alcore.TensorPool, "
                 "or write a query strategy that reaches into the pool itself."
             )
-        total = getattr(self._pool, "total", None)
-        if total is None:
-            yield self._pool.unlabeled_indices()
+        if not self._windowed:
+            yield self._ascending(self._pool.unlabeled_indices())
             return
-        for start in range(0, total, _WINDOW):
-            yield self._pool.unlabeled_indices(start, min(start + _WINDOW, total))
+        for start in range(0, self._pool.total, _WINDOW):
+            yield self._ascending(self._pool.unlabeled_indices(start, min(start + _WINDOW, self._pool.total)))
+
+    def _ascending(self, given: Any) -> torch.Tensor:
+        """Return ids as they must be, or raise `UsageError`."""
+        ids: torch.Tensor = given
+        fit = isinstance(given, torch.Tensor) and ids.dtype == torch.int64 and ids.dim() == 1
+        if not fit or (len(ids) > 1 and not bool((ids[1:] > ids[:-1]).all())):
+            what = (
+                f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(given, torch.Tensor) else type(given).__name__
+            )
+            raise UsageError(
+                f"{type(self._pool).__name__}.unlabeled_indices() returned {what}; it must return the ids as an int64 "
+                "tensor of shape (U,), ascending, each once."
+            )
+        return ids
 
     def _unmasked(self, ids: torch.Tensor) -> torch.Tensor:
         if not self._taken or not len(ids):
@@ -96,3 +111,12 @@ class Candidates:
         keep = torch.ones(len(ids), dtype=torch.bool)
         keep[places[ids[places] == masked]] = False
         return ids[keep]
+
+
+def _takes_two(function: Any) -> bool:
+    """Tell whether a pool lists its ids in windows, as ``unlabeled_indices(start, stop)``."""
+    try:
+        inspect.signature(function).bind(0, 1)
+    except (TypeError, ValueError):
+        return False
+    return True

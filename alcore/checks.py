@@ -52,8 +52,9 @@ def check_fit(driver: Driver) -> None:
     """Check that pools, device and label strategy fit together."""
     if not driver.config.skip_training and not len(driver.train_datapool):
         raise UsageError(
-            "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first, "
-            "for instance TensorPool(inputs, targets, labelled=[...])."
+            "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first: "
+            "TensorPool(inputs, targets, labelled=[...]) in Python, a larger --set data.NAME.initial=... "
+            "on the command line."
         )
     if driver.config.device.type == "cuda":  # type: ignore[union-attr]
         _check_cuda()
@@ -73,6 +74,7 @@ def check_fit(driver: Driver) -> None:
 
 def check_strategies(driver: Driver) -> None:
     """Let each strategy say whether it can work with this learner and this data."""
+    _check_columns(driver)
     for name, strategy in driver.strategies.items():
         check = getattr(strategy, "check", None)
         if callable(check):
@@ -80,6 +82,24 @@ def check_strategies(driver: Driver) -> None:
                 check()
             except UsageError as error:
                 raise UsageError(f"{name} can't be used here: {error}") from error
+
+
+def _check_columns(driver: Driver) -> None:
+    """Compare the number of the learner's outputs with the number of classes."""
+    info = driver.info
+    if info is None or info.task != "classification" or not driver.choosable or driver.inference_fn is not None:
+        return
+    shape = tuple(getattr(driver.probe(), "shape", ()))
+    if not 2 <= len(shape) <= 3 or not info.classes:
+        return
+    columns, name = shape[-1], type(driver.learner).__name__
+    if columns == 1 < info.classes - 1 or 1 < columns < info.classes:
+        raise UsageError(
+            f"the learner {name} has {columns} outputs, and this data has {info.classes} classes; "
+            "a factory that takes info is told how many it needs."
+        )
+    if columns > max(info.classes, 2):
+        driver.warn_once(f"the learner {name} has {columns} outputs, and this data has {info.classes} classes")
 
 
 def _need(part: Any, what: str, methods: list[str]) -> None:

@@ -219,7 +219,8 @@ class Driver(Lifetime):
                 with session.labeler.phase(self.active_learning_step_idx):
                     self.query_queue.refill(session.begin_labeling())
                     if not self.query_queue.empty():
-                        self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
+                        with self.interruptible():
+                            self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
                     session.end_labeling()
             finally:
                 session.append(self.label_queue.take(self.unlabeled_datapool))

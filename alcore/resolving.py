@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,10 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
             f"--allow-code, or name the code yourself with --{part.kind} {part.use}."
         )
     try:
-        return plugins.import_name(part.use)
+        found = plugins.import_name(part.use)
+        if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
+            raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
+        return found
     except Exception as error:
         raise PluginError(
             f"--{part.kind} {part.use} can't be imported: {type(error).__name__}: {error}. It is looked up as "

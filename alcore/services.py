@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from alcore.candidates import Candidates
 from alcore.config import DriverConfig
 from alcore.errors import Interrupted, UsageError
 from alcore.loaders import BatchLoader
-from alcore.placement import evaluating, place
+from alcore.placement import evaluating, place, tensors_of
 from alcore.pools import DataInfo, is_choosable
 from alcore.protocols import Phase
 from alcore.randomness import derive_generator
@@ -37,6 +38,7 @@ class Services:
     _candidates: Candidates
     _warned: set[str]
     _interrupted: bool = False
+    _labeler_works: bool = False
 
     def _committing(self) -> bool:
         raise NotImplementedError
@@ -79,12 +81,18 @@ class Services:
         days, so that it is interrupted at once, unless a commit is under way.
         """
         self._interrupted = True
-        if (
-            self.phase is Phase.LABELING
-            and threading.current_thread() is threading.main_thread()
-            and not self._committing()
-        ):
+        if self._labeler_works and threading.current_thread() is threading.main_thread() and not self._committing():
             self.safe_point()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let an interruption end the block wherever it is, but not within a commit."""
+        self.safe_point()
+        self._labeler_works = True
+        try:
+            yield
+        finally:
+            self._labeler_works = False
 
     def safe_point(self) -> None:
         """End here if the run was asked to end."""
@@ -117,8 +125,19 @@ class Services:
         ids = next(self.candidates(2), None)
         if ids is None:
             return None
-        with torch.random.fork_rng():
-            return self.infer(self.choice_pool.inputs(ids))
+        inputs = self.choice_pool.inputs(ids)
+        try:
+            with torch.random.fork_rng():
+                return self.infer(inputs)
+        except UsageError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_of(inputs))
+            raise UsageError(
+                f"the learner {type(self.learner).__name__} can't take this data's inputs, of shape {shapes} each: "
+                f"{' '.join(str(error).split())}. A learner factory that takes info is told the data's number of "
+                "features and classes."
+            ) from error
 
     def ordered_batches(self, pool: Any) -> BatchLoader:
         """Return batches of a pool's labelled items in the order of the pool."""

@@ -124,6 +124,7 @@ class Session:
             error.add_note(f"in the {phase} phase of step {driver.active_learning_step_idx} of run {driver.run_id}")
             raise
         finally:
+            driver.phase = None
             self._seconds[phase.value] = round(time.perf_counter() - began, 6)
             driver.lifecycle.tell("alcore_phase_end", driver=driver, phase=phase, error=failure)
 

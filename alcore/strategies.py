@@ -143,6 +143,18 @@ class PointwiseQuery(BaseQuery):
         outputs = self.driver.probe()
         if outputs is None:
             return
+        try:
+            self._check_score(outputs)
+        except UsageError:
+            raise
+        except Exception as error:
+            shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else ""
+            raise UsageError(
+                f"its score() can't take the learner's outputs{shape}: {type(error).__name__}: {error}. "
+                "alcore.outputs.class_probabilities brings any classifier's outputs to (B, C)."
+            ) from error
+
+    def _check_score(self, outputs: Any) -> None:
         if isinstance(outputs, torch.Tensor):
             scoring.check_scores(self.score(outputs), outputs.shape[1 if outputs.dim() == 3 else 0])
         else:

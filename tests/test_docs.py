@@ -65,16 +65,22 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "5 steps" in driver.stop_reason  # type: ignore[attr-defined]
 
 
-def test_the_readmes_strategy_works(build: Callable[..., Driver]) -> None:
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_readmes_strategy_works(build: Callable[..., Driver], columns: int) -> None:
     (strategy,) = [block for block in blocks("python") if "PointwiseQuery" in block]
     names: dict[str, Any] = {}
     exec(compile(strategy, "README.md", "exec"), names)
     torch.manual_seed(0)
-    driver = build(query_strategies=[names["Margin"](4)], learner=torch.nn.Linear(2, 3), max_active_learning_steps=1)
+    driver = build(
+        query_strategies=[names["Margin"](4)], learner=torch.nn.Linear(2, columns), max_active_learning_steps=1
+    )
     driver.run()
     asked = [request["sample"] for request in Run(driver.log_dir).requests()]
-    outputs = torch.softmax(driver.infer(driver.train_datapool.inputs(torch.arange(8, 40))), dim=1).sort(dim=1).values
-    assert sorted(asked) == sorted((outputs[:, 2] - outputs[:, 1]).argsort()[:4].add(8).tolist())
+    outputs = driver.infer(driver.train_datapool.inputs(torch.arange(8, 40)))
+    if columns == 1:
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    best = torch.softmax(outputs, dim=1).sort(dim=1).values
+    assert sorted(asked) == sorted((best[:, -1] - best[:, -2]).argsort()[:4].add(8).tolist())
 
 
 def test_the_readmes_figures_are_those_of_its_picture() -> None:

@@ -736,3 +736,81 @@ def test_pointwise_scores_of_a_wrong_shape_are_refused_before_training(build: An
     with pytest.raises(UsageError, match=r"wrong can't be used here: score"):
         driver.run()
     assert not driver.log_dir.exists()
+
+
+# -- what a newcomer gets wrong --------------------------------------------------------------------------
+
+
+def test_a_learner_of_another_size_is_told_with_the_shape_of_the_inputs(build: Any) -> None:
+    from alcore_uq import ClassifierUQQuery
+
+    with pytest.raises(UsageError, match=r"learner Linear can't take this data's inputs, of shape \(2,\) each: mat1"):
+        build(learner=torch.nn.Linear(3, 1), query_strategies=[ClassifierUQQuery()]).run()
+
+
+def test_a_score_that_cannot_take_the_outputs_is_told_with_the_strategy(build: Any) -> None:
+    class TopTwo(PointwiseQuery):
+        def score(self, outputs: Any) -> torch.Tensor:
+            return outputs.topk(2, dim=1).values[:, 0]
+
+    with pytest.raises(UsageError, match=r"top_two can't be used here: its score\(\) .* of shape \(2, 1\)"):
+        build(query_strategies=[TopTwo()]).run()
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(3, 2), (3, 1), (4, 3)])
+def test_a_learner_with_too_few_outputs_is_refused(build: Any, classes: int, columns: int) -> None:
+    pool = TensorPool(torch.zeros(20, 2), torch.arange(20) % classes, labelled=range(8))
+    with pytest.raises(UsageError, match=f"has {columns} outputs, and this data has {classes} classes"):
+        build(train_datapool=pool, learner=torch.nn.Linear(2, columns)).run()
+
+
+@pytest.mark.parametrize("change", [lambda ids: ids.flip(0), lambda ids: ids.int(), lambda ids: ids[None], list])
+def test_ids_that_are_not_ascending_are_refused_before_step_0(build: Any, toys: Any, change: Any) -> None:
+    class Odd(TensorPool):
+        def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> Any:
+            return change(super().unlabeled_indices(start, stop))
+
+    pool = Odd(torch.zeros(20, 2), torch.arange(20) % 2, labelled=range(8))
+    with pytest.raises(UsageError, match=r"Odd\.unlabeled_indices\(\) returned .* ascending"):
+        build(train_datapool=pool).run()
+
+
+def test_a_pool_may_have_a_total_without_windows(build: Any, toys: Any) -> None:
+    class Plain(TensorPool):
+        total = 40  # type: ignore[assignment]
+
+        def unlabeled_indices(self) -> torch.Tensor:  # type: ignore[override]
+            return super().unlabeled_indices()
+
+    pool = Plain(torch.zeros(40, 2), torch.arange(40) % 2, labelled=range(8))
+    build(train_datapool=pool, max_active_learning_steps=1).run()
+    assert len(pool) == 11
+
+
+def test_an_interruption_between_phases_waits_for_a_safe_point(build: Any) -> None:
+    seen: list[Any] = []
+
+    class Interrupting:
+        @alcore.runhook
+        def alcore_step_end(self, driver: Any) -> None:
+            driver.interrupt()
+            seen.append(driver.phase)
+
+    driver = build(plugins=[Interrupting()])
+    with pytest.raises(KeyboardInterrupt):
+        driver.run()
+    assert seen == [None]
+    assert len(Run(driver.log_dir).steps()) == 1
+
+
+def test_an_interruption_reaches_a_label_strategy_that_waits(build: Any) -> None:
+    class Waiting(BaseLabel):
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            serialize_queue.put(queue_to_label.get())
+            self.driver.interrupt()
+            raise AssertionError("it went on waiting")
+
+    driver = build(label_strategy=Waiting())
+    with pytest.raises(KeyboardInterrupt):
+        driver.run()
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labelled", "open", "open"]

@@ -54,7 +54,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
     lines = [
         f"Run {run['run_id']}: {run['status']}" + (f" ({why})" if why else ""),
         f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else "") + f", seed {run['seed']}, "
-        f"alcore {environment['alcore']}, torch {environment['torch']}, {environment['threads']} threads",
+        f"alcore {environment['alcore']}, torch {environment['torch']}, threads {environment['threads']}",
         f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",
     ]
     if run["metrics"]:

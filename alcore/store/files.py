@@ -108,7 +108,10 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
     hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
     try:
         new = [folder for folder in (root, *root.parents) if not folder.exists()]
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+            raise UsageError(f"{root} can't be a folder of runs: {error.strerror}; give another --root.") from error
         for folder in new:
             fsync_path(folder.parent)
         _refuse_existing(target)
