@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
 
-.PHONY: help run test lint bench clean python
+.PHONY: help run test lint bench faults clean python
 
 help:
 	@echo "make run    set up .venv, then run active learning on the two-moons problem"
 	@echo "make test   set up .venv with test tools, then run all tests"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make bench  the benchmarks that need nothing else"
+	@echo "make faults kill runs at every system call and fail each (needs strace; takes about half an hour)"
 	@echo "make clean  remove .venv and caches"
 
 run: $(VENV)/standard.stamp
@@ -28,6 +29,10 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/moons.py
+	$(BIN)/python benchmarks/store.py
+
+faults: $(VENV)/test.stamp
+	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

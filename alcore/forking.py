@@ -110,13 +110,11 @@ def _cut(connection: sqlite3.Connection, step: int) -> None:
     for table in ("labels", "refused", "requests", "queries", "records", "steps", "checkpoints"):
         connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
     connection.execute(  # an answer that was corrected later is the current one again
-        "UPDATE labels SET superseded = 0 WHERE rowid IN (SELECT MAX(rowid) FROM labels"
-        " GROUP BY request HAVING MIN(superseded) = 1)"
+        "UPDATE labels SET superseded = 0 WHERE rowid IN (SELECT MAX(rowid) FROM labels GROUP BY request)"
     )
-    connection.execute(
+    connection.execute(  # what was refused of an open request is its failed attempts
         "UPDATE requests SET state = 'open', closed = NULL, attempt ="
-        " (SELECT COUNT(*) FROM refused WHERE request = requests.id AND NOT repeat)"
-        " WHERE closed IS NULL OR closed > ?",
+        " (SELECT COUNT(*) FROM refused WHERE request = requests.id) WHERE closed IS NULL OR closed > ?",
         (step,),
     )
 

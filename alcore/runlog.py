@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ class RunLog:
 
     def __init__(self, logger: logging.Logger, path: Path, replaying: Callable[[], bool]) -> None:
         self._logger = logger
-        self._file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        self._file = _File(path, encoding="utf-8", errors="backslashreplace")
         self._file.setFormatter(_Formatter(replaying))
         logger.addHandler(self._file)
         if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
@@ -39,7 +41,16 @@ class RunLog:
     def close(self) -> None:
         """Let go of the file."""
         self._logger.handlers.clear()
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk is told by the store, which needs it more
+            self._file.close()
+
+
+class _File(logging.FileHandler):
+    """Loses a line that the disk doesn't take, rather than the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Warnings(logging.StreamHandler[Any]):

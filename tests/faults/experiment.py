@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from alcore_f1 import F1Metrology
 from alcore_uq import ClassifierUQQuery
+from torch.optim.lr_scheduler import StepLR
 
 import alcore
 import alcore.store.run
@@ -56,6 +57,8 @@ class Wandering(BaseQuery):
 
 class Paid(BaseLabel):
     """Writes down each answer before it delivers it, in odd steps from a thread; some fail at first."""
+
+    idempotent = True
 
     def __init__(self, log: Path, executor: Executor) -> None:
         self.log, self.executor, self.answers = log, executor, 0
@@ -150,7 +153,7 @@ def build(root: Path, log: Path, executor: Executor) -> Driver:
             train_datapool=TensorPool(inputs, targets, labelled=range(8)),
             max_training_epochs=3,
             max_fine_tuning_epochs=1,
-            optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, torch.optim.lr_scheduler.StepLR, schedule),
+            optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, StepLR, schedule),
         ),
         plugins=[Counting()],
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-CALLS = "write pwrite64 ftruncate openat fsync fdatasync rename renameat unlink mkdir".split()
+CALLS = ["write", "pwrite64", "ftruncate", "openat", "fsync", "fdatasync", "rename", "renameat", "unlink", "mkdir"]
 ERRORS = ("ENOSPC", "EIO")
 RUN_ID = "faulty"
 
@@ -165,14 +165,16 @@ def parse(text: str, threads: dict[int, str], place: str) -> list[Call]:
             paths = re.findall(r'"([^"]*)"', rest)
         else:
             paths = re.findall(r"^\d+<(.*?)>", rest)
-        inside = tuple(path.removeprefix(place).lstrip("/") for path in paths if path.startswith(place + "/"))
+        inside = tuple(
+            path.removeprefix(place).lstrip("/") or "." for path in paths if (path + "/").startswith(place + "/")
+        )
         calls.append(Call(thread, name, counts[thread, name], inside, rest))
     return calls
 
 
 def points(calls: Iterable[Call], names: Sequence[str]) -> list[Call]:
     """Return the calls of these names that touch the folder of runs."""
-    return [call for call in calls if call.name in names and any(path.startswith("root") for path in call.paths)]
+    return [call for call in calls if call.name in names and any(re.match(r"\.$|root", path) for path in call.paths)]
 
 
 def shape(call: Call) -> tuple[str, str, tuple[str, ...]]:

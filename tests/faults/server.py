@@ -21,7 +21,6 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -36,13 +35,10 @@ from typing import Any
 import experiment
 import torch
 from harness import CALLS, RUN_ID
+from mutants import MUTANT, leave_out
+from verdict import essence, judge, sound
 
-from alcore.store import checkpoints
-from alcore.store.reading import Run
-
-CLEAR = re.compile(r"No space left|disk is full|Input/output error|disk I/O error|can't be (written|read|opened)", re.I)
 DURATION = 60  # seconds after which a life counts as hung
-MUTANT = "ALCORE_FAULT_MUTANT"
 
 
 class Child:
@@ -110,34 +106,6 @@ def _child(place: Path, parent: socket.socket, again: bool, mutant: str | None) 
     os._exit(0)
 
 
-def leave_out(mutant: str | None) -> None:
-    """Leave out one flush: ``FILE:FIRST-LAST`` names the lines of its call, ``synchronous=X`` those of SQLite."""
-    if mutant is None:
-        return
-    if mutant.startswith("synchronous="):
-        connect = sqlite3.connect
-
-        class Careless(sqlite3.Connection):
-            def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-                return super().execute(statement.replace("synchronous = EXTRA", mutant), *parameters)
-
-        sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Careless, **kwargs)  # type: ignore[assignment]
-        return
-    name, _, lines = mutant.partition(":")
-    first, last = map(int, lines.split("-"))
-    real = os.fsync
-
-    def fsync(descriptor: Any) -> None:
-        frame: Any = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code.co_filename.endswith(f"alcore/store/{name}") and first <= frame.f_lineno <= last:
-                return
-            frame = frame.f_back
-        real(descriptor)
-
-    os.fsync = fsync
-
-
 @contextlib.contextmanager
 def strace(thread: int, options: list[str], output: Path) -> Iterator[None]:
     """Attach strace to a thread for as long as the block runs; the thread must be waiting."""
@@ -177,7 +145,7 @@ def life(place: Path, fault: dict[str, Any], notes: list[str]) -> dict[str, Any]
         child.go()
         told = child.outcome()
     told["hit"] = hit(output, fault)
-    if told["hit"] is None or str(place / "root") not in told["hit"]:
+    if told["hit"] is None or not re.search(rf'{place}(/root|[">])', told["hit"]):
         notes.append(f"missed its point: {told['hit']}")
     return told
 
@@ -191,67 +159,6 @@ def hit(output: Path, fault: dict[str, Any]) -> str | None:
 def paid(place: Path) -> list[str]:
     log = place / "log"
     return log.read_text().splitlines() if log.exists() else []
-
-
-def sound(place: Path) -> tuple[list[str], set[str]]:
-    """Return what is wrong with a run as a fault left it, and the answers it has; looks at a copy."""
-    folder = place / "root" / RUN_ID
-    if not folder.exists():
-        return [], set()
-    wrong: list[str] = []
-    copy = place / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
-    with contextlib.closing(sqlite3.connect(copy / "run.db")) as connection:
-        if (verdict := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
-            wrong.append(f"integrity_check: {verdict}")
-        for file, sha256, size in connection.execute("SELECT file, sha256, bytes FROM checkpoints").fetchall():
-            path = copy / "ckpt" / file
-            try:
-                checkpoints.load(path, sha256)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-                wrong.append(f"{file}: {error}")
-            else:
-                if path.stat().st_size != size:
-                    wrong.append(f"{file}: {path.stat().st_size} bytes, {size} on record")
-        if not connection.execute("SELECT 1 FROM checkpoints WHERE phase = 'start'").fetchall():
-            wrong.append("no first checkpoint")
-        answered = {f"{a} {b}" for a, b in connection.execute("SELECT request, attempt FROM labels")}
-        for request, attempt in connection.execute("SELECT id, attempt FROM requests"):
-            answered |= {f"{request} {earlier}" for earlier in range(attempt)}
-    if not (copy / "experiment.toml").read_text().endswith("\n"):
-        wrong.append("experiment.toml is not whole")
-    shutil.rmtree(copy)
-    return wrong, answered
-
-
-def essence(place: Path) -> dict[str, Any]:
-    """Return everything that must be equal: all but times and the place."""
-    folder = place / "root" / RUN_ID
-    run = Run(folder)
-    meta = {key: value for key, value in run.meta().items() if key not in ("started", "ended", "environment")}
-    log = json.loads((folder / "driver_log.json").read_text())
-    found: dict[str, Any] = {
-        "meta": repr(meta),
-        "requests": run.requests(),
-        "labels": [
-            list(row)
-            for row in run.read("SELECT request, step, source, attempt, kind, value, cost, superseded FROM labels")
-        ],
-        "states": [list(row) for row in run.read("SELECT id, state, closed, cost, score FROM requests ORDER BY id")],
-        "queries": [list(row) for row in run.read("SELECT * FROM queries")],
-        "refused": run.refused(),
-        "records": repr(run.records()),
-        "steps": [{key: value for key, value in one.items() if key != "seconds"} for one in run.steps()],
-        "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
-        "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
-        "inbox": (folder / "inbox").is_dir(),
-        "journal": (folder / "run.db-journal").exists(),
-    }
-    found |= {path.name: path.read_text() for path in folder.glob("*.json") if path.name != "driver_log.json"}
-    for one in run.checkpoints():
-        found[one["file"]] = (folder / "ckpt" / one["file"]).read_bytes().hex()
-    return found
 
 
 def run_task(task: dict[str, Any], expected: dict[str, Any] | None) -> dict[str, Any]:
@@ -301,22 +208,6 @@ def run_task(task: dict[str, Any], expected: dict[str, Any] | None) -> dict[str,
     if not task.get("keep"):
         shutil.rmtree(place)
     return answer
-
-
-def judge(told: dict[str, Any], fault: dict[str, Any], *, last: bool) -> list[str]:
-    """Say what is wrong with the way a life ended."""
-    how, action = told["how"], fault.get("action")
-    if last or "trace" in fault:
-        return [] if how == "done" else [f"can't be taken up again: {told}"]
-    if "after" in fault or action == "kill":
-        return [] if how == "killed" or (how == "done" and "after" in fault) else [f"was not killed: {told}"]
-    if how == "done":
-        return []
-    if how != "error" or told["type"] in ("AssertionError", "KeyError", "AttributeError", "TypeError"):
-        return [f"ended without a message: {told}"]
-    if not CLEAR.search(told["message"]):
-        return [f"its message is not clear: {told['type']}: {told['message']}"]
-    return []
 
 
 def contend(folder: str, *, at_birth: bool) -> dict[str, Any]:

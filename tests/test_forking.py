@@ -1,0 +1,449 @@
+"""A fork begins with what was committed at the end of a step, and goes on as the run itself would."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import alcore
+from alcore import Driver, Failed, Label, UsageError
+from alcore.errors import RunExistsError
+from alcore.forking import fork
+from alcore.store.reading import Run
+from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+Make = Callable[..., Driver]
+TABLES = {
+    "requests": "step, ordinal", "labels": "rowid", "refused": "rowid", "queries": "step",
+    "records": "strategy, step, ordinal", "steps": "step", "checkpoints": "file",
+}  # fmt: skip
+
+
+class Wandering(BaseQuery):
+    """Draws from the global generators, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        (ids,) = self.driver.candidates()
+        places = torch.randperm(len(ids))[: 2 + self.calls % 2]
+        query_queue.put_many(ids[places].tolist(), [random.random() for _ in places])
+        query_queue.put(torch.rand(2))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class Late(BaseLabel):
+    """Answers most requests one step later, fails at some, and gives up others; draws from global generators."""
+
+    def __init__(self, drawing: bool = True) -> None:
+        self.drawing, self.answers = drawing, 0
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        step = self.driver.active_learning_step_idx
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            if request.step == step and request.ordinal % 3:
+                continue
+            self.answers += 1
+            if request.ordinal == 1 and request.step % 2 and request.attempt <= request.step:
+                serialize_queue.put(Failed(request, "not now"))
+            elif isinstance(request.item, int):
+                value = int(self.drawing and torch.rand(()) + self.answers % 2 > 1)
+                serialize_queue.put(Label(request, 1 - value, source="noise", cost=2.0))
+                serialize_queue.put(Label(request, value, source="noise", cost=2.0))
+            else:
+                serialize_queue.put(Label(request, 1, source="noise"))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"answers": self.answers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.answers = state["answers"]
+
+
+class Stateless(Late):
+    """Gives the same answers whatever it gave before."""
+
+    state_dict = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__(drawing=False)
+
+
+class Mean(BaseMetrology):
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.append_record(mean=float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean()))
+
+
+class Snapshots:
+    """Copies the run directory at the end of each step."""
+
+    @alcore.runhook
+    def alcore_step_end(self, driver: Any, record: Any) -> None:
+        shutil.copytree(driver.log_dir, driver.log_dir.parent / f"at-{record['step']}")
+
+
+@pytest.fixture
+def make(build: Make, toys: Any) -> Make:
+    def new(run_id: str, *plugins: Any, label: Callable[[], Any] = Late, **config: Any) -> Driver:
+        torch.manual_seed(7)
+        random.seed(7)
+        return build(
+            **{
+                "run_id": run_id,
+                "max_active_learning_steps": 5,
+                "label_retries": 2,
+                "query_strategies": [Wandering()],
+                "label_strategy": label(),
+                "metrology_strategies": [Mean()],
+                "learner": torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 1)),
+                "train_datapool": toys.pool(),
+                "plugins": list(plugins),
+                **config,
+            }
+        )
+
+    return new
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of a run but what tells the time."""
+    times = {"arrived", "seconds"}
+    return {
+        table: [
+            {name: one[name] for name in one.keys() if name not in times}  # noqa: SIM118 - a row is no mapping
+            for one in Run(folder).read(f"SELECT * FROM {table} ORDER BY {order}")
+        ]
+        for table, order in TABLES.items()
+    }
+
+
+def without_ids(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    place = {one["id"]: f"{one['step']}/{one['ordinal']}" for one in rows["requests"]}
+    pattern = re.compile("|".join(place))
+
+    def named(value: Any) -> Any:
+        return pattern.sub(lambda found: place[found[0]], value) if isinstance(value, str) else value
+
+    return {
+        table: [{name: named(value) for name, value in one.items()} for one in content]
+        for table, content in rows.items()
+    }
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+
+
+def checkpoint_files(folder: Path) -> dict[str, bytes]:
+    return files(folder / "ckpt")
+
+
+INTERVALS: dict[str, dict[str, Any]] = {
+    "each step": {},
+    "each epoch": {"model_checkpoint_frequency": 1},
+    "every second step": {"checkpoint_interval": 2, "label": Stateless},
+    "none but the first": {"checkpoint_interval": 0, "label": Stateless},
+    "thinned": {"keep": "last=1,every=2", "label": Stateless},
+}
+
+
+@pytest.mark.parametrize("name", INTERVALS)
+def test_a_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, name: str) -> None:
+    settings = INTERVALS[name]
+    whole = make("whole", Snapshots(), **settings)
+    whole.run()
+    root, expected = whole.log_dir.parent, without_ids(tables(whole.log_dir))
+    assert {one["state"] for one in expected["requests"]} == {"open", "labelled", "failed"}
+    for step in range(5):
+        made = fork(Run(whole.log_dir), step, run_id=f"fork-{step}")
+        assert made.folder == root / f"fork-{step}"
+        assert made.warnings == []
+        then = tables(root / f"at-{step}")
+        if name == "thinned":  # what has been dropped since is not to be had any more
+            named = {one["file"] for one in expected["checkpoints"]}
+            then["checkpoints"] = [one for one in then["checkpoints"] if one["file"] in named]
+        assert tables(made.folder) == then
+        assert set(checkpoint_files(made.folder)) == {one["file"] for one in then["checkpoints"]}
+        assert checkpoint_files(made.folder).items() <= checkpoint_files(root / f"at-{step}").items()
+        meta = Run(made.folder).meta()
+        assert (meta["status"], meta["forked_from"], meta["forked_at"]) == ("interrupted", "whole", step)
+        again = make(made.folder.name, **settings)
+        again.restore()
+        again.run()
+        found = without_ids(tables(made.folder))
+        if name == "thinned":
+            del found["checkpoints"]
+            assert found == {table: rows for table, rows in expected.items() if table != "checkpoints"}
+        else:
+            assert found == expected
+            assert checkpoint_files(made.folder) == checkpoint_files(whole.log_dir)
+        assert Run(made.folder).meta()["reason"] == Run(whole.log_dir).meta()["reason"]
+
+
+def test_every_table_is_looked_at(make: Make) -> None:
+    whole = make("whole", max_active_learning_steps=0)
+    whole.run()
+    tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {*TABLES, "meta"}, "say in alcore.forking what a fork takes of a new table"
+
+
+def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> None:
+    whole = make("whole")
+    whole.run()
+    made = fork(Run(whole.log_dir), 1, run_id="fork")
+    again = make("fork")
+    again.restore()
+    again.run()
+    ids = [{one["id"] for one in Run(folder).requests()} for folder in (whole.log_dir, made.folder)]
+    assert ids[0] & ids[1] == {one["id"] for step in (0, 1) for one in Run(whole.log_dir).requests(step)}
+    assert len(ids[0]) == len(ids[1])
+
+
+def test_nothing_of_later_steps_is_left_in_the_file(make: Make) -> None:
+    whole = make("whole")
+    whole.run()
+    made = fork(Run(whole.log_dir), 0)
+    later = {one["id"] for step in range(1, 5) for one in Run(whole.log_dir).requests(step)}
+    content = (made.folder / "run.db").read_bytes()
+    assert later
+    assert not [one for one in later if one.encode() in content]
+
+
+def test_a_fork_has_the_folder_of_a_run(make: Make) -> None:
+    whole = make("whole")
+    whole.run()
+    made = fork(Run(whole.log_dir), 2)
+    assert len(made.folder.name) == 8
+    assert {one.name for one in made.folder.iterdir()} == {
+        "run.db", "ckpt", "inbox", "experiment.toml", "driver_log.json", "mean.json"
+    }  # fmt: skip
+    assert (made.folder / "experiment.toml").read_bytes() == (whole.log_dir / "experiment.toml").read_bytes()
+    assert list((made.folder / "inbox").iterdir()) == []
+    assert made.checkpoint == "000002-labeling-000000.safetensors"
+    meta, original = Run(made.folder).meta(), Run(whole.log_dir).meta()
+    assert meta["run_id"] == made.folder.name
+    assert {"ended", "reason", "error"}.isdisjoint(meta)
+    for name in ("seed", "environment", "pools", "names"):
+        assert meta[name] == original[name]
+
+
+def test_damage_to_the_fork_leaves_the_original_untouched(make: Make) -> None:
+    whole = make("whole")
+    whole.run()
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in whole.log_dir.rglob("*")}
+    content = files(whole.log_dir)
+    made = fork(Run(whole.log_dir), 3)
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in whole.log_dir.rglob("*")} == before
+    mine = [path for path in made.folder.rglob("*") if path.is_file()]
+    assert len(mine) > 8
+    assert not {path.stat().st_ino for path in mine} & {inode for inode, _ in before.values()}
+    assert not [path for path in mine if path.is_symlink() or path.stat().st_nlink != 1]
+    for path in mine:
+        path.write_bytes(b"x" * path.stat().st_size)
+    shutil.rmtree(made.folder)
+    assert files(whole.log_dir) == content
+    again = make("whole", max_active_learning_steps=6)
+    again.restore()
+    again.run()
+
+
+def test_a_run_can_be_forked_while_it_goes_on(make: Make) -> None:
+    class Forking:
+        @alcore.runhook
+        def alcore_step_end(self, driver: Any, record: Any) -> None:
+            if record["step"] == 2:
+                fork(Run(driver.log_dir), 1, run_id="fork")
+
+    whole = make("whole", Forking())
+    whole.run()
+    again = make("fork")
+    again.restore()
+    again.run()
+    found = [without_ids(tables(whole.log_dir.parent / name)) for name in ("whole", "fork")]
+    assert found[0] == found[1]
+
+
+def test_a_checkpoint_that_a_running_source_drops_meanwhile_is_left_out(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make("whole", label=Stateless)
+    whole.run()
+    run, copy = Run(whole.log_dir), Run.copy_database
+
+    def prune(self: Run, target: Path) -> None:
+        copy(self, target)
+        with sqlite3.connect(self.folder / "run.db") as connection:
+            connection.execute("DELETE FROM checkpoints WHERE step = 1")
+        for path in (self.folder / "ckpt").glob("000001*"):
+            path.unlink()
+
+    monkeypatch.setattr(Run, "copy_database", prune)
+    made = fork(run, 1)
+    assert made.warnings == []
+    assert made.checkpoint == "000000-labeling-000000.safetensors"
+    assert [one["step"] for one in Run(made.folder).checkpoints()] == [0, 0]
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_a_damaged_checkpoint_is_left_out_and_told(make: Make, how: str) -> None:
+    whole = make("whole", label=Stateless)
+    whole.run()
+    path = whole.log_dir / "ckpt" / "000002-labeling-000000.safetensors"
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    made = fork(Run(whole.log_dir), 2, run_id="fork")
+    (warning,) = made.warnings
+    assert "000002-labeling-000000.safetensors is left out, since it is damaged: its" in warning
+    assert made.checkpoint == "000001-labeling-000000.safetensors"
+    assert not (made.folder / "ckpt" / path.name).exists()
+    again = make("fork", label=Stateless)
+    again.restore()
+    again.run()
+    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    assert found[0] == found[1]
+
+
+def test_it_is_told_where_the_state_of_the_label_strategy_is_not_known(make: Make) -> None:
+    whole = make("whole", checkpoint_interval=2)
+    whole.run()
+    (warning,) = fork(Run(whole.log_dir), 2).warnings
+    assert "the end of step 2 has no checkpoint, so the state of the label strategy" in warning
+    assert fork(Run(whole.log_dir), 3).warnings == []
+    assert fork(Run(whole.log_dir), 4).warnings == []
+
+
+def test_an_answer_that_was_corrected_later_is_the_current_one_again(make: Make) -> None:
+    whole = make("whole", label=Stateless)
+    whole.run()
+    with sqlite3.connect(whole.log_dir / "run.db") as connection:
+        key, old = connection.execute(
+            "SELECT request, rowid FROM labels WHERE step = 1 AND superseded = 0 ORDER BY rowid LIMIT 1"
+        ).fetchone()
+        connection.execute("UPDATE labels SET superseded = 1 WHERE rowid = ?", (old,))
+        connection.execute("INSERT INTO labels VALUES (?, 3, 'noise', 0, 'label', '9', 2.0, 0, 0.0)", (key,))
+    made = fork(Run(whole.log_dir), 2)
+    rows = Run(made.folder).read("SELECT value, superseded FROM labels WHERE request = ? ORDER BY rowid", key)
+    assert [one["superseded"] for one in rows] == [1, 0]
+    assert rows[-1]["value"] != "9"
+
+
+def test_attempts_of_later_steps_are_forgotten(make: Make) -> None:
+    whole = make("whole", label=Stateless)
+    whole.run()
+    with sqlite3.connect(whole.log_dir / "run.db") as connection:
+        (key,) = connection.execute("SELECT request FROM labels WHERE step = 2 ORDER BY rowid LIMIT 1").fetchone()
+        connection.execute("DELETE FROM labels WHERE request = ?", (key,))
+        connection.execute("UPDATE requests SET state = 'open', closed = NULL, attempt = 2 WHERE id = ?", (key,))
+        connection.executemany(
+            "INSERT INTO refused VALUES (?, ?, '', 'not now', 0, 0.0)", [(key, step) for step in (2, 4)]
+        )
+    made = fork(Run(whole.log_dir), 2)
+    ((attempt, state),) = Run(made.folder).read("SELECT attempt, state FROM requests WHERE id = ?", key)
+    assert (attempt, state) == (1, "open")
+
+
+# -- refusals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "nearest"), [(-1, 0), (2, 1), (99, 1)])
+def test_a_step_that_is_not_there_is_refused(make: Make, step: int, nearest: int) -> None:
+    whole = make("whole", max_active_learning_steps=2)
+    whole.run()
+    with pytest.raises(UsageError, match=f"no step {step}; it has 0 to 1: fork it with --step {nearest}"):
+        fork(Run(whole.log_dir), step, run_id="fork")
+    assert [one.name for one in whole.log_dir.parent.iterdir()] == ["whole"]
+
+
+def test_a_run_without_a_finished_step_is_refused(make: Make) -> None:
+    whole = make("whole", max_active_learning_steps=0)
+    whole.run()
+    with pytest.raises(UsageError, match="has finished no step yet"):
+        fork(Run(whole.log_dir), 0)
+
+
+def test_a_step_that_is_under_way_is_refused(make: Make) -> None:
+    class Early:
+        @alcore.runhook
+        def alcore_phase_start(self, driver: Any, phase: Any) -> None:
+            if driver.active_learning_step_idx == 1 and phase == "labeling":
+                with pytest.raises(UsageError, match="no step 1; it has 0 to 0"):
+                    fork(Run(driver.log_dir), 1)
+                seen.append(phase)
+
+    seen: list[Any] = []
+    make("whole", Early(), max_active_learning_steps=2).run()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("target", ["whole", "empty", "file"])
+def test_an_existing_target_is_refused_and_untouched(make: Make, target: str) -> None:
+    whole = make("whole", max_active_learning_steps=1)
+    whole.run()
+    root = whole.log_dir.parent
+    (root / "empty").mkdir()
+    (root / "file").write_text("mine")
+    before = files(root)
+    with pytest.raises(RunExistsError, match=f"run '{target}' exists already"):
+        fork(Run(whole.log_dir), 0, run_id=target)
+    assert files(root) == before
+    assert sorted(one.name for one in root.iterdir()) == ["empty", "file", "whole"]
+
+
+def test_a_name_that_leads_elsewhere_is_refused(make: Make) -> None:
+    whole = make("whole", max_active_learning_steps=1)
+    whole.run()
+    with pytest.raises(UsageError, match="run id"):
+        fork(Run(whole.log_dir), 0, run_id="../out")
+
+
+def test_a_damaged_first_state_is_refused(make: Make) -> None:
+    whole = make("whole", max_active_learning_steps=1)
+    whole.run()
+    (whole.log_dir / "ckpt" / "initial.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"initial\.safetensors is damaged: its file is missing"):
+        fork(Run(whole.log_dir), 0, run_id="fork")
+    assert [one.name for one in whole.log_dir.parent.iterdir()] == ["whole"]
+
+
+def test_a_fault_at_every_flush_leaves_nothing_or_a_whole_fork(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make("whole", max_active_learning_steps=2)
+    whole.run()
+    real, failed = os.fsync, 0
+    for place in range(40):
+        passed = iter(range(100))
+
+        def fsync(descriptor: int, place: int = place, passed: Any = passed) -> None:
+            if next(passed) == place:
+                raise OSError("disk full")
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        folder = whole.log_dir.parent / f"fork-{place}"
+        try:
+            fork(Run(whole.log_dir), 1, run_id=folder.name)
+        except alcore.AlcoreError:
+            failed += 1
+            assert not [one for one in folder.parent.iterdir() if one.name.startswith(".")]
+            assert not folder.exists() or len(Run(folder).checkpoints()) == 3
+        else:
+            break
+    assert failed >= 6
