@@ -224,6 +224,7 @@ def test_nothing_of_later_steps_is_left_in_the_file(make: Make) -> None:
     content = (made.folder / "run.db").read_bytes()
     assert later
     assert not [one for one in later if one.encode() in content]
+    assert [tuple(one) for one in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
 
 
 def test_a_fork_has_the_folder_of_a_run(make: Make) -> None:
@@ -329,6 +330,14 @@ def test_it_is_told_where_the_state_of_the_label_strategy_is_not_known(make: Mak
     assert "the end of step 2 has no checkpoint, so the state of the label strategy" in warning
     assert fork(Run(whole.log_dir), 3).warnings == []
     assert fork(Run(whole.log_dir), 4).warnings == []
+
+
+def test_the_state_of_the_label_strategy_stays_where_it_is_of_the_last_step(make: Make) -> None:
+    whole = make("whole", checkpoint_interval=0)
+    whole.run()
+    made = fork(Run(whole.log_dir), 4)
+    assert made.warnings == []
+    assert Run(made.folder).meta()["labeler"] == Run(whole.log_dir).meta()["labeler"]
 
 
 def test_an_answer_that_was_corrected_later_is_the_current_one_again(make: Make) -> None:

@@ -92,7 +92,7 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
             return dict(decode(header["state"], tensors))
     except KeyError as error:
         raise UsageError(f"{path} is no checkpoint of alcore: it has no {error}.") from error
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"checkpoint {path} can't be read: {error}.") from error
     raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")
 

@@ -153,6 +153,8 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that this version can't read."""
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError:  # it may well be one, and can't be opened, or rolled back, now
+        raise
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} is not a run database: {error}.") from error
     if version > FORMAT:
