@@ -130,6 +130,10 @@ class Lifetime(Services):
         checks.check_strategies(self._driver)
 
     def _begin(self, store: RunStore, point: resume.Point | None = None) -> None:
-        self._session = Session(self._driver, store, point)
+        try:
+            self._session = Session(self._driver, store, point)
+        except BaseException:
+            store.close()  # or this process would hold the run's lock for as long as it lives
+            raise
         self.label_queue = self._session.label_queue
         self._session.start()

@@ -410,3 +410,17 @@ def test_a_larger_budget_lets_a_run_go_on(make: Make) -> None:
     go(again)
     spent = sum(json.loads(str(one["cost"])) for one in Run(again.log_dir).requests())
     assert spent == 7
+
+
+def test_a_run_that_cannot_be_opened_is_not_left_locked(make: Make) -> None:
+    go(make(Points(None), "run", steps=1))
+    log = make(Points(None), "run").log_dir / "console.log"
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        make(Points(None), "run").restore()
+    log.rmdir()
+    again = make(Points(None), "run", steps=2)
+    again.restore()
+    go(again)
+    assert again.stop_reason == "all 2 steps are done"
