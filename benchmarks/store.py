@@ -69,24 +69,23 @@ class Bare:
         }
         rows["checkpoints"] = [row for row in rows["checkpoints"] if row[2] == "labeling"]
         content = [(row[0], (run.folder / "ckpt" / row[0]).read_bytes()) for row in rows["checkpoints"]]
-        asked = [row[:11] for row in rows["requests"]]
         began = time.perf_counter()
         with self.transaction() as execute:
             execute(
                 "INSERT INTO requests(id, step, ordinal, sample, item, strategy, score, rank, model, cost, attempt)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                asked,
+                [row[:11] for row in rows["requests"]],
             )
             execute("INSERT INTO queries VALUES (?, ?)", rows["queries"])
             execute("INSERT INTO records VALUES (?, ?, ?, ?)", rows["records"])
         if rows["labels"]:
             self.label(*rows["labels"])
         for name, data in content:
-            aside, target = self.folder / f".{name}.part", self.folder / name
+            aside = self.folder / f".{name}.part"
             with aside.open("wb", buffering=0) as file:
                 file.write(data)
                 os.fsync(file.fileno())
-            aside.rename(target)
+            aside.rename(self.folder / name)
             fsync_path(self.folder)
         with self.transaction() as execute:
             execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", rows["checkpoints"])
@@ -209,9 +208,8 @@ def build(root: Path, name: str, count: int, pool: Any, queries: list[Any], **pa
 
 
 def checkpoint_bytes(root: Path, size: int) -> dict[str, Any]:
-    """Return what a checkpoint of a run on a large pool is made of."""
-    inputs = torch.zeros(size, 2)
-    inputs[:64] = torch.randn(64, 2)
+    """Return the bytes of a checkpoint of a run on a large pool."""
+    inputs = torch.cat([torch.randn(64, 2), torch.zeros(size - 64, 2)])
     pool = TensorPool(inputs, torch.arange(size, dtype=torch.uint8) % 2, labelled=range(64))
     driver = build(root, "large", 2, pool, [RandomQuery(max_samples=PICKS)])
     driver.run()
@@ -220,13 +218,9 @@ def checkpoint_bytes(root: Path, size: int) -> dict[str, Any]:
     tensors = [*driver.learner.state_dict().values(), *(one for state in optimizer.values() for one in state.values())]
     needed = sum(one.numel() * one.element_size() for one in tensors if isinstance(one, torch.Tensor))
     return {
-        "bytes": last["bytes"],
-        "model_and_optimizer_bytes": needed,
-        "beyond_bytes": last["bytes"] - needed,
-        "ratio": last["bytes"] / (needed + size // 8),
-        "pool": size,
-        "database_bytes": (driver.log_dir / "run.db").stat().st_size,
-    }
+        "bytes": last["bytes"], "model_and_optimizer_bytes": needed, "ratio": last["bytes"] / (needed + size // 8),
+        "pool": size, "database_bytes": (driver.log_dir / "run.db").stat().st_size,
+    }  # fmt: skip
 
 
 class Timed(DummyLabelStrategy):
@@ -273,10 +267,8 @@ def labels(root: Path, count: int, name: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=70)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--labels", type=int, default=200)
-    parser.add_argument("--pool", type=int, default=10_000_000)
+    for name, default in {"steps": 70, "repeats": 3, "labels": 200, "pool": 10_000_000}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--root", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,0 +1,72 @@
+"""A run directory that an earlier version wrote is read, and gone on with, by this one.
+
+``tests/golden/format-1`` was written by `build(...).run()` below, with two steps, on alcore 0.1.0. It is never
+written again: when the format changes, a new folder is added, and this one must still be read.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from alcore import Driver, TensorPool
+from alcore import config as c
+from alcore.store import checkpoints
+from alcore.store.database import FORMAT
+from alcore.store.reading import Run
+
+GOLDEN = Path(__file__).parent / "golden"
+FORMATS = sorted(GOLDEN.iterdir())
+
+
+def build(root: Path, run_id: str, toys: type, steps: int) -> Driver:
+    inputs = torch.arange(60.0).reshape(30, 2) / 30 - 1  # exact in every version of torch
+    learner = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        learner.weight.fill_(0.25)
+        learner.bias.zero_()
+    return Driver(
+        config=c.DriverConfig(batch_size=4, max_active_learning_steps=steps, run_id=run_id, root_log_dir=root, seed=1),
+        learner=learner,
+        strategies_config=c.StrategiesConfig(
+            [toys.FirstQuery()], queue.Queue, toys.EchoLabel(), [toys.CountMetrology()]
+        ),
+        training_config=c.TrainingConfig(
+            train_datapool=TensorPool(inputs, torch.arange(30) % 2, labelled=range(6)),
+            max_training_epochs=1,
+            optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.125}),
+        ),
+    )
+
+
+def test_there_is_one_of_this_format() -> None:
+    assert f"format-{FORMAT}" in {folder.name for folder in FORMATS}
+
+
+@pytest.fixture(params=FORMATS, ids=lambda folder: folder.name)
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(request.param, tmp_path / "golden"))
+
+
+def test_it_is_read(golden: Path) -> None:
+    run = Run(golden)
+    assert run.meta()["reason"] == "all 2 steps are done"
+    assert [request["sample"] for request in run.requests()] == [6, 7, 8, 9, 10, 11]
+    assert run.records()["count_metrology"][1] == {"step": 1, "train_samples": 9, "labelled": 9.0}
+    assert len(run.checkpoints()) == 3
+    for one in run.checkpoints():
+        state = checkpoints.load(golden / "ckpt" / one["file"], one["sha256"])
+        assert state["model"]["weight"].shape == (1, 2)
+
+
+def test_it_is_gone_on_with(golden: Path, toys: type) -> None:
+    driver = build(golden.parent, "golden", toys, steps=3)
+    driver.restore()
+    driver.run()
+    assert driver.stop_reason == "all 3 steps are done"
+    assert len(driver.train_datapool) == 6 + 9
+    assert len(Run(golden).steps()) == 3
