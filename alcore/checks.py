@@ -74,7 +74,6 @@ def check_fit(driver: Driver) -> None:
 
 def check_strategies(driver: Driver) -> None:
     """Let each strategy say whether it can work with this learner and this data."""
-    _check_columns(driver)
     for name, strategy in driver.strategies.items():
         check = getattr(strategy, "check", None)
         if callable(check):
@@ -84,10 +83,14 @@ def check_strategies(driver: Driver) -> None:
                 raise UsageError(f"{name} can't be used here: {error}") from error
 
 
-def _check_columns(driver: Driver) -> None:
-    """Compare the number of the learner's outputs with the number of classes."""
+def check_columns(driver: Driver, train_step_fn: Any) -> None:
+    """Compare the learner's outputs with the number of classes, where it is trained by the default loss."""
     info = driver.info
-    if info is None or info.task != "classification" or not driver.choosable or driver.inference_fn is not None:
+    if train_step_fn is not None or callable(getattr(driver.learner, "training_step", None)):
+        return
+    if info is None or info.task != "classification" or driver.inference_fn is not None:
+        return
+    if driver.config.skip_training or not driver.choosable:
         return
     shape = tuple(getattr(driver.probe(), "shape", ()))
     if not 2 <= len(shape) <= 3 or not info.classes:

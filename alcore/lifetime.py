@@ -117,6 +117,7 @@ class Lifetime(Services):
         if self._session is None:
             checks.check_training_step(self._driver, train_step_fn)
             self._prepare()
+            checks.check_columns(self._driver, train_step_fn)
             self.make_optimization()
             self._begin(create_store(self._driver))
         assert self._session is not None

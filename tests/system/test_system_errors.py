@@ -207,7 +207,7 @@ def test_an_interrupted_run_exits_with_130_and_keeps_its_labels(script, environm
     assert out == ""
     assert "Traceback" not in err
     assert "interrupted in step" in err
-    assert "alcore show cut" in err
+    assert "alcore resume cut" in err
     (run,) = here("runs", "--json").data
     assert run["status"] == "interrupted"
     assert run["labels"] == labels_in(path) >= 10

@@ -177,7 +177,7 @@ def test_results_go_to_stdout_and_the_headline_to_stderr(base):
         assert name in result.out
         assert (folder / name).exists()
     for line in re.findall(r"alcore show (\S.*)", result.out):
-        assert line.strip() == '"kept here/base"', "a path with a space is quoted"
+        assert line.strip() == "'kept here/base'", "a path with a space is quoted"
 
 
 def test_the_commands_that_a_run_suggests_work(here, tmp_path):
