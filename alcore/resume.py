@@ -127,7 +127,7 @@ def _append_labels(driver: Driver, store: RunStore, before: int) -> None:
 def why_finished(driver: Driver, store: RunStore) -> str | None:
     """Return why a run has ended, unless the driver's settings now allow more of it."""
     meta = store.meta()
-    if meta["status"] != "done":
+    if meta["status"] != "done" or meta.get("reason") is None:
         return None
     reason, budget = str(meta["reason"]), driver.config.budget
     if reason.startswith("all "):

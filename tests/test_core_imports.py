@@ -20,8 +20,8 @@ names randomness placement data hookspecs
 parameters distributed outputs pools
 store.codec store.files
 store.lock store.database
-store.checkpoints store.exports store.history
-store.retention
+store.checkpoints store.history
+store.exports store.retention
 config plugins builtins
 candidates loaders lifecycle scoring
 store.run store.reading store.answers

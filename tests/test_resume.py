@@ -374,6 +374,25 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_offered(make: Mak
     assert differing(essence(again.log_dir), essence(whole.log_dir)) == []
 
 
+def test_steps_that_were_called_by_hand_go_on(make: Make) -> None:
+    by_hand = make(Points(None), "run")
+    with by_hand.session(by_hand.train_step):  # type: ignore[attr-defined]
+        by_hand.active_learning_step(by_hand.train_step)  # type: ignore[attr-defined]
+    again = make(Points(None), "run", steps=2)
+    again.restore()
+    go(again)
+    assert again.stop_reason == "all 2 steps are done"
+
+
+def test_the_log_leaves_out_what_only_the_writer_needs(make: Make) -> None:
+    driver = make(Points(None), "run", steps=1)
+    go(driver)
+    log = json.loads((driver.log_dir / "driver_log.json").read_text())
+    assert "labeler" not in log
+    assert "labeler" not in Run(driver.log_dir).meta()
+    assert Run(driver.log_dir).read("SELECT 1 FROM meta WHERE key = 'labeler'")
+
+
 def test_no_such_run(make: Make) -> None:
     with pytest.raises(UsageError, match="there is no run 'ghost'"):
         make(Points(None), "ghost").restore()

@@ -10,6 +10,7 @@ from typing import Any
 from alcore.store.codec import export_json, loads
 from alcore.store.database import Database
 from alcore.store.files import write_whole
+from alcore.store.history import META
 
 
 def write_all(database: Database, folder: Path) -> None:
@@ -21,8 +22,7 @@ def write_all(database: Database, folder: Path) -> None:
 
 def driver_log(database: Database) -> dict[str, Any]:
     """Return what happened: the run as a whole, its steps, and answers that were refused."""
-    meta = {row["key"]: row["value"] for row in database.read("SELECT * FROM meta ORDER BY key")}
-    del meta["epoch"]
+    meta = {row["key"]: row["value"] for row in database.read(META)}
     steps = [
         {**loads(row["record"]), "seconds": json.loads(row["seconds"])}
         for row in database.read("SELECT record, seconds FROM steps ORDER BY step")

@@ -12,6 +12,10 @@ CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase 
 """All checkpoints, oldest first."""
 
 
+META = "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeler') ORDER BY key"
+"""What is known about a run as a whole, less what only its writer needs."""
+
+
 class Asked(NamedTuple):
     """A request with why it was made."""
 

@@ -14,7 +14,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store.codec import loads
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
-from alcore.store.history import CHECKPOINTS
+from alcore.store.history import CHECKPOINTS, META
 from alcore.store.lock import is_locked
 
 
@@ -50,7 +50,7 @@ class Run:
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole, ``status`` corrected for a writer that is gone."""
-        rows = self.read("SELECT key, value FROM meta WHERE key <> 'epoch'")
+        rows = self.read(META)
         meta = {row["key"]: loads(row["value"]) for row in rows}
         if meta.get("status") == "running" and not is_locked(self.folder):
             meta["status"] = "stopped"

@@ -18,7 +18,7 @@ from alcore.store.checkpoints import Published
 from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
 from alcore.store.files import appearing_run, cant_write, run_directory, write_whole
-from alcore.store.history import CHECKPOINTS, Asked, request_of
+from alcore.store.history import CHECKPOINTS, META, Asked, request_of
 from alcore.store.lock import RunLock
 from alcore.store.retention import remove_litter
 
@@ -113,7 +113,7 @@ class RunStore:
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
-        rows = self.database.read("SELECT key, value FROM meta WHERE key <> 'epoch'")
+        rows = self.database.read(META)
         return {row["key"]: loads(row["value"]) for row in rows}
 
     def checkpoints(self) -> list[dict[str, Any]]:
