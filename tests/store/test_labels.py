@@ -272,7 +272,8 @@ def test_the_state_of_the_labeler_is_committed_with_each_answer(desk: Make) -> N
     found = []
     for item in (5, 3, 9):
         at.labels.put(item)
-        found.append(at.reader.meta()["labeler"])
+        (row,) = at.reader.read("SELECT value FROM meta WHERE key = 'labeler'")
+        found.append(loads(row["value"]))
     assert found == ["one", "one", "three"]
 
 
