@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from alcore.store.codec import export_json, loads
 from alcore.store.database import Database
 from alcore.store.files import write_whole
-from alcore.store.history import META
+from alcore.store.history import META, RECORDS, records_by_strategy
 
 
 def write_all(database: Database, folder: Path) -> None:
@@ -33,7 +32,4 @@ def driver_log(database: Database) -> dict[str, Any]:
 
 def metrology_records(database: Database) -> dict[str, list[Any]]:
     """Return the records of each metrology strategy, in the order of steps."""
-    found: defaultdict[str, list[Any]] = defaultdict(list)
-    for row in database.read("SELECT strategy, value FROM records ORDER BY strategy, step, ordinal"):
-        found[row["strategy"]].append(loads(row["value"]))
-    return dict(found)
+    return records_by_strategy(database.read(RECORDS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from alcore.protocols import Label, Request
@@ -14,6 +16,10 @@ CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase 
 
 META = "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeler') ORDER BY key"
 """What is known about a run as a whole, less what only its writer needs."""
+
+
+RECORDS = "SELECT strategy, value FROM records ORDER BY strategy, step, ordinal"
+"""All metrology records, for `records_by_strategy`."""
 
 
 class Asked(NamedTuple):
@@ -67,6 +73,14 @@ def delivered_in(database: Database, step: int) -> list[Delivered]:
         )
         for row in rows
     ]
+
+
+def records_by_strategy(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    """Return the records that the rows of `RECORDS` hold, in the order of steps."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row["strategy"]].append(loads(row["value"]))
+    return dict(found)
 
 
 def records_in(database: Database, step: int, strategy: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store.codec import loads
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
-from alcore.store.history import CHECKPOINTS, META
+from alcore.store.history import CHECKPOINTS, META, RECORDS, records_by_strategy
 from alcore.store.lock import is_locked
 
 
@@ -63,10 +62,7 @@ class Run:
 
     def records(self) -> dict[str, list[Any]]:
         """Return the metrology records by strategy."""
-        found: defaultdict[str, list[Any]] = defaultdict(list)
-        for row in self.read("SELECT strategy, value FROM records ORDER BY strategy, step, ordinal"):
-            found[row["strategy"]].append(loads(row["value"]))
-        return dict(found)
+        return records_by_strategy(self.read(RECORDS))
 
     def requests(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all."""
