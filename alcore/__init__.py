@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Request,
         TrainingLoop,
     )
-    from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, PointwiseQuery
+    from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, PointwiseQuery, SetQuery
 
 _HOME = {
     "alcore.distributed": ["DistributedManager"],
@@ -47,7 +47,7 @@ _HOME = {
         "Request",
         "TrainingLoop",
     ],
-    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "PointwiseQuery"],
+    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "PointwiseQuery", "SetQuery"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -69,6 +69,7 @@ __all__ = [
     "PointwiseQuery",
     "QueryStrategy",
     "Request",
+    "SetQuery",
     "TensorPool",
     "TrainingLoop",
     "UsageError",

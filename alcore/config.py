@@ -166,6 +166,9 @@ class DriverConfig:
         What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
     label_retries
         How often a request that could not be labelled is asked again.
+    samples_per_step
+        How many samples all query strategies ask for together in a step, shared out evenly in their order; what one
+        leaves goes to those after it. None lets each ask for its own ``max_samples``.
     """
 
     batch_size: int
@@ -189,10 +192,11 @@ class DriverConfig:
     seed: int | None = None
     budget: float | None = None
     label_retries: int = 0
+    samples_per_step: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
-        _at_least(self, 0, "max_active_learning_steps", optional=True)
+        _at_least(self, 0, "max_active_learning_steps", "samples_per_step", optional=True)
         _at_least(
             self,
             0,

@@ -9,6 +9,7 @@ from typing import Any
 from alcore import checks, plugins, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
+from alcore.features import FeatureCache
 from alcore.lifecycle import Lifecycle
 from alcore.lifetime import Lifetime
 from alcore.names import snake_case, unique_names
@@ -83,6 +84,7 @@ class Driver(Lifetime):
         self.strategies: dict[str, Any] = dict(zip(names, parts, strict=True))
 
         self._candidates = Candidates(self.choice_pool)
+        self.feature_cache = FeatureCache()
         self.query_queue = RequestQueue(strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost)
         self.label_queue: LabelQueue | None = None
         self.active_learning_step_idx = 0
@@ -204,8 +206,8 @@ class Driver(Lifetime):
         session = self._open()
         with session.phase(Phase.QUERY):
             self.query_queue.begin(self.active_learning_step_idx, session.allowance())
-            for strategy in self.query_strategies:
-                self.query_queue.asking(self.strategy_name(strategy))
+            for left, strategy in zip(range(len(self.query_strategies), 0, -1), self.query_strategies, strict=True):
+                self.query_queue.asking(self.strategy_name(strategy), self._share(left))
                 strategy.sample(self.query_queue, *args, **kwargs)
             session.commit_requests(model_digest(self.learner))
 
@@ -224,6 +226,11 @@ class Driver(Lifetime):
                     session.end_labeling()
             finally:
                 session.append(self.label_queue.take(self.unlabeled_datapool))
+
+    def _share(self, strategies: int) -> int | None:
+        """Divide what is left of the step's samples by the strategies that are still to ask, rounded up."""
+        total = self.config.samples_per_step
+        return None if total is None else -(-(total - len(self.query_queue.asked)) // strategies)
 
     def _end_of_pool(self) -> str | None:
         """Give the reason to end the run when nothing was asked for."""

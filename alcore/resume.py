@@ -62,6 +62,8 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     if driver.optimization is not None:
         driver.optimization.restore(chosen["step"], saved, inside=inside)
     _append_labels(driver, store, point.step)
+    if callable(getattr(driver.learner, "rebuild", None)):  # its state is a function of what is labelled
+        driver.learner.rebuild(driver.train_datapool)
     driver.take(row["sample"] for row in store.samples_before(point.step))
     for strategy in driver.metrology_strategies:
         strategy.records[:] = store.records_before(point.step, driver.strategy_name(strategy))

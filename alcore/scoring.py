@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,28 +71,45 @@ class TopK:
         return Ranked(self._ids, self._scores)
 
 
-def chunks(driver: Driver) -> Iterator[tuple[torch.Tensor, Any]]:
+def chunks(
+    driver: Driver, infer: Callable[[Any], Any] | None = None, *, ids: torch.Tensor | None = None
+) -> Iterator[tuple[torch.Tensor, Any]]:
     """Yield the candidates of a driver's pool with the learner's outputs for them.
 
     Every forward pass of one pool has the same number of rows, so that a sample's score does not depend
     on where it stands: the tail is padded with its last sample, and the padding dropped. A pool that fits
     in one chunk is padded to a power of two.
 
+    Parameters
+    ----------
+    driver
+        Gives the candidates and the learner.
+    infer
+        Maps inputs to outputs; ``driver.infer`` where it is None.
+    ids
+        Look at these samples, int64 (N,), in place of all candidates; every pass has the full number of rows then.
+
     Yields
     ------
     tuple
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
-    pool, rows = driver.choice_pool, 0
-    for ids in driver.candidates(_MAX_ROWS):
+    pool, rows, infer = driver.choice_pool, 0, infer or driver.infer
+    for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
         if not rows:
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(pool.inputs(ids[:1])))
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(pool.inputs(block[:1])))
             rows = max(_MIN_ROWS, min(_MAX_ROWS, _power_of_two(_CHUNK_BYTES // max(size, 1))))
-            shape = rows if len(ids) > rows else min(rows, _power_of_two(2 * len(ids) - 1))
-        for part in torch.split(ids, rows):
+            shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
+        for part in torch.split(block, rows):
             n = len(part)
             padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
-            yield part, _first_rows(driver.infer(pool.inputs(padded)), n, shape)
+            yield part, first_rows(infer(pool.inputs(padded)), n, shape)
+
+
+def _split(driver: Driver, ids: torch.Tensor) -> Iterator[torch.Tensor]:
+    for block in torch.split(ids, _MAX_ROWS) if len(ids) else ():
+        driver.safe_point()
+        yield block
 
 
 def _power_of_two(n: int) -> int:
@@ -99,13 +117,18 @@ def _power_of_two(n: int) -> int:
     return (1 << n.bit_length()) >> 1
 
 
-def _first_rows(outputs: Any, n: int, rows: int) -> Any:
+def first_rows(outputs: Any, n: int, rows: int) -> Any:
+    """Return the outputs of the first `n` of `rows` samples; posterior samples stand on the first of three axes."""
+    if isinstance(outputs, tuple):
+        return tuple(first_rows(one, n, rows) for one in outputs)
     if n == rows or not isinstance(outputs, torch.Tensor):
         return outputs
     return outputs[:, :n] if outputs.dim() == 3 else outputs[:n]
 
 
-def top_k(driver: Driver, score: Callable[[Any], torch.Tensor], k: int) -> Ranked:
+def top_k(
+    driver: Driver, score: Callable[[Any], torch.Tensor], k: int, infer: Callable[[Any], Any] | None = None
+) -> Ranked:
     """Return the k candidates with the highest scores.
 
     Parameters
@@ -116,6 +139,8 @@ def top_k(driver: Driver, score: Callable[[Any], torch.Tensor], k: int) -> Ranke
         Maps the learner's outputs for B samples to scores (B,); higher is asked for first.
     k
         How many; fewer come back when the pool holds fewer.
+    infer
+        Maps inputs to outputs; ``driver.infer`` where it is None.
 
     Raises
     ------
@@ -124,9 +149,31 @@ def top_k(driver: Driver, score: Callable[[Any], torch.Tensor], k: int) -> Ranke
     """
     best = TopK(k)
     if k:
-        for ids, outputs in chunks(driver):
+        for ids, outputs in chunks(driver, infer):
             best.add(ids, check_scores(score(outputs), len(ids)))
     return best.result()
+
+
+def subset(driver: Driver, size: int | float | None, generator: torch.Generator) -> torch.Tensor:
+    """Return candidates drawn at random: ascending ids, int64 (n,).
+
+    Parameters
+    ----------
+    driver
+        Gives the candidates.
+    size
+        How many; a float is a fraction of them, rounded up; None takes all.
+    generator
+        What is drawn from: one number a candidate.
+    """
+    if size is None:
+        found = list(driver.candidates())
+        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+    k = size if isinstance(size, int) else math.ceil(size * sum(len(ids) for ids in driver.candidates()))
+    chosen = TopK(k)
+    for ids in driver.candidates():
+        chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))
+    return chosen.result().ids.sort().values
 
 
 def check_scores(scores: Any, n: int) -> torch.Tensor:

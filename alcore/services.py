@@ -14,11 +14,13 @@ from alcore import scoring
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig
 from alcore.errors import Interrupted, UsageError
+from alcore.features import FeatureCache
 from alcore.loaders import BatchLoader
 from alcore.placement import evaluating, place, tensors_of
 from alcore.pools import DataInfo, is_choosable
 from alcore.protocols import Phase
 from alcore.randomness import derive_generator
+from alcore.store.requests import RequestQueue
 
 
 class Services:
@@ -36,6 +38,8 @@ class Services:
     phase: Phase | None
     logger: logging.Logger
     _candidates: Candidates
+    query_queue: RequestQueue
+    feature_cache: FeatureCache
     _warned: set[str]
     _interrupted: bool = False
     _labeler_works: bool = False
@@ -143,6 +147,17 @@ class Services:
         """Return batches of a pool's labelled items in the order of the pool."""
         rows = scoring.EVALUATION_ROWS if callable(getattr(pool, "batch", None)) else self.config.batch_size
         return self._loader(pool, batch_size=rows)
+
+    def wanted(self, max_samples: int) -> int:
+        """Return how many samples the query strategy that is at work is to ask for.
+
+        Parameters
+        ----------
+        max_samples
+            Its own number, which counts unless ``DriverConfig.samples_per_step`` gives it a share.
+        """
+        share = self.query_queue.share
+        return max_samples if share is None else share
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a fresh generator derived from run seed, step, phase and purpose."""

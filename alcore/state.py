@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,6 +133,16 @@ def set_global_generators(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put the global generators back as they were, whatever the block draws from them."""
+    before = global_generators()
+    try:
+        yield
+    finally:
+        set_global_generators(before)
 
 
 def _state_of(part: Any) -> Any:

@@ -10,6 +10,8 @@ import torch
 
 from alcore import scoring
 from alcore.errors import UsageError
+from alcore.features import Embedded, embed, embed_labelled
+from alcore.state import undisturbed
 
 if TYPE_CHECKING:
     import logging
@@ -73,6 +75,18 @@ class BaseStrategy:
 class BaseQuery(BaseStrategy):
     """A query strategy; implement ``sample(query_queue, *args, **kwargs)``."""
 
+    max_samples: int
+
+    @property
+    def wanted(self) -> int:
+        """How many samples to ask for now: ``max_samples``, or this strategy's share of ``samples_per_step``."""
+        return self.driver.wanted(self.max_samples)
+
+    def _set_max_samples(self, max_samples: int) -> None:
+        if max_samples < 0:
+            raise UsageError(f"{type(self).__name__}: max_samples is {max_samples}; it must not be negative.")
+        self.max_samples = max_samples
+
 
 class BaseLabel(BaseStrategy):
     """A label strategy; implement ``label(queue_to_label, serialize_queue, *args, **kwargs)``."""
@@ -124,9 +138,17 @@ class PointwiseQuery(BaseQuery):
     """
 
     def __init__(self, max_samples: int = 10) -> None:
-        if max_samples < 0:
-            raise UsageError(f"{type(self).__name__}: max_samples is {max_samples}; it must not be negative.")
-        self.max_samples = max_samples
+        self._set_max_samples(max_samples)
+
+    def infer(self, inputs: Any) -> Any:
+        """Return the outputs that `score` gets; the learner's, unless a strategy overrides it.
+
+        Parameters
+        ----------
+        inputs
+            A batch of the pool's inputs, not yet on the learner's device.
+        """
+        return self.driver.infer(inputs)
 
     def score(self, outputs: Any) -> torch.Tensor:
         """Return how much each sample is worth asking for: shape (B,), higher first.
@@ -162,5 +184,79 @@ class PointwiseQuery(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
-        best = scoring.top_k(self.driver, self.score, self.max_samples)
+        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
+
+
+class SetQuery(BaseQuery):
+    """A query strategy that looks at samples together; implement ``choose(candidates, labelled, n)``.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    candidates
+        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        None looks at all.
+    layer
+        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        name of a submodule of the learner; see `alcore.features.embed`.
+
+    Notes
+    -----
+    Features and outputs of what is looked at are held in memory: O(N D).
+    """
+
+    needs_labelled = True
+    """Whether `choose` looks at the labelled samples."""
+
+    def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
+        self._set_max_samples(max_samples)
+        count = isinstance(candidates, int)
+        if candidates is not None and not (candidates >= 1 if count else 0 < candidates <= 1):
+            raise UsageError(
+                f"{type(self).__name__}: candidates is {candidates!r}; it must be a count of at least 1, or a fraction "
+                "above 0 and up to 1."
+            )
+        self.candidates, self.layer = candidates, layer
+
+    def choose(
+        self, candidates: Embedded, labelled: Embedded, n: int
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Return which samples to ask for, best first.
+
+        Parameters
+        ----------
+        candidates
+            N unlabelled samples, ascending by id.
+        labelled
+            The labelled samples in training order; empty where `needs_labelled` is False.
+        n
+            How many to choose: at least 1, at most N.
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            Positions among the candidates: int64 (k,), k <= n, each once; or these and their scores (k,).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement choose(candidates, labelled, n) -> positions")
+
+    def check(self) -> None:
+        """Refuse a learner without the layer, before anything is trained."""
+        ids = next(self.driver.candidates(2), None)
+        if ids is not None:
+            self.driver.probe()
+            with undisturbed():
+                embed(self.driver, ids, self.layer)
+
+    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
+        """Ask for the samples that `choose` returns."""
+        ids = scoring.subset(self.driver, self.candidates, self.generator("candidates"))
+        n = min(self.wanted, len(ids))
+        if not n:
+            return
+        candidates = embed(self.driver, ids, self.layer)
+        labelled = embed_labelled(self.driver, self.layer) if self.needs_labelled else candidates.take(slice(0))
+        chosen = self.choose(candidates, labelled, n)
+        positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
+        query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())

@@ -46,6 +46,7 @@ class DriverTable:
     seed: int = 0
     budget: float | None = None
     label_retries: int = 0
+    samples_per_step: int | None = None
     threads: int | None = None
     queue: str = "fifo"
 

@@ -27,8 +27,9 @@ candidates loaders lifecycle scoring
 store.run store.reading store.answers
 store.requests
 store.labels
-strategies training state description
-labeling resume doubt
+training state description
+features
+strategies labeling resume doubt
 runlog
 session services checks tables
 lifetime

@@ -47,6 +47,8 @@ class RequestQueue:
         self._strategy = ""
         self._allowance = float("inf")
         self._rank = 0
+        self.share: int | None = None
+        """How many the strategy at work is to ask for, where the step's number is shared out."""
         self.on_take: Callable[[Request], None] = lambda _request: None
         """Called with each request that a label strategy takes out, before it gets it."""
         self.asked: list[Asked] = []
@@ -63,9 +65,9 @@ class RequestQueue:
         self.asked = list(recorded)
         self._candidates.take(one.sample for one in recorded if one.sample is not None)
 
-    def asking(self, strategy: str) -> None:
-        """Say which strategy the next puts come from."""
-        self._strategy, self._rank = strategy, 0
+    def asking(self, strategy: str, share: int | None = None) -> None:
+        """Say which strategy the next puts come from, and how many of them count; all where it is None."""
+        self._strategy, self._rank, self.share = strategy, 0, share
 
     def refill(self, requests: Sequence[Request]) -> None:
         """Make these, and nothing else, what is left to label."""
@@ -110,6 +112,9 @@ class RequestQueue:
             raise QueryError(f"{self._strategy} put None into the query queue; put a sample id or an input.")
         else:
             dumps(item)  # raises here, where the strategy is to blame, if it can't be stored
+        if self.share is not None and self._rank >= self.share:
+            self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
+            return
         cost = float(self._cost(item))
         if not 0 <= cost < math.inf:
             raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be a finite amount.")

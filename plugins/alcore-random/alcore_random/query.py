@@ -37,7 +37,7 @@ class RandomQuery(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for `max_samples` of the driver's candidates."""
-        chosen, generator = TopK(self.max_samples), self.generator()
+        chosen, generator = TopK(self.wanted), self.generator()
         for ids in self.driver.candidates():
             chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))
         query_queue.put_many(chosen.result().ids.tolist())
