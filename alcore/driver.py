@@ -12,6 +12,8 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.features import FeatureCache
 from alcore.lifecycle import Lifecycle
 from alcore.lifetime import Lifetime
+from alcore.loaders import BatchLoader
+from alcore.midway import Midway
 from alcore.names import snake_case, unique_names
 from alcore.protocols import Phase, TrainStep, ValidateStep
 from alcore.runlog import run_logger
@@ -169,13 +171,16 @@ class Driver(Lifetime):
         step, info = self.active_learning_step_idx, self.info
         order = (self.config.seed, step, "training")
         with session.phase(Phase.TRAINING):
-            done = session.epochs_done
+            midway = session.midway
+            done = midway.resumed
             self.optimization.prepare(step)
+            loader = self._loader(self.train_datapool, seed=order, epoch=done, after_batch=midway.end_batch)
+            midway.begin_training(loader)
             arguments: dict[str, Any] = {
                 "optimizer": self.optimization.optimizer,
-                "train_dataloader": self._loader(self.train_datapool, seed=order, epoch=done),
+                "train_dataloader": loader,
                 "max_epochs": self.training_config.epochs(step) - done,
-                "validation_dataloader": self._loader(self.val_datapool) if self.val_datapool is not None else None,
+                "validation_dataloader": self._validation_loader(midway) if self.val_datapool is not None else None,
                 "train_step_fn": training.resolve_train_step(train_step_fn, self.learner, info),
                 "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
                 "lr_scheduler": self.optimization.scheduler,
@@ -187,7 +192,12 @@ class Driver(Lifetime):
                 del arguments[name]
             if not done or arguments["max_epochs"] > 0:
                 self.train_loop_fn(self.learner, **arguments)
-            session.epochs_done = 0
+            midway.end_training()
+
+    def _validation_loader(self, midway: Midway) -> BatchLoader:
+        return self._loader(
+            self.val_datapool, before_epoch=midway.begin_validation, after_batch=midway.end_validation_batch
+        )
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""

@@ -74,7 +74,7 @@ def fork(source: Run, step: int, *, run_id: str | None = None, root: Path | None
         with _transaction(hidden / "run.db") as connection:
             _cut(connection, step)
             files, warnings = _copy_checkpoints(connection, source, hidden)
-            warnings += _change_meta(connection, source.folder.resolve().name, step, new_id)
+            _change_meta(connection, source.folder.resolve().name, step, new_id)
         database = Database(hidden / "run.db")
         exports.write_all(database, hidden)
         database.close()
@@ -156,19 +156,15 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
     return files, warnings
 
 
-def _change_meta(connection: sqlite3.Connection, source: str, step: int, run_id: str) -> list[str]:
-    """Say what the new run is and where it came from; return warnings."""
+def _change_meta(connection: sqlite3.Connection, source: str, step: int, run_id: str) -> None:
+    """Say what the new run is and where it came from."""
     meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta WHERE key <> 'epoch'")}
-    warnings = []
     if "labeler" in meta and loads(loads(meta["labeler"]))["step"] > step:
-        del meta["labeler"]  # of a later step; the checkpoint at the end of this one has the right state
-        if not connection.execute(
-            "SELECT 1 FROM checkpoints WHERE step = ? AND phase = 'labeling'", (step,)
-        ).fetchone():
-            warnings.append(
-                f"the end of step {step} has no checkpoint, so the state of the label strategy at that moment is not "
-                "known: it goes on from an older one, and its answers may differ from those of the run that was forked"
-            )
+        del meta["labeler"]  # of a later step; that of this one was kept where anything was answered by then
+        if f"labeler-{step}" in meta:
+            meta["labeler"] = meta[f"labeler-{step}"]
+    for later in [key for key in meta if key.startswith("labeler-") and int(key.partition("-")[2]) > step]:
+        del meta[later]
     for gone in ("ended", "reason", "error"):
         meta.pop(gone, None)
     meta |= {
@@ -180,4 +176,3 @@ def _change_meta(connection: sqlite3.Connection, source: str, step: int, run_id:
     }
     connection.execute("DELETE FROM meta WHERE key <> 'epoch'")
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-    return warnings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ class _EpochOrder(Sampler[int]):
 
     def __init__(self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int) -> None:
         self._size, self._shuffle, self.epoch = size, shuffle, epoch
+        self.start = 0  # places that an epoch which is taken up in the middle leaves out
 
     def __len__(self) -> int:
         return self._size
@@ -30,7 +33,7 @@ class _EpochOrder(Sampler[int]):
         return torch.randperm(self._size, generator=self._shuffle(self.epoch))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.positions().tolist())
+        return iter(self.positions()[self.start :].tolist())
 
 
 class BatchLoader:
@@ -55,6 +58,8 @@ class BatchLoader:
         Makes a batch out of items; where it is given, items are fetched one by one.
     workers
         Processes that fetch items.
+    before_epoch
+        Called when an epoch begins.
     after_batch
         Called when a batch is done with; what it raises ends the epoch.
     """
@@ -71,11 +76,14 @@ class BatchLoader:
         drop_last: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
+        before_epoch: Callable[[], None] | None = None,
         after_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
-        self._device, self._dtype, self._after_batch = device, dtype, after_batch
-        self._seed = seed or (0,)
+        self._device, self._dtype = device, dtype
+        self._before_epoch, self._after_batch = before_epoch, after_batch
+        self._seed, self._workers = seed or (0,), workers
+        self._position = Position()
         shuffle = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
         self.sampler = _EpochOrder(len(pool), shuffle, epoch)
         self._items: DataLoader[Any] | None = None
@@ -106,30 +114,111 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Go through one epoch."""
+        if self._before_epoch is not None:
+            self._before_epoch()
+        position = self._position
         for batch in self._blocks() if self._items is None else self._single_items(self._items):
             yield batch
+            position.batches += 1
             if self._after_batch is not None:
                 self._after_batch()
+        self._position = Position()
         self.sampler.epoch += 1
+
+    def position(self, *, at_end: bool = False) -> dict[str, Any] | None:
+        """Return where in its epoch the loader is, for `resume`.
+
+        Parameters
+        ----------
+        at_end
+            Give the place behind the last batch.
+
+        Returns
+        -------
+        dict or None
+            ``batches``, how many are done, ``start`` and ``rows``, which block comes next, and ``rest``, what is left
+            of the block at hand: it is kept because a pool may augment what it returns. None where a batch is of a
+            type that can't be stored.
+        """
+        if at_end:
+            return {"batches": len(self), "start": len(self.sampler), "rows": self.batch_size, "rest": None}
+        here = self._position
+        rest = None if here.block is None else _rows_from(here.block, (here.batches - here.first) * self.batch_size)
+        if rest is not None and not _is_plain(rest):
+            return None
+        return {"batches": here.batches, "start": here.start, "rows": here.rows, "rest": rest}
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position` was taken: the next iteration is the rest of that epoch."""
+        done = position["batches"]
+        self._position = Position(done, position["start"], position["rows"], position["rest"], done)
 
     def _single_items(self, items: DataLoader[Any]) -> Iterator[Any]:
         # workers are seeded from this generator, so an epoch doesn't depend on those before it
         items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
-        for batch in items:
-            yield place(batch, self._device, self._dtype)
+        done = self._position.batches
+        self.sampler.start = 0 if self._workers else done * self.batch_size
+        if self.sampler.start < len(self.sampler):
+            # what a worker drew for earlier batches matters to later ones, so that it fetches them again
+            for batch in itertools.islice(items, done if self._workers else 0, None):
+                yield place(batch, self._device, self._dtype)
+        self.sampler.start = 0
 
     def _blocks(self) -> Iterator[Any]:
+        here = self._position
         order = self.sampler.positions()
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
-        start, rows = 0, self.batch_size
-        while start < len(order):
-            block = self.dataset.batch(order[start : start + rows])
-            start += rows
+        if here.block is not None and tensors_of(here.block)[0].shape[0]:
+            here.block = place(here.block, self._device, self._dtype)
+            yield from _split(here.block, self.batch_size)
+        rows = here.rows or self.batch_size
+        while here.start < len(order):
+            block = self.dataset.batch(order[here.start : here.start + rows])
+            here.start += rows
             if rows == self.batch_size:  # the first block is one batch, and tells how large a batch is
                 size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block))
                 rows *= max(1, _BLOCK_BYTES // max(size, 1))
-            yield from _split(place(block, self._device, self._dtype), self.batch_size)
+            here.rows, here.block, here.first = rows, place(block, self._device, self._dtype), here.batches
+            yield from _split(here.block, self.batch_size)
+
+
+@dataclasses.dataclass
+class Position:
+    """Where in an epoch a loader is.
+
+    Parameters
+    ----------
+    batches
+        How many batches are done.
+    start, rows
+        Where the next block begins in the order of the epoch, and how many rows it takes; 0 before the first.
+    block, first
+        The block at hand, and the number of its first batch.
+    """
+
+    batches: int = 0
+    start: int = 0
+    rows: int = 0
+    block: Any = None
+    first: int = 0
+
+
+def _rows_from(block: Any, start: int) -> Any:
+    if isinstance(block, Mapping):
+        return {key: _rows_from(value, start) for key, value in block.items()}
+    if type(block) in (tuple, list):
+        return type(block)(_rows_from(value, start) for value in block)
+    return block[start:] if isinstance(block, torch.Tensor) else block
+
+
+def _is_plain(block: Any) -> bool:
+    """Tell whether a block is of tensors in dicts, lists and tuples alone, so that it comes back as it was."""
+    if isinstance(block, Mapping):
+        return type(block) is dict and all(map(_is_plain, block.values()))
+    if type(block) in (tuple, list):
+        return all(map(_is_plain, block))
+    return isinstance(block, torch.Tensor)
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

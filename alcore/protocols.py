@@ -225,7 +225,12 @@ class EpochEnd(Protocol):
 
 
 class TrainingLoop(Protocol):
-    """Trains the learner for a number of epochs."""
+    """Trains the learner for a number of epochs.
+
+    A loop that goes through the training loader once an epoch, and through the validation loader only after that, may
+    declare ``resumes_inside_epoch = True``: a run that is interrupted inside an epoch is then saved there, and the
+    loader's first epoch is the rest of that one. What the loop has gathered of it must be in its ``state_dict()``.
+    """
 
     def __call__(
         self,

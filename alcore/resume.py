@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Point(NamedTuple):
-    """Where a run goes on: a step, how many epochs of its training are done, and what it noted of them."""
+    """Where a run goes on: a step, how many epochs of its training are done, and what it noted of them.
+
+    `position` is where in the epoch after these the loader was, if that one was under way.
+    """
 
     step: int
     epochs: int
     book: Mapping[str, Any]
+    position: Mapping[str, Any] | None = None
 
 
 def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
@@ -52,9 +56,8 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     chosen = rows[-1] if checkpoint is None else _find(rows, checkpoint)
     saved = _load(store, rows, chosen["file"])
     inside = chosen["phase"] == "training"
-    point = Point(
-        chosen["step"] + (chosen["phase"] == "labeling"), chosen["epoch"] if inside else 0, saved["at"]["book"]
-    )
+    step = chosen["step"] + (chosen["phase"] == "labeling")
+    point = Point(step, chosen["epoch"] if inside else 0, saved["at"]["book"], saved["at"].get("position"))
 
     state.load_model(driver.learner, initial["model"])
     driver.make_optimization()

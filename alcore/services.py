@@ -182,7 +182,14 @@ class Services:
             self.logger.warning(message)
 
     def _loader(
-        self, pool: Any, *, batch_size: int | None = None, seed: tuple[Any, ...] | None = None, epoch: int = 0
+        self,
+        pool: Any,
+        *,
+        batch_size: int | None = None,
+        seed: tuple[Any, ...] | None = None,
+        epoch: int = 0,
+        before_epoch: Callable[[], None] | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> BatchLoader:
         config = self.config
         return BatchLoader(
@@ -195,5 +202,6 @@ class Services:
             drop_last=config.drop_last and seed is not None,
             collate_fn=config.collate_fn,
             workers=config.num_dataloader_workers,
-            after_batch=self.safe_point,
+            before_epoch=before_epoch,
+            after_batch=after_batch or self.safe_point,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alcore import description, doubt, state
 from alcore.labeling import LabelerState
+from alcore.midway import Midway
 from alcore.pools import pool_digest
 from alcore.protocols import Phase, Request
 from alcore.resume import Point, labeler_state
@@ -63,7 +64,6 @@ class Session:
     def __init__(self, driver: Driver, store: RunStore, point: Point | None = None) -> None:
         self._driver, self.store = driver, store
         self._recorded = -1 if point is None else history.last_step(store.database)
-        self.epochs_done = 0 if point is None else point.epochs
         self.labeler = LabelerState(driver.label_strategy, None if point is None else labeler_state(store))
         self._log = RunLog(driver.logger, driver.log_dir / "console.log", lambda: self.replaying)
         self.label_queue = LabelQueue(
@@ -78,6 +78,7 @@ class Session:
         self._notes_taken = doubt.must_be_noted(driver.label_strategy)
         if self._notes_taken:
             driver.query_queue.on_take = store.mark_taken
+        self.midway = Midway(driver, store, self._of_training, point)
         self.closed = False
         self._keep = retention.parse(driver.config.keep)
         self._records: list[Record] = []
@@ -98,7 +99,7 @@ class Session:
 
     def begin_step(self) -> None:
         """Open the books of a step, unless it is taken up in the middle."""
-        if self.epochs_done and hasattr(self, "_book"):
+        if self.midway.resumed and hasattr(self, "_book"):
             return
         pool = self._driver.train_datapool
         self._seconds: dict[str, float] = {}
@@ -128,16 +129,16 @@ class Session:
             self._seconds[phase.value] = round(time.perf_counter() - began, 6)
             driver.lifecycle.tell("alcore_phase_end", driver=driver, phase=phase, error=failure)
 
+    def _of_training(self) -> dict[str, Any]:
+        return {name: self._book[name] for name in ("epochs", "losses") if name in self._book}
+
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Note the losses of an epoch, and save a checkpoint inside training where that is wanted."""
-        done = self.epochs_done + epoch + 1
-        self._book |= {"epochs": done, "losses": dict(metrics)}
+        self.midway.end_epoch(epoch)
+        self._book |= {"epochs": self.midway.epochs, "losses": dict(metrics)}
         every = self._driver.config.model_checkpoint_frequency
-        if every and done % every == 0:
-            step, phase = self._driver.active_learning_step_idx, Phase.TRAINING.value
-            book = {name: self._book[name] for name in ("epochs", "losses")}
-            snapshot = state.collect(self._driver, step=step, phase=phase, epoch=done, book=book)
-            self.store.commit_checkpoint(step, phase, done, snapshot)
+        if self._driver.interrupted or (every and self.midway.epochs % every == 0):
+            self.midway.save()
         self._driver.safe_point()
 
     def record(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
@@ -229,6 +230,7 @@ class Session:
         checkpoint = state.collect(driver, step=step, phase="labeling", epoch=0) if wanted else None
         records, self._records = self._records, []
         self.store.commit_step(step, self._book, self._seconds, records, checkpoint)
+        self.midway.end_step()
         if self._keep is not None:
             for warning in retention.prune(self.store.database, self.store.folder / "ckpt", self._keep).warnings:
                 driver.warn_once(warning)
@@ -245,6 +247,7 @@ class Session:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if error else "done"
         message = None if error is None else f"{type(error).__name__}: {error}"
         try:
+            self.midway.save_behind_training(error)
             if error is None:
                 driver.logger.info("run %s ends: %s", driver.run_id, driver.stop_reason)
             else:

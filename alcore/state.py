@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
+SMALL = ("strategies", "plugins", "loop", "rng")
+"""The parts of a state that phases after training may change."""
+
+
 def collect(
     driver: Driver, *, step: int, phase: str, epoch: int, book: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -30,7 +30,7 @@ store.labels
 training state description
 features
 strategies labeling resume doubt
-runlog
+midway runlog
 session services checks tables
 lifetime
 driver
@@ -39,6 +39,7 @@ resolving
 build exporting forking
 cli
 __main__
+testing
 """
 HEIGHT = {name: height for height, line in enumerate(FLOORS.strip().splitlines()) for name in line.split()}
 

@@ -323,13 +323,19 @@ def test_a_damaged_checkpoint_is_left_out_and_told(make: Make, how: str) -> None
     assert found[0] == found[1]
 
 
-def test_it_is_told_where_the_state_of_the_label_strategy_is_not_known(make: Make) -> None:
-    whole = make("whole", checkpoint_interval=2)
+@pytest.mark.parametrize("step", range(5))
+def test_a_fork_where_no_checkpoint_is_goes_on_with_the_label_strategys_state_of_that_step(
+    make: Make, step: int
+) -> None:
+    whole = make("whole", checkpoint_interval=0)
     whole.run()
-    (warning,) = fork(Run(whole.log_dir), 2).warnings
-    assert "the end of step 2 has no checkpoint, so the state of the label strategy" in warning
-    assert fork(Run(whole.log_dir), 3).warnings == []
-    assert fork(Run(whole.log_dir), 4).warnings == []
+    made = fork(Run(whole.log_dir), step, run_id="fork")
+    assert made.warnings == []
+    again = make("fork", checkpoint_interval=0)
+    again.restore()
+    again.run()
+    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    assert found[0] == found[1]
 
 
 def test_the_state_of_the_label_strategy_stays_where_it_is_of_the_last_step(make: Make) -> None:

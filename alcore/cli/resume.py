@@ -15,6 +15,9 @@ def resume(
     run: RunName,
     steps: Annotated[int | None, typer.Option(metavar="N", help="End after so many steps in all.")] = None,
     budget: Annotated[float | None, typer.Option(metavar="COST", help="What all labels may cost.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(metavar="RULES", help="Which checkpoints to keep from now on, as in alcore run.")
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(metavar="FILE", help="Start from an older checkpoint, where the last one is damaged.")
     ] = None,
@@ -46,7 +49,7 @@ def resume(
     found = find_run(root, run)
     registry = running.prepare()
     experiment = Experiment.read(found.folder / "experiment.toml")
-    changes = {"max_active_learning_steps": steps, "budget": budget}
+    changes = {"max_active_learning_steps": steps, "budget": budget, "keep": keep}
     given = {name: value for name, value in changes.items() if value is not None}
     experiment.settings["driver"] |= {**given, "root_log_dir": str(found.folder.parent)}
     progress = None if quiet else running.Progress()

@@ -10,11 +10,11 @@ from alcore.protocols import Label, Request
 from alcore.store.codec import loads
 from alcore.store.database import Database
 
-CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase <> 'training', epoch"
+CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase <> 'training', epoch, file"
 """All checkpoints, oldest first."""
 
 
-META = "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeler') ORDER BY key"
+META = "SELECT key, value FROM meta WHERE key <> 'epoch' AND key NOT LIKE 'labeler%' ORDER BY key"
 """What is known about a run as a whole, less what only its writer needs."""
 
 

@@ -21,7 +21,7 @@ from alcore.store.history import CHECKPOINTS
 _RULES = ("last", "best", "every")
 _EXAMPLE = "for instance last=3,best=f1,every=10, or all"
 # only names that checkpoints are given, by alcore and, while it writes them, by safetensors
-_LITTER = re.compile(r"\d{6,}-[a-z]+-\d{6,}\.safetensors|\..*\.part|\.tmp\w{6}")
+_LITTER = re.compile(r"\d{6,}-[a-z]+-\d{6,}(_\d{6,})?\.safetensors|\..*\.part|\.tmp\w{6}")
 
 
 @dataclasses.dataclass(frozen=True)

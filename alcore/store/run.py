@@ -228,9 +228,11 @@ class RunStore:
         )
         return float(row["spent"])
 
-    def commit_checkpoint(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> None:
-        """Publish a checkpoint from within a step, and name it."""
-        published = self._publish(step, phase, epoch, state)
+    def commit_checkpoint(
+        self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
+    ) -> None:
+        """Publish a checkpoint from within a step, and name it; after so many batches of an epoch, if that is given."""
+        published = self._publish(step, phase, epoch, state, batches)
         with self.database.transaction() as connection:
             _name_checkpoint(connection, step, phase, epoch, published)
 
@@ -248,6 +250,9 @@ class RunStore:
             _insert_records(connection, records)
             if published is not None:
                 _name_checkpoint(connection, step, "labeling", 0, published)
+            connection.execute(  # a fork begins with the label strategy's state at this moment
+                "INSERT OR REPLACE INTO meta SELECT 'labeler-' || ?, value FROM meta WHERE key = 'labeler'", (step,)
+            )
             connection.execute(
                 "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
             )
@@ -274,8 +279,11 @@ class RunStore:
         self.database.close()
         self._lock.release()
 
-    def _publish(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> Published:
-        return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}", state)
+    def _publish(
+        self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
+    ) -> Published:
+        inside = "" if batches is None else f"_{batches:06d}"
+        return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}{inside}", state)
 
 
 def _set_meta(connection: Any, values: Mapping[str, Any]) -> None:

@@ -58,6 +58,9 @@ def test_keep(command, tmp_path: Path) -> None:
     assert [one["step"] for one in Run(root / "two").checkpoints()] == [0, 1, 3]
     command("run", str(root / "one" / "experiment.toml"), "--run-id", "three", "--keep", "all")
     assert len(Run(root / "three").checkpoints()) == 5
+    command("resume", "three", "--keep", "last=2", "--steps", "5")
+    assert 'keep = "last=2"' in (root / "three" / "experiment.toml").read_text()
+    assert [one["step"] for one in Run(root / "three").checkpoints()] == [0, 3, 4]
 
 
 def test_a_keep_that_can_not_be_read(command, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,8 @@ class DefaultTrainingLoop:
     of its epoch.
     """
 
+    resumes_inside_epoch = True
+
     def __init__(
         self,
         enable_static_capture: bool = True,
@@ -45,6 +47,16 @@ class DefaultTrainingLoop:
         self.enable_static_capture = enable_static_capture
         self.use_progress_bars = use_progress_bars
         self.schedule = schedule
+        self._losses: list[torch.Tensor] = []  # of the epoch under way
+        self._resumed: torch.Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses of the epoch under way, if one is."""
+        return {"losses": torch.stack(self._losses).cpu()} if self._losses else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, for the first epoch of the next call."""
+        self._resumed = state.get("losses")
 
     def __call__(
         self,
@@ -102,8 +114,9 @@ class DefaultTrainingLoop:
         clear_gradients = _gradient_clearer(optimizer)
         each_batch = lr_scheduler if self.schedule == "batch" else None
         model.train()
+        self._losses = [] if self._resumed is None else list(self._resumed.to(device).unbind())
+        self._resumed = None
         for epoch in range(max_epochs):
-            losses = []
             for batch in self._bar(_placed(train_dataloader, device, dtype), epoch, max_epochs):
                 clear_gradients()
                 loss = step(model, batch)
@@ -111,14 +124,15 @@ class DefaultTrainingLoop:
                 optimizer.step()
                 if each_batch is not None:
                     each_batch.step()
-                losses.append(loss.detach())
-            metrics = {"loss": _mean(losses, epoch)}
+                self._losses.append(loss.detach())
+            metrics = {"loss": _mean(self._losses, epoch)}
             if validation_dataloader is not None:
                 value = self._validate(model, _placed(validation_dataloader, device, dtype), validate_step_fn)
                 if value is not None:
                     metrics["validation_loss"] = value
             if lr_scheduler is not None and each_batch is None:
                 _step(lr_scheduler, metrics)
+            self._losses = []
             if on_epoch_end is not None:
                 on_epoch_end(epoch, metrics)
 
