@@ -59,6 +59,7 @@ def build(
             label_strategy=_one(resolved, "label"),
             metrology_strategies=_all(resolved, "metrology") or None,
             unlabeled_datapool=data.unlabeled,
+            start_strategy=next(iter(_all(resolved, "start")), None),
         ),
         training_config=c.TrainingConfig(
             train_datapool=data.train,

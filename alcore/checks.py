@@ -19,8 +19,8 @@ def check_parts(
     if not callable(learner):
         raise UsageError(f"the learner is a {type(learner).__name__}, which can't be called; give an nn.Module.")
     for kind, method, parts in [
-        ("query", "sample", strategies.query_strategies),
-        ("label", "label", [one for one in [strategies.label_strategy] if one is not None]),
+        ("query", "sample", [*strategies.query_strategies, *_given(strategies.start_strategy)]),
+        ("label", "label", _given(strategies.label_strategy)),
         ("metrology", "compute", strategies.metrology_strategies or []),
     ]:
         for part in parts:
@@ -29,8 +29,9 @@ def check_parts(
                 raise UsageError(
                     f"metrology strategy {type(part).__name__} needs a list 'records' that compute() appends to."
                 )
-    if len({id(part) for part in strategies.query_strategies}) < len(strategies.query_strategies):
-        raise UsageError("one query strategy object stands twice in query_strategies; make two objects.")
+    asking = [*strategies.query_strategies, *_given(strategies.start_strategy)]
+    if len({id(part) for part in asking}) < len(asking):
+        raise UsageError("one query strategy object stands twice among the query strategies; make two objects.")
     if training is None:
         if not config.skip_training:
             raise UsageError("there is no training_config; give one, or set DriverConfig(skip_training=True).")
@@ -50,11 +51,12 @@ def check_training_step(driver: Driver, train_step_fn: Any) -> None:
 
 def check_fit(driver: Driver) -> None:
     """Check that pools, device and label strategy fit together."""
-    if not driver.config.skip_training and not len(driver.train_datapool):
+    if not driver.config.skip_training and not len(driver.train_datapool) and driver.start_strategy is None:
         raise UsageError(
             "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first: "
             "TensorPool(inputs, targets, labelled=[...]) in Python, a larger --set data.NAME.initial=... "
-            "on the command line."
+            "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
+            "--start random."
         )
     if driver.config.device.type == "cuda":  # type: ignore[union-attr]
         _check_cuda()
@@ -103,6 +105,10 @@ def check_columns(driver: Driver, train_step_fn: Any) -> None:
         )
     if columns > max(info.classes, 2):
         driver.warn_once(f"the learner {name} has {columns} outputs, and this data has {info.classes} classes")
+
+
+def _given(part: Any) -> list[Any]:
+    return [] if part is None else [part]
 
 
 def _need(part: Any, what: str, methods: list[str]) -> None:

@@ -105,6 +105,9 @@ class StrategiesConfig:
         Measure after each training; None skips metrology.
     unlabeled_datapool
         The pool to choose from, where that is not the training pool.
+    start_strategy
+        The query strategy that makes the first selection, while nothing is labelled: training and metrology wait for
+        its labels. Without one the training pool must hold labelled samples at the start.
     """
 
     query_strategies: Sequence[QueryStrategy]
@@ -112,6 +115,7 @@ class StrategiesConfig:
     label_strategy: LabelStrategy | None = None
     metrology_strategies: Sequence[MetrologyStrategy] | None = None
     unlabeled_datapool: Any = None
+    start_strategy: QueryStrategy | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.queue_cls):

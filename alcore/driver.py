@@ -79,9 +79,11 @@ class Driver(Lifetime):
         self.optimization: training.Optimization | None = None
 
         self.query_strategies = list(strategies_config.query_strategies)
+        self.start_strategy = strategies_config.start_strategy
         self.label_strategy = strategies_config.label_strategy
         self.metrology_strategies = list(strategies_config.metrology_strategies or ())
-        parts: list[Any] = [*self.query_strategies, *self.metrology_strategies, *filter(None, [self.label_strategy])]
+        parts: list[Any] = [*self.query_strategies, *self.metrology_strategies]
+        parts += [one for one in (self.label_strategy, self.start_strategy) if one is not None]
         names = unique_names(snake_case(type(part).__name__) for part in parts)
         self.strategies: dict[str, Any] = dict(zip(names, parts, strict=True))
 
@@ -90,6 +92,7 @@ class Driver(Lifetime):
         self.query_queue = RequestQueue(strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost)
         self.label_queue: LabelQueue | None = None
         self.active_learning_step_idx = 0
+        self.first_training: int | None = None
         self.phase: Phase | None = None
         self.stop_reason: str | None = None
         self.description: str | None = None
@@ -142,14 +145,15 @@ class Driver(Lifetime):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Run one step: training, metrology, query and labeling."""
+        """Run one step: training, metrology, query and labeling; the latter two where nothing is labelled yet."""
         session = self._open(train_step_fn)
         session.begin_step()
-        if not self.config.skip_training:
-            self._training_phase(train_step_fn, validate_step_fn)
-        if not self.config.skip_metrology and self.metrology_strategies:
-            self._metrology_phase(*args, **kwargs)
-        self.stop_reason = self.lifecycle.reason_to_stop(driver=self)
+        if not self.starting:
+            if not self.config.skip_training:
+                self._training_phase(train_step_fn, validate_step_fn)
+            if not self.config.skip_metrology and self.metrology_strategies:
+                self._metrology_phase(*args, **kwargs)
+            self.stop_reason = self.lifecycle.reason_to_stop(driver=self)
         if self.stop_reason is None:
             self._query_phase(*args, **kwargs)
             if not self.config.skip_labeling and self.label_strategy is not None:
@@ -173,13 +177,16 @@ class Driver(Lifetime):
         with session.phase(Phase.TRAINING):
             midway = session.midway
             done = midway.resumed
-            self.optimization.prepare(step)
+            if self.first_training is None:
+                self.first_training = step
+            turn = step - self.first_training
+            self.optimization.prepare(turn)
             loader = self._loader(self.train_datapool, seed=order, epoch=done, after_batch=midway.end_batch)
             midway.begin_training(loader)
             arguments: dict[str, Any] = {
                 "optimizer": self.optimization.optimizer,
                 "train_dataloader": loader,
-                "max_epochs": self.training_config.epochs(step) - done,
+                "max_epochs": self.training_config.epochs(turn) - done,
                 "validation_dataloader": self._validation_loader(midway) if self.val_datapool is not None else None,
                 "train_step_fn": training.resolve_train_step(train_step_fn, self.learner, info),
                 "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
@@ -216,7 +223,10 @@ class Driver(Lifetime):
         session = self._open()
         with session.phase(Phase.QUERY):
             self.query_queue.begin(self.active_learning_step_idx, session.allowance())
-            for left, strategy in zip(range(len(self.query_strategies), 0, -1), self.query_strategies, strict=True):
+            strategies = self.query_strategies
+            if self.starting:  # what the start asked for may take its time, and is not asked for again
+                strategies = [] if session.store.open_requests() else [self.start_strategy]
+            for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
                 self.query_queue.asking(self.strategy_name(strategy), self._share(left))
                 strategy.sample(self.query_queue, *args, **kwargs)
             session.commit_requests(model_digest(self.learner))
@@ -246,6 +256,8 @@ class Driver(Lifetime):
         """Give the reason to end the run when nothing was asked for."""
         if self.query_queue.asked:
             return None
+        if self.starting:
+            return "nothing is labelled yet, and the requests of the start are open or were given up"
         if self.query_queue.dropped["over the budget"]:
             return f"the budget of {self.config.budget:g} is spent"
         if self._candidates.known and not self._candidates.any():

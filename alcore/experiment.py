@@ -15,6 +15,7 @@ DEFAULTS: dict[str, list[str]] = {
     "data": ["moons"],
     "learner": ["mlp"],
     "loop": ["default"],
+    "start": [],
     "query": ["uq"],
     "label": ["dummy"],
     "metrology": ["f1"],
@@ -50,6 +51,11 @@ class Part:
     use: str
     trusted: bool
     values: dict[str, Any]
+
+    @property
+    def offered(self) -> str:
+        """The kind of plugin that it is; the first selection is made by a query strategy."""
+        return "query" if self.kind == "start" else self.kind
 
     @property
     def where(self) -> str:
@@ -126,8 +132,8 @@ class Experiment:
             if kind not in self.parts:
                 self.choose(kind, names)
                 self.implied.add(kind)
-        for kind in _SINGLE:
-            if len(self.parts[kind]) != 1:
+        for kind in (*_SINGLE, "start"):
+            if len(self.parts[kind]) != 1 and not (kind == "start" and not self.parts[kind]):
                 listing = ", ".join(part.name for part in self.parts[kind]) or "none"
                 raise UsageError(f"an experiment has one {kind}, and this one has {listing}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,9 @@ class TensorPool:
         Ids of the samples that are labelled at the start, in training order; none by default.
     info
         What is known about the data; inferred from `targets` where it is not given.
+    costs
+        What the label of each sample costs, in the units of ``DriverConfig.budget``: shape (N,), or a function of the
+        sample id. A label strategy that says what a label costs has the last word.
 
     Notes
     -----
@@ -66,10 +69,13 @@ class TensorPool:
         targets: ArrayLike | None = None,
         labelled: Sequence[int] | torch.Tensor | np.ndarray[Any, Any] | None = None,
         info: DataInfo | None = None,
+        costs: ArrayLike | Callable[[int], float] | None = None,
     ) -> None:
         if targets is not None and len(targets) != len(inputs):
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
-        self._inputs = inputs
+        if costs is not None and not callable(costs) and len(costs) != len(inputs):
+            raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(costs)} costs; one each is needed.")
+        self._inputs, self._costs = inputs, costs
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it, see _set_target
             self._targets = None if targets is None else torch.as_tensor(targets)
@@ -138,6 +144,12 @@ class TensorPool:
         """Return input and target of any sample whose answer is known."""
         inputs, targets = self._rows(torch.tensor([sample]))
         return inputs[0], targets[0]
+
+    def cost(self, sample: int) -> float:
+        """Return what the label of a sample costs; 1.0 where nothing was said."""
+        if self._costs is None:
+            return 1.0
+        return float(self._costs(sample) if callable(self._costs) else self._costs[sample])
 
     def append(self, item: Any) -> None:
         """Take in a sample id, a ``Label``, or an ``(input, target)`` pair."""

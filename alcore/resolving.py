@@ -97,7 +97,7 @@ def _factories(
             if ":" in part.use:
                 found[part.where] = _user_code(part, allow_code)
             else:
-                found[part.where] = plugins.resolve(registry.offer(part.kind, part.use))
+                found[part.where] = plugins.resolve(registry.offer(part.offered, part.use))
         except PluginError as error:
             faults.append(str(error))
     return found, faults

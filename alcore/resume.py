@@ -62,8 +62,11 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     state.load_model(driver.learner, initial["model"])
     driver.make_optimization()
     state.load_model(driver.learner, saved["model"])
+    started = driver.train_datapool is None or len(driver.train_datapool)
+    driver.first_training = 0 if started else history.first_training(store.database)
     if driver.optimization is not None:
-        driver.optimization.restore(chosen["step"], saved, inside=inside)
+        turn = chosen["step"] - (driver.first_training or 0)
+        driver.optimization.restore(turn, saved, inside=inside)
     _append_labels(driver, store, point.step)
     if callable(getattr(driver.learner, "rebuild", None)):  # its state is a function of what is labelled
         driver.learner.rebuild(driver.train_datapool)

@@ -33,6 +33,7 @@ class Services:
     val_datapool: Any
     unlabeled_datapool: Any
     label_strategy: Any
+    start_strategy: Any
     strategies: dict[str, Any]
     active_learning_step_idx: int
     phase: Phase | None
@@ -72,6 +73,11 @@ class Services:
     def choosable(self) -> bool:
         """Whether the pool lists its unlabelled samples and gives their inputs."""
         return is_choosable(self.choice_pool)
+
+    @property
+    def starting(self) -> bool:
+        """Whether nothing is labelled, so that the start strategy is to choose."""
+        return self.start_strategy is not None and self.train_datapool is not None and not len(self.train_datapool)
 
     @property
     def interrupted(self) -> bool:
@@ -164,8 +170,10 @@ class Services:
         return derive_generator(int(self.config.seed or 0), self.active_learning_step_idx, self.phase, *purpose)
 
     def label_cost(self, item: Any) -> float:
-        """Return what the label of an item is expected to cost."""
+        """Return what the label of an item is expected to cost: as the label strategy says, else the pool, else 1."""
         cost = getattr(self.label_strategy, "cost", None)
+        if not callable(cost) and isinstance(item, int):
+            cost = getattr(self.choice_pool, "cost", None)
         return float(cost(item)) if callable(cost) else 1.0
 
     def strategy_name(self, strategy: Any) -> str:

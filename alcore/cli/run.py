@@ -19,6 +19,12 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="Query strategy [uq]; may repeat.", rich_help_panel=_PARTS),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Query strategy that begins, if nothing is labelled.", rich_help_panel=_PARTS
+        ),
+    ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
     ] = None,
@@ -81,7 +87,7 @@ def run(
     registry = running.prepare()
     chosen = Experiment() if experiment is None else Experiment.read(experiment)
     lists = {"query": query, "metrology": metrology, "stop": stop, "observe": observe}
-    singles = {"label": label, "loop": loop, "data": data, "learner": learner}
+    singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
     for kind, names in {**lists, **{kind: name and [name] for kind, name in singles.items()}}.items():
         if names:
             chosen.choose(kind, names)

@@ -102,8 +102,9 @@ def headline(resolved: Resolved, driver: Driver) -> str:
     parts = resolved.experiment.parts
     names = {kind: ", ".join(part.use for part in parts[kind]) or "none" for kind in parts}
     threads = resolved.settings.driver.threads
+    start = f"start {names['start']}, " if parts["start"] else ""
     return (
-        f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, query {names['query']}, "
+        f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, {start}query {names['query']}, "
         f"label {names['label']}, metrology {names['metrology']}; seed {driver.config.seed}, {driver.device}, "
         f"{threads} thread{'s' if threads != 1 else ''}"
     )

@@ -94,6 +94,12 @@ def has_ended(database: Database, step: int) -> bool:
     return bool(database.read("SELECT 1 FROM steps WHERE step = ?", step))
 
 
+def first_training(database: Database) -> int | None:
+    """Return the first step that had anything to train on, in a run that began with nothing labelled."""
+    (row,) = database.read("SELECT MIN(step) + 1 AS step FROM labels")
+    return None if row["step"] is None else int(row["step"])
+
+
 def last_step(database: Database) -> int:
     """Return the last step of which anything is committed, -1 if there is none."""
     (row,) = database.read(
