@@ -27,8 +27,8 @@ _DAMAGED = (
 )
 
 
-def read_npz(path: Path, inputs: str, target: str) -> Content:
-    """Read two arrays of an NPZ file.
+def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> Content:
+    """Read two arrays of an NPZ file, and a third one if labels have a cost.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def read_npz(path: Path, inputs: str, target: str) -> Content:
         Name of the array of inputs: numeric, shape (N, ...); each input is flattened.
     target
         Name of the array of targets: numbers or strings, shape (N,) or (N, 1).
+    cost
+        Name of the array of costs: numbers, shape (N,); it becomes the last column of numbers.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def read_npz(path: Path, inputs: str, target: str) -> Content:
     with path.open("rb") as stream, _open(path, stream) as archive:
         features = _array(path, archive, inputs, "inputs")
         answers = _array(path, archive, target, "target")
-    numbers = _numbers(path, inputs, features)
+        costs = None if cost is None else _array(path, archive, cost, "cost")
+    numbers, names = _numbers(path, inputs, features), _names(inputs, features.shape[1:])
     if answers.ndim == 2 and answers.shape[1] == 1:
         answers = answers[:, 0]
     if answers.ndim != 1:
@@ -59,10 +62,14 @@ def read_npz(path: Path, inputs: str, target: str) -> Content:
         )
     if len(answers) != len(features):
         raise UsageError(f"{path.name}: {len(features)} rows in {inputs!r} but {len(answers)} in {target!r}.")
+    if cost is not None and costs is not None:
+        if costs.shape != (len(features),):
+            raise UsageError(f"{path.name}: array {cost!r} has the shape {costs.shape}; one cost a sample is needed.")
+        numbers, names = np.hstack([numbers, _numbers(path, cost, costs)]), [*names, cost]
     return Content(
         file=path.name,
         numbers=numbers,
-        number_names=_names(inputs, features.shape[1:]),
+        number_names=names,
         texts=np.empty((len(numbers), 0), dtype=object),
         text_names=[],
         target=_cells(path, target, answers),

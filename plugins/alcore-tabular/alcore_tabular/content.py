@@ -70,6 +70,13 @@ class Content:
             origin=self.origin[rows],
         )
 
+    def without(self, column: str) -> tuple[Content, Array]:
+        """Split off a column of numbers: return the other columns, and its values, shape (N,)."""
+        place = self.number_names.index(column)
+        names = [name for name in self.number_names if name != column]
+        rest = dataclasses.replace(self, numbers=np.delete(self.numbers, place, axis=1), number_names=names)
+        return rest, self.numbers[:, place]
+
     def at(self, row: int, name: str) -> str:
         """Say where a value is and what it is, for instance ``line 14 has '?'``."""
         return self.describe(int(self.origin[row]), name)

@@ -21,7 +21,7 @@ from alcore_tabular.encoding import fit
 from alcore_tabular.numerals import DecimalMark
 from alcore_tabular.splitting import count_initial, draw_initial, hold_out
 from alcore_tabular.targets import Answers, Task, encode_target
-from alcore_tabular.wording import listed, setting
+from alcore_tabular.wording import listed, nearest, setting
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
@@ -49,6 +49,7 @@ def table(
     blanks: tuple[str, ...] = _BLANKS,
     delimiter: str | None = None,
     decimal: Literal[".", ","] = ".",
+    cost: str | None = None,
     seed: int | None = None,
 ) -> Data:
     """Learn from a table: a CSV file of numbers and categories, or the arrays of an NPZ file.
@@ -66,7 +67,7 @@ def table(
         classes, and other numbers for regression.
     initial
         Samples that are labelled at the start: a share of the training part below 1, rounded up to one
-        of each class, or a whole number.
+        of each class, or a whole number; 0 leaves the first selection to a start strategy.
     validation
         Share of the rows that is held out, stratified by class; it teaches the standardisation nothing.
     drop
@@ -82,6 +83,9 @@ def table(
         What separates the cells; a comma, semicolon, tab or bar is found out if it is not given.
     decimal
         The decimal mark, a point or a comma.
+    cost
+        The column, or array of an NPZ file, that says what the label of each row costs, in the units of the budget;
+        it is no input. A label costs 1 if it is not given.
     seed
         Decides which rows are held out and which are labelled at the start; by default the run's
         seed, or 0.
@@ -119,21 +123,52 @@ def table(
                 delimiter=delimiter is not None,
                 decimal=decimal != ".",
             )
-            content = read_npz(path, inputs, "y" if target is None else target)
+            content = read_npz(path, inputs, "y" if target is None else target, cost)
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
             content = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
+    if cost is not None:
+        _check_cost(content, cost)
     content = settle_missing(content, missing)
     refuse_infinite(content)
     refuse_few(content)
     answers = encode_target(content, task, decimal)
-    return _assemble(content, answers, initial, validation, 0 if seed is None else seed)
+    costs = None
+    if cost is not None:
+        content, costs = content.without(cost)
+        if not content.number_names and not content.text_names:
+            raise UsageError(f"{content.file}: no column is left to learn from beside the cost {cost!r}.")
+    return _assemble(content, answers, costs, initial, validation, 0 if seed is None else seed)
 
 
-def _assemble(content: Content, answers: Answers, initial: int | float, validation: float, seed: int) -> Data:
+def _check_cost(content: Content, cost: str) -> None:
+    if cost not in content.number_names:
+        if cost in content.text_names:
+            content.refuse(cost, "holds categories, and a cost is a number")
+        raise UsageError(
+            f"{content.file}: there is no column {cost!r} to be the cost; {nearest(cost, _names(content))}."
+        )
+    values = content.without(cost)[1]
+    bad = np.flatnonzero(~(values >= 0))
+    if len(bad):
+        content.refuse(cost, f"says what labels cost, and {content.at(int(bad[0]), cost)}; costs must be at least 0")
+
+
+def _names(content: Content) -> list[str]:
+    return [*content.number_names, *content.text_names]
+
+
+def _assemble(
+    content: Content,
+    answers: Answers,
+    costs: np.ndarray[Any, Any] | None,
+    initial: int | float,
+    validation: float,
+    seed: int,
+) -> Data:
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
     train, held = hold_out(codes, len(content), validation, splits)
@@ -145,7 +180,8 @@ def _assemble(content: Content, answers: Answers, initial: int | float, validati
 
     def pool(rows: Content, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
         inputs = torch.from_numpy(encoder.transform(rows))
-        return TensorPool(inputs, torch.from_numpy(answers.values[where]), labelled=ids, info=info)
+        targets = torch.from_numpy(answers.values[where])
+        return TensorPool(inputs, targets, labelled=ids, info=info, costs=None if costs is None else costs[where])
 
     _logger.info(
         "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labelled, %d held out",

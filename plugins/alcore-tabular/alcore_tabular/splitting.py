@@ -52,7 +52,7 @@ def count_initial(initial: int | float, size: int, classes: int) -> int:
     Raises
     ------
     UsageError
-        If there are fewer samples than that, or if a whole number is below one of each class.
+        If there are fewer samples than that, or if a whole number other than 0 is below one of each class.
     """
     if isinstance(initial, bool):
         raise UsageError(f"initial: {initial} is neither a number of samples nor a share of them.")
@@ -62,6 +62,8 @@ def count_initial(initial: int | float, size: int, classes: int) -> int:
             raise UsageError(f"initial: a share must be above 0 and below 1, and {initial} is not{whole}.")
         return min(max(round(initial * size), classes, 1), size)
     fewest = max(classes, 1)
+    if initial == 0:  # a start strategy makes the first selection
+        return 0
     if initial < fewest:
         reason = f"the {classes} classes need a labelled sample each" if classes else "training needs a sample"
         raise UsageError(f"initial: {initial} is too few, since {reason}; give {setting('initial', fewest)} or more.")
@@ -93,7 +95,7 @@ def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Gene
         Sample ids, int64, shape (count,), in random order.
     """
     order = rng.permutation(size)
-    if codes is None:
+    if codes is None or not count:
         return order[:count]
     _, first = np.unique(codes[order], return_index=True)  # where each class comes first in the random order
     rest = np.delete(order, first)

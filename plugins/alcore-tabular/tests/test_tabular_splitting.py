@@ -48,6 +48,7 @@ def test_regression_splits_without_classes(size, share) -> None:
         (0.01, 100, 5, 5),
         (0.001, 100, 0, 1),
         (7, 100, 2, 7),
+        (0, 100, 2, 0),
         (100, 100, 2, 100),
         (0.99, 3, 3, 3),
     ],
@@ -61,7 +62,6 @@ def test_how_many_are_labelled_at_the_start(initial, size, classes, count) -> No
     [
         (31, "training part has 30"),
         (1, "initial=2"),
-        (0, "too few"),
         (-3, "too few"),
         (5.0, "initial=5"),
         (0.0, "above 0"),
