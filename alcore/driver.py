@@ -197,7 +197,7 @@ class Driver(Lifetime):
             }
             for name in self._loop_leaves_out:
                 del arguments[name]
-            if not done or arguments["max_epochs"] > 0:
+            if not midway.trained and (not done or arguments["max_epochs"] > 0):
                 self.train_loop_fn(self.learner, **arguments)
             midway.end_training()
 

@@ -42,6 +42,8 @@ class Midway:
         self._driver, self._store, self._book = driver, store, book
         self.resumed = self.epochs = 0 if point is None else point.epochs
         self._position = None if point is None else point.position
+        self.trained = point is not None and point.trained
+        """Whether the training of the step that is taken up was over."""
         self._loader: BatchLoader | None = None
         self._generators: dict[str, Any] | None = None
         self._trained: dict[str, Any] | None = None
@@ -64,11 +66,12 @@ class Midway:
         self._loader = None
         if self.epochs and self._driver.optimization is not None and self._driver.optimization.optimizer is not None:
             snapshot = self._collect()
+            snapshot["at"]["trained"] = True  # a loop may end before its last epoch
             self._trained = copy.deepcopy({name: snapshot[name] for name in ("at", *state.SMALL)})
 
     def end_step(self) -> None:
         """Forget what was kept of the step."""
-        self._trained = None
+        self._trained, self.trained = None, False
 
     def end_batch(self) -> None:
         """End here, with a checkpoint, if the run was asked to end."""

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Point(NamedTuple):
     """Where a run goes on: a step, how many epochs of its training are done, and what it noted of them.
 
-    `position` is where in the epoch after these the loader was, if that one was under way.
+    `position` is where in the epoch after these the loader was, if that one was under way; `trained` says that the
+    training was over, whatever the number of epochs.
     """
 
     step: int
     epochs: int
     book: Mapping[str, Any]
     position: Mapping[str, Any] | None = None
+    trained: bool = False
 
 
 def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
@@ -57,7 +59,9 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     saved = _load(store, rows, chosen["file"])
     inside = chosen["phase"] == "training"
     step = chosen["step"] + (chosen["phase"] == "labeling")
-    point = Point(step, chosen["epoch"] if inside else 0, saved["at"]["book"], saved["at"].get("position"))
+    at = saved["at"]
+    epochs = chosen["epoch"] if inside else 0
+    point = Point(step, epochs, at["book"], at.get("position"), bool(at.get("trained")))
 
     state.load_model(driver.learner, initial["model"])
     driver.make_optimization()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
-from alcore.errors import DivergedError, UsageError
-from alcore.loaders import BatchLoader
-from alcore.placement import evaluating, place
+from alcore.errors import DivergedError, UsageError, did_you_mean
+from alcore.placement import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
+from alcore_torchloop.patience import Patience
+from alcore_torchloop.placing import placed
+from alcore_torchloop.stepping import Stepper
 
 
 class DefaultTrainingLoop:
-    """Train for some epochs: forward, backward and one optimizer step for each batch.
+    """Train for some epochs: forward, backward and one optimizer step for each batch, or for each window of batches.
 
     Parameters
     ----------
@@ -26,12 +28,26 @@ class DefaultTrainingLoop:
     use_progress_bars
         Show a bar over the batches of a training that takes longer than a second.
     schedule
-        Step the learning-rate scheduler after each ``"epoch"`` or after each ``"batch"``.
+        Step the learning-rate scheduler after each ``"epoch"``, or with the optimizer, after each ``"batch"``.
+    accumulate
+        Batches whose gradients are averaged into one step of the optimizer; the last window of an epoch may be smaller.
+    clip_norm
+        Clip the norm of all gradients together to this before a step.
+    clip_value
+        Clip each element of the gradients to this before a step.
+    amp
+        Compute in mixed precision: ``"bf16"``, or ``"fp16"`` with losses that are scaled; ``"off"`` does not.
+    patience
+        End a training when the validation loss was not lower for so many epochs, and go back to the weights with the
+        lowest; None trains all epochs.
+    min_delta
+        By how much a validation loss must be lower than the lowest to count.
 
     Notes
     -----
     Losses are read from the device once an epoch. A loss that is NaN or infinite ends the training at the end
-    of its epoch.
+    of its epoch. In ``fp16`` a batch with such a loss is one whose step was skipped, and only an epoch of nothing else
+    ends the training (Micikevicius et al. 2018, Mixed precision training, ICLR).
     """
 
     resumes_inside_epoch = True
@@ -41,22 +57,47 @@ class DefaultTrainingLoop:
         enable_static_capture: bool = True,
         use_progress_bars: bool = True,
         schedule: Literal["epoch", "batch"] = "epoch",
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        amp: Literal["off", "bf16", "fp16"] = "off",
+        patience: int | None = None,
+        min_delta: float = 0.0,
     ) -> None:
-        if schedule not in ("epoch", "batch"):
-            raise UsageError(f"DefaultTrainingLoop: schedule is {schedule!r}; it must be 'epoch' or 'batch'.")
-        self.enable_static_capture = enable_static_capture
-        self.use_progress_bars = use_progress_bars
-        self.schedule = schedule
+        _one_of("schedule", schedule, ("epoch", "batch"))
+        _one_of("amp", amp, ("off", *_PRECISIONS))
+        for name, value, least in (
+            ("accumulate", accumulate, 1),
+            ("patience", patience, 1),
+            ("min_delta", min_delta, 0),
+        ):
+            if value is not None and not value >= least:
+                raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}; it must be at least {least}.")
+        for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if bound is not None and not bound > 0:
+                raise UsageError(f"DefaultTrainingLoop: {name} is {bound!r}; it must be above 0.")
+        self.enable_static_capture, self.use_progress_bars, self.schedule = (
+            enable_static_capture, use_progress_bars, schedule,
+        )  # fmt: skip
+        self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
+        self.patience, self.min_delta = patience, min_delta
         self._losses: list[torch.Tensor] = []  # of the epoch under way
-        self._resumed: torch.Tensor | None = None
+        self._stepper: Stepper | None = None  # of the training under way
+        self._early: Patience | None = None
+        self._resumed: Mapping[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the losses of the epoch under way, if one is."""
-        return {"losses": torch.stack(self._losses).cpu()} if self._losses else {}
+        """Return what an interruption of the training under way must keep; empty between trainings."""
+        state: dict[str, Any] = {"losses": torch.stack(self._losses).cpu()} if self._losses else {}
+        if self._stepper is not None and (stepper := self._stepper.state_dict()):
+            state["stepper"] = stepper
+        if self._early is not None:
+            state["patience"] = self._early.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned, for the first epoch of the next call."""
-        self._resumed = state.get("losses")
+        """Take back what `state_dict` returned, for the next call."""
+        self._resumed = state
 
     def __call__(
         self,
@@ -80,7 +121,7 @@ class DefaultTrainingLoop:
         model
             The learner; it is put in train mode.
         optimizer
-            Steps once a batch.
+            Steps once a batch, or once a window of batches.
         train_dataloader
             Iterable over the batches of an epoch.
         max_epochs
@@ -110,31 +151,86 @@ class DefaultTrainingLoop:
                 f"DefaultTrainingLoop has nothing to train: {type(model).__name__} has no trainable parameters. "
                 "Use a training loop that fits it, or skip_training."
             )
-        step = train_step_fn or (lambda model, batch: model.training_step(batch))
-        clear_gradients = _gradient_clearer(optimizer)
-        each_batch = lr_scheduler if self.schedule == "batch" else None
-        model.train()
-        self._losses = [] if self._resumed is None else list(self._resumed.to(device).unbind())
-        self._resumed = None
-        for epoch in range(max_epochs):
-            for batch in self._bar(_placed(train_dataloader, device, dtype), epoch, max_epochs):
-                clear_gradients()
-                loss = step(model, batch)
-                loss.backward()
-                optimizer.step()
-                if each_batch is not None:
-                    each_batch.step()
-                self._losses.append(loss.detach())
-            metrics = {"loss": _mean(self._losses, epoch)}
-            if validation_dataloader is not None:
-                value = self._validate(model, _placed(validation_dataloader, device, dtype), validate_step_fn)
-                if value is not None:
-                    metrics["validation_loss"] = value
-            if lr_scheduler is not None and each_batch is None:
-                _step(lr_scheduler, metrics)
-            self._losses = []
-            if on_epoch_end is not None:
-                on_epoch_end(epoch, metrics)
+        forward = self._in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), device)
+        try:
+            stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
+            model.train()
+            for epoch in range(max_epochs):
+                if early is not None and early.ended:
+                    break
+                batches = self._bar(placed(train_dataloader, device, dtype), epoch, max_epochs)
+                self._epoch(model, batches, forward, stepper, lr_scheduler)
+                metrics = {"loss": _mean(self._losses, epoch, skipping=self.amp == "fp16")}
+                if validation_dataloader is not None:
+                    value = self._validate(
+                        model, placed(validation_dataloader, device, dtype), validate_step_fn, device
+                    )
+                    if value is not None:
+                        metrics["validation_loss"] = value
+                if lr_scheduler is not None and self.schedule == "epoch":
+                    _step(lr_scheduler, metrics)
+                self._losses = []
+                if early is not None:
+                    self._look(early, metrics, last=epoch == max_epochs - 1)
+                if on_epoch_end is not None:
+                    on_epoch_end(epoch, metrics)
+        finally:
+            self._losses, self._stepper, self._early = [], None, None
+
+    def _begin(
+        self, model: Any, optimizer: torch.optim.Optimizer, device: torch.device | None, *, validated: bool
+    ) -> tuple[Stepper, Patience | None]:
+        """Make what a training needs, as it was where it is taken up again."""
+        if self.patience is not None and not validated:
+            raise UsageError(
+                "DefaultTrainingLoop: patience watches the validation loss, and there is no validation; give a "
+                "val_datapool, or leave patience out."
+            )
+        resumed, self._resumed = self._resumed, {}
+        scaler = torch.amp.GradScaler(_type_of(device)) if self.amp == "fp16" else None
+        self._stepper = Stepper(optimizer, self.accumulate, self.clip_norm, self.clip_value, scaler)
+        self._stepper.load_state_dict(resumed.get("stepper", {}))
+        if self.patience is not None:
+            self._early = Patience(model, self.patience, self.min_delta)
+            if "patience" in resumed:
+                self._early.load_state_dict(resumed["patience"])
+        self._losses = list(resumed["losses"].to(device).unbind()) if "losses" in resumed else []
+        return self._stepper, self._early
+
+    def _epoch(self, model: Any, batches: Iterable[Any], forward: TrainStep, stepper: Stepper, scheduler: Any) -> None:
+        """Train for one epoch."""
+        each_step = scheduler if self.schedule == "batch" else None
+        for batch in batches:
+            stepper.begin_batch()
+            loss = forward(model, batch)
+            stepped = stepper.end_batch(loss)
+            if each_step is not None and stepped:
+                each_step.step()
+            self._losses.append(loss.detach())
+        if stepper.end_epoch() and each_step is not None:
+            each_step.step()
+
+    def _look(self, early: Patience, metrics: Mapping[str, float], *, last: bool) -> None:
+        """Tell how the epoch went; the best weights are back before anybody saves a checkpoint."""
+        if "validation_loss" not in metrics:
+            raise UsageError(
+                "DefaultTrainingLoop: patience watches the validation loss, and the validation step returns none."
+            )
+        early.look(metrics["validation_loss"])
+        if last or early.ended:
+            early.go_back()
+
+    def _in_precision(self, step: Any, device: torch.device | None) -> Any:
+        """Return a step that computes in mixed precision, if that is wanted."""
+        if self.amp == "off":
+            return step
+        kind, dtype = _type_of(device), _PRECISIONS[self.amp]
+
+        def lower(model: Any, batch: Any) -> Any:
+            with torch.autocast(kind, dtype):
+                return step(model, batch)
+
+        return lower
 
     def _bar(self, batches: Iterable[Any], epoch: int, epochs: int) -> Iterable[Any]:
         """Show a bar on a terminal; it appears after a second, and leaves nothing behind."""
@@ -144,51 +240,35 @@ class DefaultTrainingLoop:
             batches, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", delay=1, leave=False, disable=None
         )
 
-    @staticmethod
-    def _validate(model: Any, batches: Iterable[Any], given: ValidateStep | None) -> float | None:
+    def _validate(
+        self, model: Any, batches: Iterable[Any], given: ValidateStep | None, device: torch.device | None
+    ) -> float | None:
         """Return the mean of what the validation step returned, or None if it returned nothing."""
-        step = given or (lambda model, batch: model.validation_step(batch))
+        step = self._in_precision(given or (lambda model, batch: model.validation_step(batch)), device)
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return math.fsum(map(float, values)) / len(values) if values else None
 
 
-def _placed(batches: Iterable[Any], device: torch.device | None, dtype: torch.dtype | None) -> Iterable[Any]:
-    if isinstance(batches, BatchLoader) or (device is None and dtype is None):
-        return batches
-    return _Placed(batches, device, dtype)
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class _Placed:
-    """Batches of a loader that doesn't place them itself."""
-
-    def __init__(self, batches: Iterable[Any], device: Any, dtype: Any) -> None:
-        self._batches, self._device, self._dtype = batches, device, dtype
-
-    def __len__(self) -> int:
-        return len(self._batches)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Any:
-        return (place(batch, self._device, self._dtype) for batch in self._batches)
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), known)}.")
 
 
-def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Return what does as ``optimizer.zero_grad()`` does, without its profiling when it is torch's own."""
-    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
-        return optimizer.zero_grad
-
-    def clear() -> None:
-        for group in optimizer.param_groups:  # looked up each time: a group may join between epochs
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    return clear
+def _type_of(device: torch.device | None) -> str:
+    return "cpu" if device is None else torch.device(device).type
 
 
-def _mean(losses: list[torch.Tensor], epoch: int) -> float:
+def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
     if not losses:
         raise UsageError("DefaultTrainingLoop: the training loader gave no batch; is anything labelled?")
-    mean = float(torch.stack(losses).mean())
+    values = torch.stack(losses)
+    if skipping and bool(torch.isfinite(values).any()):
+        values = values[torch.isfinite(values)]
+    mean = float(values.mean())
     if not math.isfinite(mean):
         raise DivergedError(
             f"the training loss became {mean} in epoch {epoch}; a smaller learning rate, or a look at the inputs and "

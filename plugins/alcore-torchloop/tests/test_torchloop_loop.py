@@ -367,7 +367,7 @@ def test_batches_of_a_drivers_loader_are_left_as_they_are():
     # the dtype would tell if the loop cast the batches once more
     DefaultTrainingLoop()(model, optimizer, loader, 1, train_step_fn=step, device=CPU, dtype=torch.float64)
     assert seen == [torch.float64] * 2
-    assert loop_module._placed(loader, CPU, torch.float32) is loader
+    assert loop_module.placed(loader, CPU, torch.float32) is loader
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_nothing_to_train():
 
 
 def test_an_unknown_schedule():
-    with pytest.raises(UsageError, match=r"'step'.*'epoch' or 'batch'"):
+    with pytest.raises(UsageError, match=r"schedule is 'step': there are: batch, epoch"):
         DefaultTrainingLoop(schedule="step")
 
 

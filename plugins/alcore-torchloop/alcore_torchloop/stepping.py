@@ -1,0 +1,163 @@
+"""From the loss of a batch to a step of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+
+class Stepper:
+    """Goes backward and steps the optimizer: once a batch, or once a window of batches.
+
+    Parameters
+    ----------
+    optimizer
+        What is stepped.
+    accumulate
+        Batches in a window, whose gradients are averaged.
+    clip_norm
+        Bound of the norm of all gradients together.
+    clip_value
+        Bound of each element of a gradient.
+    scaler
+        Scales losses of half precision; it may skip a step.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self._optimizer, self._accumulate = optimizer, accumulate
+        self._clip_norm, self._clip_value, self.scaler = clip_norm, clip_value, scaler
+        self._clear = _gradient_clearer(optimizer)
+        whole = accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
+        self._direct = whole and is_plain_sgd(optimizer)
+        self.gathered = 0
+        """Batches of the window that is open."""
+
+    def begin_batch(self) -> None:
+        """Forget the gradients of the last window, where a new one begins."""
+        if not self.gathered:
+            self._clear()
+
+    def end_batch(self, loss: torch.Tensor) -> bool:
+        """Go backward, and step the optimizer if the window is full; return whether it was stepped."""
+        if self._direct:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._step_directly()
+            return True
+        if self._accumulate > 1:
+            loss = loss / self._accumulate
+        if self.scaler is not None:
+            loss = self.scaler.scale(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.gathered += 1
+        return self.gathered == self._accumulate and self._step()
+
+    def end_epoch(self) -> bool:
+        """Step with a window that is not full, whose gradients are the mean of what it has; return whether it did."""
+        if not self.gathered:
+            return False
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._accumulate / self.gathered)
+        return self._step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an interruption inside a training must keep: the open window, and the scale of the losses."""
+        state: dict[str, Any] = {}
+        if self.gathered:
+            gradients = {i: one.grad.clone() for i, one in enumerate(self._parameters()) if one.grad is not None}
+            state |= {"gathered": self.gathered, "gradients": gradients}
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if "gathered" in state:
+            self.gathered = state["gathered"]
+            self._clear()
+            parameters = self._parameters()
+            for i, gradient in state["gradients"].items():
+                parameters[i].grad = gradient.to(parameters[i].device)
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [one for group in self._optimizer.param_groups for one in group["params"]]
+
+    def _step(self) -> bool:
+        self.gathered = 0
+        scaler = self.scaler
+        if scaler is not None and (self._clip_norm is not None or self._clip_value is not None):
+            scaler.unscale_(self._optimizer)
+        if self._clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self._parameters(), self._clip_value)
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip_norm)
+        if scaler is None:
+            self._optimizer.step()
+            return True
+        scaler.step(self._optimizer)
+        scaler.update()
+        return True
+
+    def _step_directly(self) -> None:
+        """Do as plain `torch.optim.SGD` does, without what it looks up at each step."""
+        self._optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler looks for
+        with torch.no_grad():
+            for group in self._optimizer.param_groups:
+                rate = -group["lr"]
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.add_(parameter.grad, alpha=rate)
+
+
+_PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
+
+
+def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether a step is ``parameter -= lr * gradient`` and nothing else: no option of SGD is on, and no hook."""
+    if type(optimizer) is not torch.optim.SGD:
+        return False
+    step = vars(optimizer).get("step")
+    if step is not None and not getattr(step, "_wrapped_by_lr_sched", False):  # somebody else's step
+        return False
+    hooks = [
+        getattr(home, name, None)
+        for home, name in [
+            (optimizer, "_optimizer_step_pre_hooks"),
+            (optimizer, "_optimizer_step_post_hooks"),
+            (torch_optimizer, "_global_optimizer_pre_hooks"),
+            (torch_optimizer, "_global_optimizer_post_hooks"),
+        ]
+    ]
+    if any(one is None or len(one) for one in hooks):
+        return False
+    return all(
+        all(group.get(name, value) == value for name, value in _PLAIN.items())
+        and not (group.get("foreach") or group.get("fused") or group.get("differentiable"))
+        and isinstance(group["lr"], float | int)
+        for group in optimizer.param_groups
+    )
+
+
+def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return what does as ``optimizer.zero_grad()`` does, without its profiling when it is torch's own."""
+    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+        return optimizer.zero_grad
+
+    def clear() -> None:
+        for group in optimizer.param_groups:  # looked up each time: a group may join between epochs
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    return clear
