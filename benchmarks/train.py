@@ -3,8 +3,8 @@
 The floor fetches an epoch's batches by one index and splits them, then does zero_grad, forward, backward and step; the
 "raw" loop is the one in most tutorials, a DataLoader that collates item by item. All train the same model on the same
 batches in the same order, in turn, in one process on one thread; CPU seconds are compared, and weights must be
-equal to the bit. One JSON line a case, with microseconds a batch and the ratio to the floor; Lightning Fabric is timed too
-where it is installed.
+equal to the bit. One JSON line a case, with microseconds a batch and the ratio to the floor; Lightning Fabric is timed
+too where it is installed.
 
 Usage: python benchmarks/train.py [--repeats 7] [--epochs 20]
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import itertools
 import json
 import statistics
 import time
@@ -44,7 +45,7 @@ class Case:
             self.inputs, self.targets = torch.randn(400, 2), torch.randint(0, 2, (400,))
         else:
             sizes = (64, 256, 256, 10)
-            layers = [part for a, b in zip(sizes, sizes[1:]) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
+            layers = [part for a, b in itertools.pairwise(sizes) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
             self.model = torch.nn.Sequential(*layers[:-1])
             self.inputs, self.targets = torch.randn(3200, 64), torch.randint(0, 10, (3200,))
 
