@@ -6,21 +6,13 @@ import sys
 import tomllib
 from pathlib import Path
 
-import torch
+from alcore.testing import run_examples
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    names = {"__name__": "readme"}
-    with torch.random.fork_rng():
-        for block in blocks:
-            exec(compile(block, str(README), "exec"), names)
-    assert capsys.readouterr().out
-    assert len(names["pool"]) == 35
+def test_the_example_runs(tmp_path):
+    assert len(run_examples(Path(__file__), tmp_path)["pool"]) == 35
 
 
 def test_the_plugin_of_the_guide_works(tmp_path, monkeypatch):

@@ -131,7 +131,8 @@ class DefaultTrainingLoop:
         train_step_fn
             ``step(model, batch)`` returns the loss; ``model.training_step(batch)`` where it is None.
         validate_step_fn
-            ``step(model, batch)`` may return a scalar; ``model.validation_step(batch)`` where it is None.
+            ``step(model, batch)`` may return a scalar; ``model.validation_step(batch)`` where it is None. Without
+            either there is no validation.
         lr_scheduler
             Stepped as `schedule` says; one that watches a metric gets the validation loss, else the loss.
         device, dtype
@@ -151,8 +152,15 @@ class DefaultTrainingLoop:
                 f"DefaultTrainingLoop has nothing to train: {type(model).__name__} has no trainable parameters. "
                 "Use a training loop that fits it, or skip_training."
             )
+        if self.schedule == "batch" and isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise UsageError(
+                "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
+                "each batch; use schedule='epoch'."
+            )
         forward = self._in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), device)
         try:
+            if validate_step_fn is None and not callable(getattr(model, "validation_step", None)):
+                validation_dataloader = None  # it is for metrology alone
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
             model.train()
             for epoch in range(max_epochs):

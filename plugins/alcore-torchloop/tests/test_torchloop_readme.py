@@ -1,20 +1,10 @@
 """The Python code of the README runs."""
 
-import re
 from pathlib import Path
 
-import torch
-
-README = Path(__file__).parents[1] / "README.md"
+from alcore.testing import run_examples
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    names = {"__name__": "readme"}
-    with torch.random.fork_rng():
-        for block in blocks:
-            exec(compile(block, str(README), "exec"), names)
-    assert capsys.readouterr().out
-    assert names["losses"][-1] < names["losses"][0] / 10
+def test_the_example_runs(tmp_path):
+    losses = run_examples(Path(__file__), tmp_path)["losses"]
+    assert losses[-1] < losses[0] / 10

@@ -1,0 +1,26 @@
+"""The moons keep the contract of pools, and the MLP that of learners."""
+
+from alcore_moons import mlp, moons
+
+from alcore.testing import LearnerContract, PoolContract
+
+
+class TestMoonsPool(PoolContract):
+    name = "moons"
+
+    def make(self):
+        return moons(60, initial=0.2).train
+
+
+class TestMLP(LearnerContract):
+    name = "mlp"
+
+    def make(self, info):
+        return mlp(info)
+
+
+class TestMLPForImages(LearnerContract):
+    shape = (1, 4, 4)
+
+    def make(self, info):
+        return mlp(info, hidden=(8, 8), dropout=0.2)

@@ -1,0 +1,28 @@
+"""What is read from a table keeps the contract of pools."""
+
+import pytest
+from alcore_tabular import table
+
+from alcore.testing import PoolContract
+
+ROWS = [f"{place**2 % 41},{place % 7},{'red' if place % 3 else 'blue'},{place % 2}" for place in range(40)]
+
+
+class TestTable(PoolContract):
+    name = "csv"
+    required_parameters = ("path",)
+
+    @pytest.fixture(autouse=True)
+    def _write(self, tmp_path):
+        self._path = tmp_path / "table.csv"
+        self._path.write_text("\n".join(["width,height,colour,kind", *ROWS]) + "\n", encoding="utf-8")
+
+    def make(self):
+        return table(self._path, target="kind", initial=6).train
+
+
+class TestRegression(TestTable):
+    name = None
+
+    def make(self):
+        return table(self._path, target="width", task="regression", initial=6).train

@@ -1,0 +1,71 @@
+"""Run one test of a contract on a faulty part, without a pytest of its own: that takes milliseconds."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alcore.testing import Contract
+
+
+@pytest.fixture
+def errors_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str], list[str]]:
+    """Return a function: the errors of one test of a contract, one text for each set of parameters that fails."""
+
+    def run(contract: type, test: str) -> list[str]:
+        errors = []
+        for place, arguments in enumerate(_parameters(getattr(contract, test))):
+            known = {"tmp_path": tmp_path / str(place), "monkeypatch": monkeypatch, **arguments}
+            known["tmp_path"].mkdir(exist_ok=True)
+            method = getattr(contract(), test)
+            try:
+                method(**{name: known[name] for name in inspect.signature(method).parameters})
+            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - it is what is looked for
+                errors.append(f"{type(error).__name__}: {error}")
+        return errors
+
+    return run
+
+
+@pytest.fixture
+def check_mutant(errors_of: Callable[[type, str], list[str]]) -> Callable[[type, type], None]:
+    """Return a function that checks that a contract fails a faulty part in the test that is aimed at it.
+
+    A faulty part says by ``test`` which one, and by ``words`` what the error says.
+    """
+
+    def check(contract: type, mutant: type) -> None:
+        assert mutant.__doc__, "say what is wrong with it"
+        errors = errors_of(contract, mutant.test)  # type: ignore[attr-defined]
+        assert errors, f"{mutant.__name__} passes {mutant.test}"  # type: ignore[attr-defined]
+        assert any(mutant.words in one for one in errors), errors  # type: ignore[attr-defined]
+
+    return check
+
+
+@pytest.fixture
+def check_each_test_has_a_mutant() -> Callable[[type, list[Any]], None]:
+    """Return a function that checks that no test of a contract's own is without a faulty part that fails it."""
+
+    def check(contract: type, mutants: list[Any]) -> None:
+        own = {name for name in vars(contract) if name.startswith("test_")} - set(Contract._conditional)
+        assert own == {one.test for one in mutants}
+
+    return check
+
+
+def _parameters(test: Any) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of each case of a test."""
+    axes = []
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize":
+            names = [mark.args[0]] if isinstance(mark.args[0], str) else list(mark.args[0])
+            values = [one if len(names) > 1 else (one,) for one in mark.args[1]]
+            axes.append([dict(zip(names, one, strict=True)) for one in values])
+    for chosen in itertools.product(*axes):
+        yield {name: value for one in chosen for name, value in one.items()}

@@ -1,0 +1,286 @@
+"""Label strategies with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from alcore import BaseLabel, Failed, Label, Request
+from alcore.testing import LabelContract, ToyLabel
+from alcore.testing.toys import toy_pool
+
+
+class Expert(BaseLabel):
+    """Knows the class of every sample, and says of each answer what number it is."""
+
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._known: dict[str, Label] = {}
+        self._pool = toy_pool("classes")
+        self.given = 0
+
+    def value(self, item: Any) -> int:
+        return int(self._pool.answer(item)[1]) if isinstance(item, int) else 1
+
+    def answer(self, request: Request) -> Any:
+        self.given += 1
+        self._known[request.id] = Label(request, self.value(request.item), source="expert")
+        return self._known[request.id]
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            serialize_queue.put(self.answer(queue_to_label.get_request()))
+
+    def poll(self, request_id: str) -> Label | None:
+        return self._known.get(request_id)
+
+    def cost(self, item: Any) -> float:
+        return 0.5
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.given = state["given"]
+
+
+class TestTheExpert(LabelContract):
+    generated = idempotent = polls = True
+
+    def make(self, **parameters: Any) -> Any:
+        return Expert(**parameters)
+
+
+class TestTheEcho(LabelContract):
+    idempotent = True
+
+    def make(self, **parameters: Any) -> Any:
+        return _Echo(**parameters)
+
+
+class _Echo(ToyLabel):
+    """Passes sample ids on, and can't answer anything else."""
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            item = queue_to_label.get()
+            serialize_queue.put(item if isinstance(item, int) else Failed(item, "no sample"))
+
+
+class Mutant(Expert):
+    test, words = "", ""
+    claims: ClassVar[dict[str, Any]] = {}
+
+
+class AnswersTwice(Mutant):
+    """Each answer is delivered twice, which may be charged twice."""
+
+    test, words = "test_each_request_is_answered_once", "a repeat"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            answer = self.answer(queue_to_label.get_request())
+            serialize_queue.put_many([answer, answer])
+
+
+class ForgetsTheLast(Mutant):
+    """One request is left unanswered."""
+
+    test, words = "test_each_request_is_answered_once", "'open'"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while queue_to_label.qsize() > 1:
+            serialize_queue.put(self.answer(queue_to_label.get_request()))
+        queue_to_label.get()
+
+
+class AnswersWhatNobodyAsked(Mutant):
+    """The neighbour of each sample is labelled too."""
+
+    test, words = "test_each_request_is_answered_once", "nobody asked for it"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            serialize_queue.put_many([self.answer(request), Label(request.item + 1, 0)])
+
+
+class MixesUpTheOrder(Mutant):
+    """Values are paired with requests in the wrong order."""
+
+    test, words = "test_answers_are_of_what_was_asked", "of sample"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        requests = []
+        while not queue_to_label.empty():
+            requests.append(queue_to_label.get_request())
+        for request, other in zip(requests, reversed(requests), strict=True):
+            serialize_queue.put(Label(request, self.value(other.item)))
+
+
+class AnswersWithAnObject(Mutant):
+    """An answer is an object that can't be stored."""
+
+    test, words = "test_only_answers_are_put", "EncodingError"
+
+    def answer(self, request: Request) -> Any:
+        return Label(request, object())
+
+
+class ReportsProgressThere(Mutant):
+    """What isn't an answer is put into the queue of answers."""
+
+    test, words = "test_only_answers_are_put", "8 == 4"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            serialize_queue.put("working on it")
+            serialize_queue.put(self.answer(queue_to_label.get_request()))
+
+
+class WaitsForRequests(Mutant):
+    """It takes a request before it looks whether there is one."""
+
+    test, words = "test_no_requests", "Empty"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        serialize_queue.put(self.answer(queue_to_label.get_request()))
+        super().label(queue_to_label, serialize_queue)
+
+
+class AppendsByItself(Mutant):
+    """It gives the pool the label, and so does the driver."""
+
+    test, words = "test_it_leaves_learner_and_pools_alone", "pools"
+
+    def answer(self, request: Request) -> Any:
+        self.driver.train_datapool.append(request.item)
+        return super().answer(request)
+
+
+class StopsAtAGeneratedInput(Mutant):
+    """Something that is no sample is an error, and the requests behind it stay open."""
+
+    test, words = "test_generated_inputs", "AttributeError"
+
+    def value(self, item: Any) -> int:
+        return int(self._pool.answer(item.bit_length() and item)[1])
+
+
+class SaysNothingOfAGeneratedInput(Mutant):
+    """Something that is no sample gets no answer at all."""
+
+    test, words = "test_generated_inputs", "'open'"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            if isinstance(request.item, int):
+                serialize_queue.put(self.answer(request))
+
+
+class HoldsAnswersBack(Mutant):
+    """Answers are delivered at the end, and an error on the way loses all that were bought."""
+
+    test, words = "test_an_error_loses_nothing", "held back"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        answers = []
+        while not queue_to_label.empty():
+            answers.append(self.answer(queue_to_label.get_request()))
+        serialize_queue.put_many(answers)
+
+
+class SwallowsErrors(Mutant):
+    """An error ends the labeling in silence."""
+
+    test, words = "test_an_error_loses_nothing", "DID NOT RAISE"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().label(queue_to_label, serialize_queue)
+
+
+class TakesNoArguments(Mutant):
+    """Arguments of the run are not for it."""
+
+    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+
+    def label(self, queue_to_label: Any, serialize_queue: Any) -> None:
+        super().label(queue_to_label, serialize_queue)
+
+
+class CostsNothingKnown(Mutant):
+    """The price of a label is NaN."""
+
+    test, words = "test_costs", "nan"
+
+    def cost(self, item: Any) -> float:
+        return float("nan")
+
+
+class ForgetsItsState(Mutant):
+    """What it counts isn't taken back."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "other states"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class ChangesItsMind(Mutant):
+    """Asked again, it says something else."""
+
+    test, words = "test_asked_again_it_answers_the_same", "assert"
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        ChangesItsMind.made += 1
+        self.mood = self.made % 3
+
+    def value(self, item: Any) -> int:
+        return self.mood
+
+
+class IsIdempotentInSecret(Mutant):
+    """It doesn't say that it may be asked again."""
+
+    test, words = "test_asked_again_it_answers_the_same", "idempotent"
+    idempotent = False
+
+
+class PollsForAnything(Mutant):
+    """Polled for a request that it never got, it has an answer."""
+
+    test, words = "test_it_can_be_polled", "is None"
+
+    def poll(self, request_id: str) -> Label | None:
+        return Label(request_id, 0)
+
+
+class PollsForSomethingElse(Mutant):
+    """Polled, it has another answer than the one that it gave."""
+
+    test, words = "test_it_can_be_polled", "another answer"
+
+    def poll(self, request_id: str) -> Label | None:
+        known = self._known.get(request_id)
+        return None if known is None else Label(known.item, 7)
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    members = {"make": lambda self, **parameters: mutant(**parameters)}
+    check_mutant(type("Claimed", (TestTheExpert,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(LabelContract, MUTANTS)

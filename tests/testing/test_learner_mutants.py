@@ -1,0 +1,216 @@
+"""Learners with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from alcore import DataInfo, UsageError
+from alcore.testing import LearnerContract
+
+
+class Net(torch.nn.Module):
+    """A layer with batch norm and dropout, and a last layer."""
+
+    outputs = "logits"
+
+    def __init__(self, info: DataInfo) -> None:
+        super().__init__()
+        self.columns = info.classes if info.classes > 2 else 1
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.1))
+        self.head = torch.nn.Linear(8, self.columns)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(self.body(inputs))
+        return outputs
+
+
+class TestTheCorrectOne(LearnerContract):
+    def make(self, info: DataInfo) -> Any:
+        return Net(info)
+
+
+class Nearest:
+    """No module: the class of the nearest mean, with a state that is made of the labels."""
+
+    outputs = "probabilities"
+
+    def __init__(self, info: DataInfo) -> None:
+        if info.task != "classification":
+            raise UsageError("Nearest is a classifier, and this is a regression")
+        self._classes, self._means = info.classes, torch.zeros(info.classes, 4)
+
+    def rebuild(self, pool: Any) -> None:
+        inputs, targets = pool.batch(torch.arange(len(pool)))
+        self._means = torch.stack([inputs[targets == one].mean(dim=0) for one in range(self._classes)])
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(-torch.cdist(inputs, self._means), dim=1)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+def fit(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, **kwargs: Any) -> None:
+    model.rebuild(train_dataloader.dataset)
+
+
+class TestOneThatIsFitted(LearnerContract):
+    tasks, trains, loop = ("classification",), False, staticmethod(fit)
+
+    def make(self, info: DataInfo) -> Any:
+        return Nearest(info)
+
+
+class Mutant(Net):
+    test, words = "", ""
+
+
+class HasTwoColumnsTooMany(Mutant):
+    """It returns more columns than there are classes."""
+
+    test, words = "test_outputs_fit_the_task", "outputs of shape"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([super().forward(inputs)] * 3, dim=1)
+
+
+class SaysProbabilities(Mutant):
+    """It says that it returns probabilities, and returns logits."""
+
+    test, words = "test_outputs_fit_the_task", "it says that it returns probabilities"
+    outputs = "probabilities"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs) + 2
+
+
+class IsNaN(Mutant):
+    """It begins with NaN."""
+
+    test, words = "test_outputs_fit_the_task", "assert"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs) / 0 * 0
+
+
+class NormalisesTheBatch(Mutant):
+    """In eval mode as well, inputs are centred by the mean of their batch."""
+
+    test, words = "test_samples_do_not_depend_on_each_other", "not close"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs - inputs.mean(dim=0))
+
+
+class DropsOutAlways(Mutant):
+    """Dropout is on in eval mode."""
+
+    test, words = "test_eval_mode_is_deterministic_and_changes_nothing", "global generators"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(super().forward(inputs), 0.5)
+
+
+class CountsItsCalls(Mutant):
+    """A buffer counts the forward passes of eval mode too."""
+
+    test, words = "test_eval_mode_is_deterministic_and_changes_nothing", "weights or buffers"
+
+    def __init__(self, info: DataInfo) -> None:
+        super().__init__(info)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.get_buffer("calls").add_(1)
+        return super().forward(inputs)
+
+
+class WritesToItsInputs(Mutant):
+    """Inputs are scaled in place."""
+
+    test, words = "test_eval_mode_is_deterministic_and_changes_nothing", "wrote to its inputs"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs.clamp_(max=0.5))
+
+
+class HasALayerOutsideItsState(Mutant):
+    """A tensor that outputs depend on is no buffer, and isn't saved."""
+
+    test, words = "test_its_state_comes_back", "assert"
+
+    def __init__(self, info: DataInfo) -> None:
+        super().__init__(info)
+        self.offset = torch.randn(4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs + self.offset)
+
+
+class LoadsALittle(Mutant):
+    """What isn't in its last layer is left out when a state is loaded."""
+
+    test, words = "test_its_state_can_be_kept", "assert"
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return super().load_state_dict({name: one for name, one in state_dict.items() if "head" in name}, strict=False)
+
+
+class DrawsFromItsOwnGenerator(Mutant):
+    """Its initial weights don't come from the seed."""
+
+    test, words = "test_initial_weights_come_from_the_seed", "assert"
+    made = itertools.count()
+
+    def __init__(self, info: DataInfo) -> None:
+        super().__init__(info)
+        torch.nn.init.constant_(self.head.bias, float(next(self.made)))
+
+
+class LearnsNothing(Mutant):
+    """Its outputs are cut off from its weights, but for one that changes nothing."""
+
+    test, words = "test_it_learns", "the loss went"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs) * 0 + 1
+
+
+class ComputesInSinglePrecision(Mutant):
+    """Its outputs are float32, whatever the run's type is."""
+
+    test, words = "test_it_takes_the_runs_floating_point_type", "float32"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs).float()
+
+
+class LosesWhatItLearned(Mutant):
+    """It has a state of training that is no part of its weights."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "other weights"
+    passes = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes += self.training
+        return super().forward(inputs) * (1 + 0.1 * self.passes)
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    check_mutant(type("Claimed", (TestTheCorrectOne,), {"make": lambda self, info: mutant(info)}), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(LearnerContract, MUTANTS)

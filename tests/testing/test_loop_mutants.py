@@ -1,0 +1,293 @@
+"""Training loops with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from alcore.errors import DivergedError, UsageError
+from alcore.placement import evaluating
+from alcore.testing import TrainingLoopContract
+
+
+class Plain:
+    """Forward, backward, step; validation and scheduler after each epoch."""
+
+    def __call__(
+        self, model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, *, validation_dataloader: Any = None,
+        train_step_fn: Any = None, validate_step_fn: Any = None, lr_scheduler: Any = None, on_epoch_end: Any = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        if optimizer is None:
+            raise UsageError("there is nothing to train")
+        step = train_step_fn or (lambda model, batch: model.training_step(batch))
+        for epoch in self.epochs(max_epochs):
+            model.train()
+            losses = [self.batch(model, optimizer, step, batch) for batch in self.loaded(train_dataloader)]
+            metrics = {"loss": self.mean(losses)}
+            if validation_dataloader is not None and self.can_validate(validate_step_fn):
+                self.validate(model, validation_dataloader, validate_step_fn)
+            if lr_scheduler is not None:
+                self.schedule(lr_scheduler, metrics)
+            if on_epoch_end is not None:
+                self.end(on_epoch_end, epoch, metrics)
+
+    def epochs(self, number: int) -> Any:
+        return range(number)
+
+    def loaded(self, batches: Any) -> Any:
+        return batches
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        optimizer.zero_grad()
+        loss = step(model, batch)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def mean(self, losses: list[float]) -> float:
+        mean = sum(losses) / len(losses)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the loss is {mean}")
+        return mean
+
+    def validate(self, model: Any, batches: Any, step: Any) -> None:
+        with evaluating(model):
+            for batch in batches:
+                step(model, batch)
+
+    def can_validate(self, step: Any) -> bool:
+        return step is not None
+
+    def schedule(self, scheduler: Any, metrics: dict[str, float]) -> None:
+        scheduler.step(*([metrics["loss"]] if hasattr(scheduler, "patience") else []))
+
+    def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
+        on_epoch_end(epoch, metrics)
+
+
+class TestTheCorrectOne(TrainingLoopContract):
+    def make(self, **parameters: Any) -> Any:
+        return Plain(**parameters)
+
+
+class Mutant(Plain):
+    test, words = "", ""
+
+
+class StepsTwice(Mutant):
+    """The optimizer steps twice a batch."""
+
+    test, words = "test_each_batch_is_one_step", "== (4 * 3)"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        loss = super().batch(model, optimizer, step, batch)
+        optimizer.step()
+        return loss
+
+
+class KeepsItsOwnOrder(Mutant):
+    """Batches are gone through backwards."""
+
+    test, words = "test_each_batch_is_one_step", "assert"
+
+    def loaded(self, batches: Any) -> Any:
+        return list(batches)[::-1]
+
+
+class AddsGradientsUp(Mutant):
+    """Gradients are never cleared."""
+
+    test, words = "test_gradients_do_not_add_up", "still there"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        loss = step(model, batch)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+
+class ClipsGradients(Mutant):
+    """It clips gradients, and says that it doesn't."""
+
+    test, words = "test_it_trains_as_a_loop_by_hand", "by hand"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        optimizer.zero_grad()
+        loss = step(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+        return float(loss.detach())
+
+
+class CountsEpochsFromOne(Mutant):
+    """The first epoch is announced as 1."""
+
+    test, words = "test_epochs_are_announced", "assert [1, 2, 3]"
+
+    def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
+        on_epoch_end(epoch + 1, metrics)
+
+
+class AnnouncesTensors(Mutant):
+    """Losses are announced as tensors, which hold on to the device."""
+
+    test, words = "test_epochs_are_announced", "not a float"
+
+    def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
+        on_epoch_end(epoch, {name: torch.tensor(value) for name, value in metrics.items()})
+
+
+class TrainsAtLeastOnce(Mutant):
+    """No epochs are one epoch."""
+
+    test, words = "test_it_keeps_to_the_number_of_epochs", "assert"
+
+    def epochs(self, number: int) -> Any:
+        return range(max(number, 1))
+
+
+class StaysInEvalMode(Mutant):
+    """After the first validation the learner is trained in eval mode."""
+
+    test, words = "test_it_trains_in_train_mode", "(False, True)"
+
+    def validate(self, model: Any, batches: Any, step: Any) -> None:
+        super().validate(model, batches, step)
+        model.eval()
+        model.train = lambda *_: model
+
+
+class ValidatesInTrainMode(Mutant):
+    """Validation is done in train mode, and batch norm learns from it."""
+
+    test, words = "test_validation_is_no_training", "assert"
+
+    def validate(self, model: Any, batches: Any, step: Any) -> None:
+        with torch.no_grad():
+            for batch in batches:
+                step(model, batch)
+
+
+class ValidatesByNothing(Mutant):
+    """It goes through held-out batches although there is no step for them."""
+
+    test, words = "test_validation_without_a_step", "TypeError"
+
+    def can_validate(self, step: Any) -> bool:
+        return True
+
+
+class NeverSchedules(Mutant):
+    """The scheduler isn't stepped."""
+
+    test, words = "test_a_scheduler_is_stepped", "assert 0"
+
+    def schedule(self, scheduler: Any, metrics: dict[str, float]) -> None:
+        pass
+
+
+class SchedulesBlindly(Mutant):
+    """A scheduler that watches a metric gets none."""
+
+    test, words = "test_a_scheduler_that_watches_a_metric_gets_one", "TypeError"
+
+    def schedule(self, scheduler: Any, metrics: dict[str, float]) -> None:
+        scheduler.step()
+
+
+class FreezesTheLearner(Mutant):
+    """Afterwards no parameter needs a gradient."""
+
+    test, words = "test_the_learner_can_be_used_afterwards", "assert"
+
+    def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
+        on_epoch_end(epoch, metrics)
+        self.model.requires_grad_(epoch != 2)
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        self.model = model
+        return super().batch(model, optimizer, step, batch)
+
+
+class LeavesAHook(Mutant):
+    """A hook that it needs is never removed."""
+
+    test, words = "test_the_learner_can_be_used_afterwards", "hooks are left behind"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        model.register_forward_hook(lambda *_: None)
+        return super().batch(model, optimizer, step, batch)
+
+
+class TrainsOnNaN(Mutant):
+    """NaN losses are averaged and announced as if nothing was."""
+
+    test, words = "test_nan_losses_end_the_training", "DID NOT RAISE"
+
+    def mean(self, losses: list[float]) -> float:
+        return sum(losses) / len(losses)
+
+
+class IgnoresTheLearnersStep(Mutant):
+    """Without a step function it doesn't know what to do."""
+
+    test, words = "test_the_learners_own_step_is_used", "KeyError"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs["train_step_fn"] is None:
+            raise KeyError("train_step_fn")
+        super().__call__(*args, **kwargs)
+
+
+class MakesItsOwnOptimizer(Mutant):
+    """Without an optimizer it makes one, and trains what nobody wants trained."""
+
+    test, words = "test_nothing_to_train", "assert"
+
+    def __call__(self, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        super().__call__(model, optimizer or torch.optim.SGD(model.parameters(), lr=0.1), *args, **kwargs)
+
+
+class SkipsFailingBatches(Mutant):
+    """A batch that raises is left out."""
+
+    test, words = "test_errors_and_interruptions_get_through", "DID NOT RAISE"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        with contextlib.suppress(Exception):
+            return super().batch(model, optimizer, step, batch)
+        return 0.0
+
+
+class DrawsFromAClock(Mutant):
+    """It adds noise to the gradients that depends on how many batches it saw since it was made."""
+
+    test, words = "test_a_run_that_is_cut_inside_training_goes_on_as_if_it_was_not", "resumed, it has other"
+    seen: ClassVar[int] = 0
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        self.seen += 1  # type: ignore[misc]
+        optimizer.zero_grad()
+        loss = step(model, batch) * (1 + 0.1 * (self.seen % 5))
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    members = {"make": lambda self, **parameters: mutant(**parameters)}
+    check_mutant(type("Claimed", (TestTheCorrectOne,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(TrainingLoopContract, MUTANTS)

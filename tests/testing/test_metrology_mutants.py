@@ -1,0 +1,241 @@
+"""Metrology strategies with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alcore import BaseMetrology, UsageError
+from alcore.outputs import check_outputs, kind_of, predicted_classes
+from alcore.scoring import evaluate
+from alcore.testing import MetrologyContract
+
+
+class Accuracy(BaseMetrology):
+    """Records the share of right answers, and how often it measured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def check(self) -> None:
+        if self.driver.info is not None and self.driver.info.task != "classification":
+            raise UsageError("accuracy is of classes, and this is a regression")
+        check_outputs(self.driver.probe())
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        on, batches = evaluate(self.driver)
+        kind = kind_of(self.driver.learner)
+        right = [(predicted_classes(outputs, kind) == targets).double() for outputs, targets in batches]
+        self.count += 1
+        self.append_record(on=on, accuracy=float(torch.cat(right).mean()), count=self.count)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.count = state["count"]
+
+
+class TestTheCorrectOne(MetrologyContract):
+    def make(self, **parameters: Any) -> Any:
+        return Accuracy(**parameters)
+
+
+class Mutant(Accuracy):
+    test, words = "", ""
+
+
+class RecordsNothing(Mutant):
+    """It measures, and keeps what it found to itself."""
+
+    test, words = "test_it_appends_records", "assert"
+
+    def append_record(self, **values: Any) -> None:
+        pass
+
+
+class KeepsTheLastAlone(Mutant):
+    """Each measurement replaces the one before."""
+
+    test, words = "test_it_appends_records", "assert"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.records.clear()
+        super().compute()
+
+
+class MakesANewList(Mutant):
+    """``records`` is another list each time, and the driver looks at the first."""
+
+    test, words = "test_it_appends_records", "the list that it was"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.records = list(self.records)
+        super().compute()
+
+
+class ChangesEarlierRecords(Mutant):
+    """The best so far is marked in the records that are there."""
+
+    test, words = "test_it_appends_records", "earlier records were changed"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        super().compute()
+        self.records[0]["latest"] = self.count
+
+
+class RecordsAnObject(Mutant):
+    """A record holds an object that can't be stored."""
+
+    test, words = "test_records_can_be_stored_and_exported", "EncodingError"
+
+    def append_record(self, **values: Any) -> None:
+        super().append_record(**values, by=self)
+
+
+class LeavesEvalMode(Mutant):
+    """The learner stays in eval mode."""
+
+    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "learner's modes"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.driver.learner.eval()
+        super().compute()
+
+
+class DrawsFromTorch(Mutant):
+    """It draws from the global generator."""
+
+    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "global generators"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        torch.rand(3)
+        super().compute()
+
+
+class WritesToThePool(Mutant):
+    """The targets that it compares with are changed in place."""
+
+    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "wrote to the data"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        for _, targets in evaluate(self.driver).batches:
+            targets.clamp_(max=1)
+        super().compute()
+
+
+class TakesAnything(Mutant):
+    """A regression is found out when the first figure is computed."""
+
+    test, words = "test_outputs_are_taken_or_refused", "DID NOT RAISE"
+
+    def check(self) -> None:
+        pass
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        self.append_record(accuracy=0.0)
+
+
+class KnowsNoPosterior(Mutant):
+    """Posterior samples are claimed, and break it."""
+
+    test, words = "test_outputs_are_taken_or_refused", "no posterior"
+
+    def check(self) -> None:
+        super().check()
+        if self.driver.probe().dim() == 3:
+            raise UsageError("no posterior")
+
+
+class NeedsAValidationPool(Mutant):
+    """Without a validation pool it breaks."""
+
+    test, words = "test_it_measures_on_what_there_is", "NoneType"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        assert len(self.driver.val_datapool)
+        super().compute()
+
+
+class SaysTheWrongSource(Mutant):
+    """It says that it measured on held-out samples, wherever it did."""
+
+    test, words = "test_it_measures_on_what_there_is", "assert"
+
+    def append_record(self, **values: Any) -> None:
+        super().append_record(**{**values, "on": "validation"})
+
+
+class MeasuresADrawnPart(Mutant):
+    """Which samples it looks at is drawn from the global generator, which it puts back."""
+
+    test, words = "test_measuring_again_gives_the_same", "assert"
+
+    def append_record(self, **values: Any) -> None:
+        with torch.random.fork_rng():
+            super().append_record(**values, noise=float(torch.rand(1)))
+
+
+class BreaksOnNaN(Mutant):
+    """A learner of NaN breaks it."""
+
+    test, words = "test_nan_outputs", "ZeroDivisionError"
+
+    def append_record(self, **values: Any) -> None:
+        if any(bool(one.isnan().any()) for one in self.driver.learner.parameters()):
+            raise ZeroDivisionError
+        super().append_record(**values)
+
+
+class WritesWhereTheUserStands(Mutant):
+    """Its file goes to the current folder."""
+
+    test, words = "test_serialize_records", "where the user stands"
+
+    def serialize_records(self, *args: Any, **kwargs: Any) -> None:
+        Path("accuracy.json").write_text("{}", encoding="utf-8")
+
+
+class SerializesAway(Mutant):
+    """What was written is dropped from the records."""
+
+    test, words = "test_serialize_records", "assert"
+
+    def serialize_records(self, *args: Any, **kwargs: Any) -> None:
+        self.records.clear()
+
+
+class TakesNoArguments(Mutant):
+    """Arguments of the run are not for it."""
+
+    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+
+    def compute(self) -> None:
+        super().compute()
+
+
+class ForgetsItsState(Mutant):
+    """How often it measured isn't taken back."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other records"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    members = {"make": lambda self, **parameters: mutant(**parameters)}
+    check_mutant(type("Claimed", (TestTheCorrectOne,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(MetrologyContract, MUTANTS)

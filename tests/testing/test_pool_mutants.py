@@ -1,0 +1,229 @@
+"""Pools with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alcore import Label, TensorPool
+from alcore.pools import as_sample_id
+from alcore.testing import PoolContract, toy_pool
+
+
+class TestTensorPool(PoolContract):
+    def make(self) -> Any:
+        return toy_pool("classes")
+
+
+class TestRegression(PoolContract):
+    def make(self) -> Any:
+        return toy_pool("values")
+
+
+class TestMemoryMapped(PoolContract):
+    @pytest.fixture(autouse=True)
+    def _write(self, tmp_path: Any) -> None:
+        self._file = tmp_path / "inputs.npy"
+        np.save(self._file, toy_pool("binary").inputs(torch.arange(40)).numpy())
+
+    def make(self) -> Any:
+        return TensorPool(np.load(self._file, mmap_mode="r"), torch.arange(40) % 2, labelled=[3, 20, 7])
+
+
+class Blind(TensorPool):
+    """Knows the answers of its first six samples alone."""
+
+    @property
+    def knows_answers(self) -> bool:
+        return False
+
+    def append(self, item: Any) -> None:
+        assert isinstance(item, Label), item
+        super().append(item)
+
+
+class TestLabelsFromOutside(PoolContract):
+    def make(self) -> Any:
+        whole = toy_pool("binary")
+        return Blind(whole.inputs(torch.arange(40)), torch.zeros(40, dtype=torch.int64), labelled=[3, 20, 7])
+
+
+class Mutant(TensorPool):
+    test, words = "", ""
+
+
+class SaysNothingOfItself(Mutant):
+    """What it calls its info is a dict."""
+
+    test, words = "test_it_is_a_pool", "isinstance"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.info: Any = {"classes": 3}
+
+
+class IsMadeAnew(Mutant):
+    """Made again, it holds other samples."""
+
+    test, words = "test_made_twice_it_is_the_same_pool", "assert"
+    made = itertools.count()
+
+    def __init__(self, inputs: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(inputs + next(self.made), *args, **kwargs)
+
+
+class InsertsInFront(Mutant):
+    """What is appended comes first."""
+
+    test, words = "test_appending_an_answer", "assert"
+
+    def _mark(self, sample: int) -> None:
+        super()._mark(sample)
+        self._ids.insert(0, self._ids.pop())
+
+
+class StillListsIt(Mutant):
+    """A sample that was appended is still unlabelled."""
+
+    test, words = "test_appending_an_answer", "assert"
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        known = super().unlabeled_indices(start, stop)
+        last = torch.tensor(self._ids[6:], dtype=torch.int64)
+        return torch.cat([known, last]).sort().values
+
+
+class DigestsInputsAlone(Mutant):
+    """What is labelled makes no difference to its digest."""
+
+    test, words = "test_appending_an_answer", "assert"
+
+    def digest(self) -> str:
+        return f"{len(self._inputs)} samples"
+
+
+class TakesASampleTwice(Mutant):
+    """A sample that is labelled already is appended again."""
+
+    test, words = "test_what_can_not_be_appended_changes_nothing", "DID NOT RAISE"
+
+    def append(self, item: Any) -> None:
+        if (sample := as_sample_id(item)) in self._ids and sample is not None:
+            self._ids.append(sample)
+            return
+        super().append(item)
+
+
+class CountsFromTheEnd(Mutant):
+    """Sample -1 is the last one."""
+
+    test, words = "test_what_can_not_be_appended_changes_nothing", "DID NOT RAISE"
+
+    def append(self, item: Any) -> None:
+        super().append(39 if item == -1 else item)
+
+
+class ListsIdsInAnyOrder(Mutant):
+    """Unlabelled ids come in the order of a set."""
+
+    test, words = "test_unlabelled_ids_ascend", "assert"
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        return super().unlabeled_indices(start, stop).flip(0)
+
+
+class ForgetsWhereTheWindowBegins(Mutant):
+    """Ids of a window are counted from its start."""
+
+    test, words = "test_ids_of_a_window", "windows of"
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        return super().unlabeled_indices(start, stop) - start
+
+
+class SortsTheIds(Mutant):
+    """Inputs come in the order of the pool, each once."""
+
+    test, words = "test_inputs_of_samples", "Error"
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().inputs(torch.unique(ids))
+
+
+class StandardisesTheBatch(Mutant):
+    """Inputs are centred by what they are asked for with."""
+
+    test, words = "test_inputs_of_samples", "assert"
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        rows = super().inputs(ids)
+        return rows - rows.mean(dim=0)
+
+
+class Augments(Mutant):
+    """Inputs are noisy."""
+
+    test, words = "test_inputs_are_copies_and_never_augmented", "global generators"
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().inputs(ids) + 0.01 * torch.randn(len(ids), 1)
+
+
+class GivesItsOwnRows(Mutant):
+    """Inputs are a view of the pool's own."""
+
+    test, words = "test_inputs_are_copies_and_never_augmented", "assert"
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self._inputs, torch.Tensor)
+        return self._inputs[int(ids[0]) : int(ids[-1]) + 1]
+
+
+class BatchesById(Mutant):
+    """A batch is of these samples, not of these positions."""
+
+    test, words = "test_items_and_batches_agree", "assert"
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._rows(positions)
+
+
+class IsMeasuredOnNothing(Mutant):
+    """It has an evaluation, of no samples."""
+
+    test, words = "test_what_is_measured", "assert"
+
+    def evaluation(self) -> Any:
+        return self.inputs(torch.arange(0)), torch.arange(0)
+
+
+class RemembersOtherRuns(Mutant):
+    """What other objects were labelled with is labelled here too."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other"
+    appended = itertools.count()
+
+    def append(self, item: Any) -> None:
+        super().append(item)
+        assert isinstance(self._inputs, torch.Tensor)
+        self._inputs[int(item)] += next(self.appended)
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    def make(self: PoolContract) -> Any:
+        whole = toy_pool("classes")
+        return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labelled=[3, 20, 7, 11, 30, 14])
+
+    check_mutant(type("Claimed", (PoolContract,), {"make": make}), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(PoolContract, MUTANTS)

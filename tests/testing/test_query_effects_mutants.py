@@ -1,0 +1,226 @@
+"""Strategies that disturb others or take too much memory, one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alcore import SetQuery
+from alcore.errors import QueryError
+from alcore.features import Embedded
+from alcore.scoring import chunks
+from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore.testing.query_effects import QueryEffects
+
+
+class Central(SetQuery):
+    """Ask for the candidates that are nearest to the mean of all of them."""
+
+    needs_labelled = False
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+        if bool((bad := candidates.features.isnan().any(dim=1)).any()):
+            raise QueryError(f"the features of samples {candidates.ids[bad].tolist()} are NaN")
+        distances = (candidates.features - candidates.features.mean(dim=0)).norm(dim=1)
+        return torch.sort(distances, stable=True).indices[:n]
+
+
+class TestTheCentralOnes(QueryContract):
+    outputs, tasks, streams = ("binary", "classes", "posterior", "values", "map"), ALL_TASKS, False
+
+    def make(self, **parameters: Any) -> Any:
+        return Central(**parameters)
+
+
+class Mutant(ToyQuery):
+    """Asks for the candidates with the lowest ids, as `ToyQuery` does, and does something else before."""
+
+    test, words = "", ""
+
+    def disturb(self) -> None:
+        pass
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.disturb()
+        super().sample(query_queue)
+
+
+class LeavesTrainMode(Mutant):
+    """Dropout is switched on for some forward passes, and left on."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's modes"
+
+    def disturb(self) -> None:
+        self.driver.learner.train()
+
+
+class GivesAllPartsOneMode(Mutant):
+    """It remembers the mode of the learner as a whole, and a frozen part comes back in train mode."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's modes"
+
+    def disturb(self) -> None:
+        training = self.driver.learner.training
+        self.driver.learner.eval()
+        self.driver.learner.train(training)
+
+
+class TouchesWeights(Mutant):
+    """Weights are perturbed in place, and the perturbation is not exactly taken back."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's weights"
+
+    def disturb(self) -> None:
+        with torch.no_grad():
+            self.driver.learner.head.weight.mul_(3.0).div_(3.0)
+            self.driver.learner.head.weight.add_(1e-7)
+
+
+class UpdatesRunningStatistics(Mutant):
+    """In train mode, batch norm learns from the candidates; the modes come back, the statistics don't."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's weights"
+
+    def disturb(self) -> None:
+        norm = self.driver.learner.body[1]
+        was, norm.training = norm.training, True
+        norm(torch.ones(3, 8))
+        norm.training = was
+
+
+class LeavesGradients(Mutant):
+    """A gradient that it needs is left where the next optimizer step finds it."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's gradients"
+
+    def disturb(self) -> None:
+        with torch.enable_grad():
+            self.driver.learner.head.bias.square().sum().backward()
+
+
+class FreezesParameters(Mutant):
+    """Parameters need no gradient while it works, nor afterwards."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's gradients"
+
+    def disturb(self) -> None:
+        self.driver.learner.requires_grad_(False)
+
+
+class LeavesAHook(Mutant):
+    """A hook that listens to a layer is never removed."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's hooks"
+
+    def disturb(self) -> None:
+        self.driver.learner.head.register_forward_hook(lambda *_: None)
+
+
+class DrawsFromTorch(Mutant):
+    """It draws from torch's global generator."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "global generators"
+
+    def disturb(self) -> None:
+        torch.rand(3)
+
+
+class SeedsNumpy(Mutant):
+    """To be reproducible it seeds NumPy, and everybody else with it."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "global generators"
+
+    def disturb(self) -> None:
+        np.random.seed(0)
+
+
+class SwitchesGradientsOff(Mutant):
+    """``torch.set_grad_enabled(False)`` is never undone."""
+
+    test, words = "test_learner_and_random_numbers_are_left_alone", "settings of torch"
+
+    def disturb(self) -> None:
+        torch.set_grad_enabled(False)
+
+
+class WritesToInputs(Mutant):
+    """Inputs are scaled in place."""
+
+    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the inputs"
+
+    def disturb(self) -> None:
+        for ids in self.driver.candidates():
+            self.driver.choice_pool.inputs(ids).mul_(0.5)
+
+
+class KeepsAllScores(Mutant):
+    """It streams the pool, and keeps a number for each sample."""
+
+    test, words = "test_memory_does_not_grow_with_the_pool", "bytes a sample"
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        found = [(ids, outputs[:, 0].clone()) for ids, outputs in chunks(self.driver)]
+        best = torch.topk(torch.cat([scores for _, scores in found]), self.wanted).indices
+        query_queue.put_many(torch.cat([ids for ids, _ in found])[best].tolist())
+
+
+class KeepsAPythonNumber(Mutant):
+    """It streams the pool, and keeps a Python number for each sample, which torch doesn't know of."""
+
+    test, words = "test_memory_does_not_grow_with_the_pool", "bytes a sample"
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        seen: list[float] = []
+        for ids, outputs in chunks(self.driver):
+            seen += (outputs[:, 0] + ids).tolist()
+        query_queue.put_many(range(40, 45) if seen else [])
+
+
+class LoadsThePool(Mutant):
+    """All inputs are fetched at once."""
+
+    test, words = "test_memory_does_not_grow_with_the_pool", "bytes a sample"
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        ids = torch.cat(list(self.driver.candidates()))
+        best = self.driver.choice_pool.inputs(ids).sum(dim=1).topk(self.wanted).indices
+        query_queue.put_many(ids[best].tolist())
+
+
+class WritesToFeatures(Central):
+    """Features are centred in place, and the next strategy is given them so."""
+
+    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+        candidates.features.sub_(candidates.features.mean(dim=0))
+        return super().choose(candidates, labelled, n)
+
+
+class WritesToOutputs(Central):
+    """Outputs are sorted in place."""
+
+    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+        candidates.outputs.copy_(candidates.outputs.sort().values)
+        return super().choose(candidates, labelled, n)
+
+
+MUTANTS: list[Any] = [*Mutant.__subclasses__(), *Central.__subclasses__()]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    claims = {"outputs": ALL_OUTPUTS, "tasks": ALL_TASKS} if issubclass(mutant, Mutant) else {}
+    base = QueryContract if issubclass(mutant, Mutant) else TestTheCentralOnes
+    members = {"make": lambda self, **parameters: mutant(**parameters), **claims}
+    with torch.enable_grad(), torch.random.fork_rng():
+        check_mutant(type("Claimed", (base,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(QueryEffects, MUTANTS)

@@ -1,0 +1,262 @@
+"""Strategies that choose wrongly, one fault each: the query contract fails each in the test that is aimed at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore.testing.query_picks import QueryPicks
+
+
+class TestTheCorrectOne(QueryContract):
+    outputs, tasks = ALL_OUTPUTS, ALL_TASKS
+
+    def make(self, **parameters: Any) -> Any:
+        return ToyQuery(**parameters)
+
+
+class Mutant(ToyQuery):
+    """Asks for the candidates with the lowest ids, as `ToyQuery` does; each mutant overrides one thing."""
+
+    test, words = "", ""
+
+    def all(self) -> torch.Tensor:
+        return torch.cat([torch.empty(0, dtype=torch.int64), *self.driver.candidates()])
+
+    def chosen(self) -> list[int]:
+        found: list[int] = self.all()[: self.wanted].tolist()
+        return found
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        query_queue.put_many(self.chosen())
+
+
+class AsksTwice(Mutant):
+    """One sample stands twice among the picks."""
+
+    test, words = "test_rounds_until_the_pool_is_dry", "asked for already"
+
+    def chosen(self) -> list[int]:
+        found = super().chosen()
+        return [*found[:-1], *found[:1]]
+
+
+class AsksForLabelled(Mutant):
+    """It looks at all samples, labelled or not."""
+
+    test, words = "test_rounds_until_the_pool_is_dry", "not an unlabelled sample"
+
+    def all(self) -> torch.Tensor:
+        return torch.arange(self.driver.choice_pool.total)
+
+
+class OneTooFew(Mutant):
+    """An off-by-one leaves out the last pick."""
+
+    test, words = "test_rounds_until_the_pool_is_dry", "6 of 34 in step 0"
+
+    def chosen(self) -> list[int]:
+        return super().chosen()[: max(self.wanted - 1, 0)]
+
+
+class OneTooMany(Mutant):
+    """An off-by-one adds a pick."""
+
+    test, words = "test_rounds_until_the_pool_is_dry", "8 of 34 in step 0"
+
+    def chosen(self) -> list[int]:
+        return self.all()[: self.wanted + 1].tolist() if self.wanted else []
+
+
+class PositionsForIds(Mutant):
+    """It puts places among the candidates, not their ids."""
+
+    test, words = "test_more_are_wanted_than_there_are", "not an unlabelled sample"
+
+    def chosen(self) -> list[int]:
+        return list(range(len(super().chosen())))
+
+
+class OutsideThePool(Mutant):
+    """Ids are counted from 1."""
+
+    test, words = "test_more_are_wanted_than_there_are", "not an unlabelled sample"
+
+    def chosen(self) -> list[int]:
+        return [one + 1 for one in super().chosen()]
+
+
+class OnlyTheFirstBlock(Mutant):
+    """It looks at the first few candidates and forgets the rest."""
+
+    test, words = "test_more_are_wanted_than_there_are", "assert"
+
+    def all(self) -> torch.Tensor:
+        return super().all()[:16]
+
+
+class ForgetsWhatIsMasked(Mutant):
+    """It asks the pool, which doesn't know what was requested."""
+
+    test, words = "test_masked_candidates_are_left_out", "asked for already"
+
+    def all(self) -> torch.Tensor:
+        ids: torch.Tensor = self.driver.choice_pool.unlabeled_indices()
+        return ids
+
+
+class BreaksOnAnEmptyPool(Mutant):
+    """It joins a list of blocks that may be empty."""
+
+    test, words = "test_an_empty_pool", "non-empty list"
+
+    def all(self) -> torch.Tensor:
+        return torch.cat(list(self.driver.candidates()))
+
+
+class BreaksOnOneCandidate(Mutant):
+    """It squeezes away the axis of samples."""
+
+    test, words = "test_one_candidate", "TypeError"
+
+    def chosen(self) -> list[int]:
+        return list(self.all()[: self.wanted].squeeze().tolist())
+
+
+class TakesZeroForUnset(Mutant):
+    """``max_samples or 10``."""
+
+    test, words = "test_none_are_wanted", "assert [0, 2"
+
+    def __init__(self, max_samples: int = 10) -> None:
+        super().__init__(max_samples or 10)
+
+
+class TakesAnyNumber(Mutant):
+    """A negative number of samples is taken as it is."""
+
+    test, words = "test_a_negative_number_is_refused", "DID NOT RAISE"
+
+    def __init__(self, max_samples: int = 10) -> None:
+        self.max_samples = max_samples
+
+
+class IgnoresItsShare(Mutant):
+    """It asks for its own number, whatever its share of the step."""
+
+    test, words = "test_it_asks_for_its_share_of_a_step", "more than its share"
+
+    def chosen(self) -> list[int]:
+        return self.all()[: self.max_samples].tolist()
+
+
+class IgnoresALargerShare(Mutant):
+    """It keeps to its own number where its share is larger."""
+
+    test, words = "test_it_asks_for_its_share_of_a_step", "== 5"
+
+    def chosen(self) -> list[int]:
+        return super().chosen()[: self.max_samples]
+
+
+class ForgetsTheOthers(Mutant):
+    """It lists the candidates once and for all, so that those the strategy before it took are among them."""
+
+    test, words = "test_two_of_it_share_a_step", "asked for already"
+
+    def check(self) -> None:
+        self._listed = super().all()
+
+    def all(self) -> torch.Tensor:
+        return self._listed
+
+
+class ChoosesFromTheTrainingPool(Mutant):
+    """It doesn't know that the pool to choose from may be another one."""
+
+    test, words = "test_a_pool_of_its_own_to_choose_from", "not an unlabelled sample"
+
+    def all(self) -> torch.Tensor:
+        ids: torch.Tensor = self.driver.train_datapool.unlabeled_indices()
+        return ids
+
+
+class DropsDuplicates(Mutant):
+    """Of equal samples it looks at one."""
+
+    test, words = "test_duplicated_samples", "== 20"
+
+    def all(self) -> torch.Tensor:
+        ids, seen, kept = super().all(), set(), []
+        for sample, row in zip(ids.tolist(), self.driver.choice_pool.inputs(ids), strict=True):
+            if tuple(row.tolist()) not in seen:
+                seen.add(tuple(row.tolist()))
+                kept.append(sample)
+        return torch.tensor(kept)
+
+
+class BreaksTiesBackwards(Mutant):
+    """Of equal samples the highest ids come first."""
+
+    test, words = "test_equal_samples_go_by_id", "by ascending id"
+
+    def all(self) -> torch.Tensor:
+        ids = super().all()
+        scores = self.driver.choice_pool.inputs(ids).sum(dim=1)
+        return ids.flip(0)[scores.flip(0).sort(descending=True, stable=True).indices]
+
+
+class NeedsALabelInSecret(Mutant):
+    """It looks at the labelled samples, and there may be none."""
+
+    test, words = "test_nothing_is_labelled", "Error"
+
+    def chosen(self) -> list[int]:
+        assert self.driver.train_datapool[0]
+        return super().chosen()
+
+
+class TakesNoArguments(Mutant):
+    """Arguments of the run are not for it."""
+
+    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+
+    def sample(self, query_queue: Any) -> None:
+        query_queue.put_many(self.chosen())
+
+
+class CannotBeInterrupted(Mutant):
+    """It works through the pool without coming to a safe point."""
+
+    test, words = "test_it_can_be_interrupted", "DID NOT RAISE"
+
+    def all(self) -> torch.Tensor:
+        return torch.cat([torch.empty(0, dtype=torch.int64), *self.driver._candidates.chunks(100)])
+
+
+class FindsOutTooLate(Mutant):
+    """That a pool can't be chosen from is found out after training."""
+
+    test, words = "test_a_pool_that_lists_nothing_is_refused", "exists"
+
+    def check(self) -> None:
+        pass
+
+
+MUTANTS = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: type, check_mutant: Any) -> None:
+    class Claimed(TestTheCorrectOne):
+        def make(self, **parameters: Any) -> Any:
+            return mutant(**parameters)
+
+    check_mutant(Claimed, mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(QueryPicks, MUTANTS)

@@ -1,0 +1,157 @@
+"""Strategies whose picks depend on the wrong things, one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from alcore import BaseQuery
+from alcore.randomness import derive_generator
+from alcore.scoring import TopK
+from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore.testing.query_runs import QueryRuns
+
+
+class Drawn(BaseQuery):
+    """Draws a key for each candidate; every third step it draws two, so that it has a state."""
+
+    def __init__(self, max_samples: int = 10) -> None:
+        self._set_max_samples(max_samples)
+        self.calls = 0
+
+    def check(self) -> None:
+        next(self.driver.candidates(1), None)
+
+    def keys(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.rand(len(ids), generator=generator, dtype=torch.float64)
+
+    def draw(self) -> torch.Generator:
+        return self.generator(str(self.calls))
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        chosen, generator = TopK(self.wanted), self.draw()
+        for ids in self.driver.candidates():
+            chosen.add(ids, self.keys(ids, generator))
+        self.calls += 1
+        query_queue.put_many(chosen.result().ids.tolist())
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class TestTheDrawnOnes(QueryContract):
+    outputs, tasks, seeded = ALL_OUTPUTS, ALL_TASKS, True
+
+    def make(self, **parameters: Any) -> Any:
+        return Drawn(**parameters)
+
+
+class Mutant(Drawn):
+    test, words = "", ""
+
+
+class DrawsFromPython(Mutant):
+    """It draws from Python's global generator and puts it back, so that only the picks tell."""
+
+    test, words = "test_global_generators_make_no_difference", "assert"
+
+    def draw(self) -> torch.Generator:
+        state = random.getstate()
+        seed = random.randrange(2**31)
+        random.setstate(state)
+        return derive_generator(seed)
+
+
+class CountsItsObjects(Mutant):
+    """How often the process made one before decides what it draws."""
+
+    test, words = "test_same_seed_same_picks", "assert"
+    made = 0
+
+    def draw(self) -> torch.Generator:
+        CountsItsObjects.made += 1
+        return derive_generator(self.made)
+
+
+class IgnoresTheSeed(Mutant):
+    """Its generator has a seed of its own."""
+
+    test, words = "test_the_seed_decides_what_is_drawn", "don't depend on the seed"
+
+    def draw(self) -> torch.Generator:
+        return derive_generator(42, self.driver.active_learning_step_idx)
+
+
+class IgnoresTheStep(Mutant):
+    """Each step draws the same numbers."""
+
+    test, words = "test_the_seed_decides_what_is_drawn", "don't depend on the step"
+
+    def draw(self) -> torch.Generator:
+        return derive_generator(int(self.driver.config.seed or 0))
+
+
+class DrawsInSecret(Mutant):
+    """It says that it draws nothing."""
+
+    test, words = "test_the_seed_decides_what_is_drawn", "say seeded = True"
+    claims: ClassVar[dict[str, Any]] = {"seeded": False}
+
+
+class ForgetsItsState(Mutant):
+    """What it counts isn't saved."""
+
+    test, words = "test_its_state_comes_back", "asks for other samples"
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class LoadsNothing(Mutant):
+    """What it counts is saved, and not taken back."""
+
+    test, words = "test_its_state_comes_back", "assert"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class HasAStateThatCantBeStored(Mutant):
+    """Its state holds an object that would have to be pickled."""
+
+    test, words = "test_its_state_comes_back", "EncodingError"
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls, "generator": self.draw()}
+
+
+class IsLostInAResumedRun(Mutant):
+    """Its state comes back only where it was asked for nothing yet."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other requests"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"] if state["calls"] > 1 else 0
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    members = {"make": lambda self, **parameters: mutant(**parameters), **getattr(mutant, "claims", {})}
+    check_mutant(type("Claimed", (TestTheDrawnOnes,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(QueryRuns, MUTANTS)

@@ -1,0 +1,148 @@
+"""The queues of core keep the contract, and queues with one fault each don't."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import queue
+import threading
+from typing import Any, ClassVar
+
+import pytest
+
+from alcore.testing import QueueContract, queues
+
+
+class TestFifo(QueueContract):
+    def make(self, **parameters: Any) -> Any:
+        return queue.Queue()
+
+
+class TestLifo(QueueContract):
+    order = "lifo"
+
+    def make(self, **parameters: Any) -> Any:
+        return queue.LifoQueue()
+
+
+class TestPriority(QueueContract):
+    order = "lowest"
+
+    def make(self, **parameters: Any) -> Any:
+        return queue.PriorityQueue()
+
+
+class TestSimple(QueueContract):
+    def make(self, **parameters: Any) -> Any:
+        return queue.SimpleQueue()
+
+
+class TestProcess(QueueContract):
+    order = "any"  # items of several threads may overtake each other
+
+    def make(self, **parameters: Any) -> Any:
+        return multiprocessing.Queue()
+
+
+class Mutant(queue.Queue):  # type: ignore[type-arg]
+    test, words, waits = "", "", False
+
+
+class ReturnsText(Mutant):
+    """What was a number comes out as text."""
+
+    test, words = "test_everything_comes_out_once", "assert"
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return str(super().get(*args, **kwargs))
+
+
+class ComesOutBackwards(Mutant):
+    """It says that it is first in, first out."""
+
+    test, words = "test_everything_comes_out_once", "assert"
+
+    def _get(self) -> Any:
+        return self.queue.pop()
+
+
+class IsFull(Mutant):
+    """It holds ten items, and then waits for somebody to take one."""
+
+    test, words = "test_everything_comes_out_once", "nobody is there to wait for"
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__(maxsize=10)
+
+
+class TakesEachItemOnce(Mutant):
+    """Emptied, it takes no more."""
+
+    test, words = "test_put_and_get_alternate", "nobody is there to wait for"
+    waits = True
+    done = False
+
+    def put(self, *args: Any, **kwargs: Any) -> None:
+        if not self.done:
+            super().put(*args, **kwargs)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        item = super().get(*args, **kwargs)
+        self.done = not self.qsize()
+        return item
+
+
+class IsOneForAll(Mutant):
+    """All objects share their items."""
+
+    test, words = "test_two_queues_have_nothing_in_common", "assert"
+    shared: ClassVar[collections.deque[Any]] = collections.deque()
+
+    def _init(self, maxsize: int) -> None:
+        self.queue = self.shared
+
+    def _get(self) -> Any:
+        return self.queue.pop()
+
+
+class IsForOneThread(Mutant):
+    """Only the thread that made it may put items in; those of others are lost."""
+
+    test, words = "test_it_is_used_by_several_threads", "assert"
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner = threading.get_ident()
+
+    def put(self, *args: Any, **kwargs: Any) -> None:
+        if threading.get_ident() == self._owner:
+            super().put(*args, **kwargs)
+
+
+class RaisesWhenTaken(Mutant):
+    """It breaks when a run takes out its third item."""
+
+    test, words = "test_a_run_with_it", "IndexError"
+    taken = 0
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        self.taken += 1
+        if self.taken == 3:
+            raise IndexError
+        return super().get(*args, **kwargs)
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant.waits:
+        monkeypatch.setattr(queues, "PATIENCE", 0.3)
+    check_mutant(type("Claimed", (QueueContract,), {"make": lambda self: mutant()}), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(QueueContract, MUTANTS)

@@ -1,0 +1,167 @@
+"""Stop criteria with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+import alcore
+from alcore import UsageError
+from alcore.testing import StopCriterionContract
+
+
+class Enough:
+    """Ends the run when it was asked so often that it has seen so many samples; the count is its state."""
+
+    def __init__(self, samples: int = 1000) -> None:
+        self.samples = samples
+        self.calls = 0
+
+    @alcore.runhook
+    def alcore_should_stop(self, driver: Any) -> str | None:
+        self.calls += 1
+        return self.decide(driver)
+
+    def decide(self, driver: Any) -> str | None:
+        known = len(driver.train_datapool)
+        return f"{known} samples are enough, at call {self.calls}" if known >= self.samples else None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class TestTheCorrectOne(StopCriterionContract):
+    stops_with, continues_with = {"samples": 12}, {"samples": 1000}
+
+    def make(self, **parameters: Any) -> Any:
+        return Enough(**parameters)
+
+
+class Mutant(Enough):
+    test, words = "", ""
+
+
+class NeverStops(Mutant):
+    """It is asked, and always says no."""
+
+    test, words = "test_it_ends_the_run", "all 5 steps are done"
+
+    def decide(self, driver: Any) -> str | None:
+        return None
+
+
+class SaysYes(Mutant):
+    """It returns True where a reason belongs."""
+
+    test, words = "test_it_ends_the_run", "must return the reason or None"
+
+    def decide(self, driver: Any) -> Any:
+        return super().decide(driver) is not None
+
+
+class SaysNothing(Mutant):
+    """Its reason is an empty text, which is none."""
+
+    test, words = "test_it_ends_the_run", "all 5 steps are done"
+
+    def decide(self, driver: Any) -> str | None:
+        return "" if super().decide(driver) else None
+
+
+class StopsAtOnce(Mutant):
+    """It doesn't look at the number that it was given."""
+
+    test, words = "test_it_lets_the_run_go_on", "assert"
+
+    def decide(self, driver: Any) -> str | None:
+        return "enough"
+
+
+class TossesACoin(Mutant):
+    """Each object has another idea of how much is enough."""
+
+    test, words = "test_the_same_run_ends_the_same_way", "assert"
+    made = 0
+
+    def __init__(self, samples: int = 1000) -> None:
+        super().__init__(samples + 3 * (TossesACoin.made % 2))
+        TossesACoin.made += 1
+
+
+class DropsRecords(Mutant):
+    """It takes the records that it looked at out of their list."""
+
+    test, words = "test_looking_disturbs_nothing", "changed records"
+
+    def decide(self, driver: Any) -> str | None:
+        driver.metrology_strategies[0].records.clear()
+        return super().decide(driver)
+
+
+class LeavesEvalMode(Mutant):
+    """It looks at predictions, and leaves the learner in eval mode."""
+
+    test, words = "test_looking_disturbs_nothing", "learner's modes"
+
+    def decide(self, driver: Any) -> str | None:
+        driver.learner.eval()
+        return super().decide(driver)
+
+
+class DrawsFromTorch(Mutant):
+    """It looks at samples that it draws from the global generator."""
+
+    test, words = "test_looking_disturbs_nothing", "global generators"
+
+    def decide(self, driver: Any) -> str | None:
+        torch.rand(1)
+        return super().decide(driver)
+
+
+class NeedsRecords(Mutant):
+    """Without metrology it breaks with an error of Python's."""
+
+    test, words = "test_nothing_is_measured", "IndexError"
+
+    def decide(self, driver: Any) -> str | None:
+        assert driver.metrology_strategies[0].records
+        return super().decide(driver)
+
+
+class SaysTooLittle(Mutant):
+    """Without metrology it refuses to work, and doesn't say why."""
+
+    test, words = "test_nothing_is_measured", "assert"
+
+    def decide(self, driver: Any) -> str | None:
+        if not driver.metrology_strategies:
+            raise UsageError("no")
+        return super().decide(driver)
+
+
+class ForgetsItsState(Mutant):
+    """What it counts isn't taken back."""
+
+    test, words = "test_a_resumed_run_is_the_same_run", "other states"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+    members = {"make": lambda self, **parameters: mutant(**parameters)}
+    check_mutant(type("Claimed", (TestTheCorrectOne,), members), mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(StopCriterionContract, MUTANTS)
