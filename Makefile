@@ -30,6 +30,7 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/moons.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/train.py
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)

@@ -1,0 +1,58 @@
+"""Active learning where a quantity is predicted: what to label next, and how good the learner is."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore_regression.emcm import bootstrap_committee, expected_model_change
+    from alcore_regression.greedy import gsx, gsy, igs
+    from alcore_regression.metrology import RegressionMetrology
+    from alcore_regression.query import EMCMQuery, GSxQuery, GSyQuery, IGSQuery
+    from alcore_regression.variance import VarianceQuery, posterior_variance
+
+_HOME = {
+    "EMCMQuery": "query",
+    "GSxQuery": "query",
+    "GSyQuery": "query",
+    "IGSQuery": "query",
+    "RegressionMetrology": "metrology",
+    "VarianceQuery": "variance",
+    "bootstrap_committee": "emcm",
+    "expected_model_change": "emcm",
+    "gsx": "greedy",
+    "gsy": "greedy",
+    "igs": "greedy",
+    "posterior_variance": "variance",
+}
+__all__ = [
+    "EMCMQuery", "GSxQuery", "GSyQuery", "IGSQuery", "RegressionMetrology", "VarianceQuery", "bootstrap_committee",
+    "expected_model_change", "gsx", "gsy", "igs", "posterior_variance",
+]  # fmt: skip
+
+
+@alcore.hookimpl
+def alcore_query_strategies() -> dict[str, Any]:
+    """Offer the query strategies; classes are named by strings, so that listing plugins imports no torch."""
+    return {
+        "gsx": "alcore_regression.query:GSxQuery",
+        "gsy": "alcore_regression.query:GSyQuery",
+        "igs": "alcore_regression.query:IGSQuery",
+        "variance": "alcore_regression.variance:VarianceQuery",
+        "emcm": "alcore_regression.query:EMCMQuery",
+    }
+
+
+@alcore.hookimpl
+def alcore_metrology_strategies() -> dict[str, Any]:
+    """Offer ``regression``."""
+    return {"regression": "alcore_regression.metrology:RegressionMetrology"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,81 @@
+"""What a learner of quantities returns, and its targets, brought to one form: float64, one column a quantity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from alcore.errors import QueryError, UsageError
+
+SHAPES = "(B,) or (B, 1) for one quantity, (B, T) for T quantities, (K, B, T) for K samples of a posterior"
+
+
+def check_values(outputs: Any) -> torch.Tensor:
+    """Return outputs of a known shape, or raise `UsageError`."""
+    if not isinstance(outputs, torch.Tensor):
+        raise UsageError(
+            f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
+            "inference_fn(learner, inputs) that returns one."
+        )
+    if not 1 <= outputs.dim() <= 3 or not outputs.is_floating_point():
+        raise UsageError(
+            f"the learner returned a {outputs.dtype} tensor of shape {tuple(outputs.shape)}; for regression it must "
+            f"return {SHAPES}."
+        )
+    return outputs
+
+
+def predictions(outputs: torch.Tensor) -> torch.Tensor:
+    """Return the predicted quantities: float64, shape (B, T), the mean over posterior samples.
+
+    Parameters
+    ----------
+    outputs
+        ``(B,)``, ``(B, T)``, or ``(K, B, T)`` posterior samples. Two dimensions are never posterior samples: those
+        of one quantity have the shape ``(K, B, 1)``.
+    """
+    values = check_values(outputs).double()
+    return values.mean(dim=0) if values.dim() == 3 else columns(values)
+
+
+def columns(values: torch.Tensor) -> torch.Tensor:
+    """Return one value a sample, shape (B,), or several, shape (B, T), as float64 of shape (B, T)."""
+    return values[:, None].double() if values.dim() == 1 else values.flatten(1).double()
+
+
+def check_regression(task: str | None) -> None:
+    """Refuse data that is known to be of classes."""
+    if task not in (None, "regression"):
+        raise UsageError(
+            f"it is for quantities, and the task of this data is {task}; use a query strategy or metrology for "
+            "classes, or say that the data is regression (--set data.csv.task=regression, or "
+            "alcore.DataInfo('regression') in Python)."
+        )
+
+
+def check_finite(values: torch.Tensor, ids: torch.Tensor, what: str) -> None:
+    """Refuse values that have no distance to others, naming their samples.
+
+    Parameters
+    ----------
+    values
+        Shape (N, D).
+    ids
+        Sample ids: int64 (N,), -1 where unknown.
+    what
+        What the values are, for the message.
+
+    Raises
+    ------
+    QueryError
+        When one is NaN or infinite.
+    """
+    bad = ~values.sum(dim=1, dtype=torch.float64).isfinite()
+    if bool(bad.any()):
+        places = torch.nonzero(bad).flatten()[:5].tolist()
+        named = ", ".join(str(int(ids[i])) if ids[i] >= 0 else f"number {i} in training order" for i in places)
+        raise QueryError(
+            f"{what} of sample {named} {'are' if what.endswith('s') else 'is'} NaN or infinite, so samples can't be "
+            "ranked; look at the inputs, or at what the learner makes of them."
+        )

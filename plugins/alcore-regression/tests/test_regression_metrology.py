@@ -1,0 +1,203 @@
+"""The figures of a regression against scikit-learn's, chunk by chunk."""
+
+import json
+import math
+import queue
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from alcore_regression import RegressionMetrology
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from alcore import DataInfo, Driver, TensorPool, UsageError, scoring
+from alcore import config as c
+from alcore.store.reading import Run
+
+torch.set_num_threads(1)
+
+
+class Judged(TensorPool):
+    """All of the pool is measured on."""
+
+    def evaluation(self):
+        return self._inputs, self._targets
+
+
+def make_driver(metrology, pool, *, folder="not-made", steps=1, val=None, **options):
+    return Driver(
+        c.DriverConfig(
+            batch_size=8, max_active_learning_steps=steps, skip_training=True, root_log_dir=folder, device="cpu",
+            dtype=torch.float64,
+        ),
+        torch.nn.Identity(),
+        c.StrategiesConfig([], queue.Queue, metrology_strategies=[metrology]),
+        c.TrainingConfig(pool, max_training_epochs=0, val_datapool=val),
+        **options,
+    )  # fmt: skip
+
+
+def measure(outputs, targets, *, metrology=None, **options):
+    """The record for these outputs, which the learner passes through."""
+    metrology = metrology or RegressionMetrology()
+    pool = Judged(outputs, targets, labelled=[0], info=DataInfo("regression"))
+    make_driver(metrology, pool, **options)
+    metrology.check()
+    metrology.compute()
+    return metrology.records[-1]
+
+
+values = st.floats(-1e3, 1e3).map(lambda value: round(value, 6))
+
+
+@st.composite
+def cases(draw):
+    size, quantities = draw(st.integers(2, 40)), draw(st.integers(0, 3))
+    shape = (size, quantities) if quantities else (size,)
+    count = size * max(quantities, 1)
+    arrays = [
+        np.array(draw(st.lists(values, min_size=count, max_size=count))).reshape(shape) + shift
+        for shift in (0, draw(st.sampled_from([0, 1e6])))
+    ]
+    return arrays[0] + arrays[1].mean(axis=0), arrays[1]
+
+
+def exact_r2(predicted, true):
+    """R2 of one quantity in exact arithmetic."""
+    predicted, true = ([Fraction(float(value)) for value in column] for column in (predicted, true))
+    mean = sum(true) / len(true)
+    error = sum((a - b) ** 2 for a, b in zip(predicted, true, strict=True))
+    spread = sum((value - mean) ** 2 for value in true)
+    return float(1 - error / spread) if spread else float(error == 0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.sampled_from([1, 7, 4096]))
+def test_figures_are_those_of_scikit_learn(case, rows):
+    predicted, true = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "EVALUATION_ROWS", rows)
+        record = measure(torch.from_numpy(predicted), torch.from_numpy(true))
+    assert record["rmse"] == pytest.approx(root_mean_squared_error(true, predicted), rel=1e-12)
+    assert record["mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-12)
+    columns = list(zip(predicted.reshape(len(true), -1).T, true.reshape(len(true), -1).T, strict=True))
+    assert record["r2"] == pytest.approx(sum(exact_r2(*one) for one in columns) / len(columns), rel=1e-9, abs=1e-9)
+    if all(np.ptp(one) > 1 for _, one in columns):  # of nearly equal targets scikit-learn keeps rounding errors
+        assert record["r2"] == pytest.approx(r2_score(true, predicted), rel=1e-9, abs=1e-9)
+    assert record["samples"] == len(true)
+    assert "nll" not in record
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 1e9 + 0.3])
+@pytest.mark.parametrize("rows", [1, 3, 4096])
+def test_equal_targets(monkeypatch, level, rows):
+    monkeypatch.setattr(scoring, "EVALUATION_ROWS", rows)
+    true = torch.full((10,), level, dtype=torch.float64)
+    assert measure(true, true)["r2"] == 1
+    assert measure(true + 1, true)["r2"] == 0
+    both = torch.stack([true, torch.arange(10.0, dtype=torch.float64)], dim=1)
+    assert measure(both + torch.tensor([1.0, 0.0]), both)["r2"] == 0.5
+
+
+def test_one_sample_has_no_r2(tmp_path):
+    record = measure(torch.tensor([1.0]), torch.tensor([3.0]))
+    assert (record["rmse"], record["mae"]) == (2, 2)
+    assert math.isnan(record["r2"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 30),
+    draws=st.integers(1, 5),
+    quantities=st.integers(1, 3),
+    noise=st.sampled_from([1e-6, 0.5]),
+    rows=st.sampled_from([1, 7, 4096]),
+    seed=st.integers(0, 2**16),
+)
+def test_the_likelihood_of_posterior_samples(size, draws, quantities, noise, rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.randn(size, draws, quantities, generator=generator, dtype=torch.float64)
+    true = torch.randn(size, quantities, generator=generator, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "EVALUATION_ROWS", rows)
+        record = measure(
+            samples, true, metrology=RegressionMetrology(noise), inference_fn=lambda learner, x: x.transpose(0, 1)
+        )
+    mean, variance = samples.numpy().mean(axis=1), samples.numpy().var(axis=1) + noise
+    normal = torch.distributions.Normal(torch.from_numpy(mean), torch.from_numpy(variance).sqrt())
+    assert record["nll"] == pytest.approx(-normal.log_prob(true).mean().item(), rel=1e-9)
+    assert record["rmse"] == pytest.approx(root_mean_squared_error(true.numpy(), mean), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+def test_one_quantity_has_either_shape(shape):
+    outputs, targets = torch.arange(5.0), torch.tensor([0.0, 1, 2, 3, 9])
+    for column in (outputs, outputs[:, None]):
+        assert measure(column, targets.reshape(shape))["mae"] == 1
+
+
+def test_single_precision_is_summed_in_double():
+    targets = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) + 300
+    outputs = targets + 0.1 * torch.randn(20_000, generator=torch.Generator().manual_seed(1))
+    record = measure(outputs, targets)
+    assert record["r2"] == pytest.approx(r2_score(targets.double().numpy(), outputs.double().numpy()), rel=1e-12)
+
+
+@pytest.mark.parametrize("on", ["validation", "pool", "train"])
+def test_records_say_what_was_measured(tmp_path, on):
+    outputs, targets, info = torch.randn(6), torch.randn(6), DataInfo("regression")
+    pool = (TensorPool if on == "train" else Judged)(outputs, targets, labelled=[0, 1, 2], info=info)
+    val = TensorPool(outputs[3:], targets[3:], labelled=[0, 1], info=info) if on == "validation" else None
+    metrology = RegressionMetrology()
+    driver = make_driver(metrology, pool, folder=tmp_path, steps=2, val=val)
+    driver.run()
+    assert [list(one) for one in metrology.records] == [
+        ["step", "train_samples", "on", "rmse", "mae", "r2", "samples"]
+    ] * 2
+    assert [one["on"] for one in metrology.records] == [on, on]
+    assert metrology.records[0]["samples"] == {"validation": 2, "pool": 6, "train": 3}[on]
+    assert Run(driver.log_dir).records() == {"regression_metrology": metrology.records}
+    assert json.loads((driver.log_dir / "regression_metrology.json").read_text()) == metrology.records
+
+
+# -- what it refuses ---------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_refused_before_step_0(tmp_path):
+    pool = TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0])
+    driver = make_driver(RegressionMetrology(), pool, folder=tmp_path)
+    with pytest.raises(UsageError, match="task of this data is classification"):
+        driver.run()
+    assert not driver.log_dir.exists()
+
+
+def test_outputs_that_are_no_quantities(tmp_path):
+    with pytest.raises(UsageError, match="inference_fn"):
+        measure(torch.zeros(4, 1), torch.zeros(4), inference_fn=lambda learner, x: [x])
+
+
+def test_posterior_samples_of_two_dimensions_are_refused_with_the_remedy():
+    with pytest.raises(UsageError, match=r"\(3, 4\) for targets of shape \(4,\).*\(K, B, T\), with T = 1"):
+        measure(torch.zeros(4, 3), torch.zeros(4), inference_fn=lambda learner, x: x.T)
+
+
+def test_targets_that_are_unknown_are_refused():
+    with pytest.raises(UsageError, match="a target to measure on is NaN"):
+        measure(torch.zeros(4), torch.tensor([0.0, 1, torch.nan, 2]))
+
+
+def test_nothing_to_measure_on():
+    pool = TensorPool(torch.zeros(4), torch.zeros(4), labelled=[0])
+    metrology = RegressionMetrology()
+    make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.zeros(4)))
+    with pytest.raises(UsageError, match="no sample to measure on"):
+        metrology.compute()
+
+
+def test_parameters():
+    for noise in (0, -1, math.nan, math.inf):
+        with pytest.raises(UsageError, match="noise is"):
+            RegressionMetrology(noise)

@@ -1,0 +1,61 @@
+"""What the README shows runs: its Python code, and its commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from alcore import parameters, plugins
+from alcore.cli.main import application
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert blocks
+    names = {"__name__": "readme"}
+    with torch.random.fork_rng():
+        for block in blocks:
+            exec(compile(block, str(README), "exec"), names)
+    assert capsys.readouterr().out
+    records = names["metrology"].records
+    assert [one["train_samples"] for one in records] == [10, 20, 30, 40]
+    assert records[-1]["rmse"] < records[0]["rmse"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=re.findall(r"--query (\w+)", " ".join(COMMANDS)))
+def test_the_commands_run(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    water, age = generator.uniform(1, 3, (2, 60))
+    rows = zip(water, age, 40 * np.log(age) / water, strict=True)
+    lines = ["water,age,strength", *(f"{one:.4f},{two:.4f},{three:.4f}" for one, two, three in rows)]
+    Path("strength.csv").write_text("\n".join(lines))
+    few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
+    app = application(plugins.registry())
+    done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "rmse" in done.output
+
+
+def test_every_strategy_and_parameter_is_in_the_tables():
+    registry = plugins.registry()
+    for kind, names in [("query", ["gsx", "gsy", "igs", "variance", "emcm"]), ("metrology", ["regression"])]:
+        for name in names:
+            assert f"`{name}`" in TEXT
+            for one in parameters.parameters(plugins.resolve(registry.offer(kind, name)))[0]:
+                (row,) = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |") and _is_of(row, name)]
+                assert f"`{one.default!r}`".replace("'", '"') in row
+
+
+def _is_of(row, name):
+    owners = row.split("|")[2]
+    return "all" in owners or f"`{name}`" in owners or name == "regression"

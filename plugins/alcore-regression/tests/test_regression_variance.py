@@ -1,0 +1,245 @@
+"""Posterior variance, and Monte-Carlo dropout with masks that all samples share."""
+
+import queue
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from alcore_regression import VarianceQuery, posterior_variance
+from alcore_regression.dropout import Dropout, has_dropout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alcore import Driver, TensorPool, UsageError, scoring
+from alcore import config as c
+from alcore.errors import QueryError
+
+torch.set_num_threads(1)
+
+
+class Column(list):
+    def put_many(self, items, scores=None):
+        self.extend(items)
+        self.scores = list(scores)
+
+
+def make_driver(query, learner, inputs, *, labelled=(0,), targets=None, folder="not-made", **options):
+    targets = torch.rand(len(inputs)) if targets is None else targets
+    return Driver(
+        c.DriverConfig(
+            batch_size=8, max_active_learning_steps=1, skip_training=True, root_log_dir=folder, device="cpu", seed=0
+        ),
+        learner,
+        c.StrategiesConfig([query], queue.Queue),
+        c.TrainingConfig(TensorPool(inputs, targets, labelled=labelled), max_training_epochs=0),
+        **options,
+    )
+
+
+def net(*layers, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(*(layer() for layer in layers))
+
+
+def dropout_net(p=0.5):
+    return net(
+        lambda: torch.nn.Linear(3, 16), torch.nn.SiLU, lambda: torch.nn.Dropout(p), lambda: torch.nn.Linear(16, 1)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 9), st.integers(0, 3), st.integers(0, 2**16))
+def test_variance_of_a_posterior(draws, size, quantities, seed):
+    shape = (draws, size, quantities) if quantities else (draws, size)
+    samples = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    expected = samples.double().numpy().var(axis=0).reshape(size, max(quantities, 1)).sum(axis=1)
+    np.testing.assert_allclose(posterior_variance(samples).numpy(), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_small_differences_of_large_values_are_kept():
+    samples = torch.tensor([[1e6, 1e6], [1e6 + 0.0625, 1e6 + 0.125]])
+    assert posterior_variance(samples).tolist() == [0.03125**2, 0.0625**2]
+
+
+def test_an_ensemble_gives_its_own_posterior(tmp_path):
+    samples = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
+    query = VarianceQuery(6)
+    driver = make_driver(
+        query, torch.nn.Identity(), samples, folder=tmp_path, inference_fn=lambda learner, x: learner(x).T[:, :, None]
+    )
+    driver.run()
+    order = np.lexsort((np.arange(1, 40), -samples[1:].double().numpy().var(axis=1)))[:6] + 1
+    assert [one.sample for one in driver.query_queue.asked] == order.tolist()
+
+
+def by_hand(learner, inputs, masks):
+    """What a dropout network predicts with masks that are given."""
+    with torch.no_grad():
+        hidden = learner[1](learner[0](inputs))
+        return torch.stack([learner[3](hidden * mask) for mask in masks])
+
+
+def test_a_pass_is_the_network_with_one_mask():
+    learner, inputs = dropout_net(0.25), torch.randn(20, 3)
+    posterior = Dropout(learner.eval(), lambda x: learner(x).detach(), 3, lambda _name: torch.Generator())
+    samples = posterior(inputs)
+    mask = (torch.rand(1, 16, generator=torch.Generator()) >= 0.25) / 0.75
+    torch.testing.assert_close(samples, by_hand(learner, inputs, [mask] * 3))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_scores_do_not_depend_on_the_chunks(monkeypatch, rows):
+    learner, inputs = dropout_net(), torch.randn(60, 3, generator=torch.Generator().manual_seed(2))
+    expected, asked = Column(), Column()
+    for column in (expected, asked):
+        query = VarianceQuery(10, draws=5)
+        make_driver(query, learner, inputs)
+        query.check()
+        query.sample(column)
+        monkeypatch.setattr(scoring, "_MIN_ROWS", rows)
+        monkeypatch.setattr(scoring, "_MAX_ROWS", rows)
+    assert asked == expected
+    np.testing.assert_allclose(asked.scores, expected.scores, rtol=1e-4)
+
+
+def test_duplicates_score_alike_and_go_by_id():
+    row = torch.randn(1, 3, generator=torch.Generator().manual_seed(3))
+    query, asked = VarianceQuery(8), Column()
+    make_driver(query, dropout_net(), row.expand(30, 3).clone())
+    query.sample(asked)
+    assert asked == list(range(1, 9))
+    assert len(set(asked.scores)) == 1
+    assert asked.scores[0] > 0
+
+
+def test_masks_are_those_of_seed_step_and_draw():
+    learner, inputs = dropout_net(), torch.randn(50, 3, generator=torch.Generator().manual_seed(2))
+    query = VarianceQuery(50)
+    driver = make_driver(query, learner, inputs)
+    rounds = []
+    for step in (0, 0, 1):
+        driver.active_learning_step_idx = step
+        rounds.append(Column())
+        query.sample(rounds[-1])
+    assert rounds[0].scores == rounds[1].scores
+    assert rounds[0].scores != rounds[2].scores
+    mean = [np.mean(one.scores) for one in rounds]
+    assert mean[0] == pytest.approx(mean[2], rel=0.5)  # the same variance, estimated twice
+
+
+def test_many_draws_come_near_the_variance_of_dropout():
+    learner, inputs = dropout_net(), torch.randn(8, 3)
+    query = VarianceQuery(8, draws=4000)
+    make_driver(query, learner, inputs, labelled=())
+    asked = Column()
+    query.sample(asked)
+    with torch.no_grad():
+        hidden = learner[1](learner[0](inputs)).double()
+        exact = (hidden * learner[3].weight[0]).square().sum(dim=1)  # var of a mask of p = 1/2 is 1
+    np.testing.assert_allclose(asked.scores, exact[asked].numpy(), rtol=0.15)
+
+
+def test_channels_are_dropped_whole():
+    learner = torch.nn.Sequential(torch.nn.Dropout2d(0.5))
+    posterior = Dropout(learner.eval(), learner, 4, lambda _name: torch.Generator())
+    samples = posterior(torch.ones(2, 64, 3, 5))
+    assert samples.unique().tolist() == [0, 2]
+    assert torch.equal(samples, samples[:, :1, :, :1, :1].expand(4, 2, 64, 3, 5))
+
+
+def test_a_layer_that_is_called_twice_has_two_masks():
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = torch.nn.Dropout(0.5)
+
+        def forward(self, x):
+            return torch.cat([self.drop(x), self.drop(x)], dim=1)
+
+    learner = Twice().eval()
+    samples = Dropout(learner, learner, 2, lambda name: torch.Generator().manual_seed(zlib.crc32(name.encode())))(
+        torch.ones(3, 64)
+    )
+    assert not torch.equal(samples[0, 0, :64], samples[0, 0, 64:])
+    assert not torch.equal(samples[0], samples[1])
+    assert torch.equal(samples[0, 0], samples[0, 2])
+
+
+def test_everything_drops_where_p_is_1():
+    learner = torch.nn.Sequential(torch.nn.Dropout(1.0)).eval()
+    samples = Dropout(learner, learner, 2, lambda _name: torch.Generator())(torch.ones(3, 4))
+    assert torch.equal(samples, torch.zeros(2, 3, 4))
+
+
+def test_the_learner_and_the_global_generator_stay():
+    learner = dropout_net()
+    learner.train()
+    learner[0].eval()  # a frozen layer
+    before = [one.training for one in learner.modules()], torch.get_rng_state()
+    query, asked = VarianceQuery(5), Column()
+    make_driver(query, learner, torch.randn(30, 3, generator=torch.Generator().manual_seed(0)), targets=torch.zeros(30))
+    query.check()
+    query.sample(asked)
+    assert [one.training for one in learner.modules()] == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert all(one.grad is None for one in learner.parameters())
+    assert not any(one._forward_hooks for one in learner.modules())
+
+
+def test_hooks_go_when_a_pass_fails():
+    learner = dropout_net()
+    with pytest.raises(RuntimeError):
+        Dropout(learner, learner, 2, lambda _name: torch.Generator())(torch.ones(3, 4))
+    assert not any(one._forward_hooks for one in learner.modules())
+
+
+@pytest.mark.parametrize(
+    ("learner", "options", "words"),
+    [
+        (torch.nn.Linear(3, 1), {}, r"Linear has no dropout.*learner\.mlp\.dropout=0\.1"),
+        (dropout_net(p=0.0), {}, "no dropout"),
+        (torch.nn.Linear(3, 1), {"inference_fn": lambda learner, x: learner(x)[None]}, "one sample of a posterior"),
+        (torch.nn.Linear(3, 1), {"inference_fn": lambda learner, x: [x]}, "inference_fn"),
+        (dropout_net(), {"targets": torch.arange(9) % 2}, "task of this data is classification"),
+    ],
+    ids=["no dropout", "p=0", "one sample", "list", "classes"],
+)
+def test_refused_before_step_0(tmp_path, learner, options, words):
+    driver = make_driver(VarianceQuery(2), learner, torch.zeros(9, 3), folder=tmp_path, **options)
+    with pytest.raises(UsageError, match=words):
+        driver.run()
+    assert not driver.log_dir.exists()
+
+
+def test_a_nan_is_an_error_that_names_the_sample(tmp_path):
+    inputs = torch.zeros(40, 3)
+    inputs[31] = torch.nan
+    driver = make_driver(VarianceQuery(2), dropout_net(), inputs, folder=tmp_path)
+    with pytest.raises(QueryError, match="sample 31 is NaN"):
+        driver.run()
+
+
+def test_an_empty_pool_and_more_than_there_are():
+    for labelled, expected in [(range(6), []), (range(5), [5])]:
+        query, asked = VarianceQuery(4), Column()
+        make_driver(query, dropout_net(), torch.randn(6, 3), labelled=labelled)
+        query.check()
+        query.sample(asked)
+        assert asked == expected
+
+
+def test_has_dropout():
+    assert has_dropout(dropout_net(0.1))
+    assert not has_dropout(dropout_net(0.0))
+    assert not has_dropout(lambda x: x)
+    assert not has_dropout(torch.nn.AlphaDropout(0.5))
+
+
+def test_parameters():
+    assert (VarianceQuery().max_samples, VarianceQuery().draws) == (10, 20)
+    with pytest.raises(UsageError, match="draws is 1"):
+        VarianceQuery(draws=1)
+    with pytest.raises(UsageError, match="max_samples is -1"):
+        VarianceQuery(-1)

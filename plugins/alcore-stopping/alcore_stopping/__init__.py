@@ -1,0 +1,42 @@
+"""Stop criteria: end a run when more labels would not be worth their price."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore_stopping.budget import Budget
+    from alcore_stopping.certainty import Confident
+    from alcore_stopping.metric import MetricReached, Plateau
+    from alcore_stopping.stability import StabilizingPredictions, cohen_kappa
+
+_HOME = {
+    "Budget": "budget",
+    "Confident": "certainty",
+    "MetricReached": "metric",
+    "Plateau": "metric",
+    "StabilizingPredictions": "stability",
+    "cohen_kappa": "stability",
+}
+__all__ = ["Budget", "Confident", "MetricReached", "Plateau", "StabilizingPredictions", "cohen_kappa"]
+
+
+@alcore.hookimpl
+def alcore_stop_criteria() -> dict[str, Any]:
+    """Offer the stop criteria; classes are named by strings, so that listing plugins imports no torch."""
+    return {
+        "metric": "alcore_stopping.metric:MetricReached",
+        "plateau": "alcore_stopping.metric:Plateau",
+        "confident": "alcore_stopping.certainty:Confident",
+        "stabilizing-predictions": "alcore_stopping.stability:StabilizingPredictions",
+        "budget": "alcore_stopping.budget:Budget",
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

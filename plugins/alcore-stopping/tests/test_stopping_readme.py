@@ -1,0 +1,46 @@
+"""What the README shows runs: its Python code, and its commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from alcore import parameters, plugins
+from alcore.cli.main import application
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert blocks
+    names = {"__name__": "readme"}
+    with torch.random.fork_rng():
+        for block in blocks:
+            exec(compile(block, str(README), "exec"), names)
+    assert re.match(r"f1 is 0\.\d+, at least 0\.95 was wanted|the predictions are stable", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=re.findall(r"--stop ([\w-]+) --s", " ".join(COMMANDS)))
+def test_the_commands_run(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
+    app = application(plugins.registry())
+    done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Ended: " in done.output
+
+
+def test_every_criterion_and_parameter_is_in_the_tables():
+    registry = plugins.registry()
+    for name in ("metric", "plateau", "confident", "stabilizing-predictions", "budget"):
+        assert f"| `{name}` |" in TEXT
+        for one in parameters.parameters(plugins.resolve(registry.offer("stop", name)))[0]:
+            rows = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |")]
+            assert sum(f"`{name}`" in row.split("|")[2] for row in rows) == 1, (name, one.name)
