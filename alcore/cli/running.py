@@ -137,13 +137,15 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     if failed:
         typer.echo(f"{len(failed)} requests could not be labelled; alcore show {name(driver)} says why.")
     typer.echo(f"Outputs: {driver.log_dir}{os.sep}")
-    for file, what in [
+    outputs = [
         ("driver_log.json", "what each step did"),
         *((f"{strategy}.json", "its records") for strategy in records),
         ("ckpt/", "weights and training state"),
         ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(driver.log_dir / 'experiment.toml'))}"),
-    ]:
-        typer.echo(f"  {file:<22} {what}")
+    ]
+    width = max(22, *(len(file) for file, _ in outputs))
+    for file, what in outputs:
+        typer.echo(f"  {file:<{width}} {what}")
     typer.echo(f"Next: alcore show {name(driver)}")
 
 

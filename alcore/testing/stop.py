@@ -14,6 +14,7 @@ from alcore.errors import AlcoreError
 from alcore.hookspecs import runhook
 from alcore.lifecycle import Lifecycle
 from alcore.protocols import Phase
+from alcore.randomness import seed_everything
 from alcore.store.codec import dumps
 from alcore.store.reading import Run
 from alcore.testing.contract import Contract
@@ -84,6 +85,7 @@ class StopCriterionContract(Contract):
         """A second run of the seed ends in the same step for the same reason."""
         ends = []
         for name in ("one", "other"):
+            seed_everything(0)
             driver = self.build(tmp_path / name, self.make(**self.stops_with))
             driver.run(toy_loss)
             ends.append((driver.active_learning_step_idx, driver.stop_reason))
