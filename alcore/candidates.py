@@ -11,7 +11,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools import is_choosable
 
-_WINDOW = 2**20  # ids looked at in one call of a large pool
+_WINDOW = 2**18  # ids looked at in one call of a large pool: 2 MiB, which a cache holds
 
 
 class Candidates:
@@ -58,10 +58,10 @@ class Candidates:
             kept.append(self._unmasked(ids))
             count += len(kept[-1])
             if count >= size:
-                whole = torch.cat(kept)
+                whole = torch.cat(kept) if len(kept) > 1 else kept[0]
                 for start in range(0, count - size + 1, size):
                     yield whole[start : start + size]
-                kept = [whole[count - count % size :]]
+                kept = [whole[count - count % size :]] if count % size else []
                 count %= size
         if count:
             yield torch.cat(kept) if len(kept) > 1 else kept[0]
@@ -87,7 +87,7 @@ class Candidates:
         """Return ids as they must be, or raise `UsageError`."""
         ids: torch.Tensor = given
         fit = isinstance(given, torch.Tensor) and ids.dtype == torch.int64 and ids.dim() == 1
-        if not fit or (len(ids) > 1 and not bool((ids[1:] > ids[:-1]).all())):
+        if not fit or (len(ids) > 1 and not (ids[1:] > ids[:-1]).numpy().all()):
             what = (
                 f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(given, torch.Tensor) else type(given).__name__
             )

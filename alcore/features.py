@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from alcore.errors import UsageError, did_you_mean
+from alcore.outputs import take_rows
 from alcore.placement import evaluating, place, tensors_of
+from alcore.pools import is_choosable
 from alcore.scoring import chunks
-from alcore.state import model_digest, undisturbed
+from alcore.state import model_digest, model_state, undisturbed
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -23,9 +25,9 @@ class Embedded(NamedTuple):
     Parameters
     ----------
     ids
-        Sample ids: int64 (N,); -1 for labelled samples of a pool that has no ids.
+        Sample ids: int64 (N,); -1 for labelled samples of a pool that has no ids, or other ones.
     features
-        Float32, shape (N, D), on the CPU.
+        Shape (N, D), on the CPU: float64 where the learner computes in it, else float32.
     outputs
         What the learner returned, on the CPU: N along the first axis, or along the second of posterior samples.
     targets
@@ -39,9 +41,8 @@ class Embedded(NamedTuple):
 
     def take(self, rows: Any) -> Embedded:
         """Return some of the samples, by a slice, a mask or positions."""
-        outputs = self.outputs[:, rows] if self.outputs.dim() == 3 else self.outputs[rows]
         targets = None if self.targets is None else self.targets[rows]
-        return Embedded(self.ids[rows], self.features[rows], outputs, targets)
+        return Embedded(self.ids[rows], self.features[rows], take_rows(self.outputs, rows), targets)
 
 
 class FeatureCache:
@@ -50,7 +51,7 @@ class FeatureCache:
     Parameters
     ----------
     limit
-        Bytes that may be kept; what is larger is computed anew each time.
+        Bytes that may be kept; what goes beyond is computed anew each time.
     """
 
     def __init__(self, limit: int = 2**29) -> None:
@@ -58,21 +59,17 @@ class FeatureCache:
         self._kept: dict[str, Embedded] = {}
         self._model = ""
 
-    def find(self, model: str, layer: str, ids: torch.Tensor) -> Embedded | None:
-        """Return features of these ids (ascending), if all of them are kept for this state of the model."""
-        known = self._kept.get(layer) if model == self._model else None
-        if known is None or not len(known.ids):
-            return None
-        rows = torch.searchsorted(known.ids, ids).clamp_(max=len(known.ids) - 1)
-        return known.take(rows) if bool((known.ids[rows] == ids).all()) else None
+    def find(self, model: str, kind: str) -> Embedded | None:
+        """Return what is kept of this kind for this state of the model, ascending by id."""
+        return self._kept.get(kind) if model == self._model else None
 
-    def keep(self, model: str, layer: str, embedded: Embedded) -> None:
-        """Keep what was computed, in place of what was kept for another state of the model."""
+    def keep(self, model: str, kind: str, embedded: Embedded) -> None:
+        """Keep what was computed, ascending by id, in place of what was kept for another state of the model."""
         if model != self._model:
             self._model, self._kept = model, {}
-        used = sum(_bytes(one) for name, one in self._kept.items() if name != layer)
+        used = sum(_bytes(one) for name, one in self._kept.items() if name != kind)
         if used + _bytes(embedded) <= self._limit:
-            self._kept[layer] = embedded
+            self._kept[kind] = embedded
 
 
 def _bytes(embedded: Embedded) -> int:
@@ -89,9 +86,14 @@ def embed(driver: Driver, ids: torch.Tensor | None = None, layer: str = "") -> E
     ids
         Samples of the pool, ascending: int64 (N,); all candidates where it is None.
     layer
-        ``""`` for the penultimate activations: the input of the learner's last `torch.nn.Linear`, or what its method
-        ``features(inputs)`` returns, or the inputs of a learner that is no module. ``"inputs"`` for the inputs
-        themselves, flattened. Else the dotted name of a submodule, whose output counts.
+        ``""`` for the penultimate activations: the input of the last `torch.nn.Linear` that the learner calls, or what
+        its method ``features(inputs)`` returns, or the inputs of a learner that is no module. ``"inputs"`` for the
+        inputs themselves. Else the dotted name of a submodule, whose (first) output counts. All are flattened.
+
+    Notes
+    -----
+    Memory is O(N D). What the driver's cache has of these samples, for this state of the learner, is not computed
+    again; it is the same to the last bit.
 
     Raises
     ------
@@ -101,43 +103,103 @@ def embed(driver: Driver, ids: torch.Tensor | None = None, layer: str = "") -> E
     if ids is None:
         found = list(driver.candidates())
         ids = torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-    model = model_digest(driver.learner)
-    known = driver.feature_cache.find(model, layer, ids)
-    if known is None:
-        known = _embed(driver, ids, layer)
-        driver.feature_cache.keep(model, layer, known)
-    return known
+    return _cached(driver, driver.choice_pool, ids, layer)
 
 
 def embed_labelled(driver: Driver, layer: str = "") -> Embedded:
     """Return features, outputs and targets of the labelled samples, in training order.
 
-    Parameters are those of `embed`.
+    Parameters are those of `embed`. A pool with ``labeled_ids`` and ``inputs(ids)`` gives its samples as they are; the
+    items of any other come as training sees them.
     """
     pool = driver.train_datapool
     if pool is None or not len(pool):
-        return _joined(torch.empty(0, dtype=torch.int64), [])
+        return _joined(torch.empty(0, dtype=torch.int64), 0, [])
     with undisturbed():  # a pool may augment what it returns
-        if pool is driver.choice_pool and hasattr(pool, "labeled_ids") and hasattr(pool, "batch"):
-            return _embed(driver, pool.labeled_ids, layer)._replace(targets=pool.batch(torch.arange(len(pool)))[1])
-        batches, targets = [], []
+        if is_choosable(pool) and hasattr(pool, "labeled_ids") and hasattr(pool, "batch"):
+            ids, order = torch.sort(pool.labeled_ids)
+            found = _cached(driver, pool, ids, layer).take(order.argsort())
+            own = found.ids if pool is driver.choice_pool else torch.full_like(ids, -1)
+            return found._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())
+        targets: list[torch.Tensor] = []
         with _Extractor(driver, layer) as extract:
-            for inputs, target in driver.ordered_batches(pool):
-                batches.append(extract(inputs))
-                targets.append(target.cpu())
-    return _joined(torch.full((len(pool),), -1), batches)._replace(targets=torch.cat(targets))
+            found = _joined(torch.full((len(pool),), -1), len(pool), _labelled(driver, pool, extract, targets))
+    return found._replace(targets=torch.cat(targets))
 
 
-def _embed(driver: Driver, ids: torch.Tensor, layer: str) -> Embedded:
+def _labelled(driver: Driver, pool: Any, extract: _Extractor, targets: list[torch.Tensor]) -> Iterable[Any]:
+    for inputs, target in driver.ordered_batches(pool):
+        targets.append(target.cpu())
+        yield extract(inputs)
+
+
+def check_layer(driver: Driver, layer: str = "") -> None:
+    """Look at up to two candidates, so that a learner without the layer is refused before anything is trained."""
+    ids = next(driver.candidates(2), None)
+    if ids is not None:
+        with undisturbed(), _Extractor(driver, layer) as extract:
+            extract(driver.choice_pool.inputs(ids))
+
+
+def _cached(driver: Driver, pool: Any, ids: torch.Tensor, layer: str) -> Embedded:
+    """Return features of ascending ids, computing those that are not in the cache."""
+    model = _state(driver)
+    kind = layer if pool is driver.choice_pool else f"{layer} of the training pool"
+    known = driver.feature_cache.find(model, kind) if model else None
+    if known is None or not len(known.ids):
+        fresh = _embed(driver, pool, ids, layer)
+        if model:
+            driver.feature_cache.keep(model, kind, fresh)
+        return fresh
+    rows = torch.searchsorted(known.ids, ids).clamp_(max=len(known.ids) - 1)
+    missing = known.ids[rows] != ids
+    if bool(missing.any()):
+        known = _merged(known, _embed(driver, pool, ids[missing], layer))
+        driver.feature_cache.keep(model, kind, known)
+        rows = torch.searchsorted(known.ids, ids)
+    return known if len(rows) == len(known.ids) else known.take(rows)
+
+
+def _state(driver: Driver) -> str:
+    """Identify the state of the learner; empty where it can't be told.
+
+    A learner that is trained may have state of which its weights don't tell, so it counts as another in each step.
+    """
+    if not model_state(driver.learner):
+        return ""
+    step = "" if driver.config.skip_training else f"{driver.active_learning_step_idx} "
+    return step + model_digest(driver.learner)
+
+
+def _embed(driver: Driver, pool: Any, ids: torch.Tensor, layer: str) -> Embedded:
     with _Extractor(driver, layer) as extract:
-        return _joined(ids, [pair for _, pair in chunks(driver, extract, ids=ids)])
+        return _joined(ids, len(ids), (pair for _, pair in chunks(driver, extract, ids=ids, pool=pool)))
 
 
-def _joined(ids: torch.Tensor, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Embedded:
-    if not batches:
-        return Embedded(ids, torch.empty(0, 0), torch.empty(0, 0))
-    features, outputs = zip(*batches, strict=True)
-    return Embedded(ids, torch.cat(features), torch.cat(outputs, dim=1 if outputs[0].dim() == 3 else 0))
+def _merged(one: Embedded, other: Embedded) -> Embedded:
+    axis = 1 if one.outputs.dim() == 3 else 0
+    ids = torch.cat([one.ids, other.ids])
+    features, outputs = torch.cat([one.features, other.features]), torch.cat([one.outputs, other.outputs], axis)
+    return Embedded(ids, features, outputs).take(ids.argsort())
+
+
+def _joined(ids: torch.Tensor, n: int, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Embedded:
+    """Put chunks of features and outputs into one tensor each, made beforehand: N rows are held once, not twice."""
+    features, outputs, row = torch.empty(0, 0), torch.empty(0, 0), 0
+    for some, out in pairs:
+        axis = 1 if out.dim() == 3 else 0
+        if not row:
+            features = some.new_empty(n, *some.shape[1:])
+            outputs = out.new_empty(*out.shape[:axis], n, *out.shape[axis + 1 :])
+        if some.shape[1:] != features.shape[1:]:
+            raise UsageError(
+                f"samples have different numbers of features, {features.shape[1]} and {some.shape[1]}; name another "
+                "layer, whose output is of one size."
+            )
+        features[row : row + len(some)] = some
+        outputs.narrow(axis, row, len(some)).copy_(out)
+        row += len(some)
+    return Embedded(ids, features, outputs)
 
 
 class _Extractor:
@@ -146,40 +208,60 @@ class _Extractor:
     def __init__(self, driver: Driver, layer: str) -> None:
         self._driver = driver
         learner = driver.learner
+        module = isinstance(learner, torch.nn.Module)
+        if layer not in ("", "inputs") and not module:
+            raise UsageError(
+                f"the learner {type(learner).__name__} is no torch module and has no layer {layer!r}; use "
+                "layer='inputs', or give it a method features(inputs)."
+            )
         self._own = learner.features if not layer and inspect.ismethod(getattr(learner, "features", None)) else None
-        self._of_inputs = layer == "inputs" or (self._own is None and not isinstance(learner, torch.nn.Module))
-        self._listens = self._own is None and not self._of_inputs
+        self._of_inputs = layer == "inputs" or (self._own is None and not module)
         self._layer = layer
-        self._caught: list[torch.Tensor] = []
+        self._hooks: list[Any] = []
+        self._caught: torch.Tensor | None = None
 
     def __enter__(self) -> _Extractor:
-        if self._listens:
-            self._hook = self._listen(self._driver.learner)
+        if self._own is None and not self._of_inputs:
+            self._listen(self._driver.learner)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._listens:
-            self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
+        self._caught = None
 
     def __call__(self, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        self._caught.clear()
+        self._caught = None
         outputs = self._driver.infer(inputs)
         if not isinstance(outputs, torch.Tensor):
             raise UsageError(
                 f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
                 "inference_fn(learner, inputs) that returns one."
             )
-        return self._features(inputs), outputs.detach().cpu()
+        features = self._features(inputs)
+        n = outputs.shape[1] if outputs.dim() == 3 else len(outputs)
+        if len(features) != n:
+            raise UsageError(
+                f"{self._layer or 'the last linear layer'} works on {len(features)} rows for {n} samples, so they "
+                "can't be told apart; name a layer by layer=..., or use layer='inputs'."
+            )
+        return features, outputs.detach().cpu()
 
     def _features(self, inputs: Any) -> torch.Tensor:
-        if self._of_inputs:
-            return _flat(tensors_of(inputs))
+        if self._own is None and not self._of_inputs:
+            if self._caught is None:
+                raise UsageError(
+                    f"the learner doesn't call {self._layer or 'any torch.nn.Linear'} to infer; name another layer by "
+                    "layer=..., or use layer='inputs'."
+                )
+            return _flat([self._caught])
+        placed = place(inputs, self._driver.device, self._driver.dtype)
         if self._own is None:
-            return _flat(self._caught[-1:])
+            return _flat(tensors_of(placed))
         with evaluating(self._driver.learner):
-            return _flat(tensors_of(self._own(place(inputs, self._driver.device, self._driver.dtype))))
+            return _flat(tensors_of(self._own(placed)))
 
-    def _listen(self, learner: torch.nn.Module) -> Any:
+    def _listen(self, learner: torch.nn.Module) -> None:
         if self._layer:
             named = {name: one for name, one in learner.named_modules() if name}
             if self._layer not in named:
@@ -187,15 +269,22 @@ class _Extractor:
                     f"the learner {type(learner).__name__} has no layer {self._layer!r}: "
                     f"{did_you_mean(self._layer, [*named, 'inputs'])}."
                 )
-            return named[self._layer].register_forward_hook(lambda _m, _i, output: self._caught.append(output))
+            self._hooks = [named[self._layer].register_forward_hook(lambda _module, _given, out: self._catch(out))]
+            return
         linear = [one for one in learner.modules() if isinstance(one, torch.nn.Linear)]
         if not linear:
             raise UsageError(
                 f"the learner {type(learner).__name__} has no torch.nn.Linear whose input could be its features; name "
                 "a layer by layer=..., or use layer='inputs'."
             )
-        return linear[-1].register_forward_pre_hook(lambda _module, given: self._caught.append(given[0]))
+        for one in linear:  # whichever is called last
+            self._hooks.append(one.register_forward_pre_hook(lambda _m, *given: self._catch(given), with_kwargs=True))
+
+    def _catch(self, given: Any) -> None:
+        found = tensors_of(given)
+        self._caught = found[0].detach().clone() if found else None  # what comes next may work in place
 
 
-def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([one.detach().flatten(1).float().cpu() for one in tensors], dim=1)
+def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:
+    wide = [one.detach().flatten(1).to(torch.promote_types(one.dtype, torch.float32)).cpu() for one in tensors]
+    return torch.cat(wide, dim=1)

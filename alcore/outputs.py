@@ -2,20 +2,28 @@
 
 A learner's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``.
 Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K
-samples of a posterior.
+samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, one prediction a position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from alcore.errors import UsageError
+from alcore.placement import tensors_of
 
 Kind = str
+
+_SHORT = 64  # torch's softmax over a last axis up to this long is several times slower than over a first one
+_REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda scores: scores.mean(dim=1),
+    "max": lambda scores: scores.amax(dim=1),
+    "sum": lambda scores: scores.sum(dim=1),
+}
 
 
 def kind_of(learner: Any) -> Kind:
@@ -70,8 +78,54 @@ def class_probabilities(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
         positive = outputs if kind == "probabilities" else torch.sigmoid(outputs)
         probabilities = torch.cat([other, positive], dim=-1)
     else:
-        probabilities = outputs if kind == "probabilities" else torch.softmax(outputs, dim=-1)
+        probabilities = outputs if kind == "probabilities" else _softmax(outputs)
     return probabilities.mean(dim=0) if outputs.dim() == 3 else probabilities
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    if logits.shape[-1] > _SHORT or logits.device.type != "cpu":
+        return torch.softmax(logits, dim=-1)
+    classes_first = logits.reshape(-1, logits.shape[-1]).t().contiguous()
+    return torch.softmax(classes_first, dim=0).t().contiguous().reshape(logits.shape)
+
+
+def is_map(outputs: Any) -> bool:
+    """Tell whether outputs have one prediction a position: four axes or more."""
+    return isinstance(outputs, torch.Tensor) and outputs.dim() > 3
+
+
+def by_position(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return a map with each position as a sample of its own: ``(B, C, ...)`` as (B * positions, C).
+
+    One column for two classes becomes two, so that what is averaged over positions is a measure of probabilities.
+    """
+    if not outputs.is_floating_point():
+        raise UsageError(f"the learner returned a map of {outputs.dtype}; a classifier returns floating-point logits.")
+    flat = outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
+    if outputs.shape[1] > 1:
+        return flat
+    other = 1 - flat if kind == "probabilities" else torch.zeros_like(flat)
+    return torch.cat([other, flat], dim=1)
+
+
+def reduce_map(scores: torch.Tensor, reduce: str = "mean") -> torch.Tensor:
+    """Return one score a sample from a score a position.
+
+    Parameters
+    ----------
+    scores
+        Shape (B, ...).
+    reduce
+        ``"mean"``, ``"max"`` or ``"sum"`` over the positions.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B,).
+    """
+    if reduce not in _REDUCTIONS:
+        raise UsageError(f"reduce is {reduce!r}; it must be one of {', '.join(_REDUCTIONS)}.")
+    return _REDUCTIONS[reduce](scores.flatten(1))
 
 
 def predicted_classes(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
@@ -82,6 +136,29 @@ def predicted_classes(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
     if outputs.dim() == 3:
         outputs = class_probabilities(outputs, kind)
     return outputs.argmax(dim=-1)
+
+
+def first_rows(outputs: Any, n: int, rows: int) -> Any:
+    """Return the outputs of the first `n` of `rows` samples."""
+    for tensor in tensors_of(outputs):
+        if not tensor.dim() or tensor.shape[tensor.dim() == 3] != rows:
+            raise UsageError(
+                f"the learner returned a tensor of shape {tuple(tensor.shape)} for {rows} samples; they must stand on "
+                "its first axis, or of posterior samples (K, B, C) on the second. Give the Driver an "
+                "inference_fn(learner, inputs) that returns that."
+            )
+    return outputs if n == rows else take_rows(outputs, slice(n))
+
+
+def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
+    """Return the outputs of some samples, from nested tensors; posterior samples stand on the first of three axes."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs[:, rows] if outputs.dim() == 3 else outputs[rows]
+    if isinstance(outputs, Mapping):
+        return {key: take_rows(value, rows) for key, value in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return tuple(take_rows(one, rows) for one in outputs)
+    return outputs
 
 
 def default_loss(task: str, kind: Kind) -> Callable[[Any, Any], torch.Tensor]:

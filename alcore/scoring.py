@@ -2,83 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from tqdm import tqdm
 
-from alcore.errors import QueryError, UsageError
+from alcore.errors import UsageError
+from alcore.outputs import first_rows
 from alcore.placement import tensors_of
+from alcore.ranking import Ranked as Ranked
+from alcore.ranking import TopK as TopK
+from alcore.ranking import merge as merge
+from alcore.ranking import reaching
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
 
-_CHUNK_BYTES = 2**20
-_MIN_ROWS, _MAX_ROWS = 32, 4096
+# A chunk is so large that the work on it dwarfs what python does around it, and no larger: what is computed from it
+# should stay in the processor's cache, and below the size from which on memory comes from the system page by page.
+_MIN_ROWS, _MAX_ROWS = 32, 2**14
+_CHUNK_BYTES = 2**22  # of inputs
+_CHUNK_WORK = 2**26  # rows times weights
+_OTHER_WEIGHTS = 2**14  # what a learner that is no module counts for
 EVALUATION_ROWS = 4096
 
-
-class Ranked(NamedTuple):
-    """The best samples, best first: ids int64 (k,) and their scores (k,)."""
-
-    ids: torch.Tensor
-    scores: torch.Tensor
-
-
-class TopK:
-    """Keeps the k best of a stream, by (score, sample id): the higher score, then the lower id.
-
-    Parameters
-    ----------
-    k
-        How many to keep.
-
-    Notes
-    -----
-    Ids must arrive in ascending order; a stable sort then leaves equal scores in the order of their ids.
-    Memory is O(k + chunk).
-    """
-
-    def __init__(self, k: int) -> None:
-        self._k = k
-        self._ids = torch.empty(0, dtype=torch.int64)
-        self._scores = torch.empty(0)
-
-    def add(self, ids: torch.Tensor, scores: torch.Tensor) -> None:
-        """Take in a chunk: ids int64 (n,), scores (n,) of any floating-point type."""
-        if not len(ids) or not self._k:
-            return
-        scores = scores.detach().cpu()
-        if bool(torch.isnan(scores).any()):
-            bad = ids[torch.isnan(scores)][:5].tolist()
-            raise QueryError(
-                f"the score of sample {', '.join(map(str, bad))} is NaN, so samples can't be ranked; look at "
-                "the learner's output for it, or at its inputs."
-            )
-        if len(self._ids):
-            ids = torch.cat([self._ids, ids])
-            scores = torch.cat([self._scores.to(scores.dtype), scores])
-        if len(scores) > self._k:
-            worst = torch.topk(scores, self._k, sorted=False).values.min()
-            better = scores >= worst
-            ids, scores = ids[better], scores[better]
-        order = torch.sort(scores, descending=True, stable=True).indices[: self._k]
-        self._ids, self._scores = ids[order], scores[order]
-
-    def result(self) -> Ranked:
-        """Return what was kept, best first."""
-        return Ranked(self._ids, self._scores)
+Estimate = Callable[[Any], tuple[torch.Tensor, float] | None]
 
 
 def chunks(
-    driver: Driver, infer: Callable[[Any], Any] | None = None, *, ids: torch.Tensor | None = None
+    driver: Driver,
+    infer: Callable[[Any], Any] | None = None,
+    *,
+    ids: torch.Tensor | None = None,
+    pool: Any = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[torch.Tensor, Any]]:
     """Yield the candidates of a driver's pool with the learner's outputs for them.
 
     Every forward pass of one pool has the same number of rows, so that a sample's score does not depend
     on where it stands: the tail is padded with its last sample, and the padding dropped. A pool that fits
-    in one chunk is padded to a power of two.
+    in one chunk is padded to a power of two. Passes that take longer than a second show a bar on a terminal.
 
     Parameters
     ----------
@@ -88,22 +54,43 @@ def chunks(
         Maps inputs to outputs; ``driver.infer`` where it is None.
     ids
         Look at these samples, int64 (N,), in place of all candidates; every pass has the full number of rows then.
+    pool
+        Where the samples are; the pool to choose from where it is None.
+    shard
+        ``(rank, processes)``: yield every so manieth chunk, so that the processes see each chunk once between them.
 
     Yields
     ------
     tuple
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
-    pool, rows, infer = driver.choice_pool, 0, infer or driver.infer
-    for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
-        if not rows:
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(pool.inputs(block[:1])))
-            rows = max(_MIN_ROWS, min(_MAX_ROWS, _power_of_two(_CHUNK_BYTES // max(size, 1))))
-            shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
-        for part in torch.split(block, rows):
-            n = len(part)
-            padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
-            yield part, first_rows(infer(pool.inputs(padded)), n, shape)
+    pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
+    rows = shape = number = 0
+    with _progress(pool, ids) as advance:
+        for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
+            if not rows:
+                rows = chunk_rows(driver, pool.inputs(block[:1]))
+                shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
+            for part in torch.split(block, rows):
+                if number % shard[1] == shard[0]:
+                    n = len(part)
+                    padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
+                    yield part, first_rows(infer(pool.inputs(padded)), n, shape)
+                number += 1
+                advance(part)
+
+
+def chunk_rows(driver: Driver, one: Any) -> int:
+    """Return how many samples go through the learner at once, a power of two, judging by the input of one.
+
+    At least the training's batch, and as many more as memory and the size of the learner allow.
+    """
+    size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(one)))
+    learner = driver.learner
+    weights = sum(p.numel() for p in learner.parameters()) if isinstance(learner, torch.nn.Module) else _OTHER_WEIGHTS
+    most = min(_MAX_ROWS, _CHUNK_BYTES // size, _CHUNK_WORK // max(weights, 1))
+    least = max(1, min(_MIN_ROWS, 8 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
+    return _power_of_two(max(most, least))
 
 
 def _split(driver: Driver, ids: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -112,22 +99,30 @@ def _split(driver: Driver, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         yield block
 
 
+@contextlib.contextmanager
+def _progress(pool: Any, ids: torch.Tensor | None) -> Iterator[Callable[[torch.Tensor], None]]:
+    """Show how far a pass is, with rate and time left; it appears after a second and leaves nothing behind."""
+    with tqdm(desc="scoring", unit=" samples", unit_scale=True, delay=1, leave=False, disable=None) as bar:
+        if bar.disable:
+            yield lambda _part: None
+            return
+        places = ids is None and hasattr(pool, "total")  # counting the candidates would take a pass of its own
+        bar.total = pool.total if places else len(pool.unlabeled_indices() if ids is None else ids)
+        yield lambda part: bar.update(int(part[-1]) + 1 - bar.n if places else len(part))
+
+
 def _power_of_two(n: int) -> int:
     """Return the largest power of two up to `n`, and 0 for 0."""
     return (1 << n.bit_length()) >> 1
 
 
-def first_rows(outputs: Any, n: int, rows: int) -> Any:
-    """Return the outputs of the first `n` of `rows` samples; posterior samples stand on the first of three axes."""
-    if isinstance(outputs, tuple):
-        return tuple(first_rows(one, n, rows) for one in outputs)
-    if n == rows or not isinstance(outputs, torch.Tensor):
-        return outputs
-    return outputs[:, :n] if outputs.dim() == 3 else outputs[:n]
-
-
 def top_k(
-    driver: Driver, score: Callable[[Any], torch.Tensor], k: int, infer: Callable[[Any], Any] | None = None
+    driver: Driver,
+    score: Callable[[Any], torch.Tensor],
+    k: int,
+    infer: Callable[[Any], Any] | None = None,
+    estimate: Estimate | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Ranked:
     """Return the k candidates with the highest scores.
 
@@ -141,6 +136,10 @@ def top_k(
         How many; fewer come back when the pool holds fewer.
     infer
         Maps inputs to outputs; ``driver.infer`` where it is None.
+    estimate
+        Gives what `PointwiseQuery.estimate` does, for outputs (B, ...). Where that rules a sample out, it isn't scored.
+    shard
+        As in `chunks`; `merge` puts together what the processes found.
 
     Raises
     ------
@@ -148,10 +147,43 @@ def top_k(
         When a score is NaN.
     """
     best = TopK(k)
-    if k:
-        for ids, outputs in chunks(driver, infer):
-            best.add(ids, check_scores(score(outputs), len(ids)))
+    if not k:
+        return best.result()
+    waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with contextlib.closing(chunks(driver, infer, shard=shard)) as stream:  # type: ignore[type-var]
+        for ids, outputs in stream:
+            rough = None if estimate is None else estimate(outputs)
+            if rough is None:
+                _score(waiting, score, best)
+                best.add(ids, check_scores(score(outputs), len(ids)))
+                continue
+            rows = _hopeful(*rough, best.floor, k)
+            if len(rows):
+                waiting.append((ids[rows], outputs[rows.to(outputs.device)]))
+            if best.floor is None or sum(len(some) for some, _ in waiting) >= 2 * k:
+                _score(waiting, score, best)
+        _score(waiting, score, best)
     return best.result()
+
+
+def _hopeful(rough: torch.Tensor, error: float, floor: float | None, k: int) -> torch.Tensor:
+    """Return the places of samples that may be among the k best, of all so far and of these."""
+    rough = rough.detach().cpu()
+    rows = torch.arange(len(rough))
+    if floor is not None:
+        rows = reaching(rough, floor - error) if not float(rough.max()) < floor - error else rows[:0]
+    if len(rows) > 2 * k:
+        rough = rough[rows]
+        rows = rows[reaching(rough, float(torch.topk(rough, k).values[-1]) - 2 * error)]
+    return rows
+
+
+def _score(waiting: list[tuple[torch.Tensor, torch.Tensor]], score: Callable[[Any], torch.Tensor], best: TopK) -> None:
+    """Score what waits, of several chunks at once: each has only a few hopeful samples."""
+    if waiting:
+        ids, outputs = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+        waiting.clear()
+        best.add(ids, check_scores(score(outputs), len(ids)))
 
 
 def subset(driver: Driver, size: int | float | None, generator: torch.Generator) -> torch.Tensor:
@@ -165,12 +197,17 @@ def subset(driver: Driver, size: int | float | None, generator: torch.Generator)
         How many; a float is a fraction of them, rounded up; None takes all.
     generator
         What is drawn from: one number a candidate.
+
+    Notes
+    -----
+    Memory is O(n). A fraction takes a pass over the ids to count them, and another to draw.
     """
     if size is None:
         found = list(driver.candidates())
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-    k = size if isinstance(size, int) else math.ceil(size * sum(len(ids) for ids in driver.candidates()))
-    chosen = TopK(k)
+    if not isinstance(size, int):
+        size = math.ceil(round(size * sum(map(len, driver.candidates())), 6))  # 0.1 * 30 is a bit more than 3
+    chosen = TopK(size)
     for ids in driver.candidates():
         chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))
     return chosen.result().ids.sort().values

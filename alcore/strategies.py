@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alcore import scoring
-from alcore.errors import UsageError
-from alcore.features import Embedded, embed, embed_labelled
-from alcore.state import undisturbed
+from alcore.errors import QueryError, UsageError
+from alcore.features import Embedded, check_layer, embed, embed_labelled
+from alcore.outputs import first_rows
 
 if TYPE_CHECKING:
     import logging
@@ -160,13 +160,32 @@ class PointwiseQuery(BaseQuery):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement score(outputs) -> tensor (B,)")
 
+    def estimate(self, outputs: Any) -> tuple[torch.Tensor, float] | None:
+        """Return a cheap estimate of the scores and the most it can be wrong by; None, the default, for no estimate.
+
+        A strategy whose exact score is slow can override this: only samples that may be among the best are scored.
+
+        Parameters
+        ----------
+        outputs
+            As in `score`.
+
+        Returns
+        -------
+        tuple or None
+            Estimates (B,), NaN where the score is NaN, and a number that none of them is further from its score.
+        """
+        del outputs
+        return None
+
     def check(self) -> None:
         """Refuse a pool or outputs that this strategy can't work with, before anything is trained."""
         outputs = self.driver.probe()
         if outputs is None:
             return
+        n = len(next(self.driver.candidates(2)))
         try:
-            self._check_score(outputs)
+            scoring.check_scores(self.score(first_rows(outputs, n, n)), n)
         except UsageError:
             raise
         except Exception as error:
@@ -176,15 +195,9 @@ class PointwiseQuery(BaseQuery):
                 "alcore.outputs.class_probabilities brings any classifier's outputs to (B, C)."
             ) from error
 
-    def _check_score(self, outputs: Any) -> None:
-        if isinstance(outputs, torch.Tensor):
-            scoring.check_scores(self.score(outputs), outputs.shape[1 if outputs.dim() == 3 else 0])
-        else:
-            self.score(outputs)
-
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
-        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer)
+        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer, self.estimate)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
 
@@ -243,11 +256,8 @@ class SetQuery(BaseQuery):
 
     def check(self) -> None:
         """Refuse a learner without the layer, before anything is trained."""
-        ids = next(self.driver.candidates(2), None)
-        if ids is not None:
-            self.driver.probe()
-            with undisturbed():
-                embed(self.driver, ids, self.layer)
+        self.driver.probe()
+        check_layer(self.driver, self.layer)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns."""
@@ -257,6 +267,23 @@ class SetQuery(BaseQuery):
             return
         candidates = embed(self.driver, ids, self.layer)
         labelled = embed_labelled(self.driver, self.layer) if self.needs_labelled else candidates.take(slice(0))
+        labelled = labelled if len(labelled.ids) else candidates.take(slice(0))  # of none, as many features as the rest
+        _refuse_what_is_not_finite(candidates)
         chosen = self.choose(candidates, labelled, n)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())
+
+
+def _refuse_what_is_not_finite(candidates: Embedded) -> None:
+    """Raise `QueryError` for samples whose features or outputs can't be compared."""
+    outputs = candidates.outputs.movedim(1, 0) if candidates.outputs.dim() == 3 else candidates.outputs
+    for what, values, bad in (
+        ("features", candidates.features, ~candidates.features.isfinite()),
+        ("outputs", outputs, outputs.isnan()),
+    ):
+        if values.numel() and bool(bad.any()):
+            ids = candidates.ids[bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad][:5].tolist()
+            raise QueryError(
+                f"the {what} of sample {', '.join(map(str, ids))} are NaN or infinite, so samples can't be compared; "
+                "look at their inputs, and at the learner's weights."
+            )

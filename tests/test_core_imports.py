@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those on the lines above its own; a package on a line of its own may also import itself.
 FLOORS = """
 errors protocols
-names randomness placement data hookspecs
+names randomness placement data hookspecs ranking
 parameters distributed outputs pools
 store.codec store.files
 store.lock store.database

@@ -71,7 +71,7 @@ def test_a_tie_of_two_classes_is_the_positive_one() -> None:
 
 def test_class_logits_and_probabilities() -> None:
     expected = torch.softmax(LOGITS, dim=1)
-    assert torch.equal(class_probabilities(LOGITS, "logits"), expected)
+    torch.testing.assert_close(class_probabilities(LOGITS, "logits"), expected)
     assert torch.equal(class_probabilities(expected, "probabilities"), expected)
     assert predicted_classes(LOGITS, "logits").tolist() == [0, 1]
     assert predicted_classes(expected, "probabilities").tolist() == [0, 1]

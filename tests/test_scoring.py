@@ -1,4 +1,4 @@
-"""The best of a stream are the best of a full sort; the learner sees chunks of one shape."""
+"""The learner sees a pool in chunks of one shape; metrology sees what there is to measure on."""
 
 from __future__ import annotations
 
@@ -9,74 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from alcore import scoring
 from alcore.candidates import Candidates
-from alcore.errors import QueryError, UsageError
+from alcore.errors import UsageError
 from alcore.loaders import BatchLoader
 from alcore.pools import TensorPool
-from alcore.scoring import TopK, check_scores, chunks, evaluate, top_k
-
-# -- ranking ---------------------------------------------------------------------------------------------
-
-few = st.sampled_from([0.0, -0.0, 0.5, 1.0, -1.0, math.inf, -math.inf])
-parts = st.lists(st.lists(st.one_of(few, st.floats(allow_nan=False, width=32)), max_size=9), max_size=6)
-
-
-@given(parts, st.integers(0, 12), st.sampled_from([torch.float32, torch.float64]), st.integers(1, 5))
-def test_the_best_of_a_stream_against_a_full_sort(
-    stream: list[list[float]], k: int, dtype: torch.dtype, gap: int
-) -> None:
-    best, pairs = TopK(k), []
-    for part in stream:
-        ids = torch.arange(len(part)) * gap + len(pairs) * gap
-        best.add(ids, torch.tensor(part, dtype=dtype))
-        pairs += list(zip(part, ids.tolist(), strict=True))
-        assert len(best._ids) == len(best._scores) == min(k, len(pairs))  # O(k) is kept between chunks
-    expected = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))[:k]
-    found = best.result()
-    assert found.ids.tolist() == [one for _, one in expected]
-    assert found.scores.tolist() == [score for score, _ in expected]
-    assert found.ids.dtype == torch.int64
-
-
-def test_of_equal_scores_the_lowest_ids_are_kept() -> None:
-    best = TopK(3)
-    for start in range(0, 100, 7):
-        best.add(torch.arange(start, min(start + 7, 100)), torch.ones(min(7, 100 - start)))
-    assert best.result().ids.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_short_floats_are_ranked(dtype: torch.dtype) -> None:
-    best = TopK(2)
-    best.add(torch.arange(4), torch.tensor([1.0, 3.0, 2.0, 3.0], dtype=dtype))
-    assert best.result().ids.tolist() == [1, 3]
-
-
-def test_nan_names_the_samples() -> None:
-    best = TopK(2)
-    best.add(torch.tensor([1, 2]), torch.tensor([0.5, 0.25]))
-    with pytest.raises(QueryError, match="score of sample 7, 9 is NaN"):
-        best.add(torch.tensor([7, 8, 9]), torch.tensor([math.nan, 1.0, math.nan]))
-    assert best.result().ids.tolist() == [1, 2]
-
-
-def test_scores_that_need_gradients_are_let_go() -> None:
-    best = TopK(1)
-    best.add(torch.tensor([1, 2]), torch.tensor([0.5, 0.75], requires_grad=True))
-    assert not best.result().scores.requires_grad
-
-
-@pytest.mark.parametrize("scores", [torch.zeros(3, 1), torch.zeros(2), torch.tensor(1.0), [1, 2, 3], None])
-def test_scores_are_one_number_a_sample(scores: Any) -> None:
-    with pytest.raises(UsageError, match=r"for 3 samples; it must return a tensor \(3,\)"):
-        check_scores(scores, 3)
-
-
-# -- streaming -------------------------------------------------------------------------------------------
+from alcore.scoring import chunk_rows, chunks, evaluate
 
 
 class Recorder:
@@ -86,10 +25,11 @@ class Recorder:
         inputs = torch.arange(n, dtype=torch.float32)[:, None].expand(n, row).clone()
         self.choice_pool = TensorPool(inputs, torch.zeros(n), labelled)
         self.posterior = posterior
+        self.learner, self.config = None, SimpleNamespace(batch_size=1)
         self.shapes: list[int] = []
         self._candidates = Candidates(self.choice_pool)
 
-    def candidates(self, size: int) -> Iterator[torch.Tensor]:
+    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         return self._candidates.chunks(size)
 
     def infer(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -127,7 +67,7 @@ def test_chunks_have_one_shape_and_padding_is_dropped(n: int, posterior: int) ->
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**14, 16), (2**15, 8), (2**15 + 1, 4), (2**18, 4)])
+@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**14, 16), (2**16, 16), (2**17, 8), (2**17 + 1, 4), (2**18, 4)])
 def test_large_rows_make_small_chunks(row: int, rows: int) -> None:
     driver = Recorder(18, row=row)
     assert streamed(driver)[0] == list(range(18))
@@ -143,25 +83,47 @@ def test_only_candidates_are_scored() -> None:
     assert set(driver.shapes) == {16}
 
 
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("k", [0, 1, 5, 60])
-def test_top_k_of_a_pool(k: int) -> None:
-    driver = Recorder(50, labelled=(49,))
-    found = top_k(driver, lambda outputs: (outputs[:, 0] % 5).float(), k)  # type: ignore[arg-type]
-    expected = sorted(range(49), key=lambda one: (-(one % 5), one))[:k]
-    assert found.ids.tolist() == expected
-    assert bool(driver.shapes) == (k > 0)
-
-
-def test_a_score_of_the_wrong_shape_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"returned \(9, 1\) for 9 samples"):
-        top_k(Recorder(9), lambda outputs: outputs, 3)  # type: ignore[arg-type]
-
-
 def test_a_pool_that_ran_dry() -> None:
     driver = Recorder(2, labelled=(0, 1))
     assert streamed(driver) == ([], [])
     assert driver.shapes == []
+
+
+@pytest.mark.usefixtures("small")
+def test_nested_inputs_and_outputs() -> None:
+    driver = Recorder(19)
+    pool = driver.choice_pool
+    driver.choice_pool = SimpleNamespace(  # type: ignore[assignment]
+        inputs=lambda ids: {"x": pool.inputs(ids), "more": (ids, [pool.inputs(ids).repeat(1, 3)])}
+    )
+    found = list(chunks(driver, lambda x: {"a": x["x"], "b": (x["more"][0], x["more"][1][0])}))  # type: ignore[arg-type]
+    assert [len(out["a"]) for _, out in found] == [16, 3]
+    assert torch.cat([out["b"][0] for _, out in found]).tolist() == list(range(19))
+    assert [out["b"][1].shape for _, out in found] == [(16, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (4, 2, 3), (2, 3, 4), ()])
+def test_outputs_that_are_not_one_a_sample_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"returned a tensor of shape .* for 4 samples.*inference_fn"):
+        list(chunks(Recorder(4), lambda inputs: torch.zeros(shape)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("learner", "row", "batch", "rows"),
+    [
+        (torch.nn.Linear(2, 1), 1, 1, 2**14),  # a cheap learner
+        (torch.nn.Linear(1000, 1000), 1, 1, 64),  # the more weights, the fewer rows
+        (torch.nn.Linear(3000, 3000), 1, 1, 32),
+        (torch.nn.Linear(3000, 3000), 1, 300, 256),  # at least the batch of the training
+        (torch.nn.Linear(2, 1), 2**13, 1, 2**7),  # inputs of 32 KiB
+        (torch.nn.Linear(2, 1), 2**20, 1, 8),  # of 4 MiB
+        (torch.nn.Linear(2, 1), 2**24, 1, 1),  # of 64 MiB
+        (object(), 1, 1, 2**12),  # nothing is known about it
+    ],
+)
+def test_how_many_go_through_the_learner_at_once(learner: Any, row: int, batch: int, rows: int) -> None:
+    driver = SimpleNamespace(learner=learner, config=SimpleNamespace(batch_size=batch))
+    assert chunk_rows(driver, torch.zeros(1).expand(1, row)) == rows  # type: ignore[arg-type]
 
 
 # -- evaluation ------------------------------------------------------------------------------------------

@@ -3,17 +3,25 @@
 For two classes with one output column all three rank samples alike, namely by how near the logit is to zero.
 They are computed from the logit then: the entropy of a nearly certain or nearly even prediction takes only a
 handful of distinct values in single precision, so that ranking by it picks wrong samples. Other outputs are
-computed in double precision for the same reason.
+computed in double precision for the same reason, from what is left beside the largest probability, which
+1 - max(p) would round away.
+
+A sample's score doesn't depend, to the last bit, on which samples are scored with it, so that equal predictions tie.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from alcore.outputs import Kind, binary_logits, check_outputs, class_probabilities, is_binary
+from alcore.errors import UsageError
+from alcore.outputs import Kind, binary_logits, check_outputs, is_binary
+
+_DEEPEST = -745.0  # exp of less is zero in double precision
 
 
-def least_confidence(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
+def least_confidence(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1.0) -> torch.Tensor:
     """Return one less the probability of the most likely class.
 
     Parameters
@@ -23,24 +31,28 @@ def least_confidence(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tens
         probability counts.
     kind
         ``"logits"`` or ``"probabilities"``.
+    temperature
+        What logits are divided by; the logits of probabilities are their logarithms.
 
     Returns
     -------
     torch.Tensor
-        Scores, float64, shape (B,): for one output column minus the absolute logit instead, which ranks alike.
+        Scores, float64, shape (B,): for one output column minus the absolute logit instead, which ranks alike, in
+        its own precision, where nothing is lost.
 
     References
     ----------
     Lewis and Catlett (1994), Heterogeneous uncertainty sampling for supervised learning, ICML.
     """
     if is_binary(check_outputs(outputs)):
-        return -binary_logits(outputs.double(), kind).abs()
-    ascending = class_probabilities(outputs.double(), kind).sort(dim=1).values
-    others = ascending[:, :-1].sum(dim=1)  # keeps what 1 - max would round away
-    return others.where(ascending[:, -1].isfinite(), torch.nan)  # sorting puts a NaN last, where it would be lost
+        return _nearness(outputs, kind, temperature)
+    if _direct(outputs, kind, temperature):
+        return _top_and_rest(_probabilities(outputs, kind, temperature))[1]
+    _, others = _top_and_rest(_gaps(outputs, kind, temperature).exp_())
+    return others / (1 + others)
 
 
-def margin(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
+def margin(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1.0) -> torch.Tensor:
     """Return minus the difference between the two largest probabilities.
 
     Parameters and shapes are those of `least_confidence`.
@@ -50,12 +62,16 @@ def margin(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
     Scheffer, Decomain and Wrobel (2001), Active hidden Markov models for information extraction, IDA.
     """
     if is_binary(check_outputs(outputs)):
-        return -binary_logits(outputs.double(), kind).abs()
-    best = class_probabilities(outputs.double(), kind).topk(2, dim=1).values
-    return best[:, 1] - best[:, 0]
+        return _nearness(outputs, kind, temperature)
+    if _direct(outputs, kind, temperature):
+        first, second = top_two(_probabilities(outputs, kind, temperature))
+        return second - first
+    gaps = _gaps(outputs, kind, temperature)
+    _, second = top_two(gaps)
+    return torch.expm1(second) / _total(gaps.exp_())
 
 
-def entropy(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
+def entropy(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1.0) -> torch.Tensor:
     """Return the Shannon entropy of the predicted class, in nats.
 
     Parameters and shapes are those of `least_confidence`; for one output column minus the absolute logit is
@@ -66,7 +82,85 @@ def entropy(outputs: torch.Tensor, kind: Kind = "logits") -> torch.Tensor:
     Shannon (1948), A mathematical theory of communication; Settles (2009), Active learning literature survey.
     """
     if is_binary(check_outputs(outputs)):
-        return -binary_logits(outputs.double(), kind).abs()
-    probabilities = class_probabilities(outputs.double(), kind)
-    terms: torch.Tensor = torch.special.entr(probabilities)
-    return terms.sum(dim=1)
+        return _nearness(outputs, kind, temperature)
+    if _direct(outputs, kind, temperature):
+        return _total(torch.special.entr(_probabilities(outputs, kind, temperature)))
+    gaps = _gaps(outputs, kind, temperature)
+    weights = gaps.exp()
+    _, others = _top_and_rest(weights)
+    return torch.log1p(others) - _total(weights.mul_(gaps)) / (1 + others)
+
+
+def check_temperature(temperature: float) -> float:
+    """Return a temperature that logits can be divided by, or raise `UsageError`."""
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"temperature is {temperature}; it must be positive and finite.")
+    return temperature
+
+
+def _nearness(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
+    exact = kind == "logits" and temperature == 1
+    logits = binary_logits(outputs if exact else outputs.double(), kind)
+    return -logits.abs() if exact else logits.abs() / -check_temperature(temperature)
+
+
+def _direct(outputs: torch.Tensor, kind: Kind, temperature: float) -> bool:
+    """Tell whether probabilities are at hand, or must be averaged first; else logits say more."""
+    return outputs.dim() == 3 or (kind == "probabilities" and temperature == 1)
+
+
+def _logits(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
+    """Return logits with classes on the first axis, where whole rows of them are added at once."""
+    logits = outputs.movedim(-1, 0).to(torch.float64, memory_format=torch.contiguous_format)
+    logits = logits.log() if kind == "probabilities" else logits
+    return logits if check_temperature(temperature) == 1 else logits / temperature
+
+
+def _gaps(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
+    """Return how far each class's logit is below the largest: float64, (C, ...), none above zero."""
+    logits = _logits(outputs, kind, temperature)
+    return (logits - logits.amax(dim=0)).clamp_(min=_DEEPEST)
+
+
+def _probabilities(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
+    """Return probabilities: float64, (C, B), the mean over posterior samples."""
+    if outputs.shape[-1] == 1:  # K samples of one column
+        other = 1 - outputs.double() if kind == "probabilities" else torch.zeros_like(outputs)
+        outputs = torch.cat([other, outputs.double()], dim=-1)
+    if kind == "probabilities" and check_temperature(temperature) == 1:
+        probabilities = outputs.movedim(-1, 0).double()
+    else:
+        weights = _gaps(outputs, kind, temperature).exp_()
+        probabilities = weights.div_(_total(weights))
+    return probabilities if outputs.dim() < 3 else _total(probabilities.movedim(1, 0)) / len(outputs)
+
+
+def _total(rows: torch.Tensor) -> torch.Tensor:
+    """Add up the first axis by folding it: torch's own sum rounds by where in memory a column happens to stand."""
+    while len(rows) > 1:
+        half = len(rows) // 2
+        rows = torch.cat([rows[:half] + rows[half : 2 * half], rows[2 * half :]])
+    return rows[0]
+
+
+def _top_and_rest(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest of each column, and the sum of all others, which keeps what is small; NaN for NaN."""
+    top, rest = rows, torch.zeros_like(rows)
+    while len(top) > 1:
+        half = len(top) // 2
+        one, other = top[:half], top[half : 2 * half]
+        rest = torch.cat([rest[:half] + rest[half : 2 * half] + torch.minimum(one, other), rest[2 * half :]])
+        top = torch.cat([torch.maximum(one, other), top[2 * half :]])
+    return top[0], rest[0]
+
+
+def top_two(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest and the second largest of each column of (C, B); NaN for NaN."""
+    top, second = rows, torch.full_like(rows, -torch.inf)
+    while len(top) > 1:
+        half = len(top) // 2
+        one, other = top[:half], top[half : 2 * half]
+        seconds = torch.maximum(second[:half], second[half : 2 * half])
+        second = torch.cat([seconds.maximum(torch.minimum(one, other)), second[2 * half :]])
+        top = torch.cat([torch.maximum(one, other), top[2 * half :]])
+    return top[0], second[0]

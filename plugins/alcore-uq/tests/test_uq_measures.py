@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from alcore_uq import entropy, least_confidence, margin
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -43,6 +43,7 @@ def ranking(scores: np.ndarray) -> list[int]:
 
 
 @every_measure
+@settings(deadline=None, max_examples=20)
 @given(values=logits((1, 2), (5, 2), (7, 3), (4, 10)))
 def test_class_logits(measure, values):
     scores = MEASURES[measure](torch.from_numpy(values))
@@ -51,6 +52,7 @@ def test_class_logits(measure, values):
 
 
 @every_measure
+@settings(deadline=None, max_examples=20)
 @given(values=logits((1, 2), (5, 2), (7, 3), (4, 10)))
 def test_class_probabilities(measure, values):
     probabilities = softmax(values)
@@ -60,6 +62,7 @@ def test_class_probabilities(measure, values):
 
 @every_measure
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@settings(deadline=None, max_examples=20)
 @given(values=logits((1, 4, 2), (3, 5, 3), (6, 1, 4)))
 def test_posterior_samples_count_by_their_mean_probability(measure, kind, values):
     probabilities = softmax(values)
@@ -77,6 +80,7 @@ def test_posterior_samples_are_not_averaged_as_logits():
 @every_measure
 @pytest.mark.parametrize("column", [False, True], ids=["(B,)", "(B, 1)"])
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@settings(deadline=None, max_examples=20)
 @given(values=logits((1,), (9,)))
 def test_one_output_column_ranks_as_the_probabilities_do(measure, column, kind, values):
     likelier = 1 / (1 + np.exp(-np.abs(values)))  # mirrored, so that +x and -x tie exactly
@@ -170,3 +174,41 @@ def test_posterior_samples_of_one_column_are_two_classes(measure):
 def test_what_is_no_classifiers_output_is_refused(measure, outputs):
     with pytest.raises(ValueError, match=r"the learner returned a"):
         MEASURES[measure](outputs)
+
+
+@every_measure
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 4), (3, 5, 4), (3, 5, 1)])
+def test_temperature_divides_the_logits(measure, kind, shape):
+    draw = torch.Generator().manual_seed(6)
+    logits = torch.randn(shape, generator=draw, dtype=torch.float64) * 3
+    several = len(shape) > 1 and shape[-1] > 1
+    given = logits if kind == "logits" else torch.softmax(logits, -1) if several else torch.sigmoid(logits)
+    expected = MEASURES[measure](logits / 2.5)
+    torch.testing.assert_close(MEASURES[measure](given, kind, 2.5), expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        MEASURES[measure](given, kind, 0)
+
+
+@every_measure
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("shape", [(9, 3), (9, 10), (4, 9, 3), (4, 9, 1), (9, 131)])
+def test_a_score_does_not_depend_on_the_samples_beside(measure, kind, shape):
+    """Ties are broken by id, so that equal predictions must score alike to the last bit."""
+    draw = torch.Generator().manual_seed(8)
+    rows = torch.randn(shape, generator=draw)
+    rows = rows if kind == "logits" else torch.softmax(rows, -1) if shape[-1] > 1 else torch.sigmoid(rows)
+    axis = len(shape) - 2
+    alone = torch.cat([MEASURES[measure](rows.select(axis, i).unsqueeze(axis), kind) for i in range(9)])
+    for n in (2, 7, 31, 32, 33, 500):
+        order = torch.randint(0, 9, (n,), generator=draw)
+        assert torch.equal(MEASURES[measure](rows.index_select(axis, order), kind), alone[order]), n
+
+
+def test_least_confidence_and_margin_keep_what_one_less_the_largest_would_round_away():
+    """Two nearly even classes, and three of which one is nearly certain, by exact expansions."""
+    tiny = torch.tensor([[1e-9, 0.0], [2e-9, 0.0]], dtype=torch.float64)
+    assert margin(tiny).tolist() == pytest.approx([-0.5e-9, -1e-9], rel=1e-12)
+    sure = torch.tensor([[80.0, 0, 0], [81.0, 0, 0]], dtype=torch.float64)
+    assert least_confidence(sure).tolist() == pytest.approx([2 * np.exp(-80), 2 * np.exp(-81)], rel=1e-12)
+    assert entropy(sure).tolist() == pytest.approx([162 * np.exp(-80), 164 * np.exp(-81)], rel=1e-12)

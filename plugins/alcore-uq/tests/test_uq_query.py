@@ -62,7 +62,7 @@ def problems(draw):
     return outputs, labelled
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     problem=problems(),
     n=st.integers(0, 80),
@@ -115,6 +115,20 @@ def test_posterior_samples_through_a_driver(tmp_path):
     assert [one.sample for one in driver.query_queue.asked] == brute_force(mean, [0], 6, "entropy")
 
 
+def test_posterior_samples_of_probabilities_through_a_driver(tmp_path):
+    samples = torch.softmax(torch.randn(50, 4, 3, generator=torch.Generator().manual_seed(2)), dim=2)
+
+    class Sure(torch.nn.Identity):
+        outputs = "probabilities"
+
+    pool = TensorPool(samples, torch.arange(50) % 3, labelled=[0])
+    query = ClassifierUQQuery(6, "margin")
+    driver = make_driver(tmp_path, pool, query, Sure(), inference_fn=lambda learner, x: learner(x).transpose(0, 1))
+    driver.run()
+    mean = samples.double().mean(dim=1).log()
+    assert [one.sample for one in driver.query_queue.asked] == brute_force(mean, [0], 6, "margin")
+
+
 def test_probabilities_are_taken_as_the_learner_says(tmp_path):
     class Sure(torch.nn.Identity):
         outputs = "probabilities"
@@ -133,7 +147,12 @@ def test_probabilities_are_taken_as_the_learner_says(tmp_path):
         (TensorPool(torch.zeros(4, 1), torch.rand(4), labelled=[0]), None, "regression"),
         (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0]), lambda m, x: {"y": x}, "inference_fn"),
         (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0]), lambda m, x: x.long(), "int64"),
-        (TensorPool(torch.zeros(4, 2, 3, 5), torch.arange(4) % 2, labelled=[0]), None, r"\(2, 2, 3, 5\)"),
+        (
+            TensorPool(torch.zeros(4, 2, 3, 5, dtype=torch.int64), torch.arange(4) % 2, labelled=[0]),
+            None,
+            "map of .*int64",
+        ),
+        (TensorPool(torch.zeros(4, 5, 3), torch.arange(4) % 2, labelled=[0]), None, r"\(2, 5, 3\) for 2 samples"),
     ],
 )
 def test_refused_before_step_0(tmp_path, pool, inference, words):
@@ -158,6 +177,11 @@ def test_a_nan_score_is_an_error_that_names_the_sample(tmp_path):
 
 
 def test_bad_parameters():
+    with pytest.raises(UsageError, match=r"reduce is 'median'; it must be one of mean, max, sum"):
+        ClassifierUQQuery(reduce="median")
+    for temperature in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=r"temperature is .*positive and finite"):
+            ClassifierUQQuery(temperature=temperature)
     with pytest.raises(UsageError, match=r"'entropie'.*least_confidence, margin, entropy"):
         ClassifierUQQuery(measure="entropie")
     with pytest.raises(UsageError, match="max_samples is -1"):

@@ -1,0 +1,135 @@
+"""An ensemble of learners of one kind, as samples of a posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from alcore import parameters as params
+from alcore import plugins
+from alcore.errors import UsageError
+from alcore.outputs import default_loss, kind_of
+from alcore.pools import DataInfo
+from alcore.randomness import derive_seed, seed_everything
+from alcore.state import undisturbed
+
+
+class Ensemble(torch.nn.Module):
+    """Learners that are trained side by side; it returns the outputs of each.
+
+    Parameters
+    ----------
+    members
+        At least two modules with the same form of outputs: (B,), (B, 1) or (B, C).
+    task
+        ``"classification"`` or ``"regression"``: the default loss of a member without a ``training_step``.
+
+    Attributes
+    ----------
+    outputs : str
+        ``"logits"`` or ``"probabilities"``, as the members say.
+
+    Notes
+    -----
+    All members see the same batches, and differ by their initial weights (no bootstrap), as in deep ensembles.
+    Time and memory: K times those of a member.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel and Blundell (2017), Simple and scalable predictive uncertainty estimation using deep
+    ensembles, NeurIPS; Beluch, Genewein, Nurnberger and Kohler (2018), The power of ensembles for active learning in
+    image classification, CVPR.
+    """
+
+    def __init__(self, members: Sequence[torch.nn.Module], task: str = "classification") -> None:
+        super().__init__()
+        if len(members) < 2:
+            raise UsageError(f"an ensemble of {len(members)} has no disagreement to look at; take at least 2 members.")
+        kinds = {kind_of(member) for member in members}
+        if len(kinds) > 1:
+            raise UsageError(
+                "some members of the ensemble return logits and some probabilities; all must return the same."
+            )
+        self.members = torch.nn.ModuleList(members)
+        self.outputs = kinds.pop()
+        self._default_loss = default_loss(task, self.outputs)
+
+    def forward(self, inputs: Any) -> torch.Tensor:
+        """Map inputs of B samples to the outputs of all K members: (K, B, C), or (K, B, 1) for one column."""
+        outputs = [member(inputs) for member in self.members]
+        for one in outputs:
+            if not isinstance(one, torch.Tensor) or one.dim() not in (1, 2):
+                what = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
+                raise UsageError(f"a member of the ensemble returned {what}; it must return (B,), (B, 1) or (B, C).")
+        return torch.stack([one[:, None] if one.dim() == 1 else one for one in outputs])
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        """Return the mean of the members' losses, whose gradient is that of their sum.
+
+        Each member is then trained as it would be alone with the same learning rate, whatever the number of members.
+        """
+        return self._loss("training_step", batch)
+
+    def validation_step(self, batch: Any) -> torch.Tensor:
+        """Return the mean of the members' losses."""
+        return self._loss("validation_step", batch)
+
+    def _loss(self, step: str, batch: Any) -> torch.Tensor:
+        total = torch.stack([self._step(member, step)(batch) for member in self.members]).sum()
+        return total - (total - total / len(self.members)).detach()
+
+    def _step(self, member: Any, step: str) -> Callable[[Any], torch.Tensor]:
+        own = getattr(member, step, None)
+        return own if callable(own) else lambda batch: self._default_loss(member, batch)
+
+
+def ensemble(
+    info: DataInfo, learner: str = "mlp", members: int = 5, parameters: dict[str, Any] | None = None
+) -> Ensemble:
+    """Return an ensemble of learners with different initial weights.
+
+    Parameters
+    ----------
+    info
+        What is known about the data; it is passed on to the members.
+    learner
+        Name of the members' kind, one that ``alcore plugins`` lists.
+    members
+        How many, K.
+    parameters
+        Of each member, by name, as they would stand in ``[learner.NAME]``.
+
+    Raises
+    ------
+    UsageError
+        When there is no such learner, a parameter is wrong, or the learner is no `torch.nn.Module`.
+
+    Notes
+    -----
+    One number is drawn from torch's global generator, and the weights of member k depend on it and on k.
+    """
+    if members < 2:
+        raise UsageError(f"learner ensemble: members is {members}; it takes at least 2 to disagree.")
+    if learner == "ensemble":
+        raise UsageError("learner ensemble: its members can't be ensembles; name another learner (alcore plugins).")
+    factory = plugins.resolve(plugins.registry().offer("learner", learner))
+    values, faults = params.validate(factory, parameters or {}, "learner.ensemble.parameters")
+    if faults:
+        raise UsageError("; ".join(faults) + ".")
+    if params.takes(factory, "info"):
+        values["info"] = info
+    seed = int(torch.randint(2**62, ()))
+    made = []
+    with undisturbed():
+        for k in range(members):
+            seed_everything(derive_seed(seed, "member", k))
+            member = factory(**values)
+            if not isinstance(member, torch.nn.Module):
+                raise UsageError(
+                    f"learner ensemble: {learner} makes a {type(member).__name__}, which is no torch.nn.Module and "
+                    "can't be trained side by side with others; name a learner that is one."
+                )
+            made.append(member)
+    return Ensemble(made, info.task)

@@ -1,0 +1,275 @@
+"""Query strategies that score each sample by itself from posterior samples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+
+from alcore import scoring
+from alcore.errors import UsageError
+from alcore.outputs import kind_of
+from alcore.protocols import QueryQueue
+from alcore.strategies import PointwiseQuery
+from alcore_bayes import measures
+from alcore_bayes.noise import Noise, perturb
+from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source
+
+
+class PosteriorQuery(PointwiseQuery):
+    """A pointwise query strategy whose `score` gets posterior samples; the base of those in this module.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+    """
+
+    def __init__(self, max_samples: int = 10, samples: int = 20) -> None:
+        super().__init__(max_samples)
+        self.samples = check_samples(type(self).__name__, samples)
+        self._source: PosteriorSamples | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the learner returns: ``"logits"`` or ``"probabilities"``."""
+        return kind_of(self.driver.learner)
+
+    def infer(self, inputs: Any) -> Any:
+        """Return posterior samples: the learner's own, else by MC dropout; (K, B, C), or (K, B, 1) for one column.
+
+        Parameters
+        ----------
+        inputs
+            A batch of the pool's inputs, not yet on the learner's device.
+        """
+        return (self._source or self._posterior())(inputs)
+
+    def check(self) -> None:
+        """Refuse regression, and a learner that has no posterior samples to give, before anything is trained."""
+        outputs = check_source(self.driver, self.samples)
+        if outputs is not None:
+            scoring.check_scores(self.score(outputs), outputs.shape[1])
+
+    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
+        """Ask for the `max_samples` candidates with the highest scores, best first."""
+        self._source = self._posterior()  # one for all chunks: its masks are drawn once
+        try:
+            self._sample(query_queue)
+        finally:
+            self._source = None
+
+    def _sample(self, query_queue: QueryQueue) -> None:
+        super().sample(query_queue)
+
+    def _posterior(self) -> PosteriorSamples:
+        return PosteriorSamples(self.driver, self.samples, self.generator("dropout").initial_seed())
+
+
+class BALDQuery(PosteriorQuery):
+    """Ask for the samples whose class would tell most about the model (BALD).
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+
+    Notes
+    -----
+    The score is the mutual information between class and model, ``H(mean_k p_k) - mean_k H(p_k)``: high where each
+    model is sure and they disagree, low where all agree that the class is a matter of chance.
+
+    Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
+
+    It helps where some samples are noisy by nature, which entropy would ask for again and again. It is known to hurt in
+    large batches, where it asks for near-duplicates, since each sample is scored by itself (`BatchBALDQuery` and
+    `PowerBALDQuery` are for that), and it can be no better than random where the posterior samples are poor.
+
+    References
+    ----------
+    Houlsby, Huszar, Ghahramani and Lengyel (2011), arXiv:1112.5745; Gal, Islam and Ghahramani (2017), Deep Bayesian
+    active learning with image data, ICML.
+    """
+
+    def score(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the mutual information of class and model: float64 (B,), in nats."""
+        return measures.bald(outputs, self.kind, top=self.wanted)
+
+
+class VariationRatioQuery(PosteriorQuery):
+    """Ask for the samples where most posterior samples disagree with the most common prediction.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+    of
+        ``"votes"`` counts predicted classes, ``1 - max_c votes_c / K``; ``"mean"`` takes the mean probabilities,
+        ``1 - max_c mean_k p_kc``.
+
+    Notes
+    -----
+    Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
+
+    It is simple and robust, and in the experiments of Gal et al. as good as BALD. Votes take K values at most: where
+    more samples tie than are asked for, the lower ids are taken, which can be one-sided in a pool that is sorted;
+    ``of="mean"`` hardly ever ties. ``"mean"`` does not tell disagreement from noise.
+
+    References
+    ----------
+    Freeman (1965), Elementary applied statistics; Gal, Islam and Ghahramani (2017), Deep Bayesian active learning with
+    image data, ICML.
+    """
+
+    def __init__(self, max_samples: int = 10, samples: int = 20, of: Literal["votes", "mean"] = "votes") -> None:
+        super().__init__(max_samples, samples)
+        self.of = _one_of("VariationRatioQuery", "of", of, ("votes", "mean"))
+
+    def score(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the share of predictions beside the most common one: float64 (B,)."""
+        return measures.variation_ratio(outputs, self.kind, self.of, top=self.wanted)
+
+
+class MeanStdQuery(PosteriorQuery):
+    """Ask for the samples whose class probabilities vary most over the posterior.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+
+    Notes
+    -----
+    The score is ``mean_c std_k(p_kc)``, with the standard deviation of the K values (not corrected for K - 1).
+
+    Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
+
+    It helps as BALD does where the models disagree. It weighs a shift between two likely classes as much as one of the
+    same size between unlikely ones, and was behind BALD and variation ratios in the experiments of Gal et al.
+
+    References
+    ----------
+    Kampffmeyer, Salberg and Jenssen (2016), CVPR workshops; Kendall, Badrinarayanan and Cipolla (2017), BMVC.
+    """
+
+    def score(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the mean standard deviation of the class probabilities: float64 (B,)."""
+        return measures.mean_std(outputs, self.kind, top=self.wanted)
+
+
+class CommitteeQuery(PosteriorQuery):
+    """Ask for the samples that the members of a committee disagree about most (query by committee).
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many members MC dropout draws, K. A learner that returns (K, B, C), such as an ensemble, says by itself.
+    measure
+        ``"vote_entropy"``: the entropy of the members' votes, ``-sum_c v_c log(v_c)``. ``"kl"``: the mean divergence of
+        the members from their mean, ``mean_k KL(p_k || mean_j p_j)``, the same quantity as BALD.
+
+    Notes
+    -----
+    Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
+
+    It helps with a small ensemble (``--learner ensemble``), whose members differ more than dropout makes them. Votes
+    ignore how sure the members are and tie often; equal scores go by sample id. As with BALD, large batches hold
+    near-duplicates.
+
+    References
+    ----------
+    Seung, Opper and Sompolinsky (1992), Query by committee, COLT; Engelson and Dagan (1996), ACL, for vote entropy;
+    McCallum and Nigam (1998), ICML, for the divergence.
+    """
+
+    def __init__(
+        self, max_samples: int = 10, samples: int = 20, measure: Literal["vote_entropy", "kl"] = "vote_entropy"
+    ) -> None:
+        super().__init__(max_samples, samples)
+        self.measure = _one_of("CommitteeQuery", "measure", measure, ("vote_entropy", "kl"))
+
+    def score(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return how much the members disagree: float64 (B,), in nats."""
+        if self.measure == "kl":
+            return measures.consensus_kl(outputs, self.kind, top=self.wanted)
+        return measures.vote_entropy(outputs, self.kind)
+
+
+class PowerBALDQuery(PosteriorQuery):
+    """Ask for a random batch that prefers samples with high BALD scores (PowerBALD and its kin).
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    samples
+        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+    beta
+        How strongly high scores are preferred: near 0 the choice is nearly uniform, and with a large one that of BALD.
+    noise
+        ``"power"``: with probabilities that go as s^beta (PowerBALD). ``"softmax"``: as exp(beta s) (SoftmaxBALD).
+        ``"softrank"``: as r^-beta, where r is the rank of the score (SoftrankBALD).
+
+    Notes
+    -----
+    Each candidate's score s is perturbed by Gumbel noise g, drawn in ascending order of the ids, and the highest are
+    taken: ``log(s) + g / beta``, ``s + g / beta`` or ``-log(r) + g / beta``. These are the scores that are recorded.
+
+    Time: that of `BALDQuery`. Memory: O(chunk + max_samples); ``"softrank"`` holds a score for each candidate, O(N).
+
+    It costs no more than BALD, and in the experiments of its authors does as well as BatchBALD for the batches that
+    BatchBALD can do, and goes on to larger ones. It is known to hurt where a step asks for a single sample, which
+    should be the best one. Softmax depends on the scale of the scores: BALD scores are often below 0.1, and beta = 1 is
+    hardly more than random choice then.
+
+    References
+    ----------
+    Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal (2023), Stochastic batch acquisition, TMLR.
+    """
+
+    def __init__(self, max_samples: int = 10, samples: int = 20, beta: float = 1.0, noise: Noise = "power") -> None:
+        super().__init__(max_samples, samples)
+        if not 0 < beta < math.inf:
+            raise UsageError(f"PowerBALDQuery: beta is {beta}; it must be a finite number above 0.")
+        self.beta = float(beta)
+        self.noise: Noise = _one_of("PowerBALDQuery", "noise", noise, ("power", "softmax", "softrank"))
+
+    def score(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the BALD score before any noise: float64 (B,), in nats."""
+        return measures.bald(outputs, self.kind)
+
+    def _sample(self, query_queue: QueryQueue) -> None:
+        k, generator = self.wanted, self.generator("noise")
+        if self.noise == "softrank":
+            best = self._by_rank(k, generator)
+        else:
+            best = scoring.top_k(self.driver, lambda out: self._perturbed(self.score(out), generator), k, self.infer)
+        query_queue.put_many(best.ids.tolist(), best.scores.tolist())
+
+    def _by_rank(self, k: int, generator: torch.Generator) -> scoring.Ranked:
+        best = scoring.TopK(k)
+        scored = [(ids, self.score(outputs)) for ids, outputs in scoring.chunks(self.driver, self.infer)] if k else []
+        if scored:
+            ids, scores = map(torch.cat, zip(*scored, strict=True))
+            best.add(ids, self._perturbed(scores, generator))
+        return best.result()
+
+    def _perturbed(self, scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return perturb(scores, generator, self.noise, self.beta)
+
+
+def _one_of(strategy: str, name: str, value: Any, valid: tuple[str, ...]) -> Any:
+    if value not in valid:
+        raise UsageError(f"{strategy}: {name} is {value!r}; it must be one of {', '.join(valid)}.")
+    return value

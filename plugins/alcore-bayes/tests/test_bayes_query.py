@@ -1,0 +1,333 @@
+"""The strategies with a real Driver."""
+
+import logging
+import math
+
+import pytest
+import torch
+from alcore_bayes import (
+    BALDQuery,
+    BatchBALDQuery,
+    CommitteeQuery,
+    Ensemble,
+    MeanStdQuery,
+    PowerBALDQuery,
+    VariationRatioQuery,
+    bald,
+    batch_bald,
+    consensus_kl,
+    mc_dropout,
+    mean_std,
+    perturb,
+    variation_ratio,
+    vote_entropy,
+)
+from alcore_moons import mlp, moons
+from torch import nn
+
+from alcore import TensorPool, UsageError, plugins, scoring
+from alcore.errors import QueryError
+from alcore.scoring import subset
+from alcore.store.reading import Run
+from alcore.testing import ask, build_driver, prepare, untouched
+
+STRATEGIES = {
+    "bald": BALDQuery,
+    "batchbald": BatchBALDQuery,
+    "mean-std": MeanStdQuery,
+    "powerbald": PowerBALDQuery,
+    "qbc": CommitteeQuery,
+    "variation-ratio": VariationRatioQuery,
+}
+every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
+POINTWISE = [
+    (BALDQuery, {}, bald),
+    (VariationRatioQuery, {}, variation_ratio),
+    (VariationRatioQuery, {"of": "mean"}, lambda outputs: variation_ratio(outputs, of="mean")),
+    (MeanStdQuery, {}, mean_std),
+    (CommitteeQuery, {}, vote_entropy),
+    (CommitteeQuery, {"measure": "kl"}, consensus_kl),
+]
+
+
+def pool_of(inputs, labelled=(0, 1), classes=3, targets=None):
+    return TensorPool(inputs, torch.arange(len(inputs)) % classes if targets is None else targets, labelled=labelled)
+
+
+def network(*layers, seed=0, outputs=3):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), *(layers or (nn.Dropout(0.3),)), nn.Linear(16, outputs))
+
+
+def points(n=90, seed=1):
+    return torch.randn(n, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def driver_of(folder, *queries, learner=None, pool=None, **settings):
+    pool = pool_of(points()) if pool is None else pool
+    return prepare(build_driver(folder, *queries, pool=pool, learner=learner or network(), **settings))
+
+
+def own_samples(folder, query, outputs, labelled=(0, 1), **settings):
+    """A learner that returns posterior samples (K, B, C) which stand in the pool as (N, K, C)."""
+    pool, learner = pool_of(outputs.transpose(0, 1).contiguous(), labelled), nn.Flatten(0, 0)
+    settings = {"skip_training": True, "inference_fn": lambda _learner, inputs: inputs.transpose(0, 1), **settings}
+    return driver_of(folder, query, learner=learner, pool=pool, **settings)
+
+
+def best(scores, candidates, n):
+    return sorted(candidates, key=lambda one: (-scores[one], one))[:n]
+
+
+# -- what they ask for -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("strategy", "parameters", "measure"), POINTWISE)
+def test_picks_and_scores_of_a_learners_own_samples(tmp_path, strategy, parameters, measure):
+    outputs = 2 * torch.randn(7, 200, 4, generator=torch.Generator().manual_seed(2))
+    driver = own_samples(tmp_path, strategy(12, **parameters), outputs, labelled=range(0, 200, 5))
+    scores = measure(outputs).tolist()
+    asked = ask(driver)
+    assert asked == best(scores, [one for one in range(200) if one % 5], 12)
+    assert [one.score for one in driver.query_queue.asked] == pytest.approx([scores[one] for one in asked], abs=1e-15)
+
+
+@pytest.mark.parametrize(("strategy", "parameters", "measure"), POINTWISE)
+def test_picks_by_mc_dropout(tmp_path, strategy, parameters, measure):
+    learner = network()
+    driver = driver_of(tmp_path, strategy(9, samples=6, **parameters), learner=learner)
+    asked = ask(driver)
+    (chosen,) = driver.query_strategies
+    driver.phase = "query"
+    scores = measure(mc_dropout(learner, points(), 6, chosen.generator("dropout").initial_seed()))
+    assert asked == best(scores.tolist(), range(2, 90), 9)
+
+
+def test_a_binary_learner(tmp_path):
+    driver = driver_of(tmp_path, BALDQuery(5, 8), learner=network(outputs=1), pool=pool_of(points(), classes=2))
+    assert len(set(ask(driver))) == 5
+    flat = nn.Sequential(*network(outputs=1), nn.Flatten(0))
+    assert len(set(ask(driver_of(tmp_path, BALDQuery(5, 8), learner=flat, pool=pool_of(points(), classes=2))))) == 5
+
+
+def test_batchbald_asks_for_the_batch_of_the_function(tmp_path):
+    outputs = 2 * torch.randn(7, 100, 4, generator=torch.Generator().manual_seed(3))
+    driver = own_samples(tmp_path, BatchBALDQuery(5), outputs, labelled=range(0, 100, 3))
+    ids = torch.tensor([one for one in range(100) if one % 3])
+    chosen, gains = batch_bald(outputs[:, ids], 5)
+    assert ask(driver) == ids[chosen].tolist()
+    assert [one.score for one in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("candidates", [30, 0.4])
+def test_batchbald_looks_at_a_random_part(tmp_path, candidates):
+    outputs = torch.randn(5, 80, 3, generator=torch.Generator().manual_seed(4))
+    query = BatchBALDQuery(4, candidates)
+    driver = own_samples(tmp_path, query, outputs)
+    asked = ask(driver)
+    driver.phase = "query"
+    driver._candidates = own_samples(tmp_path, BatchBALDQuery(), outputs)._candidates
+    ids = subset(driver, candidates, query.generator("candidates"))
+    assert len(ids) == (30 if candidates == 30 else math.ceil(0.4 * 78))
+    assert asked == ids[batch_bald(outputs[:, ids], 4)[0]].tolist()
+
+
+def test_batchbald_with_few_configurations_depends_on_the_seed(tmp_path):
+    outputs = torch.randn(8, 60, 4, generator=torch.Generator().manual_seed(5))
+
+    def picks(seed):
+        return ask(own_samples(tmp_path, BatchBALDQuery(8, num_samples=4), outputs, seed=seed))
+
+    assert picks(1) == picks(1)
+    assert picks(1) != picks(2)
+
+
+@pytest.mark.parametrize("noise", ["power", "softmax", "softrank"])
+def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, monkeypatch):
+    monkeypatch.setattr(scoring, "_MIN_ROWS", 8)
+    monkeypatch.setattr(scoring, "_MAX_ROWS", 8)
+    outputs = torch.randn(6, 70, 3, generator=torch.Generator().manual_seed(6))
+    query = PowerBALDQuery(10, beta=4.0, noise=noise)
+    driver = own_samples(tmp_path, query, outputs, labelled=range(0, 70, 4))
+    asked = ask(driver)
+    driver.phase = "query"
+    ids = [one for one in range(70) if one % 4]
+    perturbed = perturb(bald(outputs[:, ids]), query.generator("noise"), noise, 4.0)
+    assert asked == [ids[one] for one in perturbed.argsort(descending=True)[:10].tolist()]
+
+
+@every_strategy
+def test_equal_samples_go_by_id_under_dropout(tmp_path, name):
+    driver = driver_of(tmp_path, STRATEGIES[name](5, samples=5), pool=pool_of(points(1).expand(60, -1).clone()))
+    asked = ask(driver)
+    assert len(set(asked)) == 5
+    assert asked == [2, 3, 4, 5, 6] or name == "powerbald"
+
+
+# -- the masks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bald", "mean-std", "qbc", "variation-ratio"])
+def test_a_samples_score_depends_on_no_other_sample(tmp_path, name, monkeypatch):
+    """The pool in another order, and in other chunks, gives each sample the same score."""
+
+    def scores(order, rows):
+        monkeypatch.setattr(scoring, "_MIN_ROWS", rows)
+        monkeypatch.setattr(scoring, "_MAX_ROWS", rows)
+        driver = driver_of(tmp_path, STRATEGIES[name](88, samples=5), pool=pool_of(points()[order]))
+        asked = ask(driver)
+        return {
+            order[one]: score for one, score in zip(asked, (r.score for r in driver.query_queue.asked), strict=True)
+        }
+
+    whole = scores(list(range(90)), 4096)
+    other = scores([0, 1, *range(89, 1, -1)], 8)
+    assert whole.keys() == other.keys()
+    for sample, score in whole.items():
+        assert other[sample] == pytest.approx(score, abs=1e-6)
+
+
+def test_masks_change_from_step_to_step(tmp_path):
+    query = BALDQuery(3, samples=4)
+    driver = driver_of(tmp_path, query)
+    first = query.infer(points())
+    assert torch.equal(query.infer(points()), first)
+    driver.active_learning_step_idx = 1
+    assert not torch.equal(query.infer(points()), first)
+
+
+def test_two_strategies_of_a_step_draw_masks_of_their_own(tmp_path):
+    one, two = BALDQuery(3, samples=4), BALDQuery(3, samples=4)
+    driver_of(tmp_path, one, two)
+    assert not torch.equal(one.infer(points()), two.infer(points()))
+
+
+@every_strategy
+def test_an_error_while_it_samples_leaves_nothing_behind(tmp_path, name):
+    class Breaks(nn.Module):
+        calls = broken = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.broken and self.calls == self.broken:
+                raise RuntimeError("broken")
+            return x
+
+    learner = network(nn.Dropout(0.3), Breaks()).train()
+    learner[0].eval()
+    driver = driver_of(tmp_path, STRATEGIES[name](3, samples=6), learner=learner)
+    Breaks.broken = learner[3].calls + 4
+    with untouched(driver):
+        with pytest.raises(RuntimeError, match="broken"):
+            ask(driver)
+        learner[3].calls = Breaks.broken
+    Breaks.broken = 0
+    assert len(ask(driver)) == 3
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+
+
+@every_strategy
+@pytest.mark.parametrize("kind", ["dropout", "ensemble"])
+def test_a_run_on_the_moons(tmp_path, name, kind):
+    torch.manual_seed(0)
+    data = moons(120, seed=0)
+    learner = mlp(data.info, (8,), 0.3) if kind == "dropout" else Ensemble([mlp(data.info, (8,)) for _ in range(3)])
+    driver = build_driver(tmp_path, STRATEGIES[name](4, samples=4), pool=data.train, learner=learner, epochs=3)
+    driver.logger.setLevel(logging.ERROR)
+    driver.run()
+    requests = Run(driver.log_dir).requests()
+    assert len({one["sample"] for one in requests}) == len(requests) == 12
+    assert all(one["score"] is not None and math.isfinite(one["score"]) for one in requests)
+    assert len(data.train) == 6 + 12
+    if name in ("bald", "mean-std"):
+        assert all(one["score"] > 0 for one in requests)
+
+
+# -- what is refused, before anything runs -----------------------------------------------------------------------------
+
+
+@every_strategy
+@pytest.mark.parametrize(
+    ("learner", "settings", "words"),
+    [
+        (nn.Linear(4, 3), {}, "the learner Linear gives no posterior samples.*has no dropout layer"),
+        (network(), {"pool": pool_of(points(), targets=torch.rand(90))}, "the task of this data is regression"),
+        (network(), {"inference_fn": lambda learner, x: learner(x)[None]}, r"returned 1 sample of the posterior"),
+        (network(), {"inference_fn": lambda learner, x: {"y": learner(x)}}, "returned a dict"),
+        (network(), {"inference_fn": lambda learner, x: learner(x)[:, :, None, None]}, r"\(2, 3, 1, 1\)"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Unflatten(1, (2, 2)), nn.Flatten(0, 1)), {}, "must stand on its first axis"),
+    ],
+)
+def test_refused_before_step_0(tmp_path, name, learner, settings, words):
+    driver = build_driver(
+        tmp_path, STRATEGIES[name](2), learner=learner, skip_training=True, **{"pool": pool_of(points()), **settings}
+    )
+    with pytest.raises(UsageError, match=words):
+        driver.run()
+    assert not driver.log_dir.exists()
+
+
+def test_dropout_across_samples_is_refused_before_step_0(tmp_path):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.head = nn.Dropout(0.5), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.drop(x.t()).t())
+
+    driver = build_driver(tmp_path, BALDQuery(2), learner=Turned(), pool=pool_of(points()), skip_training=True)
+    with pytest.raises(UsageError, match=r"'drop' was given units of shape \(2,\) a sample, and then \(3,\)"):
+        driver.run()
+
+
+def test_nan_is_refused_by_name_in_a_batch(tmp_path):
+    inputs = points()
+    inputs[41] = torch.nan
+    with pytest.raises(QueryError, match="probabilities of sample 41 are NaN"):
+        ask(driver_of(tmp_path, BatchBALDQuery(5, samples=3), pool=pool_of(inputs)))
+
+
+def test_nan_is_refused_by_name_among_ranks(tmp_path):
+    inputs = points()
+    inputs[41] = torch.nan
+    with pytest.raises(QueryError, match="score of sample 41 is NaN"):
+        ask(driver_of(tmp_path, PowerBALDQuery(5, samples=3, noise="softrank"), pool=pool_of(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "words"),
+    [
+        (BALDQuery, {"samples": 1}, "BALDQuery: samples is 1; there must be at least 2"),
+        (BatchBALDQuery, {"samples": 0}, "BatchBALDQuery: samples is 0"),
+        (BatchBALDQuery, {"max_samples": -1}, "BatchBALDQuery: max_samples is -1"),
+        (BatchBALDQuery, {"candidates": 0}, "candidates is 0; it must be a count of at least 1, or a fraction"),
+        (BatchBALDQuery, {"candidates": 1.5}, "candidates is 1.5"),
+        (BatchBALDQuery, {"candidates": math.nan}, "candidates is nan"),
+        (BatchBALDQuery, {"num_samples": 0}, "num_samples is 0"),
+        (VariationRatioQuery, {"of": "mode"}, "of is 'mode'; it must be one of votes, mean"),
+        (CommitteeQuery, {"measure": "votes"}, "measure is 'votes'; it must be one of vote_entropy, kl"),
+        (PowerBALDQuery, {"noise": "rank"}, "noise is 'rank'; it must be one of power, softmax, softrank"),
+        (PowerBALDQuery, {"beta": 0.0}, "beta is 0.0; it must be a finite number above 0"),
+        (PowerBALDQuery, {"beta": math.inf}, "beta is inf"),
+        (PowerBALDQuery, {"beta": math.nan}, "beta is nan"),
+    ],
+)
+def test_bad_parameters(strategy, parameters, words):
+    with pytest.raises(UsageError, match=words):
+        strategy(**parameters)
+
+
+def test_what_the_plugin_offers():
+    import alcore_bayes
+
+    registry = plugins.registry()
+    for name, strategy in STRATEGIES.items():
+        assert type(registry.make("query", name, max_samples=3)) is strategy
+    for name in alcore_bayes.__all__:
+        assert callable(getattr(alcore_bayes, name))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = alcore_bayes.nothing

@@ -1,0 +1,81 @@
+"""Which samples are within a radius of which: decided in single precision, and exactly where that can't decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from alcore_diversity.distances import BLOCK, Frame, blocks, exact_squares, quick_squares
+
+_Part = slice | torch.Tensor
+
+
+class Balls:
+    """Closed balls of one radius around N samples.
+
+    Parameters
+    ----------
+    features
+        Shape (N, D), finite.
+    radius
+        At least 0, in units of the features; may be infinite.
+    safe_point
+        Called now and then; may raise to end the search.
+
+    Notes
+    -----
+    Which pairs are within the radius is never held for more than a block: memory is O(N D).
+    """
+
+    def __init__(self, features: torch.Tensor, radius: float, safe_point: Callable[[], object] = lambda: None) -> None:
+        self.features, self._safe_point = features, safe_point
+        self._square = radius * radius
+        self._frame = Frame(features)
+        self._limit = float(self._frame.to_placed(torch.tensor(self._square, dtype=torch.float64)))
+        self._placed, self._norms = self._frame.place(features)
+        self.sides = list(blocks(len(features), math.isqrt(BLOCK)))
+        """Parts of the samples, two of which make a block."""
+
+    def hold(self, left: _Part, right: _Part) -> torch.Tensor:
+        """Return 1.0 where a sample on the left is within the radius of one on the right: float32 (n, m)."""
+        squares = quick_squares(self._placed[left], self._norms[left], self._placed[right], self._norms[right])
+        error = self._frame.error(self._norms[left], float(self._norms[right].amax()))[:, None]
+        sure = torch.le(squares, self._limit - error, out=torch.empty_like(squares))
+        near = torch.le(squares, self._limit + error, out=torch.empty_like(squares))
+        rows, columns = near.sub_(sure).nonzero(as_tuple=True) if not torch.equal(near, sure) else ((), ())
+        if len(rows):
+            exact = exact_squares(self.features[left][rows], self.features[right][columns])
+            sure[rows, columns] = (exact <= self._square).float()
+        return sure
+
+    def touch(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return which samples are within the radius of any at these positions: bool (N,)."""
+        found = torch.zeros(len(self.features), dtype=torch.bool)
+        for part in self.sides if len(columns) else ():
+            self._safe_point()
+            for some in torch.split(columns, math.isqrt(BLOCK)):
+                found[part] |= self.hold(part, some).any(dim=1)
+        return found
+
+    def counts(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return how many of the samples at these positions each ball holds: float32 (N,)."""
+        found = torch.zeros(len(self.features))
+        for part in self.sides:
+            self._safe_point()
+            for some in torch.split(columns, math.isqrt(BLOCK)):
+                found[part] += self.hold(part, some).sum(dim=1)
+        return found
+
+    def weights(self, of: torch.Tensor) -> torch.Tensor:
+        """Return the sum of weights, float32 (N,), of the samples that each ball holds: float32 (N,)."""
+        found = torch.zeros_like(of)
+        for place, left in enumerate(self.sides):
+            self._safe_point()
+            for right in self.sides[place:]:
+                held = self.hold(left, right)
+                found[left] += held @ of[right]
+                if right != left:
+                    found[right] += of[left] @ held
+        return found

@@ -1,0 +1,130 @@
+"""Class balance: ask for what evens out the number of labels of each class, going by predictions."""
+
+from __future__ import annotations
+
+import heapq
+
+import torch
+
+from alcore.errors import UsageError
+from alcore.features import Embedded
+from alcore_diversity.checks import probabilities, refuse_unless_classifier
+from alcore_diversity.outputs_only import OutputsQuery
+from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
+
+
+def class_balanced(predicted: torch.Tensor, uncertainty: torch.Tensor, counts: torch.Tensor, n: int) -> torch.Tensor:
+    """Choose from the class with the fewest labels, counting what was chosen, the most uncertain sample.
+
+    Parameters
+    ----------
+    predicted
+        Class of each sample: int64, shape (N,), from 0 to C - 1.
+    uncertainty
+        Shape (N,).
+    counts
+        How many labels each class has: int64, shape (C,).
+    n
+        How many to choose; all N where there are fewer.
+
+    Returns
+    -------
+    torch.Tensor
+        Positions, int64 (k,), in the order in which they were chosen. Of classes with equally few labels the first
+        comes first, of equally uncertain samples too. A class of which nothing is predicted any more is left out.
+    """
+    order = torch.sort(uncertainty, descending=True, stable=True).indices
+    order = order[torch.sort(predicted[order], stable=True).indices]  # class by class
+    ends = torch.bincount(predicted, minlength=len(counts)).cumsum(dim=0).tolist()
+    starts = [0, *ends[:-1]]
+    heap = [(count, label) for label, count in enumerate(counts.tolist()) if starts[label] < ends[label]]
+    heapq.heapify(heap)
+    chosen: list[int] = []
+    while heap and len(chosen) < n:
+        count, label = heap[0]
+        chosen.append(starts[label])
+        starts[label] += 1
+        if starts[label] < ends[label]:
+            heapq.heapreplace(heap, (count + 1, label))
+        else:
+            heapq.heappop(heap)
+    return order[chosen]
+
+
+class ClassBalancedQuery(OutputsQuery):
+    """Ask for samples of the classes that have the fewest labels, as far as predictions tell.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    candidates
+        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        None looks at all.
+    uncertainty
+        What decides within a class: ``"entropy"``, ``"margin"`` or ``"least_confidence"``.
+
+    Notes
+    -----
+    Again and again the next sample is, of the class with the smallest number of labels and picks, the most uncertain
+    one that is predicted to be of that class. The score is the uncertainty. With nothing labelled all classes count
+    as equal. Posterior samples count by their mean probability.
+
+    Time is O(N (C + log N)), memory O(N C).
+
+    It helps with classes of very unequal size, where random or uncertain samples are nearly all of the largest one.
+    It is known to hurt where the learner can't tell the rare classes yet, since it then asks for its mistakes, and
+    where the score that counts is accuracy under the natural frequencies.
+
+    References
+    ----------
+    The rule of class-balancing active learning; compare Bengar, van de Weijer, Fuentes and Raducanu (2022),
+    Class-balanced active learning for image classification, WACV, who solve it as an optimization problem.
+    """
+
+    def __init__(
+        self, max_samples: int = 10, candidates: int | float | None = None, uncertainty: Measure = "entropy"
+    ) -> None:
+        super().__init__(max_samples, candidates)
+        check_measure("ClassBalancedQuery", uncertainty)
+        self.uncertainty = uncertainty
+
+    def check(self) -> None:
+        """Refuse regression, and outputs that are no classifier's."""
+        refuse_unless_classifier(self.driver)
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions, the rarest class first, and how uncertain each is."""
+        found = probabilities(candidates, self.driver)
+        uncertainty = MEASURES[self.uncertainty](found)
+        counts = label_counts(labelled.targets, found.shape[1])
+        positions = class_balanced(found.argmax(dim=1), uncertainty, counts, n)
+        return positions, uncertainty[positions]
+
+
+def label_counts(targets: torch.Tensor | None, classes: int) -> torch.Tensor:
+    """Return how many labels each class has: int64, shape (C,).
+
+    Parameters
+    ----------
+    targets
+        Shape (L,) or (L, 1): classes from 0, or for two classes any numbers, of which those above 0 are the second
+        class. None counts as no labels.
+    classes
+        C.
+    """
+    if targets is None or not len(targets):
+        return torch.zeros(classes, dtype=torch.int64)
+    flat = targets.reshape(len(targets), -1)
+    if flat.shape[1] != 1:
+        raise UsageError(
+            f"targets of shape {tuple(targets.shape[1:])} each are no classes, so labels can't be counted by class; "
+            "use another query strategy."
+        )
+    labels = (flat[:, 0] > 0).long() if classes == 2 else flat[:, 0].long()
+    if not bool(((labels >= 0) & (labels < classes)).all()):
+        raise UsageError(
+            f"targets go from {int(labels.min())} to {int(labels.max())}, and the learner has {classes} classes; they "
+            "must be numbered from 0."
+        )
+    return torch.bincount(labels, minlength=classes)

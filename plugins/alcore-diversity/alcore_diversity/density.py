@@ -1,0 +1,176 @@
+"""Information density: uncertainty, weighted by how many samples are like this one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from alcore.errors import UsageError, did_you_mean
+from alcore.features import Embedded
+from alcore.strategies import SetQuery
+from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.distances import BLOCK, blocks, unit
+from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
+
+Similarity = Literal["cosine", "euclidean"]
+
+
+def mean_cosine(features: torch.Tensor) -> torch.Tensor:
+    """Return the mean cosine between each sample and all of them, itself included.
+
+    Parameters
+    ----------
+    features
+        Shape (N, D), finite; the cosine of a zero vector to anything is 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Float64, shape (N,): the product of each unit vector with the mean of all, which takes time O(N D).
+    """
+    parts = list(blocks(*features.shape))
+    means = torch.empty(len(features), dtype=torch.float64)
+    if parts:
+        mean = torch.stack([unit(features[part]).sum(dim=0) for part in parts]).sum(dim=0) / len(features)
+        for part in parts:
+            means[part] = unit(features[part]).mul_(mean).sum(dim=1)
+    return means
+
+
+def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = lambda: None) -> torch.Tensor:
+    """Return the mean of 1 / (1 + Euclidean distance) between each sample and all of them, itself included.
+
+    Parameters
+    ----------
+    features
+        Shape (N, D), finite.
+    safe_point
+        Called now and then; may raise to end the search.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (N,): float64 of single precision, so that equal samples get equal values. Time is O(N^2 D), in blocks;
+        memory O(N D).
+    """
+    placed = features.double()
+    placed -= placed.mean(dim=0)
+    squares = placed.square().sum(dim=1)
+    means = torch.zeros(len(features), dtype=torch.float64)
+    sides = list(blocks(len(features), math.isqrt(BLOCK)))
+    for part in sides:
+        safe_point()
+        for other in sides:
+            distances = torch.addmm(squares[other], placed[part], placed[other].T, alpha=-2)
+            distances.add_(squares[part][:, None]).clamp_(min=0).sqrt_()
+            means[part] += distances.add_(1).reciprocal_().sum(dim=1)
+    return means.div_(max(len(features), 1)).float().double()
+
+
+def information_density(
+    uncertainty: torch.Tensor, similarity: torch.Tensor, n: int, beta: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose the samples with the highest uncertainty times similarity to the power of beta.
+
+    Parameters
+    ----------
+    uncertainty
+        Shape (N,), not negative.
+    similarity
+        Mean similarity to all samples, shape (N,); a negative one counts as 0.
+    n
+        How many to choose; all N where there are fewer.
+    beta
+        Weight of the similarity, at least 0; with 0 uncertainty alone counts.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Positions, int64 (k,), highest score first, of equal ones the first; and the scores, float64 (k,).
+    """
+    scores = uncertainty.double() * similarity.double().clamp(min=0).pow(beta)
+    best = torch.sort(scores, descending=True, stable=True)
+    return best.indices[:n], best.values[:n]
+
+
+class InformationDensityQuery(SetQuery):
+    """Ask for samples that the classifier is unsure about and that stand for many others: information density.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    candidates
+        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        None looks at all.
+    layer
+        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        name of a submodule of the learner.
+    uncertainty
+        ``"entropy"``, ``"margin"`` (one less the difference between the two largest probabilities) or
+        ``"least_confidence"``.
+    beta
+        Weight of the density; with 0 uncertainty alone counts.
+    similarity
+        ``"cosine"``, or ``"euclidean"`` for 1 / (1 + distance).
+
+    Notes
+    -----
+    With u the uncertainty and U the candidates the score is
+
+        u(x) * (mean over x' in U of similarity(x, x'))^beta.
+
+    A negative mean counts as 0, so use ``similarity="euclidean"`` with features that are centred on zero. Posterior
+    samples count by their mean probability.
+
+    Cosines take time O(N D) and memory O(N) beside the features, O(N D), since their mean is a product with the mean
+    unit vector. Euclidean similarities take time O(N^2 D): set ``candidates`` above some 10^4 samples.
+
+    It helps where uncertainty alone asks for outliers. It is known to hurt where the classes are of unequal size, as
+    it leaves out what is rare, and in large batches, where it asks for near-duplicates.
+
+    References
+    ----------
+    Settles and Craven (2008), An analysis of active learning strategies for sequence labeling tasks, EMNLP.
+    """
+
+    needs_labelled = False
+
+    def __init__(
+        self,
+        max_samples: int = 10,
+        candidates: int | float | None = None,
+        layer: str = "",
+        uncertainty: Measure = "entropy",
+        beta: float = 1.0,
+        similarity: Similarity = "cosine",
+    ) -> None:
+        super().__init__(max_samples, candidates, layer)
+        check_measure("InformationDensityQuery", uncertainty)
+        if not 0 <= beta < math.inf:
+            raise UsageError(f"InformationDensityQuery: beta is {beta!r}; it must be a number of at least 0.")
+        if similarity not in ("cosine", "euclidean"):
+            raise UsageError(
+                f"InformationDensityQuery: similarity is {similarity!r}; "
+                f"{did_you_mean(similarity, ['cosine', 'euclidean'])}."
+            )
+        self.uncertainty, self.beta, self.similarity = uncertainty, beta, similarity
+
+    def check(self) -> None:
+        """Refuse regression, outputs that are no classifier's, and a learner without the layer."""
+        refuse_unless_classifier(self.driver)
+        super().check()
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions, highest score first, and the scores."""
+        del labelled  # they have no part in it
+        refuse_non_finite(candidates)
+        unsure = MEASURES[self.uncertainty](probabilities(candidates, self.driver))
+        if self.similarity == "cosine":
+            similarity = mean_cosine(candidates.features)
+        else:
+            similarity = mean_closeness(candidates.features, self.driver.safe_point)
+        return information_density(unsure, similarity, n, self.beta)

@@ -1,0 +1,258 @@
+"""Greedy k-center (core-set): ask for what is farthest from all that is labelled, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from alcore import scoring
+from alcore.features import Embedded, embed, embed_labelled
+from alcore.protocols import QueryQueue
+from alcore.state import model_digest, model_state
+from alcore.strategies import SetQuery
+from alcore_diversity.checks import refuse_non_finite
+from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares
+from alcore_diversity.nearest import NearestCenter
+
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+
+_FIRST_CENTERS = 64  # all bounds take so many centers into account at first,
+_SOME_CENTERS = 256  # those of the samples with the largest bounds so many,
+_LOWERED = 2048  # which are so many samples at a time; a fourth of them, again the largest, takes all centers
+_SHORTLIST = 256  # of these, picks are made among so many
+_MOST_KEPT = 2**29  # bytes
+_FEW = 8  # picks of a shortlist, for which it was not worth the trouble
+
+
+def k_center(
+    features: torch.Tensor, labelled: torch.Tensor, n: int, safe_point: Callable[[], object] = lambda: None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose the sample farthest from its nearest center, make it a center, and so on.
+
+    Parameters
+    ----------
+    features
+        Of N candidates: shape (N, D), finite.
+    labelled
+        The first centers: shape (L, D). Where there are none, the candidate nearest to the mean of all is chosen first.
+    n
+        How many to choose; all N where there are fewer.
+    safe_point
+        Called now and then; may raise to end the search.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Positions, int64 (k,), in the order in which they were chosen, and the distance of each to its nearest center
+        when it was, float64 (k,): infinite for a first one without centers.
+
+    Notes
+    -----
+    Picks are those of Euclidean distances in double precision, of equal ones the first, though most distances are
+    never computed. A product in single precision with an error bound gives all samples an upper bound from some
+    centers; the few with the largest bounds are lowered by all centers, and among the largest of these, whose
+    distances are made exact, picks are made for as long as they beat every bound left outside.
+    """
+    return farthest_first(NearestCenter(features, labelled), n, safe_point)
+
+
+def farthest_first(
+    near: NearestCenter, n: int, safe_point: Callable[[], object] = lambda: None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do as `k_center` does, from bounds that may be known already.
+
+    What is chosen becomes a center of `near`, and is no candidate any more.
+    """
+    n = min(n, int((near.bound >= 0).sum()))
+    picks: list[int] = []
+    squares: list[float] = []
+    if n and not len(near.centers):
+        picks, squares = [nearest_to_mean(near.features)], [torch.inf]
+        near.add(near.features[picks])
+        near.store(torch.tensor(picks), torch.tensor([-1.0], dtype=torch.float64))
+    near.lower(None, min(len(near.centers), _FIRST_CENTERS))
+    lowered, shortlist = _LOWERED, _SHORTLIST
+    while len(picks) < n:
+        safe_point()
+        top, all_ = None, lowered > len(near) // 8
+        if all_:
+            near.lower(None, len(near.centers))
+        else:
+            top = _largest(near.bound, lowered)
+            near.lower(top.rows, min(len(near.centers), _SOME_CENTERS))
+            near.lower(_largest(near.bound, lowered // 4, top).rows, len(near.centers))
+        new = _pick(near, _largest(near.bound, shortlist, top), n - len(picks))
+        picks += [pick for pick, _ in new]
+        squares += [square for _, square in new]
+        shortlist = _SHORTLIST if new else 2 * shortlist
+        lowered = 2 * lowered if not new or (len(new) < _FEW and not all_) else _LOWERED
+    return torch.tensor(picks, dtype=torch.int64), torch.tensor(squares, dtype=torch.float64).sqrt_()
+
+
+class _Top(NamedTuple):
+    """The samples with the largest bounds: ascending positions, and the best of the rest, by (bound, position)."""
+
+    rows: torch.Tensor
+    next_bound: float
+    next_row: int
+
+
+def _largest(bound: torch.Tensor, size: int, among: _Top | None = None) -> _Top:
+    """Return the samples with the largest bounds, of all or among those that were the largest before."""
+    values = bound if among is None else bound[among.rows]
+    if len(values) <= size:
+        return among or _Top(torch.arange(len(bound)), -1.0, len(bound))
+    least = torch.topk(values, size + 1, sorted=False).values.amin()
+    reach = (values >= least).nonzero().flatten()
+    tied = values[reach] == least
+    rest = tied & (tied.cumsum(0) > size - (~tied).sum())
+    rows = reach if among is None else among.rows[reach]
+    next_ = float(least), -int(rows[rest][0])
+    if among is not None:
+        next_ = max(next_, (among.next_bound, -among.next_row))
+    return _Top(rows[~rest], next_[0], -next_[1])
+
+
+def _pick(near: NearestCenter, top: _Top, n: int) -> list[tuple[int, float]]:
+    """Choose up to n of the top samples, in order: those that no other sample can surpass."""
+    settled = near.settle(top.rows)
+    values = settled.values
+    new: list[tuple[int, float]] = []
+    while len(new) < n:
+        best = int(values.argmax())  # the first of equal ones
+        square, pick = float(values[best]), int(top.rows[best])
+        if square < max(top.next_bound, 0) or (square == top.next_bound and pick > top.next_row):
+            break
+        new.append((pick, square))
+        if square:  # else a center is there already
+            settled.choose(best)
+        values[best] = -1
+    near.add(near.features[[pick for pick, square in new if square]])
+    near.store(top.rows, values)
+    return new
+
+
+def nearest_to_mean(features: torch.Tensor) -> int:
+    """Return the position of the sample nearest to the mean of all, of equally near ones the first."""
+    parts = list(blocks(*features.shape))
+    mean = torch.stack([features[part].double().sum(dim=0) for part in parts]).sum(dim=0, keepdim=True) / len(features)
+    frame = Frame(features)
+    center, norm = frame.place(mean)
+    squares, error = [], []
+    for part in parts:
+        x, norms = frame.place(features[part])
+        squares.append(quick_squares(x, norms, center, norm).flatten())
+        error.append(frame.error(norms, float(norm)))
+    quick, off = torch.cat(squares), torch.cat(error)
+    rows = (quick - off <= (quick + off).amin()).nonzero().flatten()
+    return int(rows[exact_squares(features[rows], mean).argmin()])
+
+
+class _Kept(NamedTuple):
+    """What a step leaves: on what features depend, sample ids, ids of centers, and distances by sample."""
+
+    state: str
+    ids: torch.Tensor
+    centers: torch.Tensor
+    near: NearestCenter
+
+
+class KCenterQuery(SetQuery):
+    """Ask for the samples farthest from all that is labelled: greedy k-center, known as core-set.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    candidates
+        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        None looks at all.
+    layer
+        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        name of a submodule of the learner.
+
+    Notes
+    -----
+    With f the features, L the labelled samples and P those picked so far, the next one is
+
+        argmax over x of min over c in L and P of ||f(x) - f(c)||,
+
+    of equally far ones that with the lowest id. With nothing labelled, the sample nearest to the mean comes first.
+    The largest distance left is at most twice that of the best possible choice. The score is the distance.
+
+    Time is O(N L D) at worst and usually a small part of that; memory O(N) beside the features, O(N D). Up to 512 MiB
+    of features are kept from step to step with their distances, where features stay the same: they are the inputs, or
+    nothing is trained. A step then looks at few samples. Picks don't depend on what is kept, which is in memory alone.
+
+    It helps where the features tell samples apart well (pretrained or self-supervised ones) and batches are large. It
+    is known to hurt with many classes or features, with outliers, which are the first it asks for, and with features
+    of a learner that knows little yet.
+
+    References
+    ----------
+    Sener and Savarese (2018), Active learning for convolutional neural networks: a core-set approach, ICLR.
+    Gonzalez (1985), Clustering to minimize the maximum intercluster distance.
+    """
+
+    def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
+        super().__init__(max_samples, candidates, layer)
+        self._kept: _Kept | None = None
+
+    def attach(self, driver: Driver) -> None:
+        """Receive the driver; what is known of the samples of another one is forgotten."""
+        super().attach(driver)
+        self._kept = None
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions, farthest first, and their distances to the nearest center."""
+        return farthest_first(_begin(candidates, labelled), n, self.driver.safe_point)
+
+    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
+        """Ask for the samples that `choose` returns, going on from the step before where that is possible."""
+        ids = scoring.subset(self.driver, self.candidates, self.generator("candidates"))
+        n = min(self.wanted, len(ids))
+        if not n:
+            return
+        labelled, state = embed_labelled(self.driver, self.layer), self._state()
+        kept = self._go_on(state, ids, labelled)
+        if kept is None:
+            near = _begin(embed(self.driver, ids, self.layer), labelled)
+            kept = _Kept(state, ids, labelled.ids, near)
+        positions, distances = farthest_first(kept.near, n, self.driver.safe_point)
+        chosen = kept.ids[positions]
+        features = kept.near.features
+        if state and features.numel() * features.element_size() <= _MOST_KEPT:
+            self._kept = kept._replace(centers=torch.cat([labelled.ids, chosen]))
+        query_queue.put_many(chosen.tolist(), distances.tolist())
+
+    def _state(self) -> str:
+        """Return what the features depend on beside the inputs; empty where that can't be told."""
+        learner = self.driver.learner
+        plain = not isinstance(learner, torch.nn.Module) and not callable(getattr(learner, "features", None))
+        if self.layer == "inputs" or (not self.layer and plain):
+            return "inputs"
+        return model_digest(learner) if self.driver.config.skip_training and model_state(learner) else ""
+
+    def _go_on(self, state: str, ids: torch.Tensor, labelled: Embedded) -> _Kept | None:
+        """Return what is kept, with the samples labelled since as centers, or None where it doesn't hold now."""
+        kept, self._kept = self._kept, None
+        if kept is None or kept.state != state or not bool(torch.isin(kept.centers, labelled.ids).all()):
+            return None
+        new = ~torch.isin(labelled.ids, kept.centers)
+        rows = torch.searchsorted(kept.ids, labelled.ids[new]).clamp_(max=len(kept.ids) - 1)
+        near = kept.near
+        if not torch.equal(kept.ids[rows], labelled.ids[new]):
+            return None  # one that was no candidate
+        near.bound[rows] = -1
+        if not torch.equal(kept.ids[near.bound >= 0], ids):
+            return None
+        near.add(labelled.features[new])
+        return kept
+
+
+def _begin(candidates: Embedded, labelled: Embedded) -> NearestCenter:
+    refuse_non_finite(candidates, labelled)
+    return NearestCenter(candidates.features, like(candidates.features, labelled.features))

@@ -1,0 +1,163 @@
+"""Stratified random sampling: from each predicted class, or each cluster, its share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from alcore.errors import UsageError, did_you_mean
+from alcore.features import Embedded
+from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.clusters import k_means
+from alcore_diversity.outputs_only import OutputsQuery
+
+Strata = Literal["predicted", "clusters"]
+Allocation = Literal["proportional", "equal"]
+
+
+def allocate(sizes: torch.Tensor, n: int, allocation: Allocation = "proportional") -> torch.Tensor:
+    """Return how many to take of each stratum.
+
+    Parameters
+    ----------
+    sizes
+        Of the strata: int64, shape (S,).
+    n
+        How many to take in all; all there are where there are fewer.
+    allocation
+        ``"proportional"`` to the sizes, rounded so that the largest remainders gain; or ``"equal"``, as far as the
+        sizes allow. Of equal strata the first gains.
+
+    Returns
+    -------
+    torch.Tensor
+        Int64, shape (S,): none above its size, in sum min(n, sum of the sizes).
+    """
+    total = int(sizes.sum())
+    n = min(n, total)
+    if allocation == "equal":
+        shares = torch.zeros_like(sizes)
+        left = n
+        while left:
+            open_ = (shares < sizes).nonzero().flatten()
+            each = left // len(open_)
+            if not each:
+                shares[open_[:left]] += 1
+                break
+            more = torch.minimum(sizes[open_] - shares[open_], torch.tensor(each))
+            shares[open_] += more
+            left -= int(more.sum())
+        return shares
+    if not total:
+        return torch.zeros_like(sizes)
+    shares = n * sizes // total
+    remainders = n * sizes % total
+    gain = torch.sort(remainders, descending=True, stable=True).indices[: n - int(shares.sum())]
+    shares[gain] += 1
+    return shares
+
+
+def stratified(
+    strata: torch.Tensor, n: int, generator: torch.Generator, allocation: Allocation = "proportional"
+) -> torch.Tensor:
+    """Draw from each stratum its share, uniformly and without replacement.
+
+    Parameters
+    ----------
+    strata
+        The stratum of each sample: int64, shape (N,), from 0.
+    n
+        How many to draw; all N where there are fewer.
+    generator
+        What is drawn from.
+    allocation
+        How n is shared out, see `allocate`.
+
+    Returns
+    -------
+    torch.Tensor
+        Positions, int64 (k,), in random order.
+    """
+    order = torch.randperm(len(strata), generator=generator)
+    shares = allocate(torch.bincount(strata), n, allocation)
+    by_stratum = torch.sort(strata[order], stable=True)
+    starts = torch.bincount(strata).cumsum(dim=0) - torch.bincount(strata)
+    rank = torch.arange(len(strata)) - starts[by_stratum.values]
+    taken = by_stratum.indices[rank < shares[by_stratum.values]]
+    return order[taken.sort().values]
+
+
+class StratifiedQuery(OutputsQuery):
+    """Ask for random samples of each predicted class, or of each cluster.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    candidates
+        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        None looks at all.
+    layer
+        What clusters are made from: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
+        dotted name of a submodule of the learner.
+    strata
+        ``"predicted"`` for the predicted classes, or ``"clusters"`` for clusters by k-means.
+    clusters
+        How many clusters.
+    allocation
+        ``"proportional"`` takes of each stratum in proportion to its size, ``"equal"`` of each as many as it can.
+
+    Notes
+    -----
+    Within a stratum each sample is equally likely. Time and memory are O(N C) for predicted classes; k-means takes
+    time O(N D clusters) for each of up to 300 iterations.
+
+    In proportion it is an unbiased sample with less variance than a random one, which suits a test set as well.
+    Equal shares help with classes of very unequal size, and are known to hurt where accuracy under the natural
+    frequencies counts.
+
+    References
+    ----------
+    Cochran (1977), Sampling techniques, chapter 5.
+    """
+
+    needs_labelled = False
+
+    def __init__(
+        self,
+        max_samples: int = 10,
+        candidates: int | float | None = None,
+        layer: str = "",
+        strata: Strata = "predicted",
+        clusters: int = 10,
+        allocation: Allocation = "proportional",
+    ) -> None:
+        super().__init__(max_samples, candidates, layer)
+        for name, value, known in (
+            ("strata", strata, ["predicted", "clusters"]),
+            ("allocation", allocation, ["proportional", "equal"]),
+        ):
+            if value not in known:
+                raise UsageError(f"StratifiedQuery: {name} is {value!r}; {did_you_mean(value, known)}.")
+        if clusters < 1:
+            raise UsageError(f"StratifiedQuery: clusters is {clusters!r}; it must be at least 1.")
+        self.strata, self.clusters, self.allocation = strata, clusters, allocation
+        self.needs_features = strata == "clusters"
+
+    def check(self) -> None:
+        """Refuse a learner that is no classifier, or that has no such layer, as the strata need it."""
+        if self.needs_features:
+            super().check()
+        else:
+            refuse_unless_classifier(self.driver)
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+        """Return positions in random order."""
+        del labelled  # they have no part in it
+        if self.strata == "predicted":
+            strata = probabilities(candidates, self.driver).argmax(dim=1)
+        else:
+            refuse_non_finite(candidates)
+            strata = k_means(candidates.features, self.clusters, self.generator("clusters"))
+        return stratified(strata, n, self.generator(), self.allocation)

@@ -1,0 +1,138 @@
+"""A query strategy with an estimator of its own, which may be another one than what is being trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from sklearn.base import is_classifier
+
+from alcore.errors import UsageError
+from alcore.placement import place
+from alcore.protocols import QueryQueue
+from alcore.state import undisturbed
+from alcore.strategies import PointwiseQuery
+from alcore_sklearn.estimators import build, full_name, output_of
+from alcore_sklearn.fitted import Fitted, fit
+from alcore_sklearn.labelled import Order, as_rows, labelled_arrays
+
+MEASURES = ("least_confidence", "margin", "entropy", "decision")
+
+
+def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
+    """Return how unsure a classifier is about each sample: float64, shape (B,), higher for less sure.
+
+    Parameters
+    ----------
+    outputs
+        For ``"decision"`` decision values, (B,) for two classes or (B, C); else probabilities (B, C).
+    measure
+        ``"least_confidence"``: 1 - max p. ``"margin"``: minus the difference between the two largest p.
+        ``"entropy"``: - sum p log p, in nats. ``"decision"``: minus the distance from the border, |f| for two
+        classes, and the difference between the two largest values for more.
+
+    Notes
+    -----
+    For two classes the first three rank alike. The smaller probability is returned for each then: the entropy of a
+    nearly even prediction would give many samples one and the same score.
+    """
+    outputs = outputs.double()
+    if measure == "decision":
+        if outputs.dim() == 1:
+            return -outputs.abs()
+        best = outputs.topk(2, dim=1).values
+        return best[:, 1] - best[:, 0]
+    ascending = outputs.sort(dim=1).values
+    if outputs.shape[1] == 2:
+        return ascending[:, 0]
+    if measure == "margin":
+        return ascending[:, -2] - ascending[:, -1]
+    if measure == "entropy":
+        entropy: torch.Tensor = torch.special.entr(outputs).sum(dim=1)
+        return entropy
+    return ascending[:, :-1].sum(dim=1)  # keeps what 1 - max would round away
+
+
+class SklearnUncertaintyQuery(PointwiseQuery):
+    """Ask for the samples that a classifier of its own, fitted on the labels of each step, is least sure about.
+
+    Parameters
+    ----------
+    max_samples
+        How many samples to ask for in a step.
+    estimator
+        Which one: ``sklearn.linear_model.LogisticRegression``, or ``LogisticRegression`` for short.
+    parameters
+        Its arguments, such as ``{C=0.1}``. A table with a key ``use`` stands for an estimator in turn.
+    measure
+        ``"least_confidence"``, ``"margin"`` or ``"entropy"`` of ``predict_proba``, or ``"decision"``: the distance
+        from the border by ``decision_function``. See `uncertainty` for the formulas.
+    order
+        ``"labelled"`` fits samples in the order in which they were labelled, ``"pool"`` in the order of their ids.
+
+    Notes
+    -----
+    Uncertainty sampling (Lewis and Gale, A sequential algorithm for training text classifiers, SIGIR 1994) with
+    another model than the one that is trained: "non-compatible" in the words of Zhan et al. (A comparative survey of
+    deep active learning, IJCAI 2021). Time is that of one fit and N predictions; memory O(chunk + max_samples) beside
+    the labelled samples and the estimator.
+
+    It helps where the model to be trained is slow to predict, or gives no usable probabilities. It is known to hurt
+    where the two models disagree: labels go to the border of the wrong one (Lu, Li and Lin, Re-benchmarking
+    pool-based active learning for binary classification, 2023). The learner is not looked at. Before anything is
+    labelled, and with labels of one class, all samples are alike, and the lowest ids are asked for.
+    """
+
+    def __init__(
+        self,
+        max_samples: int = 10,
+        estimator: str = "sklearn.linear_model.LogisticRegression",
+        parameters: dict[str, Any] | None = None,
+        measure: Literal["least_confidence", "margin", "entropy", "decision"] = "entropy",
+        order: Order = "labelled",
+    ) -> None:
+        super().__init__(max_samples)
+        self.estimator, self.parameters = full_name(estimator), dict(parameters or {})
+        self._template = build(self.estimator, self.parameters)
+        if not is_classifier(self._template):
+            raise UsageError(f"{self.estimator} is a regressor, and uncertainty is of classes; use a classifier.")
+        if measure not in MEASURES:
+            raise UsageError(
+                f"SklearnUncertaintyQuery: measure is {measure!r}; it must be one of {', '.join(MEASURES)}."
+            )
+        self.measure, self.order = measure, order
+        wanted: Literal["probabilities", "decision"] = "decision" if measure == "decision" else "probabilities"
+        self._output = output_of(self._template, wanted, self.estimator)
+        self._fitted: Fitted | None = None
+
+    def check(self) -> None:
+        """Refuse regression, a pool that can't be chosen from, and inputs that scikit-learn can't take."""
+        info = self.driver.info
+        if info is not None and info.task != "classification":
+            raise UsageError("it ranks by classes, and the task of this data is regression; use another strategy.")
+        ids = next(self.driver.candidates(2), None)
+        if ids is not None:
+            as_rows(self.driver.choice_pool.inputs(ids))
+
+    def infer(self, inputs: Any) -> torch.Tensor:
+        """Return the outputs of the estimator in place of the learner's."""
+        assert self._fitted is not None
+        return torch.from_numpy(self._fitted(as_rows(place(inputs, torch.device("cpu"), self.driver.dtype))))
+
+    def score(self, outputs: Any) -> torch.Tensor:
+        """Return how unsure the estimator is about each sample: float64, shape (B,)."""
+        return uncertainty(outputs, self.measure)
+
+    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
+        """Fit the estimator on what is labelled, and ask for the samples that it is least sure about."""
+        driver = self.driver
+        pool = () if driver.train_datapool is None else driver.train_datapool
+        with undisturbed():  # a pool may augment what it returns
+            arrays = labelled_arrays(pool, self.order, driver.dtype)
+        classes = driver.info.classes if driver.info is not None else 0
+        seed = int(torch.randint(2**62, (), generator=self.generator("fit")))
+        self._fitted = fit(self._template, self._output, classes, arrays, seed)
+        try:
+            super().sample(query_queue)
+        finally:
+            self._fitted = None

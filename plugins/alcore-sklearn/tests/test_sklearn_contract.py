@@ -1,0 +1,61 @@
+"""The query strategy and the learner keep their contracts; that of training loops is of those that use gradients."""
+
+from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
+
+from alcore.testing import LearnerContract, QueryContract
+from alcore.testing.learner import pool_of
+
+
+class _Query(QueryContract):
+    outputs = ("binary", "classes", "posterior", "map", "mapping")  # it doesn't look at them
+
+
+class TestLogisticRegression(_Query):
+    name = "sklearn-uq"
+
+    def make(self, **parameters):
+        return SklearnUncertaintyQuery(**parameters)
+
+
+class TestDistanceFromTheBorder(_Query):
+    def make(self, **parameters):
+        return SklearnUncertaintyQuery(estimator="SVC", measure="decision", **parameters)
+
+
+class _Fitted(LearnerContract):
+    trains = False
+    loop = SklearnTrainingLoop()
+    classifier, regressor = "LogisticRegression", "Ridge"
+
+    def make(self, info):
+        return SklearnLearner(self.regressor if info.task == "regression" else self.classifier, info=info)
+
+    def made(self, task, seed=0):
+        learner = super().made(task, seed)
+        learner.fit(pool_of(task, self.shape))
+        return learner
+
+
+class TestProbabilities(_Fitted):
+    name = "sklearn"
+
+
+class TestDecisionValues(_Fitted):
+    classifier, regressor = "SVC", "SVR"
+
+
+class TestRandomForest(_Fitted):
+    classifier, regressor = "ExtraTreeClassifier", "ExtraTreeRegressor"
+
+
+class TestOfImages(_Fitted):
+    shape = (1, 4, 4)
+
+
+class TestNotFittedYet(LearnerContract):
+    """All classes are alike before anything is labelled, and that keeps the contract too."""
+
+    trains = False
+    loop = SklearnTrainingLoop()
+    make = _Fitted.make
+    classifier, regressor = "SVC", "Ridge"

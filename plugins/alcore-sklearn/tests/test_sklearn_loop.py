@@ -1,0 +1,182 @@
+"""The training loop, and how it and the learner fit into a driver and the command."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from alcore_dummy import DummyLabelStrategy
+from alcore_f1 import F1Metrology
+from alcore_random import RandomQuery
+from alcore_sklearn import SklearnLearner, SklearnTrainingLoop
+from alcore_torchloop import DefaultTrainingLoop
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+from alcore import Driver, UsageError, plugins
+from alcore import config as c
+from alcore.cli.main import main
+from alcore.state import model_digest
+
+
+def make_driver(folder, pool, learner, *, steps=3, seed=0, loop=None, query=None, dtype=torch.float64, **settings):
+    return Driver(
+        c.DriverConfig(
+            batch_size=4, max_active_learning_steps=steps, root_log_dir=folder, device="cpu", seed=seed, dtype=dtype,
+            **settings,
+        ),
+        learner,
+        c.StrategiesConfig([query or RandomQuery(5)], queue.Queue, DummyLabelStrategy(), [F1Metrology()]),
+        c.TrainingConfig(pool, max_training_epochs=7, train_loop_fn=loop or SklearnTrainingLoop()),
+    )  # fmt: skip
+
+
+class Items:
+    """A pool without `batch` and ids."""
+
+    def __init__(self, pool):
+        self.items, self.info = [pool[i] for i in range(len(pool))], pool.info
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def append(self, item):
+        self.items.append(item)
+
+
+def test_each_step_fits_all_labels_in_the_order_of_labelling(tmp_path, pool_of):
+    pool = pool_of()
+    learner = SklearnLearner("LogisticRegression", info=pool.info)
+    driver = make_driver(tmp_path, pool, learner)
+    everything = pool.inputs(torch.arange(60))
+    with driver.session():
+        while driver.stop_reason is None:
+            rows, codes = pool.batch(torch.arange(len(pool)))
+            driver.active_learning_step()
+            expected = LogisticRegression().fit(rows.numpy(), codes.numpy()).predict_proba(everything.numpy())
+            assert np.array_equal(learner(everything).numpy(), expected)
+    assert len(pool) == 40
+    accuracy = [record["accuracy"] for record in driver.metrology_strategies[0].records]
+    assert len(accuracy) == 3
+
+
+def test_the_order_of_the_pool(pool_of):
+    ids = [30, 2, 17, 9, 44, 3, 28, 50, 7, 1]
+    forwards, backwards = pool_of(labelled=ids), pool_of(labelled=ids[::-1])
+    rows, codes = forwards.batch(torch.argsort(torch.tensor(ids)))
+    everything = forwards.inputs(torch.arange(60))
+    expected = SVC().fit(rows.numpy(), codes.numpy()).decision_function(everything.numpy())
+    for pool in (forwards, backwards):
+        learner = SklearnLearner("SVC", order="pool", info=pool.info)
+        learner.fit(pool, dtype=torch.float64)
+        assert np.array_equal(learner(everything).numpy(), expected)
+    with pytest.raises(UsageError, match=r"order='pool' needs a pool that tells the ids .* Items doesn't"):
+        learner.fit(Items(forwards))
+
+
+@pytest.mark.parametrize("form", ["items", "batches", "DataLoader"])
+def test_other_pools_and_loaders(pool_of, form):
+    pool = pool_of()
+    expected, learner = (SklearnLearner("LogisticRegression", info=pool.info) for _ in range(2))
+    expected.fit(pool, dtype=torch.float64)
+    inputs, targets = pool.batch(torch.arange(len(pool)))
+    loader = {
+        "items": torch.utils.data.DataLoader(Items(pool), batch_size=4),
+        "batches": [(inputs[:9], targets[:9]), (inputs[9:], targets[9:])],
+        "DataLoader": torch.utils.data.DataLoader(pool, batch_size=7, shuffle=True),
+    }[form]
+    SklearnTrainingLoop()(learner, None, loader, 3, dtype=torch.float64)
+    everything = pool.inputs(torch.arange(60))
+    assert torch.equal(learner(everything), expected(everything))
+
+
+def test_the_random_state_depends_on_run_seed_and_step(tmp_path, pool_of):
+    def digests(seed):
+        pool, found = pool_of(), []
+        learner = SklearnLearner("RandomForestClassifier", {"n_estimators": 2}, info=pool.info)
+        driver = make_driver(tmp_path, pool, learner, seed=seed, skip_labeling=True)
+        with driver.session():
+            for _ in range(2):
+                driver.active_learning_step()
+                found.append((model_digest(learner), learner.fitted.random_state))
+        return found
+
+    one, same, other = digests(1), digests(1), digests(2)
+    assert one == same
+    assert len({state for _, state in one + other}) == len({digest for digest, _ in one + other}) == 4
+
+
+def test_inputs_are_fitted_and_asked_in_the_type_of_the_run(tmp_path, pool_of):
+    pool = pool_of()
+    learner = SklearnLearner("LogisticRegression", info=pool.info)
+    driver = make_driver(tmp_path, pool, learner, steps=1, dtype=torch.float32)
+    driver.run()
+    assert learner.fitted.coef_.dtype == np.float32
+
+
+def test_another_learner_is_refused(tmp_path, pool_of):
+    driver = make_driver(tmp_path, pool_of(), torch.nn.Linear(4, 3).double())
+    with pytest.raises(UsageError, match=r"fits the learner 'sklearn', and this learner is a Linear; use --learner"):
+        driver.run()
+
+
+def test_the_default_loop_says_that_another_loop_is_needed(tmp_path, pool_of):
+    pool = pool_of()
+    driver = make_driver(tmp_path, pool, SklearnLearner(info=pool.info), loop=DefaultTrainingLoop())
+    with pytest.raises(UsageError, match=r"SklearnLearner has no trainable parameters\. Use .*loop"):
+        driver.run()
+
+
+def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
+    pool = pool_of()
+    learner = SklearnLearner("LogisticRegression", info=pool.info)
+    driver = make_driver(tmp_path, pool, learner)
+    driver.training_config.reset_learner = True
+    driver.run()
+    assert learner.state_dict()["rows"] == 35
+
+
+def test_what_the_plugin_offers():
+    registry = plugins.registry()
+    assert type(registry.make("learner", "sklearn", estimator="SVC")) is SklearnLearner
+    assert type(registry.make("loop", "sklearn")) is SklearnTrainingLoop
+    assert registry.make("query", "sklearn-uq", max_samples=3).max_samples == 3
+
+
+def test_importing_the_plugin_imports_neither_torch_nor_scikit_learn():
+    code = (
+        "import sys, alcore_sklearn as one; one.alcore_learners(); one.alcore_training_loops();"
+        "one.alcore_query_strategies(); sys.exit(bool({'torch', 'sklearn'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """What is asked for by name and taken up again from its experiment file, tables of parameters included."""
+
+    def command(line):
+        monkeypatch.setattr(sys, "argv", ["alcore", *shlex.split(line)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    handlers = list(logging.getLogger("alcore").handlers)
+    command(
+        "run --learner sklearn --loop sklearn --query sklearn-uq --steps 2 --run-id one "
+        "--set learner.sklearn.estimator=CalibratedClassifierCV "
+        """--set 'learner.sklearn.parameters={cv=2, estimator={use="SVC", C=2.0}}' """
+        "--set 'query.sklearn-uq.parameters={C=0.1}'"
+    )
+    command("resume one --steps 3")
+    assert "all 3 steps are done" in capsys.readouterr().out
+    logging.getLogger("alcore").handlers[:] = handlers

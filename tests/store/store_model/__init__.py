@@ -1,0 +1,1 @@
+"""What a run must hold after whatever happens to it, and what makes it happen."""

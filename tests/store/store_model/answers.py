@@ -1,0 +1,176 @@
+"""What a label strategy delivers: labels, corrections, failures, things that answer nothing, one by one and in bulk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from alcore.protocols import Failed, Label, Request
+from alcore.store.run import request_id
+from store_model.lives import Lives, scene
+from store_model.plain import Model
+from store_model.writer import SAMPLES
+
+
+class Unstorable:
+    """What no database can hold."""
+
+    def __repr__(self) -> str:
+        return "something that can't be stored"
+
+
+which = st.integers(0, 5)
+good = st.tuples(st.integers(0, 1), st.sampled_from(["ann", "ann", "bob", ""]), st.sampled_from([0.0, 1.0, 2.5]))
+bad = st.sampled_from(
+    [(math.nan, "", 1.0), (7, "", 1.0), (0.5, "ann", 1.0), ("cat", "", 1.0), ((1, 0), "", 1.0), (1, 3, 1.0),
+     (1, "", -1.0), (1, "", math.inf), (1, "ann", "much")]
+)  # fmt: skip
+labels = st.tuples(st.just("label"), which, good, st.booleans())
+corrections = st.tuples(st.just("label again"), which, good, st.booleans())
+failures = st.one_of(
+    st.tuples(st.just("failed"), which, good, st.booleans()),
+    st.tuples(st.just("bad label"), which, bad, st.booleans()),
+    st.tuples(st.just("bad object"), st.sampled_from([Unstorable(), math.nan, (1.0, math.inf)])),
+)
+things = st.one_of(
+    st.tuples(st.just("bare"), which),
+    st.tuples(st.just("bare again"), which),
+    st.tuples(st.just("object"), st.sampled_from([(0.5, 1), "words", {"a": [1]}])),
+    st.tuples(st.just("unasked"), st.sampled_from([99, "never asked for", Request("0" * 32, 0, 0, 1)]), good),
+)
+Answer = tuple[Any, Callable[[Model], Any]]
+"""What is put, and what that does to the model."""
+
+
+class Answers(Lives):
+    """A run whose label strategy delivers all sorts of things."""
+
+    def be_labeling(self) -> None:
+        """Be in a labeling phase."""
+        if not self.model.labeling:
+            known = {one.item for one in self.model.asked}
+            figure = (math.nan, 0.5, 0.75, 0.25)[self.model.step % 4]
+            self.query([one for one in range(SAMPLES) if one not in known][:3], 1, figure)
+
+    @rule(
+        fates=st.lists(st.sampled_from(["label", "label", "failed", "nothing"]), min_size=1, max_size=4),
+        last_first=st.booleans(),
+    )
+    @scene
+    def work(self, fates: list[str], last_first: bool) -> None:
+        """Take requests out, then answer them, not all and not in their order."""
+        self.be_labeling()
+        taken = [(fate, self._take_one_out()) for fate in fates[: len(self.queue)]]
+        for fate, place in reversed(taken) if last_first else taken:
+            if fate != "nothing":
+                self._put_one(self._answer_to(fate, place, (place[1] % 2, "ann", 1.0), by_id=True))
+
+    def _take_one_out(self) -> tuple[int, int]:
+        place, found = self.queue[0], []
+
+        def change(model: Model) -> None:
+            one = model.at(place)
+            one.taken = one.state == "open"
+
+        self.commit(lambda: found.append(self.writer.requests.get_request()), change)
+        assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
+        return self.queue.pop(0)
+
+    @rule(several=st.lists(labels, min_size=1, max_size=4))
+    @scene
+    def put_labels(self, several: list[tuple[Any, ...]]) -> None:
+        self._put_each(several)
+
+    @rule(several=st.lists(corrections, min_size=1, max_size=3))
+    @scene
+    def put_corrections(self, several: list[tuple[Any, ...]]) -> None:
+        self._put_each(several)
+
+    @rule(several=st.lists(failures, min_size=1, max_size=3))
+    @scene
+    def put_failures(self, several: list[tuple[Any, ...]]) -> None:
+        self._put_each(several)
+
+    @rule(several=st.lists(things, min_size=1, max_size=3))
+    @scene
+    def put_things(self, several: list[tuple[Any, ...]]) -> None:
+        self._put_each(several)
+
+    @rule(many=st.lists(labels | corrections | failures | things, max_size=6))
+    @scene
+    def put_many(self, many: list[tuple[Any, ...]]) -> None:
+        self.be_labeling()
+        put = [self._answer(*answer) for answer in many]
+        self._put(lambda: self.writer.labels.put_many(item for item, _ in put), [change for _, change in put])
+
+    @rule(many=st.lists(labels | failures, max_size=2))
+    @scene
+    def put_many_breaks_off(self, many: list[tuple[Any, ...]]) -> None:
+        self.be_labeling()
+
+        def items() -> Iterator[Any]:
+            yield from [self._answer(*answer)[0] for answer in many]
+            raise ConnectionError("nobody there")
+
+        with pytest.raises(ConnectionError):
+            self.writer.labels.put_many(items())
+        with pytest.raises(ConnectionError):
+            self.writer.labels.take()
+        self.close()
+
+    def _put_each(self, several: list[tuple[Any, ...]]) -> None:
+        self.be_labeling()
+        for answer in several:
+            self._put_one(self._answer(*answer))
+
+    def _put_one(self, answer: Answer) -> None:
+        self._put(lambda: self.writer.labels.put(answer[0]), [answer[1]])
+
+    def _put(self, act: Callable[[], None], changes: list[Callable[[Model], Any]]) -> None:
+        before, self.writer.state = len(self.model.again), f"{len(self.model.order)} {len(self.model.refused)}"
+
+        def change(model: Model) -> None:
+            for one in changes:
+                one(model)
+            model.labeler["labeler"] = self.writer.state
+
+        self.commit(act, change)
+        self.queue += self.model.again[before:]
+
+    def _answer(self, kind: str, *details: Any) -> Answer:
+        """Return what is put, and what that does to the model."""
+        if kind == "object":
+            return details[0], lambda model: model.object(details[0])
+        if kind == "bad object":
+            thing, note = details[0], details[0] if type(details[0]) is not Unstorable else repr(details[0])
+            return thing, lambda model: model.fail(model.oldest(), note)
+        if kind == "unasked" or not self.model.asked:
+            item, label = details if kind == "unasked" else (99, (1, "", 1.0))
+            return Label(item, *label), lambda model: model.refuse(None, _noted(item, *label[:2]))
+        place = self.model.pick(details[0], answered="again" in kind).place
+        if kind.startswith("bare"):
+            asked = self.model.at(place).item
+            sample = asked if type(asked) is int else 99
+            return sample, lambda model: model.bare(sample)
+        return self._answer_to(kind, place, details[1], by_id=details[2])
+
+    def _answer_to(self, kind: str, place: tuple[int, int], label: tuple[Any, ...], *, by_id: bool) -> Answer:
+        asked = self.model.at(place).item
+        item = Request(request_id("r1", *place), *place, asked) if by_id else asked
+        if kind == "failed":
+            return Failed(item, "no"), lambda model: model.fail(model.at(place), _noted(item))
+        put, note = Label(item, *label), _noted(item, *label[:2])
+        if kind == "bad label":
+            return put, lambda model: model.fail(model.at(place), note)
+        return put, lambda model: model.answer(model.at(place), "label", *label, note)
+
+
+def _noted(item: Any, *value_and_source: Any) -> dict[str, Any]:
+    """Return how an answer is noted that is not taken."""
+    named = item.id if isinstance(item, Request) else item
+    return {"item": named, **dict(zip(("value", "source"), value_and_source, strict=False))}

@@ -1,0 +1,292 @@
+"""What a run must hold after whatever happened to it, in plain lists and dicts: no files, no transactions, no crashes.
+
+Nothing here is taken from `alcore.store`; where the two differ, one of them is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+FIRST = "initial.safetensors"
+_CURRENT = ("kind", "source", "value", "cost")
+Place = tuple[int, int]
+"""A request: its step, and its place among the requests of that step."""
+
+
+@dataclasses.dataclass
+class Asked:
+    """A request and what came of it; ``answers`` are rows of the table of labels, the current one last."""
+
+    place: Place
+    item: Any
+    strategy: str
+    score: float | None
+    rank: int
+    model: str
+    cost: float
+    state: str = "open"
+    attempts: int = 0
+    taken: bool = False
+    closed: int | None = None
+    answers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes two answers the same: kind, source and value."""
+        return tuple(self.answers[-1][name] for name in ("kind", "source", "value"))
+
+
+@dataclasses.dataclass
+class Saved:
+    """A checkpoint that the database names."""
+
+    step: int
+    phase: str
+    epoch: int
+    batches: int | None
+    intact: bool = True
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        inside = "" if self.batches is None else f"_{self.batches:06d}"
+        return FIRST if self.phase == "start" else f"{self.step:06d}-{self.phase}-{self.epoch:06d}{inside}.safetensors"
+
+    @property
+    def age(self) -> tuple[Any, ...]:
+        """Where it stands among the others: the first one before a step, the end of a step after its training."""
+        return self.phase != "start", self.step, self.phase == "labeling", self.epoch, self.batches or 0
+
+
+class Model:
+    """All that is committed.
+
+    Parameters
+    ----------
+    retries
+        How often a request that failed is tried again.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self.retries = retries
+        self.asked: list[Asked] = []
+        self.line: list[Asked] = []  # the open ones, as they are handed out when the phase is taken up again
+        self.phase: list[Asked] = []  # those that were open when it began
+        self.order: list[dict[str, Any]] = []  # answers as they arrived
+        self.refused: list[tuple[Any, ...]] = []  # step, place, what was put, whether it is a repeat
+        self.records: dict[tuple[str, int, int], Any] = {}
+        self.steps: dict[int, dict[str, Any]] = {}
+        self.queries: dict[int, str] = {}
+        self.saved: dict[str, Saved] = {FIRST: Saved(0, "start", 0, None)}
+        self.meta: dict[str, Any] = {"seed": 3, "status": "running"}
+        self.labeler: dict[str, str] = {}  # the label strategy's state: now, and at the end of each step
+        self.again: list[Place] = []  # requests that were handed out once more, each time
+        self.step, self.labeling = 0, False
+
+    def at(self, place: Place) -> Asked:
+        """Return the request at a place."""
+        return next(one for one in self.asked if one.place == place)
+
+    def pick(self, n: int, *, answered: bool) -> Asked:
+        """Return one of the requests: for small `n` an open one, or one that was answered lately."""
+        closed = [one for one in reversed(self.asked) if one.state != "open"]
+        order = [*closed, *self.line] if answered else [*self.line, *closed]
+        return order[n % len(order)]
+
+    # -- a step ----------------------------------------------------------------------------------------------
+
+    def query(self, model: str, asked: list[Asked], records: dict[tuple[str, int, int], Any]) -> None:
+        """Begin a labeling phase with what is new and what was left open."""
+        self.records |= records
+        self.queries[self.step] = model
+        self.asked += asked
+        self.line = sorted([*self.line, *asked], key=lambda one: one.place)
+        self.phase, self.labeling = list(self.line), True
+
+    def settle(self) -> None:
+        """Nothing is in a label strategy's hands any more."""
+        for one in self.asked:
+            one.taken = False
+
+    def drop_doubtful(self) -> None:
+        """Set aside what was in a label strategy's hands when the run was cut off."""
+        for one in [one for one in self.asked if one.taken]:
+            self.refuse(one, None)
+            self._give_up(one)
+        self.settle()
+
+    def end_step(
+        self, step: int, record: dict[str, Any], records: dict[tuple[str, int, int], Any], *, saved: bool
+    ) -> None:
+        """Commit the end of a step, once more perhaps: what is on record stands."""
+        self.records = {**records, **self.records}
+        if saved:
+            self.save(Saved(step, "labeling", 0, None))
+        if step not in self.steps and "labeler" in self.labeler:
+            self.labeler[f"labeler-{step}"] = self.labeler["labeler"]
+        self.steps.setdefault(step, record)
+        if step == self.step:
+            self.step, self.labeling = step + 1, False
+
+    def save(self, checkpoint: Saved) -> None:
+        """Name a checkpoint; one of this name is replaced by the same."""
+        self.saved[checkpoint.file] = checkpoint
+
+    # -- answers -------------------------------------------------------------------------------------------
+
+    def here(self, one: Asked) -> bool:
+        """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
+        return one.state == "labelled" and one.closed == self.step
+
+    def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
+        """Take an answer in, for the request that it names."""
+        if one is None or not (one.state == "open" or self.here(one)):
+            self.refuse(None, shown)
+            return
+        if one.state == "labelled":
+            if one.key == (kind, source, value):
+                self.refuse(one, shown, repeat=True)
+                return
+            if one.key[1] != source:
+                self.refuse(one, shown)
+                return
+            one.answers[-1]["superseded"] = True
+        else:
+            one.state, one.closed, one.taken = "labelled", self.step, False
+            self.line.remove(one)
+        one.answers.append(
+            {"place": one.place, "step": self.step, "source": source, "attempt": one.attempts, "kind": kind,
+             "value": value, "cost": cost, "superseded": False}
+        )  # fmt: skip
+        self.order.append(one.answers[-1])
+
+    def fail(self, one: Asked | None, shown: Any) -> None:
+        """Count an attempt; the request goes to the end of the line, or is given up."""
+        if one is None or not (one.state == "open" or self.here(one)):
+            self.refuse(None, shown)
+            return
+        self.refuse(one, shown)
+        if one.state == "labelled":
+            return
+        one.attempts, one.taken = one.attempts + 1, False
+        if one.attempts > self.retries:
+            self._give_up(one)
+        else:
+            self.line.remove(one)
+            self.line.append(one)
+            self.again.append(one.place)
+
+    def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
+        """Keep aside what is not taken."""
+        place = None if one is None else one.place
+        self.refused.append((self.step, place, repr(shown), repeat))
+
+    def oldest(self) -> Asked | None:
+        """Return the request that an answer which names none is for."""
+        return min(self.line, key=lambda one: one.place, default=None)
+
+    def bare(self, sample: int) -> None:
+        """Take in a bare integer: the id of a sample, unless only inputs were asked for."""
+        samples = {one.item: one for one in self.phase if type(one.item) is int}
+        if not samples:
+            self.object(sample)
+            return
+        one = samples.get(sample)
+        self.answer(one, "id", None, "", 0.0 if one is None else one.cost, sample)
+
+    def object(self, value: Any) -> None:
+        """Take in what names no request: the answer to the oldest one."""
+        one = self.oldest()
+        self.answer(one, "object", value, "", 0.0 if one is None else one.cost, value)
+
+    def _give_up(self, one: Asked) -> None:
+        one.state, one.closed = "failed", self.step
+        self.line.remove(one)
+
+    # -- what follows from it ------------------------------------------------------------------------------
+
+    def tables(self, *, writing: bool) -> dict[str, Any]:
+        """Return what another process reads; ``writing`` says whether the run has a writer."""
+        records: dict[str, list[Any]] = {}
+        for (strategy, _, _), value in sorted(self.records.items(), key=lambda one: one[0]):
+            records.setdefault(strategy, []).append(value)
+        stopped = {"status": "stopped"} if not writing and self.meta["status"] == "running" else {}
+        return {
+            "requests": [
+                {
+                    **{name: getattr(one, name) for name in ("place", "item", "strategy", "score", "rank", "model")},
+                    "attempt": one.attempts,
+                    "state": one.state,
+                    **{name: one.answers[-1][name] if one.answers else None for name in _CURRENT},
+                }
+                for one in self.asked
+            ],
+            "answers": self.order,
+            "refused": self.refused,
+            "records": repr(records),
+            "steps": [self.steps[step] for step in sorted(self.steps)],
+            "queries": self.queries,
+            "checkpoints": [
+                (file, self.saved[file].step, self.saved[file].phase, self.saved[file].epoch) for file in self.files()
+            ],
+            "meta": self.meta | stopped,
+            "labeler": self.labeler,
+        }
+
+    def brought(self) -> list[Any]:
+        """Return what the training pool is to append at the end of this phase."""
+        found = []
+        for one in self.asked:
+            if self.here(one):
+                kind, source, value = one.key
+                label = ("label", one.item, value, source, one.answers[-1]["cost"])
+                found.append({"id": one.item, "object": value, "label": label}[kind])
+        return found
+
+    def spent(self, before: float = math.inf) -> float:
+        """Return what labels cost, and open requests will, as it was known at the query phase of a step."""
+        total = 0.0
+        for one in self.asked:
+            if one.place[0] < before:
+                settled = one.closed is not None and one.closed < before
+                paid = one.answers[-1]["cost"] if one.answers else 0.0
+                total += paid if settled else one.cost
+        return total
+
+    def counts(self, step: int) -> dict[str, int]:
+        """Return how many requests a phase settled, and how many answers it did not take."""
+        closed = [one.state for one in self.asked if one.closed == step]
+        repeats = [repeat for when, _, _, repeat in self.refused if when == step]
+        return {
+            "labelled": closed.count("labelled"),
+            "failed": closed.count("failed"),
+            "refused": repeats.count(False),
+            "repeated": repeats.count(True),
+        }
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def files(self) -> list[str]:
+        """Return the names of checkpoints, oldest first."""
+        return sorted(self.saved, key=lambda file: self.saved[file].age)
+
+    def prune(self, last: int, every: int | None, best: str | None) -> list[str]:
+        """Drop what no rule wants; ``best`` is "max" or "min" of the figure that the records hold."""
+        files = self.files()
+        intact = [file for file in files if self.saved[file].intact]
+        ends = {self.saved[file].step: file for file in files if self.saved[file].phase == "labeling"}
+        scores = {step: self.records.get(("m", step, 0), {"f1": math.nan})["f1"] for step in ends}
+        scores = {step: score for step, score in scores.items() if math.isfinite(score)}
+        if not intact or (best and not scores):
+            return []
+        kept = {files[0], intact[-1], *files[-last:]}
+        kept |= {file for step, file in ends.items() if every and (step + 1) % every == 0}
+        if best:
+            top = {"max": max, "min": min}[best](scores.values())
+            kept.add(ends[min(step for step, score in scores.items() if score == top)])
+        dropped = [file for file in files if file not in kept]
+        for file in dropped:
+            del self.saved[file]
+        return dropped

@@ -1,0 +1,85 @@
+"""What others see of a run, in the form that the model has it in."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from alcore.protocols import Label, Request
+from alcore.store.codec import loads
+from alcore.store.reading import Run
+
+
+class Onlooker(Run):
+    """Another process that reads a run: all that it wants to know at one moment."""
+
+    def __enter__(self) -> Onlooker:
+        self._opened = self._connection()
+        self._kept = self._opened.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
+
+    def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
+        """Return all rows of one query."""
+        return self._kept.execute(query, parameters).fetchall()
+
+
+def tables(run: Run) -> dict[str, Any]:
+    """Return what another process reads of a run, as `Model.tables` has it."""
+    asked = run.requests()
+    places = {row["id"]: (row["step"], row["ordinal"]) for row in asked} | {None: None}
+    refused = run.read("SELECT request, step, item, repeat FROM refused ORDER BY rowid")
+    told = run.refused()
+    assert all(one["reason"] for one in told)
+    assert [one["item"] for one in told] == [row["item"] for row in refused]
+    of_request = ["strategy", "score", "rank", "model", "attempt", "state", "kind", "source", "cost"]
+    of_answer = ["step", "source", "attempt", "kind", "cost"]
+    return {
+        "requests": [
+            {
+                **{name: row[name] for name in of_request},
+                "place": places[row["id"]],
+                "item": row["sample"] if row["item"] is None else loads(row["item"]),
+                "value": _value(row["value"]),
+            }
+            for row in asked
+        ],
+        "answers": [
+            {
+                **{name: row[name] for name in of_answer},
+                "place": places[row["request"]],
+                "value": _value(row["value"]),
+                "superseded": bool(row["superseded"]),
+            }
+            for row in run.read("SELECT * FROM labels ORDER BY rowid")
+        ],
+        "refused": [
+            (row["step"], places[row["request"]], repr(_value(row["item"])), bool(row["repeat"])) for row in refused
+        ],
+        "records": repr(run.records()),
+        "steps": run.steps(),
+        "queries": {row["step"]: row["model"] for row in run.read("SELECT * FROM queries")},
+        "checkpoints": [(row["file"], row["step"], row["phase"], row["epoch"]) for row in run.checkpoints()],
+        "meta": run.meta(),
+        "labeler": {
+            row["key"]: loads(row["value"]) for row in run.read("SELECT * FROM meta WHERE key LIKE 'labeler%'")
+        },
+    }
+
+
+def _value(text: str | None) -> Any:
+    """Return a stored value; what could not be stored is there as text."""
+    try:
+        return None if text is None else loads(text)
+    except ValueError:
+        return text
+
+
+def shown(item: Any) -> Any:
+    """Return what the training pool is to append in a form that can be compared."""
+    if not isinstance(item, Label):
+        return item
+    asked = item.item.item if isinstance(item.item, Request) else item.item
+    return ("label", asked, item.value, item.source, item.cost)

@@ -1,0 +1,82 @@
+"""What writes to a run."""
+
+from __future__ import annotations
+
+import math
+import queue
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from alcore.candidates import Candidates
+from alcore.pools import TensorPool
+from alcore.store import history
+from alcore.store.labels import LabelQueue
+from alcore.store.requests import RequestQueue
+from alcore.store.run import Record, RunStore
+
+SAMPLES = 24
+
+
+def cost_of(item: Any) -> float:
+    """What a label is expected to cost."""
+    return 2.5 if isinstance(item, str) else 1.0 + item % 2
+
+
+def state_of(step: int, phase: str, epoch: int, batches: int | None = None) -> dict[str, Any]:
+    """What a checkpoint holds: the same whenever this part of the run is computed."""
+    tensor = torch.tensor([step, epoch, -1 if batches is None else batches], dtype=torch.float64)
+    return {"model": {"w": tensor, "tied": tensor}, "at": {"step": step, "phase": phase}}
+
+
+def records_of(values: Mapping[tuple[str, int, int], Any]) -> list[Record]:
+    """Return metrology records from their values by strategy, step and ordinal."""
+    return [Record(step, strategy, ordinal, value) for (strategy, step, ordinal), value in values.items()]
+
+
+def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Compare what two checkpoints hold."""
+    return one["at"] == other["at"] and all(
+        torch.equal(one["model"][name], other["model"][name]) for name in ("w", "tied")
+    )
+
+
+class Writer:
+    """What writes to a run, put together as `alcore.session` does.
+
+    Parameters
+    ----------
+    store
+        The open run.
+    retries
+        How often a request that failed is tried again.
+    """
+
+    def __init__(self, store: RunStore, retries: int) -> None:
+        pool = TensorPool(torch.zeros(SAMPLES, 2), torch.zeros(SAMPLES, dtype=torch.int64))
+        self.store = store
+        self.candidates = Candidates(pool)
+        self.requests = RequestQueue(queue.Queue(), self.candidates, "r1", cost_of)
+        self.requests.on_take = store.mark_taken
+        self.state: str | None = None
+        self.labels = LabelQueue(
+            store, self.requests, pool.check, cost_of, retries, state=lambda: self.state, after_commit=self._look
+        )
+
+    def begin_labeling(self, step: int) -> None:
+        """Hand out what is open, and take back what this phase had brought already."""
+        found = self.store.open_requests()
+        self.requests.refill(found)
+        self.labels.begin(step, found, history.delivered_in(self.store.database, step))
+
+    def take_up(self) -> None:
+        """Go on from what is committed."""
+        step = history.last_step(self.store.database)
+        self.candidates.take(row["sample"] for row in self.store.samples_before(step + 1))
+        if step >= 0 and not history.has_ended(self.store.database, step):
+            self.requests.begin(step, math.inf)
+            self.begin_labeling(step)
+
+    def _look(self) -> None:
+        assert not self.store.database.committing, "told before it was safe"

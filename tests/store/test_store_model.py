@@ -1,0 +1,161 @@
+"""Whatever happens to a run, it holds what a plain model says: steps, answers, crashes, take-overs, pruning."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
+from store_model.answers import Answers, Unstorable
+from store_model.lives import scene
+from store_model.plain import Saved
+from store_model.writer import SAMPLES, state_of
+
+from alcore.errors import EncodingError, StaleWriterError
+from alcore.protocols import Request
+from alcore.store import retention
+from alcore.store.run import Record, request_id
+
+samples = st.lists(st.integers(0, SAMPLES + 1), min_size=1, max_size=6)
+figures = st.sampled_from([0.5, 0.25, 0.75, math.nan])
+
+
+class Store(Answers):
+    """A run to which everything happens."""
+
+    # -- a step ----------------------------------------------------------------------------------------------
+
+    def be_training(self) -> None:
+        if self.model.labeling:
+            self.end_step(saved=True, more=False)
+
+    @rule(samples=samples, inputs=st.integers(0, 2), figure=figures)
+    @scene
+    def begin_labeling(self, samples: list[int], inputs: int, figure: float) -> None:
+        self.be_training()
+        self.query(samples, inputs, figure)
+
+    @rule(saved=st.booleans(), more=st.booleans())
+    @scene
+    def end_labeling(self, saved: bool, more: bool) -> None:
+        self.be_labeling()
+        self.end_step(saved=saved, more=more)
+
+    @rule(last=st.integers(1, 4), saved=st.booleans(), figure=figures)
+    @scene
+    def replay(self, last: int, saved: bool, figure: float) -> None:
+        """Compute the last steps again, as after a crash, but with another outcome."""
+        for step in sorted(self.model.steps)[-last:]:
+            records = {("m", step, 0): {"f1": figure}, ("late", step, 0): {"size": figure}}
+            self.commit_step(step, {"step": step, "came": "out otherwise"}, records, saved=saved)
+
+    @rule(inside=st.lists(st.none() | st.integers(1, 3), min_size=1, max_size=3))
+    @scene
+    def save_inside_training(self, inside: list[int | None]) -> None:
+        self.be_training()
+        step = self.model.step
+        for batches in inside:
+            done = [one.epoch for one in self.model.saved.values() if (one.step, one.phase) == (step, "training")]
+            saved = Saved(step, "training", max(done, default=0) + (batches is None), batches)
+            state = state_of(step, "training", saved.epoch, batches)
+            self.keep_power_for(saved.file)
+            self.commit(
+                lambda saved=saved, state=state: self.writer.store.commit_checkpoint(
+                    step, "training", saved.epoch, state, saved.batches
+                ),
+                lambda model, saved=saved: model.save(saved),
+            )
+
+    @rule(
+        last=st.integers(1, 3),
+        every=st.none() | st.integers(2, 3),
+        best=st.sampled_from([None, "max", "min"]),
+        damaged=st.sampled_from([0, 0, 1, 2]),
+        gone=st.booleans(),
+    )
+    @scene
+    def prune(self, last: int, every: int | None, best: str | None, damaged: int, gone: bool) -> None:
+        intact = [file for file in self.model.files() if self.model.saved[file].intact]
+        for file in intact[::-1][:damaged]:
+            intact.remove(file)
+            self._damage(file, gone=gone)
+        rules = [f"last={last}", every and f"every={every}", best and f"best=f1:{best}"]
+        keep = retention.parse(",".join(rule for rule in rules if rule))
+        found: list[Any] = []
+        dropped: list[str] = []
+        try:
+            self.commit(
+                lambda: found.append(retention.prune(self.writer.store.database, self.ckpt, keep)),
+                lambda model: dropped.extend(model.prune(last, every, best)),
+            )
+            assert found[0].dropped == dropped
+        finally:
+            assert not {self.model.files()[0], *intact[-1:]} & set(dropped)
+
+    def _damage(self, file: str, *, gone: bool) -> None:
+        content = (self.ckpt / file).read_bytes()
+        (self.ckpt / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        if gone:
+            (self.ckpt / file).unlink()
+        self.model.saved[file].intact = False
+
+    # -- what is refused -------------------------------------------------------------------------------------
+
+    @rule()
+    @scene
+    def what_cannot_be_stored_commits_nothing(self) -> None:
+        store, step, bad = self.writer.store, self.model.step, {"x": Unstorable()}
+        with pytest.raises(EncodingError):
+            store.commit_checkpoint(step, "training", 99, bad)
+        with pytest.raises(EncodingError):
+            store.commit_step(step, {"step": step}, {}, [Record(step, "m", 1, bad)], None)
+        with pytest.raises(EncodingError):
+            store.finish([Record(step, "m", 1, 0.5), Record(step, "m", 2, bad)], status="done")
+
+    @rule(what=st.sampled_from(["put", "take", "query", "inside", "step", "settle", "finish", "prune"]))
+    @scene
+    def a_writer_that_was_taken_over_is_refused(self, what: str) -> None:
+        if self.stale is None:
+            self.take_over("ask")
+        stale, step = self.stale, self.model.step + 1
+        store, state = stale.store, {"model": {}, "at": "of one who came late"}
+        acts: dict[str, Callable[[], Any]] = {
+            "put": lambda: stale.labels.put_many([*range(SAMPLES), "words"]),
+            "take": lambda: store.mark_taken(Request(request_id("r1", 0, 0), 0, 0, 0)),
+            "query": lambda: store.commit_query(step, [], [Record(step, "m", 0, 0.5)], "other"),
+            "inside": lambda: store.commit_checkpoint(step, "training", 1, state),
+            "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),
+            "settle": lambda: store.settle_doubts(drop_in=step),
+            "finish": lambda: store.finish([Record(step, "m", 0, 0.5)], status="done"),
+            "prune": lambda: retention.prune(store.database, self.ckpt, retention.Retention()),
+        }
+        self.littered |= what in ("inside", "step")
+        if what == "prune" and not copy.deepcopy(self.model).prune(1, None, None):
+            return
+        with pytest.raises(StaleWriterError, match="another process took this run over"):
+            acts[what]()
+
+
+@pytest.mark.timeout(900)  # what fails is made small by playing it many times
+def test_the_store_does_what_the_model_says() -> None:
+    """In several short searches, since a long one tries again and again what it tried first."""
+
+    def begin() -> Store:
+        return Store()
+
+    for number in range(4):
+        run_state_machine_as_test(
+            seed(number)(begin),
+            settings=settings(
+                max_examples=12,
+                stateful_step_count=40,
+                deadline=None,
+                database=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
