@@ -42,21 +42,23 @@ class Asked(list[int]):
         self.extend(items)
 
 
-def uncertainty(pool_of: Callable[[], Any], learner: torch.nn.Module) -> Choice:
+def uncertainty(pool: Any, learner: torch.nn.Module) -> Choice:
     """Return the choice of alcore's uncertainty sampling by entropy, with a driver as a run has it."""
     from alcore_uq import ClassifierUQQuery
 
     from alcore import Driver
     from alcore import config as c
 
+    query = ClassifierUQQuery(K, "entropy")
+    Driver(
+        c.DriverConfig(batch_size=32, max_active_learning_steps=1, skip_training=True, device="cpu", seed=0),
+        learner,
+        c.StrategiesConfig(query_strategies=[query], queue_cls=queue.Queue),
+        c.TrainingConfig(pool, max_training_epochs=0),
+    )
+
     def choose() -> Asked:
-        query, asked = ClassifierUQQuery(K, "entropy"), Asked()
-        Driver(
-            c.DriverConfig(batch_size=32, max_active_learning_steps=1, skip_training=True, device="cpu", seed=0),
-            learner,
-            c.StrategiesConfig(query_strategies=[query], queue_cls=queue.Queue),
-            c.TrainingConfig(pool_of(), max_training_epochs=0),
-        )
+        asked = Asked()
         query.sample(asked)
         return asked
 
@@ -71,7 +73,6 @@ def entropy(_: str) -> Figure:
     from alcore import TensorPool
 
     logits = 2 * draw(10**6, 10)
-    pool = TensorPool(logits)
 
     def floor() -> torch.Tensor:
         rough = torch.empty(len(logits))
@@ -88,7 +89,7 @@ def entropy(_: str) -> Figure:
         return torch.special.entr(torch.softmax(rows.double(), dim=1)).sum(dim=1)
 
     return Figure(
-        uncertainty(lambda: pool, torch.nn.Identity()), floor, lambda: best(exact(logits)), {"logits": logits}
+        uncertainty(TensorPool(logits), torch.nn.Identity()), floor, lambda: best(exact(logits)), {"logits": logits}
     )
 
 
@@ -97,9 +98,8 @@ def binary(_: str) -> Figure:
     from alcore import TensorPool
 
     logits = 2 * draw(10**6)
-    pool = TensorPool(logits)
     return Figure(
-        uncertainty(lambda: pool, torch.nn.Identity()),
+        uncertainty(TensorPool(logits), torch.nn.Identity()),
         lambda: logits.abs().topk(K, largest=False).indices,
         lambda: best(-logits.double().abs()),
         {"binary": logits},
@@ -114,11 +114,11 @@ def mapped(path: str) -> Figure:
     learner = torch.nn.Linear(64, 1)
     weight, bias = learner.weight.detach().t(), learner.bias.detach()
 
-    def rows() -> Any:
-        return np.load(path, mmap_mode="r")
+    def rows(mode: str = "r") -> Any:
+        return np.load(path, mmap_mode=mode)
 
     def floor() -> torch.Tensor:
-        array = torch.from_numpy(rows())
+        array = torch.from_numpy(rows("c"))
         least, ids, worst = torch.empty(0), torch.empty(0, dtype=torch.int64), math.inf
         for start in range(0, len(array), BLOCK):
             scores = torch.addmm(bias, array[start : start + BLOCK], weight).flatten().abs_()
@@ -130,10 +130,12 @@ def mapped(path: str) -> Figure:
 
     def expected() -> torch.Tensor:  # of the same logits: what the learner itself rounds is not the matter here
         with torch.no_grad():
-            parts = torch.from_numpy(rows()).split(BLOCK)
+            parts = torch.from_numpy(rows("c")).split(BLOCK)
             return best(-torch.cat([learner(part).flatten() for part in parts]).double().abs())
 
-    return Figure(uncertainty(lambda: TensorPool(rows()), learner), floor, expected, {"rows": rows, "learner": learner})
+    return Figure(
+        lambda: uncertainty(TensorPool(rows()), learner)(), floor, expected, {"rows": rows, "learner": learner}
+    )
 
 
 POINTWISE = {made.__name__: made for made in (entropy, binary, mapped)}

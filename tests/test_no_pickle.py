@@ -272,12 +272,12 @@ def test_a_plugin_is_looked_at_however_it_is_laid_out(tmp_path: Path) -> None:
         "__import__(s)", "importlib.import_module(s)", "from importlib import import_module as i; i(s)",
         "list(map(importlib.import_module, names))", "import importlib as l; l.import_module(f'a.{s}')",
         "T = {}; T['a'] = s; importlib.import_module(T['a'])", "T = {'a': s}; importlib.import_module(T['a'])",
-        "T = {'a': 'b'}; T.update(s); importlib.import_module(T['a'])", "from x import *", "entry.load()", "__import__('pickle')",
+        "T = {'a': 'b'}; T.update(s); importlib.import_module(T['a'])", "from x import *", "entry.load()",
         "def f(home):\n    for home in ('a',): importlib.import_module(home)",
         "try: home = 'a'\nexcept E as home: importlib.import_module(home)", "importlib.metadata.entry_points()",
         "importlib.import_module({'a': 'b', **more}['a'])", "importlib.import_module('.a', package=s)",
         "alcore.plugins.import_name(s)", "from importlib.util import module_from_spec", "spec.loader.exec_module(m)",
-        "sys.path.append(s)", "from sys import path", "pkgutil.resolve_name(s)", "import runpy",
+        "sys.path.append(s)", "from sys import path", "pkgutil.resolve_name(s)", "import runpy", "__import__('pickle')",
     ],
 )  # fmt: skip
 def test_the_walk_finds(text: str) -> None:

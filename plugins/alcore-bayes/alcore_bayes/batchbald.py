@@ -55,8 +55,9 @@ class Configurations:
         Notes
         -----
         Where S C configurations are too many, `limit` of them are drawn by stratified resampling: one from each of
-        `limit` equal parts of the cumulative probability. It is unbiased, with less variance than independent draws.
-        (One common offset, as in systematic resampling, would give each configuration the same quantile of the class.)
+        `limit` equal parts of the cumulative probability. It is unbiased, with less variance than independent draws of
+        the same configurations. (One common offset, as in systematic resampling, would give each configuration the same
+        quantile of the class.)
         """
         classes = p.shape[1]
         given = self.weights @ p  # p(c | configuration)
@@ -124,7 +125,8 @@ def batch_bald(
     gains, within their noise).
 
     The paper's estimate takes the mean over the models, mean_k H(p_k), for the second term. With the weights of the
-    sampled configurations in both terms, what is off in them cancels: the error is a third to a tenth of the paper's.
+    sampled configurations in both terms, what is off in them cancels. For drawn posteriors of K = 20 and C = 10, the
+    differences between candidates, which decide the choice, were off by a quarter to a twentieth of the paper's error.
 
     Time O(n S N C K) at most, with S configurations. Memory O(K N C) for the probabilities, and O(K N + S (K + C))
     beside them, never O(S N).

@@ -53,6 +53,14 @@ def test_the_most_typical_sample(size, neighbours, seed, block, kind):
         assert row == int((expected <= expected.min() + 1e-9).nonzero()[0])  # of equal ones the first
 
 
+def test_the_most_typical_sample_may_be_far_from_the_mean_and_have_few_near():
+    lattice = torch.cartesian_prod(torch.arange(10.0), torch.arange(10.0))
+    away = torch.tensor([[50.0, 0], [50, 0], [50, 0], [51.5, 0], [48.5, 0], [50, 1.5]])
+    row, distance = most_typical(torch.cat([lattice, away]), 5)
+    assert row == 100
+    assert distance == pytest.approx(0.9, rel=1e-4)  # two at 0, three at 1.5; in the lattice it is above 1
+
+
 @pytest.mark.parametrize("scale", [1e-41, 1e37])
 def test_tiny_and_huge_values(scale):
     features = torch.randint(-9, 10, (12, 2), generator=seeded(0)).float() * scale
