@@ -25,8 +25,7 @@ from alcore_bayes import (
 from alcore_moons import mlp, moons
 from torch import nn
 
-from alcore import TensorPool, UsageError, plugins, scoring
-from alcore.errors import QueryError
+from alcore import TensorPool, plugins, scoring
 from alcore.scoring import subset
 from alcore.store.reading import Run
 from alcore.testing import ask, build_driver, prepare, untouched

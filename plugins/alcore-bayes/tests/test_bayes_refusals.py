@@ -80,8 +80,8 @@ def test_nan_is_refused_by_name_in_a_batch(tmp_path):
 def test_nan_is_refused_by_name_among_ranks(tmp_path):
     inputs = points()
     inputs[41] = torch.nan
+    query = PowerBALDQuery(5, samples=3, noise="softrank")
     with pytest.raises(QueryError, match="score of sample 41 is NaN"):
-        query = PowerBALDQuery(5, samples=3, noise="softrank")
         ask(prepare(build_driver(tmp_path, query, learner=network(), pool=pool_of(inputs))))
 
 
