@@ -17,7 +17,7 @@ from alcore.store import checkpoints, exports
 from alcore.store.checkpoints import Published
 from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
-from alcore.store.files import appearing_run, cant_write, run_directory, write_whole
+from alcore.store.files import StorageError, appearing_run, cant_write, run_directory, write_whole
 from alcore.store.history import CHECKPOINTS, META, Asked, request_of
 from alcore.store.lock import RunLock
 from alcore.store.retention import remove_litter
@@ -250,8 +250,10 @@ class RunStore:
             _insert_records(connection, records)
             if published is not None:
                 _name_checkpoint(connection, step, "labeling", 0, published)
-            connection.execute(  # a fork begins with the label strategy's state at this moment
-                "INSERT OR REPLACE INTO meta SELECT 'labeler-' || ?, value FROM meta WHERE key = 'labeler'", (step,)
+            connection.execute(  # a fork begins with the label strategy's state at this moment, not at that of a replay
+                "INSERT INTO meta SELECT 'labeler-' || ?1, value FROM meta WHERE key = 'labeler'"
+                " AND NOT EXISTS (SELECT 1 FROM steps WHERE step = ?1)",
+                (step,),
             )
             connection.execute(
                 "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
@@ -283,7 +285,11 @@ class RunStore:
         self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
     ) -> Published:
         inside = "" if batches is None else f"_{batches:06d}"
-        return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}{inside}", state)
+        try:
+            return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}{inside}", state)
+        except StorageError:
+            with self.database.transaction():  # one who took the run over may have removed the unfinished file
+                raise
 
 
 def _set_meta(connection: Any, values: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ def test_every_flag_reaches_the_run(base, rows):
     assert (driver["batch_size"], driver["budget"], driver["seed"]) == (8, 16.0, 5)
     assert (driver["dtype"], driver["device"], driver["max_active_learning_steps"]) == ("float64", "cpu", 3)
     assert written["query"] == {
-        "uq": {"max_samples": 3, "measure": "margin"},
+        "uq": {"max_samples": 3, "measure": "margin", "temperature": 1.0, "reduce": "mean"},
         "random": {"max_samples": 2},
         "random-2": {"use": "random", "max_samples": 1},
     }
@@ -124,7 +124,7 @@ def test_flags_and_set_override_the_file_and_the_rest_stays(base, run_alcore, tm
     )
     written = tomllib.loads((tmp_path / again.out.strip() / "experiment.toml").read_text())
     assert written["driver"]["max_active_learning_steps"] == 1
-    assert written["query"] == {"uq": {"max_samples": 4, "measure": "margin"}}
+    assert written["query"]["uq"] == {"max_samples": 4, "measure": "margin", "temperature": 1.0, "reduce": "mean"}
     assert written["learner"]["mlp"]["hidden"] == [5, 4]
 
 
