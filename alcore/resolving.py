@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,9 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
             f"[{part.where}] of the experiment file names the code {part.use!r}; if you trust the file, run it with "
             f"--allow-code, or name the code yourself with --{part.kind} {part.use}."
         )
+    here = str(Path.cwd())
+    if here not in sys.path:  # as with python -m; only now, or a file of a run directory might be imported instead
+        sys.path.insert(0, here)
     try:
         found = plugins.import_name(part.use)
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):

@@ -39,7 +39,8 @@ ALLOWED = {
     (_PLUGINS, "_entry_points", "importlib.metadata.entry_points"): "what is installed is trusted as Python itself is",
     (_PLUGINS, "_load", "entry.load()"): "one of these entry points",
     ("alcore/description.py", "environment", "importlib.metadata.entry_points"): "only names and versions are read",
-    ("alcore/cli/running.py", "prepare", "sys.path.insert"): "the folder in which the user typed the command",
+    ("alcore/resolving.py", "_user_code", "sys.path"): "is the folder there in which the user typed the command",
+    ("alcore/resolving.py", "_user_code", "sys.path.insert"): "that folder, for code that the user named or allowed",
     (_EXAMPLES, "", "import runpy"): "runs the examples of a README in the tests of its project",
     (_EXAMPLES, "run_examples", "runpy.run_path"): "runs the examples of a README in the tests of its project",
 }

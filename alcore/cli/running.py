@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import signal
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +29,7 @@ __all__ = ["Progress", "build", "headline", "prepare", "report", "run"]
 
 
 def prepare() -> plugins.Registry:
-    """Show warnings in the command's own words, let the user's code be imported, and look at what is installed."""
-    sys.path.insert(0, str(Path.cwd()))  # the user's own package.module:name, as with python -m
+    """Show warnings in the command's own words, and look at what is installed."""
     logging.getLogger("alcore").addHandler(Console(logging.WARNING))
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     registry = plugins.registry()

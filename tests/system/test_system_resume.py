@@ -157,3 +157,13 @@ def test_a_run_that_was_built_in_python_says_how_to_go_on(tmp_path: Path) -> Non
     refused = alcore("resume", run.name, folder=tmp_path)
     assert refused.returncode == 2
     assert "driver.restore()" in refused.stderr
+
+
+@pytest.mark.system
+def test_a_file_of_a_run_directory_is_never_imported(tmp_path: Path) -> None:
+    assert alcore("run", "--steps", "1", "--run-id", "strange", folder=tmp_path).returncode == 0
+    run = tmp_path / "active_learning_logs" / "strange"
+    for name in ("sklearn", "tqdm", "torch", "alcore_uq"):
+        (run / f"{name}.py").write_text("raise SystemExit('code of a run directory ran')\n")
+    done = alcore("resume", str(run), "--steps", "2", folder=run)
+    assert done.returncode == 0, done.stderr
