@@ -106,7 +106,8 @@ def most_typical(features: torch.Tensor, neighbours: int) -> tuple[int, float]:
     best = reach = torch.inf
     seeds = norms.topk(min(_SEEDS, len(rows)), largest=False).indices
     for some in (seeds, *torch.split(torch.arange(len(rows)), max(1, 4 * BLOCK // len(rows)))):
-        squares = torch.addmm(norms, rows[some], rows.T, alpha=-2).add_(norms[some, None]).clamp_(min=0)
+        squares = torch.addmm(norms, rows[some], rows.T, alpha=-2).add_(norms[some, None])
+        squares.masked_fill_(squares < 1, 0)  # products round, which would tell copies apart
         squares[torch.arange(len(some)), some] = torch.inf
         near = torch.count_nonzero(squares <= reach * reach, dim=1).clamp_(max=count)
         least = near * squares.amin(dim=1).sqrt_()  # not above the sum of distances to the nearest

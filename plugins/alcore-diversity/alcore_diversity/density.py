@@ -60,13 +60,14 @@ def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = la
     placed -= placed.mean(dim=0)
     squares = placed.square().sum(dim=1)
     means = torch.zeros(len(features), dtype=torch.float64)
-    sides = list(blocks(len(features), math.isqrt(BLOCK)))
+    sides, noise = list(blocks(len(features), math.isqrt(BLOCK))), (features.shape[1] + 16) * 2.0**-52
     for part in sides:
         safe_point()
         for other in sides:
-            distances = torch.addmm(squares[other], placed[part], placed[other].T, alpha=-2)
-            distances.add_(squares[part][:, None]).clamp_(min=0).sqrt_()
-            means[part] += distances.add_(1).reciprocal_().sum(dim=1)
+            norms = squares[part][:, None] + squares[other]
+            distances = torch.addmm(norms, placed[part], placed[other].T, alpha=-2)
+            distances.masked_fill_(distances <= norms.mul_(noise), 0)  # products round, which would tell copies apart
+            means[part] += distances.sqrt_().add_(1).reciprocal_().sum(dim=1)
     return means.div_(max(len(features), 1)).float().double()
 
 

@@ -26,6 +26,12 @@ def neighbour_distances(features, neighbours):
     return nearest.mean(dim=1) if nearest.shape[1] else torch.zeros(len(features), dtype=torch.float64)
 
 
+def rounding(features):
+    """What distances are rounded to: a millionth of the largest one from the mean."""
+    away = features.double() - features.double().mean(dim=0)
+    return float(away.square().sum(dim=1).max().sqrt()) * 2**-20 or 1.0
+
+
 # -- TypiClust ---------------------------------------------------------------------------------------------------------
 
 
@@ -45,7 +51,7 @@ def test_the_most_typical_sample(size, neighbours, seed, block, kind):
         row, distance = most_typical(features + 50, neighbours)
     features = features + 50
     expected = neighbour_distances(features, neighbours)
-    step = 2**-20 * float((features.double() - features.double().mean(dim=0)).square().sum(dim=1).max().sqrt())
+    step = rounding(features)
     assert distance == pytest.approx(float(expected[row]), abs=step)
     assert float(expected[row]) <= float(expected.min()) + 2 * step
     assert not bool((expected[:row] < expected[row] - 2 * step).any())
@@ -85,7 +91,7 @@ def plain_typiclust(features, clusters, labelled, n, neighbours):
                 rows = [row for row in range(len(clusters)) if clusters[row] == one and row not in chosen]
                 if rows and len(chosen) < n:
                     mean = neighbour_distances(features[rows], min(neighbours, max(len(rows) // 2, 1)))
-                    chosen.append(rows[int(mean.mul(2**12).round().argmin())])
+                    chosen.append(rows[int(mean.div(rounding(features[rows])).round().argmin())])
             if len(chosen) == before:
                 break
     return chosen

@@ -146,11 +146,13 @@ def test_quick_distances_are_within_their_error(seed, width, shift):
 
 
 def test_the_nearest_of_centers_that_single_precision_cannot_tell_apart():
-    centers = torch.nn.functional.normalize(torch.randn(300, 40, generator=torch.Generator().manual_seed(2)))
-    features = torch.randn(20, 40, generator=torch.Generator().manual_seed(3)) * 1e-9
-    settled = Settled(Frame(features, centers), features, torch.full((20,), torch.inf, dtype=torch.float64))
-    settled.lower(centers)
-    assert torch.equal(settled.values, squares_between(features, centers).amin(dim=1))
+    around = torch.nn.functional.normalize(torch.randn(300, 40, generator=torch.Generator().manual_seed(2)))
+    for seed in range(10):
+        feature = torch.randn(1, 40, generator=torch.Generator().manual_seed(seed))
+        centers = feature + 3 * around
+        settled = Settled(Frame(centers), feature, torch.full((1,), torch.inf, dtype=torch.float64))
+        settled.lower(centers)
+        assert settled.values == squares_between(feature, centers).amin()
 
 
 def test_exact_distances_do_not_depend_on_what_stands_beside_them():
