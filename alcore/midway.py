@@ -65,9 +65,7 @@ class Midway:
         """Keep what the phases to come may change, in case that they are interrupted."""
         self._loader = None
         if self.epochs and self._driver.optimization is not None and self._driver.optimization.optimizer is not None:
-            snapshot = self._collect()
-            snapshot["at"]["trained"] = True  # a loop may end before its last epoch
-            self._trained = copy.deepcopy({name: snapshot[name] for name in ("at", *state.SMALL)})
+            self._trained = copy.deepcopy(state.collect_small(self._driver))
 
     def end_step(self) -> None:
         """Forget what was kept of the step."""
@@ -103,7 +101,9 @@ class Midway:
             return
         trained, self._trained = self._trained, None
         try:
-            self._store.commit_checkpoint(self._step, Phase.TRAINING.value, self.epochs, self._collect() | trained)
+            snapshot = self._collect() | trained
+            snapshot["at"]["trained"] = True  # a loop may have ended before its last epoch
+            self._store.commit_checkpoint(self._step, Phase.TRAINING.value, self.epochs, snapshot)
         except Exception as failure:  # noqa: BLE001 - what ended the run is what matters
             assert error is not None
             error.add_note(f"and no checkpoint could be saved: {type(failure).__name__}: {failure}")

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
-SMALL = ("strategies", "plugins", "loop", "rng")
-"""The parts of a state that phases after training may change."""
-
-
 def collect(
     driver: Driver, *, step: int, phase: str, epoch: int, book: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -48,6 +44,13 @@ def collect(
         "model": model_state(driver.learner),
         "optimizer": None if optimizer is None else optimizer.state_dict(),
         "scheduler": None if scheduler is None else scheduler.state_dict(),
+        **collect_small(driver),
+    }
+
+
+def collect_small(driver: Driver) -> dict[str, Any]:
+    """Return the parts of a state that phases after training may change: all but learner, optimizer and scheduler."""
+    return {
         "strategies": {
             name: dict(strategy.state_dict())
             for name, strategy in driver.strategies.items()
