@@ -74,9 +74,9 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     _append_labels(driver, store, point.step)
     if callable(getattr(driver.learner, "rebuild", None)):  # its state is a function of what is labelled
         driver.learner.rebuild(driver.train_datapool)
-    driver.take(row["sample"] for row in store.samples_before(point.step))
+    driver.take(history.samples_before(store.database, point.step))
     for strategy in driver.metrology_strategies:
-        strategy.records[:] = store.records_before(point.step, driver.strategy_name(strategy))
+        strategy.records[:] = history.records_before(store.database, point.step, driver.strategy_name(strategy))
     state.restore_parts(driver, saved)
     return point
 

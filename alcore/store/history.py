@@ -83,10 +83,36 @@ def records_by_strategy(rows: Iterable[Any]) -> dict[str, list[Any]]:
     return dict(found)
 
 
+def samples_before(database: Database, step: int) -> list[int]:
+    """Return the samples that were asked for in earlier steps."""
+    rows = database.read("SELECT sample FROM requests WHERE step < ? AND sample IS NOT NULL", step)
+    return [row["sample"] for row in rows]
+
+
+def records_before(database: Database, step: int, strategy: str) -> list[Any]:
+    """Return the records of a metrology strategy of earlier steps."""
+    rows = database.read(
+        "SELECT value FROM records WHERE step < ? AND strategy = ? ORDER BY step, ordinal", step, strategy
+    )
+    return [loads(row["value"]) for row in rows]
+
+
 def records_in(database: Database, step: int, strategy: str) -> list[str]:
     """Return the stored text of a metrology strategy's records of a step."""
     rows = database.read("SELECT value FROM records WHERE step = ? AND strategy = ? ORDER BY ordinal", step, strategy)
     return [row["value"] for row in rows]
+
+
+def label_counts(database: Database, step: int) -> dict[str, int]:
+    """Return how many requests a labeling phase settled, and how many answers it did not take."""
+    (row,) = database.read(
+        "SELECT (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'labelled') AS labelled,"
+        " (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'failed') AS failed,"
+        " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND NOT repeat) AS refused,"
+        " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND repeat) AS repeated",
+        step,
+    )
+    return dict(row)
 
 
 def has_ended(database: Database, step: int) -> bool:

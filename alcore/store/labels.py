@@ -13,6 +13,7 @@ from typing import Any
 from alcore.errors import EncodingError
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, Request
+from alcore.store import history
 from alcore.store.answers import completed_item, not_a_number
 from alcore.store.codec import dumps
 from alcore.store.history import Delivered
@@ -65,7 +66,7 @@ class LabelQueue:
     @property
     def counts(self) -> dict[str, int]:
         """How many requests this phase settled as labelled or failed, and how many answers it refused."""
-        return self._store.label_counts(self._step)
+        return history.label_counts(self._store.database, self._step)
 
     def begin(self, step: int, requests: Sequence[Request], delivered: Sequence[Delivered] = ()) -> None:
         """Start a labeling phase.

@@ -120,17 +120,6 @@ class RunStore:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
         return [dict(row) for row in self.database.read(CHECKPOINTS)]
 
-    def samples_before(self, step: int) -> list[Any]:
-        """Return the samples that were asked for in earlier steps."""
-        return self.database.read("SELECT sample FROM requests WHERE step < ? AND sample IS NOT NULL", step)
-
-    def records_before(self, step: int, strategy: str) -> list[Any]:
-        """Return the records of a metrology strategy of earlier steps."""
-        rows = self.database.read(
-            "SELECT value FROM records WHERE step < ? AND strategy = ? ORDER BY step, ordinal", step, strategy
-        )
-        return [loads(row["value"]) for row in rows]
-
     def set_meta(self, **values: Any) -> None:
         """Commit what is known about the run as a whole; other keys stay."""
         with self.database.transaction() as connection:
@@ -200,17 +189,6 @@ class RunStore:
                     "UPDATE requests SET state = 'failed', closed = ? WHERE state = 'open' AND taken", (drop_in,)
                 )
             connection.execute("UPDATE requests SET taken = 0 WHERE taken")
-
-    def label_counts(self, step: int) -> dict[str, int]:
-        """Return how many requests a labeling phase settled, and how many answers it did not take."""
-        (row,) = self.database.read(
-            "SELECT (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'labelled') AS labelled,"
-            " (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'failed') AS failed,"
-            " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND NOT repeat) AS refused,"
-            " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND repeat) AS repeated",
-            step,
-        )
-        return dict(row)
 
     def spent(self, before: int | None = None) -> float:
         """Return what the current labels cost, with what the open requests are expected to cost.

@@ -73,7 +73,7 @@ class Writer:
     def take_up(self) -> None:
         """Go on from what is committed."""
         step = history.last_step(self.store.database)
-        self.candidates.take(row["sample"] for row in self.store.samples_before(step + 1))
+        self.candidates.take(history.samples_before(self.store.database, step + 1))
         if step >= 0 and not history.has_ended(self.store.database, step):
             self.requests.begin(step, math.inf)
             self.begin_labeling(step)
