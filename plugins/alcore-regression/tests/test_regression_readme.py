@@ -6,27 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from alcore import parameters, plugins
 from alcore.cli.main import application
+from alcore.testing import run_examples
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert blocks
-    names = {"__name__": "readme"}
-    with torch.random.fork_rng():
-        for block in blocks:
-            exec(compile(block, str(README), "exec"), names)
-    assert capsys.readouterr().out
-    records = names["metrology"].records
+def test_the_example_runs(tmp_path):
+    records = run_examples(README, tmp_path)["metrology"].records
     assert [one["train_samples"] for one in records] == [10, 20, 30, 40]
     assert records[-1]["rmse"] < records[0]["rmse"]
 

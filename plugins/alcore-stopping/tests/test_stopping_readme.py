@@ -5,26 +5,20 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from alcore import parameters, plugins
 from alcore.cli.main import application
+from alcore.testing import run_examples
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert blocks
-    names = {"__name__": "readme"}
-    with torch.random.fork_rng():
-        for block in blocks:
-            exec(compile(block, str(README), "exec"), names)
-    assert re.match(r"f1 is 0\.\d+, at least 0\.95 was wanted|the predictions are stable", capsys.readouterr().out)
+def test_the_example_runs(tmp_path):
+    printed = run_examples(README, tmp_path)["printed"]
+    assert re.match(r"f1 is 0\.\d+, at least 0\.95 was wanted|the predictions are stable", printed)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=re.findall(r"--stop ([\w-]+) --s", " ".join(COMMANDS)))
