@@ -53,6 +53,23 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to end, and has come to a safe point."""
 
 
+def check_choice(owner: str, name: str, value: object, known: Iterable[str]) -> None:
+    """Raise `UsageError` unless a parameter has one of the known values.
+
+    Parameters
+    ----------
+    owner, name
+        Whose parameter, and which.
+    value
+        What was given.
+    known
+        The valid values, in the order in which they are told.
+    """
+    words = list(known)
+    if value not in words:
+        raise UsageError(f"{owner}: {name} is {value!r}; it must be one of {', '.join(words)}.")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say what is nearest to a mistyped word, and what there is.
 

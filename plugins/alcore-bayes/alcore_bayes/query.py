@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from alcore import scoring
-from alcore.errors import UsageError
+from alcore.errors import UsageError, check_choice
 from alcore.outputs import kind_of
 from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
@@ -130,7 +130,8 @@ class VariationRatioQuery(PosteriorQuery):
 
     def __init__(self, max_samples: int = 10, samples: int = 20, of: Literal["votes", "mean"] = "votes") -> None:
         super().__init__(max_samples, samples)
-        self.of = _one_of("VariationRatioQuery", "of", of, ("votes", "mean"))
+        check_choice("VariationRatioQuery", "of", of, ("votes", "mean"))
+        self.of = of
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the share of predictions beside the most common one: float64 (B,)."""
@@ -197,7 +198,8 @@ class CommitteeQuery(PosteriorQuery):
         self, max_samples: int = 10, samples: int = 20, measure: Literal["vote_entropy", "kl"] = "vote_entropy"
     ) -> None:
         super().__init__(max_samples, samples)
-        self.measure = _one_of("CommitteeQuery", "measure", measure, ("vote_entropy", "kl"))
+        check_choice("CommitteeQuery", "measure", measure, ("vote_entropy", "kl"))
+        self.measure = measure
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return how much the members disagree: float64 (B,), in nats."""
@@ -242,8 +244,8 @@ class PowerBALDQuery(PosteriorQuery):
         super().__init__(max_samples, samples)
         if not 0 < beta < math.inf:
             raise UsageError(f"PowerBALDQuery: beta is {beta}; it must be a finite number above 0.")
-        self.beta = float(beta)
-        self.noise: Noise = _one_of("PowerBALDQuery", "noise", noise, ("power", "softmax", "softrank"))
+        check_choice("PowerBALDQuery", "noise", noise, ("power", "softmax", "softrank"))
+        self.beta, self.noise = float(beta), noise
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the BALD score before any noise: float64 (B,), in nats."""
@@ -267,9 +269,3 @@ class PowerBALDQuery(PosteriorQuery):
 
     def _perturbed(self, scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return perturb(scores, generator, self.noise, self.beta)
-
-
-def _one_of(strategy: str, name: str, value: Any, valid: tuple[str, ...]) -> Any:
-    if value not in valid:
-        raise UsageError(f"{strategy}: {name} is {value!r}; it must be one of {', '.join(valid)}.")
-    return value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 
-from alcore.errors import QueryError, UsageError
+from alcore.errors import QueryError, UsageError, did_you_mean
 from alcore.features import Embedded
 from alcore.outputs import class_probabilities, kind_of
 from alcore_diversity.distances import largest
@@ -48,6 +49,13 @@ def refuse_unless_classifier(driver: Driver) -> None:
     outputs = driver.probe()
     if outputs is not None:
         class_probabilities(outputs, kind_of(driver.learner))
+
+
+def check_known(owner: str, name: str, value: str, known: Iterable[str]) -> None:
+    """Raise `UsageError` unless a parameter has one of the known values; it says which is nearest."""
+    words = list(known)
+    if value not in words:
+        raise UsageError(f"{owner}: {name} is {value!r}; {did_you_mean(value, words)}.")
 
 
 def _refuse(ids: torch.Tensor, bad: torch.Tensor, what: str) -> None:

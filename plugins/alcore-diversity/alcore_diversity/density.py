@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 
-from alcore.errors import UsageError, did_you_mean
+from alcore.errors import UsageError
 from alcore.features import Embedded
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.distances import BLOCK, blocks, unit
 from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
 
@@ -153,11 +153,7 @@ class InformationDensityQuery(SetQuery):
         check_measure("InformationDensityQuery", uncertainty)
         if not 0 <= beta < math.inf:
             raise UsageError(f"InformationDensityQuery: beta is {beta!r}; it must be a number of at least 0.")
-        if similarity not in ("cosine", "euclidean"):
-            raise UsageError(
-                f"InformationDensityQuery: similarity is {similarity!r}; "
-                f"{did_you_mean(similarity, ['cosine', 'euclidean'])}."
-            )
+        check_known("InformationDensityQuery", "similarity", similarity, ["cosine", "euclidean"])
         self.uncertainty, self.beta, self.similarity = uncertainty, beta, similarity
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from alcore.errors import UsageError, did_you_mean
+from alcore_diversity.checks import check_known
 
 Measure = Literal["entropy", "margin", "least_confidence"]
 
@@ -33,5 +33,4 @@ MEASURES = {"entropy": entropy, "margin": margin, "least_confidence": least_conf
 
 def check_measure(owner: str, name: str) -> None:
     """Raise `UsageError` unless there is a measure of this name."""
-    if name not in MEASURES:
-        raise UsageError(f"{owner}: uncertainty is {name!r}; {did_you_mean(name, MEASURES)}.")
+    check_known(owner, "uncertainty", name, MEASURES)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from sklearn.base import is_classifier
 
-from alcore.errors import UsageError
+from alcore.errors import UsageError, check_choice
 from alcore.placement import place
 from alcore.protocols import QueryQueue
 from alcore.state import undisturbed
@@ -96,10 +96,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         self._template = build(self.estimator, self.parameters)
         if not is_classifier(self._template):
             raise UsageError(f"{self.estimator} is a regressor, and uncertainty is of classes; use a classifier.")
-        if measure not in MEASURES:
-            raise UsageError(
-                f"SklearnUncertaintyQuery: measure is {measure!r}; it must be one of {', '.join(MEASURES)}."
-            )
+        check_choice("SklearnUncertaintyQuery", "measure", measure, MEASURES)
         self.measure, self.order = measure, order
         wanted: Literal["probabilities", "decision"] = "decision" if measure == "decision" else "probabilities"
         self._output = output_of(self._template, wanted, self.estimator)

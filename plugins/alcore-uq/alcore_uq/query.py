@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from alcore.errors import UsageError
+from alcore.errors import UsageError, check_choice
 from alcore.outputs import by_position, is_map, kind_of, reduce_map
 from alcore.strategies import PointwiseQuery
 from alcore_uq import measures
@@ -61,8 +61,7 @@ class ClassifierUQQuery(PointwiseQuery):
         reduce: Literal["mean", "max", "sum"] = "mean",
     ) -> None:
         super().__init__(max_samples)
-        if measure not in _MEASURES:
-            raise UsageError(f"ClassifierUQQuery: measure is {measure!r}; it must be one of {', '.join(_MEASURES)}.")
+        check_choice("ClassifierUQQuery", "measure", measure, _MEASURES)
         reduce_map(torch.zeros(1, 1), reduce)  # refuses what it doesn't know
         self.measure, self.temperature, self.reduce = measure, measures.check_temperature(temperature), reduce
 
