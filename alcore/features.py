@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from alcore.embedded import Embedded as Embedded
+from alcore.embedded import FeatureCache as FeatureCache
+from alcore.embedded import joined, merged
 from alcore.errors import UsageError, did_you_mean
-from alcore.outputs import take_rows
+from alcore.outputs import check_outputs
 from alcore.placement import evaluating, place, tensors_of
 from alcore.pools import is_choosable
 from alcore.scoring import chunks
@@ -17,63 +20,6 @@ from alcore.state import model_digest, model_state, undisturbed
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
-
-
-class Embedded(NamedTuple):
-    """Samples with their features.
-
-    Parameters
-    ----------
-    ids
-        Sample ids: int64 (N,); -1 for labelled samples of a pool that has no ids, or other ones.
-    features
-        Shape (N, D), on the CPU: float64 where the learner computes in it, else float32.
-    outputs
-        What the learner returned, on the CPU: N along the first axis, or along the second of posterior samples.
-    targets
-        Labels, shape (N, ...), or None where they are not known.
-    """
-
-    ids: torch.Tensor
-    features: torch.Tensor
-    outputs: torch.Tensor
-    targets: torch.Tensor | None = None
-
-    def take(self, rows: Any) -> Embedded:
-        """Return some of the samples, by a slice, a mask or positions."""
-        targets = None if self.targets is None else self.targets[rows]
-        return Embedded(self.ids[rows], self.features[rows], take_rows(self.outputs, rows), targets)
-
-
-class FeatureCache:
-    """Keeps features for as long as the model stays the same.
-
-    Parameters
-    ----------
-    limit
-        Bytes that may be kept; what goes beyond is computed anew each time.
-    """
-
-    def __init__(self, limit: int = 2**29) -> None:
-        self._limit = limit
-        self._kept: dict[str, Embedded] = {}
-        self._model = ""
-
-    def find(self, model: str, kind: str) -> Embedded | None:
-        """Return what is kept of this kind for this state of the model, ascending by id."""
-        return self._kept.get(kind) if model == self._model else None
-
-    def keep(self, model: str, kind: str, embedded: Embedded) -> None:
-        """Keep what was computed, ascending by id, in place of what was kept for another state of the model."""
-        if model != self._model:
-            self._model, self._kept = model, {}
-        used = sum(_bytes(one) for name, one in self._kept.items() if name != kind)
-        if used + _bytes(embedded) <= self._limit:
-            self._kept[kind] = embedded
-
-
-def _bytes(embedded: Embedded) -> int:
-    return sum(part.numel() * part.element_size() for part in embedded if isinstance(part, torch.Tensor))
 
 
 def embed(driver: Driver, ids: torch.Tensor | None = None, layer: str = "") -> Embedded:
@@ -114,7 +60,7 @@ def embed_labelled(driver: Driver, layer: str = "") -> Embedded:
     """
     pool = driver.train_datapool
     if pool is None or not len(pool):
-        return _joined(torch.empty(0, dtype=torch.int64), 0, [])
+        return joined(torch.empty(0, dtype=torch.int64), 0, [])
     with undisturbed():  # a pool may augment what it returns
         if is_choosable(pool) and hasattr(pool, "labeled_ids") and hasattr(pool, "batch"):
             ids, order = torch.sort(pool.labeled_ids)
@@ -123,7 +69,7 @@ def embed_labelled(driver: Driver, layer: str = "") -> Embedded:
             return found._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())
         targets: list[torch.Tensor] = []
         with _Extractor(driver, layer) as extract:
-            found = _joined(torch.full((len(pool),), -1), len(pool), _labelled(driver, pool, extract, targets))
+            found = joined(torch.full((len(pool),), -1), len(pool), _labelled(driver, pool, extract, targets))
     return found._replace(targets=torch.cat(targets))
 
 
@@ -131,6 +77,27 @@ def _labelled(driver: Driver, pool: Any, extract: _Extractor, targets: list[torc
     for inputs, target in driver.ordered_batches(pool):
         targets.append(target.cpu())
         yield extract(inputs)
+
+
+def embed_outputs(driver: Driver, ids: torch.Tensor) -> Embedded:
+    """Return the outputs of samples of the pool to choose from, without features: those have shape (N, 0)."""
+    passes = (check_outputs(outputs).detach().cpu() for _, outputs in chunks(driver, ids=ids))
+    return joined(ids, len(ids), ((torch.empty(_count(out), 0), out) for out in passes))
+
+
+def embed_targets(driver: Driver) -> Embedded:
+    """Return the targets of the labelled samples, in training order, and nothing else of them."""
+    pool = driver.train_datapool
+    if pool is None or not len(pool):
+        return joined(torch.empty(0, dtype=torch.int64), 0, [])
+    with undisturbed():  # a pool may augment what it returns
+        targets = torch.cat([target.cpu() for _, target in driver.ordered_batches(pool)])
+    count = len(targets)
+    return Embedded(torch.full((count,), -1), torch.empty(count, 0), torch.empty(count, 0), targets)
+
+
+def _count(outputs: torch.Tensor) -> int:
+    return outputs.shape[1] if outputs.dim() == 3 else len(outputs)
 
 
 def check_layer(driver: Driver, layer: str = "") -> None:
@@ -154,7 +121,7 @@ def _cached(driver: Driver, pool: Any, ids: torch.Tensor, layer: str) -> Embedde
     rows = torch.searchsorted(known.ids, ids).clamp_(max=len(known.ids) - 1)
     missing = known.ids[rows] != ids
     if bool(missing.any()):
-        known = _merged(known, _embed(driver, pool, ids[missing], layer))
+        known = merged(known, _embed(driver, pool, ids[missing], layer))
         driver.feature_cache.keep(model, kind, known)
         rows = torch.searchsorted(known.ids, ids)
     return known if len(rows) == len(known.ids) else known.take(rows)
@@ -173,33 +140,7 @@ def _state(driver: Driver) -> str:
 
 def _embed(driver: Driver, pool: Any, ids: torch.Tensor, layer: str) -> Embedded:
     with _Extractor(driver, layer) as extract:
-        return _joined(ids, len(ids), (pair for _, pair in chunks(driver, extract, ids=ids, pool=pool)))
-
-
-def _merged(one: Embedded, other: Embedded) -> Embedded:
-    axis = 1 if one.outputs.dim() == 3 else 0
-    ids = torch.cat([one.ids, other.ids])
-    features, outputs = torch.cat([one.features, other.features]), torch.cat([one.outputs, other.outputs], axis)
-    return Embedded(ids, features, outputs).take(ids.argsort())
-
-
-def _joined(ids: torch.Tensor, n: int, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Embedded:
-    """Put chunks of features and outputs into one tensor each, made beforehand: N rows are held once, not twice."""
-    features, outputs, row = torch.empty(0, 0), torch.empty(0, 0), 0
-    for some, out in pairs:
-        axis = 1 if out.dim() == 3 else 0
-        if not row:
-            features = some.new_empty(n, *some.shape[1:])
-            outputs = out.new_empty(*out.shape[:axis], n, *out.shape[axis + 1 :])
-        if some.shape[1:] != features.shape[1:]:
-            raise UsageError(
-                f"samples have different numbers of features, {features.shape[1]} and {some.shape[1]}; name another "
-                "layer, whose output is of one size."
-            )
-        features[row : row + len(some)] = some
-        outputs.narrow(axis, row, len(some)).copy_(out)
-        row += len(some)
-    return Embedded(ids, features, outputs)
+        return joined(ids, len(ids), (pair for _, pair in chunks(driver, extract, ids=ids, pool=pool)))
 
 
 class _Extractor:
@@ -239,7 +180,7 @@ class _Extractor:
                 "inference_fn(learner, inputs) that returns one."
             )
         features = self._features(inputs)
-        n = outputs.shape[1] if outputs.dim() == 3 else len(outputs)
+        n = _count(outputs)
         if len(features) != n:
             raise UsageError(
                 f"{self._layer or 'the last linear layer'} works on {len(features)} rows for {n} samples, so they "

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alcore import scoring
-from alcore.errors import QueryError, UsageError
-from alcore.features import Embedded, check_layer, embed, embed_labelled
+from alcore.embedded import refuse_non_finite
+from alcore.errors import UsageError
+from alcore.features import Embedded, check_layer, embed, embed_labelled, embed_outputs, embed_targets
 from alcore.outputs import first_rows
 
 if TYPE_CHECKING:
@@ -223,6 +224,9 @@ class SetQuery(BaseQuery):
     needs_labelled = True
     """Whether `choose` looks at the labelled samples."""
 
+    needs_features = True
+    """Whether `choose` looks at features; without, memory is O(N C), and of labelled samples it gets the targets."""
+
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
         self._set_max_samples(max_samples)
         count = isinstance(candidates, int)
@@ -257,7 +261,15 @@ class SetQuery(BaseQuery):
     def check(self) -> None:
         """Refuse a learner without the layer, before anything is trained."""
         self.driver.probe()
-        check_layer(self.driver, self.layer)
+        if self.needs_features:
+            check_layer(self.driver, self.layer)
+
+    def gather(self, ids: torch.Tensor) -> Embedded:
+        """Return what `choose` gets as candidates: these samples, ascending."""
+        return embed(self.driver, ids, self.layer) if self.needs_features else embed_outputs(self.driver, ids)
+
+    def _gather_labelled(self) -> Embedded:
+        return embed_labelled(self.driver, self.layer) if self.needs_features else embed_targets(self.driver)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns."""
@@ -265,25 +277,11 @@ class SetQuery(BaseQuery):
         n = min(self.wanted, len(ids))
         if not n:
             return
-        candidates = embed(self.driver, ids, self.layer)
-        labelled = embed_labelled(self.driver, self.layer) if self.needs_labelled else candidates.take(slice(0))
-        labelled = labelled if len(labelled.ids) else candidates.take(slice(0))  # of none, as many features as the rest
-        _refuse_what_is_not_finite(candidates)
+        candidates = self.gather(ids)
+        none = candidates.take(slice(0))  # with as many features as the rest
+        labelled = self._gather_labelled() if self.needs_labelled else none
+        labelled = labelled if len(labelled.ids) else none
+        refuse_non_finite(candidates)
         chosen = self.choose(candidates, labelled, n)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())
-
-
-def _refuse_what_is_not_finite(candidates: Embedded) -> None:
-    """Raise `QueryError` for samples whose features or outputs can't be compared."""
-    outputs = candidates.outputs.movedim(1, 0) if candidates.outputs.dim() == 3 else candidates.outputs
-    for what, values, bad in (
-        ("features", candidates.features, ~candidates.features.isfinite()),
-        ("outputs", outputs, outputs.isnan()),
-    ):
-        if values.numel() and bool(bad.any()):
-            ids = candidates.ids[bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad][:5].tolist()
-            raise QueryError(
-                f"the {what} of sample {', '.join(map(str, ids))} are NaN or infinite, so samples can't be compared; "
-                "look at their inputs, and at the learner's weights."
-            )

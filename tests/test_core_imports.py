@@ -23,7 +23,7 @@ store.lock store.database
 store.checkpoints store.history
 store.exports store.retention
 config plugins builtins
-candidates loaders lifecycle scoring
+candidates loaders lifecycle scoring embedded
 store.run store.reading store.answers
 store.requests
 store.labels

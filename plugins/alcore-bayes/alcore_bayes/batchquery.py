@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from alcore import scoring
 from alcore.errors import QueryError, UsageError
+from alcore.features import Embedded
 from alcore.outputs import kind_of
-from alcore.protocols import QueryQueue
-from alcore.strategies import BaseQuery
+from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
 from alcore_bayes.posterior import probabilities
 from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source
 
 
-class BatchBALDQuery(BaseQuery):
+class BatchBALDQuery(SetQuery):
     """Ask for the batch of samples whose classes together would tell most about the model (BatchBALD).
 
     Parameters
@@ -52,6 +50,8 @@ class BatchBALDQuery(BaseQuery):
     learning, NeurIPS.
     """
 
+    needs_labelled = needs_features = False
+
     def __init__(
         self,
         max_samples: int = 10,
@@ -59,15 +59,10 @@ class BatchBALDQuery(BaseQuery):
         samples: int = 20,
         num_samples: int = 2000,
     ) -> None:
-        self._set_max_samples(max_samples)
-        if candidates is not None and not (candidates >= 1 if isinstance(candidates, int) else 0 < candidates <= 1):
-            raise UsageError(
-                f"BatchBALDQuery: candidates is {candidates!r}; it must be a count of at least 1, or a fraction above "
-                "0 and up to 1."
-            )
+        super().__init__(max_samples, candidates)
         if num_samples < 1:
             raise UsageError(f"BatchBALDQuery: num_samples is {num_samples}; it must be at least 1.")
-        self.candidates, self.num_samples = candidates, num_samples
+        self.num_samples = num_samples
         self.samples = check_samples("BatchBALDQuery", samples)
 
     def check(self) -> None:
@@ -76,21 +71,15 @@ class BatchBALDQuery(BaseQuery):
         if outputs is not None:
             probabilities(outputs, kind_of(self.driver.learner))
 
-    def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Ask for the batch of `max_samples` candidates, in the order of the greedy choice."""
-        ids = scoring.subset(self.driver, self.candidates, self.generator("candidates"))
-        n = min(self.wanted, len(ids))
-        if not n:
-            return
-        positions, gains = batch_bald(
-            self._probabilities(ids),
-            n,
-            "probabilities",
-            self.num_samples,
-            self.generator("configurations"),
-            self.driver.safe_point,
-        )
-        query_queue.put_many(ids[positions].tolist(), gains.tolist())
+    def gather(self, ids: torch.Tensor) -> Embedded:
+        """Return the class probabilities of these samples as outputs: (K, N, C)."""
+        return Embedded(ids, torch.empty(len(ids), 0), self._probabilities(ids))
+
+    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions in the order of the greedy choice, and what each added."""
+        del labelled  # they have no part in it
+        generator, safe_point = self.generator("configurations"), self.driver.safe_point
+        return batch_bald(candidates.outputs, n, "probabilities", self.num_samples, generator, safe_point)
 
     def _probabilities(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the class probabilities of each posterior sample: (K, N, C), on the CPU."""

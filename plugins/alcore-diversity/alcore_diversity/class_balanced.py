@@ -8,8 +8,8 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.features import Embedded
+from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_unless_classifier
-from alcore_diversity.outputs_only import OutputsQuery
 from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
 
 
@@ -51,7 +51,7 @@ def class_balanced(predicted: torch.Tensor, uncertainty: torch.Tensor, counts: t
     return order[chosen]
 
 
-class ClassBalancedQuery(OutputsQuery):
+class ClassBalancedQuery(SetQuery):
     """Ask for samples of the classes that have the fewest labels, as far as predictions tell.
 
     Parameters
@@ -81,6 +81,8 @@ class ClassBalancedQuery(OutputsQuery):
     The rule of class-balancing active learning; compare Bengar, van de Weijer, Fuentes and Raducanu (2022),
     Class-balanced active learning for image classification, WACV, who solve it as an optimization problem.
     """
+
+    needs_features = False
 
     def __init__(
         self, max_samples: int = 10, candidates: int | float | None = None, uncertainty: Measure = "entropy"

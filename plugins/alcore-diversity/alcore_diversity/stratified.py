@@ -6,11 +6,11 @@ from typing import Literal
 
 import torch
 
-from alcore.errors import UsageError, did_you_mean
+from alcore.errors import UsageError
 from alcore.features import Embedded
-from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore.strategies import SetQuery
+from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.clusters import k_means
-from alcore_diversity.outputs_only import OutputsQuery
 
 Strata = Literal["predicted", "clusters"]
 Allocation = Literal["proportional", "equal"]
@@ -88,7 +88,7 @@ def stratified(
     return order[taken.sort().values]
 
 
-class StratifiedQuery(OutputsQuery):
+class StratifiedQuery(SetQuery):
     """Ask for random samples of each predicted class, or of each cluster.
 
     Parameters
@@ -134,12 +134,8 @@ class StratifiedQuery(OutputsQuery):
         allocation: Allocation = "proportional",
     ) -> None:
         super().__init__(max_samples, candidates, layer)
-        for name, value, known in (
-            ("strata", strata, ["predicted", "clusters"]),
-            ("allocation", allocation, ["proportional", "equal"]),
-        ):
-            if value not in known:
-                raise UsageError(f"StratifiedQuery: {name} is {value!r}; {did_you_mean(value, known)}.")
+        check_known("StratifiedQuery", "strata", strata, ["predicted", "clusters"])
+        check_known("StratifiedQuery", "allocation", allocation, ["proportional", "equal"])
         if clusters < 1:
             raise UsageError(f"StratifiedQuery: clusters is {clusters!r}; it must be at least 1.")
         self.strata, self.clusters, self.allocation = strata, clusters, allocation
