@@ -235,7 +235,6 @@ class Driver(Lifetime):
         """Get the labels that were asked for, and train on them from now on."""
         session = self._open()
         assert self.label_strategy is not None
-        assert self.label_queue is not None
         with session.phase(Phase.LABELING):
             try:
                 with session.labeler.phase(self.active_learning_step_idx):
@@ -245,7 +244,7 @@ class Driver(Lifetime):
                             self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
                     session.end_labeling()
             finally:
-                session.append(self.label_queue.take(self.unlabeled_datapool))
+                session.append()
 
     def _share(self, strategies: int) -> int | None:
         """Divide what is left of the step's samples by the strategies that are still to ask, rounded up."""

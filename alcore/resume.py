@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alcore import description, state
 from alcore.errors import UsageError
 from alcore.pools import pool_digest
-from alcore.store import checkpoints, history
-from alcore.store.answers import completed_item
+from alcore.store import answers, checkpoints, history
 from alcore.store.codec import loads
 from alcore.store.run import RunStore
 
@@ -129,10 +128,7 @@ def _append_labels(driver: Driver, store: RunStore, before: int) -> None:
     if driver.train_datapool is None:
         return
     for step in range(before):
-        for one in history.delivered_in(store.database, step):
-            item = one.item
-            if driver.unlabeled_datapool is not None:
-                item = completed_item(one.request.item, one.kind, item, driver.unlabeled_datapool)
+        for item in answers.for_pool(history.delivered_in(store.database, step), driver.unlabeled_datapool):
             driver.train_datapool.append(item)
 
 

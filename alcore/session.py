@@ -16,11 +16,12 @@ from alcore.pools import pool_digest
 from alcore.protocols import Phase, Request
 from alcore.resume import Point, labeler_state
 from alcore.runlog import RunLog
-from alcore.store import history, retention
+from alcore.store import answers, history, retention
 from alcore.store.codec import dumps, loads
 from alcore.store.history import Asked
 from alcore.store.labels import LabelQueue
-from alcore.store.run import Record, RunStore
+from alcore.store.run import RunStore
+from alcore.store.statements import Record
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -76,6 +77,7 @@ class Session:
             after_commit=driver.safe_point,
         )
         self._notes_taken = doubt.must_be_noted(driver.label_strategy)
+        self.label_queue.begin(history.steps_ended(store.database))  # a thread of its strategy may be early
         if self._notes_taken:
             driver.query_queue.on_take = store.mark_taken
         self.midway = Midway(driver, store, self._of_training, point)
@@ -193,11 +195,11 @@ class Session:
 
     def begin_labeling(self) -> list[Request]:
         """Open the label queue, with what the phase brought before it was cut off; return what is to be labelled."""
-        step, database = self._driver.active_learning_step_idx, self.store.database
-        ended = self.replaying and history.has_ended(database, step)
-        requests = [] if ended else self.store.open_requests()
-        self.label_queue.begin(step, requests, history.delivered_in(database, step) if self.replaying else [])
-        if self.replaying and not ended and self._notes_taken:
+        step = self._driver.active_learning_step_idx
+        if history.has_ended(self.store.database, step):
+            return []
+        requests = self.label_queue.begin(step)
+        if self.replaying and self._notes_taken:
             return doubt.poll(self._driver.label_strategy, self.store, self.label_queue)
         return requests
 
@@ -206,15 +208,20 @@ class Session:
         if self._notes_taken and self.store.in_doubt():
             self.store.settle_doubts()
 
-    def append(self, items: Sequence[Any]) -> None:
-        """Give the training pool what a labeling phase brought; one bad item doesn't keep the others."""
+    def append(self) -> None:
+        """Give the training pool what the labeling phase brought; one bad item doesn't keep the others."""
+        step, unlabeled = self._driver.active_learning_step_idx, self._driver.unlabeled_datapool
+        if history.has_ended(self.store.database, step):
+            items = answers.for_pool(history.delivered_in(self.store.database, step), unlabeled)
+        else:
+            items = self.label_queue.take(unlabeled)
         errors = []
         for item in items if self._driver.train_datapool is not None else ():
             try:
                 self._driver.train_datapool.append(item)
             except Exception as error:  # noqa: BLE001 - raised when the others are in
                 errors.append(error)
-        counts = self.label_queue.counts
+        counts = history.label_counts(self.store.database, step)
         self._book |= {name: counts[name] for name in ("labelled", "failed", "refused")}
         for name in ("failed", "refused"):
             if counts[name]:

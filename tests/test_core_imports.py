@@ -18,10 +18,11 @@ FLOORS = """
 errors protocols
 names randomness placement data hookspecs ranking
 parameters distributed outputs pools
-store.codec store.files
+store.codec store.filenames
+store.files
 store.lock store.database
 store.checkpoints store.history
-store.exports store.retention
+store.exports store.retention store.statements
 config plugins builtins
 candidates loaders lifecycle scoring embedded
 store.run store.reading store.answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,23 @@ def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
     if kind == "label" and hasattr(pool, "inputs"):
         return pool.inputs(torch.tensor([asked]))[0], item.value
     return item
+
+
+def for_pool(delivered: Iterable[Any], unlabeled: Any) -> list[Any]:
+    """Return what the training pool appends of some answers.
+
+    Parameters
+    ----------
+    delivered
+        The answers, as `alcore.store.history.delivered_in` returns them.
+    unlabeled
+        The pool that was chosen from, where that is not the training pool, else None: a sample id means nothing to
+        the training pool then, and is completed to an item.
+    """
+    return [
+        one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
+        for one in delivered
+    ]
 
 
 def not_a_number(value: Any) -> str | None:

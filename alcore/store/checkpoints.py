@@ -1,4 +1,4 @@
-"""Checkpoints: one immutable safetensors file each, published before the database names it."""
+"""Checkpoints: one immutable safetensors file each, which has its name before the database tells of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from alcore.errors import UsageError
 from alcore.store.codec import decode, encode
+from alcore.store.filenames import aside_name, checkpoint_file
 from alcore.store.files import cant_write, fsync_path
 
 _KEY = "alcore"  # one key: several would come out in another order from process to process
@@ -29,8 +30,35 @@ class Published(NamedTuple):
     bytes: int
 
 
-def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
-    """Write a checkpoint aside, flush it, and rename it to its name.
+class Aside(NamedTuple):
+    """A checkpoint that is on the disk, under a name that nobody looks for."""
+
+    path: Path
+    name: str
+    sha256: str
+    bytes: int
+
+    def publish(self, named: Mapping[str, str] | None = None) -> Published:
+        """Rename the file to the name that it is to have, and flush the folder.
+
+        Parameters
+        ----------
+        named
+            The digests of the checkpoints that the database names. A file with another content is never replaced,
+            since the rename may be the last thing that this process does: the name gets a number then.
+        """
+        file = checkpoint_file(self.name, self.sha256, named or {})
+        try:
+            self.path.rename(self.path.with_name(file))
+            fsync_path(self.path.parent)
+        except OSError as error:
+            raise cant_write(self.path.with_name(file), error) from error
+        return Published(file, self.sha256, self.bytes)
+
+
+@contextlib.contextmanager
+def written_aside(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator[Aside]:
+    """Write a checkpoint and flush it; the block may publish it, and if the block fails it is gone.
 
     Parameters
     ----------
@@ -46,24 +74,28 @@ def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
     described = encode(dict(state), tensors=tensors)
     unique, aliases = _store_once(tensors)
     header = {_KEY: json.dumps({"state": described, "aliases": aliases}, separators=(",", ":"))}
-    target = folder / f"{name}.safetensors"
-    aside = folder / f".{name}.part"
+    aside = folder / aside_name(name)
     try:
-        save_file(unique, aside, metadata=header)
-        aside.chmod(0o644)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = aside.stat().st_size
-        aside.rename(target)
-        fsync_path(folder)
-    except BaseException as error:
+        try:
+            save_file(unique, aside, metadata=header)
+            aside.chmod(0o644)
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = aside.stat().st_size
+        except (OSError, SafetensorError) as error:
+            raise cant_write(folder / f"{name}.safetensors", error) from error
+        yield Aside(aside, name, digest, size)
+    except BaseException:
         with contextlib.suppress(OSError):  # litter hurts nobody, and what went wrong is told
             aside.unlink(missing_ok=True)
-        if isinstance(error, OSError | SafetensorError):
-            raise cant_write(target, error) from error
         raise
-    return Published(target.name, digest, size)
+
+
+def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
+    """Write a checkpoint where nobody else writes, and nothing is named yet; parameters as for `written_aside`."""
+    with written_aside(folder, name, state) as aside:
+        return aside.publish()
 
 
 def load(path: Path, sha256: str | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.errors import StaleWriterError, UsageError
+from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store.files import cant_write
 
 FORMAT = 1
@@ -142,6 +142,11 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise RunLockedError(
+                    f"{self._path} has been in the middle of another process's transaction for a minute: end that "
+                    "process, which may be a stopped one, and resume the run; what it had not committed is rolled back."
+                ) from error
             raise cant_write(self._path, error) from error
 
     def _stored_epoch(self) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import AlcoreError, RunExistsError, UsageError
 from alcore.names import check_run_id
+from alcore.store.filenames import hidden_name, is_hidden, is_part_of_run, is_unfinished
 
 
 class StorageError(AlcoreError, OSError):
@@ -73,6 +74,13 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
         fsync_path(path.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove the text files of a run directory that a process was writing when it was killed."""
+    for path in folder.iterdir():
+        if is_unfinished(path.name):
+            path.unlink(missing_ok=True)
+
+
 def run_directory(root: Path, run_id: str) -> Path:
     """Return the folder of a run, which lies directly in the root and is no link out of it."""
     folder = root / check_run_id(run_id)
@@ -105,7 +113,7 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
         When something of this name is there already; it is not touched.
     """
     target = run_directory(root, run_id)
-    hidden = root / f".{run_id}.{uuid.uuid4().hex[:8]}"
+    hidden = root / hidden_name(run_id)
     try:
         new = [folder for folder in (root, *root.parents) if not folder.exists()]
         try:
@@ -115,21 +123,47 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
         for folder in new:
             fsync_path(folder.parent)
         _refuse_existing(target)
-        hidden.mkdir()
-        yield hidden
-        fsync_path(hidden)
-        _refuse_existing(target)
-        try:
-            hidden.rename(target)
-        except OSError:
+        with _nobody_removes(root):
+            hidden.mkdir()
+            yield hidden
+            fsync_path(hidden)
             _refuse_existing(target)
-            raise
-        fsync_path(root)
+            try:
+                hidden.rename(target)
+            except OSError:
+                _refuse_existing(target)
+                raise
+            fsync_path(root)
     except BaseException as error:
         shutil.rmtree(hidden, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, StorageError):
             raise cant_write(target, error) from error
         raise
+
+
+@contextlib.contextmanager
+def _nobody_removes(root: Path) -> Iterator[None]:
+    """Keep others from removing the hidden folder of the block; first remove those that nobody is working in.
+
+    A lock on the folder of runs, shared by all who build a run in it. Who gets it alone knows that nobody builds, so
+    that hidden folders were left by processes that were killed. Where folders can't be locked, they stay.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in root.iterdir():
+                if is_hidden(path.name) and _is_half_a_run(path):
+                    shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_half_a_run(path: Path) -> bool:
+    return not path.is_symlink() and path.is_dir() and all(is_part_of_run(one.name) for one in path.iterdir())
 
 
 def _refuse_existing(target: Path) -> None:

@@ -75,6 +75,14 @@ def delivered_in(database: Database, step: int) -> list[Delivered]:
     ]
 
 
+def given_up_in(database: Database, step: int) -> dict[int, str]:
+    """Return the samples that could not be labelled in a labeling phase, with the ids of their requests."""
+    rows = database.read(
+        "SELECT sample, id FROM requests WHERE closed = ? AND state = 'failed' AND sample IS NOT NULL", step
+    )
+    return {row["sample"]: row["id"] for row in rows}
+
+
 def records_by_strategy(rows: Iterable[Any]) -> dict[str, list[Any]]:
     """Return the records that the rows of `RECORDS` hold, in the order of steps."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
@@ -118,6 +126,12 @@ def label_counts(database: Database, step: int) -> dict[str, int]:
 def has_ended(database: Database, step: int) -> bool:
     """Tell whether a step is committed as a whole."""
     return bool(database.read("SELECT 1 FROM steps WHERE step = ?", step))
+
+
+def steps_ended(database: Database) -> int:
+    """Return how many steps are committed as a whole."""
+    (row,) = database.read("SELECT COUNT(*) AS steps FROM steps")
+    return int(row["steps"])
 
 
 def first_training(database: Database) -> int | None:

@@ -7,14 +7,14 @@ import math
 import numbers
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from alcore.errors import EncodingError
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, Request
-from alcore.store import history
-from alcore.store.answers import completed_item, not_a_number
+from alcore.store import answers, history
+from alcore.store.answers import not_a_number
 from alcore.store.codec import dumps
 from alcore.store.history import Delivered
 from alcore.store.requests import RequestQueue
@@ -60,35 +60,48 @@ class LabelQueue:
         self._open: dict[str, Request] = {}
         self._samples: dict[int, str] = {}
         self._delivered: dict[str, Delivered] = {}
-        self._step = 0
+        self._handed_over: set[str] = set()  # in the phase begun last, which may be called by hand and again
+        self._step = self._begun = 0
         self._fault: BaseException | None = None
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many requests this phase settled as labelled or failed, and how many answers it refused."""
-        return history.label_counts(self._store.database, self._step)
+        """How many requests the phase begun last settled as labelled or failed, and how many answers it refused."""
+        return history.label_counts(self._store.database, self._begun)
 
-    def begin(self, step: int, requests: Sequence[Request], delivered: Sequence[Delivered] = ()) -> None:
-        """Start a labeling phase.
+    def begin(self, step: int) -> list[Request]:
+        """Start a labeling phase, or go on with one that was cut off.
+
+        What was answered or given up before, after the phase of the step before it had ended, is counted in.
 
         Parameters
         ----------
         step
             Its step.
-        requests
-            The open ones.
-        delivered
-            Answers that it had brought already when it was cut off.
+
+        Returns
+        -------
+        list of Request
+            The open ones, as a label strategy is to get them.
         """
+        database = self._store.database
         with self._lock:
-            self._step = step
+            requests = self._store.open_requests()
+            if step != self._begun:
+                self._handed_over.clear()
+            delivered = [one for one in history.delivered_in(database, step) if one.request.id not in self._handed_over]
+            self._step = self._begun = step
             self._open = {one.id: one for one in sorted(requests, key=lambda one: (one.step, one.ordinal))}
             self._delivered = {one.request.id: one for one in delivered}
             known = [*requests, *(one.request for one in delivered)]
             self._samples = {request.item: request.id for request in known if type(request.item) is int}
+            self._samples |= history.given_up_in(database, step)
+        return requests
 
     def take(self, unlabeled: Any = None) -> list[Any]:
-        """Return what the training pool is to append, in the order of the requests, and forget it.
+        """End a labeling phase: return what the training pool is to append, in the order of the requests.
+
+        An answer that comes later, from a thread of the label strategy, belongs to the next phase.
 
         Parameters
         ----------
@@ -100,11 +113,10 @@ class LabelQueue:
             raise self._fault
         with self._lock:
             delivered, self._delivered = self._delivered, {}
+            self._handed_over.update(delivered)
+            self._step = self._begun + 1
         ordered = sorted(delivered.values(), key=lambda one: (one.request.step, one.request.ordinal))
-        return [
-            one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
-            for one in ordered
-        ]
+        return answers.for_pool(ordered, unlabeled)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Deliver one answer; it is on the disk when this returns.

@@ -160,7 +160,8 @@ def find_run(root: Path, text: str) -> Run:
         When there is none, naming what is near, or more than one.
     """
     if "/" in text or (Path(text) / "run.db").is_file():
-        return Run(Path(text))
+        folder = Path(text)
+        return Run(folder if folder.name not in ("", "..") else folder.resolve())  # "./" is called by no name
     names = [folder.name for folder in run_folders(root)]
     if text in names:
         return Run(run_directory(root, text))

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import numbers
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Any, NamedTuple
 from alcore.errors import UsageError, did_you_mean
 from alcore.store.codec import loads
 from alcore.store.database import Database
+from alcore.store.filenames import may_be_litter
 from alcore.store.files import sha256_of
 from alcore.store.history import CHECKPOINTS
 
 _RULES = ("last", "best", "every")
 _EXAMPLE = "for instance last=3,best=f1,every=10, or all"
-# only names that checkpoints are given, by alcore and, while it writes them, by safetensors
-_LITTER = re.compile(r"\d{6,}-[a-z]+-\d{6,}(_\d{6,})?\.safetensors|\..*\.part|\.tmp\w{6}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,17 +172,27 @@ def prune(database: Database, folder: Path, keep: Retention) -> Pruned:
     dropped = to_drop(rows, keep, scores, intact)
     with database.transaction() as connection:
         connection.executemany("DELETE FROM checkpoints WHERE file = ?", [(file,) for file in dropped])
-    for file in dropped:
-        (folder / file).unlink(missing_ok=True)
+    remove_unnamed(database, folder, dropped)
     return Pruned(dropped, warnings)
 
 
 def remove_litter(database: Database, folder: Path) -> None:
     """Remove what earlier crashes left in the ``ckpt`` folder: half-written files, and those nobody names."""
-    named = {row["file"] for row in database.read(CHECKPOINTS)}
-    for path in folder.iterdir():
-        if path.name not in named and _LITTER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    remove_unnamed(database, folder, [path.name for path in folder.iterdir() if may_be_litter(path.name)])
+
+
+def remove_unnamed(database: Database, folder: Path, files: Sequence[str]) -> None:
+    """Remove those of some files in the ``ckpt`` folder that the database doesn't name.
+
+    In a transaction, although it changes nothing: one who takes the run over meanwhile might name one of them.
+    """
+    if not files:
+        return
+    with database.transaction() as connection:
+        named = {file for (file,) in connection.execute("SELECT file FROM checkpoints")}
+        for file in files:
+            if file not in named:
+                (folder / file).unlink(missing_ok=True)
 
 
 def _newest_intact(folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, list[str]]:

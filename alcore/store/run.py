@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError
 from alcore.protocols import Request
-from alcore.store import checkpoints, exports
-from alcore.store.checkpoints import Published
+from alcore.store import checkpoints, exports, statements
+from alcore.store.checkpoints import Aside
 from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
-from alcore.store.files import StorageError, appearing_run, cant_write, run_directory, write_whole
+from alcore.store.filenames import checkpoint_name
+from alcore.store.files import (
+    StorageError,
+    appearing_run,
+    cant_write,
+    remove_unfinished,
+    run_directory,
+    write_whole,
+)
 from alcore.store.history import CHECKPOINTS, META, Asked, request_of
 from alcore.store.lock import RunLock
-from alcore.store.retention import remove_litter
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One record of a metrology strategy: the step, the strategy, its place among that step's, the value."""
-
-    step: int
-    strategy: str
-    ordinal: int
-    value: Any
+from alcore.store.retention import remove_litter, remove_unnamed
+from alcore.store.statements import Record
 
 
 def request_id(run_id: str, step: int, ordinal: int) -> str:
@@ -81,7 +79,7 @@ class RunStore:
                 database = Database(hidden / "run.db")
                 first = checkpoints.publish(hidden / "ckpt", "initial", state)
                 with database.transaction() as connection:
-                    _set_meta(connection, meta)
+                    statements.set_meta(connection, meta)
                     connection.execute("INSERT INTO checkpoints VALUES (?, 0, 'start', 0, ?, ?)", first)
                 database.close()  # SQLite can't write across the rename
             store = cls(run_directory(root, run_id), lock)
@@ -102,19 +100,19 @@ class RunStore:
         folder = run_directory(root, run_id)
         if not (folder / "run.db").is_file():
             raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
-        lock = RunLock(folder, take_over=take_over)
-        try:
+        with contextlib.ExitStack() as undo:
+            lock = RunLock(folder, take_over=take_over)
+            undo.callback(lock.release)
             store = cls(folder, lock)
+            undo.callback(store.database.close)
             remove_litter(store.database, folder / "ckpt")
-        except BaseException:
-            lock.release()
-            raise
+            remove_unfinished(folder)
+            undo.pop_all()
         return store
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
-        rows = self.database.read(META)
-        return {row["key"]: loads(row["value"]) for row in rows}
+        return {row["key"]: loads(row["value"]) for row in self.database.read(META)}
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
@@ -123,32 +121,14 @@ class RunStore:
     def set_meta(self, **values: Any) -> None:
         """Commit what is known about the run as a whole; other keys stay."""
         with self.database.transaction() as connection:
-            _set_meta(connection, values)
+            statements.set_meta(connection, values)
 
     def commit_query(self, step: int, asked: Sequence[Asked], records: Sequence[Record], model: str) -> None:
         """Commit the requests of a query phase together with the metrology records before it."""
         with self.database.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO requests(id, step, ordinal, sample, item, strategy, score, rank, model, cost)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        ask.request.id,
-                        ask.request.step,
-                        ask.request.ordinal,
-                        ask.sample,
-                        None if ask.sample is not None else dumps(ask.request.item),
-                        ask.strategy,
-                        ask.score,
-                        ask.rank,
-                        model,
-                        ask.cost,
-                    )
-                    for ask in asked
-                ],
-            )
+            statements.insert_requests(connection, asked, model)
             connection.execute("INSERT OR IGNORE INTO queries VALUES (?, ?)", (step, model))
-            _insert_records(connection, records)
+            statements.insert_records(connection, records)
 
     def open_requests(self) -> list[Request]:
         """Return the requests that have no answer yet, as a label strategy is to get them.
@@ -210,9 +190,10 @@ class RunStore:
         self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
     ) -> None:
         """Publish a checkpoint from within a step, and name it; after so many batches of an epoch, if that is given."""
-        published = self._publish(step, phase, epoch, state, batches)
-        with self.database.transaction() as connection:
-            _name_checkpoint(connection, step, phase, epoch, published)
+        written = self._aside(checkpoint_name(step, phase, epoch, batches), state)
+        with written as aside, self.database.transaction() as connection:
+            replaced = statements.publish(connection, step, phase, epoch, aside)
+        remove_unnamed(self.database, self.folder / "ckpt", replaced)
 
     def commit_step(
         self,
@@ -223,19 +204,20 @@ class RunStore:
         state: Mapping[str, Any] | None,
     ) -> None:
         """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted."""
-        published = None if state is None else self._publish(step, "labeling", 0, state)
-        with self.database.transaction() as connection:
-            _insert_records(connection, records)
-            if published is not None:
-                _name_checkpoint(connection, step, "labeling", 0, published)
-            connection.execute(  # a fork begins with the label strategy's state at this moment, not at that of a replay
+        written = contextlib.nullcontext() if state is None else self._aside(checkpoint_name(step, "labeling"), state)
+        with written as aside, self.database.transaction() as connection:
+            replaced = [] if aside is None else statements.publish(connection, step, "labeling", 0, aside)
+            statements.insert_records(connection, records)
+            connection.execute(  # a fork begins with the labeler's state at this moment, not at that of a replay
                 "INSERT INTO meta SELECT 'labeler-' || ?1, value FROM meta WHERE key = 'labeler'"
                 " AND NOT EXISTS (SELECT 1 FROM steps WHERE step = ?1)",
                 (step,),
             )
             connection.execute(
-                "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (step, dumps(dict(record)), json.dumps(dict(seconds)))
+                "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)",
+                (step, dumps(dict(record)), json.dumps(dict(seconds))),
             )
+        remove_unnamed(self.database, self.folder / "ckpt", replaced)
         if time.monotonic() - self._exported >= 1:
             self.export()
 
@@ -250,8 +232,8 @@ class RunStore:
     def finish(self, records: Sequence[Record], **meta: Any) -> None:
         """Commit how the run ended."""
         with self.database.transaction() as connection:
-            _insert_records(connection, records)
-            _set_meta(connection, meta)
+            statements.insert_records(connection, records)
+            statements.set_meta(connection, meta)
         self.export()
 
     def close(self) -> None:
@@ -259,33 +241,11 @@ class RunStore:
         self.database.close()
         self._lock.release()
 
-    def _publish(
-        self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
-    ) -> Published:
-        inside = "" if batches is None else f"_{batches:06d}"
+    @contextlib.contextmanager
+    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[Aside]:
         try:
-            return checkpoints.publish(self.folder / "ckpt", f"{step:06d}-{phase}-{epoch:06d}{inside}", state)
+            with checkpoints.written_aside(self.folder / "ckpt", name, state) as aside:
+                yield aside
         except StorageError:
             with self.database.transaction():  # one who took the run over may have removed the unfinished file
                 raise
-
-
-def _set_meta(connection: Any, values: Mapping[str, Any]) -> None:
-    connection.executemany(
-        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        [(key, dumps(value)) for key, value in values.items()],
-    )
-
-
-def _insert_records(connection: Any, records: Sequence[Record]) -> None:
-    connection.executemany(
-        "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)",  # a replayed step has them already
-        [(record.step, record.strategy, record.ordinal, dumps(record.value)) for record in records],
-    )
-
-
-def _name_checkpoint(connection: Any, step: int, phase: str, epoch: int, published: Published) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
-        (published.file, step, phase, epoch, published.sha256, published.bytes),
-    )

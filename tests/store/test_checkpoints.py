@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from alcore.errors import EncodingError, UsageError
-from alcore.store import checkpoints
+from alcore.store import checkpoints, filenames
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -164,10 +164,11 @@ def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(Path, "rename", recorded_rename)
+    monkeypatch.setattr(filenames.secrets, "token_hex", lambda _: "0a1b2c3d")
     checkpoints.publish(tmp_path, "c", {"a": torch.zeros(100)})
     assert events == [
-        ("fsync", ".c.part"),
-        ("rename", ".c.part c.safetensors"),
+        ("fsync", ".c.0a1b2c3d.part"),
+        ("rename", ".c.0a1b2c3d.part c.safetensors"),
         ("fsync", tmp_path.name),
     ]
 
@@ -177,15 +178,46 @@ def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pyt
 def test_nothing_is_left_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
 ) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
+    def fail(*args: Any, **kwargs: object) -> None:
         if where == "save_file":
-            (tmp_path / ".c.part").write_bytes(b"half")
+            args[1].write_bytes(b"half")
         raise error
 
     place = {"save_file": (checkpoints, "save_file"), "fsync": (os, "fsync"), "rename": (Path, "rename")}[where]
     monkeypatch.setattr(*place, fail)
     with pytest.raises(type(error)):
         checkpoints.publish(tmp_path, "c", {"a": torch.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None:
+    named: dict[str, str] = {}
+    for value, file in [(1, "c"), (2, "c-2"), (3, "c-3"), (2, "c-2"), (1, "c")]:
+        with checkpoints.written_aside(tmp_path, "c", {"a": value}) as aside:
+            published = aside.publish(named)
+        assert published.file == f"{file}.safetensors"
+        named[published.file] = published.sha256
+    assert {one.name for one in tmp_path.iterdir()} == set(named)
+    for file, sha256 in named.items():
+        checkpoints.load(tmp_path / file, sha256)
+
+
+def test_a_file_that_nobody_names_gives_its_name_away(tmp_path: Path) -> None:
+    first = checkpoints.publish(tmp_path, "c", {"a": 1})
+    assert checkpoints.publish(tmp_path, "c", {"a": 2}).file == first.file
+    assert [one.name for one in tmp_path.iterdir()] == [first.file]
+
+
+def test_two_that_write_one_checkpoint_do_not_meet(tmp_path: Path) -> None:
+    with checkpoints.written_aside(tmp_path, "c", {"a": 1}) as one:
+        with checkpoints.written_aside(tmp_path, "c", {"a": 2}) as other:
+            assert one.path != other.path
+        assert checkpoints.load(one.path, one.sha256) == {"a": 1}
+
+
+def test_what_is_not_published_is_gone_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError), checkpoints.written_aside(tmp_path, "c", {"a": 1}):
+        raise ConnectionError
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from alcore.errors import UsageError
-from alcore.store.files import fsync_path, run_directory, write_whole
+from alcore.store.files import appearing_run, fsync_path, remove_unfinished, run_directory, write_whole
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -91,3 +94,65 @@ def test_a_symbolic_link_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "run").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         run_directory(tmp_path, "run")
+
+
+# -- what processes that were killed leave behind -------------------------------------------------------
+
+
+def half_a_run(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "ckpt").mkdir()
+    (folder / "ckpt" / ".initial.0a1b2c3d.part").write_bytes(b"half")
+    for name in ("lock", "run.db", "run.db-journal", "experiment.toml", ".experiment.toml.ab_cd123", "f1.json"):
+        (folder / name).write_text("x")
+    return folder
+
+
+def test_what_was_left_of_text_files_is_removed(tmp_path: Path) -> None:
+    mine = [".driver_log.json", "driver_log.json", ".driver_log.json.swp", "notes.json.abcdefgh", ".f1.json.ABCDEFGH"]
+    for name in [*mine, ".driver_log.json.abc_1234", ".experiment.toml.xyz_9999"]:
+        (tmp_path / name).write_text("x")
+    remove_unfinished(tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == set(mine)
+
+
+def test_half_a_run_is_removed_when_the_next_is_begun(tmp_path: Path) -> None:
+    half_a_run(tmp_path / ".r1.0123abcd")
+    half_a_run(tmp_path / ".my.run-2.0123abcd")
+    mine = [tmp_path / ".r1.0123ABCD", tmp_path / ".cache.0123abcd", tmp_path / "r1.0123abcd", tmp_path / ".0123abcd"]
+    for folder in mine:
+        half_a_run(folder)
+    (tmp_path / ".cache.0123abcd" / "page").write_text("of mine")
+    (tmp_path / ".linked.0123abcd").symlink_to(half_a_run(tmp_path / "elsewhere"))
+    with appearing_run(tmp_path, "r2") as hidden:
+        left = {one.name for one in tmp_path.iterdir()} - {hidden.name}
+    assert left == {*(one.name for one in mine), ".linked.0123abcd", "elsewhere"}
+    assert (tmp_path / "r2").is_dir()
+
+
+def test_a_run_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
+    """By this process and by others; and it is left by one that is killed."""
+    script = "import sys; from pathlib import Path; from alcore.store.files import appearing_run\n"
+    script += "with appearing_run(Path(sys.argv[1]), 'other'): print('begun', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        with appearing_run(tmp_path, "r1"), appearing_run(tmp_path, "r2"):
+            assert len(list(tmp_path.iterdir())) == 3
+        assert len(list(tmp_path.glob(".other.*"))) == 1
+        other.kill()
+    assert len(list(tmp_path.glob(".other.*"))) == 1
+    with appearing_run(tmp_path, "r3"):
+        assert list(tmp_path.glob(".other.*")) == []
+    assert {one.name for one in tmp_path.iterdir()} == {"r1", "r2", "r3"}
+
+
+def test_no_lock_is_left_on_the_folder_of_runs(tmp_path: Path) -> None:
+    before = len(list(DESCRIPTORS.iterdir()))
+    with appearing_run(tmp_path, "r1"):
+        pass
+    with pytest.raises(ZeroDivisionError), appearing_run(tmp_path, "r2"):
+        raise ZeroDivisionError
+    assert len(list(DESCRIPTORS.iterdir())) == before
+    shutil.rmtree(tmp_path / "r1")

@@ -20,9 +20,10 @@ from alcore.candidates import Candidates
 from alcore.errors import StaleWriterError, UsageError
 from alcore.pools import TensorPool
 from alcore.protocols import Failed, Label, Request
+from alcore.store.answers import completed_item
 from alcore.store.codec import loads
 from alcore.store.database import Database
-from alcore.store.labels import LabelQueue, completed_item
+from alcore.store.labels import LabelQueue
 from alcore.store.reading import Run
 from alcore.store.requests import RequestQueue
 from alcore.store.run import RunStore, request_id
@@ -55,9 +56,7 @@ class Desk:
         self.begin(step)
 
     def begin(self, step: int) -> None:
-        found = self.store.open_requests()
-        self.requests.refill(found)
-        self.labels.begin(step, found)
+        self.requests.refill(self.labels.begin(step))
 
     @property
     def reader(self) -> Run:
@@ -403,6 +402,29 @@ def test_a_bare_integer_is_never_the_value_of_a_sample(desk: Make) -> None:
     at.labels.put(1)  # the class, where the id or a Label was meant
     assert at.states() == ["open", "open"]
     assert at.reasons()[0].startswith("nobody asked for it")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_bare_integer_stays_an_id_where_all_samples_were_given_up(desk: Make, resumed: bool) -> None:
+    at = desk(3, "generated")
+    at.labels.put(Failed(3, "no"))
+    if resumed:
+        at.begin(0)
+    at.labels.put(1)
+    assert at.states() == ["failed", "open"]
+    assert at.reasons()[1].startswith("nobody asked for it")
+
+
+def test_an_answer_after_the_end_of_a_phase_belongs_to_the_next(desk: Make) -> None:
+    at = desk(3, 4, 5, 6)
+    at.labels.put(Label(3, 1))
+    assert [one.item for one in at.labels.take()] == [3]
+    at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
+    assert at.states() == ["labelled", "labelled", "failed", "labelled"]
+    at.ask(1, [7])
+    at.labels.put(Label(7, 1))
+    assert [(one.item, one.value) for one in at.labels.take()] == [(4, 0), (6, 0), (7, 1)]
+    assert at.labels.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
 
 
 def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(desk: Make) -> None:

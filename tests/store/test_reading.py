@@ -16,7 +16,8 @@ from alcore.errors import UsageError
 from alcore.store.database import FORMAT, Database
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run, figures, find_run, run_folders, summaries
-from alcore.store.run import Record, RunStore
+from alcore.store.run import RunStore
+from alcore.store.statements import Record
 
 Create = Callable[..., RunStore]
 
@@ -50,13 +51,18 @@ def change(store: RunStore, statement: str) -> None:
 # -- finding ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_by_id_start_or_folder(create: Create, root: Path) -> None:
+def test_a_run_is_found_by_id_start_or_folder(create: Create, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("abc", "abcd", "xyz"):
         create(name)
     assert find_run(root, "abc").folder == root / "abc"
     assert find_run(root, "abcd").folder == root / "abcd"
     assert find_run(root, "x").folder == root / "xyz"
     assert find_run(root, str(root / "xyz")).folder == root / "xyz"
+    monkeypatch.chdir(root / "xyz")
+    for here in ("./", ".", "../xyz", f"{root}/xyz/."):
+        assert find_run(root, here).folder.name == "xyz"
+    monkeypatch.chdir(root / "xyz" / "ckpt")
+    assert find_run(root, "..").folder.name == "xyz"
 
 
 def test_a_run_is_found_by_its_folder_from_where_it_lies(

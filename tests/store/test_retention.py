@@ -16,7 +16,8 @@ from alcore.errors import StaleWriterError, UsageError
 from alcore.store import retention
 from alcore.store.database import Database
 from alcore.store.retention import Retention, parse, prune, remove_litter, to_drop
-from alcore.store.run import Record, RunStore
+from alcore.store.run import RunStore
+from alcore.store.statements import Record
 
 INITIAL = "initial.safetensors"
 

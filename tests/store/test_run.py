@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from alcore.errors import EncodingError, RunExistsError, RunLockedError, UsageError
+from alcore.errors import EncodingError, RunExistsError, RunLockedError, StaleWriterError, UsageError
 from alcore.protocols import Request
-from alcore.store import checkpoints, files, run
+from alcore.store import checkpoints, files, run, statements
+from alcore.store.checkpoints import Aside
+from alcore.store.history import Asked
 from alcore.store.lock import RunLock, is_locked
 from alcore.store.reading import Run
-from alcore.store.run import Asked, Record, RunStore, request_id
+from alcore.store.run import RunStore, request_id
+from alcore.store.statements import Record
 
 Create = Callable[..., RunStore]
 STATE = {"model": {"w": torch.arange(3.0)}}
@@ -246,16 +249,73 @@ def test_the_checkpoint_file_comes_before_the_row_that_names_it(
     create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = create()
-    publish = checkpoints.publish
+    publish = Aside.publish
 
     def published(*args: Any) -> Any:
+        done = publish(*args)
+        assert (store.folder / "ckpt" / done.file).is_file()
         assert len(Run(store.folder).checkpoints()) == 1
         assert Run(store.folder).steps() == []
-        return publish(*args)
+        return done
 
-    monkeypatch.setattr(checkpoints, "publish", published)
+    monkeypatch.setattr(Aside, "publish", published)
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     assert len(Run(store.folder).checkpoints()) == 2
+
+
+def test_a_replay_that_came_out_otherwise_takes_the_place_of_the_checkpoint(create: Create) -> None:
+    store = create()
+    folder = store.folder / "ckpt"
+    for value, number in [(1, ""), (2, "-2"), (3, ""), (3, "")]:
+        store.commit_step(0, {"step": 0}, {}, [], {"model": {}, "value": value})
+        store.commit_checkpoint(1, "training", 2, {"value": value})
+        store.commit_checkpoint(1, "training", 2, {"value": value}, 7)
+        files = [
+            f"000000-labeling-000000{number}",
+            f"000001-training-000002{number}",
+            f"000001-training-000002_000007{number}",
+        ]
+        found = store.checkpoints()
+        assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
+        assert {one.name for one in folder.iterdir()} == {one["file"] for one in found}
+        assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 3
+
+
+def test_a_named_checkpoint_outlives_a_replay_that_is_cut_off(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = create()
+    store.commit_step(0, {"step": 0}, {}, [], {"value": 1})
+
+    def cut(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(statements, "insert_records", cut)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 1.0)], {"value": 2})
+    last = store.checkpoints()[-1]
+    assert checkpoints.load(store.folder / "ckpt" / last["file"], last["sha256"]) == {"value": 1}
+    store.close()
+    again = RunStore.open(store.folder.parent, "r1")
+    assert {one.name for one in (store.folder / "ckpt").iterdir()} == {"initial.safetensors", last["file"]}
+    again.close()
+
+
+def test_a_stale_writer_that_is_late_replaces_nothing(create: Create) -> None:
+    stale = create()
+    stale.commit_step(0, {"step": 0}, {}, [], {"value": 1})
+    heir = RunStore.open(stale.folder.parent, "r1", take_over=True)
+    heir.commit_step(1, {"step": 1}, {}, [], {"value": 1})
+    for step in range(3):
+        with pytest.raises(StaleWriterError):
+            stale.commit_step(step, {"step": step}, {}, [], {"value": 2})
+        with pytest.raises(StaleWriterError):
+            stale.commit_checkpoint(step, "labeling", 0, {"value": 2})
+    files = {one["file"]: one["sha256"] for one in heir.checkpoints()}
+    assert {one.name for one in (heir.folder / "ckpt").iterdir()} == set(files)
+    for file, sha256 in files.items():
+        checkpoints.load(heir.folder / "ckpt" / file, sha256)
+    for one in (heir, stale):
+        one.close()
 
 
 def test_a_failed_checkpoint_commits_no_step(create: Create) -> None:

@@ -19,7 +19,8 @@ from store_model.writer import SAMPLES, state_of
 from alcore.errors import EncodingError, StaleWriterError
 from alcore.protocols import Request
 from alcore.store import retention
-from alcore.store.run import Record, request_id
+from alcore.store.run import request_id
+from alcore.store.statements import Record
 
 samples = st.lists(st.integers(0, SAMPLES + 1), min_size=1, max_size=6)
 figures = st.sampled_from([0.5, 0.25, 0.75, math.nan])
@@ -117,12 +118,15 @@ class Store(Answers):
         with pytest.raises(EncodingError):
             store.finish([Record(step, "m", 1, 0.5), Record(step, "m", 2, bad)], status="done")
 
-    @rule(what=st.sampled_from(["put", "take", "query", "inside", "step", "settle", "finish", "prune"]))
+    @rule(
+        what=st.sampled_from(["put", "take", "query", "inside", "step", "settle", "finish", "prune"]),
+        ago=st.integers(-1, 2),
+    )
     @scene
-    def a_writer_that_was_taken_over_is_refused(self, what: str) -> None:
+    def a_writer_that_was_taken_over_is_refused(self, what: str, ago: int) -> None:
         if self.stale is None:
             self.take_over("ask")
-        stale, step = self.stale, self.model.step + 1
+        stale, step = self.stale, max(self.model.step - ago, 0)  # it may want names that are given by now
         store, state = stale.store, {"model": {}, "at": "of one who came late"}
         acts: dict[str, Callable[[], Any]] = {
             "put": lambda: stale.labels.put_many([*range(SAMPLES), "words"]),

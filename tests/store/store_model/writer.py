@@ -14,7 +14,8 @@ from alcore.pools import TensorPool
 from alcore.store import history
 from alcore.store.labels import LabelQueue
 from alcore.store.requests import RequestQueue
-from alcore.store.run import Record, RunStore
+from alcore.store.run import RunStore
+from alcore.store.statements import Record
 
 SAMPLES = 24
 
@@ -66,9 +67,7 @@ class Writer:
 
     def begin_labeling(self, step: int) -> None:
         """Hand out what is open, and take back what this phase had brought already."""
-        found = self.store.open_requests()
-        self.requests.refill(found)
-        self.labels.begin(step, found, history.delivered_in(self.store.database, step))
+        self.requests.refill(self.labels.begin(step))
 
     def take_up(self) -> None:
         """Go on from what is committed."""

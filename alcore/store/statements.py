@@ -1,0 +1,77 @@
+"""What the transactions of a run's writer write, table by table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alcore.store.checkpoints import Aside
+from alcore.store.codec import dumps
+from alcore.store.filenames import is_of_checkpoint
+from alcore.store.history import Asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One record of a metrology strategy: the step, the strategy, its place among that step's, the value."""
+
+    step: int
+    strategy: str
+    ordinal: int
+    value: Any
+
+
+def set_meta(connection: Any, values: Mapping[str, Any]) -> None:
+    """Write what is known about the run as a whole; other keys stay."""
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, dumps(value)) for key, value in values.items()],
+    )
+
+
+def insert_requests(connection: Any, asked: Sequence[Asked], model: str) -> None:
+    """Write what a query phase asked for."""
+    connection.executemany(
+        "INSERT INTO requests(id, step, ordinal, sample, item, strategy, score, rank, model, cost)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                ask.request.id,
+                ask.request.step,
+                ask.request.ordinal,
+                ask.sample,
+                None if ask.sample is not None else dumps(ask.request.item),
+                ask.strategy,
+                ask.score,
+                ask.rank,
+                model,
+                ask.cost,
+            )
+            for ask in asked
+        ],
+    )
+
+
+def insert_records(connection: Any, records: Sequence[Record]) -> None:
+    """Write metrology records, less those that are there."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)",  # a replayed step has them already
+        [(record.step, record.strategy, record.ordinal, dumps(record.value)) for record in records],
+    )
+
+
+def publish(connection: Any, step: int, phase: str, epoch: int, aside: Aside) -> list[str]:
+    """Give a checkpoint its name, in the folder and in the database; return the files that it takes the place of.
+
+    All in one transaction, which only the run's one writer can have: nobody else names a file meanwhile.
+    """
+    named = dict(connection.execute("SELECT file, sha256 FROM checkpoints WHERE step = ?", (step,)))
+    published = aside.publish(named)
+    replaced = [file for file in named if file != published.file and is_of_checkpoint(file, aside.name)]
+    connection.executemany("DELETE FROM checkpoints WHERE file = ?", [(file,) for file in replaced])
+    connection.execute(
+        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+        (published.file, step, phase, epoch, published.sha256, published.bytes),
+    )
+    return replaced
