@@ -76,7 +76,7 @@ def essence(place: Path) -> dict[str, Any]:
         "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
         "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
         "inbox": (folder / "inbox").is_dir(),
-        "journal": (folder / "run.db-journal").exists(),
+        "files": sorted(str(path.relative_to(place)) for path in (place / "root").rglob("*")),  # no litter is left
     }
     found |= {path.name: path.read_text() for path in folder.glob("*.json") if path.name != "driver_log.json"}
     for one in run.checkpoints():
