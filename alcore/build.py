@@ -14,6 +14,7 @@ import torch
 
 from alcore import config as c
 from alcore import parameters, plugins
+from alcore.distributed import manager_for
 from alcore.driver import Driver
 from alcore.errors import UsageError
 from alcore.experiment import DEFAULTS
@@ -50,6 +51,8 @@ def build(
     queue = plugins.resolve(registry.offer("queue", driver_table.queue))
     options = {name: value for name, value in vars(driver_table).items() if name not in ("threads", "queue")}
     options |= {"dtype": parameters.torch_dtype(driver_table.dtype), "run_id": run_id}
+    if (manager := manager_for(driver_table.device)) is not None:
+        options |= {"dist_manager": manager, "device": manager.device}
     driver = Driver(
         config=c.DriverConfig(**options),
         learner=learner,

@@ -38,6 +38,11 @@ class Candidates:
         self._taken |= new
         self._new += new
 
+    def put_back(self, samples: Iterable[int]) -> None:
+        """Unmask these samples: they were not requested after all."""
+        self._taken -= set(samples)
+        self._sorted, self._new = torch.empty(0, dtype=torch.int64), list(self._taken)
+
     def __contains__(self, sample: int) -> bool:
         """Tell whether a sample may be asked for."""
         if sample in self._taken or not 0 <= sample < 2**63:

@@ -15,7 +15,9 @@ from alcore.lifetime import Lifetime
 from alcore.loaders import BatchLoader
 from alcore.midway import Midway
 from alcore.names import snake_case, unique_names
+from alcore.parallel import ParallelStep
 from alcore.protocols import Phase, TrainStep, ValidateStep
+from alcore.ranks import Ranks
 from alcore.runlog import run_logger
 from alcore.session import Session
 from alcore.state import model_digest
@@ -66,10 +68,13 @@ class Driver(Lifetime):
         checks.check_parts(config, learner, strategies_config, training_config)
         self.config, self.strategies_config, self.training_config = config, strategies_config, training_config
         self.learner, self.inference_fn = learner, inference_fn
-        self.run_id = config.run_id or free_run_id(Path(config.root_log_dir))
+        self.ranks = config.dist_manager.join() if config.dist_manager else Ranks()
+        self.run_id, self.config.seed = self.ranks.share(
+            lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed)
+        )
         self.log_dir = Path(config.root_log_dir) / self.run_id
         self.logger = run_logger(self.run_id)
-        self.lifecycle = Lifecycle(plugins, self.logger)
+        self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main)
 
         self.train_datapool: Any = training_config.train_datapool if training_config else None
         self.val_datapool: Any = training_config.val_datapool if training_config else None
@@ -153,12 +158,16 @@ class Driver(Lifetime):
                 self._training_phase(train_step_fn, validate_step_fn)
             if not self.config.skip_metrology and self.metrology_strategies:
                 self._metrology_phase(*args, **kwargs)
-            self.stop_reason = self.lifecycle.reason_to_stop(driver=self)
+            reason = self.lifecycle.reason_to_stop(driver=self)
+            self.stop_reason = self.ranks.share(lambda: reason)
         if self.stop_reason is None:
             self._query_phase(*args, **kwargs)
             if not self.config.skip_labeling and self.label_strategy is not None:
                 self._labeling_phase(*args, **kwargs)
-            self.stop_reason = self._end_of_pool() or self._end_of_steps(self.active_learning_step_idx + 1)
+            end_of_pool = self._end_of_pool()
+            self.stop_reason = self.ranks.share(lambda: end_of_pool) or self._end_of_steps(
+                self.active_learning_step_idx + 1
+            )
         session.end_step(last=self.stop_reason is not None)
         self.active_learning_step_idx += 1
 
@@ -181,14 +190,22 @@ class Driver(Lifetime):
                 self.first_training = step
             turn = step - self.first_training
             self.optimization.prepare(turn)
-            loader = self._loader(self.train_datapool, seed=order, epoch=done, after_batch=midway.end_batch)
+            step_fn = training.resolve_train_step(train_step_fn, self.learner, info)
+            shard = (0, 1)
+            if self.ranks.size > 1 and self.optimization.optimizer is not None:
+                assert self.config.dist_manager is not None
+                step_fn = ParallelStep(self.learner, step_fn, self.config.dist_manager)
+                shard = (self.ranks.rank, self.ranks.size)
+            loader = self._loader(
+                self.train_datapool, seed=order, epoch=done, shard=shard, after_batch=midway.end_batch
+            )
             midway.begin_training(loader)
             arguments: dict[str, Any] = {
                 "optimizer": self.optimization.optimizer,
                 "train_dataloader": loader,
                 "max_epochs": self.training_config.epochs(turn) - done,
                 "validation_dataloader": self._validation_loader(midway) if self.val_datapool is not None else None,
-                "train_step_fn": training.resolve_train_step(train_step_fn, self.learner, info),
+                "train_step_fn": step_fn,
                 "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
                 "lr_scheduler": self.optimization.scheduler,
                 "device": self.device,
@@ -215,7 +232,7 @@ class Driver(Lifetime):
                 strategy.compute(*args, **kwargs)
                 strategy.records[before:] = session.record(self.strategy_name(strategy), strategy.records[before:])
                 serialize = getattr(strategy, "serialize_records", None)
-                if callable(serialize):
+                if callable(serialize) and self.ranks.main:
                     serialize(*args, **kwargs)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -229,20 +246,27 @@ class Driver(Lifetime):
             for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
                 self.query_queue.asking(self.strategy_name(strategy), self._share(left))
                 strategy.sample(self.query_queue, *args, **kwargs)
+                session.agree_on_requests()
             session.commit_requests(model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
         """Get the labels that were asked for, and train on them from now on."""
         session = self._open()
-        assert self.label_strategy is not None
+        label = self.label_strategy
+        assert label is not None
+
+        def work() -> None:
+            with session.labeler.phase(self.active_learning_step_idx):
+                self.query_queue.refill(session.begin_labeling())
+                if not self.query_queue.empty():
+                    with self.interruptible():
+                        label.label(self.query_queue, self.label_queue, *args, **kwargs)
+                session.end_labeling()
+
         with session.phase(Phase.LABELING):
             try:
-                with session.labeler.phase(self.active_learning_step_idx):
-                    self.query_queue.refill(session.begin_labeling())
-                    if not self.query_queue.empty():
-                        with self.interruptible():
-                            self.label_strategy.label(self.query_queue, self.label_queue, *args, **kwargs)
-                    session.end_labeling()
+                self.ranks.alone(work)
+                session.share_labels()
             finally:
                 session.append()
 

@@ -54,6 +54,8 @@ class Lifecycle:
         Objects with methods marked ``@alcore.runhook``.
     logger
         Where an observer's exception is logged.
+    criteria_only
+        Tell nothing to those that are no stop criterion: on ranks other than 0.
 
     Raises
     ------
@@ -61,7 +63,7 @@ class Lifecycle:
         When an object implements no run hook, one that doesn't exist, one with a wrong argument, or a wrapper.
     """
 
-    def __init__(self, plugins: Sequence[Any], logger: logging.Logger) -> None:
+    def __init__(self, plugins: Sequence[Any], logger: logging.Logger, *, criteria_only: bool = False) -> None:
         self._logger = logger
         manager = pluggy.PluginManager("alcore_run")
         manager.add_hookspecs(Specification)
@@ -93,6 +95,10 @@ class Lifecycle:
             ]
             for name in RUN_HOOKS
         }
+        if criteria_only:
+            owning = {listener.owner for listener in self._listeners["alcore_should_stop"]}
+            for name, listeners in self._listeners.items():
+                self._listeners[name] = [listener for listener in listeners if listener.owner in owning]
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every listener of a hook; one that raises is logged with its owner."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from alcore import checks, doubt, resume, training
+from alcore import checks, doubt, opening, resume, training
 from alcore.config import TrainingConfig
 from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
 from alcore.placement import place_learner
 from alcore.protocols import TrainStep
 from alcore.services import Services
-from alcore.session import Session, create_store
+from alcore.session import Session
 from alcore.store.labels import LabelQueue
 from alcore.store.run import RunStore
 
@@ -47,16 +47,35 @@ class Lifetime(Services):
     @contextlib.contextmanager
     def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
         """Make the run directory, for as long as the block runs; for those who call the steps themselves."""
-        session = self._open(train_step_fn)
+        with self._telling_ranks():
+            session = self._open(train_step_fn)
         try:
-            yield
+            with self._telling_ranks():
+                yield
         except BaseException as error:
             session.close(error)
             raise
         session.close(None)
 
+    @contextlib.contextmanager
+    def _telling_ranks(self) -> Iterator[None]:
+        """Let a failure end the other ranks too, and say whose failure is behind a broken connection."""
+        try:
+            yield
+        except BaseException as error:
+            cause = self.ranks.cause(error)
+            self.ranks.fail(cause)
+            if cause is not error:
+                raise cause from error
+            raise
+
     def restore(
-        self, checkpoint: str | None = None, *, take_over: bool = False, in_doubt: doubt.Decision | None = None
+        self,
+        checkpoint: str | None = None,
+        *,
+        take_over: bool = False,
+        in_doubt: doubt.Decision | None = None,
+        other_ranks: bool = False,
     ) -> None:
         """Take up the run of this driver's id where it was committed last; `run` goes on from there.
 
@@ -74,6 +93,8 @@ class Lifetime(Services):
         in_doubt
             What to do with requests that the label strategy was working on when the run was cut off, if it can't
             be polled and isn't idempotent: ``"ask"`` again, or ``"drop"``. Without it they are an error.
+        other_ranks
+            Go on with another number of processes than the run began with. Training gets other batches then.
 
         Raises
         ------
@@ -84,8 +105,14 @@ class Lifetime(Services):
         """
         if self._session is not None:
             raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
+        with self._telling_ranks():
+            self._restore(checkpoint, take_over, in_doubt, other_ranks)
+
+    def _restore(
+        self, checkpoint: str | None, take_over: bool, in_doubt: doubt.Decision | None, other_ranks: bool
+    ) -> None:
         self._prepare()
-        store = RunStore.open(Path(self.config.root_log_dir), self.run_id, take_over=take_over)
+        store = opening.reopen(self._driver, take_over=take_over, other_ranks=other_ranks)
         try:
             point = resume.restore(self._driver, store, checkpoint)
             self.stop_reason = resume.why_finished(self._driver, store) or self._end_of_steps(point.step)
@@ -119,7 +146,7 @@ class Lifetime(Services):
             self._prepare()
             checks.check_columns(self._driver, train_step_fn)
             self.make_optimization()
-            self._begin(create_store(self._driver))
+            self._begin(opening.create(self._driver))
         assert self._session is not None
         if self._session.closed:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")

@@ -20,14 +20,25 @@ _BLOCK_BYTES = 4 * 2**20
 class _EpochOrder(Sampler[int]):
     """Positions of a pool, shuffled anew each epoch; a generator for an epoch is made from its number."""
 
-    def __init__(self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int) -> None:
+    def __init__(
+        self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int, shard: tuple[int, int]
+    ) -> None:
         self._size, self._shuffle, self.epoch = size, shuffle, epoch
+        self._rank, self._ranks = shard
         self.start = 0  # places that an epoch which is taken up in the middle leaves out
 
     def __len__(self) -> int:
-        return self._size
+        return -(-self._size // self._ranks)
 
     def positions(self) -> torch.Tensor:
+        """Return this rank's share; the first positions fill up where they can't be shared evenly."""
+        order = self._order()
+        if self._ranks == 1 or not self._size:
+            return order
+        places = torch.arange(self._rank, len(self) * self._ranks, self._ranks)
+        return order[places % self._size]
+
+    def _order(self) -> torch.Tensor:
         if self._shuffle is None:
             return torch.arange(self._size)
         return torch.randperm(self._size, generator=self._shuffle(self.epoch))
@@ -58,6 +69,8 @@ class BatchLoader:
         Makes a batch out of items; where it is given, items are fetched one by one.
     workers
         Processes that fetch items.
+    shard
+        ``(rank, processes)``: the share of each epoch that this loader yields, of equal size for all.
     before_epoch
         Called when an epoch begins.
     after_batch
@@ -76,16 +89,17 @@ class BatchLoader:
         drop_last: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
+        shard: tuple[int, int] = (0, 1),
         before_epoch: Callable[[], None] | None = None,
         after_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
         self._device, self._dtype = device, dtype
         self._before_epoch, self._after_batch = before_epoch, after_batch
-        self._seed, self._workers = seed or (0,), workers
+        self._seed, self._workers = (*(seed or (0,)), *(shard[:1] if shard[0] else ())), workers
         self._position = Position()
         shuffle = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
-        self.sampler = _EpochOrder(len(pool), shuffle, epoch)
+        self.sampler = _EpochOrder(len(pool), shuffle, epoch, shard)
         self._items: DataLoader[Any] | None = None
         if collate_fn is not None or not callable(getattr(pool, "batch", None)):
             self._items = DataLoader(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alcore import state
 from alcore.errors import Interrupted, StaleWriterError
 from alcore.loaders import BatchLoader
+from alcore.parallel import share_buffers
 from alcore.protocols import Phase
 from alcore.resume import Point
 from alcore.store.run import RunStore
@@ -58,12 +59,14 @@ class Midway:
             self._position = None
 
     def end_epoch(self, epoch: int) -> None:
-        """Note that an epoch is done, numbered from 0 in this call of the loop;"""
+        """Note that an epoch is done, numbered from 0 in this call of the loop."""
+        share_buffers(self._driver.learner, self._driver.ranks)
         self.epochs = self._before + epoch + 1
 
     def end_training(self) -> None:
         """Keep what the phases to come may change, in case that they are interrupted."""
         self._loader = None
+        share_buffers(self._driver.learner, self._driver.ranks)
         if self.epochs and self._driver.optimization is not None and self._driver.optimization.optimizer is not None:
             self._trained = copy.deepcopy(state.collect_small(self._driver))
 
@@ -73,17 +76,18 @@ class Midway:
 
     def end_batch(self) -> None:
         """End here, with a checkpoint, if the run was asked to end."""
-        if self._driver.interrupted:
+        if self._driver.interrupted and self._driver.ranks.size == 1:  # several end together, between two epochs
             self._save_inside(at_end=False, generators=None)
             self._driver.safe_point()
 
     def begin_validation(self) -> None:
         """Keep the global generators as they are before the validation, which begins anew if it is interrupted."""
+        share_buffers(self._driver.learner, self._driver.ranks)
         self._generators = state.global_generators()
 
     def end_validation_batch(self) -> None:
         """End here, with a checkpoint of the moment before the validation, if the run was asked to end."""
-        if self._driver.interrupted:
+        if self._driver.interrupted and self._driver.ranks.size == 1:
             self._save_inside(at_end=True, generators=self._generators)
             self._driver.safe_point()
 
@@ -101,7 +105,7 @@ class Midway:
             return
         trained, self._trained = self._trained, None
         try:
-            snapshot = self._collect() | trained
+            snapshot = self._collect(trained)
             snapshot["at"]["trained"] = True  # a loop may have ended before its last epoch
             self._store.commit_checkpoint(self._step, Phase.TRAINING.value, self.epochs, snapshot)
         except Exception as failure:  # noqa: BLE001 - what ended the run is what matters
@@ -112,9 +116,9 @@ class Midway:
     def _step(self) -> int:
         return self._driver.active_learning_step_idx
 
-    def _collect(self) -> dict[str, Any]:
+    def _collect(self, small: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return state.collect(
-            self._driver, step=self._step, phase=Phase.TRAINING.value, epoch=self.epochs, book=self._book()
+            self._driver, step=self._step, phase=Phase.TRAINING.value, epoch=self.epochs, book=self._book(), small=small
         )
 
     def _save_inside(self, *, at_end: bool, generators: dict[str, Any] | None) -> None:

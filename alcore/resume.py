@@ -50,12 +50,14 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
     """
     meta = store.meta()
     _check_pools(driver, meta["pools"])
-    _compare_environment(driver, meta["environment"])
+    if driver.ranks.main:
+        _compare_environment(driver, meta["environment"])
     driver.config.seed = meta["seed"]
     rows = store.checkpoints()
-    initial = _load(store, rows, rows[0]["file"])
+    share = driver.ranks.share
+    initial = share(lambda: _load(store, rows, rows[0]["file"]))
     chosen = rows[-1] if checkpoint is None else _find(rows, checkpoint)
-    saved = _load(store, rows, chosen["file"])
+    saved = share(lambda: _load(store, rows, chosen["file"]))
     inside = chosen["phase"] == "training"
     step = chosen["step"] + (chosen["phase"] == "labeling")
     at = saved["at"]

@@ -17,6 +17,7 @@ from alcore.ranking import Ranked as Ranked
 from alcore.ranking import TopK as TopK
 from alcore.ranking import merge as merge
 from alcore.ranking import reaching
+from alcore.ranks import Dealt, Ranks
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -38,7 +39,7 @@ def chunks(
     *,
     ids: torch.Tensor | None = None,
     pool: Any = None,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] | None = None,
 ) -> Iterator[tuple[torch.Tensor, Any]]:
     """Yield the candidates of a driver's pool with the learner's outputs for them.
 
@@ -58,6 +59,7 @@ def chunks(
         Where the samples are; the pool to choose from where it is None.
     shard
         ``(rank, processes)``: yield every so manieth chunk, so that the processes see each chunk once between them.
+        Where it is None, each rank of the run computes its share, and all of them yield every chunk.
 
     Yields
     ------
@@ -66,18 +68,25 @@ def chunks(
     """
     pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
     rows = shape = number = 0
+
+    def outputs_of(part: torch.Tensor) -> Any:
+        n = len(part)
+        padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
+        return first_rows(infer(pool.inputs(padded)), n, shape)
+
+    dealt = Dealt(driver.ranks if shard is None else Ranks(), outputs_of)
+    rank, processes = shard or (0, 1)
     with _progress(pool, ids) as advance:
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
             if not rows:
                 rows = chunk_rows(driver, pool.inputs(block[:1]))
                 shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
             for part in torch.split(block, rows):
-                if number % shard[1] == shard[0]:
-                    n = len(part)
-                    padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
-                    yield part, first_rows(infer(pool.inputs(padded)), n, shape)
+                if number % processes == rank:
+                    yield from dealt.add(part)
                 number += 1
                 advance(part)
+        yield from dealt.rest()
 
 
 def chunk_rows(driver: Driver, one: Any) -> int:
@@ -122,7 +131,7 @@ def top_k(
     k: int,
     infer: Callable[[Any], Any] | None = None,
     estimate: Estimate | None = None,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] | None = None,
 ) -> Ranked:
     """Return the k candidates with the highest scores.
 
@@ -139,13 +148,17 @@ def top_k(
     estimate
         Gives what `PointwiseQuery.estimate` does, for outputs (B, ...). Where that rules a sample out, it isn't scored.
     shard
-        As in `chunks`; `merge` puts together what the processes found.
+        As in `chunks`; `merge` puts together what the processes found. Where it is None, that is done for the ranks of
+        the run.
 
     Raises
     ------
     QueryError
         When a score is NaN.
     """
+    if shard is None and driver.ranks.size > 1:
+        mine = top_k(driver, score, k, infer, estimate, (driver.ranks.rank, driver.ranks.size))
+        return merge([Ranked(*one) for one in driver.ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:
         return best.result()
@@ -253,11 +266,17 @@ def evaluate(driver: Driver) -> Evaluation:
 
 
 def _slices(driver: Driver, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
-    for start in range(0, len(targets), EVALUATION_ROWS):
-        part = slice(start, start + EVALUATION_ROWS)
-        yield driver.infer(inputs[part]), targets[part]
+    parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(targets), EVALUATION_ROWS))
+    return _dealt(driver, ((inputs[part], targets[part]) for part in parts))
 
 
 def _items(driver: Driver, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    for inputs, targets in driver.ordered_batches(pool):
-        yield driver.infer(inputs), targets
+    return _dealt(driver, iter(driver.ordered_batches(pool)))
+
+
+def _dealt(driver: Driver, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Yield outputs and targets of batches, for which each rank computes some of the outputs."""
+    dealt = Dealt(driver.ranks, lambda batch: driver.infer(batch[0]))
+    for batch in batches:
+        yield from ((outputs, targets) for (_, targets), outputs in dealt.add(batch))
+    yield from ((outputs, targets) for (_, targets), outputs in dealt.rest())

@@ -20,6 +20,7 @@ from alcore.placement import evaluating, place, tensors_of
 from alcore.pools import DataInfo, is_choosable
 from alcore.protocols import Phase
 from alcore.randomness import derive_generator
+from alcore.ranks import Ranks
 from alcore.store.requests import RequestQueue
 
 
@@ -40,6 +41,7 @@ class Services:
     logger: logging.Logger
     _candidates: Candidates
     query_queue: RequestQueue
+    ranks: Ranks
     feature_cache: FeatureCache
     _warned: set[str]
     _interrupted: bool = False
@@ -97,16 +99,26 @@ class Services:
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """Let an interruption end the block wherever it is, but not within a commit."""
-        self.safe_point()
         self._labeler_works = True
         try:
+            self.safe_point()
             yield
         finally:
             self._labeler_works = False
 
     def safe_point(self) -> None:
         """End here if the run was asked to end."""
-        if self._interrupted:
+        if self._interrupted and (self.ranks.size == 1 or self._labeler_works):  # several end together
+            raise Interrupted("it was asked to end")
+
+    def asked_to_end(self) -> bool:
+        """Tell all ranks alike whether one of them was asked to end; all must ask at once."""
+        self._interrupted = self.ranks.any(self._interrupted)
+        return self._interrupted
+
+    def meeting_point(self) -> None:
+        """End here, on all ranks, if one of them was asked to end; all must come here."""
+        if self.asked_to_end():
             raise Interrupted("it was asked to end")
 
     def pools(self) -> dict[str, Any]:
@@ -196,6 +208,7 @@ class Services:
         batch_size: int | None = None,
         seed: tuple[Any, ...] | None = None,
         epoch: int = 0,
+        shard: tuple[int, int] = (0, 1),
         before_epoch: Callable[[], None] | None = None,
         after_batch: Callable[[], None] | None = None,
     ) -> BatchLoader:
@@ -210,6 +223,7 @@ class Services:
             drop_last=config.drop_last and seed is not None,
             collate_fn=config.collate_fn,
             workers=config.num_dataloader_workers,
+            shard=shard,
             before_epoch=before_epoch,
             after_batch=after_batch or self.safe_point,
         )

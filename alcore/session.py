@@ -5,48 +5,26 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alcore import description, doubt, state
+from alcore import doubt, state
+from alcore.errors import Interrupted
 from alcore.labeling import LabelerState
 from alcore.midway import Midway
-from alcore.pools import pool_digest
+from alcore.opening import compare_weights, now
 from alcore.protocols import Phase, Request
 from alcore.resume import Point, labeler_state
 from alcore.runlog import RunLog
-from alcore.store import answers, history, retention
+from alcore.store import answers, history, retention, statements
 from alcore.store.codec import dumps, loads
-from alcore.store.history import Asked
+from alcore.store.history import Asked, asked_as_list, asked_of_list
 from alcore.store.labels import LabelQueue
+from alcore.store.mirror import Mirror
 from alcore.store.run import RunStore
 from alcore.store.statements import Record
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
-
-
-def create_store(driver: Driver) -> RunStore:
-    """Make the run directory of a driver, with its first checkpoint."""
-    return RunStore.create(
-        Path(driver.config.root_log_dir),
-        driver.run_id,
-        meta={
-            "run_id": driver.run_id,
-            "seed": driver.config.seed,
-            "started": _now(),
-            "status": "running",
-            "environment": description.environment(),
-            "pools": {name: pool_digest(pool) for name, pool in driver.pools().items()},
-            "names": {
-                "query": [driver.strategy_name(one) for one in driver.query_strategies],
-                "metrology": [driver.strategy_name(one) for one in driver.metrology_strategies],
-            },
-        },
-        experiment=driver.description or description.describe(driver),
-        state=state.collect(driver, step=0, phase="start", epoch=0),
-    )
 
 
 class Session:
@@ -82,7 +60,7 @@ class Session:
             driver.query_queue.on_take = store.mark_taken
         self.midway = Midway(driver, store, self._of_training, point)
         self.closed = False
-        self._keep = retention.parse(driver.config.keep)
+        self._keep = retention.parse(driver.config.keep) if driver.ranks.main else None
         self._records: list[Record] = []
         self.begin_step()
         self._book |= {} if point is None else point.book
@@ -116,7 +94,7 @@ class Session:
     def phase(self, phase: Phase) -> Iterator[None]:
         """Announce a phase, time it, and say in any exception where it was raised."""
         driver = self._driver
-        driver.safe_point()
+        driver.meeting_point()
         driver.phase = phase
         driver.lifecycle.tell("alcore_phase_start", driver=driver, phase=phase)
         began, failure = time.perf_counter(), None
@@ -137,11 +115,13 @@ class Session:
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Note the losses of an epoch, and save a checkpoint inside training where that is wanted."""
         self.midway.end_epoch(epoch)
-        self._book |= {"epochs": self.midway.epochs, "losses": dict(metrics)}
+        self._book |= {"epochs": self.midway.epochs, "losses": _means(self._driver.ranks.gather(dict(metrics)))}
         every = self._driver.config.model_checkpoint_frequency
-        if self._driver.interrupted or (every and self.midway.epochs % every == 0):
+        asked_to_end = self._driver.asked_to_end()
+        if asked_to_end or (every and self.midway.epochs % every == 0):
             self.midway.save()
-        self._driver.safe_point()
+        if asked_to_end:
+            raise Interrupted("it was asked to end")
 
     def record(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
         """Keep records of a metrology strategy, to be committed with the requests of the step.
@@ -152,6 +132,7 @@ class Session:
             What is kept: in a replay that came out otherwise, what is on record.
         """
         step = self._driver.active_learning_step_idx
+        values = self._driver.ranks.share(lambda: list(values))
         known = self._metrics.setdefault(strategy, [])
         if self.replaying and (texts := history.records_in(self.store.database, step, strategy)):
             recorded = [loads(text) for text in texts][len(known) : len(known) + len(values)]
@@ -169,9 +150,18 @@ class Session:
         budget = self._driver.config.budget
         return float("inf") if budget is None else budget - self.store.spent(self._driver.active_learning_step_idx)
 
+    def agree_on_requests(self) -> None:
+        """Let what rank 0 has asked for so far count on all ranks: a strategy may choose otherwise on another."""
+        queue, ranks = self._driver.query_queue, self._driver.ranks
+        if ranks.size > 1:
+            asked, allowance = ranks.share(lambda: ([asked_as_list(one) for one in queue.asked], queue.allowance))
+            if not ranks.main:
+                queue.adopt([asked_of_list(one) for one in asked], allowance)
+
     def commit_requests(self, model: str) -> None:
         """Commit what the query strategies asked for."""
-        queue, step = self._driver.query_queue, self._driver.active_learning_step_idx
+        queue, step, ranks = self._driver.query_queue, self._driver.active_learning_step_idx, self._driver.ranks
+        compare_weights(ranks, model)
         recorded = history.asked_in(self.store.database, step) if self.replaying else None
         if recorded is not None:
             self._compare(queue.asked, recorded)
@@ -207,6 +197,18 @@ class Session:
         """Note that the label strategy has nothing in hand: what it didn't answer is asked for again."""
         if self._notes_taken and self.store.in_doubt():
             self.store.settle_doubts()
+
+    def share_labels(self) -> None:
+        """Give the other ranks what rank 0 was brought."""
+        step, ranks = self._driver.active_learning_step_idx, self._driver.ranks
+        if ranks.size == 1:
+            return
+        found = ranks.share(lambda: statements.labels_of(self.store.database, step))
+        if isinstance(self.store, Mirror):
+            self.store.take_labels(found)
+            self._driver.query_queue.refill([])
+            if not history.has_ended(self.store.database, step):
+                self.label_queue.begin(step)
 
     def append(self) -> None:
         """Give the training pool what the labeling phase brought; one bad item doesn't keep the others."""
@@ -261,7 +263,7 @@ class Session:
                 driver.logger.error("run %s ends: %s", driver.run_id, status, exc_info=error)
             driver.lifecycle.tell("alcore_run_end", driver=driver, reason=driver.stop_reason, error=error)
             records, self._records = self._records, []
-            self.store.finish(records, status=status, reason=driver.stop_reason, error=message, ended=_now())
+            self.store.finish(records, status=status, reason=driver.stop_reason, error=message, ended=now())
         except Exception as failure:
             if error is None:
                 raise
@@ -269,6 +271,14 @@ class Session:
         finally:
             self.store.close()
             self._log.close()
+
+
+def _means(everywhere: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each loss over ranks; equal ones, and those of one rank, stay as they are."""
+    first = everywhere[0]
+    if all(one == first for one in everywhere):
+        return first
+    return {name: sum(one[name] for one in everywhere) / len(everywhere) for name in first}
 
 
 _WORDS = {"failed": "requests could not be labelled", "refused": "answers were refused"}
@@ -292,7 +302,3 @@ def _sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> 
                 words += [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)]
     words.append(f"{book['requested']} requested, {book['labelled']} labelled")
     return ", ".join(words)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,15 +12,22 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
+from alcore.randomness import derive_seed, seed_everything
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
 def collect(
-    driver: Driver, *, step: int, phase: str, epoch: int, book: Mapping[str, Any] | None = None
+    driver: Driver,
+    *,
+    step: int,
+    phase: str,
+    epoch: int,
+    book: Mapping[str, Any] | None = None,
+    small: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the state of a driver for a checkpoint.
+    """Return the state of a driver for a checkpoint; all ranks must ask for it at once.
 
     Parameters
     ----------
@@ -30,6 +37,8 @@ def collect(
         The place that the state belongs to: the end of this phase of this step, or of an epoch inside it.
     book
         What the step has noted so far.
+    small
+        What `collect_small` returned, where it isn't to be collected now.
 
     Returns
     -------
@@ -44,7 +53,7 @@ def collect(
         "model": model_state(driver.learner),
         "optimizer": None if optimizer is None else optimizer.state_dict(),
         "scheduler": None if scheduler is None else scheduler.state_dict(),
-        **collect_small(driver),
+        **(collect_small(driver) if small is None else small),
     }
 
 
@@ -62,8 +71,16 @@ def collect_small(driver: Driver) -> dict[str, Any]:
             if callable(getattr(part, "state_dict", None))
         },
         "loop": _state_of(driver.train_loop_fn),
-        "rng": global_generators(),
+        **_generators(driver),
     }
+
+
+def _generators(driver: Driver) -> dict[str, Any]:
+    own = global_generators()
+    if driver.ranks.size == 1:
+        return {"rng": own}
+    everywhere = driver.ranks.gather(own)
+    return {"rng": everywhere[0], "rng_of_ranks": everywhere[1:]}
 
 
 def load_model(learner: Any, weights: Mapping[str, Any]) -> None:
@@ -96,7 +113,13 @@ def restore_parts(driver: Driver, state: Mapping[str, Any]) -> None:
                 part.load_state_dict(saved)
     if state["loop"] is not None and callable(getattr(driver.train_loop_fn, "load_state_dict", None)):
         driver.train_loop_fn.load_state_dict(state["loop"])  # type: ignore[union-attr]
-    set_global_generators(state["rng"])
+    rank, others = driver.ranks.rank, state.get("rng_of_ranks", [])
+    if 0 < rank <= len(others):
+        set_global_generators(others[rank - 1])
+    elif rank:  # there were fewer
+        seed_everything(derive_seed(int(driver.config.seed or 0), "rank", rank, state["at"]["step"]))
+    else:
+        set_global_generators(state["rng"])
 
 
 def model_state(learner: Any) -> dict[str, Any]:

@@ -17,20 +17,24 @@ ROOT = Path(__file__).parents[1]
 FLOORS = """
 errors protocols
 names randomness placement data hookspecs ranking
-parameters distributed outputs pools
+parameters outputs pools
 store.codec store.filenames
+ranks wire
+group
+distributed
 store.files
 store.lock store.database
 store.checkpoints store.history
 store.exports store.retention store.statements
-config plugins builtins
+config plugins builtins parallel
 candidates loaders lifecycle scoring embedded
 store.run store.reading store.answers
+store.mirror
 store.requests
 store.labels
 training state description
 features
-strategies labeling resume doubt
+strategies labeling resume doubt opening
 midway runlog
 session services checks tables
 lifetime

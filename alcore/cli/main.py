@@ -93,14 +93,17 @@ def main() -> NoReturn:
     try:
         application(plugins.registry())()
     except AlcoreError as error:
+        _tell_ranks(error)
         if debug:
             traceback.print_exc()
-        _say(f"error: {error}")
+        if not (type(error).__name__ == "RankError" and _rank() != "0"):  # rank 0 tells it
+            _say(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while plugins were loaded
         _say("interrupted.")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last place that can say it in one paragraph
+        _tell_ranks(error)
         if debug:
             traceback.print_exc()
         notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
@@ -121,5 +124,15 @@ def _take_only(arguments: list[str]) -> None:
             break
 
 
+def _tell_ranks(error: Exception) -> None:
+    """Let the other processes know, if there are any."""
+    if distributed := sys.modules.get("alcore.distributed"):
+        distributed.tell(error)
+
+
 def _say(text: str) -> None:
-    print(f"alcore: {text}", file=sys.stderr)
+    print(f"alcore: {text}" if _rank() == "0" else f"alcore, rank {_rank()}: {text}", file=sys.stderr)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")

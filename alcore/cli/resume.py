@@ -10,6 +10,16 @@ import typer
 from alcore.cli.runs import Root
 from alcore.cli.show import RunName
 
+InDoubt = Annotated[
+    Literal["ask", "drop"] | None,
+    typer.Option(
+        "--in-doubt", help="Requests that were being labelled when the run was cut off: ask again, or drop them."
+    ),
+]
+OtherRanks = Annotated[
+    bool, typer.Option("--other-ranks", help="Go on with another number of processes than the run began with.")
+]
+
 
 def resume(
     run: RunName,
@@ -24,12 +34,8 @@ def resume(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Write to the run although another process holds it.")
     ] = False,
-    in_doubt: Annotated[
-        Literal["ask", "drop"] | None,
-        typer.Option(
-            "--in-doubt", help="Requests that were being labelled when the run was cut off: ask again, or drop them."
-        ),
-    ] = None,
+    in_doubt: InDoubt = None,
+    other_ranks: OtherRanks = False,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")
     ] = False,
@@ -58,16 +64,14 @@ def resume(
     )
     if progress is not None and not as_json:
         progress.headline = running.headline(resolved, driver)
-    driver.restore(checkpoint, take_over=take_over, in_doubt=in_doubt)
-    if given and driver.description is not None:
+    driver.restore(checkpoint, take_over=take_over, in_doubt=in_doubt, other_ranks=other_ranks)
+    if given and driver.description is not None and driver.ranks.main:
         write_whole(found.folder / "experiment.toml", driver.description, durable=True)
     if driver.stop_reason is None:
         running.run(driver)
     else:
         driver.run()
-        typer.echo(
-            f"alcore: run {driver.run_id} has ended already: {driver.stop_reason}. Give it more with --steps or "
-            "--budget.",
-            err=True,
+        running.say(
+            f"run {driver.run_id} has ended already: {driver.stop_reason}. Give it more with --steps or --budget."
         )
     running.report(driver, as_json=as_json, quiet=quiet)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from alcore.cli.resume import InDoubt, OtherRanks
 
 _PARTS = "Parts (`alcore plugins` lists them)"
 
@@ -68,6 +70,14 @@ def run(
     threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; chosen by the learner's size.")] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
+    resume: Annotated[
+        Literal["never", "auto"],
+        typer.Option(
+            "--resume", help="auto: go on with the run of this id, if there is one; for restarts by torchrun."
+        ),
+    ] = "never",
+    in_doubt: InDoubt = None,
+    other_ranks: OtherRanks = False,
     root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where run directories are [active_learning_logs].")
     ] = None,
@@ -84,6 +94,7 @@ def run(
     from alcore.cli import running
     from alcore.experiment import Experiment
 
+    running.check_restart(run_id, resume)
     registry = running.prepare()
     chosen = Experiment() if experiment is None else Experiment.read(experiment)
     lists = {"query": query, "metrology": metrology, "stop": stop, "observe": observe}
@@ -105,5 +116,7 @@ def run(
     resolved, driver = running.build(chosen, registry, run_id=run_id, progress=progress, allow_code=allow_code)
     if progress is not None and not as_json:
         progress.headline = running.headline(resolved, driver)
+    if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
+        driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)
     running.run(driver)
     running.report(driver, as_json=as_json, quiet=quiet)

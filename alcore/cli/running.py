@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from alcore import plugins
 from alcore.cli.progress import Console, Progress
 from alcore.cli.tables import curve, losses
 from alcore.driver import Driver
-from alcore.errors import AlcoreError
+from alcore.errors import AlcoreError, UsageError
 from alcore.experiment import Experiment
 from alcore.resolving import Resolved, resolve
 from alcore.store.codec import export_json
@@ -30,13 +31,50 @@ __all__ = ["Progress", "build", "headline", "prepare", "report", "run"]
 
 def prepare() -> plugins.Registry:
     """Show warnings in the command's own words, and look at what is installed."""
-    logging.getLogger("alcore").addHandler(Console(logging.WARNING))
+    if rank():  # rank 0 speaks for all
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+        sys.stderr = _NoTerminal(sys.stderr)  # so that no bar is drawn twice
+    logging.getLogger("alcore").addHandler(Console(logging.CRITICAL if rank() else logging.WARNING))
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     registry = plugins.registry()
     for plugin in registry.plugins:
         if plugin.state in ("broken", "refused"):
-            typer.echo(f"alcore: warning: plugin {plugin} could not be loaded: {plugin.error}.", err=True)
+            say(f"warning: plugin {plugin} could not be loaded: {plugin.error}.")
     return registry
+
+
+def check_restart(run_id: str | None, resume: str) -> None:
+    """Refuse a restart by the launcher that would begin another run."""
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts != "0" and (run_id is None or resume != "auto"):
+        raise UsageError(
+            f"this is restart {restarts} by torchrun, and which run to go on with is not known: give the command "
+            "--run-id ID --resume auto, so that each start of it goes on with the same run."
+        )
+
+
+def rank() -> int:
+    """Return the number of this process, as torchrun sets it."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, on rank 0 alone."""
+    if not rank():
+        typer.echo(text if text.startswith("\n") else f"alcore: {text}", err=True)
+
+
+class _NoTerminal:
+    """A stream that says that it is no terminal."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def build(
@@ -59,18 +97,16 @@ def run(driver: Driver) -> None:
         with _signals(driver):
             driver.run()
     except KeyboardInterrupt:
-        typer.echo(
-            f"alcore: interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{driver.log_dir}. Go on with: alcore resume {name(driver)}",
-            err=True,
+        say(
+            f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
+            f"{driver.log_dir}. Go on with: alcore resume {name(driver)}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
-            typer.echo(
-                f"alcore: what was gathered is in {driver.log_dir}. When the cause is mended, go on with: "
-                f"alcore resume {name(driver)}",
-                err=True,
+            say(
+                f"what was gathered is in {driver.log_dir}. When the cause is mended, go on with: "
+                f"alcore resume {name(driver)}"
             )
         raise
 
@@ -82,9 +118,7 @@ def _signals(driver: Driver) -> Iterator[None]:
     def handle(number: int, _frame: Any) -> None:
         if driver.interrupted:
             raise KeyboardInterrupt
-        typer.echo(
-            f"\nalcore: {signal.Signals(number).name}: ending at the next safe point; once more ends at once.", err=True
-        )
+        say(f"\nalcore: {signal.Signals(number).name}: ending at the next safe point; once more ends at once.")
         driver.interrupt()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -105,11 +139,14 @@ def headline(resolved: Resolved, driver: Driver) -> str:
         f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, {start}query {names['query']}, "
         f"label {names['label']}, metrology {names['metrology']}; seed {driver.config.seed}, {driver.device}, "
         f"{threads} thread{'s' if threads != 1 else ''}"
+        + (f" on each of {driver.ranks.size} ranks" if driver.ranks.size > 1 else "")
     )
 
 
 def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     """Print the result on stdout: as JSON, as the run directory alone, or as a curve with what to do next."""
+    if not driver.ranks.main:
+        return
     result = Run(driver.log_dir)
     records = result.records()
     if as_json:
@@ -154,4 +191,4 @@ def name(driver: Driver) -> str:
 
 
 def _show_warning(message: Warning | str, *_where: Any) -> None:
-    typer.echo(f"alcore: warning: {message}", err=True)
+    say(f"warning: {message}")

@@ -96,7 +96,7 @@ def decode(data: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
 
             return np.frombuffer(base64.b64decode(body[1]), dtype=np.dtype(body[0]))[0]
         case "$dtype":
-            return _dtype(body)
+            return dtype_of(body)
         case "$device":
             import torch
 
@@ -193,13 +193,14 @@ def _decode_tensor(tag: str, body: Any, tensors: Mapping[str, torch.Tensor] | No
     else:
         name, shape, data = body
         raw = bytearray(base64.b64decode(data))
-        dtype = _dtype(name)
+        dtype = dtype_of(name)
         tensor = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
         tensor = tensor.reshape(shape)
     return tensor.numpy() if tag == "$array" else tensor
 
 
-def _dtype(name: str) -> torch.dtype:
+def dtype_of(name: str) -> torch.dtype:
+    """Return the dtype of this name; raises `EncodingError` where torch has none."""
     import torch
 
     found = getattr(torch, str(name), None)

@@ -65,6 +65,8 @@ class Database:
     ----------
     path
         The database file; it is made, with its tables, where it is missing.
+    image
+        What `image` of another one returned: this one is a copy of it, in memory alone, and `path` only its name.
 
     Notes
     -----
@@ -72,13 +74,18 @@ class Database:
     survives a crash of the machine. Each transaction checks that nobody else took the run over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, image: bytes | None = None) -> None:
         new = not path.exists()
         self._path, self._lock = path, threading.RLock()
+        where = ":memory:" if image is not None else path
         with self._telling():
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+            self._connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False, timeout=60)
             try:
-                self._open(path, new)
+                if image is not None:
+                    self._connection.deserialize(image)
+                    self._epoch = self._stored_epoch()
+                else:
+                    self._open(path, new)
             except BaseException:
                 self._connection.close()
                 raise
@@ -130,6 +137,11 @@ class Database:
             cursor = self._connection.cursor()
             cursor.row_factory = sqlite3.Row
             return cursor.execute(query, parameters).fetchall()
+
+    def image(self) -> bytes:
+        """Return the whole database as bytes."""
+        with self._lock:
+            return bytes(self._connection.serialize())
 
     def close(self) -> None:
         """Close the connection; calling it again does nothing."""

@@ -33,6 +33,17 @@ class Asked(NamedTuple):
     cost: float
 
 
+def asked_as_list(ask: Asked) -> list[Any]:
+    """Return a request and why it was made as plain data, for another rank."""
+    one = ask.request
+    return [[one.id, one.step, one.ordinal, one.item, one.attempt], *ask[1:]]
+
+
+def asked_of_list(found: list[Any]) -> Asked:
+    """Return what `asked_as_list` was given."""
+    return Asked(Request(*found[0]), *found[1:])
+
+
 class Delivered(NamedTuple):
     """An accepted answer: its request, what was put, and how it is stored."""
 

@@ -45,7 +45,7 @@ class RequestQueue:
         self._tickets = 0
         self._step = self._ordinal = 0
         self._strategy = ""
-        self._allowance = float("inf")
+        self.allowance = float("inf")
         self._rank = 0
         self.share: int | None = None
         """How many the strategy at work is to ask for, where the step's number is shared out."""
@@ -57,13 +57,25 @@ class RequestQueue:
     def begin(self, step: int, allowance: float) -> None:
         """Start a query phase that may ask for labels worth `allowance`."""
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
-        self._step, self._allowance = step, allowance
+        self._step, self.allowance = step, allowance
         self.asked, self.dropped = [], collections.Counter()
 
-    def adopt(self, recorded: Sequence[Asked]) -> None:
-        """Take what is on record for this phase in place of what was asked now."""
+    def adopt(self, recorded: Sequence[Asked], allowance: float | None = None) -> None:
+        """Take what is on record for this phase, or what rank 0 asked for, in place of what was asked now.
+
+        Parameters
+        ----------
+        recorded
+            What counts.
+        allowance
+            What may still be spent after it; as it was where it is None.
+        """
+        self.allowance = self.allowance if allowance is None else allowance
+        before, known = self.asked, {one.sample for one in recorded}
         self.asked = list(recorded)
         self._candidates.take(one.sample for one in recorded if one.sample is not None)
+        if gone := [one.sample for one in before if one.sample is not None and one.sample not in known]:
+            self._candidates.put_back(gone)
 
     def asking(self, strategy: str, share: int | None = None) -> None:
         """Say which strategy the next puts come from, and how many of them count; all where it is None."""
@@ -118,10 +130,10 @@ class RequestQueue:
         cost = float(self._cost(item))
         if not 0 <= cost < math.inf:
             raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be a finite amount.")
-        if cost > self._allowance and not math.isclose(cost, self._allowance):  # 0.3 - 0.1 - 0.1 < 0.1
+        if cost > self.allowance and not math.isclose(cost, self.allowance):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
             return
-        self._allowance -= cost
+        self.allowance -= cost
         ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)

@@ -8,6 +8,7 @@ from typing import Any
 
 from alcore.store.checkpoints import Aside
 from alcore.store.codec import dumps
+from alcore.store.database import Database
 from alcore.store.filenames import is_of_checkpoint
 from alcore.store.history import Asked
 
@@ -75,3 +76,32 @@ def publish(connection: Any, step: int, phase: str, epoch: int, aside: Aside) ->
         (published.file, step, phase, epoch, published.sha256, published.bytes),
     )
     return replaced
+
+
+_REQUEST = ("id", "attempt", "taken", "state", "closed")
+
+
+def labels_of(database: Database, step: int) -> dict[str, Any]:
+    """Return what the labeling phase of a step has changed: rows by table, for `put_labels` on another rank."""
+    columns = ", ".join(_REQUEST)
+    tables = {
+        "requests": f"SELECT {columns} FROM requests WHERE state = 'open' OR closed = ?1",
+        "labels": "SELECT * FROM labels WHERE step = ?1 ORDER BY rowid",
+        "refused": "SELECT * FROM refused WHERE step = ?1 ORDER BY rowid",
+    }
+    return {table: [list(row) for row in database.read(query, step)] for table, query in tables.items()} | {
+        "step": step,
+        "labeler": [row["value"] for row in database.read("SELECT value FROM meta WHERE key = 'labeler'")],
+    }
+
+
+def put_labels(connection: Any, found: Mapping[str, Any]) -> None:
+    """Write what `labels_of` returned."""
+    connection.executemany(
+        "UPDATE requests SET attempt = ?2, taken = ?3, state = ?4, closed = ?5 WHERE id = ?1", found["requests"]
+    )
+    for table, columns in (("labels", 9), ("refused", 6)):
+        connection.execute(f"DELETE FROM {table} WHERE step = ?", (found["step"],))
+        places = ", ".join("?" * columns)
+        connection.executemany(f"INSERT INTO {table} VALUES ({places})", found[table])
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", [(one,) for one in found["labeler"]])

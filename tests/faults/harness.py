@@ -182,7 +182,7 @@ def shape(call: Call) -> tuple[str, str, tuple[str, ...]]:
     return (
         call.thread,
         call.name,
-        tuple(re.sub(r"(\.faulty|\.json|\.toml)\.\w+|\.tmp\w+", r"\1.*", p) for p in call.paths),
+        tuple(re.sub(r"(\.faulty|\.json|\.toml)\.\w+|\.tmp\w+|\.\w+(?=\.part)", r"\1.*", p) for p in call.paths),
     )
 
 

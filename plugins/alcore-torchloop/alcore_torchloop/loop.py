@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.placement import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
@@ -276,7 +277,7 @@ def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
     values = torch.stack(losses)
     if skipping and bool(torch.isfinite(values).any()):
         values = values[torch.isfinite(values)]
-    mean = float(values.mean())
+    mean = average(float(values.mean()))
     if not math.isfinite(mean):
         raise DivergedError(
             f"the training loss became {mean} in epoch {epoch}; a smaller learning rate, or a look at the inputs and "

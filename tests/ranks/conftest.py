@@ -1,0 +1,151 @@
+"""Several processes that work together, with the environment that torchrun gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+class Server:
+    """Forks processes that need not import anything first."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def ask(self, **task: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        self._process.wait(30)
+
+
+class Processes:
+    """The ranks of one start.
+
+    Attributes
+    ----------
+    codes
+        Their exit codes, once `wait` has returned; negative for a signal.
+    texts
+        What each wrote, stdout and stderr together.
+    """
+
+    def __init__(self, server: Server, count: int, argv: Sequence[str], folder: Path, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.codes: list[int] = []
+        self.texts: list[str] = []
+        self._server = server
+        self._outputs = [folder / f"output-{port}-{rank}" for rank in range(count)]
+        self.pids: list[int] = []
+        for rank, output in enumerate(self._outputs):
+            words = {
+                "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **environment,
+            }  # fmt: skip
+            own = {name: str(value) for name, value in words.items()}
+            task = {"argv": list(argv), "environment": own, "output": str(output), "folder": str(folder)}
+            self.pids.append(server.ask(start=task))
+
+    def wait(self, seconds: float = 100.0) -> Processes:
+        """Wait until all have ended; where some have not by then, they are killed, and the test fails."""
+        until = time.monotonic() + seconds
+        codes = self._ended()
+        while None in codes and time.monotonic() < until:
+            time.sleep(0.02)
+            codes = self._ended()
+        hung = [rank for rank, code in enumerate(codes) if code is None]
+        self.kill()
+        self.codes = [code for code in codes if code is not None]
+        self.texts = [self.said(rank) for rank in range(len(self.pids))]
+        assert not hung, f"ranks {hung} hung:\n" + "\n".join(self.texts)
+        return self
+
+    def _ended(self) -> list[int | None]:
+        return [self._server.ask(ended=pid) for pid in self.pids]
+
+    def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one rank, or to all that still live."""
+        for one in range(len(self.pids)) if rank is None else [rank]:
+            if self._server.ask(ended=self.pids[one]) is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pids[one], number)
+
+    def said(self, rank: int) -> str:
+        """Return what a rank has written so far."""
+        output = self._outputs[rank]
+        return output.read_text(errors="replace") if output.exists() else ""
+
+    def end(self) -> None:
+        """Leave none alive."""
+        self.kill()
+        while None in self._ended():
+            time.sleep(0.01)
+
+
+Start = Callable[..., Processes]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server of this test process."""
+    one = Server()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+    """Start so many ranks of a python command in the test's folder; none is left at its end."""
+    started: list[Processes] = []
+
+    def begin(count: int, *argv: str | Path, **environment: str) -> Processes:
+        started.append(Processes(server, count, [str(word) for word in argv], tmp_path, **environment))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.end()
+
+
+@pytest.fixture
+def script() -> Path:
+    """The experiment that the ranks run."""
+    return HERE / "experiment.py"
+
+
+Play = Callable[..., Processes]
+
+
+@pytest.fixture
+def play(start: Start, script: Path) -> Play:
+    """Run the experiment, with these options, on so many ranks to its end."""
+
+    def run(count: int, **options: Any) -> Processes:
+        return start(count, script, json.dumps(options)).wait()
+
+    return run

@@ -1,0 +1,244 @@
+"""A small experiment on however many ranks there are: ``python experiment.py '{"run_id": "r1", ...}'``.
+
+Each line of the file ``paid`` is an answer that somebody was paid for. What can be asked of it stands in `DEFAULTS`;
+``fault`` is ``[rank, step, phase, what]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from alcore_f1 import F1Metrology
+from alcore_uq import ClassifierUQQuery
+
+import alcore
+from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
+from alcore import config as c
+from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+DEFAULTS: dict[str, Any] = {
+    "run_id": "r1", "root": "runs", "steps": 3, "restore": False, "other_ranks": False, "train": True, "epochs": 2,
+    "samples": 200, "fault": None, "wait": 0.0, "loop": None, "validate": False, "dropout": 0.2, "data_seed": 0,
+    "every_epoch": False, "seed": 5, "lr": 0.05, "cut": None,
+}  # fmt: skip
+
+
+class Wandering(BaseQuery):
+    """Asks for one or two samples, or a new input, by draws from every global generator: otherwise on each rank."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        ids = torch.cat(list(self.driver.candidates()))
+        for turn in range(1 + self.calls % 2):
+            draws = random.random() + float(np.random.random()) + float(torch.rand(()))
+            query_queue.put(ids[int(1000 * draws + turn) % len(ids)])
+        if self.calls == 2:
+            query_queue.put(torch.randn(2))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+class Farthest(SetQuery):
+    """Asks for samples whose features are far from all labelled ones."""
+
+    def choose(self, candidates: Any, labelled: Any, n: int) -> Any:
+        distances = torch.cdist(candidates.features, labelled.features).amin(1)
+        top = torch.topk(distances, n)
+        return top.indices, top.values
+
+
+class Paid(BaseLabel):
+    """Writes down each answer before it delivers it."""
+
+    idempotent = True
+
+    def __init__(self, wait: float) -> None:
+        self.wait, self.answers = wait, 0
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        trouble(self.driver, "labeling")
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            time.sleep(self.wait)
+            with Path("paid").open("a") as file:
+                file.write(f"{request.id} {request.attempt}\n")
+            self.answers += 1
+            serialize_queue.put(Label(request, self.answers % 2, source="noise", cost=0.5))
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"answers": self.answers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.answers = state["answers"]
+
+
+class Smoothed(BaseMetrology):
+    """A figure that depends on all of its past, and is measured on each rank by itself."""
+
+    mean = 0.0
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        trouble(self.driver, "metrology")
+        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
+        self.mean = 0.5 * self.mean + 0.5 * value
+        self.append_record(mean=self.mean)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"]
+
+
+class Watch:
+    """An observer, which rank 0 alone has, and a stop criterion with state, which all have."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    @alcore.runhook
+    def alcore_should_stop(self, driver: Driver) -> str | None:
+        self.seen += 1
+        driver.infer(driver.train_datapool.inputs(torch.arange(4)))
+        return "that was too much" if self.seen > 20 else None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
+class Learner(torch.nn.Module):
+    """Has dropout, which draws on each rank, and batch normalisation, whose buffers each rank changes."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(2, 16), torch.nn.Linear(16, 2)
+        self.norm, self.dropout = torch.nn.BatchNorm1d(16), torch.nn.Dropout(dropout)
+        self.driver: Any = None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.last(self.dropout(torch.relu(self.norm(self.first(inputs)))))
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        trouble(DRIVER[0], "training")
+        inputs, targets = batch
+        loss = torch.nn.functional.cross_entropy(self(inputs), targets.long())
+        return loss * float("nan") if trouble(DRIVER[0], "training", "nan") else loss
+
+
+def unshared(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, **kwargs: Any) -> None:
+    """A training loop that goes its own way."""
+    for _ in range(max_epochs):
+        for batch in train_dataloader:
+            optimizer.zero_grad()
+            model.training_step(batch).backward()
+            optimizer.step()
+
+
+DRIVER: list[Any] = []
+OPTIONS: dict[str, Any] = {}
+
+
+def trouble(driver: Driver, phase: str, kind: str = "") -> bool:
+    """Make the trouble that was asked for at this place."""
+    if OPTIONS["fault"] is None:
+        return False
+    rank, step, when, what = OPTIONS["fault"]
+    here = (driver.ranks.rank, driver.active_learning_step_idx, phase) == (rank, step, when)
+    if not here or (kind != what if kind or what == "nan" else False):
+        return False
+    if what == "raise":
+        raise ValueError(f"trouble in {phase}")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "exit":
+        os._exit(3)
+    if what == "hang":
+        time.sleep(1000)
+    if what == "interrupt":
+        OPTIONS["fault"] = None
+        driver.interrupt()
+    return what == "nan"
+
+
+def pool(samples: int, seed: int) -> TensorPool:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(samples, 2, generator=generator)
+    targets = (inputs.prod(1) > 0).long()
+    return TensorPool(inputs, targets, labelled=range(0, samples, 10))
+
+
+def build() -> Driver:
+    torch.manual_seed(99)
+    random.seed(99)
+    np.random.seed(99)
+    o = OPTIONS
+    loop = {"unshared": unshared}.get(o["loop"])
+    schedule = {"scheduler_cls": torch.optim.lr_scheduler.ReduceLROnPlateau, "scheduler_kwargs": {"patience": 0}}
+    driver = Driver(
+        c.DriverConfig(
+            batch_size=4, drop_last=True, max_active_learning_steps=o["steps"], run_id=o["run_id"],
+            root_log_dir=o["root"], seed=o["seed"], skip_training=not o["train"],
+            dist_manager=DistributedManager(timeout=20.0), budget=100.0,
+            model_checkpoint_frequency=int(o["every_epoch"]),
+        ),
+        Learner(o["dropout"]),
+        c.StrategiesConfig(
+            [Wandering(), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5)], queue.Queue,
+            Paid(o["wait"]), [F1Metrology(), Smoothed()],
+        ),
+        c.TrainingConfig(
+            pool(o["samples"], o["data_seed"] if RANK else 0), o["epochs"],
+            val_datapool=pool(50, 9) if o["validate"] else None,
+            optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": o["lr"]}, **schedule), train_loop_fn=loop,
+        ),
+        plugins=[Watch()],
+    )  # fmt: skip
+    DRIVER.append(driver)
+    return driver
+
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def main() -> None:
+    """Run it, or take it up again where its run is there already."""
+    OPTIONS.update(DEFAULTS | json.loads(sys.argv[1]))
+    torch.set_num_threads(1)
+    driver = build()
+    signal.signal(signal.SIGTERM, lambda *_: driver.interrupt())
+    if OPTIONS["restore"] and driver.ranks.share((driver.log_dir / "run.db").is_file):
+        driver.restore(other_ranks=OPTIONS["other_ranks"])
+    try:
+        driver.run()
+    except alcore.errors.Interrupted:
+        print("interrupted")
+        sys.exit(130)
+    weights = [parameter.detach().sum().item() for parameter in driver.learner.state_dict().values()]
+    print("ended", json.dumps([driver.stop_reason, weights, len(driver.train_datapool)]))
+
+
+if __name__ == "__main__":
+    import alcore.errors
+
+    main()
