@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import datetime
 import gc
 import os
@@ -113,10 +112,7 @@ def leave() -> None:
         return
     group = _joined.pop()
     gc.collect()
-    with contextlib.suppress(RuntimeError):
-        if group.healthy:
-            group.any(False)
-        torch.distributed.destroy_process_group()
+    group.leave(torch.distributed.destroy_process_group)
 
 
 def tell(error: BaseException) -> None:
@@ -180,9 +176,11 @@ def _join(manager: DistributedManager) -> Group:
     backend = "cpu:gloo,cuda:nccl" if manager.device.type == "cuda" else "gloo"
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=limit))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what earlier ones left in the store is of no use
+        store = distributed.PrefixStore(f"alcore/{attempt}", store)
         distributed.init_process_group(
             backend,
-            store=distributed.PrefixStore("alcore/torch", store),
+            store=distributed.PrefixStore("torch", store),
             rank=manager.rank,
             world_size=manager.world_size,
             timeout=limit,
@@ -192,7 +190,7 @@ def _join(manager: DistributedManager) -> Group:
             f"rank {manager.rank} of {manager.world_size} can't join the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']}: {' '.join(str(error).split())[:300]}. Start all of them, with torchrun."
         ) from error
-    return Group(distributed.PrefixStore("alcore", store), distributed.group.WORLD, manager.rank, manager.world_size)
+    return Group(store, distributed.group.WORLD, manager.rank, manager.world_size)
 
 
 def _number(name: str, default: int) -> int:

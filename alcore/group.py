@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +22,39 @@ from alcore.wire import bytes_of, form, pack, unpack
 
 T = TypeVar("T")
 
-_FAILURE = "alcore/failure"
-_BEAT_SECONDS = 5.0
+_FAILURE, _HEARD, _LEFT = "failure", "heard/", "left/"
+_BEAT, _BEAT_SECONDS = "beat", 5.0
+_GOES_LAST = 5.0  # seconds that rank 0 waits for the others at the end
+_WORD_SECONDS = 2.0  # that a rank which failed has to leave word, once its connection is broken
 _DEAD_AFTER = 60.0  # seconds without a beat
+_TRANSPORTS = ("gloo", "NCCL", "c10d", "Connection closed by peer", "Connection reset by peer")
 
 
 class RankError(AlcoreError):
     """Another process of the run failed, so that this one ends too."""
+
+
+class _Watch:
+    """Asks the store in a thread, until rank 0 is done, or some rank has failed; notes when rank 0 gave a sign."""
+
+    def __init__(self, store: Any, done: str) -> None:
+        self._store, self._done = store, done
+        self.ended, self.last_sign = threading.Event(), time.monotonic()
+        self.error: RuntimeError | None = None
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self) -> None:
+        sign, pause = b"", 0.005
+        try:
+            while not (self._store.check([self._done]) or self._store.check([_FAILURE])):
+                now = self._store.get(_BEAT) if self._store.check([_BEAT]) else b""
+                if now != sign:
+                    sign, self.last_sign = now, time.monotonic()
+                time.sleep(pause)
+                pause = min(2 * pause, 0.5)
+        except RuntimeError as error:  # the store is gone with its process
+            self.error = error
+        self.ended.set()
 
 
 class Group(Ranks):
@@ -120,7 +147,7 @@ class Group(Ranks):
     def alone(self, work: Callable[[], None]) -> None:
         """Let rank 0 work, with a beat in the store that tells the others that it lives."""
         self._alone += 1
-        done = f"alcore/alone/{self._alone}"
+        done = f"alone/{self._alone}"
         if not self.main:
             self._wait(done)
             return
@@ -147,11 +174,32 @@ class Group(Ranks):
 
     def cause(self, error: BaseException) -> BaseException:
         """Return the failure of another rank where one is behind a broken connection."""
-        if isinstance(error, RuntimeError) and not isinstance(error, AlcoreError):
-            told = self._failure(wait=2.0)
-            if told is not None:
-                return told
-        return error
+        if not isinstance(error, RuntimeError) or isinstance(error, AlcoreError):
+            return error
+        broken = isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in _TRANSPORTS)
+        told = self._failure(wait=_WORD_SECONDS if broken else 0.0)
+        return told or (self._lost(error) if broken else error)
+
+    def leave(self, end: Callable[[], None]) -> None:
+        """End the group by `end`, all together where all are well.
+
+        The store is in the process of rank 0, unless torchrun has one: there, rank 0 goes last.
+        """
+        with contextlib.suppress(RuntimeError, AlcoreError):
+            if self.healthy:
+                self.any(False)
+        with contextlib.suppress(RuntimeError):
+            end()
+            self._store.set(f"{_LEFT}{self.rank}", "")
+        if not self.main or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            return
+        until = time.monotonic() + _GOES_LAST
+        words = [_LEFT] if self.healthy else [_LEFT, _HEARD]
+        others = set(range(1, self.size))
+        while others and time.monotonic() < until:
+            with contextlib.suppress(RuntimeError):
+                others -= {rank for rank in others if any(self._store.check([f"{word}{rank}"]) for word in words)}
+            time.sleep(0.01)
 
     def _or_fail(self, work: Callable[[], T]) -> T:
         try:
@@ -171,11 +219,15 @@ class Group(Ranks):
             self.healthy = False
             if isinstance(error, AlcoreError):
                 raise
-            raise self._failure(wait=5.0) or RankError(
-                f"rank {self.rank} of {self.size} lost its connection to the others: {' '.join(str(error).split())}. "
-                "One of them was killed, or did not answer in time. Start the run again with all of them; it goes on "
-                "from what is committed."
-            ) from error
+            raise self._failure(wait=_WORD_SECONDS) or self._lost(error) from error
+
+    def _lost(self, error: BaseException) -> RankError:
+        self.healthy = False
+        return RankError(
+            f"rank {self.rank} of {self.size} lost its connection to the others: {' '.join(str(error).split())[:300]}. "
+            "One of them was killed, or did not answer in time. Start the run again with all of them; it goes on from "
+            "what is committed."
+        )
 
     def _failure(self, wait: float = 0.0) -> BaseException | None:
         """Return the failure that another rank has left word of, or None; wait up to so many seconds for its word."""
@@ -190,6 +242,7 @@ class Group(Ranks):
                 return None
             time.sleep(0.1)
         told = json.loads(self._store.get(_FAILURE))
+        self._store.set(f"{_HEARD}{self.rank}", "")
         if told["rank"] == self.rank:
             return None
         self.healthy = False
@@ -202,25 +255,26 @@ class Group(Ranks):
         while not ended.wait(self._beat_seconds):
             beats += 1
             with contextlib.suppress(RuntimeError):
-                self._store.set("alcore/beat", f"{self._alone} {beats}")
+                self._store.set(_BEAT, f"{self._alone} {beats}")
 
     def _wait(self, done: str) -> None:
-        """Wait until rank 0 has done its work."""
-        sign, last, pause = b"", time.monotonic(), 0.005
+        """Wait until rank 0 has done its work.
+
+        Another thread asks the store, which doesn't answer where the process that has it was stopped.
+        """
+        watch = _Watch(self._store, done)
         with self._collective():
-            while not self._store.check([done]):
-                if (told := self._failure()) is not None:
-                    raise told
-                now = self._store.get("alcore/beat") if self._store.check(["alcore/beat"]) else b""
-                if now != sign:
-                    sign, last = now, time.monotonic()
-                if time.monotonic() - last > self._dead_after:
+            while not watch.ended.wait(0.2):
+                if time.monotonic() - watch.last_sign > self._dead_after:
+                    self.healthy = False
                     raise RankError(
                         f"rank 0 has given no sign of life for {self._dead_after:g} s, so that rank {self.rank} ends. "
                         "Start the run again with all of them; it goes on from what is committed."
                     )
-                time.sleep(pause)
-                pause = min(2 * pause, 0.5)
+            if watch.error is not None:
+                raise watch.error
+            if (told := self._failure()) is not None:
+                raise told
 
     def _broadcast(self, tensor: torch.Tensor) -> None:
         if tensor.numel():

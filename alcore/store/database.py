@@ -133,7 +133,7 @@ class Database:
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
         """Return all rows of a query."""
-        with self._lock:
+        with self._lock, self._telling():  # what another transaction left half done may have to be undone first
             cursor = self._connection.cursor()
             cursor.row_factory = sqlite3.Row
             return cursor.execute(query, parameters).fetchall()

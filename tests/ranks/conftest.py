@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))
+pytest.register_assert_rewrite("ranks_essence")
 
 
 class Server:
@@ -60,12 +62,14 @@ class Processes:
         self.codes: list[int] = []
         self.texts: list[str] = []
         self._server = server
+        if environment.setdefault("TORCHELASTIC_USE_AGENT_STORE", "True") == "True":
+            server.ask(store=port)
         self._outputs = [folder / f"output-{port}-{rank}" for rank in range(count)]
         self.pids: list[int] = []
         for rank, output in enumerate(self._outputs):
             words = {
                 "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **environment,
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RESTART_COUNT": 0, **environment,
             }  # fmt: skip
             own = {name: str(value) for name, value in words.items()}
             task = {"argv": list(argv), "environment": own, "output": str(output), "folder": str(folder)}

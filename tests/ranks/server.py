@@ -2,7 +2,7 @@
 
 ``{"start": {"argv": [...], "environment": {...}, "output": FILE, "folder": DIR}}`` forks a process that runs a script,
 or alcore's command where the first word is ``-m``, and answers with its number; ``{"ended": PID}`` answers with its
-exit code, negative for a signal, or null while it lives.
+exit code, negative for a signal, or null while it lives; ``{"store": PORT}`` opens a store there, as torchrun does.
 """
 
 from __future__ import annotations
@@ -73,10 +73,16 @@ def main() -> None:
         importlib.import_module(name)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much of torch
     ended: dict[int, int] = {}
+    stores: list[Any] = []
     for line in sys.stdin:
         task = json.loads(line)
         if "start" in task:
             answer: Any = start(**task["start"])
+        elif "store" in task:
+            stores.append(
+                torch.distributed.TCPStore("127.0.0.1", task["store"], is_master=True, wait_for_workers=False)
+            )
+            answer = len(stores)
         else:
             pid = task["ended"]
             if pid not in ended:
