@@ -14,7 +14,9 @@ from alcore.placement import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore_torchloop.patience import Patience
 from alcore_torchloop.placing import placed
+from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
+from alcore_torchloop.whole import Step, step_for
 
 
 class DefaultTrainingLoop:
@@ -23,8 +25,8 @@ class DefaultTrainingLoop:
     Parameters
     ----------
     enable_static_capture
-        Capture the training step as a CUDA graph. On a CPU there is nothing to capture, so it changes nothing
-        there; on CUDA this version runs the step eagerly as well, with the same numbers.
+        Capture the training step as CUDA graphs, one for each shape of batches, for as long as a training lasts. On a
+        CPU there is nothing to capture, so it changes nothing there.
     use_progress_bars
         Show a bar over the batches of a training that takes longer than a second.
     schedule
@@ -65,7 +67,7 @@ class DefaultTrainingLoop:
         min_delta: float = 0.0,
     ) -> None:
         _one_of("schedule", schedule, ("epoch", "batch"))
-        _one_of("amp", amp, ("off", *_PRECISIONS))
+        _one_of("amp", amp, ("off", *PRECISIONS))
         for name, value, least in (
             ("accumulate", accumulate, 1),
             ("patience", patience, 1),
@@ -157,17 +159,18 @@ class DefaultTrainingLoop:
                 "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
                 "each batch; use schedule='epoch'."
             )
-        forward = self._in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), device)
+        forward = in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), self.amp, device)
         try:
             if validate_step_fn is None and not callable(getattr(model, "validation_step", None)):
                 validation_dataloader = None  # it is for metrology alone
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
+            step = step_for(forward, stepper, model, device, capture=self.enable_static_capture)
             model.train()
             for epoch in range(max_epochs):
                 if early is not None and early.ended:
                     break
                 batches = self._bar(placed(train_dataloader, device, dtype), epoch, max_epochs)
-                self._epoch(model, batches, forward, stepper, lr_scheduler)
+                self._epoch(model, batches, step, stepper, lr_scheduler)
                 metrics = {"loss": _mean(self._losses, epoch, skipping=self.amp == "fp16")}
                 if validation_dataloader is not None:
                     value = self._validate(
@@ -195,7 +198,7 @@ class DefaultTrainingLoop:
                 "val_datapool, or leave patience out."
             )
         resumed, self._resumed = self._resumed, {}
-        scaler = torch.amp.GradScaler(_type_of(device)) if self.amp == "fp16" else None
+        scaler = scaler_for(self.amp, device)
         self._stepper = Stepper(optimizer, self.accumulate, self.clip_norm, self.clip_value, scaler)
         self._stepper.load_state_dict(resumed.get("stepper", {}))
         if self.patience is not None:
@@ -205,16 +208,15 @@ class DefaultTrainingLoop:
         self._losses = list(resumed["losses"].to(device).unbind()) if "losses" in resumed else []
         return self._stepper, self._early
 
-    def _epoch(self, model: Any, batches: Iterable[Any], forward: TrainStep, stepper: Stepper, scheduler: Any) -> None:
+    def _epoch(self, model: Any, batches: Iterable[Any], step: Step, stepper: Stepper, scheduler: Any) -> None:
         """Train for one epoch."""
         each_step = scheduler if self.schedule == "batch" else None
+        keep = self._losses.append
         for batch in batches:
-            stepper.begin_batch()
-            loss = forward(model, batch)
-            stepped = stepper.end_batch(loss)
+            loss, stepped = step(model, batch)
             if each_step is not None and stepped:
                 each_step.step()
-            self._losses.append(loss.detach())
+            keep(loss)
         if stepper.end_epoch() and each_step is not None:
             each_step.step()
 
@@ -228,18 +230,6 @@ class DefaultTrainingLoop:
         if last or early.ended:
             early.go_back()
 
-    def _in_precision(self, step: Any, device: torch.device | None) -> Any:
-        """Return a step that computes in mixed precision, if that is wanted."""
-        if self.amp == "off":
-            return step
-        kind, dtype = _type_of(device), _PRECISIONS[self.amp]
-
-        def lower(model: Any, batch: Any) -> Any:
-            with torch.autocast(kind, dtype):
-                return step(model, batch)
-
-        return lower
-
     def _bar(self, batches: Iterable[Any], epoch: int, epochs: int) -> Iterable[Any]:
         """Show a bar on a terminal; it appears after a second, and leaves nothing behind."""
         if not self.use_progress_bars:
@@ -252,22 +242,15 @@ class DefaultTrainingLoop:
         self, model: Any, batches: Iterable[Any], given: ValidateStep | None, device: torch.device | None
     ) -> float | None:
         """Return the mean of what the validation step returned, or None if it returned nothing."""
-        step = self._in_precision(given or (lambda model, batch: model.validation_step(batch)), device)
+        step = in_precision(given or (lambda model, batch: model.validation_step(batch)), self.amp, device)
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return math.fsum(map(float, values)) / len(values) if values else None
 
 
-_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), known)}.")
-
-
-def _type_of(device: torch.device | None) -> str:
-    return "cpu" if device is None else torch.device(device).type
 
 
 def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
