@@ -12,6 +12,7 @@ from tqdm import tqdm
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.placement import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
+from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.patience import Patience
 from alcore_torchloop.placing import placed
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
@@ -25,8 +26,7 @@ class DefaultTrainingLoop:
     Parameters
     ----------
     enable_static_capture
-        Capture the training step as CUDA graphs, one for each shape of batches, for as long as a training lasts. On a
-        CPU there is nothing to capture, so it changes nothing there.
+        Capture the training step, as `capture` says.
     use_progress_bars
         Show a bar over the batches of a training that takes longer than a second.
     schedule
@@ -44,6 +44,10 @@ class DefaultTrainingLoop:
         lowest; None trains all epochs.
     min_delta
         By how much a validation loss must be lower than the lowest to count.
+    capture
+        What static capture does. ``"graph"`` replays the step from CUDA graphs, one for each shape of batches, and
+        changes nothing on a CPU. ``"compile"`` compiles forward and backward by `torch.compile`, on any device, which
+        takes a while and pays in long runs; its numbers differ by rounding.
 
     Notes
     -----
@@ -65,8 +69,10 @@ class DefaultTrainingLoop:
         amp: Literal["off", "bf16", "fp16"] = "off",
         patience: int | None = None,
         min_delta: float = 0.0,
+        capture: Literal["graph", "compile"] = "graph",
     ) -> None:
         _one_of("schedule", schedule, ("epoch", "batch"))
+        _one_of("capture", capture, ("graph", "compile"))
         _one_of("amp", amp, ("off", *PRECISIONS))
         for name, value, least in (
             ("accumulate", accumulate, 1),
@@ -82,7 +88,8 @@ class DefaultTrainingLoop:
             enable_static_capture, use_progress_bars, schedule,
         )  # fmt: skip
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta, self.capture = patience, min_delta, capture
+        self._compiler = Compiler() if capture == "compile" else None
         self._losses: list[torch.Tensor] = []  # of the epoch under way
         self._stepper: Stepper | None = None  # of the training under way
         self._early: Patience | None = None
@@ -159,12 +166,14 @@ class DefaultTrainingLoop:
                 "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
                 "each batch; use schedule='epoch'."
             )
-        forward = in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), self.amp, device)
         try:
             if validate_step_fn is None and not callable(getattr(model, "validation_step", None)):
                 validation_dataloader = None  # it is for metrology alone
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
-            step = step_for(forward, stepper, model, device, capture=self.enable_static_capture)
+            step = step_for(
+                train_step_fn or _own_step, stepper, model, device,
+                amp=self.amp, capture=self.enable_static_capture, compiler=self._compiler,
+            )  # fmt: skip
             model.train()
             for epoch in range(max_epochs):
                 if early is not None and early.ended:
@@ -251,6 +260,11 @@ class DefaultTrainingLoop:
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), known)}.")
+
+
+def _own_step(model: Any, batch: Any) -> torch.Tensor:
+    loss: torch.Tensor = model.training_step(batch)
+    return loss
 
 
 def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from alcore_torchloop import graphs
+from alcore_torchloop.compiling import Compiler, compiled_step
 from alcore_torchloop.graphs import Graphs
+from alcore_torchloop.precision import in_precision
 from alcore_torchloop.recording import Dependencies, Recorder, dependencies, unreplaced_buffers
 from alcore_torchloop.stepping import Stepper
 
@@ -18,21 +20,42 @@ _WARMUP = 3  # batches of a shape that run as they are before their graph is rec
 
 
 def step_for(
-    loss_of: Callable[..., torch.Tensor],
+    loss_of: Callable[[Any, Any], torch.Tensor],
     stepper: Stepper,
     model: Any,
     device: torch.device | None,
     *,
-    capture: bool,
+    amp: str = "off",
+    capture: bool = True,
+    compiler: Compiler | None = None,
 ) -> Step:
-    """Return the step of a training: replayed from graphs on CUDA, if that is wanted, and as it is elsewhere.
+    """Return the step of a training, which takes model and batch.
 
-    Several processes reduce gradients in ways that are not captured, so that their steps run as they are.
+    Parameters
+    ----------
+    loss_of
+        Called as ``loss_of(model, batch)``; returns the loss.
+    stepper
+        Goes backward and steps the optimizer.
+    model
+        The learner.
+    device
+        Where it is, if that is known.
+    amp
+        The precision that it computes in.
+    capture
+        Compile the step where there is a `compiler`, else replay it from graphs on CUDA. Several processes reduce
+        gradients in ways that are not captured, so that their steps run as they are.
+    compiler
+        Keeps what is compiled from one training to the next.
     """
-    source = graphs.graphs_for(device or graphs.device_of(model)) if capture and _world_size() == 1 else None
-    if source is None:
-        return eager_step(loss_of, stepper)
-    return graphed_step(loss_of, stepper, model, source, _WARMUP)
+    eager = in_precision(loss_of, amp, device)
+    if not capture or _world_size() > 1:
+        return eager_step(eager, stepper)
+    if compiler is not None:
+        return compiled_step(compiler, in_precision(compiler.compiled(loss_of), amp, device), eager, stepper)
+    source = graphs.graphs_for(device or graphs.device_of(model))
+    return eager_step(eager, stepper) if source is None else graphed_step(eager, stepper, model, source, _WARMUP)
 
 
 def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
