@@ -18,19 +18,26 @@ _BLOCK_BYTES = 4 * 2**20
 
 
 class _EpochOrder(Sampler[int]):
-    """Positions of a pool, shuffled anew each epoch; a generator for an epoch is made from its number."""
+    """Positions of a pool, shuffled or chosen anew each epoch; a generator for an epoch is made from its number."""
 
     def __init__(self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int) -> None:
         self._size, self._shuffle, self.epoch = size, shuffle, epoch
         self.start = 0  # places that an epoch which is taken up in the middle leaves out
+        self.choose: Callable[[torch.Generator], torch.Tensor] | None = None
+        self._chosen: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
-        return self._size
+        return self._size if self.choose is None else len(self.positions())
 
     def positions(self) -> torch.Tensor:
+        """Return the positions of the whole epoch, in their order: int64, the same for the same number of epoch."""
         if self._shuffle is None:
             return torch.arange(self._size)
-        return torch.randperm(self._size, generator=self._shuffle(self.epoch))
+        if self.choose is None:
+            return torch.randperm(self._size, generator=self._shuffle(self.epoch))
+        if self._chosen is None or self._chosen[0] != self.epoch:
+            self._chosen = self.epoch, self.choose(self._shuffle(self.epoch))
+        return self._chosen[1]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions()[self.start :].tolist())

@@ -33,6 +33,7 @@ features
 strategies labeling resume doubt
 midway runlog
 session services checks tables
+balance
 lifetime
 driver
 experiment
