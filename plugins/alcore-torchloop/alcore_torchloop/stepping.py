@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim import optimizer as torch_optimizer
+
+from alcore_torchloop.direct import is_untouched, update_of
 
 
 class Stepper:
@@ -25,7 +26,7 @@ class Stepper:
     scaler
         Scales losses of half precision; it may skip a step.
     direct
-        Do the step of some optimizers without what they look up at each, where its result is the same to the bit.
+        Do the step of some optimizers in fewer calls, where its result is the same to the bit.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class Stepper:
         self._optimizer, self._accumulate = optimizer, accumulate
         self._clip_norm, self._clip_value, self.scaler = clip_norm, clip_value, scaler
         self._clear = _gradient_clearer(optimizer)
-        self._may_be_direct = direct and accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
-        self._direct = self._may_be_direct and is_plain_sgd(optimizer)
+        self._update = update_of(optimizer, direct=direct)
+        self._simple = accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
         self.gathered = 0
         """Batches of the window that is open."""
 
@@ -52,9 +53,9 @@ class Stepper:
 
     def end_batch(self, loss: torch.Tensor) -> bool:
         """Go backward, and step the optimizer if the window is full; return whether it was stepped."""
-        if self._direct:
+        if self._simple:
             loss.backward()  # type: ignore[no-untyped-call]
-            self._step_directly()
+            self._update()
             return True
         self.backward(loss)
         return self.advance()
@@ -149,53 +150,11 @@ class Stepper:
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters(), self._clip_norm)
         if scaler is None:
-            self._optimizer.step()
+            self._update()
             return True
         scaler.step(self._optimizer)
         scaler.update()
         return True
-
-    def _step_directly(self) -> None:
-        """Do as plain `torch.optim.SGD` does, without what it looks up at each step."""
-        self._optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler looks for
-        with torch.no_grad():
-            for group in self._optimizer.param_groups:
-                rate = -group["lr"]
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.add_(parameter.grad, alpha=rate)
-
-
-_PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
-
-
-def is_untouched(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether an optimizer steps by its class's own step, with no hook."""
-    step = vars(optimizer).get("step")
-    if step is not None and not getattr(step, "_wrapped_by_lr_sched", False):  # somebody else's step
-        return False
-    hooks = [
-        getattr(home, name, None)
-        for home, name in [
-            (optimizer, "_optimizer_step_pre_hooks"),
-            (optimizer, "_optimizer_step_post_hooks"),
-            (torch_optimizer, "_global_optimizer_pre_hooks"),
-            (torch_optimizer, "_global_optimizer_post_hooks"),
-        ]
-    ]
-    return not any(one is None or len(one) for one in hooks)
-
-
-def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether a step is ``parameter -= lr * gradient`` and nothing else: no option of SGD is on, and no hook."""
-    if type(optimizer) is not torch.optim.SGD or not is_untouched(optimizer):
-        return False
-    return all(
-        all(group.get(name, value) == value for name, value in _PLAIN.items())
-        and not (group.get("foreach") or group.get("fused") or group.get("differentiable"))
-        and isinstance(group["lr"], float | int)
-        for group in optimizer.param_groups
-    )
 
 
 def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
