@@ -50,13 +50,24 @@ class CudaGraphs:
 
     @contextlib.contextmanager
     def record(self) -> Iterator[Graph]:
-        """Record a block on the side stream; other threads, such as one that pins memory, may go on."""
+        """Record a block on the side stream; other threads, such as one that pins memory, may go on.
+
+        A recording that fails leaves the device's generator waiting for its end, and it would refuse to draw for steps
+        that run as they are. It gets a copy of its state from before.
+        """
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            yield graph
+        index = torch.cuda.current_device() if self._device.index is None else self._device.index
+        generator = torch.cuda.default_generators[index]
+        before = generator.clone_state()
+        try:
+            with (
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                yield graph
+        except BaseException:
+            generator.graphsafe_set_state(before)
+            raise
 
 
 def graphs_for(device: torch.device | str | None) -> Graphs | None:

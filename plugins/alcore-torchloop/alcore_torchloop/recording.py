@@ -216,7 +216,7 @@ def dependencies(model: Any) -> Dependencies:
     modules = list(model.modules())
     tensors = [*model.parameters(), *model.buffers()]
     values: list[Any] = [module.training for module in modules]
-    values += [(one.data_ptr(), one.shape, one.requires_grad) for one in tensors]
+    values += [(one.data_ptr(), one.requires_grad) for one in tensors]
     return Dependencies([*modules, *tensors], values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import queue
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from alcore_torchloop import DefaultTrainingLoop, StaticCaptureEvaluateNoGrad, S
 from alcore_torchloop.recording import MOST_GRAPHS
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
-from alcore.errors import DivergedError
+from alcore import Driver, TensorPool
+from alcore import config as c
+from alcore.errors import DivergedError, Interrupted
 
 WARMUP = 3
 EPOCHS = 5
@@ -251,6 +254,44 @@ def test_divergence_is_told(tapes: Any) -> None:
         trained(True, sgd, [*EVEN, (EVEN[0][0] * float("inf"), EVEN[0][1])])
 
 
+def test_a_run_that_is_interrupted_inside_an_epoch(tapes: Any, tmp_path: Any) -> None:
+    inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+
+    def run(run_id: str, capture: bool = True, end_at: int | None = None, resume: bool = False) -> Any:
+        seen = []
+
+        def step(model: Any, batch: Any) -> torch.Tensor:
+            seen.append(1)
+            if len(seen) == end_at:
+                driver.interrupt()
+            return step_of(model, batch)
+
+        pool = TensorPool(inputs, inputs[:, :1] * 2, labelled=range(14))
+        driver = Driver(
+            c.DriverConfig(4, 1, run_id, root_log_dir=tmp_path, device="cpu", seed=0, drop_last=False),
+            net(),
+            c.StrategiesConfig([], queue.Queue),
+            c.TrainingConfig(
+                pool, 4, optimizer_config=c.OptimizerConfig(torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
+                train_loop_fn=DefaultTrainingLoop(capture, accumulate=2),
+            ),
+        )  # fmt: skip
+        if resume:
+            driver.restore()
+        driver.run(train_step_fn=step)
+        return driver.learner.state_dict()
+
+    expected = run("eager", capture=False)
+    whole = run("whole")
+    assert tapes.replays
+    with pytest.raises(Interrupted):
+        run("cut", end_at=4)  # the last call that runs as it is, and a window is open
+    rest = run("cut", resume=True)
+    for name, value in expected.items():
+        assert torch.equal(value, whole[name]), name
+        assert torch.equal(value, rest[name]), name
+
+
 # -- what can't be captured --------------------------------------------------------------------------------------------
 
 
@@ -367,6 +408,67 @@ def test_evaluation_that_returns_something_else_runs_eagerly(tapes: Any, caplog:
     model = net()
     assert [type(look(model, EVEN[0][0])) for _ in range(3)] == [Box] * 3
     assert "a Box" in caplog.text
+
+
+# -- CUDA, as far as can be told without a device ----------------------------------------------------------------------
+
+
+class Cuda:
+    """Stands in for ``torch.cuda``, and writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.default_generators = [self.Part(self, "generator 0"), self.Part(self, "generator 1")]
+
+    class Part:
+        def __init__(self, cuda: Any, name: str) -> None:
+            self.cuda, self.name = cuda, name
+
+        def __enter__(self) -> Any:
+            self.cuda.said.append(f"enter {self.name}")
+            return self
+
+        def __exit__(self, *error: Any) -> None:
+            self.cuda.said.append(f"exit {self.name}")
+
+        def wait_stream(self, other: Any) -> None:
+            self.cuda.said.append(f"{self.name} waits for {other.name}")
+
+        def clone_state(self) -> str:
+            return f"{self.name} before"
+
+        def graphsafe_set_state(self, state: str) -> None:
+            self.cuda.said.append(f"{self.name} is as {state}")
+
+    def __getattr__(self, name: str) -> Any:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            if name in ("stream", "graph"):
+                assert kwargs.get("stream", args[0]).name == "Stream"
+            return 1 if name == "current_device" else self.Part(self, name)
+
+        return make
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda:0", 0), ("cuda", 1)])
+def test_what_is_asked_of_cuda(monkeypatch: Any, device: str, index: int) -> None:
+    cuda = Cuda()
+    monkeypatch.setattr(torch, "cuda", cuda)
+    source = graphs.graphs_for(device)
+    assert source is not None
+    with source.aside():
+        cuda.said.append("work")
+    assert cuda.said == [
+        "Stream waits for current_stream", "enter stream", "work", "exit stream", "current_stream waits for Stream"
+    ]  # fmt: skip
+    cuda.said.clear()
+    with source.record() as graph:
+        cuda.said.append("work")
+    assert graph.name == "CUDAGraph"  # type: ignore[attr-defined]
+    assert cuda.said == ["enter device", "enter graph", "work", "exit graph", "exit device"]
+    cuda.said.clear()
+    with pytest.raises(ZeroDivisionError), source.record():
+        raise ZeroDivisionError
+    assert cuda.said[-1] == f"generator {index} is as generator {index} before"
 
 
 def test_there_are_no_graphs_without_cuda() -> None:
