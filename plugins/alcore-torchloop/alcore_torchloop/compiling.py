@@ -78,8 +78,8 @@ def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: 
                 return first(model, batch)
         stepper.begin_batch()
         loss = (eager if compiler.given_up else compiled)(model, batch)
-        stepped = stepper.end_batch(loss)
-        return loss.detach(), stepped
+        stepper.backward(loss)
+        return loss.detach(), stepper.advance()
 
     return step
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from alcore_torchloop.backward import go_backward
 from alcore_torchloop.direct import is_untouched, update_of
 
 
@@ -54,7 +55,7 @@ class Stepper:
     def end_batch(self, loss: torch.Tensor) -> bool:
         """Go backward, and step the optimizer if the window is full; return whether it was stepped."""
         if self._simple:
-            loss.backward()  # type: ignore[no-untyped-call]
+            go_backward(loss)
             self._update()
             return True
         self.backward(loss)
