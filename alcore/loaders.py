@@ -24,6 +24,7 @@ class _EpochOrder(Sampler[int]):
         self._size, self._shuffle, self.epoch = size, shuffle, epoch
         self.start = 0  # places that an epoch which is taken up in the middle leaves out
         self.choose: Callable[[torch.Generator], torch.Tensor] | None = None
+        """Returns the positions of an epoch from its generator, in place of a shuffle of all of them."""
         self._chosen: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
