@@ -70,6 +70,8 @@ def build(
             max_training_epochs=training.max_training_epochs,
             max_fine_tuning_epochs=training.max_fine_tuning_epochs,
             reset_learner=training.reset_learner,
+            sampler=training.sampler,
+            class_weights=training.class_weights,
             optimizer_config=c.OptimizerConfig(
                 settings.optimizer_cls,
                 settings.optimizer_kwargs,

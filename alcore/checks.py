@@ -47,6 +47,7 @@ def check_training_step(driver: Driver, train_step_fn: Any) -> None:
     """Check that there is a training step, where there is training."""
     if not driver.config.skip_training:
         resolve_train_step(train_step_fn, driver.learner, driver.info)
+        _check_class_weights(driver, train_step_fn)
 
 
 def check_fit(driver: Driver) -> None:
@@ -58,6 +59,7 @@ def check_fit(driver: Driver) -> None:
             "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
             "--start random."
         )
+    driver.check_balance()
     if driver.config.device.type == "cuda":  # type: ignore[union-attr]
         _check_cuda()
     if driver.label_strategy is None or driver.config.skip_labeling:
@@ -105,6 +107,19 @@ def check_columns(driver: Driver, train_step_fn: Any) -> None:
         )
     if columns > max(info.classes, 2):
         driver.warn_once(f"the learner {name} has {columns} outputs, and this data has {info.classes} classes")
+
+
+def _check_class_weights(driver: Driver, train_step_fn: Any) -> None:
+    """Refuse class weights where nothing would use them."""
+    weights = driver.training_config.class_weights if driver.training_config is not None else None
+    own = "a train_step_fn is given" if train_step_fn is not None else None
+    if own is None and callable(getattr(driver.learner, "training_step", None)):
+        own = f"{type(driver.learner).__name__} has a training_step"
+    if weights is not None and own is not None:
+        raise UsageError(
+            f"TrainingConfig.class_weights is {weights!r}, which the default loss uses, and {own}; weigh the classes "
+            "there, or leave out one of the two."
+        )
 
 
 def _given(part: Any) -> list[Any]:

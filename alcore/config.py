@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +15,15 @@ from alcore.errors import UsageError
 from alcore.names import check_run_id
 from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
 from alcore.store import retention
+
+
+def are_weights(values: Any) -> bool:
+    """Tell whether these are finite numbers of at least 0, and one of them above."""
+    try:
+        numbers = [float(one) for one in values]
+    except (TypeError, ValueError):
+        return False
+    return any(numbers) and all(0 <= one < math.inf for one in numbers)
 
 
 def _at_least(owner: object, least: int, *names: str, optional: bool = False) -> None:
@@ -68,6 +78,14 @@ class TrainingConfig:
         Start each step from the initial weights instead of the last ones.
     train_loop_fn
         The training loop; the plugin named ``default`` where it is None.
+    sampler
+        What an epoch goes through. None shuffles the labelled items; ``"balanced"`` shows every class that has any
+        equally often, in as many items. A function is called at each epoch as ``sampler(pool, generator)`` and returns
+        positions in the pool, as an iterable such as a `torch.utils.data.Sampler`; what it draws, from `generator` or
+        the global generators, depends on seed, step and epoch alone.
+    class_weights
+        How classes weigh in the default loss of a classification, in training and validation: a weight a class,
+        or ``"balanced"``, the number of items over the number of classes and of items of the class, anew at each step.
     """
 
     train_datapool: Any
@@ -77,10 +95,24 @@ class TrainingConfig:
     max_fine_tuning_epochs: int | None = None
     reset_learner: bool = False
     train_loop_fn: TrainingLoop | Callable[..., Any] | None = None
+    sampler: Literal["balanced"] | Callable[[Any, torch.Generator], Iterable[int]] | None = None
+    class_weights: Literal["balanced"] | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "max_training_epochs")
         _at_least(self, 0, "max_fine_tuning_epochs", optional=True)
+        if not (self.sampler in (None, "balanced") or callable(self.sampler)):
+            raise UsageError(
+                f"TrainingConfig.sampler is {self.sampler!r}; give 'balanced', or a function that is called as "
+                "sampler(pool, generator) and returns positions, such as lambda pool, generator: "
+                "torch.utils.data.RandomSampler(pool, generator=generator)."
+            )
+        weights = self.class_weights
+        if not (weights is None or (isinstance(weights, str) and weights == "balanced") or are_weights(weights)):
+            raise UsageError(
+                f"TrainingConfig.class_weights is {weights!r}; give 'balanced', or a finite weight of at least 0 for "
+                "each class, not all of them 0."
+            )
 
     def epochs(self, step: int) -> int:
         """Return how many epochs a step trains for."""

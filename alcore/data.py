@@ -28,6 +28,9 @@ class DataInfo:
         Shape of one input, without the batch dimension.
     names
         Names of the classes, in the order of their integer codes.
+    class_weights
+        How much each class weighs in the default loss; empty where all weigh the same.
+        ``TrainingConfig.class_weights`` goes before it.
     """
 
     task: Literal["classification", "regression"] = "classification"
@@ -35,6 +38,7 @@ class DataInfo:
     features: int = 0
     shape: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass

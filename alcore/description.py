@@ -58,6 +58,8 @@ def describe(driver: Driver) -> str:
             "max_training_epochs": training.max_training_epochs,
             "max_fine_tuning_epochs": training.epochs(1),
             "reset_learner": training.reset_learner,
+            "sampler": _class(training.sampler) if callable(training.sampler) else str(training.sampler or "shuffled"),
+            "class_weights": str(training.class_weights or "equal"),
             "loop": _class(driver.train_loop_fn),
             "optimizer": getattr(optimizer.optimizer_cls, "__qualname__", str(optimizer.optimizer_cls)),
             "optimizer_kwargs": {key: str(value) for key, value in optimizer.optimizer_kwargs.items()},

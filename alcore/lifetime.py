@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from alcore import checks, doubt, opening, resume, training
+from alcore.balance import Balance
 from alcore.config import TrainingConfig
 from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
 from alcore.placement import place_learner
 from alcore.protocols import TrainStep
-from alcore.services import Services
 from alcore.session import Session
 from alcore.store.labels import LabelQueue
 from alcore.store.run import RunStore
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
-class Lifetime(Services):
+class Lifetime(Balance):
     """The part of a driver that opens and closes its run."""
 
     training_config: TrainingConfig | None

@@ -18,7 +18,7 @@ _BLOCK_BYTES = 4 * 2**20
 
 
 class _EpochOrder(Sampler[int]):
-    """Positions of a pool, shuffled anew each epoch; a generator for an epoch is made from its number."""
+    """Positions of a pool, shuffled or chosen anew each epoch; a generator for an epoch is made from its number."""
 
     def __init__(
         self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int, shard: tuple[int, int]
@@ -26,22 +26,30 @@ class _EpochOrder(Sampler[int]):
         self._size, self._shuffle, self.epoch = size, shuffle, epoch
         self._rank, self._ranks = shard
         self.start = 0  # places that an epoch which is taken up in the middle leaves out
+        self.choose: Callable[[torch.Generator], torch.Tensor] | None = None
+        """Returns the positions of an epoch from its generator, in place of a shuffle of all of them."""
+        self._chosen: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
-        return -(-self._size // self._ranks)
+        size = self._size if self.choose is None else len(self.order())
+        return -(-size // self._ranks)
 
     def positions(self) -> torch.Tensor:
-        """Return this rank's share; the first positions fill up where they can't be shared evenly."""
-        order = self._order()
-        if self._ranks == 1 or not self._size:
+        """Return this rank's share of the epoch; its first positions fill up where it can't be shared evenly."""
+        order = self.order()
+        if self._ranks == 1 or not len(order):
             return order
-        places = torch.arange(self._rank, len(self) * self._ranks, self._ranks)
-        return order[places % self._size]
+        return order[torch.arange(self._rank, len(self) * self._ranks, self._ranks) % len(order)]
 
-    def _order(self) -> torch.Tensor:
+    def order(self) -> torch.Tensor:
+        """Return the positions of the whole epoch, in their order: int64, the same for the same number of epoch."""
         if self._shuffle is None:
             return torch.arange(self._size)
-        return torch.randperm(self._size, generator=self._shuffle(self.epoch))
+        if self.choose is None:
+            return torch.randperm(self._size, generator=self._shuffle(self.epoch))
+        if self._chosen is None or self._chosen[0] != self.epoch:
+            self._chosen = self.epoch, self.choose(self._shuffle(self.epoch))
+        return self._chosen[1]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions()[self.start :].tolist())

@@ -7,7 +7,7 @@ samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -161,7 +161,7 @@ def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
     return outputs
 
 
-def default_loss(task: str, kind: Kind) -> Callable[[Any, Any], torch.Tensor]:
+def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> Callable[[Any, Any], torch.Tensor]:
     """Return the training step of a learner that has none of its own.
 
     Parameters
@@ -171,6 +171,8 @@ def default_loss(task: str, kind: Kind) -> Callable[[Any, Any], torch.Tensor]:
         ``"regression"``: mean squared error.
     kind
         ``"logits"`` or ``"probabilities"``, what a classifier returns.
+    class_weights
+        How much a sample of each class weighs in the mean; empty where all weigh the same.
 
     Returns
     -------
@@ -179,6 +181,8 @@ def default_loss(task: str, kind: Kind) -> Callable[[Any, Any], torch.Tensor]:
     """
     if task == "regression":
         return _squared_error
+    if len(class_weights):
+        return _Weighted(kind, class_weights)
     return _cross_entropy if kind == "logits" else _cross_entropy_of_probabilities
 
 
@@ -198,6 +202,32 @@ def _cross_entropy_of_probabilities(model: Any, batch: Any) -> torch.Tensor:
         flat = outputs.reshape(-1)
         return functional.binary_cross_entropy(flat, targets.reshape(-1).to(flat.dtype))
     return functional.nll_loss(torch.log(outputs), targets.reshape(-1).long())
+
+
+class _Weighted:
+    """Cross-entropy as a mean that is weighted by class: the sum of weight times loss, over the sum of weights."""
+
+    def __init__(self, kind: Kind, weights: Sequence[float]) -> None:
+        self._kind, self._weights = kind, torch.tensor(weights, dtype=torch.float64)
+
+    def __call__(self, model: Any, batch: Any) -> torch.Tensor:
+        inputs, targets = batch
+        outputs = model(inputs)
+        if self._weights.device != outputs.device or self._weights.dtype != outputs.dtype:
+            self._weights = self._weights.to(outputs.device, outputs.dtype)
+        if is_binary(outputs):
+            flat = outputs.reshape(-1)
+            targets = targets.reshape(-1).to(flat.dtype)
+            loss = (
+                functional.binary_cross_entropy_with_logits
+                if self._kind == "logits"
+                else functional.binary_cross_entropy
+            )
+            weight = torch.lerp(self._weights[0], self._weights[1], targets)
+            return (loss(flat, targets, reduction="none") * weight).sum() / weight.sum()
+        if self._kind != "logits":
+            return functional.nll_loss(torch.log(outputs), targets.reshape(-1).long(), self._weights)
+        return functional.cross_entropy(outputs, targets.reshape(-1).long(), self._weights)
 
 
 def _squared_error(model: Any, batch: Any) -> torch.Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -58,6 +58,8 @@ class TrainingTable:
     max_training_epochs: int = 10
     max_fine_tuning_epochs: int | None = None
     reset_learner: bool = False
+    sampler: Literal["balanced"] | None = None
+    class_weights: Literal["balanced"] | list[float] | None = None
 
 
 @dataclasses.dataclass

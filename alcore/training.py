@@ -36,7 +36,7 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
             "training_step(batch), or give the training pool an attribute info (alcore.DataInfo) whose task has a "
             "default loss."
         )
-    return default_loss(info.task, kind_of(learner))
+    return default_loss(info.task, kind_of(learner), info.class_weights)
 
 
 def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], Any] | None:
@@ -49,7 +49,7 @@ def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Ca
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "validation_step", None)):
         return lambda model, batch: model.validation_step(batch)
-    return None if info is None else default_loss(info.task, kind_of(learner))
+    return None if info is None else default_loss(info.task, kind_of(learner), info.class_weights)
 
 
 _OPTIONAL = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}

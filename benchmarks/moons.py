@@ -5,6 +5,9 @@ argsort without any framework, and draws its orders from the same generators. Bo
 thread, in turn, and CPU seconds are compared. What the run directory costs is measured by wrapping the public
 entry points of ``alcore.store``; it is subtracted from alcore's time and reported beside it.
 
+Where PhysicsNeMo is installed, the experiment is run with it too, its static capture off and on, and the CPU seconds
+of the whole run, checkpoints and all, are given over those of alcore's whole run.
+
 Usage: python benchmarks/moons.py [--repeats 5] [--steps 70]
 """
 
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import io
 import json
 import queue
 import statistics
@@ -95,6 +100,14 @@ def framework(steps: int, root: str) -> list[float]:
     return [record["f1"] for record in f1.records]
 
 
+def physicsnemo(steps: int, root: str, *, capture: bool) -> None:
+    """Run the experiment with PhysicsNeMo; what it logs goes nowhere."""
+    from moons_peers import physicsnemo as run  # type: ignore[import-not-found,unused-ignore]
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        run(steps, root, model=_model(), seed=SEED, batch=BATCH, picks=PICKS, capture=capture)
+
+
 def _model() -> MLP:
     torch.manual_seed(SEED)
     return MLP()
@@ -141,6 +154,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     floors, runs, stores = [], [], []
+    names = ("physicsnemo", "physicsnemo captured") if importlib.util.find_spec("physicsnemo") else ()
+    others: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as root:
         for repeat in range(options.repeats + 1):  # the first is a warm-up
             began = time.process_time()
@@ -156,6 +171,11 @@ def main() -> None:
                 floors.append(between - began)
                 runs.append(ended - between - clock["seconds"])
                 stores.append(clock["seconds"])
+            for name, seconds in others.items():
+                began = time.process_time()
+                physicsnemo(options.steps, root, capture="captured" in name)
+                if repeat:
+                    seconds.append(time.process_time() - began)
     median = statistics.median
     ratio = median(a / b for a, b in zip(runs, floors, strict=True))
     rows = [
@@ -166,6 +186,10 @@ def main() -> None:
     for row in rows:
         figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
         print(json.dumps({**figures, "repeats": options.repeats, "steps": options.steps, "same_f1": True}))
+    for name, seconds in others.items():
+        over = median(one / (ours + store) for one, ours, store in zip(seconds, runs, stores, strict=True))
+        row = {"name": f"moons/{name}", "cpu_seconds": round(median(seconds), 4), "over alcore": round(over, 3)}
+        print(json.dumps({**row, "repeats": options.repeats, "steps": options.steps}))
 
 
 if __name__ == "__main__":

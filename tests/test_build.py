@@ -112,6 +112,15 @@ def test_settings_and_parts_reach_the_driver(registry, tmp_path):
     assert driver.description == build.to_toml(resolved)
 
 
+@pytest.mark.parametrize(("given", "weights"), [("balanced", "balanced"), ("[1, 2.5]", [1.0, 2.5])])
+def test_sampler_and_class_weights_reach_the_driver_and_the_file(registry, given, weights):
+    resolved = resolve(experiment("training.sampler=balanced", f"training.class_weights={given}"), registry)
+    config = build.build(resolved, registry).training_config
+    assert (config.sampler, config.class_weights) == ("balanced", weights)
+    training = written(resolved)["training"]
+    assert (training["sampler"], training["class_weights"]) == ("balanced", weights)
+
+
 def test_the_same_seed_builds_the_same_weights(registry):
     weights = []
     for seed in (3, 3, 4):

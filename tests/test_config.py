@@ -23,7 +23,7 @@ def test_defaults_are_those_of_the_specification() -> None:
     assert dataclasses.asdict(training) == {
         "train_datapool": [], "max_training_epochs": 5, "val_datapool": None,
         "optimizer_config": dataclasses.asdict(optimizer), "max_fine_tuning_epochs": None, "reset_learner": False,
-        "train_loop_fn": None,
+        "train_loop_fn": None, "sampler": None, "class_weights": None,
     }  # fmt: skip
     strategies = StrategiesConfig([], queue.Queue)
     assert strategies.label_strategy is strategies.metrology_strategies is strategies.unlabeled_datapool is None

@@ -37,6 +37,7 @@ features
 strategies labeling resume doubt opening
 midway runlog
 session services checks tables
+balance
 lifetime
 driver
 experiment

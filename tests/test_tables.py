@@ -39,6 +39,16 @@ def test_the_driver_table_has_the_fields_and_defaults_of_the_config():
         assert table[name] == fields[name], name
 
 
+def test_samplers_and_class_weights_that_are_none():
+    (sampler,) = faults(training={"sampler": "balance"})
+    assert sampler.startswith("training.sampler is 'balance'")
+    assert "balanced" in sampler
+    (weights,) = faults(training={"class_weights": "even"})
+    assert weights.startswith("training.class_weights is 'even'")
+    assert "balanced" in weights
+    assert faults(training={"sampler": "balanced", "class_weights": [1, 2]}) == []
+
+
 def test_nothing_given_is_the_default():
     settings, wrong = check()
     assert wrong == []

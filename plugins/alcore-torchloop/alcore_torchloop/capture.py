@@ -1,7 +1,7 @@
 """Decorators that turn a loss function into a whole training step, or a function into an evaluation step.
 
-They are for custom training loops. On CUDA such a step can be captured as a graph and replayed; on a CPU there
-is nothing to capture. This version runs every step eagerly, on any device, with the same numbers.
+They are for custom training loops. On CUDA such a step is captured as a graph and replayed; on a CPU there is nothing
+to capture, and it runs as it is, with the same numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from typing import Any
 import torch
 
 from alcore.placement import evaluating
+from alcore_torchloop import graphs
+from alcore_torchloop.recording import Recorder, copied, dependencies, unreplaced_buffers
+from alcore_torchloop.stepping import Stepper
+from alcore_torchloop.whole import eager_step, graphed_step
 
 
 class StaticCaptureTraining:
@@ -27,7 +31,7 @@ class StaticCaptureTraining:
     use_graphs
         Capture the step as a CUDA graph; nothing to do on a CPU.
     cuda_graph_warmup
-        Steps that run eagerly before the capture.
+        Steps that run eagerly before the capture, for each shape of batches.
     gradient_clip_norm
         Clip the norm of all gradients to this before the optimizer steps.
 
@@ -51,16 +55,16 @@ class StaticCaptureTraining:
 
     def __call__(self, function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """Return a step that calls `function`, goes backward, steps the optimizer and returns the loss, detached."""
+        stepper = Stepper(self.optim, clip_norm=self.gradient_clip_norm, direct=False)
+        source = graphs.graphs_for(graphs.device_of(self.model)) if self.use_graphs else None
+        if source is None:
+            whole = eager_step(function, stepper)
+        else:
+            whole = graphed_step(function, stepper, self.model, source, self.cuda_graph_warmup)
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> torch.Tensor:
-            self.optim.zero_grad(set_to_none=True)
-            loss = function(*args, **kwargs)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.gradient_clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_norm)
-            self.optim.step()
-            return loss.detach()
+            return whole(*args, **kwargs)[0]
 
         return step
 
@@ -75,7 +79,7 @@ class StaticCaptureEvaluateNoGrad:
     use_graphs
         Capture the step as a CUDA graph; nothing to do on a CPU.
     cuda_graph_warmup
-        Calls that run eagerly before the capture.
+        Calls that run eagerly before the capture, for each shape of arguments.
     """
 
     def __init__(self, model: torch.nn.Module, use_graphs: bool = True, cuda_graph_warmup: int = 11) -> None:
@@ -83,10 +87,21 @@ class StaticCaptureEvaluateNoGrad:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that does as `function` does, in eval mode and without gradients."""
+        model, look = self.model, function
+        source = graphs.graphs_for(graphs.device_of(model)) if self.use_graphs else None
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            with unreplaced_buffers(model):
+                result = function(*args, **kwargs)
+            copied(result)  # what can't be copied can't be replayed
+            return result
+
+        if source is not None:
+            look = Recorder(source, function, recorded, copied, lambda: dependencies(model), self.cuda_graph_warmup)
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
-            with evaluating(self.model):
-                return function(*args, **kwargs)
+            with evaluating(model):
+                return look(*args, **kwargs)
 
         return step

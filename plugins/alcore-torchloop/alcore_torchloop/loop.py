@@ -13,9 +13,12 @@ from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.placement import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
+from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.patience import Patience
 from alcore_torchloop.placing import placed
+from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
+from alcore_torchloop.whole import Step, step_for
 
 
 class DefaultTrainingLoop:
@@ -24,8 +27,7 @@ class DefaultTrainingLoop:
     Parameters
     ----------
     enable_static_capture
-        Capture the training step as a CUDA graph. On a CPU there is nothing to capture, so it changes nothing
-        there; on CUDA this version runs the step eagerly as well, with the same numbers.
+        Capture the training step, as `capture` says.
     use_progress_bars
         Show a bar over the batches of a training that takes longer than a second.
     schedule
@@ -43,6 +45,10 @@ class DefaultTrainingLoop:
         lowest; None trains all epochs.
     min_delta
         By how much a validation loss must be lower than the lowest to count.
+    capture
+        What static capture does. ``"graph"`` replays the step from CUDA graphs, one for each shape of batches, and
+        changes nothing on a CPU. ``"compile"`` compiles forward and backward by `torch.compile`, on any device, which
+        takes a while and pays in long runs; its numbers differ by rounding.
 
     Notes
     -----
@@ -64,9 +70,11 @@ class DefaultTrainingLoop:
         amp: Literal["off", "bf16", "fp16"] = "off",
         patience: int | None = None,
         min_delta: float = 0.0,
+        capture: Literal["graph", "compile"] = "graph",
     ) -> None:
         _one_of("schedule", schedule, ("epoch", "batch"))
-        _one_of("amp", amp, ("off", *_PRECISIONS))
+        _one_of("capture", capture, ("graph", "compile"))
+        _one_of("amp", amp, ("off", *PRECISIONS))
         for name, value, least in (
             ("accumulate", accumulate, 1),
             ("patience", patience, 1),
@@ -81,7 +89,8 @@ class DefaultTrainingLoop:
             enable_static_capture, use_progress_bars, schedule,
         )  # fmt: skip
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta, self.capture = patience, min_delta, capture
+        self._compiler = Compiler() if capture == "compile" else None
         self._losses: list[torch.Tensor] = []  # of the epoch under way
         self._stepper: Stepper | None = None  # of the training under way
         self._early: Patience | None = None
@@ -158,17 +167,20 @@ class DefaultTrainingLoop:
                 "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
                 "each batch; use schedule='epoch'."
             )
-        forward = self._in_precision(train_step_fn or (lambda model, batch: model.training_step(batch)), device)
         try:
             if validate_step_fn is None and not callable(getattr(model, "validation_step", None)):
                 validation_dataloader = None  # it is for metrology alone
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
+            step = step_for(
+                train_step_fn or _own_step, stepper, model, device,
+                amp=self.amp, capture=self.enable_static_capture, compiler=self._compiler,
+            )  # fmt: skip
             model.train()
             for epoch in range(max_epochs):
                 if early is not None and early.ended:
                     break
                 batches = self._bar(placed(train_dataloader, device, dtype), epoch, max_epochs)
-                self._epoch(model, batches, forward, stepper, lr_scheduler)
+                self._epoch(model, batches, step, stepper, lr_scheduler)
                 metrics = {"loss": _mean(self._losses, epoch, skipping=self.amp == "fp16")}
                 if validation_dataloader is not None:
                     value = self._validate(
@@ -196,7 +208,7 @@ class DefaultTrainingLoop:
                 "val_datapool, or leave patience out."
             )
         resumed, self._resumed = self._resumed, {}
-        scaler = torch.amp.GradScaler(_type_of(device)) if self.amp == "fp16" else None
+        scaler = scaler_for(self.amp, device)
         self._stepper = Stepper(optimizer, self.accumulate, self.clip_norm, self.clip_value, scaler)
         self._stepper.load_state_dict(resumed.get("stepper", {}))
         if self.patience is not None:
@@ -206,16 +218,15 @@ class DefaultTrainingLoop:
         self._losses = list(resumed["losses"].to(device).unbind()) if "losses" in resumed else []
         return self._stepper, self._early
 
-    def _epoch(self, model: Any, batches: Iterable[Any], forward: TrainStep, stepper: Stepper, scheduler: Any) -> None:
+    def _epoch(self, model: Any, batches: Iterable[Any], step: Step, stepper: Stepper, scheduler: Any) -> None:
         """Train for one epoch."""
         each_step = scheduler if self.schedule == "batch" else None
+        keep = self._losses.append
         for batch in batches:
-            stepper.begin_batch()
-            loss = forward(model, batch)
-            stepped = stepper.end_batch(loss)
+            loss, stepped = step(model, batch)
             if each_step is not None and stepped:
                 each_step.step()
-            self._losses.append(loss.detach())
+            keep(loss)
         if stepper.end_epoch() and each_step is not None:
             each_step.step()
 
@@ -229,18 +240,6 @@ class DefaultTrainingLoop:
         if last or early.ended:
             early.go_back()
 
-    def _in_precision(self, step: Any, device: torch.device | None) -> Any:
-        """Return a step that computes in mixed precision, if that is wanted."""
-        if self.amp == "off":
-            return step
-        kind, dtype = _type_of(device), _PRECISIONS[self.amp]
-
-        def lower(model: Any, batch: Any) -> Any:
-            with torch.autocast(kind, dtype):
-                return step(model, batch)
-
-        return lower
-
     def _bar(self, batches: Iterable[Any], epoch: int, epochs: int) -> Iterable[Any]:
         """Show a bar on a terminal; it appears after a second, and leaves nothing behind."""
         if not self.use_progress_bars:
@@ -253,13 +252,10 @@ class DefaultTrainingLoop:
         self, model: Any, batches: Iterable[Any], given: ValidateStep | None, device: torch.device | None
     ) -> float | None:
         """Return the mean of what the validation step returned, or None if it returned nothing."""
-        step = self._in_precision(given or (lambda model, batch: model.validation_step(batch)), device)
+        step = in_precision(given or (lambda model, batch: model.validation_step(batch)), self.amp, device)
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return math.fsum(map(float, values)) / len(values) if values else None
-
-
-_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -267,8 +263,9 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> None:
         raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), known)}.")
 
 
-def _type_of(device: torch.device | None) -> str:
-    return "cpu" if device is None else torch.device(device).type
+def _own_step(model: Any, batch: Any) -> torch.Tensor:
+    loss: torch.Tensor = model.training_step(batch)
+    return loss
 
 
 def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:

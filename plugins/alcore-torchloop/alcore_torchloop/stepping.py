@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim import optimizer as torch_optimizer
+
+from alcore_torchloop.backward import go_backward
+from alcore_torchloop.direct import is_untouched, update_of
 
 
 class Stepper:
@@ -24,6 +26,8 @@ class Stepper:
         Bound of each element of a gradient.
     scaler
         Scales losses of half precision; it may skip a step.
+    direct
+        Do the step of some optimizers in fewer calls, where its result is the same to the bit.
     """
 
     def __init__(
@@ -33,12 +37,13 @@ class Stepper:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        direct: bool = True,
     ) -> None:
         self._optimizer, self._accumulate = optimizer, accumulate
         self._clip_norm, self._clip_value, self.scaler = clip_norm, clip_value, scaler
         self._clear = _gradient_clearer(optimizer)
-        whole = accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
-        self._direct = whole and is_plain_sgd(optimizer)
+        self._update = update_of(optimizer, direct=direct)
+        self._simple = accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
         self.gathered = 0
         """Batches of the window that is open."""
 
@@ -49,32 +54,72 @@ class Stepper:
 
     def end_batch(self, loss: torch.Tensor) -> bool:
         """Go backward, and step the optimizer if the window is full; return whether it was stepped."""
-        if self._direct:
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._step_directly()
+        if self._simple:
+            go_backward(loss)
+            self._update()
             return True
+        self.backward(loss)
+        return self.advance()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Go backward from the loss of a batch, which counts as its part of the window."""
         if self._accumulate > 1:
             loss = loss / self._accumulate
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def take(self, parameters: Sequence[torch.nn.Parameter], gradients: Sequence[torch.Tensor | None]) -> None:
+        """Take in the gradients of a batch that are computed already; the next batch may overwrite them."""
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if self._accumulate == 1:
+                parameter.grad = gradient
+            elif gradient is not None:
+                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def advance(self) -> bool:
+        """Count a batch whose gradients are there, and step if the window is full; return whether it was stepped."""
         self.gathered += 1
-        return self.gathered == self._accumulate and self._step()
+        return self.gathered == self._accumulate and self.step()
+
+    def can_be_recorded(self) -> bool:
+        """Tell whether a step happens on the device alone, so that it can be part of a graph.
+
+        It doesn't where windows or the scaler decide on the host whether there is one, nor where hooks are to be
+        called. Of torch's optimizers those whose groups are all ``capturable`` keep their counters on the device, and
+        SGD has none.
+        """
+        optimizer = self._optimizer
+        if self._accumulate > 1 or self.scaler is not None or not is_untouched(optimizer):
+            return False
+        if type(optimizer) is torch.optim.SGD:
+            return not any(group.get("differentiable") for group in optimizer.param_groups)
+        own = type(optimizer).__module__.startswith("torch.optim.")
+        return own and all(group.get("capturable") is True for group in optimizer.param_groups)
+
+    def constants(self) -> tuple[list[Any], list[Any]]:
+        """Return what a graph of a step holds as it is: the tensors of state and settings, and the other settings."""
+        settings = [item for group in self._optimizer.param_groups for item in group.items() if item[0] != "params"]
+        held = [value for state in self._optimizer.state.values() for value in state.values()]
+        return (
+            [one for one in (*held, *(value for _, value in settings)) if isinstance(one, torch.Tensor)],
+            [item for item in settings if not isinstance(item[1], torch.Tensor)],
+        )
 
     def end_epoch(self) -> bool:
         """Step with a window that is not full, whose gradients are the mean of what it has; return whether it did."""
         if not self.gathered:
             return False
-        for parameter in self._parameters():
+        for parameter in self.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._accumulate / self.gathered)
-        return self._step()
+        return self.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an interruption inside a training must keep: the open window, and the scale of the losses."""
         state: dict[str, Any] = {}
         if self.gathered:
-            gradients = {i: one.grad.clone() for i, one in enumerate(self._parameters()) if one.grad is not None}
+            gradients = {i: one.grad.clone() for i, one in enumerate(self.parameters()) if one.grad is not None}
             state |= {"gathered": self.gathered, "gradients": gradients}
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
@@ -85,69 +130,32 @@ class Stepper:
         if "gathered" in state:
             self.gathered = state["gathered"]
             self._clear()
-            parameters = self._parameters()
+            parameters = self.parameters()
             for i, gradient in state["gradients"].items():
                 parameters[i].grad = gradient.to(parameters[i].device)
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return what the optimizer steps."""
         return [one for group in self._optimizer.param_groups for one in group["params"]]
 
-    def _step(self) -> bool:
+    def step(self) -> bool:
+        """Clip the gradients and step the optimizer."""
         self.gathered = 0
         scaler = self.scaler
         if scaler is not None and (self._clip_norm is not None or self._clip_value is not None):
             scaler.unscale_(self._optimizer)
         if self._clip_value is not None:
-            torch.nn.utils.clip_grad_value_(self._parameters(), self._clip_value)
+            torch.nn.utils.clip_grad_value_(self.parameters(), self._clip_value)
         if self._clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self._clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), self._clip_norm)
         if scaler is None:
-            self._optimizer.step()
+            self._update()
             return True
         scaler.step(self._optimizer)
         scaler.update()
         return True
-
-    def _step_directly(self) -> None:
-        """Do as plain `torch.optim.SGD` does, without what it looks up at each step."""
-        self._optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler looks for
-        with torch.no_grad():
-            for group in self._optimizer.param_groups:
-                rate = -group["lr"]
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.add_(parameter.grad, alpha=rate)
-
-
-_PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
-
-
-def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether a step is ``parameter -= lr * gradient`` and nothing else: no option of SGD is on, and no hook."""
-    if type(optimizer) is not torch.optim.SGD:
-        return False
-    step = vars(optimizer).get("step")
-    if step is not None and not getattr(step, "_wrapped_by_lr_sched", False):  # somebody else's step
-        return False
-    hooks = [
-        getattr(home, name, None)
-        for home, name in [
-            (optimizer, "_optimizer_step_pre_hooks"),
-            (optimizer, "_optimizer_step_post_hooks"),
-            (torch_optimizer, "_global_optimizer_pre_hooks"),
-            (torch_optimizer, "_global_optimizer_post_hooks"),
-        ]
-    ]
-    if any(one is None or len(one) for one in hooks):
-        return False
-    return all(
-        all(group.get(name, value) == value for name, value in _PLAIN.items())
-        and not (group.get("foreach") or group.get("fused") or group.get("differentiable"))
-        and isinstance(group["lr"], float | int)
-        for group in optimizer.param_groups
-    )
 
 
 def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:

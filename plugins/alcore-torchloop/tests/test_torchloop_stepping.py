@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_torchloop import DefaultTrainingLoop
-from alcore_torchloop.stepping import Stepper, is_plain_sgd
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from alcore_torchloop.stepping import Stepper
 
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
@@ -86,35 +85,10 @@ def test_weights_are_those_of_a_hand_written_loop_to_the_bit(name: str) -> None:
     assert all(map(torch.equal, ours, theirs))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_only_plain_sgd_is_stepped_directly(name: str) -> None:
-    assert is_plain_sgd(OPTIMIZERS[name](net().parameters())) == (name in ("plain", "two groups"))
-
-
-def test_hooks_and_other_steps_are_honoured() -> None:
-    calls: list[str] = []
-    optim = sgd()(net().parameters())
-    handle = optim.register_step_post_hook(lambda *_: calls.append("hook"))
-    assert not is_plain_sgd(optim)
-    handle.remove()
-    assert is_plain_sgd(optim)
-    handle = register_optimizer_step_pre_hook(lambda *_: calls.append("global"))
-    assert not is_plain_sgd(optim)
-    handle.remove()
-    optim.step = lambda: calls.append("mine")
-    assert not is_plain_sgd(optim)
-
-    class Own(torch.optim.SGD):
-        pass
-
-    assert not is_plain_sgd(Own(net().parameters(), lr=0.1))
-
-
 def test_a_scheduler_is_told_of_direct_steps(recwarn: pytest.WarningsRecorder) -> None:
     model = net()
     optim = sgd()(model.parameters())
     scheduler = torch.optim.lr_scheduler.StepLR(optim, 1, gamma=0.1)
-    assert is_plain_sgd(optim)
     DefaultTrainingLoop()(model, optim, BATCHES, 2, train_step_fn=step_of, lr_scheduler=scheduler)
     assert optim.param_groups[0]["lr"] == pytest.approx(0.0005)
     assert not [one for one in recwarn if "lr_scheduler" in str(one.message)]

@@ -1,0 +1,42 @@
+"""Mixed precision: steps that compute in half of it, and the scaler of their losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
+    """Return a step that computes in mixed precision, if that is wanted.
+
+    Parameters
+    ----------
+    step
+        Called as ``step(model, batch)``.
+    amp
+        ``"off"``, ``"bf16"`` or ``"fp16"``.
+    device
+        Where it computes.
+    """
+    if amp == "off":
+        return step
+    kind, dtype = type_of(device), PRECISIONS[amp]
+
+    def lower(model: Any, batch: Any) -> Any:
+        with torch.autocast(kind, dtype):
+            return step(model, batch)
+
+    return lower
+
+
+def scaler_for(amp: str, device: torch.device | None) -> torch.amp.GradScaler | None:
+    """Return what scales losses; only those of ``"fp16"`` need it."""
+    return torch.amp.GradScaler(type_of(device)) if amp == "fp16" else None
+
+
+def type_of(device: torch.device | None) -> str:
+    """Return the kind of a device; a CPU where none is given."""
+    return "cpu" if device is None else torch.device(device).type

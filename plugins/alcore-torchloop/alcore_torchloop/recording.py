@@ -1,0 +1,233 @@
+"""Run a function as it is for a few calls, then by replaying graphs of it: one for each shape of its arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from alcore_torchloop.graphs import Graph, Graphs
+
+logger = logging.getLogger("alcore.torchloop")
+
+MOST_GRAPHS = 8
+MOST_CHANGES = 16  # in a row, without a replay between them
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+
+
+class UnfitError(Exception):
+    """What a graph can't stand for."""
+
+
+class Dependencies(NamedTuple):
+    """What a graph depends on beside arguments: a change of any makes it stale.
+
+    Parameters
+    ----------
+    objects
+        Compared by identity. They are kept alive for as long as they are compared with, so that no two can have
+        one address.
+    values
+        Compared by value.
+    """
+
+    objects: list[Any]
+    values: list[Any]
+
+    def same(self, other: Dependencies | None) -> bool:
+        """Tell whether nothing has changed."""
+        return (
+            other is not None
+            and self.values == other.values
+            and len(self.objects) == len(other.objects)
+            and all(map(operator.is_, self.objects, other.objects))
+        )
+
+
+class _Recording(NamedTuple):
+    graph: Graph
+    inputs: list[torch.Tensor]
+    result: Any
+
+
+class Recorder:
+    """Calls a function, at first as it is and later by graphs.
+
+    Parameters
+    ----------
+    graphs
+        Where they come from.
+    eager
+        The function as it is.
+    recorded
+        What is recorded of it. Its result stays at one place in memory, which each replay overwrites.
+    finish
+        Makes the result of a call out of what `recorded` returned.
+    depends
+        Returns what graphs depend on beside arguments.
+    warmup
+        Calls with arguments of one shape that run as they are before the graph is recorded; on its stream.
+
+    Notes
+    -----
+    Up to `MOST_GRAPHS` shapes get a graph. If recording fails, a line in the log says why, and every call runs as it is
+    from then on.
+    """
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        eager: Callable[..., Any],
+        recorded: Callable[..., Any],
+        finish: Callable[[Any], Any],
+        depends: Callable[[], Dependencies],
+        warmup: int,
+    ) -> None:
+        self._graphs, self._eager, self._recorded, self._finish = graphs, eager, recorded, finish
+        self._depends, self._warmup = depends, max(1, warmup)
+        self._known: Dependencies | None = None
+        self._found: dict[Any, int | _Recording] = {}
+        self._given_up, self._changes = False, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do as ``eager(*args, **kwargs)`` does."""
+        if self._given_up:
+            return self._eager(*args, **kwargs)
+        now = self._depends()
+        if not now.same(self._known):
+            self._known = now
+            self._forget()
+        tensors: list[torch.Tensor] = []
+        try:
+            if self._changes > MOST_CHANGES:
+                raise UnfitError("the model changes from step to step, such as by new tensors for buffers")
+            form = form_of((args, kwargs), tensors)
+        except UnfitError as error:
+            self._give_up(error)
+            return self._eager(*args, **kwargs)
+        found = self._found.get(form, 0)
+        if found == 0 and len(self._found) == MOST_GRAPHS:
+            return self._eager(*args, **kwargs)
+        if isinstance(found, int) and found < self._warmup:
+            self._found[form] = found + 1
+            with self._graphs.aside():
+                return self._eager(*args, **kwargs)
+        if isinstance(found, int):
+            try:
+                found = self._found[form] = self._record(tensors, args, kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the call as it is tells more
+                self._give_up(error)
+                return self._eager(*args, **kwargs)
+        for place, tensor in zip(found.inputs, tensors, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        self._changes = 0
+        found.graph.replay()
+        return self._finish(found.result)
+
+    def _forget(self) -> None:
+        """Drop all graphs; one more call as it is comes before a new one, in which an optimizer makes its state."""
+        self._changes += 1
+        for form, found in self._found.items():
+            self._found[form] = min(found if isinstance(found, int) else self._warmup, self._warmup - 1)
+
+    def _record(self, tensors: list[torch.Tensor], args: Any, kwargs: Any) -> _Recording:
+        inputs = [tensor.detach().clone() for tensor in tensors]
+        args, kwargs = with_tensors((args, kwargs), iter(inputs))
+        with self._graphs.record() as graph:
+            result = self._recorded(*args, **kwargs)
+        return _Recording(graph, inputs, result)
+
+    def _give_up(self, error: Exception) -> None:
+        self._given_up = True
+        self._found.clear()
+        why = " ".join(str(error).split()) or type(error).__name__
+        logger.warning("this step can't be captured as a graph and runs eagerly, with the same numbers: %s", why)
+
+
+def form_of(thing: Any, tensors: list[torch.Tensor]) -> Any:
+    """Return what two calls must have in common to share a graph, and collect the tensors.
+
+    Raises
+    ------
+    UnfitError
+        For anything but tensors, plain values, modules and functions, in dicts, lists and tuples.
+    """
+    if isinstance(thing, torch.Tensor):
+        if thing.requires_grad:
+            raise UnfitError("an argument requires a gradient")
+        tensors.append(thing)
+        return (torch.Tensor, thing.shape, thing.dtype, thing.device)
+    if isinstance(thing, Mapping):
+        return (type(thing), *((key, form_of(value, tensors)) for key, value in thing.items()))
+    if isinstance(thing, tuple | list):
+        return (type(thing), *(form_of(value, tensors) for value in thing))
+    if isinstance(thing, _PLAIN):
+        return (type(thing), thing)
+    if isinstance(thing, torch.nn.Module) or callable(thing):
+        return _Itself(thing)
+    raise UnfitError(f"an argument or a result has a {type(thing).__name__}, which is neither tensor nor plain value")
+
+
+def with_tensors(thing: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """Return the same nesting with other tensors."""
+    if isinstance(thing, torch.Tensor):
+        return next(tensors)
+    if isinstance(thing, Mapping):
+        return {key: with_tensors(value, tensors) for key, value in thing.items()}
+    if isinstance(thing, tuple) and hasattr(thing, "_fields"):
+        return type(thing)(*(with_tensors(value, tensors) for value in thing))
+    if isinstance(thing, tuple | list):
+        return type(thing)([with_tensors(value, tensors) for value in thing])
+    return thing
+
+
+def copied(result: Any) -> Any:
+    """Return a result with copies of its tensors, which no replay overwrites."""
+    tensors: list[torch.Tensor] = []
+    form_of(result, tensors)
+    return with_tensors(result, iter([tensor.clone() for tensor in tensors]))
+
+
+@contextlib.contextmanager
+def unreplaced_buffers(model: Any) -> Iterator[None]:
+    """Raise `UnfitError` if a block gives a module a new tensor as buffer, which a replay would not do again."""
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    before = [dict(module._buffers) for module in modules]
+    try:
+        yield
+    finally:
+        replaced = None
+        for module, buffers in zip(modules, before, strict=True):
+            if any(module._buffers.get(name) is not buffer for name, buffer in buffers.items()):
+                replaced = type(module).__name__
+                module._buffers.update(buffers)
+    if replaced is not None:
+        raise UnfitError(f"{replaced} replaces one of its buffers; it would have to change it in place")
+
+
+def dependencies(model: Any) -> Dependencies:
+    """Return what graphs of a model depend on: parameters and buffers, what is frozen, and the mode of each part."""
+    if not isinstance(model, torch.nn.Module):
+        return Dependencies([model], [])
+    modules = list(model.modules())
+    tensors = [*model.parameters(), *model.buffers()]
+    values: list[Any] = [module.training for module in modules]
+    values += [(one.data_ptr(), one.requires_grad) for one in tensors]
+    return Dependencies([*modules, *tensors], values)
+
+
+class _Itself:
+    """Equal to the same object alone, which it keeps alive."""
+
+    def __init__(self, thing: Any) -> None:
+        self._thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._thing is other._thing
+
+    def __hash__(self) -> int:
+        return id(self._thing)
