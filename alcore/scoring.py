@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from alcore.errors import UsageError
 from alcore.outputs import first_rows
-from alcore.placement import tensors_of
+from alcore.placement import eval_mode, tensors_of
 from alcore.ranking import Ranked as Ranked
 from alcore.ranking import TopK as TopK
 from alcore.ranking import merge as merge
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
 
 # A chunk is so large that the work on it dwarfs what python does around it, and no larger: what is computed from it
-# should stay in the processor's cache, and below the size from which on memory comes from the system page by page.
-_MIN_ROWS, _MAX_ROWS = 32, 2**14
-_CHUNK_BYTES = 2**22  # of inputs
+# should stay in the processor's cache.
+_MIN_ROWS, _MAX_ROWS = 32, 2**16
+_CHUNK_BYTES = 2**24  # of inputs with one axis; of others, which the layers of a learner often make larger, a fourth
 _CHUNK_WORK = 2**26  # rows times weights
+_CHUNK_UNITS = 2**24  # rows times what the weights make of one, at most
 _OTHER_WEIGHTS = 2**14  # what a learner that is no module counts for
 EVALUATION_ROWS = 4096
 
@@ -66,12 +67,12 @@ def chunks(
     """
     pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
     rows = shape = number = 0
-    with _progress(pool, ids) as advance:
+    with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
             if not rows:
                 rows = chunk_rows(driver, pool.inputs(block[:1]))
                 shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
-            for part in torch.split(block, rows):
+            for part in torch.split(block, rows) if len(block) > rows else (block,):
                 if number % shard[1] == shard[0]:
                     n = len(part)
                     padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
@@ -85,11 +86,16 @@ def chunk_rows(driver: Driver, one: Any) -> int:
 
     At least the training's batch, and as many more as memory and the size of the learner allow.
     """
-    size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(one)))
-    learner = driver.learner
-    weights = sum(p.numel() for p in learner.parameters()) if isinstance(learner, torch.nn.Module) else _OTHER_WEIGHTS
-    most = min(_MAX_ROWS, _CHUNK_BYTES // size, _CHUNK_WORK // max(weights, 1))
-    least = max(1, min(_MIN_ROWS, 8 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
+    tensors, learner = tensors_of(one), driver.learner
+    numbers = sum(tensor.numel() for tensor in tensors)
+    size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    share = 1 if all(tensor.dim() <= 2 for tensor in tensors) else 4
+    weights, units = _OTHER_WEIGHTS, 1
+    if isinstance(learner, torch.nn.Module):
+        weights = max(1, sum(p.numel() for p in learner.parameters()))
+        units = max(1, weights // max(1, numbers))
+    most = min(_MAX_ROWS // share, _CHUNK_BYTES // share // size, _CHUNK_WORK // weights, _CHUNK_UNITS // units)
+    least = max(1, min(_MIN_ROWS, 2 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
     return _power_of_two(max(most, least))
 
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = """
 errors protocols
 names randomness placement data hookspecs ranking
-parameters distributed outputs pools
+parameters distributed outputs rows
+pools
 store.codec store.filenames
 store.files
 store.lock store.database

@@ -67,7 +67,7 @@ def test_chunks_have_one_shape_and_padding_is_dropped(n: int, posterior: int) ->
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**14, 16), (2**16, 16), (2**17, 8), (2**17 + 1, 4), (2**18, 4)])
+@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**16, 16), (2**18, 16), (2**19, 8), (2**19 + 1, 4), (2**20, 4)])
 def test_large_rows_make_small_chunks(row: int, rows: int) -> None:
     driver = Recorder(18, row=row)
     assert streamed(driver)[0] == list(range(18))
@@ -109,21 +109,25 @@ def test_outputs_that_are_not_one_a_sample_are_refused(shape: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize(
-    ("learner", "row", "batch", "rows"),
+    ("learner", "shape", "batch", "rows"),
     [
-        (torch.nn.Linear(2, 1), 1, 1, 2**14),  # a cheap learner
-        (torch.nn.Linear(1000, 1000), 1, 1, 64),  # the more weights, the fewer rows
-        (torch.nn.Linear(3000, 3000), 1, 1, 32),
-        (torch.nn.Linear(3000, 3000), 1, 300, 256),  # at least the batch of the training
-        (torch.nn.Linear(2, 1), 2**13, 1, 2**7),  # inputs of 32 KiB
-        (torch.nn.Linear(2, 1), 2**20, 1, 8),  # of 4 MiB
-        (torch.nn.Linear(2, 1), 2**24, 1, 1),  # of 64 MiB
-        (object(), 1, 1, 2**12),  # nothing is known about it
+        (torch.nn.Linear(2, 1), (2,), 1, 2**16),  # a cheap learner
+        (torch.nn.Identity(), (), 1, 2**16),
+        (torch.nn.Linear(1, 1000), (1,), 1, 2**13),  # what it makes of a sample is larger than the sample
+        (torch.nn.Linear(1000, 1000), (1000,), 1, 64),  # the more weights, the fewer rows
+        (torch.nn.Linear(3000, 3000), (3000,), 1, 32),
+        (torch.nn.Linear(3000, 3000), (3000,), 300, 256),  # at least the batch of the training
+        (torch.nn.Linear(2, 1), (2**13,), 1, 2**9),  # inputs of 32 KiB
+        (torch.nn.Linear(2, 1), (2**20,), 1, 8),  # of 4 MiB
+        (torch.nn.Linear(2, 1), (2**24,), 1, 1),  # of 64 MiB
+        (torch.nn.Conv2d(1, 8, 3), (1, 28, 28), 1, 2**10),  # images, of 3 KiB
+        (torch.nn.Conv2d(1, 8, 3), (1, 2, 2), 1, 2**14),
+        (object(), (1,), 1, 2**12),  # nothing is known about it
     ],
 )
-def test_how_many_go_through_the_learner_at_once(learner: Any, row: int, batch: int, rows: int) -> None:
+def test_how_many_go_through_the_learner_at_once(learner: Any, shape: tuple[int, ...], batch: int, rows: int) -> None:
     driver = SimpleNamespace(learner=learner, config=SimpleNamespace(batch_size=batch))
-    assert chunk_rows(driver, torch.zeros(1).expand(1, row)) == rows  # type: ignore[arg-type]
+    assert chunk_rows(driver, torch.zeros(1).expand(1, *shape)) == rows  # type: ignore[arg-type]
 
 
 # -- evaluation ------------------------------------------------------------------------------------------
