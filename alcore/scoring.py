@@ -40,6 +40,7 @@ def chunks(
     ids: torch.Tensor | None = None,
     pool: Any = None,
     shard: tuple[int, int] = (0, 1),
+    samples: int = 1,
 ) -> Iterator[tuple[torch.Tensor, Any]]:
     """Yield the candidates of a driver's pool with the learner's outputs for them.
 
@@ -59,6 +60,8 @@ def chunks(
         Where the samples are; the pool to choose from where it is None.
     shard
         ``(rank, processes)``: yield every so manieth chunk, so that the processes see each chunk once between them.
+    samples
+        How many outputs a sample has, those of K samples of a posterior; chunks are so many times smaller.
 
     Yields
     ------
@@ -70,7 +73,7 @@ def chunks(
     with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
             if not rows:
-                rows = chunk_rows(driver, pool.inputs(block[:1]))
+                rows = chunk_rows(driver, pool.inputs(block[:1]), samples)
                 shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
             for part in torch.split(block, rows) if len(block) > rows else (block,):
                 if number % shard[1] == shard[0]:
@@ -81,10 +84,11 @@ def chunks(
                 advance(part)
 
 
-def chunk_rows(driver: Driver, one: Any) -> int:
+def chunk_rows(driver: Driver, one: Any, samples: int = 1) -> int:
     """Return how many samples go through the learner at once, a power of two, judging by the input of one.
 
-    At least the training's batch, and as many more as memory and the size of the learner allow.
+    At least the training's batch, and as many more as memory and the size of the learner allow. Where each of them gets
+    several outputs, `samples` says how many.
     """
     tensors, learner = tensors_of(one), driver.learner
     numbers = sum(tensor.numel() for tensor in tensors)
@@ -94,7 +98,8 @@ def chunk_rows(driver: Driver, one: Any) -> int:
     if isinstance(learner, torch.nn.Module):
         weights = max(1, sum(p.numel() for p in learner.parameters()))
         units = max(1, weights // max(1, numbers))
-    most = min(_MAX_ROWS // share, _CHUNK_BYTES // share // size, _CHUNK_WORK // weights, _CHUNK_UNITS // units)
+    fitting = min(_MAX_ROWS // samples, _CHUNK_BYTES // size) // share
+    most = min(fitting, _CHUNK_WORK // weights, _CHUNK_UNITS // units)
     least = max(1, min(_MIN_ROWS, 2 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
     return _power_of_two(max(most, least))
 
@@ -129,6 +134,7 @@ def top_k(
     infer: Callable[[Any], Any] | None = None,
     estimate: Estimate | None = None,
     shard: tuple[int, int] = (0, 1),
+    samples: int = 1,
 ) -> Ranked:
     """Return the k candidates with the highest scores.
 
@@ -144,8 +150,8 @@ def top_k(
         Maps inputs to outputs; ``driver.infer`` where it is None.
     estimate
         Gives what `PointwiseQuery.estimate` does, for outputs (B, ...). Where that rules a sample out, it isn't scored.
-    shard
-        As in `chunks`; `merge` puts together what the processes found.
+    shard, samples
+        As in `chunks`; `merge` puts together what the processes that share a pool found.
 
     Raises
     ------
@@ -156,7 +162,7 @@ def top_k(
     if not k:
         return best.result()
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with contextlib.closing(chunks(driver, infer, shard=shard)) as stream:  # type: ignore[type-var]
+    with contextlib.closing(chunks(driver, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:
             rough = None if estimate is None else estimate(outputs)
             if rough is None:

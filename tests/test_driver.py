@@ -757,6 +757,21 @@ def test_a_score_that_cannot_take_the_outputs_is_told_with_the_strategy(build: A
         build(query_strategies=[TopTwo()]).run()
 
 
+def test_a_score_is_tried_on_what_the_strategy_infers(build: Any) -> None:
+    class Several(PointwiseQuery):
+        def infer(self, inputs: Any) -> Any:
+            return torch.stack([self.driver.infer(inputs), self.driver.infer(-inputs)])
+
+        def score(self, outputs: Any) -> torch.Tensor:
+            assert outputs.dim() == 3
+            return outputs[:, :, 0].std(dim=0)
+
+    driver = build(query_strategies=[Several(3)], max_active_learning_steps=1)
+    before = len(driver.train_datapool)
+    driver.run()
+    assert len(driver.train_datapool) == before + 3
+
+
 @pytest.mark.parametrize(("classes", "columns"), [(3, 2), (3, 1), (4, 3)])
 def test_a_learner_with_too_few_outputs_is_refused(build: Any, classes: int, columns: int) -> None:
     pool = TensorPool(torch.zeros(20, 2), torch.arange(20) % classes, labelled=range(8))

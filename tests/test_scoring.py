@@ -75,6 +75,15 @@ def test_large_rows_make_small_chunks(row: int, rows: int) -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("samples", "rows"), [(1, 16), (2, 8), (3, 4), (100, 4)])
+def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> None:
+    driver = Recorder(18, posterior=samples)
+    found = torch.cat([ids for ids, _ in chunks(driver, samples=samples)])  # type: ignore[arg-type]
+    assert found.tolist() == list(range(18))
+    assert set(driver.shapes) == {rows}
+
+
+@pytest.mark.usefixtures("small")
 def test_only_candidates_are_scored() -> None:
     driver = Recorder(40, labelled=(0, 7, 39))
     driver._candidates.take([8, 20])
