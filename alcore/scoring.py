@@ -27,6 +27,7 @@ _MIN_ROWS, _MAX_ROWS = 32, 2**16
 _CHUNK_BYTES = 2**24  # of inputs with one axis; of others, which the layers of a learner often make larger, a fourth
 _CHUNK_WORK = 2**26  # rows times weights
 _CHUNK_UNITS = 2**24  # rows times what the weights make of one, at most
+_FREED_ONCE = 2**25 - 2**16  # just below the most that glibc's malloc learns from
 _OTHER_WEIGHTS = 2**14  # what a learner that is no module counts for
 EVALUATION_ROWS = 4096
 
@@ -69,6 +70,7 @@ def chunks(
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
     pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
+    torch.empty(_FREED_ONCE, dtype=torch.uint8)  # malloc learns from it not to ask the system for each layer's output
     rows = shape = number = 0
     with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
