@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,7 +71,7 @@ def chunks(
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
     pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
-    torch.empty(_FREED_ONCE, dtype=torch.uint8)  # malloc learns from it not to ask the system for each layer's output
+    _teach_malloc()
     rows = shape = number = 0
     with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
@@ -84,6 +85,12 @@ def chunks(
                     yield part, first_rows(infer(pool.inputs(padded)), n, shape)
                 number += 1
                 advance(part)
+
+
+@functools.cache
+def _teach_malloc() -> None:
+    """Free a large block, once a process: malloc learns from it not to ask the system for each layer's output."""
+    torch.empty(_FREED_ONCE, dtype=torch.uint8)
 
 
 def chunk_rows(driver: Driver, one: Any, samples: int = 1) -> int:
