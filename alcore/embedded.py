@@ -70,18 +70,26 @@ def _bytes(embedded: Embedded) -> int:
 
 def refuse_non_finite(embedded: Embedded) -> None:
     """Raise `QueryError`, naming samples whose features or outputs can't be compared: NaN, or infinite features."""
-    features, outputs = embedded.features, embedded.outputs
-    if features.numel() and not all(bool(end.isfinite()) for end in features.aminmax()):
-        _refuse(embedded.ids, "features", ~features.isfinite())
+    refuse_non_finite_features(embedded)
+    outputs = embedded.outputs
     if outputs.numel() and bool(outputs.amax().isnan()):
         _refuse(embedded.ids, "outputs", (outputs.movedim(1, 0) if outputs.dim() == 3 else outputs).isnan())
 
 
+def refuse_non_finite_features(embedded: Embedded) -> None:
+    """Raise `QueryError`, naming samples whose features are NaN or infinite."""
+    features = embedded.features
+    if features.numel() and not all(bool(end.isfinite()) for end in features.aminmax()):
+        _refuse(embedded.ids, "features", ~features.isfinite())
+
+
 def _refuse(ids: torch.Tensor, what: str, bad: torch.Tensor) -> None:
-    named = ids[bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad][:5].tolist()
+    rows = (bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad).nonzero().flatten()[:5]
+    known = bool((ids[rows] >= 0).all())
+    which = "sample" if known else "the labelled sample at position"  # a pool may know no ids
     raise QueryError(
-        f"the {what} of sample {', '.join(map(str, named))} are NaN or infinite, so samples can't be compared; "
-        "look at their inputs, and at the learner's weights."
+        f"the {what} of {which} {', '.join(map(str, (ids[rows] if known else rows).tolist()))} are NaN or infinite, so "
+        "samples can't be compared; look at their inputs, and at the learner's weights."
     )
 
 

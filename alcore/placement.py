@@ -47,13 +47,19 @@ def tensors_of(batch: Any) -> list[torch.Tensor]:
 @contextlib.contextmanager
 def evaluating(learner: Any) -> Iterator[None]:
     """Put a module in eval mode without gradients, and give each of its parts its mode back afterwards."""
-    modules = list(learner.modules()) if isinstance(learner, torch.nn.Module) else []
+    with eval_mode(learner), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def eval_mode(learner: Any) -> Iterator[None]:
+    """Put a module in eval mode, and give each of its parts its mode back afterwards."""
+    modules = learner.modules() if isinstance(learner, torch.nn.Module) else ()
     training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True

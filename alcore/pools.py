@@ -16,6 +16,7 @@ from alcore.data import Data as Data
 from alcore.data import DataInfo as DataInfo
 from alcore.errors import UsageError
 from alcore.protocols import ChoosablePool, Label
+from alcore.rows import Rows
 
 _DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
 _DIGEST_ROWS = 4096
@@ -75,7 +76,7 @@ class TensorPool:
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
         if costs is not None and not callable(costs) and len(costs) != len(inputs):
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(costs)} costs; one each is needed.")
-        self._inputs, self._costs = inputs, costs
+        self._inputs, self._reader, self._costs = inputs, Rows(inputs), costs
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it, see _set_target
             self._targets = None if targets is None else torch.as_tensor(targets)
@@ -129,16 +130,16 @@ class TensorPool:
         return self._rows(self.labeled_ids[positions])
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the inputs of these samples: shape (B, ...), a copy."""
-        if isinstance(self._inputs, torch.Tensor):
-            return self._inputs[ids]
-        return torch.from_numpy(np.ascontiguousarray(self._inputs[ids.numpy()]))
+        """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
+        return self._reader.take(ids)
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return the unlabelled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
-        window = self._mask[start:stop]
-        found = torch.nonzero(~window).flatten()
-        return found + start if start else found
+        labelled = self._mask.numpy()[start:stop]  # numpy is several times as fast as torch here
+        if not labelled.any():
+            return torch.from_numpy(np.arange(start, start + len(labelled)))
+        found = np.flatnonzero(~labelled)
+        return torch.from_numpy(found + start if start else found)
 
     def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input and target of any sample whose answer is known."""
@@ -247,6 +248,7 @@ class TensorPool:
         if new.shape[1:] != old.shape[1:]:
             raise UsageError(f"TensorPool: an input of shape {tuple(new.shape[1:])}, not {tuple(old.shape[1:])}.")
         self._inputs = torch.cat([old, new.to(old.dtype)])
+        self._reader = Rows(self._inputs)
         self._mask = torch.cat([self._mask, torch.zeros(1, dtype=torch.bool)])
         if self._targets is not None:
             self._targets = torch.cat([self._targets, torch.zeros_like(self._targets[:1])])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
 from alcore.errors import UsageError
+from alcore.evaluation import EVALUATION_ROWS as EVALUATION_ROWS
+from alcore.evaluation import Evaluation as Evaluation
+from alcore.evaluation import evaluate as evaluate
 from alcore.outputs import first_rows
-from alcore.placement import tensors_of
+from alcore.placement import eval_mode, tensors_of
 from alcore.ranking import Ranked as Ranked
 from alcore.ranking import TopK as TopK
 from alcore.ranking import merge as merge
@@ -23,12 +27,13 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
 
 # A chunk is so large that the work on it dwarfs what python does around it, and no larger: what is computed from it
-# should stay in the processor's cache, and below the size from which on memory comes from the system page by page.
-_MIN_ROWS, _MAX_ROWS = 32, 2**14
-_CHUNK_BYTES = 2**22  # of inputs
+# should stay in the processor's cache.
+_MIN_ROWS, _MAX_ROWS = 32, 2**16
+_CHUNK_BYTES = 2**24  # of inputs with one axis; of others, which the layers of a learner often make larger, a fourth
 _CHUNK_WORK = 2**26  # rows times weights
+_CHUNK_UNITS = 2**24  # rows times what the weights make of one, at most
+_FREED_ONCE = 2**25 - 2**16  # just below the most that glibc's malloc learns from
 _OTHER_WEIGHTS = 2**14  # what a learner that is no module counts for
-EVALUATION_ROWS = 4096
 
 Estimate = Callable[[Any], tuple[torch.Tensor, float] | None]
 
@@ -40,6 +45,7 @@ def chunks(
     ids: torch.Tensor | None = None,
     pool: Any = None,
     shard: tuple[int, int] | None = None,
+    samples: int = 1,
 ) -> Iterator[tuple[torch.Tensor, Any]]:
     """Yield the candidates of a driver's pool with the learner's outputs for them.
 
@@ -60,6 +66,8 @@ def chunks(
     shard
         ``(rank, processes)``: yield every so manieth chunk, so that the processes see each chunk once between them.
         Where it is None, each rank of the run computes its share, and all of them yield every chunk.
+    samples
+        How many outputs a sample has, those of K samples of a posterior; chunks are so many times smaller.
 
     Yields
     ------
@@ -67,6 +75,7 @@ def chunks(
         Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
     """
     pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
+    _teach_malloc()
     rows = shape = number = 0
 
     def outputs_of(part: torch.Tensor) -> Any:
@@ -76,12 +85,12 @@ def chunks(
 
     dealt = Dealt(driver.ranks if shard is None else Ranks(), outputs_of)
     rank, processes = shard or (0, 1)
-    with _progress(pool, ids) as advance:
+    with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
         for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
             if not rows:
-                rows = chunk_rows(driver, pool.inputs(block[:1]))
+                rows = chunk_rows(driver, pool.inputs(block[:1]), samples)
                 shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
-            for part in torch.split(block, rows):
+            for part in torch.split(block, rows) if len(block) > rows else (block,):
                 if number % processes == rank:
                     yield from dealt.add(part)
                 number += 1
@@ -89,16 +98,29 @@ def chunks(
         yield from dealt.rest()
 
 
-def chunk_rows(driver: Driver, one: Any) -> int:
+@functools.cache
+def _teach_malloc() -> None:
+    """Free a large block, once a process: malloc learns from it not to ask the system for each layer's output."""
+    torch.empty(_FREED_ONCE, dtype=torch.uint8)
+
+
+def chunk_rows(driver: Driver, one: Any, samples: int = 1) -> int:
     """Return how many samples go through the learner at once, a power of two, judging by the input of one.
 
-    At least the training's batch, and as many more as memory and the size of the learner allow.
+    At least the training's batch, and as many more as memory and the size of the learner allow. Where each of them gets
+    several outputs, `samples` says how many.
     """
-    size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(one)))
-    learner = driver.learner
-    weights = sum(p.numel() for p in learner.parameters()) if isinstance(learner, torch.nn.Module) else _OTHER_WEIGHTS
-    most = min(_MAX_ROWS, _CHUNK_BYTES // size, _CHUNK_WORK // max(weights, 1))
-    least = max(1, min(_MIN_ROWS, 8 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
+    tensors, learner = tensors_of(one), driver.learner
+    numbers = sum(tensor.numel() for tensor in tensors)
+    size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    share = 1 if all(tensor.dim() <= 2 for tensor in tensors) else 4
+    weights, units = _OTHER_WEIGHTS, 1
+    if isinstance(learner, torch.nn.Module):
+        weights = max(1, sum(p.numel() for p in learner.parameters()))
+        units = max(1, weights // max(1, numbers))
+    fitting = min(_MAX_ROWS // samples, _CHUNK_BYTES // size) // share
+    most = min(fitting, _CHUNK_WORK // weights, _CHUNK_UNITS // units)
+    least = max(1, min(_MIN_ROWS, 2 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
     return _power_of_two(max(most, least))
 
 
@@ -132,6 +154,7 @@ def top_k(
     infer: Callable[[Any], Any] | None = None,
     estimate: Estimate | None = None,
     shard: tuple[int, int] | None = None,
+    samples: int = 1,
 ) -> Ranked:
     """Return the k candidates with the highest scores.
 
@@ -147,9 +170,9 @@ def top_k(
         Maps inputs to outputs; ``driver.infer`` where it is None.
     estimate
         Gives what `PointwiseQuery.estimate` does, for outputs (B, ...). Where that rules a sample out, it isn't scored.
-    shard
-        As in `chunks`; `merge` puts together what the processes found. Where it is None, that is done for the ranks of
-        the run.
+    shard, samples
+        As in `chunks`; `merge` puts together what the processes found. Where `shard` is None, that is done for the
+        ranks of the run.
 
     Raises
     ------
@@ -163,7 +186,7 @@ def top_k(
     if not k:
         return best.result()
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with contextlib.closing(chunks(driver, infer, shard=shard)) as stream:  # type: ignore[type-var]
+    with contextlib.closing(chunks(driver, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:
             rough = None if estimate is None else estimate(outputs)
             if rough is None:
@@ -232,51 +255,3 @@ def check_scores(scores: Any, n: int) -> torch.Tensor:
         what = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise UsageError(f"score(outputs) returned {what} for {n} samples; it must return a tensor ({n},).")
     return scores
-
-
-class Evaluation(NamedTuple):
-    """What to measure the learner on: which samples, and their outputs and targets chunk by chunk."""
-
-    on: str
-    batches: Iterator[tuple[Any, torch.Tensor]]
-
-
-def evaluate(driver: Driver) -> Evaluation:
-    """Run the learner over the samples that metrology is to use.
-
-    These are the validation pool, else what the training pool's ``evaluation()`` returns, else the labelled
-    items.
-
-    Returns
-    -------
-    Evaluation
-        `on` is ``"validation"``, ``"pool"`` or ``"train"``; each batch is (outputs, targets), of up to 4096
-        samples.
-    """
-    if driver.val_datapool is not None:
-        return Evaluation("validation", _items(driver, driver.val_datapool))
-    if callable(getattr(driver.train_datapool, "evaluation", None)):
-        inputs, targets = driver.train_datapool.evaluation()
-        return Evaluation("pool", _slices(driver, inputs, targets))
-    driver.warn_once(
-        "metrology looks at the labelled items themselves: there is no val_datapool, and the training "
-        "pool has no evaluation(); the figures are of the training set."
-    )
-    return Evaluation("train", _items(driver, driver.train_datapool))
-
-
-def _slices(driver: Driver, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
-    parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(targets), EVALUATION_ROWS))
-    return _dealt(driver, ((inputs[part], targets[part]) for part in parts))
-
-
-def _items(driver: Driver, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    return _dealt(driver, iter(driver.ordered_batches(pool)))
-
-
-def _dealt(driver: Driver, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
-    """Yield outputs and targets of batches, for which each rank computes some of the outputs."""
-    dealt = Dealt(driver.ranks, lambda batch: driver.infer(batch[0]))
-    for batch in batches:
-        yield from ((outputs, targets) for (_, targets), outputs in dealt.add(batch))
-    yield from ((outputs, targets) for (_, targets), outputs in dealt.rest())

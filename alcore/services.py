@@ -142,15 +142,15 @@ class Services:
             placed = place(inputs, self.device, self.dtype)
             return self.learner(placed) if self.inference_fn is None else self.inference_fn(self.learner, placed)
 
-    def probe(self) -> Any:
-        """Return the learner's outputs for up to two candidates, or None where there are none."""
+    def probe(self, infer: Callable[[Any], Any] | None = None) -> Any:
+        """Return the outputs for up to two candidates, the learner's or what `infer` gives; None if there are none."""
         ids = next(self.candidates(2), None)
         if ids is None:
             return None
         inputs = self.choice_pool.inputs(ids)
         try:
             with torch.random.fork_rng():
-                return self.infer(inputs)
+                return (infer or self.infer)(inputs)
         except UsageError:
             raise
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alcore import scoring
-from alcore.embedded import refuse_non_finite
+from alcore.embedded import refuse_non_finite, refuse_non_finite_features
 from alcore.errors import UsageError
 from alcore.features import Embedded, check_layer, embed, embed_labelled, embed_outputs, embed_targets
 from alcore.outputs import first_rows
@@ -181,7 +181,7 @@ class PointwiseQuery(BaseQuery):
 
     def check(self) -> None:
         """Refuse a pool or outputs that this strategy can't work with, before anything is trained."""
-        outputs = self.driver.probe()
+        outputs = self.driver.probe(self.infer)
         if outputs is None:
             return
         n = len(next(self.driver.candidates(2)))
@@ -282,6 +282,7 @@ class SetQuery(BaseQuery):
         labelled = self._gather_labelled() if self.needs_labelled else none
         labelled = labelled if len(labelled.ids) else none
         refuse_non_finite(candidates)
+        refuse_non_finite_features(labelled)
         chosen = self.choose(candidates, labelled, n)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())

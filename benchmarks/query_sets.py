@@ -108,7 +108,9 @@ def bald(_: str) -> Figure:
     """BALD of 10^5 samples, 20 draws from a posterior, 10 classes."""
     from alcore_bayes import bald as measure
 
-    p = torch.softmax(2 * draw(20, 10**5, 10), dim=2)
+    from alcore.ranking import TopK
+
+    p, ids = torch.softmax(2 * draw(20, 10**5, 10), dim=2), torch.arange(10**5)
     ones = torch.ones(10)
 
     def information(block: torch.Tensor) -> torch.Tensor:
@@ -121,9 +123,12 @@ def bald(_: str) -> Figure:
         short = rough.topk(2 * K).indices.sort().values
         return short[best(information(p[:, short].double()))]
 
-    return Figure(
-        lambda: best(measure(p, "probabilities", top=K)), floor, lambda: best(information(p.double())), {"posterior": p}
-    )
+    def ours() -> torch.Tensor:  # ranked as the strategy does
+        chosen = TopK(K)
+        chosen.add(ids, measure(p, "probabilities", top=K))
+        return chosen.result().ids
+
+    return Figure(ours, floor, lambda: best(information(p.double())), {"posterior": p})
 
 
 def batchbald(_: str) -> Figure:

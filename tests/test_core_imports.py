@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[1]
 FLOORS = """
 errors protocols
 names randomness placement data hookspecs ranking
-parameters outputs pools
+parameters outputs rows
+pools
 store.codec store.filenames
 ranks wire
-group
+group evaluation
 distributed
 store.files
 store.lock store.database

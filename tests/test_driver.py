@@ -403,12 +403,6 @@ def test_dist_manager_gives_the_device(build: Any) -> None:
     assert (driver.config.dist_manager.rank, driver.config.dist_manager.world_size) == (0, 1)
 
 
-def test_several_ranks_are_refused_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="WORLD_SIZE is 2"):
-        alcore.DistributedManager()
-
-
 def test_collate_fn_makes_the_batches(build: Any) -> None:
     spy = Spy()
 
@@ -755,6 +749,21 @@ def test_a_score_that_cannot_take_the_outputs_is_told_with_the_strategy(build: A
 
     with pytest.raises(UsageError, match=r"top_two can't be used here: its score\(\) .* of shape \(2, 1\)"):
         build(query_strategies=[TopTwo()]).run()
+
+
+def test_a_score_is_tried_on_what_the_strategy_infers(build: Any) -> None:
+    class Several(PointwiseQuery):
+        def infer(self, inputs: Any) -> Any:
+            return torch.stack([self.driver.infer(inputs), self.driver.infer(-inputs)])
+
+        def score(self, outputs: Any) -> torch.Tensor:
+            assert outputs.dim() == 3
+            return outputs[:, :, 0].std(dim=0)
+
+    driver = build(query_strategies=[Several(3)], max_active_learning_steps=1)
+    before = len(driver.train_datapool)
+    driver.run()
+    assert len(driver.train_datapool) == before + 3
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(3, 2), (3, 1), (4, 3)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alcore import scoring
-from alcore.errors import UsageError
+from alcore.errors import QueryError, UsageError
 from alcore.features import Embedded, check_layer, embed, embed_labelled
 from alcore.pools import TensorPool
 from alcore.strategies import SetQuery
@@ -224,6 +224,27 @@ def test_with_nothing_labelled_a_strategy_is_given_none_of_as_many_features(buil
     driver = build(train_datapool=toys.pool(6, labelled=0), learner=Net(), query_strategies=[query])
     query.sample(driver.query_queue)
     assert query.shapes == ((6, 5), (0, 5), (0, 1))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("own_pool", [True, False])
+def test_labelled_features_that_are_no_numbers_are_refused(build: Build, toys: Any, bad: float, own_pool: bool) -> None:
+    class Looks(SetQuery):
+        def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+            return torch.arange(n)
+
+    pool = toys.pool(20, labelled=0)
+    inputs = pool.inputs(torch.arange(20))
+    inputs[13, 1] = bad
+    train = TensorPool(inputs, torch.arange(20) % 2, labelled=[4, 13, 7])
+    query = Looks(2, layer="inputs")
+    choice = {"unlabeled_datapool": pool} if own_pool else {}
+    driver = build(train_datapool=train, learner=Net(), query_strategies=[query], **choice)
+    which = "the labelled sample at position 1" if own_pool else "sample 13"
+    with pytest.raises(QueryError, match=f"the features of {which} are NaN or infinite"):
+        query.sample(driver.query_queue)
+    query.needs_labelled = False
+    query.sample(driver.query_queue)
 
 
 @pytest.mark.parametrize("plain_pool", [True, False])

@@ -15,6 +15,7 @@ from alcore.candidates import Candidates
 from alcore.errors import UsageError
 from alcore.loaders import BatchLoader
 from alcore.pools import TensorPool
+from alcore.ranks import Ranks
 from alcore.scoring import chunk_rows, chunks, evaluate
 
 
@@ -25,7 +26,7 @@ class Recorder:
         inputs = torch.arange(n, dtype=torch.float32)[:, None].expand(n, row).clone()
         self.choice_pool = TensorPool(inputs, torch.zeros(n), labelled)
         self.posterior = posterior
-        self.learner, self.config = None, SimpleNamespace(batch_size=1)
+        self.learner, self.config, self.ranks = None, SimpleNamespace(batch_size=1), Ranks()
         self.shapes: list[int] = []
         self._candidates = Candidates(self.choice_pool)
 
@@ -67,10 +68,19 @@ def test_chunks_have_one_shape_and_padding_is_dropped(n: int, posterior: int) ->
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**14, 16), (2**16, 16), (2**17, 8), (2**17 + 1, 4), (2**18, 4)])
+@pytest.mark.parametrize(("row", "rows"), [(1, 16), (2**16, 16), (2**18, 16), (2**19, 8), (2**19 + 1, 4), (2**20, 4)])
 def test_large_rows_make_small_chunks(row: int, rows: int) -> None:
     driver = Recorder(18, row=row)
     assert streamed(driver)[0] == list(range(18))
+    assert set(driver.shapes) == {rows}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("samples", "rows"), [(1, 16), (2, 8), (3, 4), (100, 4)])
+def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> None:
+    driver = Recorder(18, posterior=samples)
+    found = torch.cat([ids for ids, _ in chunks(driver, samples=samples)])  # type: ignore[arg-type]
+    assert found.tolist() == list(range(18))
     assert set(driver.shapes) == {rows}
 
 
@@ -109,21 +119,25 @@ def test_outputs_that_are_not_one_a_sample_are_refused(shape: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize(
-    ("learner", "row", "batch", "rows"),
+    ("learner", "shape", "batch", "rows"),
     [
-        (torch.nn.Linear(2, 1), 1, 1, 2**14),  # a cheap learner
-        (torch.nn.Linear(1000, 1000), 1, 1, 64),  # the more weights, the fewer rows
-        (torch.nn.Linear(3000, 3000), 1, 1, 32),
-        (torch.nn.Linear(3000, 3000), 1, 300, 256),  # at least the batch of the training
-        (torch.nn.Linear(2, 1), 2**13, 1, 2**7),  # inputs of 32 KiB
-        (torch.nn.Linear(2, 1), 2**20, 1, 8),  # of 4 MiB
-        (torch.nn.Linear(2, 1), 2**24, 1, 1),  # of 64 MiB
-        (object(), 1, 1, 2**12),  # nothing is known about it
+        (torch.nn.Linear(2, 1), (2,), 1, 2**16),  # a cheap learner
+        (torch.nn.Identity(), (), 1, 2**16),
+        (torch.nn.Linear(1, 1000), (1,), 1, 2**13),  # what it makes of a sample is larger than the sample
+        (torch.nn.Linear(1000, 1000), (1000,), 1, 64),  # the more weights, the fewer rows
+        (torch.nn.Linear(3000, 3000), (3000,), 1, 32),
+        (torch.nn.Linear(3000, 3000), (3000,), 300, 256),  # at least the batch of the training
+        (torch.nn.Linear(2, 1), (2**13,), 1, 2**9),  # inputs of 32 KiB
+        (torch.nn.Linear(2, 1), (2**20,), 1, 8),  # of 4 MiB
+        (torch.nn.Linear(2, 1), (2**24,), 1, 1),  # of 64 MiB
+        (torch.nn.Conv2d(1, 8, 3), (1, 28, 28), 1, 2**10),  # images, of 3 KiB
+        (torch.nn.Conv2d(1, 8, 3), (1, 2, 2), 1, 2**14),
+        (object(), (1,), 1, 2**12),  # nothing is known about it
     ],
 )
-def test_how_many_go_through_the_learner_at_once(learner: Any, row: int, batch: int, rows: int) -> None:
+def test_how_many_go_through_the_learner_at_once(learner: Any, shape: tuple[int, ...], batch: int, rows: int) -> None:
     driver = SimpleNamespace(learner=learner, config=SimpleNamespace(batch_size=batch))
-    assert chunk_rows(driver, torch.zeros(1).expand(1, row)) == rows  # type: ignore[arg-type]
+    assert chunk_rows(driver, torch.zeros(1).expand(1, *shape)) == rows  # type: ignore[arg-type]
 
 
 # -- evaluation ------------------------------------------------------------------------------------------
@@ -132,6 +146,7 @@ def test_how_many_go_through_the_learner_at_once(learner: Any, row: int, batch: 
 def measured(train: Any, val: Any = None) -> tuple[Any, list[str]]:
     warned: list[str] = []
     driver = SimpleNamespace(
+        ranks=Ranks(),
         train_datapool=train,
         val_datapool=val,
         infer=lambda inputs: inputs * 2,

@@ -151,6 +151,7 @@ from types import SimpleNamespace
 from alcore import scoring
 from alcore.candidates import Candidates
 from alcore.pools import TensorPool
+from alcore.ranks import Ranks
 torch.set_num_threads(1)
 learner = torch.nn.Linear(64, 1)
 
@@ -169,6 +170,7 @@ threading.Thread(target=watch, daemon=True).start()
 pool = TensorPool(np.memmap(sys.argv[1], np.float32, "r", shape=(int(sys.argv[2]), 64)))
 known = Candidates(pool)
 driver = SimpleNamespace(
+    ranks=Ranks(),
     choice_pool=pool, candidates=lambda size=2**16: known.chunks(size), learner=learner,
     infer=torch.no_grad()(learner), config=SimpleNamespace(batch_size=1),
 )

@@ -127,7 +127,8 @@ def test_estimates_change_nothing(scores: list[int], k: int, error: float, dtype
     assert found.scores.tolist() == exact[expected].tolist()
 
 
-def test_what_an_estimate_rules_out_is_not_scored() -> None:
+def test_what_an_estimate_rules_out_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_MAX_ROWS", 4096)
     scored = []
 
     def score(outputs: torch.Tensor) -> torch.Tensor:

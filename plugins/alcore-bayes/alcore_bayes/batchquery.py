@@ -85,7 +85,7 @@ class BatchBALDQuery(SetQuery):
         """Return the class probabilities of each posterior sample: (K, N, C), on the CPU."""
         source = PosteriorSamples(self.driver, self.samples, self.generator("dropout").initial_seed())
         kind, result, start = kind_of(self.driver.learner), torch.empty(0), 0
-        for part, outputs in scoring.chunks(self.driver, source, ids=ids):
+        for part, outputs in scoring.chunks(self.driver, source, ids=ids, samples=self.samples):
             p = probabilities(outputs, kind).cpu()
             if len(bad := nan_rows(p)):
                 raise QueryError(

@@ -63,7 +63,8 @@ class PosteriorQuery(PointwiseQuery):
             self._source = None
 
     def _sample(self, query_queue: QueryQueue) -> None:
-        super().sample(query_queue)
+        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer, self.estimate, samples=self.samples)
+        query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _posterior(self) -> PosteriorSamples:
         return PosteriorSamples(self.driver, self.samples, self.generator("dropout").initial_seed())
@@ -256,12 +257,19 @@ class PowerBALDQuery(PosteriorQuery):
         if self.noise == "softrank":
             best = self._by_rank(k, generator)
         else:
-            best = scoring.top_k(self.driver, lambda out: self._perturbed(self.score(out), generator), k, self.infer)
+            best = scoring.top_k(
+                self.driver,
+                lambda out: self._perturbed(self.score(out), generator),
+                k,
+                self.infer,
+                samples=self.samples,
+            )
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _by_rank(self, k: int, generator: torch.Generator) -> scoring.Ranked:
         best = scoring.TopK(k)
-        scored = [(ids, self.score(outputs)) for ids, outputs in scoring.chunks(self.driver, self.infer)] if k else []
+        stream = scoring.chunks(self.driver, self.infer, samples=self.samples) if k else ()
+        scored = [(ids, self.score(outputs)) for ids, outputs in stream]
         if scored:
             ids, scores = map(torch.cat, zip(*scored, strict=True))
             best.add(ids, self._perturbed(scores, generator))

@@ -157,6 +157,19 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, mon
 
 
 @every_strategy
+def test_the_more_posterior_samples_the_smaller_the_chunks(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(scoring, "_MIN_ROWS", 1)
+    monkeypatch.setattr(scoring, "_MAX_ROWS", 64)
+    learner, most = network(), []
+    learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
+    for samples in (2, 8):
+        driver = driver_of(tmp_path / str(samples), STRATEGIES[name](5, samples=samples), learner=learner, batch_size=1)
+        most.clear()
+        ask(driver)
+        assert max(most) == 64 // samples
+
+
+@every_strategy
 def test_equal_samples_go_by_id_under_dropout(tmp_path, name):
     driver = driver_of(tmp_path, STRATEGIES[name](5, samples=5), pool=pool_of(points(1).expand(60, -1).clone()))
     asked = ask(driver)

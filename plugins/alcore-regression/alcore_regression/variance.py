@@ -94,7 +94,7 @@ class VarianceQuery(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates of the largest variance, largest first."""
-        best = scoring.top_k(self.driver, self.score, self.wanted, self._posterior())
+        best = scoring.top_k(self.driver, self.score, self.wanted, self._posterior(), samples=self.draws)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _posterior(self) -> Callable[[Any], torch.Tensor]:

@@ -104,6 +104,19 @@ def test_scores_do_not_depend_on_the_chunks(monkeypatch, rows):
     np.testing.assert_allclose(asked.scores, expected.scores, rtol=1e-4)
 
 
+def test_the_more_draws_the_smaller_the_chunks(monkeypatch):
+    monkeypatch.setattr(scoring, "_MIN_ROWS", 1)
+    monkeypatch.setattr(scoring, "_MAX_ROWS", 128)
+    learner, most = dropout_net(), []
+    learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
+    for draws in (4, 16):
+        query = VarianceQuery(10, draws=draws)
+        make_driver(query, learner, torch.randn(200, 3))
+        most.clear()
+        query.sample(Column())
+        assert max(most) == 128 // draws
+
+
 def test_duplicates_score_alike_and_go_by_id():
     row = torch.randn(1, 3, generator=torch.Generator().manual_seed(3))
     query, asked = VarianceQuery(8), Column()
