@@ -94,6 +94,11 @@ def given_up_in(database: Database, step: int) -> dict[int, str]:
     return {row["sample"]: row["id"] for row in rows}
 
 
+def asks_for_samples(database: Database) -> bool:
+    """Tell whether the run has ever asked for a sample, rather than for generated inputs alone."""
+    return bool(database.read("SELECT 1 FROM requests WHERE sample IS NOT NULL LIMIT 1"))
+
+
 def records_by_strategy(rows: Iterable[Any]) -> dict[str, list[Any]]:
     """Return the records that the rows of `RECORDS` hold, in the order of steps."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
@@ -140,8 +145,8 @@ def has_ended(database: Database, step: int) -> bool:
 
 
 def steps_ended(database: Database) -> int:
-    """Return how many steps are committed as a whole."""
-    (row,) = database.read("SELECT COUNT(*) AS steps FROM steps")
+    """Return the step after the last one that is committed as a whole: those who call the phases may skip some."""
+    (row,) = database.read("SELECT COALESCE(MAX(step) + 1, 0) AS steps FROM steps")
     return int(row["steps"])
 
 

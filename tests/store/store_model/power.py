@@ -29,7 +29,7 @@ class PowerCut:
     def __init__(self) -> None:
         self.patches = pytest.MonkeyPatch()
         self.left: int | None = None  # points until it happens
-        self.on = self.committed = False
+        self.on = self.committed = self.disk_is_full = False
         self.folder: Path | None = None
         self.kept: Path | None = None
         cut = self
@@ -37,6 +37,8 @@ class PowerCut:
         class Connection(sqlite3.Connection):
             def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
                 if statement == "COMMIT":
+                    if cut.disk_is_full:
+                        raise sqlite3.OperationalError("database or disk is full")
                     cut.point(committing=True)
                 return super().execute(statement.replace("= EXTRA", "= OFF"), *parameters)
 
