@@ -425,7 +425,7 @@ def test_an_existing_target_is_refused_and_untouched(make: Make, target: str) ->
     with pytest.raises(RunExistsError, match=f"run '{target}' exists already"):
         fork(Run(whole.log_dir), 0, run_id=target)
     assert files(root) == before
-    assert sorted(one.name for one in root.iterdir()) == ["empty", "file", "whole"]
+    assert sorted(one.name for one in root.glob("[!.]*")) == ["empty", "file", "whole"]
 
 
 def test_a_name_that_leads_elsewhere_is_refused(make: Make) -> None:

@@ -89,7 +89,7 @@ def leave_litter(folder: Path, what: str) -> None:
         checkpoints.publish(ckpt, "000077-labeling-000000", state_of(77, "labeling", 0))
         checkpoints.publish(ckpt, "000078-training-000002_000003", state_of(78, "training", 2, 3))
     elif what == "half written":
-        (ckpt / ".000077-training-000001.part").write_bytes(b"\0" * 9)
+        (ckpt / ".000077-training-000001.0a1b2c3d.part").write_bytes(b"\0" * 9)
         (ckpt / ".tmpq1w2e3").write_bytes(b"")
     else:
         _leave_hot_journal(folder / "run.db")
