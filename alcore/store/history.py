@@ -14,7 +14,9 @@ CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase 
 """All checkpoints, oldest first."""
 
 
-META = "SELECT key, value FROM meta WHERE key <> 'epoch' AND key NOT LIKE 'labeler%' ORDER BY key"
+META = (
+    "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeling_ended') AND key NOT LIKE 'labeler%' ORDER BY key"
+)
 """What is known about a run as a whole, less what only its writer needs."""
 
 
@@ -148,6 +150,19 @@ def steps_ended(database: Database) -> int:
     """Return the step after the last one that is committed as a whole: those who call the phases may skip some."""
     (row,) = database.read("SELECT COALESCE(MAX(step) + 1, 0) AS steps FROM steps")
     return int(row["steps"])
+
+
+def labeling_ended(database: Database, step: int) -> bool:
+    """Tell whether the labeling phase of a step is over, though it left requests open."""
+    rows = database.read("SELECT value FROM meta WHERE key = 'labeling_ended'")
+    return has_ended(database, step) or bool(rows and loads(rows[0]["value"]) == step)
+
+
+def waits_before(database: Database, step: int) -> bool:
+    """Tell whether a request of an earlier step was open when this step began: what came since doesn't count."""
+    return bool(
+        database.read("SELECT 1 FROM requests WHERE step < ?1 AND (closed IS NULL OR closed >= ?1) LIMIT 1", step)
+    )
 
 
 def first_training(database: Database) -> int | None:

@@ -127,7 +127,7 @@ def test_a_symbolic_link_is_refused(create: Create, tmp_path: Path, target: str)
     (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         create()
-    assert sorted(one.name for one in (tmp_path / "root").iterdir()) == [".alcore.lock", "r1"]
+    assert {one.name for one in (tmp_path / "root").iterdir()} - {".alcore.lock"} == {"r1"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -143,14 +143,14 @@ def test_an_error_leaves_nothing_behind(
         patched.setattr(files if place == "fsync_path" else run, place, fail)
         with pytest.raises(type(error)):
             create()
-    assert [one.name for one in (tmp_path / "root").iterdir()] == [".alcore.lock"]
+    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
     create()  # the lock and the name are free again
 
 
 def test_state_that_cannot_be_stored_leaves_nothing_behind(create: Create, tmp_path: Path) -> None:
     with pytest.raises(EncodingError, match=r"^strategies\.uq"):
         create(state={"strategies": {"uq": object()}})
-    assert [one.name for one in (tmp_path / "root").iterdir()] == [".alcore.lock"]
+    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
 
 
 def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, mo
         else:
             assert len(Run(root / "r1").checkpoints()) == 1
             break
-        assert [one.name for one in root.iterdir() if one.name.startswith(".")] == [".alcore.lock"]
+        assert {one.name for one in root.iterdir() if one.name.startswith(".")} <= {".alcore.lock"}
         if (root / "r1").exists():  # the very last flush, after the rename
             assert len(Run(root / "r1").checkpoints()) == 1
             assert not is_locked(root / "r1")
