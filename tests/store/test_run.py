@@ -371,3 +371,27 @@ def test_closing_twice_frees_everything_once(create: Create) -> None:
     store.close()
     store.close()
     assert not is_locked(store.folder)
+
+
+def test_a_take_over_that_fails_leaves_the_holder_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **(options | {"timeout": 0.1})))
+    with store.database.transaction(), pytest.raises(RunLockedError, match="in the middle of another"):
+        RunStore.open(tmp_path, "r1", take_over=True)
+    store.set_meta(still=1)
+    with pytest.raises(RunLockedError, match="is being written by"):
+        RunStore.open(tmp_path, "r1")
+    store.close()
+
+
+def test_a_writer_that_was_taken_over_exports_nothing(tmp_path: Path) -> None:
+    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
+    heir = RunStore.open(tmp_path, "r1", take_over=True)
+    heir.finish([], status="done")
+    before = (heir.folder / "driver_log.json").stat().st_ino
+    with pytest.raises(StaleWriterError):
+        store.export()
+    assert (heir.folder / "driver_log.json").stat().st_ino == before
+    heir.close()
+    store.close()
