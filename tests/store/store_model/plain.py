@@ -73,7 +73,7 @@ class Model:
         self.retries = retries
         self.asked: list[Asked] = []
         self.line: list[Asked] = []  # the open ones, as they are handed out when the phase is taken up again
-        self.phase: list[Asked] = []  # those that were open when it began
+        self.phase: list[Asked] = []  # those that were open when it began, or answered late before
         self.order: list[dict[str, Any]] = []  # answers as they arrived
         self.refused: list[tuple[Any, ...]] = []  # step, place, what was put, whether it is a repeat
         self.records: dict[tuple[str, int, int], Any] = {}
@@ -104,7 +104,8 @@ class Model:
         self.queries[self.step] = model
         self.asked += asked
         self.line = sorted([*self.line, *asked], key=lambda one: one.place)
-        self.phase, self.labeling = list(self.line), True
+        late = [one for one in self.asked if self.here(one)]
+        self.phase, self.labeling = [*self.line, *late], True
 
     def settle(self) -> None:
         """Nothing is in a label strategy's hands any more."""
