@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import checks, plugins, training
+from alcore import checks, ending, plugins, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.features import FeatureCache
@@ -21,6 +21,7 @@ from alcore.ranks import Ranks
 from alcore.runlog import run_logger
 from alcore.session import Session
 from alcore.state import model_digest
+from alcore.store import history
 from alcore.store.files import free_run_id
 from alcore.store.labels import LabelQueue
 from alcore.store.requests import RequestQueue
@@ -153,7 +154,8 @@ class Driver(Lifetime):
         """Run one step: training, metrology, query and labeling; the latter two where nothing is labelled yet."""
         session = self._open(train_step_fn)
         session.begin_step()
-        if not self.starting:
+        started = self.starting
+        if not started:
             if not self.config.skip_training:
                 self._training_phase(train_step_fn, validate_step_fn)
             if not self.config.skip_metrology and self.metrology_strategies:
@@ -164,7 +166,9 @@ class Driver(Lifetime):
             self._query_phase(*args, **kwargs)
             if not self.config.skip_labeling and self.label_strategy is not None:
                 self._labeling_phase(*args, **kwargs)
-            end_of_pool = self._end_of_pool()
+        session.append_late()
+        if self.stop_reason is None:
+            end_of_pool = ending.end_of_pool(self, started=started, settled=session.settled)
             self.stop_reason = self.ranks.share(lambda: end_of_pool) or self._end_of_steps(
                 self.active_learning_step_idx + 1
             )
@@ -242,7 +246,8 @@ class Driver(Lifetime):
             self.query_queue.begin(self.active_learning_step_idx, session.allowance())
             strategies = self.query_strategies
             if self.starting:  # what the start asked for may take its time, and is not asked for again
-                strategies = [] if session.store.open_requests() else [self.start_strategy]
+                waits = history.waits_before(session.store.database, self.active_learning_step_idx)
+                strategies = [] if waits else [self.start_strategy]
             for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
                 self.query_queue.asking(self.strategy_name(strategy), self._share(left))
                 strategy.sample(self.query_queue, *args, **kwargs)
@@ -274,20 +279,6 @@ class Driver(Lifetime):
         """Divide what is left of the step's samples by the strategies that are still to ask, rounded up."""
         total = self.config.samples_per_step
         return None if total is None else -(-(total - len(self.query_queue.asked)) // strategies)
-
-    def _end_of_pool(self) -> str | None:
-        """Give the reason to end the run when nothing was asked for."""
-        if self.query_queue.asked:
-            return None
-        if self.starting:
-            return "nothing is labelled yet, and the requests of the start are open or were given up"
-        if self.query_queue.dropped["over the budget"]:
-            return f"the budget of {self.config.budget:g} is spent"
-        if self._candidates.known and not self._candidates.any():
-            return "the pool has no unlabelled sample left"
-        if not self.query_strategies or (self._candidates.known and self.config.max_active_learning_steps is not None):
-            return None
-        return "the query strategies asked for nothing"
 
     def _end_of_steps(self, done: int) -> str | None:
         steps = self.config.max_active_learning_steps

@@ -159,10 +159,11 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
 def _change_meta(connection: sqlite3.Connection, source: str, step: int, run_id: str) -> None:
     """Say what the new run is and where it came from."""
     meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta WHERE key <> 'epoch'")}
-    if "labeler" in meta and loads(loads(meta["labeler"]))["step"] > step:
-        del meta["labeler"]  # of a later step; that of this one was kept where anything was answered by then
-        if f"labeler-{step}" in meta:
-            meta["labeler"] = meta[f"labeler-{step}"]
+    if f"labeler-{step}" in meta:
+        meta["labeler"] = meta[f"labeler-{step}"]
+    elif "labeler" in meta and loads(loads(meta["labeler"]))["step"] > step:
+        del meta["labeler"]  # of a later step; nothing had been answered by the end of this one
+    meta.pop("labeling_ended", None)
     for later in [key for key in meta if key.startswith("labeler-") and int(key.partition("-")[2]) > step]:
         del meta[later]
     for gone in ("ended", "reason", "error"):

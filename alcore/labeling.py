@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from alcore.state import global_generators, set_global_generators
@@ -32,34 +32,55 @@ class LabelerState:
         self._has_state = callable(getattr(strategy, "state_dict", None))
         self._draws = not getattr(strategy, "labels_by_id", False)
         self._before: str | None = None
+        self._inside = False
         self._step = -1
+        self._rng: Any = None
         self._resumed: dict[str, Any] | None = None if saved is None else loads(saved)
-        if self._resumed is not None and self._resumed["strategy"]:
-            strategy.load_state_dict(self._resumed["strategy"])
+        if self._resumed is not None:
+            self._step, self._rng = self._resumed["step"], self._resumed["rng"]
+            if self._resumed["strategy"]:
+                strategy.load_state_dict(self._resumed["strategy"])
 
     @contextlib.contextmanager
     def phase(self, step: int) -> Iterator[None]:
         """Let the strategy draw from where it was, and put the global generators back afterwards."""
-        self._step = step
         if not self._draws:
+            self._step = step
             yield
             return
         generators = global_generators()
         self._before = dumps(generators)
         if self._resumed is not None and self._resumed["step"] == step and self._resumed["rng"] is not None:
             set_global_generators(self._resumed["rng"])
-        self._resumed = None
+        if self._resumed is not None and step >= self._resumed["step"]:  # until then the phases are on record
+            self._resumed = None
+        if self._resumed is None:
+            self._inside, self._step = True, step
         try:
             yield
         finally:
+            self._inside = False
             if dumps(global_generators()) != self._before:
                 set_global_generators(generators)
 
     def commit(self) -> str | None:
-        """Return what to store with an answer, or None where there is nothing."""
+        """Return what to store with an answer, or None where there is nothing.
+
+        Outside a phase the global generators are not the strategy's: what was committed in the last one is kept.
+        """
         own = dict(self._strategy.state_dict()) if self._has_state else {}
-        rng = None
-        if self._draws and self._before is not None:
+        if self._inside:
             now = global_generators()
-            rng = now if dumps(now) != self._before else None
+            self._rng = now if dumps(now) != self._before else None
+        rng = self._rng
         return dumps({"step": self._step, "strategy": own, "rng": rng}) if own or rng is not None else None
+
+
+def value_check(pool: Any) -> Callable[[Any], str | None]:
+    """Return what says what is wrong with a label's value: the pool's own check, if it has one."""
+    check = getattr(pool, "check", None)
+    return check if callable(check) else _anything_goes
+
+
+def _anything_goes(_value: Any) -> None:
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alcore import description, state
+from alcore import description, ending, state
 from alcore.errors import UsageError
 from alcore.pools import pool_digest
 from alcore.store import answers, checkpoints, history
@@ -143,6 +143,10 @@ def why_finished(driver: Driver, store: RunStore) -> str | None:
     if reason.startswith("all "):
         return None  # the driver counts its steps itself
     if reason.startswith("the budget") and (budget is None or budget > store.spent()):
+        return None
+    if reason.startswith(ending.NOTHING_LABELLED) and history.waits_before(
+        store.database, history.steps_ended(store.database)
+    ):
         return None
     return reason
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alcore import doubt, state
+from alcore.books import means, sentence
 from alcore.errors import Interrupted
-from alcore.labeling import LabelerState
+from alcore.labeling import LabelerState, value_check
 from alcore.midway import Midway
 from alcore.opening import compare_weights, now
 from alcore.protocols import Phase, Request
@@ -48,14 +49,16 @@ class Session:
         self.label_queue = LabelQueue(
             store,
             driver.query_queue,
-            _value_check(driver),
+            value_check(driver.train_datapool),
             driver.label_cost,
             driver.config.label_retries,
             state=self.labeler.commit,
             after_commit=driver.safe_point,
         )
         self._notes_taken = doubt.must_be_noted(driver.label_strategy)
-        self.label_queue.begin(history.steps_ended(store.database))  # a thread of its strategy may be early
+        step = history.steps_ended(store.database)  # a thread of its strategy may be early
+        self.label_queue.begin(step + history.labeling_ended(store.database, step))
+        self._on_record, self._appended = False, -1
         if self._notes_taken:
             driver.query_queue.on_take = store.mark_taken
         self.midway = Midway(driver, store, self._of_training, point)
@@ -115,7 +118,7 @@ class Session:
     def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Note the losses of an epoch, and save a checkpoint inside training where that is wanted."""
         self.midway.end_epoch(epoch)
-        self._book |= {"epochs": self.midway.epochs, "losses": _means(self._driver.ranks.gather(dict(metrics)))}
+        self._book |= {"epochs": self.midway.epochs, "losses": means(self._driver.ranks.gather(dict(metrics)))}
         every = self._driver.config.model_checkpoint_frequency
         asked_to_end = self._driver.asked_to_end()
         if asked_to_end or (every and self.midway.epochs % every == 0):
@@ -185,9 +188,13 @@ class Session:
 
     def begin_labeling(self) -> list[Request]:
         """Open the label queue, with what the phase brought before it was cut off; return what is to be labelled."""
-        step = self._driver.active_learning_step_idx
-        if history.has_ended(self.store.database, step):
+        step, database = self._driver.active_learning_step_idx, self.store.database
+        over = history.labeling_ended(database, step)
+        self._on_record = over and (self.replaying or history.has_ended(database, step))
+        if self._on_record:
             return []
+        if over:
+            self.store.begin_labeling(step)
         requests = self.label_queue.begin(step)
         if self.replaying and self._notes_taken:
             return doubt.poll(self._driver.label_strategy, self.store, self.label_queue)
@@ -195,8 +202,8 @@ class Session:
 
     def end_labeling(self) -> None:
         """Note that the label strategy has nothing in hand: what it didn't answer is asked for again."""
-        if self._notes_taken and self.store.in_doubt():
-            self.store.settle_doubts()
+        if not self._on_record:
+            self.store.end_labeling(self._driver.active_learning_step_idx)
 
     def share_labels(self) -> None:
         """Give the other ranks what rank 0 was brought."""
@@ -213,7 +220,8 @@ class Session:
     def append(self) -> None:
         """Give the training pool what the labeling phase brought; one bad item doesn't keep the others."""
         step, unlabeled = self._driver.active_learning_step_idx, self._driver.unlabeled_datapool
-        if history.has_ended(self.store.database, step):
+        self._appended = step
+        if self._on_record or history.has_ended(self.store.database, step):
             items = answers.for_pool(history.delivered_in(self.store.database, step), unlabeled)
         else:
             items = self.label_queue.take(unlabeled)
@@ -231,6 +239,21 @@ class Session:
         if errors:
             raise errors[0]
 
+    def append_late(self) -> None:
+        """Give the training pool what came late in a step that has no labeling phase of its own."""
+        if self._appended != self._driver.active_learning_step_idx:
+            step = self._driver.active_learning_step_idx
+            self._on_record = history.has_ended(self.store.database, step)
+            if not self._on_record:
+                self.label_queue.begin(step)
+            self.share_labels()
+            self.append()
+
+    @property
+    def settled(self) -> bool:
+        """Whether any request was labelled or given up in this step."""
+        return bool(self._book["labelled"] or self._book["failed"])
+
     def end_step(self, *, last: bool) -> None:
         """Commit the step and tell the observers."""
         driver, every = self._driver, self._driver.config.checkpoint_interval
@@ -243,7 +266,7 @@ class Session:
         if self._keep is not None:
             for warning in retention.prune(self.store.database, self.store.folder / "ckpt", self._keep).warnings:
                 driver.warn_once(warning)
-        driver.logger.info("step %d: %s", step, _sentence(self._book, self._metrics))
+        driver.logger.info("step %d: %s", step, sentence(self._book, self._metrics))
         record = {**self._book, "metrics": self._metrics, "seconds": self._seconds}
         driver.lifecycle.tell("alcore_step_end", driver=driver, record=record)
 
@@ -273,32 +296,4 @@ class Session:
             self._log.close()
 
 
-def _means(everywhere: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each loss over ranks; equal ones, and those of one rank, stay as they are."""
-    first = everywhere[0]
-    if all(one == first for one in everywhere):
-        return first
-    return {name: sum(one[name] for one in everywhere) / len(everywhere) for name in first}
-
-
 _WORDS = {"failed": "requests could not be labelled", "refused": "answers were refused"}
-
-
-def _value_check(driver: Driver) -> Any:
-    check = getattr(driver.train_datapool, "check", None)
-    return check if callable(check) else _anything_goes
-
-
-def _anything_goes(_value: Any) -> None:
-    return None
-
-
-def _sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> str:
-    words = [f"{book['train_samples']} training samples"]
-    words += [f"{name} {value:.4g}" for name, value in book.get("losses", {}).items()]
-    for records in metrics.values():
-        for record in records[:1]:
-            if isinstance(record, Mapping):
-                words += [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)]
-    words.append(f"{book['requested']} requested, {book['labelled']} labelled")
-    return ", ".join(words)

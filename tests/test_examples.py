@@ -22,7 +22,7 @@ def run(script: str, *arguments: str, folder: Path) -> str:
 
 def test_moons(tmp_path: Path) -> None:
     output = run("moons.py", "--steps", "12", folder=tmp_path)
-    (folder,) = (tmp_path / "active_learning_logs").iterdir()
+    (folder,) = (tmp_path / "active_learning_logs").glob("[!.]*")
     records = json.loads((folder / "f1_metrology.json").read_text())
     assert [record["train_samples"] for record in records] == [50 + 10 * step for step in range(12)]
     assert f"F1 {records[-1]['f1']:.3f}" in output

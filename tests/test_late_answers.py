@@ -64,12 +64,12 @@ class Postman:
         return None
 
 
-Make = Callable[[str, int | None], Driver]
+Make = Callable[..., Driver]
 
 
 @pytest.fixture
 def make(tmp_path: Any, toys: Any) -> Make:
-    def build(run_id: str, cut_after: int | None) -> Driver:
+    def build(run_id: str, cut_after: int | None, *plugins: Any) -> Driver:
         torch.manual_seed(3)
         return Driver(
             config=c.DriverConfig(
@@ -78,7 +78,7 @@ def make(tmp_path: Any, toys: Any) -> Make:
             learner=torch.nn.Linear(2, 1),
             strategies_config=c.StrategiesConfig([Three()], queue.Queue, Postal()),
             training_config=c.TrainingConfig(toys.pool(), 2, optimizer_config=c.OptimizerConfig(torch.optim.SGD)),
-            plugins=[Postman(cut_after)],
+            plugins=[Postman(cut_after), *plugins],
         )
 
     return build
@@ -131,3 +131,161 @@ def test_it_is_taken_before_the_first_phase_of_a_resumed_run(make: Make) -> None
     again.run()
     assert 24 in again.train_datapool.labeled_ids.tolist()
     assert [one["reason"] for one in Run(again.log_dir).refused()] == ["a repeat of the answer that is there"]
+
+
+class Brings:
+    """Does something at the end of a step, or where the run may stop."""
+
+    def __init__(self, *, step_end: Any = None, stop: Any = None) -> None:
+        self.acts = {"step": step_end, "stop": stop}
+
+    @alcore.runhook
+    def alcore_step_end(self, driver: Driver) -> None:
+        if self.acts["step"]:
+            self.acts["step"](driver)
+
+    @alcore.runhook
+    def alcore_should_stop(self, driver: Driver) -> str | None:
+        return self.acts["stop"](driver) if self.acts["stop"] else None
+
+
+class Start(BaseQuery):
+    """Asks for five samples, drawn with a global generator."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        for sample in torch.randperm(20)[:5].tolist():
+            query_queue.put(sample)
+
+
+class Slow(BaseLabel):
+    """Answers nothing before a step, then everything; is cut off once if that is wanted."""
+
+    labels_by_id = True
+
+    def __init__(self, first: int = 0, cut: int | None = None) -> None:
+        self.first, self.cut = first, cut
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        for place in range(queue_to_label.qsize()):
+            if place == self.cut:
+                raise Cut
+            sample = queue_to_label.get()
+            if self.driver.active_learning_step_idx >= self.first:
+                serialize_queue.put(sample)
+
+
+@pytest.fixture
+def cold(tmp_path: Any, toys: Any) -> Callable[..., Driver]:
+    """Makes a driver with nothing labelled."""
+
+    def build(run_id: str, label: Any, *plugins: Any, steps: int | None = 4) -> Driver:
+        torch.manual_seed(3)
+        pool = toys.pool(labelled=0)
+        return Driver(
+            config=c.DriverConfig(
+                batch_size=8, max_active_learning_steps=steps, run_id=run_id, root_log_dir=tmp_path, seed=5
+            ),
+            learner=torch.nn.Linear(2, 1),
+            strategies_config=c.StrategiesConfig([Three()], queue.Queue, label, start_strategy=Start()),
+            training_config=c.TrainingConfig(pool, 1, optimizer_config=c.OptimizerConfig(torch.optim.SGD)),
+            plugins=list(plugins),
+        )
+
+    return build
+
+
+def put_all(driver: Driver) -> None:
+    assert driver.label_queue is not None
+    assert driver._session is not None
+    for request in driver._session.store.open_requests():
+        driver.label_queue.put(Label(request.item, 1))
+
+
+def test_a_start_whose_answers_come_between_two_steps_is_not_bought_twice(cold: Callable[..., Driver]) -> None:
+    def at_step_end(driver: Driver) -> None:
+        if driver.active_learning_step_idx == 0:
+            put_all(driver)
+
+    driver = cold("c", Slow(99), Brings(step_end=at_step_end))
+    driver.run()
+    assert driver.start_strategy.calls == 1
+    assert [step["train_samples"] for step in Run(driver.log_dir).steps()][:3] == [0, 0, 5]
+
+
+def test_a_run_goes_on_when_the_labels_of_its_start_have_come(cold: Callable[..., Driver]) -> None:
+    driver = cold("c", Slow(1), Brings(stop=lambda driver: "enough" if driver.active_learning_step_idx == 4 else None),
+                  steps=None)  # fmt: skip
+    driver.run()
+    assert driver.stop_reason == "enough"
+
+
+def test_a_run_that_ended_without_a_label_takes_late_ones(cold: Callable[..., Driver]) -> None:
+    first = cold("c", Slow(99), steps=6)
+    first.run()
+    assert str(first.stop_reason).startswith("nothing is labelled yet")
+    again = cold("c", Slow(99), steps=6)
+    again.restore()
+    put_all(again)
+    again.run()
+    assert again.stop_reason == "all 6 steps are done"
+    assert len(again.train_datapool) >= 5
+
+
+def test_a_start_is_replayed_where_its_labeling_was_cut_off(cold: Callable[..., Driver]) -> None:
+    whole = cold("whole", Slow())
+    whole.run()
+    with pytest.raises(Cut):
+        cold("cut", Slow(cut=2)).run()
+    again = cold("cut", Slow())
+    again.restore()
+    again.run()
+    expected = essence(whole)
+    for name, value in essence(again).items():
+        assert value == expected[name], name
+
+
+def test_a_phase_that_ended_is_not_run_again_with_what_it_left_open(make: Make) -> None:
+    whole = make("whole", None)
+    whole.run()
+    driver = make("cut", None)
+
+    def cut_off_before_the_step_ends() -> None:
+        with driver.session():
+            driver.active_learning_step()
+            assert driver._session is not None
+            driver._session.append_late = cut_off  # type: ignore[method-assign]
+            driver.active_learning_step()
+
+    def cut_off() -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        cut_off_before_the_step_ends()
+    again = make("cut", None)
+    again.restore()
+    again.run()
+    expected, found = essence(whole), essence(again)
+    for name in ("labels", "requests", "labelled", "weights"):  # what the postman brought again was refused
+        assert found[name] == expected[name], name
+
+
+def test_a_late_answer_in_a_step_that_a_criterion_ends_is_appended(make: Make) -> None:
+    def stop(driver: Driver) -> str | None:
+        if driver.active_learning_step_idx != 1:
+            return None
+        put_all(driver)
+        return "enough"
+
+    driver = make("s", None, Brings(stop=stop))
+    driver.run()
+    assert driver.stop_reason == "enough"
+    assert Run(driver.log_dir).steps()[1]["labelled"] == 2
+    again = make("s", None)
+    again.restore()
+    assert driver.train_datapool.labeled_ids.tolist() == again.train_datapool.labeled_ids.tolist()
+    assert again._session is not None
+    again._session.close(None)

@@ -16,6 +16,7 @@ from alcore import scoring
 from alcore.candidates import Candidates
 from alcore.errors import QueryError, UsageError
 from alcore.pools import TensorPool
+from alcore.ranks import Ranks
 from alcore.scoring import check_scores, merge, subset, top_k
 
 
@@ -24,7 +25,7 @@ class Recorder:
 
     def __init__(self, n: int, labelled: tuple[int, ...] = ()) -> None:
         self.choice_pool = TensorPool(torch.arange(n, dtype=torch.float32)[:, None], torch.zeros(n), labelled)
-        self.learner, self.config = None, SimpleNamespace(batch_size=1)
+        self.learner, self.config, self.ranks = None, SimpleNamespace(batch_size=1), Ranks()
         self.shapes: list[int] = []
         self._candidates = Candidates(self.choice_pool)
 

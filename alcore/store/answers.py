@@ -1,13 +1,21 @@
-"""Answers by themselves: whether a value can be a label, and the item that an answer stands for."""
+"""Answers by themselves: whether one can be a label, how it is stored, and the item that it stands for."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+import numbers
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+
+from alcore.errors import EncodingError
+from alcore.pools import as_sample_id
+from alcore.protocols import Failed, Label, Request
+from alcore.store.codec import dumps
+from alcore.store.history import Delivered
 
 
 def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
@@ -65,3 +73,70 @@ def not_a_number(value: Any) -> str | None:
     else:
         return None
     return "its value is NaN or infinite" if bad else None
+
+
+class BadAnswerError(Exception):
+    """An answer that can't be a label."""
+
+
+def delivered(
+    request: Request, item: Any, check: Callable[[Any], str | None], cost: Callable[[Any], float]
+) -> Delivered:
+    """Return an answer to a request as it is stored.
+
+    Parameters
+    ----------
+    request
+        What it answers.
+    item
+        What was put.
+    check
+        Says what is wrong with a label's value, or None.
+    cost
+        Gives what a label costs that doesn't say so itself.
+
+    Raises
+    ------
+    BadAnswerError, alcore.errors.EncodingError
+        When it can't be a label.
+    """
+    if isinstance(item, Label):
+        paid: Any = item.cost
+        if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
+            raise BadAnswerError(f"its cost is {item.cost!r}, which is no amount")
+        if not isinstance(item.source, str):
+            raise BadAnswerError(f"its source is {item.source!r}, which is no text")
+        if isinstance(item.item, Request):  # to a pool, only what was asked for means anything
+            item = dataclasses.replace(item, item=request.item)
+        if fault := not_a_number(item.value) or _fault_of(item.value, check):
+            raise BadAnswerError(fault)
+        return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
+    expected = float(cost(request.item))
+    if as_sample_id(item) is not None and type(request.item) is int:
+        return Delivered(request, request.item, "id", "", None, expected)
+    if fault := not_a_number(item):
+        raise BadAnswerError(fault)
+    return Delivered(request, item, "object", "", dumps(item), expected)
+
+
+def _fault_of(value: Any, check: Callable[[Any], str | None]) -> str | None:
+    try:
+        return check(value)
+    except Exception as error:  # noqa: BLE001 - the pool's own check
+        return f"the pool can't check it: {type(error).__name__}: {error}"
+
+
+def as_text(item: Any) -> str:
+    """Return an item as text for the record, exactly where that is possible."""
+    try:
+        if isinstance(item, Label):
+            return dumps({"item": _named(item.item), "value": item.value, "source": item.source})
+        if isinstance(item, Failed):
+            return dumps({"item": _named(item.item)})
+        return dumps(item)
+    except EncodingError:
+        return repr(item)[:1000]
+
+
+def _named(item: Any) -> Any:
+    return item.id if isinstance(item, Request) else item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ class Database:
     def __init__(self, path: Path, image: bytes | None = None) -> None:
         new = not path.exists()
         self._path, self._lock = path, threading.RLock()
+        self._process, self._closed = os.getpid(), False
         where = ":memory:" if image is not None else path
         with self._telling():
             self._connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False, timeout=60)
@@ -105,6 +107,26 @@ class Database:
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
             self._connection.execute("COMMIT")
 
+    def check_usable(self) -> None:
+        """Refuse to write after the end, or in a forked child, where SQLite would corrupt the file.
+
+        Raises
+        ------
+        UsageError
+            Naming the remedy.
+        """
+        run = self._path.parent.name
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"run {run} is written to by process {self._process}, and this is process {os.getpid()}, forked from "
+                "it: give what was computed back to the parent (a pool's future, a pipe, a queue), and let it put that."
+            )
+        if self._closed:
+            raise UsageError(
+                f"run {run} has ended, so nothing is written to it any more, and what was put is not stored: keep it, "
+                f"resume the run (alcore resume {run}, or Driver.restore), and put it then."
+            )
+
     @property
     def committing(self) -> bool:
         """Whether a transaction is under way."""
@@ -118,7 +140,10 @@ class Database:
         ------
         StaleWriterError
             When another process took the run over.
+        UsageError
+            As `check_usable` does.
         """
+        self.check_usable()
         with self._lock, self._telling():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -146,6 +171,7 @@ class Database:
     def close(self) -> None:
         """Close the connection; calling it again does nothing."""
         with self._lock:
+            self._closed = True
             self._connection.close()
 
     @contextlib.contextmanager

@@ -7,10 +7,15 @@ import re
 import secrets
 from collections.abc import Mapping
 
-_CHECKPOINT = re.compile(r"(?P<name>\d{6,}-[a-z]+-\d{6,}(_\d{6,})?)(-\d+)?\.safetensors")
-_ASIDE = re.compile(r"\..*\.part|\.tmp\w{6}")  # the latter as safetensors calls what it is writing
-_UNFINISHED = re.compile(r"\..+\.(json|toml)\.[a-z0-9_]{8}")  # as `tempfile.mkstemp` ends a name
-_HIDDEN = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[0-9a-f]{8}")
+_NAME = r"\d{6,}-(training|labeling)-\d{6,}(_\d{6,})?"
+_CHECKPOINT = re.compile(rf"(?P<name>{_NAME})(-([2-9]|[1-9]\d+))?\.safetensors")
+_ASIDE = re.compile(rf"\.({_NAME}|initial)\.[0-9a-f]{{8}}\.part|\.tmp\w{{6}}")  # the latter as safetensors writes
+UNFINISHED = ".alcore-part"
+"""How the name of a text file ends that is being written."""
+_UNFINISHED = re.compile(rf"\..+\.(json|toml)\.\w{{8}}{re.escape(UNFINISHED)}")
+_HIDDEN = re.compile(r"\.alcore-building\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[0-9a-f]{8}")
+ROOT_LOCK = ".alcore.lock"
+"""The file in the folder of runs that is locked by all who build a run in it."""
 _PARTS = re.compile(r"ckpt|inbox|lock|experiment\.toml|run\.db(-\w+)?|[^.].*\.json|" + _UNFINISHED.pattern)
 
 
@@ -58,7 +63,7 @@ def is_unfinished(file: str) -> bool:
 
 def hidden_name(run_id: str) -> str:
     """Return what a run directory is called while it is built."""
-    return f".{run_id}.{secrets.token_hex(4)}"
+    return f".alcore-building.{run_id}.{secrets.token_hex(4)}"
 
 
 def is_hidden(folder: str) -> bool:

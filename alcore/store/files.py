@@ -8,13 +8,15 @@ import hashlib
 import os
 import secrets
 import shutil
+import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import AlcoreError, RunExistsError, UsageError
 from alcore.names import check_run_id
-from alcore.store.filenames import hidden_name, is_hidden, is_part_of_run, is_unfinished
+from alcore.store.filenames import ROOT_LOCK, UNFINISHED, hidden_name, is_hidden, is_part_of_run, is_unfinished
 
 
 class StorageError(AlcoreError, OSError):
@@ -57,7 +59,7 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
         Flush file and folder to the disk before returning. Without it a crash of the machine may lose the
         newest version, never leave half of one.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
@@ -76,9 +78,17 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the text files of a run directory that a process was writing when it was killed."""
-    for path in folder.iterdir():
-        if is_unfinished(path.name):
-            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # litter hurts nobody
+        for path in folder.iterdir():
+            if is_unfinished(path.name):
+                remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove litter, if it is a regular file and can be removed."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def run_directory(root: Path, run_id: str) -> Path:
@@ -145,25 +155,60 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
 def _nobody_removes(root: Path) -> Iterator[None]:
     """Keep others from removing the hidden folder of the block; first remove those that nobody is working in.
 
-    A lock on the folder of runs, shared by all who build a run in it. Who gets it alone knows that nobody builds, so
-    that hidden folders were left by processes that were killed. Where folders can't be locked, they stay.
+    A lock of a file in the folder of runs, shared by all who build a run in it. Who gets it alone knows that nobody
+    builds, so that hidden folders were left by processes that were killed. Where it can't be had, they stay. It is
+    never waited for: whoever started this process may hold it, or the file system may have no locks.
     """
-    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in root.iterdir():
-                if is_hidden(path.name) and _is_half_a_run(path):
-                    shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        descriptor = os.open(root / ROOT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        yield
+        return
+    try:
+        if _locked(descriptor, fcntl.LOCK_EX):
+            with contextlib.suppress(OSError):
+                for path in root.iterdir():
+                    if is_hidden(path.name) and _is_half_a_run(path):
+                        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(20):  # one who removes is done in no time
+            if _locked(descriptor, fcntl.LOCK_SH):
+                break
+            time.sleep(0.05)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may hold a copy of the descriptor
         os.close(descriptor)
 
 
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _is_half_a_run(path: Path) -> bool:
-    return not path.is_symlink() and path.is_dir() and all(is_part_of_run(one.name) for one in path.iterdir())
+    if path.is_symlink() or not path.is_dir() or not all(is_part_of_run(one.name) for one in path.iterdir()):
+        return False
+    return not _holds_anything(path / "run.db")
+
+
+def _holds_anything(database: Path) -> bool:
+    """Tell whether a database has a step or a label, or what can't be read: then it is not for alcore to remove."""
+    if not database.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return any(
+                connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0]
+                for table in ("steps", "labels")
+                if table in tables
+            )
+    except sqlite3.Error:
+        return True
 
 
 def _refuse_existing(target: Path) -> None:

@@ -14,7 +14,9 @@ CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase 
 """All checkpoints, oldest first."""
 
 
-META = "SELECT key, value FROM meta WHERE key <> 'epoch' AND key NOT LIKE 'labeler%' ORDER BY key"
+META = (
+    "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeling_ended') AND key NOT LIKE 'labeler%' ORDER BY key"
+)
 """What is known about a run as a whole, less what only its writer needs."""
 
 
@@ -94,6 +96,11 @@ def given_up_in(database: Database, step: int) -> dict[int, str]:
     return {row["sample"]: row["id"] for row in rows}
 
 
+def asks_for_samples(database: Database) -> bool:
+    """Tell whether the run has ever asked for a sample, rather than for generated inputs alone."""
+    return bool(database.read("SELECT 1 FROM requests WHERE sample IS NOT NULL LIMIT 1"))
+
+
 def records_by_strategy(rows: Iterable[Any]) -> dict[str, list[Any]]:
     """Return the records that the rows of `RECORDS` hold, in the order of steps."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
@@ -140,9 +147,22 @@ def has_ended(database: Database, step: int) -> bool:
 
 
 def steps_ended(database: Database) -> int:
-    """Return how many steps are committed as a whole."""
-    (row,) = database.read("SELECT COUNT(*) AS steps FROM steps")
+    """Return the step after the last one that is committed as a whole: those who call the phases may skip some."""
+    (row,) = database.read("SELECT COALESCE(MAX(step) + 1, 0) AS steps FROM steps")
     return int(row["steps"])
+
+
+def labeling_ended(database: Database, step: int) -> bool:
+    """Tell whether the labeling phase of a step is over, though it left requests open."""
+    rows = database.read("SELECT value FROM meta WHERE key = 'labeling_ended'")
+    return has_ended(database, step) or bool(rows and loads(rows[0]["value"]) == step)
+
+
+def waits_before(database: Database, step: int) -> bool:
+    """Tell whether a request of an earlier step was open when this step began: what came since doesn't count."""
+    return bool(
+        database.read("SELECT 1 FROM requests WHERE step < ?1 AND (closed IS NULL OR closed >= ?1) LIMIT 1", step)
+    )
 
 
 def first_training(database: Database) -> int | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +11,6 @@ from alcore.errors import EncodingError
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store import answers, history
-from alcore.store.answers import not_a_number
 from alcore.store.codec import dumps
 from alcore.store.history import Delivered
 from alcore.store.requests import RequestQueue
@@ -62,7 +58,9 @@ class LabelQueue:
         self._delivered: dict[str, Delivered] = {}
         self._handed_over: set[str] = set()  # in the phase begun last, which may be called by hand and again
         self._step = self._begun = 0
-        self._fault: BaseException | None = None
+        self._ids = False  # whether this run has ever asked for a sample, so that a bare integer is an id
+        self._behind = False  # memory is to be read anew, since a commit failed
+        self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,18 +82,25 @@ class LabelQueue:
         list of Request
             The open ones, as a label strategy is to get them.
         """
-        database = self._store.database
         with self._lock:
-            requests = self._store.open_requests()
             if step != self._begun:
                 self._handed_over.clear()
-            delivered = [one for one in history.delivered_in(database, step) if one.request.id not in self._handed_over]
             self._step = self._begun = step
-            self._open = {one.id: one for one in sorted(requests, key=lambda one: (one.step, one.ordinal))}
-            self._delivered = {one.request.id: one for one in delivered}
-            known = [*requests, *(one.request for one in delivered)]
-            self._samples = {request.item: request.id for request in known if type(request.item) is int}
-            self._samples |= history.given_up_in(database, step)
+            return self._read()
+
+    def _read(self) -> list[Request]:
+        """Take over what is on the disk; return the open requests."""
+        database, requests = self._store.database, self._store.open_requests()
+        found = history.delivered_in(database, self._step)
+        delivered = [one for one in found if one.request.id not in self._handed_over]
+        known = [*requests, *(one.request for one in delivered)]
+        given_up = history.given_up_in(database, self._step)
+        self._requests.settle(self._open.keys() - {one.id for one in requests})
+        self._ids = self._ids or history.asks_for_samples(database)
+        self._open = {one.id: one for one in sorted(requests, key=lambda one: (one.step, one.ordinal))}
+        self._delivered = {one.request.id: one for one in delivered}
+        self._samples = {request.item: request.id for request in known if type(request.item) is int} | given_up
+        self._behind = False
         return requests
 
     def take(self, unlabeled: Any = None) -> list[Any]:
@@ -108,10 +113,17 @@ class LabelQueue:
         unlabeled
             The pool that was chosen from, where that is not the training pool: a sample id means nothing to
             the training pool then, and is completed to an item.
+
+        Raises
+        ------
+        BaseException
+            What a put raised that its thread has not made good: it may hold an answer that is nowhere else.
         """
-        if self._fault is not None:
-            raise self._fault
         with self._lock:
+            for fault in self._faults.values():
+                raise fault
+            if self._behind:
+                self._read()
             delivered, self._delivered = self._delivered, {}
             self._handed_over.update(delivered)
             self._step = self._begun + 1
@@ -133,18 +145,34 @@ class LabelQueue:
         self.put_many([item])
 
     def put_many(self, items: Iterable[Any]) -> None:
-        """Deliver several answers in one transaction; one that is refused doesn't keep the others."""
-        try:
-            with self._lock, self._store.database.transaction() as connection:
-                retries = [again for item in items if (again := self._take_in(item, connection)) is not None]
-                if (state := self._state()) is not None:
-                    connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(state),))
-        except BaseException as error:
-            self._fault = error  # what is in memory may be ahead of the disk, so nothing may be made of it
-            raise
+        """Deliver several answers in one transaction; one that is refused doesn't keep the others.
+
+        When this raises, none of them is on the disk, unless it was interrupted; they may be put again.
+        """
+        self._store.database.check_usable()
+        with self._lock:
+            try:
+                retries, settled = self._commit(items)
+            except BaseException as error:
+                self._behind = True
+                self._faults[threading.current_thread()] = error
+                raise
+            self._faults.pop(threading.current_thread(), None)
+            self._requests.settle(settled)
         for request in retries:
             self._requests.requeue(request)
         self._after_commit()
+
+    def _commit(self, items: Iterable[Any]) -> tuple[list[Request], list[str]]:
+        """Commit answers; return what is to be tried again, and the keys of what is not open any more."""
+        if self._behind:
+            self._read()
+        self._settled: list[str] = []
+        with self._store.database.transaction() as connection:
+            retries = [again for item in items if (again := self._take_in(item, connection)) is not None]
+            if (state := self._state()) is not None:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(state),))
+        return retries, self._settled
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""
@@ -168,15 +196,15 @@ class LabelQueue:
         request = before.request if before is not None else self._open[key]
         try:
             if isinstance(item, Failed):
-                raise _BadValueError(item.reason)
-            answer = self._answer(request, item)
-        except (EncodingError, _BadValueError) as error:
+                raise answers.BadAnswerError(item.reason)
+            answer = answers.delivered(request, item, self._check, self._cost)
+        except (EncodingError, answers.BadAnswerError) as error:
             return self._fail(connection, request, item, str(error))
         if before is None:
             connection.execute(
                 "UPDATE requests SET state = 'labelled', closed = ?, taken = 0 WHERE id = ?", (self._step, key)
             )
-            del self._open[key]
+            self._close(key)
         elif before[2:5] == answer[2:5]:
             self._note(connection, request, item, "a repeat of the answer that is there", repeat=True)
             return None
@@ -202,7 +230,7 @@ class LabelQueue:
             return self._samples[sample]
         if isinstance(item, Label | Failed):
             return self._match_generated(named)
-        if sample is not None and self._samples:
+        if sample is not None and self._ids:
             return None
         return next(iter(self._open), None)
 
@@ -217,31 +245,6 @@ class LabelQueue:
             return None
         return next((request.id for request in known if dumps(request.item) == text), None)
 
-    def _answer(self, request: Request, item: Any) -> Delivered:
-        if isinstance(item, Label):
-            paid: Any = item.cost
-            if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
-                raise _BadValueError(f"its cost is {item.cost!r}, which is no amount")
-            if not isinstance(item.source, str):
-                raise _BadValueError(f"its source is {item.source!r}, which is no text")
-            if isinstance(item.item, Request):  # to a pool, only what was asked for means anything
-                item = dataclasses.replace(item, item=request.item)
-            if fault := not_a_number(item.value) or self._fault_of(item.value):
-                raise _BadValueError(fault)
-            return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
-        cost = float(self._cost(request.item))
-        if as_sample_id(item) is not None and type(request.item) is int:
-            return Delivered(request, request.item, "id", "", None, cost)
-        if fault := not_a_number(item):
-            raise _BadValueError(fault)
-        return Delivered(request, item, "object", "", dumps(item), cost)
-
-    def _fault_of(self, value: Any) -> str | None:
-        try:
-            return self._check(value)
-        except Exception as error:  # noqa: BLE001 - the pool's own check
-            return f"the pool can't check it: {type(error).__name__}: {error}"
-
     def _fail(self, connection: Any, request: Request, item: Any, reason: str) -> Request | None:
         """Keep a failure; return the request with its next attempt if there is one left."""
         if request.id in self._delivered:
@@ -254,8 +257,12 @@ class LabelQueue:
             self._open[request.id] = again
             return again
         connection.execute("UPDATE requests SET state = 'failed', closed = ? WHERE id = ?", (self._step, request.id))
-        del self._open[request.id]
+        self._close(request.id)
         return None
+
+    def _close(self, key: str) -> None:
+        del self._open[key]
+        self._settled.append(key)
 
     def _refuse(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
         """Keep an answer aside that can't be taken."""
@@ -264,25 +271,5 @@ class LabelQueue:
     def _note(self, connection: Any, request: Request | None, item: Any, reason: str, *, repeat: bool) -> None:
         connection.execute(
             "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?)",
-            (request.id if request else None, self._step, _show(item), reason, repeat, time.time()),
+            (request.id if request else None, self._step, answers.as_text(item), reason, repeat, time.time()),
         )
-
-
-class _BadValueError(Exception):
-    """An answer whose value can't be a label."""
-
-
-def _show(item: Any) -> str:
-    """Return an item as text for the record, exactly where that is possible."""
-    try:
-        if isinstance(item, Label):
-            return dumps({"item": _named(item.item), "value": item.value, "source": item.source})
-        if isinstance(item, Failed):
-            return dumps({"item": _named(item.item)})
-        return dumps(item)
-    except EncodingError:
-        return repr(item)[:1000]
-
-
-def _named(item: Any) -> Any:
-    return item.id if isinstance(item, Request) else item

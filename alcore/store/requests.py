@@ -40,8 +40,10 @@ class RequestQueue:
         self._run_id = run_id
         self._cost = cost
         self._lock = threading.Lock()
-        self._in_flight: dict[int, Request] = {}
-        self._left = 0  # of those in flight, how many nobody is taking out yet
+        self._in_flight: dict[int, Request] = {}  # by ticket
+        self._tickets_of: dict[str, list[int]] = {}  # by request
+        self._settled: set[str] = set()  # what was answered or given up since the query phase began
+        self._waiting = 0  # tickets in the transport that nobody is taking out yet
         self._tickets = 0
         self._step = self._ordinal = 0
         self._strategy = ""
@@ -59,6 +61,7 @@ class RequestQueue:
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self.allowance = step, allowance
         self.asked, self.dropped = [], collections.Counter()
+        self._settled.clear()
 
     def adopt(self, recorded: Sequence[Asked], allowance: float | None = None) -> None:
         """Take what is on record for this phase, or what rank 0 asked for, in place of what was asked now.
@@ -87,19 +90,33 @@ class RequestQueue:
             # they are under way; what is handed out must be the very items that answers are matched with
             self._in_flight = dict(zip(self._in_flight, requests, strict=True))
             return
-        while not self.empty():
-            self._next()
+        while self._waiting:
+            self._ticket()
+        with self._lock:
+            self._in_flight.clear()
+            self._tickets_of.clear()
         for request in requests:
             self.requeue(request)
 
     def requeue(self, request: Request) -> None:
         """Put a request up for labeling (again)."""
         with self._lock:
+            if request.id in self._settled:
+                return
             ticket = self._tickets
             self._tickets += 1
             self._in_flight[ticket] = request
-            self._left += 1
+            self._tickets_of.setdefault(request.id, []).append(ticket)
+            self._waiting += 1
         self._transport.put(ticket)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Hand out no more what was answered or given up: it would be bought twice."""
+        with self._lock:
+            for key in keys:
+                self._settled.add(key)
+                for ticket in self._tickets_of.pop(key, ()):  # it stays in the transport, and is skipped there
+                    del self._in_flight[ticket]
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Ask for the label of a sample id or a generated input.
@@ -159,18 +176,28 @@ class RequestQueue:
         return request
 
     def _next(self) -> Request:
+        while not self.empty():
+            ticket = self._ticket()
+            with self._lock:
+                request = self._in_flight.pop(ticket, None)
+                if request is not None:
+                    self._tickets_of[request.id].remove(ticket)
+                    if not self._tickets_of[request.id]:
+                        del self._tickets_of[request.id]
+                    return request
+        raise queue.Empty
+
+    def _ticket(self) -> int:
         with self._lock:
-            if not self._left:
+            if not self._waiting:
                 raise queue.Empty
-            self._left -= 1  # before the wait: another thread must not wait for the same one
+            self._waiting -= 1  # before the wait: another thread must not wait for the same one
         try:
-            ticket = int(self._transport.get())
+            return int(self._transport.get())
         except BaseException:
             with self._lock:
-                self._left += 1
+                self._waiting += 1
             raise
-        with self._lock:
-            return self._in_flight.pop(ticket)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take out what was put; raises `queue.Empty` when nothing is left, since nothing more will come."""
@@ -183,11 +210,11 @@ class RequestQueue:
 
     def empty(self) -> bool:
         """Tell whether nothing is left to label."""
-        return not self._left
+        return not self.qsize()
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
-        return self._left
+        return min(self._waiting, len(self._in_flight))
 
     def task_done(self) -> None:
         """Do nothing; here for code that treats this as a `queue.Queue`."""

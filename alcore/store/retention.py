@@ -15,7 +15,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store.codec import loads
 from alcore.store.database import Database
 from alcore.store.filenames import may_be_litter
-from alcore.store.files import sha256_of
+from alcore.store.files import remove_file, sha256_of
 from alcore.store.history import CHECKPOINTS
 
 _RULES = ("last", "best", "every")
@@ -178,7 +178,8 @@ def prune(database: Database, folder: Path, keep: Retention) -> Pruned:
 
 def remove_litter(database: Database, folder: Path) -> None:
     """Remove what earlier crashes left in the ``ckpt`` folder: half-written files, and those nobody names."""
-    remove_unnamed(database, folder, [path.name for path in folder.iterdir() if may_be_litter(path.name)])
+    with contextlib.suppress(FileNotFoundError):
+        remove_unnamed(database, folder, [path.name for path in folder.iterdir() if may_be_litter(path.name)])
 
 
 def remove_unnamed(database: Database, folder: Path, files: Sequence[str]) -> None:
@@ -188,11 +189,11 @@ def remove_unnamed(database: Database, folder: Path, files: Sequence[str]) -> No
     """
     if not files:
         return
-    with database.transaction() as connection:
+    with contextlib.suppress(OSError), database.transaction() as connection:  # litter hurts nobody
         named = {file for (file,) in connection.execute("SELECT file FROM checkpoints")}
         for file in files:
             if file not in named:
-                (folder / file).unlink(missing_ok=True)
+                remove_file(folder / file)
 
 
 def _newest_intact(folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, list[str]]:

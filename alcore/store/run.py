@@ -39,9 +39,9 @@ def request_id(run_id: str, step: int, ordinal: int) -> str:
 class RunStore:
     """The one writer of a run directory; made by `create`."""
 
-    def __init__(self, folder: Path, lock: RunLock) -> None:
+    def __init__(self, folder: Path, lock: RunLock, database: Database | None = None) -> None:
         self.folder = folder
-        self.database = Database(folder / "run.db")
+        self.database = database or Database(folder / "run.db")
         self._lock = lock
         self._exported = time.monotonic()
 
@@ -101,9 +101,13 @@ class RunStore:
         if not (folder / "run.db").is_file():
             raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
         with contextlib.ExitStack() as undo:
+            database = None
+            if take_over:  # first, as this fails while the holder is in a transaction, and it then keeps its lock
+                database = Database(folder / "run.db")
+                undo.callback(database.close)
             lock = RunLock(folder, take_over=take_over)
             undo.callback(lock.release)
-            store = cls(folder, lock)
+            store = cls(folder, lock, database)
             undo.callback(store.database.close)
             remove_litter(store.database, folder / "ckpt")
             remove_unfinished(folder)
@@ -170,6 +174,19 @@ class RunStore:
                 )
             connection.execute("UPDATE requests SET taken = 0 WHERE taken")
 
+    def end_labeling(self, step: int) -> None:
+        """Commit that a labeling phase is over, where it leaves requests open; a fork begins with its labeler."""
+        if self.database.read("SELECT 1 FROM requests WHERE state = 'open' LIMIT 1"):
+            with self.database.transaction() as connection:
+                connection.execute("UPDATE requests SET taken = 0 WHERE taken")
+                statements.set_meta(connection, {"labeling_ended": step})
+                statements.keep_labeler(connection, step)
+
+    def begin_labeling(self, step: int) -> None:
+        """Take back that a labeling phase is over, where one who calls the phases by hand begins it again."""
+        with self.database.transaction() as connection:
+            connection.execute("DELETE FROM meta WHERE key IN ('labeling_ended', 'labeler-' || ?)", (step,))
+
     def spent(self, before: int | None = None) -> float:
         """Return what the current labels cost, with what the open requests are expected to cost.
 
@@ -208,11 +225,7 @@ class RunStore:
         with written as aside, self.database.transaction() as connection:
             replaced = [] if aside is None else statements.publish(connection, step, "labeling", 0, aside)
             statements.insert_records(connection, records)
-            connection.execute(  # a fork begins with the labeler's state at this moment, not at that of a replay
-                "INSERT INTO meta SELECT 'labeler-' || ?1, value FROM meta WHERE key = 'labeler'"
-                " AND NOT EXISTS (SELECT 1 FROM steps WHERE step = ?1)",
-                (step,),
-            )
+            statements.keep_labeler(connection, step)
             connection.execute(
                 "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)",
                 (step, dumps(dict(record)), json.dumps(dict(seconds))),
@@ -224,7 +237,8 @@ class RunStore:
     def export(self) -> None:
         """Rewrite the files that are made from the database."""
         try:
-            exports.write_all(self.database, self.folder)
+            with self.database.transaction():  # else one who was taken over might write over what the heir wrote
+                exports.write_all(self.database, self.folder)
         except OSError as error:
             raise cant_write(self.folder, error) from error
         self._exported = time.monotonic()

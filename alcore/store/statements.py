@@ -62,6 +62,15 @@ def insert_records(connection: Any, records: Sequence[Record]) -> None:
     )
 
 
+def keep_labeler(connection: Any, step: int) -> None:
+    """Keep the labeler's state at the end of a step's labeling phase, for forks; not that of a replay or later."""
+    connection.execute(
+        "INSERT OR IGNORE INTO meta SELECT 'labeler-' || ?1, value FROM meta WHERE key = 'labeler'"
+        " AND NOT EXISTS (SELECT 1 FROM steps WHERE step = ?1)",
+        (step,),
+    )
+
+
 def publish(connection: Any, step: int, phase: str, epoch: int, aside: Aside) -> list[str]:
     """Give a checkpoint its name, in the folder and in the database; return the files that it takes the place of.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from alcore.errors import UsageError
+from alcore.store.database import Database
 from alcore.store.files import appearing_run, fsync_path, remove_unfinished, run_directory, write_whole
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -103,30 +107,63 @@ def half_a_run(folder: Path) -> Path:
     folder.mkdir()
     (folder / "ckpt").mkdir()
     (folder / "ckpt" / ".initial.0a1b2c3d.part").write_bytes(b"half")
-    for name in ("lock", "run.db", "run.db-journal", "experiment.toml", ".experiment.toml.ab_cd123", "f1.json"):
+    for name in ("lock", "experiment.toml", ".experiment.toml.ab_cd123.alcore-part", "f1.json"):
         (folder / name).write_text("x")
+    Database(folder / "run.db").close()
     return folder
 
 
 def test_what_was_left_of_text_files_is_removed(tmp_path: Path) -> None:
-    mine = [".driver_log.json", "driver_log.json", ".driver_log.json.swp", "notes.json.abcdefgh", ".f1.json.ABCDEFGH"]
-    for name in [*mine, ".driver_log.json.abc_1234", ".experiment.toml.xyz_9999"]:
+    mine = [".driver_log.json", "driver_log.json", ".driver_log.json.swp", "notes.json.abcdefgh", ".f1.json.ABCDEFGH",
+            ".experiment.toml.20261125", ".notes.json.original"]  # fmt: skip
+    for name in [*mine, ".driver_log.json.abc_1234.alcore-part", ".experiment.toml.xyz_9999.alcore-part"]:
         (tmp_path / name).write_text("x")
+    (tmp_path / ".folder.json.abcdefgh.alcore-part").mkdir()
     remove_unfinished(tmp_path)
-    assert {one.name for one in tmp_path.iterdir()} == set(mine)
+    assert {one.name for one in tmp_path.iterdir()} == {*mine, ".folder.json.abcdefgh.alcore-part"}
+
+
+def test_a_folder_of_runs_that_is_locked_by_who_began_this_process(tmp_path: Path) -> None:
+    """As ``flock active_learning_logs alcore run`` does."""
+    script = "import sys; from pathlib import Path; from alcore.store.files import appearing_run\n"
+    script += "with appearing_run(Path(sys.argv[1]), 'r1'): pass"
+    held = os.open(tmp_path, os.O_RDONLY)
+    own = os.open(tmp_path / ".alcore.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        for descriptor in (held, own):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    finally:
+        os.close(held)
+        os.close(own)
+    assert (tmp_path / "r1").is_dir()
+
+
+def test_what_a_user_calls_nearly_so_stays(tmp_path: Path) -> None:
+    half_a_run(tmp_path / ".backup.20261125")
+    half_a_run(tmp_path / ".alcore-building.r1.20261125")
+    with contextlib.closing(sqlite3.connect(tmp_path / ".alcore-building.r1.20261125" / "run.db")) as connection:
+        connection.execute("INSERT INTO steps VALUES (0, '{}', '{}')")
+        connection.commit()
+    half_a_run(tmp_path / ".alcore-building.r2.20261125")
+    (tmp_path / ".alcore-building.r2.20261125" / "run.db").write_text("what no program can read")
+    before = set(tmp_path.iterdir())
+    with appearing_run(tmp_path, "r3"):
+        assert before <= set(tmp_path.iterdir())
 
 
 def test_half_a_run_is_removed_when_the_next_is_begun(tmp_path: Path) -> None:
-    half_a_run(tmp_path / ".r1.0123abcd")
-    half_a_run(tmp_path / ".my.run-2.0123abcd")
-    mine = [tmp_path / ".r1.0123ABCD", tmp_path / ".cache.0123abcd", tmp_path / "r1.0123abcd", tmp_path / ".0123abcd"]
+    half_a_run(tmp_path / ".alcore-building.r1.0123abcd")
+    half_a_run(tmp_path / ".alcore-building.my.run-2.0123abcd")
+    building = ".alcore-building"
+    mine = [tmp_path / name for name in (f"{building}.r1.0123ABCD", f"{building}.cache.0123abcd", "r1.0123abcd")]
     for folder in mine:
         half_a_run(folder)
-    (tmp_path / ".cache.0123abcd" / "page").write_text("of mine")
-    (tmp_path / ".linked.0123abcd").symlink_to(half_a_run(tmp_path / "elsewhere"))
+    (tmp_path / f"{building}.cache.0123abcd" / "page").write_text("of mine")
+    (tmp_path / f"{building}.linked.0123abcd").symlink_to(half_a_run(tmp_path / "elsewhere"))
     with appearing_run(tmp_path, "r2") as hidden:
         left = {one.name for one in tmp_path.iterdir()} - {hidden.name}
-    assert left == {*(one.name for one in mine), ".linked.0123abcd", "elsewhere"}
+    assert left == {*(one.name for one in mine), f"{building}.linked.0123abcd", "elsewhere", ".alcore.lock"}
     assert (tmp_path / "r2").is_dir()
 
 
@@ -139,13 +176,13 @@ def test_a_run_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "begun\n"
         with appearing_run(tmp_path, "r1"), appearing_run(tmp_path, "r2"):
-            assert len(list(tmp_path.iterdir())) == 3
-        assert len(list(tmp_path.glob(".other.*"))) == 1
+            assert len(list(tmp_path.glob(".alcore-building.*"))) == 3
+        assert len(list(tmp_path.glob(".alcore-building.other.*"))) == 1
         other.kill()
-    assert len(list(tmp_path.glob(".other.*"))) == 1
+    assert len(list(tmp_path.glob(".alcore-building.other.*"))) == 1
     with appearing_run(tmp_path, "r3"):
-        assert list(tmp_path.glob(".other.*")) == []
-    assert {one.name for one in tmp_path.iterdir()} == {"r1", "r2", "r3"}
+        assert list(tmp_path.glob(".alcore-building.other.*")) == []
+    assert {one.name for one in tmp_path.iterdir()} == {"r1", "r2", "r3", ".alcore.lock"}
 
 
 def test_no_lock_is_left_on_the_folder_of_runs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import re
 import sqlite3
@@ -23,6 +24,7 @@ from alcore.protocols import Failed, Label, Request
 from alcore.store.answers import completed_item
 from alcore.store.codec import loads
 from alcore.store.database import Database
+from alcore.store.files import StorageError
 from alcore.store.labels import LabelQueue
 from alcore.store.reading import Run
 from alcore.store.requests import RequestQueue
@@ -433,6 +435,56 @@ def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(des
     assert at.current() == {0: ("object", 1)}
 
 
+def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put(3)
+    at.labels.take()
+    at.ask(1, ["generated"])
+    at.labels.put(3)
+    assert at.states() == ["labelled", "open"]
+    assert at.reasons()[0].startswith("nobody asked for it")
+
+
+# -- what is handed out ------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_or_given_up_is_not_handed_out(desk: Make) -> None:
+    at = desk(3, 5, 7, 9)
+    at.labels.put_many([Label(3, 1), Failed(7, "no")])
+    assert at.requests.qsize() == 2
+    assert [at.requests.get(), at.requests.get()] == [5, 9]
+    assert at.requests.empty()
+    with pytest.raises(queue.Empty):
+        at.requests.get()
+
+
+def test_what_was_answered_since_the_phase_began_is_not_handed_out(desk: Make) -> None:
+    at = desk(3, 5)
+    found = at.labels.begin(0)
+    at.labels.put(Label(3, 1))
+    at.requests.refill(found)
+    assert at.requests.get() == 5
+    assert at.requests.empty()
+
+
+def test_a_thread_that_waits_for_what_is_answered_meanwhile_gets_nothing(desk: Make) -> None:
+    at = desk(3)
+    transport = at.requests._transport
+    get = transport.get
+
+    def slow_get() -> Any:
+        ticket = get()
+        at.labels.put(Label(3, 1))
+        return ticket
+
+    transport.get = slow_get
+    with pytest.raises(queue.Empty):
+        at.requests.get()
+    transport.get = get
+    at.ask(1, [5])
+    assert at.requests.get() == 5
+
+
 # -- retries ---------------------------------------------------------------------------------------------
 
 
@@ -560,6 +612,118 @@ def test_a_cost_of_any_number_type(desk: Make, cost: Any) -> None:
 
 
 # -- faults ----------------------------------------------------------------------------------------------
+
+
+class FullDisk:
+    """A connection whose commits fail, after a pause if one is wanted."""
+
+    def __init__(self, connection: sqlite3.Connection, pause: Callable[[], object] = lambda: None) -> None:
+        self.connection, self.pause = connection, pause
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def execute(self, statement: str, *parameters: Any) -> Any:
+        if statement == "COMMIT":
+            self.pause()
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.connection.execute(statement, *parameters)
+
+
+def test_what_a_full_disk_refused_can_be_put_again(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = desk(3, 5)
+    at.labels.put(Label(3, 0, source="ann"))
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store.database, "_connection", FullDisk(at.store.database._connection))
+        with pytest.raises(StorageError):
+            at.labels.put_many([Label(5, 1), Label(3, 1, source="ann")])
+    assert at.states() == ["labelled", "open"]
+    at.labels.put(Label(5, 1))
+    assert at.current() == {0: ("label", 0), 1: ("label", 1)}
+    assert at.reasons() == []
+    assert [one.item for one in at.labels.take()] == [3, 5]
+
+
+def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = desk(3, 5)
+    transaction = at.store.database.transaction
+
+    @contextlib.contextmanager
+    def interrupted() -> Iterator[sqlite3.Connection]:
+        with transaction() as connection:
+            yield connection
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store.database, "transaction", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            at.labels.put(Label(3, 1))
+    at.labels.put_many([Label(3, 1), Label(5, 1)])
+    assert at.reasons() == ["a repeat of the answer that is there"]
+    assert [one.item for one in at.labels.take()] == [3, 5]
+
+
+def test_answers_of_a_generator_that_raised_can_be_put_again(desk: Make) -> None:
+    at = desk(3, 5)
+
+    def items() -> Iterator[Any]:
+        yield Label(3, 1)
+        raise RuntimeError("the file of answers is damaged")
+
+    with pytest.raises(RuntimeError, match="damaged"):
+        at.labels.put_many(items())
+    at.labels.put(Label(3, 1))
+    assert at.states() == ["labelled", "open"]
+    assert at.reasons() == []
+
+
+def test_the_end_of_a_phase_waits_for_a_put_that_fails(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the pool would get an answer that is on no disk."""
+    at = desk(3, 5)
+    inside, go = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def pause() -> None:
+        inside.set()
+        go.wait(10)
+
+    def put() -> None:
+        try:
+            at.labels.put(Label(3, 1))
+        except StorageError as error:
+            raised.append(error)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store.database, "_connection", FullDisk(at.store.database._connection, pause))
+        worker = threading.Thread(target=put)
+        worker.start()
+        assert inside.wait(10)
+        threading.Timer(0.2, go.set).start()
+        with pytest.raises(StorageError):  # that of a thread which has not put it again
+            at.labels.take()
+        worker.join()
+    assert len(raised) == 1
+    assert at.states() == ["open", "open"]
+
+
+def test_a_put_after_the_end_says_what_to_do(desk: Make) -> None:
+    at = desk(3)
+    at.store.close()
+    with pytest.raises(UsageError, match=r"run r1 has ended.*is not stored.*alcore resume r1"):
+        at.labels.put(Label(3, 1))
+
+
+def test_a_forked_child_may_not_put(desk: Make) -> None:
+    at = desk(3)
+    child = os.fork()
+    if not child:
+        try:
+            at.labels.put(Label(3, 1))
+        except UsageError as error:
+            os._exit(7 if "forked from it" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert at.states() == ["open"]
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])

@@ -370,7 +370,7 @@ def test_what_a_crash_between_rows_and_files_left_is_gone_at_the_next_opening(
 def test_litter_is_what_checkpoints_are_called_and_nobody_names(store: RunStore) -> None:
     commit(store, 0)
     folder = store.folder / "ckpt"
-    litter = [end(7), inside(1, 3), f"1{end(7)}", f".{end(1)[:-12]}.part", ".tmpz4iq1c"]
+    litter = [end(7), inside(1, 3), f"1{end(7)}", f".{end(1)[:-12]}.0a1b2c3d.part", ".tmpz4iq1c"]
     own = [
         "mine.safetensors",
         "notes.part",
@@ -378,12 +378,27 @@ def test_litter_is_what_checkpoints_are_called_and_nobody_names(store: RunStore)
         f"copy-{end(8)}",
         ".tmp",
         ".tmpfolder1",
+        ".best.part",
+        f"{end(7)[:-12]}-1.safetensors",
         "000009-labeling-000000.safetensorz",
     ]
     for name in [*litter, *own]:
         (folder / name).write_text("x")
+    (folder / f".{end(2)[:-12]}.0a1b2c3d.part").mkdir()
     remove_litter(store.database, folder)
-    assert on_disk(store) == {INITIAL, end(0), *own}
+    assert on_disk(store) == {INITIAL, end(0), *own, f".{end(2)[:-12]}.0a1b2c3d.part"}
+
+
+def test_litter_that_cannot_be_removed_hurts_nobody(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, 0)
+    (store.folder / "ckpt" / end(7)).write_text("x")
+
+    def fail(path: Path, **_: Any) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    remove_litter(store.database, store.folder / "ckpt")
+    assert on_disk(store) == {INITIAL, end(0), end(7)}
 
 
 def test_a_writer_that_was_taken_over_drops_nothing(store: RunStore) -> None:

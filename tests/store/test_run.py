@@ -58,7 +58,7 @@ def asked(ordinal: int, item: Any = None, *, step: int = 0, cost: float = 1.0) -
 def test_a_new_run_is_complete_and_locked(create: Create) -> None:
     store = create()
     assert {one.name for one in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
-    assert [one.name for one in store.folder.parent.iterdir()] == ["r1"]
+    assert {one.name for one in store.folder.parent.iterdir()} == {"r1", ".alcore.lock"}
     assert (store.folder / "experiment.toml").read_text() == "[driver]\n"
     assert is_locked(store.folder)
     (first,) = Run(store.folder).checkpoints()
@@ -117,7 +117,7 @@ def test_a_run_is_not_written_over(create: Create) -> None:
     with pytest.raises(RunExistsError, match=r"exists already in .*--run-id"):
         create(meta={"seed": 4})
     assert tree(store.folder) == before
-    assert [one.name for one in store.folder.parent.iterdir()] == ["r1"]
+    assert {one.name for one in store.folder.parent.iterdir()} == {"r1", ".alcore.lock"}
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "missing"])
@@ -127,7 +127,7 @@ def test_a_symbolic_link_is_refused(create: Create, tmp_path: Path, target: str)
     (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         create()
-    assert [one.name for one in (tmp_path / "root").iterdir()] == ["r1"]
+    assert {one.name for one in (tmp_path / "root").iterdir()} - {".alcore.lock"} == {"r1"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -143,14 +143,14 @@ def test_an_error_leaves_nothing_behind(
         patched.setattr(files if place == "fsync_path" else run, place, fail)
         with pytest.raises(type(error)):
             create()
-    assert list((tmp_path / "root").iterdir()) == []
+    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
     create()  # the lock and the name are free again
 
 
 def test_state_that_cannot_be_stored_leaves_nothing_behind(create: Create, tmp_path: Path) -> None:
     with pytest.raises(EncodingError, match=r"^strategies\.uq"):
         create(state={"strategies": {"uq": object()}})
-    assert list((tmp_path / "root").iterdir()) == []
+    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
 
 
 def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, mo
         else:
             assert len(Run(root / "r1").checkpoints()) == 1
             break
-        assert [one.name for one in root.iterdir() if one.name.startswith(".")] == []
+        assert {one.name for one in root.iterdir() if one.name.startswith(".")} <= {".alcore.lock"}
         if (root / "r1").exists():  # the very last flush, after the rename
             assert len(Run(root / "r1").checkpoints()) == 1
             assert not is_locked(root / "r1")
@@ -371,3 +371,27 @@ def test_closing_twice_frees_everything_once(create: Create) -> None:
     store.close()
     store.close()
     assert not is_locked(store.folder)
+
+
+def test_a_take_over_that_fails_leaves_the_holder_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **(options | {"timeout": 0.1})))
+    with store.database.transaction(), pytest.raises(RunLockedError, match="in the middle of another"):
+        RunStore.open(tmp_path, "r1", take_over=True)
+    store.set_meta(still=1)
+    with pytest.raises(RunLockedError, match="is being written by"):
+        RunStore.open(tmp_path, "r1")
+    store.close()
+
+
+def test_a_writer_that_was_taken_over_exports_nothing(tmp_path: Path) -> None:
+    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
+    heir = RunStore.open(tmp_path, "r1", take_over=True)
+    heir.finish([], status="done")
+    before = (heir.folder / "driver_log.json").stat().st_ino
+    with pytest.raises(StaleWriterError):
+        store.export()
+    assert (heir.folder / "driver_log.json").stat().st_ino == before
+    heir.close()
+    store.close()

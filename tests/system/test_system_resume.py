@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_gets_one_paragraph_with_the_remedy(tmp_path: Path)
 def test_a_run_that_was_built_in_python_says_how_to_go_on(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "examples" / "moons.py"
     subprocess.run([sys.executable, str(script), "--steps", "1"], cwd=tmp_path, check=True, capture_output=True)
-    (run,) = (tmp_path / "active_learning_logs").iterdir()
+    (run,) = (tmp_path / "active_learning_logs").glob("[!.]*")
     refused = alcore("resume", run.name, folder=tmp_path)
     assert refused.returncode == 2
     assert "driver.restore()" in refused.stderr

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from alcore.protocols import Failed, Label, Request
+from alcore.store.files import StorageError
 from alcore.store.run import request_id
 from store_model.lives import Lives, scene
 from store_model.plain import Model
@@ -108,6 +109,28 @@ class Answers(Lives):
         put = [self._answer(*answer) for answer in many]
         self._put(lambda: self.writer.labels.put_many(item for item, _ in put), [change for _, change in put])
 
+    @rule(many=st.lists(labels | corrections | failures | things, min_size=1, max_size=4))
+    @scene
+    def put_again_what_a_full_disk_refused(self, many: list[tuple[Any, ...]]) -> None:
+        self.be_labeling()
+        put = [self._answer(*answer) for answer in many]
+        self.power.disk_is_full = True
+        with pytest.raises(StorageError, match="disk is full"):
+            self.writer.labels.put_many([item for item, _ in put])
+        self.power.disk_is_full = False
+        self._put(lambda: self.writer.labels.put_many([item for item, _ in put]), [change for _, change in put])
+
+    @rule(saved=st.booleans(), late=st.lists(labels | corrections, min_size=1, max_size=3))
+    @scene
+    def put_late(self, saved: bool, late: list[tuple[Any, ...]]) -> None:
+        self.be_labeling()
+
+        def put_each() -> None:
+            for answer in late:
+                self._put_one(self._answer(*answer))
+
+        self.end_step(saved=saved, more=False, between=put_each)
+
     @rule(many=st.lists(labels | failures, max_size=2))
     @scene
     def put_many_breaks_off(self, many: list[tuple[Any, ...]]) -> None:
@@ -140,7 +163,8 @@ class Answers(Lives):
             model.labeler["labeler"] = self.writer.state
 
         self.commit(act, change)
-        self.queue += self.model.again[before:]
+        open_now = {one.place for one in self.model.line}
+        self.queue = [place for place in [*self.queue, *self.model.again[before:]] if place in open_now]
 
     def _answer(self, kind: str, *details: Any) -> Answer:
         """Return what is put, and what that does to the model."""

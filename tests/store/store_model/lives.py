@@ -150,11 +150,13 @@ class Lives(RuleBasedStateMachine):
         self.writer.begin_labeling(step)
         self.queue = [one.place for one in self.model.line]
 
-    def end_step(self, *, saved: bool, more: bool) -> None:
-        """End the labeling phase, and the step."""
+    def end_step(self, *, saved: bool, more: bool, between: Callable[[], None] = lambda: None) -> None:
+        """End the labeling phase, and the step; what comes between the two counts in the next step."""
         step, store = self.model.step, self.writer.store
         assert [shown(item) for item in self.writer.labels.take()] == self.model.brought()
         assert self.writer.labels.take() == []
+        self.model.late = 1
+        between()
         self.commit(store.settle_doubts, Model.settle)
         records = {("late", step, 0): {"size": 3.0}} if more else {}
         self.commit_step(step, {"step": step, "losses": {"loss": 0.5}}, records, saved=saved)
@@ -178,6 +180,7 @@ class Lives(RuleBasedStateMachine):
     def open(self, doubt: str, *, take_over: bool = False) -> None:
         """Begin the next life, and settle what was in a label strategy's hands when the last one ended."""
         opened: list[RunStore] = []
+        self.model.late = 0
         self.live_through(lambda: opened.append(RunStore.open(self.root, ID, take_over=take_over)))
         self.littered = False
         self.writer, store = Writer(opened[0], self.model.retries), opened[0]

@@ -73,7 +73,7 @@ class Model:
         self.retries = retries
         self.asked: list[Asked] = []
         self.line: list[Asked] = []  # the open ones, as they are handed out when the phase is taken up again
-        self.phase: list[Asked] = []  # those that were open when it began
+        self.phase: list[Asked] = []  # those that were open when it began, or answered late before
         self.order: list[dict[str, Any]] = []  # answers as they arrived
         self.refused: list[tuple[Any, ...]] = []  # step, place, what was put, whether it is a repeat
         self.records: dict[tuple[str, int, int], Any] = {}
@@ -84,6 +84,7 @@ class Model:
         self.labeler: dict[str, str] = {}  # the label strategy's state: now, and at the end of each step
         self.again: list[Place] = []  # requests that were handed out once more, each time
         self.step, self.labeling = 0, False
+        self.late = 0  # 1 when the labeling phase is over and its step isn't
 
     def at(self, place: Place) -> Asked:
         """Return the request at a place."""
@@ -103,7 +104,8 @@ class Model:
         self.queries[self.step] = model
         self.asked += asked
         self.line = sorted([*self.line, *asked], key=lambda one: one.place)
-        self.phase, self.labeling = list(self.line), True
+        late = [one for one in self.asked if self.here(one)]
+        self.phase, self.labeling = [*self.line, *late], True
 
     def settle(self) -> None:
         """Nothing is in a label strategy's hands any more."""
@@ -128,7 +130,7 @@ class Model:
             self.labeler[f"labeler-{step}"] = self.labeler["labeler"]
         self.steps.setdefault(step, record)
         if step == self.step:
-            self.step, self.labeling = step + 1, False
+            self.step, self.labeling, self.late = step + 1, False, 0
 
     def save(self, checkpoint: Saved) -> None:
         """Name a checkpoint; one of this name is replaced by the same."""
@@ -138,7 +140,12 @@ class Model:
 
     def here(self, one: Asked) -> bool:
         """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
-        return one.state == "labelled" and one.closed == self.step
+        return one.state == "labelled" and one.closed == self.now
+
+    @property
+    def now(self) -> int:
+        """The step that an answer counts in."""
+        return self.step + self.late
 
     def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
         """Take an answer in, for the request that it names."""
@@ -154,10 +161,10 @@ class Model:
                 return
             one.answers[-1]["superseded"] = True
         else:
-            one.state, one.closed, one.taken = "labelled", self.step, False
+            one.state, one.closed, one.taken = "labelled", self.now, False
             self.line.remove(one)
         one.answers.append(
-            {"place": one.place, "step": self.step, "source": source, "attempt": one.attempts, "kind": kind,
+            {"place": one.place, "step": self.now, "source": source, "attempt": one.attempts, "kind": kind,
              "value": value, "cost": cost, "superseded": False}
         )  # fmt: skip
         self.order.append(one.answers[-1])
@@ -181,18 +188,18 @@ class Model:
     def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
         """Keep aside what is not taken."""
         place = None if one is None else one.place
-        self.refused.append((self.step, place, repr(shown), repeat))
+        self.refused.append((self.now, place, repr(shown), repeat))
 
     def oldest(self) -> Asked | None:
         """Return the request that an answer which names none is for."""
         return min(self.line, key=lambda one: one.place, default=None)
 
     def bare(self, sample: int) -> None:
-        """Take in a bare integer: the id of a sample, unless only inputs were asked for."""
-        samples = {one.item: one for one in self.phase if type(one.item) is int}
-        if not samples:
+        """Take in a bare integer: the id of a sample, unless the run has only asked for inputs."""
+        if not any(type(one.item) is int for one in self.asked):
             self.object(sample)
             return
+        samples = {one.item: one for one in self.phase if type(one.item) is int}
         one = samples.get(sample)
         self.answer(one, "id", None, "", 0.0 if one is None else one.cost, sample)
 
@@ -202,7 +209,7 @@ class Model:
         self.answer(one, "object", value, "", 0.0 if one is None else one.cost, value)
 
     def _give_up(self, one: Asked) -> None:
-        one.state, one.closed = "failed", self.step
+        one.state, one.closed = "failed", self.now
         self.line.remove(one)
 
     # -- what follows from it ------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class PowerCut:
     def __init__(self) -> None:
         self.patches = pytest.MonkeyPatch()
         self.left: int | None = None  # points until it happens
-        self.on = self.committed = False
+        self.on = self.committed = self.disk_is_full = False
         self.folder: Path | None = None
         self.kept: Path | None = None
         cut = self
@@ -37,6 +37,8 @@ class PowerCut:
         class Connection(sqlite3.Connection):
             def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
                 if statement == "COMMIT":
+                    if cut.disk_is_full:
+                        raise sqlite3.OperationalError("database or disk is full")
                     cut.point(committing=True)
                 return super().execute(statement.replace("= EXTRA", "= OFF"), *parameters)
 
@@ -87,7 +89,7 @@ def leave_litter(folder: Path, what: str) -> None:
         checkpoints.publish(ckpt, "000077-labeling-000000", state_of(77, "labeling", 0))
         checkpoints.publish(ckpt, "000078-training-000002_000003", state_of(78, "training", 2, 3))
     elif what == "half written":
-        (ckpt / ".000077-training-000001.part").write_bytes(b"\0" * 9)
+        (ckpt / ".000077-training-000001.0a1b2c3d.part").write_bytes(b"\0" * 9)
         (ckpt / ".tmpq1w2e3").write_bytes(b"")
     else:
         _leave_hot_journal(folder / "run.db")
