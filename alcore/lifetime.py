@@ -12,6 +12,7 @@ from alcore.balance import Balance
 from alcore.config import TrainingConfig
 from alcore.errors import UsageError
 from alcore.lifecycle import Lifecycle
+from alcore.parallel import with_synchronised_normalisation
 from alcore.placement import place_learner
 from alcore.protocols import TrainStep
 from alcore.session import Session
@@ -155,6 +156,9 @@ class Lifetime(Balance):
     def _prepare(self) -> None:
         checks.check_fit(self._driver)
         self.learner = place_learner(self.learner, self.device, self.dtype)
+        manager = self.config.dist_manager
+        if manager is not None and manager.distributed and manager.sync_batch_norm:
+            self.learner = with_synchronised_normalisation(self.learner)
         checks.check_strategies(self._driver)
 
     def _begin(self, store: RunStore, point: resume.Point | None = None) -> None:
