@@ -12,7 +12,7 @@ help:
 	@echo "make test   set up .venv with test tools, then run all tests"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make bench  the benchmarks that need nothing else"
-	@echo "make faults kill runs at every system call and fail each (needs strace; takes about half an hour)"
+	@echo "make faults kill runs at every system call and fail each, and kill ranks (needs strace; takes about 40 minutes)"
 	@echo "make clean  remove .venv and caches"
 
 run: $(VENV)/standard.stamp
@@ -34,6 +34,7 @@ bench: $(VENV)/test.stamp
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
+	$(BIN)/python tests/ranks/kills.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,7 +84,7 @@ def work(options: argparse.Namespace) -> None:
             driver.run()
             if not train:
                 found["chosen"] = [one.sample for one in driver.query_queue.asked]
-            found[name] = found.pop("training" if train else "query")
+            found[name] = found.pop("training" if train else "query", 0.0)  # observers are told on rank 0 alone
     if driver.ranks.main:
         print(json.dumps(found), flush=True)
 

@@ -29,3 +29,8 @@ def essence(folder: Path) -> dict[str, Any]:
         "checkpoints": {one["file"]: one["sha256"] for one in run.checkpoints()},
         "reason": run.meta()["reason"],
     }
+
+
+def ends_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Leave out checkpoints inside training: behind a failure the last one is replaced by one that says so."""
+    return {**found, "checkpoints": {k: v for k, v in found["checkpoints"].items() if "-training-" not in k}}

@@ -1,0 +1,107 @@
+"""Kill ranks at random times: ``python tests/ranks/kills.py [--kills 50] [--ranks 2] [--ends 50]``.
+
+Each run loses one rank, or all, once or twice, is started again by the same command, and must end as the one that lost
+none, with each label bought once. ``--ends`` runs, in fresh interpreters, are left alone and must end without an abort.
+Prints one line of JSON, and every failure to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from conftest import HERE, Processes, Server
+from ranks_essence import ends_of, essence
+
+OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
+
+
+def live(server: Server, folder: Path, ranks: int, kill_at: float | None, rank: int | None) -> Processes:
+    """Start the ranks, and kill one, or all where it is None, after so many seconds."""
+    processes = Processes(server, ranks, [str(HERE / "experiment.py"), json.dumps(OPTIONS)], folder)
+    if kill_at is not None:
+        time.sleep(kill_at)
+        processes.kill(rank)
+    return processes.wait()
+
+
+def left_alone(folder: Path, ranks: int) -> list[int]:
+    """Run in interpreters that end as interpreters do; return their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    children = []
+    for rank in range(ranks):
+        environment = {**os.environ, **own, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, str(HERE / "experiment.py"), json.dumps(OPTIONS)]
+        children.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL))
+    return [child.wait(120) for child in children]
+
+
+def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:
+    """Say what is wrong with a run that has ended."""
+    found = ends_of(essence(folder / "runs" / "r1"))
+    wrong = [f"{name} differs" for name in expected if found[name] != expected[name]]
+    paid = (folder / "paid").read_text().splitlines()
+    if set(paid) != bought or len(paid) - len(bought) > lives:
+        wrong.append(f"{len(paid)} answers were bought, and {len(bought)} are needed")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--ends", type=int, default=50)
+    options = parser.parse_args()
+    server, began, failures = Server(), time.monotonic(), 0
+    root = Path(tempfile.mkdtemp(prefix="alcore-kills-"))
+    try:
+        folder = root / "whole"
+        folder.mkdir()
+        since = time.monotonic()
+        whole = live(server, folder, options.ranks, None, None)
+        seconds = time.monotonic() - since
+        if any(whole.codes):
+            raise RuntimeError("\n".join(whole.texts))
+        expected = ends_of(essence(folder / "runs" / "r1"))
+        bought = set((folder / "paid").read_text().splitlines())
+        for number in range(options.kills + options.ends):
+            dice = random.Random(number)
+            folder = root / str(number)
+            folder.mkdir()
+            lives, texts = dice.choice([1, 1, 2]) if number < options.kills else 0, []
+            for _ in range(lives):
+                rank = dice.choice([*range(options.ranks), None])
+                live(server, folder, options.ranks, dice.uniform(0, 1.1 * seconds), rank)
+            if lives:
+                last = live(server, folder, options.ranks, None, None)
+                codes, texts = last.codes, last.texts
+            else:
+                codes = left_alone(folder, options.ranks)
+            wrong = [f"ended with {codes}"] if any(codes) else judge(folder, expected, bought, lives)
+            if wrong:
+                failures += 1
+                print(number, wrong, *texts, file=sys.stderr, sep="\n", flush=True)
+            shutil.rmtree(folder)
+    finally:
+        server.close()
+        shutil.rmtree(root, ignore_errors=True)
+    row = {"fault": "killed ranks", "ranks": options.ranks, "runs": options.kills, "left alone": options.ends}
+    print(json.dumps(row | {"failures": failures, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
