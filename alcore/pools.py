@@ -131,6 +131,8 @@ class TensorPool:
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
+        if self._reader.array is not self._inputs:  # a subclass has put others in their place
+            self._reader = Rows(self._inputs)
         return self._reader.take(ids)
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:

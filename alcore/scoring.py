@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from alcore.errors import UsageError
-from alcore.evaluation import EVALUATION_ROWS as EVALUATION_ROWS
 from alcore.evaluation import Evaluation as Evaluation
 from alcore.evaluation import evaluate as evaluate
 from alcore.outputs import first_rows

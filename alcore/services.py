@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from alcore import scoring
+from alcore import evaluation
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig
 from alcore.errors import Interrupted, UsageError
@@ -163,7 +163,7 @@ class Services:
 
     def ordered_batches(self, pool: Any) -> BatchLoader:
         """Return batches of a pool's labelled items in the order of the pool."""
-        rows = scoring.EVALUATION_ROWS if callable(getattr(pool, "batch", None)) else self.config.batch_size
+        rows = evaluation.EVALUATION_ROWS if callable(getattr(pool, "batch", None)) else self.config.batch_size
         return self._loader(pool, batch_size=rows)
 
     def wanted(self, max_samples: int) -> int:

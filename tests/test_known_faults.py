@@ -210,7 +210,7 @@ def check_empty_pool(build: Build) -> None:
 
 @contextlib.contextmanager
 def empty_pools_go_on() -> Iterator[None]:
-    with mock.patch.object(Driver, "_end_of_pool", return_value=None):
+    with mock.patch.object(driver_module.ending, "end_of_pool", return_value=None):
         yield
 
 

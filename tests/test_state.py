@@ -14,6 +14,7 @@ import torch
 
 from alcore import state
 from alcore.errors import UsageError
+from alcore.ranks import Ranks
 from alcore.store import checkpoints
 
 
@@ -28,6 +29,7 @@ class Strategy:
 def driver(learner: Any = None, **parts: Any) -> Any:
     given = {"optimization": None, "strategies": {}, "train_loop_fn": None, **parts}
     given.setdefault("lifecycle", SimpleNamespace(parts={}))
+    given.setdefault("ranks", Ranks())
     return SimpleNamespace(learner=learner, **given)
 
 

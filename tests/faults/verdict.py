@@ -16,9 +16,10 @@ from alcore.store import checkpoints
 from alcore.store.reading import Run
 
 CLEAR = re.compile(
-    r"root/\.?faulty.* can't be written: .*(No space left|disk is full|Input/output error|disk I/O error|unable to open"
+    r"root/(\.alcore-building\.)?faulty.* can't be written: "
+    r".*(No space left|disk is full|Input/output error|disk I/O error|unable to open"
     r"|readonly database).*make room|"
-    r"\[Errno (5|28)\] .*root/\.?faulty|checkpoint .*can't be read",
+    r"\[Errno (5|28)\] .*root/(\.alcore-building\.)?faulty|checkpoint .*can't be read",
     re.DOTALL,
 )
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from alcore import DataInfo, Driver, TensorPool, UsageError, scoring
+from alcore import DataInfo, Driver, TensorPool, UsageError, evaluation
 from alcore import config as c
 from alcore.store.reading import Run
 
@@ -185,7 +185,7 @@ def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
     whole, parts = F1Metrology(), F1Metrology()
     make_driver(tmp_path, pool, whole, val=pool if on == "validation" else None)
     whole.compute()
-    monkeypatch.setattr(scoring, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", rows)
     sizes = []
     make_driver(
         tmp_path, pool, parts, val=pool if on == "validation" else None,

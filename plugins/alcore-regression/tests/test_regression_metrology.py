@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from alcore import DataInfo, Driver, TensorPool, UsageError, scoring
+from alcore import DataInfo, Driver, TensorPool, UsageError, evaluation
 from alcore import config as c
 from alcore.store.reading import Run
 
@@ -79,7 +79,7 @@ def exact_r2(predicted, true):
 def test_figures_are_those_of_scikit_learn(case, rows):
     predicted, true = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "EVALUATION_ROWS", rows)
+        patch.setattr(evaluation, "EVALUATION_ROWS", rows)
         record = measure(torch.from_numpy(predicted), torch.from_numpy(true))
     assert record["rmse"] == pytest.approx(root_mean_squared_error(true, predicted), rel=1e-12)
     assert record["mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-12)
@@ -94,7 +94,7 @@ def test_figures_are_those_of_scikit_learn(case, rows):
 @pytest.mark.parametrize("level", [0.0, 0.1, 1e9 + 0.3])
 @pytest.mark.parametrize("rows", [1, 3, 4096])
 def test_equal_targets(monkeypatch, level, rows):
-    monkeypatch.setattr(scoring, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", rows)
     true = torch.full((10,), level, dtype=torch.float64)
     assert measure(true, true)["r2"] == 1
     assert measure(true + 1, true)["r2"] == 0
@@ -122,7 +122,7 @@ def test_the_likelihood_of_posterior_samples(size, draws, quantities, noise, row
     samples = torch.randn(size, draws, quantities, generator=generator, dtype=torch.float64)
     true = torch.randn(size, quantities, generator=generator, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "EVALUATION_ROWS", rows)
+        patch.setattr(evaluation, "EVALUATION_ROWS", rows)
         record = measure(
             samples, true, metrology=RegressionMetrology(noise), inference_fn=lambda learner, x: x.transpose(0, 1)
         )
