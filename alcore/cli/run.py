@@ -93,6 +93,7 @@ def run(
     """
     from alcore.cli import running
     from alcore.experiment import Experiment
+    from alcore.store.files import write_whole
 
     running.check_restart(run_id, resume)
     registry = running.prepare()
@@ -118,5 +119,7 @@ def run(
         progress.headline = running.headline(resolved, driver)
     if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)
+        if driver.ranks.main and driver.description is not None:  # more steps or another budget, perhaps
+            write_whole(driver.log_dir / "experiment.toml", driver.description, durable=True)
     running.run(driver)
     running.report(driver, as_json=as_json, quiet=quiet)

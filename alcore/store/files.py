@@ -214,5 +214,6 @@ def _holds_anything(database: Path) -> bool:
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise RunExistsError(
-            f"run {target.name!r} exists already in {target.parent}; give another --run-id, or none to have one made."
+            f"run {target.name!r} exists already in {target.parent}; give another --run-id, or none to have one made; "
+            f"alcore resume {target.name} goes on with it, as --resume auto does."
         )

@@ -81,3 +81,17 @@ def test_a_restart_that_does_not_say_which_run_is_refused(tmp_path: Path) -> Non
     assert "this is restart 1 by torchrun" in refused.stderr
     assert "--run-id ID --resume auto" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_auto_begins_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, *COMMAND[:-4], "--root", "runs", "--run-id", "r1", "--resume", "auto", "--quiet"]
+    for steps in ("2", "4", "4"):
+        done = subprocess.run([*command, "--steps", steps], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "runs/r1"
+        assert len(Run(tmp_path / "runs" / "r1").steps()) == int(steps)
+        assert f"max_active_learning_steps = {steps}" in (tmp_path / "runs" / "r1" / "experiment.toml").read_text()
+    plain = [word for word in command if word not in ("--resume", "auto")]
+    refused = subprocess.run(plain, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 2
+    assert "alcore resume r1 goes on with it" in refused.stderr
