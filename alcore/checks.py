@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from alcore.errors import UsageError
@@ -41,6 +43,16 @@ def check_parts(
         _need(training.train_datapool, "train_datapool", ["__len__", "__getitem__", "append"])
     if not hasattr(strategies.queue_cls(), "put") or not hasattr(strategies.queue_cls(), "get"):
         raise UsageError("queue_cls() gave an object without put and get; give a class such as queue.Queue.")
+
+
+def warn_of_separate_runs(config: DriverConfig, logger: logging.Logger) -> None:
+    """Warn where several processes were started, and the Driver of each doesn't know of the others."""
+    if config.dist_manager is None and os.environ.get("WORLD_SIZE", "1") != "1":
+        logger.warning(
+            "WORLD_SIZE is %s, and the Driver was given no dist_manager: each process makes a run of its own, and buys "
+            "its own labels. For one run give DriverConfig(dist_manager=DistributedManager()).",
+            os.environ["WORLD_SIZE"],
+        )
 
 
 def check_training_step(driver: Driver, train_step_fn: Any) -> None:

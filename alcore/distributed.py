@@ -18,6 +18,8 @@ from alcore.ranks import Ranks
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _joined: list[Group] = []  # the one group of this process, once it has joined it
+_training: list[Any] = []
+_ours: list[bool] = []  # whether torch's default group is alcore's own
 
 
 class DistributedManager:
@@ -33,7 +35,10 @@ class DistributedManager:
     sync_batch_norm
         Let batch normalisation in training look at the batches of all ranks; on CUDA only.
     timeout
-        Seconds after which a rank that doesn't answer counts as lost. Labelling, which may take days, has none.
+        Seconds after which a rank that doesn't answer in the middle of an exchange counts as lost. Before one, all wait
+        for each other for as long as each gives signs of life, which a thread does every 5 s.
+    join_timeout
+        Seconds that ranks wait for all of them to start.
 
     Attributes
     ----------
@@ -54,6 +59,7 @@ class DistributedManager:
         find_unused_parameters: bool = False,
         sync_batch_norm: bool = False,
         timeout: float = 45.0,
+        join_timeout: float = 600.0,
     ) -> None:
         self.rank, self.local_rank, self.world_size = (
             _number(name, default) for name, default in zip(_VARIABLES, (0, 0, 1), strict=True)
@@ -67,7 +73,7 @@ class DistributedManager:
             device = f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.find_unused_parameters, self.timeout = find_unused_parameters, timeout
-        self.sync_batch_norm = sync_batch_norm
+        self.sync_batch_norm, self.join_timeout = sync_batch_norm, join_timeout
         if sync_batch_norm and self.device.type != "cuda":
             raise UsageError(
                 f"DistributedManager: sync_batch_norm needs CUDA, and this process works on {self.device}; leave it "
@@ -83,6 +89,11 @@ class DistributedManager:
     def distributed(self) -> bool:
         """Whether there is more than one process."""
         return self.world_size > 1
+
+    @property
+    def training_group(self) -> Any:
+        """The process group that gradients are averaged in, or None with one process."""
+        return _training[0] if _training else None
 
     def join(self) -> Ranks:
         """Return what speaks to the other processes; the first call waits for all of them.
@@ -111,8 +122,10 @@ def leave() -> None:
     if not _joined:
         return
     group = _joined.pop()
+    _training.clear()
     gc.collect()
-    group.leave(torch.distributed.destroy_process_group)
+    if torch.distributed.is_initialized():  # the user's own code may have ended it
+        group.leave(torch.distributed.destroy_process_group if _ours else lambda: None)
 
 
 def tell(error: BaseException) -> None:
@@ -160,11 +173,10 @@ def _join(manager: DistributedManager) -> Group:
     distributed: Any = torch.distributed
     if not distributed.is_available():
         raise UsageError("this build of torch has no torch.distributed, so several processes can't work together.")
-    limit = datetime.timedelta(seconds=manager.timeout)
     if distributed.is_initialized():  # by the user's own code
         store = distributed.distributed_c10d._get_default_store()
-        group = distributed.new_group(backend="gloo", timeout=limit)
-        return Group(distributed.PrefixStore("alcore", store), group, manager.rank, manager.world_size)
+        return _groups(manager, distributed.PrefixStore("alcore", store))
+    limit = datetime.timedelta(seconds=manager.join_timeout)
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise UsageError(
@@ -190,7 +202,18 @@ def _join(manager: DistributedManager) -> Group:
             f"rank {manager.rank} of {manager.world_size} can't join the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']}: {' '.join(str(error).split())[:300]}. Start all of them, with torchrun."
         ) from error
-    return Group(store, distributed.group.WORLD, manager.rank, manager.world_size)
+    _ours.append(True)
+    return _groups(manager, store)
+
+
+def _groups(manager: DistributedManager, store: Any) -> Group:
+    """Make a group for what ranks say to each other, and one for gradients, which may be under way meanwhile."""
+    distributed: Any = torch.distributed
+    limit = datetime.timedelta(seconds=manager.timeout)
+    words = distributed.new_group(backend="gloo", timeout=limit)
+    backend = "nccl" if manager.device.type == "cuda" else "gloo"
+    _training.append(distributed.new_group(backend=backend, timeout=limit))
+    return Group(store, words, manager.rank, manager.world_size)
 
 
 def _number(name: str, default: int) -> int:

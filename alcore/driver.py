@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import checks, ending, plugins, training
+from alcore import checks, ending, plugins, sharing, training
 from alcore.candidates import Candidates
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.features import FeatureCache
@@ -69,12 +71,16 @@ class Driver(Lifetime):
         checks.check_parts(config, learner, strategies_config, training_config)
         self.config, self.strategies_config, self.training_config = config, strategies_config, training_config
         self.learner, self.inference_fn = learner, inference_fn
-        self.ranks = config.dist_manager.join() if config.dist_manager else Ranks()
+        self._group = config.dist_manager.join() if config.dist_manager else Ranks()
+        self._group.begin(lambda: self._interrupted)
         self.run_id, self.config.seed = self.ranks.share(
             lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed)
         )
         self.log_dir = Path(config.root_log_dir) / self.run_id
         self.logger = run_logger(self.run_id)
+        checks.warn_of_separate_runs(config, self.logger)
+        if not self.ranks.main:
+            self.logger.setLevel(logging.ERROR)  # rank 0 tells it
         self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main)
 
         self.train_datapool: Any = training_config.train_datapool if training_config else None
@@ -95,7 +101,8 @@ class Driver(Lifetime):
 
         self._candidates = Candidates(self.choice_pool)
         self.feature_cache = FeatureCache()
-        self.query_queue = RequestQueue(strategies_config.queue_cls(), self._candidates, self.run_id, self.label_cost)
+        transport = strategies_config.queue_cls() if self.ranks.main else queue.Queue()  # it may be one for all
+        self.query_queue = RequestQueue(transport, self._candidates, self.run_id, self.label_cost)
         self.label_queue: LabelQueue | None = None
         self.active_learning_step_idx = 0
         self.first_training: int | None = None
@@ -140,7 +147,7 @@ class Driver(Lifetime):
             When the run id is taken.
         """
         with self.session(train_step_fn):
-            self.stop_reason = self.stop_reason or self._end_of_steps(self.active_learning_step_idx)
+            self.stop_reason = self.stop_reason or ending.end_of_steps(self.config, self.active_learning_step_idx)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
 
@@ -169,8 +176,8 @@ class Driver(Lifetime):
         session.append_late()
         if self.stop_reason is None:
             end_of_pool = ending.end_of_pool(self, started=started, settled=session.settled)
-            self.stop_reason = self.ranks.share(lambda: end_of_pool) or self._end_of_steps(
-                self.active_learning_step_idx + 1
+            self.stop_reason = self.ranks.share(lambda: end_of_pool) or ending.end_of_steps(
+                self.config, self.active_learning_step_idx + 1
             )
         session.end_step(last=self.stop_reason is not None)
         self.active_learning_step_idx += 1
@@ -237,7 +244,8 @@ class Driver(Lifetime):
                 strategy.records[before:] = session.record(self.strategy_name(strategy), strategy.records[before:])
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
-                    serialize(*args, **kwargs)
+                    with self.solo():
+                        serialize(*args, **kwargs)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
@@ -251,7 +259,7 @@ class Driver(Lifetime):
             for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
                 self.query_queue.asking(self.strategy_name(strategy), self._share(left))
                 strategy.sample(self.query_queue, *args, **kwargs)
-                session.agree_on_requests()
+                sharing.agree_on_requests(self)
             session.commit_requests(model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -264,7 +272,7 @@ class Driver(Lifetime):
             with session.labeler.phase(self.active_learning_step_idx):
                 self.query_queue.refill(session.begin_labeling())
                 if not self.query_queue.empty():
-                    with self.interruptible():
+                    with self.interruptible(), self.solo():
                         label.label(self.query_queue, self.label_queue, *args, **kwargs)
                 session.end_labeling()
 
@@ -274,17 +282,12 @@ class Driver(Lifetime):
                 session.share_labels()
             finally:
                 session.append()
+            sharing.compare_labels(self, session.store)
 
     def _share(self, strategies: int) -> int | None:
         """Divide what is left of the step's samples by the strategies that are still to ask, rounded up."""
         total = self.config.samples_per_step
         return None if total is None else -(-(total - len(self.query_queue.asked)) // strategies)
-
-    def _end_of_steps(self, done: int) -> str | None:
-        steps = self.config.max_active_learning_steps
-        if steps is not None and done >= steps:
-            return f"all {steps} steps are done"
-        return None
 
 
 def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from alcore.config import DriverConfig
     from alcore.driver import Driver
 
 NOTHING_LABELLED = "nothing is labelled yet"
 """How the reason begins where a start waits for its labels; late ones let the run go on."""
+
+
+def end_of_steps(config: DriverConfig, done: int) -> str | None:
+    """Give the reason to end the run where so many steps are enough."""
+    steps = config.max_active_learning_steps
+    return f"all {steps} steps are done" if steps is not None and done >= steps else None
 
 
 def end_of_pool(driver: Driver, *, started: bool, settled: bool) -> str | None:

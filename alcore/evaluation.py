@@ -59,5 +59,12 @@ def _dealt(driver: Driver, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.
     """Yield outputs and targets of batches, for which each rank computes some of the outputs."""
     dealt = Dealt(driver.ranks, lambda batch: driver.infer(batch[0]))
     for batch in batches:
-        yield from ((outputs, targets) for (_, targets), outputs in dealt.add(batch))
-    yield from ((outputs, targets) for (_, targets), outputs in dealt.rest())
+        yield from (_pair(*done) for done in dealt.add(batch))
+    yield from (_pair(*done) for done in dealt.rest())
+
+
+def _pair(batch: Any, outputs: Any) -> tuple[Any, torch.Tensor]:
+    """Return outputs and targets, both where the outputs are: those that other ranks computed are on the CPU."""
+    targets: torch.Tensor = batch[1]
+    here = outputs.device if isinstance(outputs, torch.Tensor) else targets.device
+    return outputs, targets if targets.device == here else targets.to(here)

@@ -110,7 +110,7 @@ def check_layer(driver: Driver, layer: str = "") -> None:
 
 def _cached(driver: Driver, pool: Any, ids: torch.Tensor, layer: str) -> Embedded:
     """Return features of ascending ids, computing those that are not in the cache."""
-    model = _state(driver)
+    model = "" if driver.is_solo else driver.ranks.share(lambda: _state(driver))  # all ranks must hit or miss alike
     kind = layer if pool is driver.choice_pool else f"{layer} of the training pool"
     known = driver.feature_cache.find(model, kind) if model else None
     if known is None or not len(known.ids):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -17,44 +16,25 @@ import torch
 
 from alcore.errors import AlcoreError, Interrupted
 from alcore.ranks import Ranks
+from alcore.signs import BEAT_SECONDS, DEAD_AFTER, FAILURE, INTERRUPT, Heart, Listener, Patience, Silence
 from alcore.store.codec import decode, dtype_of, encode
 from alcore.wire import bytes_of, form, pack, unpack
 
 T = TypeVar("T")
+distributed: Any = torch.distributed
 
-_FAILURE, _HEARD, _LEFT = "failure", "heard/", "left/"
-_BEAT, _BEAT_SECONDS = "beat", 5.0
+_HEARD, _LEFT, _MEETING = "heard/", "left/", "meeting/"
 _GOES_LAST = 5.0  # seconds that rank 0 waits for the others at the end
 _WORD_SECONDS = 2.0  # that a rank which failed has to leave word, once its connection is broken
-_DEAD_AFTER = 60.0  # seconds without a beat
 _TRANSPORTS = ("gloo", "NCCL", "c10d", "Connection closed by peer", "Connection reset by peer")
 
 
 class RankError(AlcoreError):
-    """Another process of the run failed, so that this one ends too."""
+    """Another process of the run failed, so that this one ends too; `told` if it left word itself."""
 
-
-class _Watch:
-    """Asks the store in a thread, until rank 0 is done, or some rank has failed; notes when rank 0 gave a sign."""
-
-    def __init__(self, store: Any, done: str) -> None:
-        self._store, self._done = store, done
-        self.ended, self.last_sign = threading.Event(), time.monotonic()
-        self.error: RuntimeError | None = None
-        threading.Thread(target=self._ask, daemon=True).start()
-
-    def _ask(self) -> None:
-        sign, pause = b"", 0.005
-        try:
-            while not (self._store.check([self._done]) or self._store.check([_FAILURE])):
-                now = self._store.get(_BEAT) if self._store.check([_BEAT]) else b""
-                if now != sign:
-                    sign, self.last_sign = now, time.monotonic()
-                time.sleep(pause)
-                pause = min(2 * pause, 0.5)
-        except RuntimeError as error:  # the store is gone with its process
-            self.error = error
-        self.ended.set()
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class Group(Ranks):
@@ -69,8 +49,7 @@ class Group(Ranks):
     rank, size
         Number of this process, and how many there are.
     beat_seconds, dead_after
-        How often rank 0 gives a sign of life while it works alone, and after how many seconds without one the
-        others give up.
+        How often each rank gives a sign of life, and after how many seconds without one the others give it up.
     """
 
     def __init__(
@@ -80,22 +59,33 @@ class Group(Ranks):
         rank: int,
         size: int,
         *,
-        beat_seconds: float = _BEAT_SECONDS,
-        dead_after: float = _DEAD_AFTER,
+        beat_seconds: float = BEAT_SECONDS,
+        dead_after: float = DEAD_AFTER,
     ) -> None:
         self.rank, self.size = rank, size
         self.healthy = True
         """Whether no rank is known to have failed."""
-        self._store, self._group = store, group
-        self._beat_seconds, self._dead_after = beat_seconds, dead_after
-        self._alone = 0
+        self._whole_store, self._store, self._group = store, store, group
+        self.beat_seconds, self.dead_after = beat_seconds, dead_after
+        self._runs = self._meetings = 0
+        self._asked_to_end: Callable[[], bool] = lambda: False
+        self._heart: Heart | None = None
+
+    def begin(self, asked_to_end: Callable[[], bool]) -> None:
+        """Begin a run, which hears nothing of what became of the one before."""
+        self._runs, self._meetings, self.healthy = self._runs + 1, 0, True
+        self._store = distributed.PrefixStore(f"run {self._runs}", self._whole_store)
+        self._asked_to_end = asked_to_end
+        if self._heart is not None:
+            self._heart.stop()
+        self._heart = Heart(self._store, self.rank, self.beat_seconds)
 
     def share(self, make: Callable[[], T]) -> T:
         """Return on every rank what `make` returns on rank 0; it must be of what `alcore.store.codec` can store."""
         value: Any = None
         if self.main:
             value = self._or_fail(make)
-        with self._collective():
+        with self._collective("share"):
             if not self.main:
                 return self._receive()  # type: ignore[no-any-return]
             self._send(value)
@@ -122,10 +112,10 @@ class Group(Ranks):
             self._broadcast(bytes_of(one))
         return decode(header["value"], tensors)
 
-    def gather(self, value: T) -> list[T]:
+    def gather(self, value: T, *, soon: bool = False) -> list[T]:
         """Return the values of all ranks; each must be of what `alcore.store.codec` can store."""
         packed = self._or_fail(lambda: pack(value))
-        with self._collective():
+        with self._collective(None if soon else "gather"):
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
             torch.distributed.all_gather(sizes, torch.tensor([len(packed)]), group=self._group)
             largest = int(max(sizes))
@@ -140,40 +130,32 @@ class Group(Ranks):
     def any(self, flag: bool) -> bool:
         """Tell every rank whether the flag of some rank is up."""
         flags = torch.tensor([int(flag)])
-        with self._collective():
+        with self._collective("any"):
             torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=self._group)
         return bool(flags)
 
     def alone(self, work: Callable[[], None]) -> None:
-        """Let rank 0 work, with a beat in the store that tells the others that it lives."""
-        self._alone += 1
-        done = f"alone/{self._alone}"
-        if not self.main:
-            self._wait(done)
-            return
-        ended = threading.Event()
-        beat = threading.Thread(target=self._give_signs, args=(ended,), daemon=True)
-        beat.start()
-        try:
-            self._or_fail(work)
-        finally:
-            ended.set()
-            beat.join()
-        with self._collective():
-            self._store.set(done, "done")
+        """Let rank 0 work; the others meet it when it has done, and a failure or an interruption of theirs ends it."""
+        if self.main:
+            with Listener(self._store, self._silent) if self.size > 1 else contextlib.nullcontext():
+                self._or_fail(work)
+        with self._collective("alone"):
+            pass
 
     def fail(self, error: BaseException) -> None:
         """Leave word why this rank ends; the first one's word stands."""
         self.healthy = False
-        if isinstance(error, RankError):
+        if isinstance(error, RankError) and error.told:
             return
         words = " ".join(f"{type(error).__name__}: {error}".split())
         text = json.dumps({"rank": self.rank, "error": words, "interrupted": isinstance(error, KeyboardInterrupt)})
         with contextlib.suppress(RuntimeError):  # the store is gone with its process
-            self._store.compare_set(_FAILURE, "", text)
+            self._store.compare_set(FAILURE, "", text)
 
     def cause(self, error: BaseException) -> BaseException:
         """Return the failure of another rank where one is behind a broken connection."""
+        if isinstance(error, KeyboardInterrupt):
+            return self._failure() or error
         if not isinstance(error, RuntimeError) or isinstance(error, AlcoreError):
             return error
         broken = isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in _TRANSPORTS)
@@ -188,6 +170,8 @@ class Group(Ranks):
         with contextlib.suppress(RuntimeError, AlcoreError):
             if self.healthy:
                 self.any(False)
+        if self._heart is not None:
+            self._heart.stop()
         with contextlib.suppress(RuntimeError):
             end()
             self._store.set(f"{_LEFT}{self.rank}", "")
@@ -209,11 +193,17 @@ class Group(Ranks):
             raise
 
     @contextlib.contextmanager
-    def _collective(self) -> Iterator[None]:
-        """Join in what all ranks do now, unless one of them failed before; a broken connection is explained."""
+    def _collective(self, kind: str | None) -> Iterator[None]:
+        """Join in what all ranks do now, unless one of them failed before; a broken connection is explained.
+
+        All meet in the store first, so that a rank may come as late as it likes, as long as it lives; not where `kind`
+        is None.
+        """
         try:
             if (told := self._failure()) is not None:
                 raise told
+            if kind is not None:
+                self._meet(kind)
             yield
         except RuntimeError as error:
             self.healthy = False
@@ -234,47 +224,50 @@ class Group(Ranks):
         until = time.monotonic() + wait
         while True:
             try:
-                if self._store.check([_FAILURE]):
+                if self._store.check([FAILURE]):
                     break
             except RuntimeError:  # rank 0 held the store, and is gone
                 return None
             if time.monotonic() >= until:
                 return None
             time.sleep(0.1)
-        told = json.loads(self._store.get(_FAILURE))
+        told = json.loads(self._store.get(FAILURE))
         self._store.set(f"{_HEARD}{self.rank}", "")
         if told["rank"] == self.rank:
             return None
         self.healthy = False
         if told["interrupted"]:
             return Interrupted(f"rank {told['rank']} was asked to end")
-        return RankError(f"rank {told['rank']} failed, so that rank {self.rank} ends too: {told['error']}")
+        text = f"rank {told['rank']} failed, so that rank {self.rank} ends too: {told['error']}"
+        return RankError(text, told=True)
 
-    def _give_signs(self, ended: threading.Event) -> None:
-        beats = 0
-        while not ended.wait(self._beat_seconds):
-            beats += 1
-            with contextlib.suppress(RuntimeError):
-                self._store.set(_BEAT, f"{self._alone} {beats}")
+    def _meet(self, kind: str) -> None:
+        """Wait until all ranks have come, to the same kind of thing; for as long as they give signs of life."""
+        self._meetings += 1
+        place = f"{_MEETING}{self._meetings}"
+        first = self._store.compare_set(f"{place}/kind", "", kind).decode()
+        if first != kind:
+            raise RankError(
+                f"rank {self.rank} has come to {kind!r} and another rank to {first!r}, at meeting {self._meetings}: "
+                "ranks must do alike, and a strategy, a loop or a criterion decided otherwise on one of them."
+            )
+        if self._store.add(f"{place}/count", 1) == self.size:
+            self._store.set(f"{place}/all", "")
+        if self.main and self._meetings > 2:
+            for part in ("kind", "count", "all"):  # nobody is there any more
+                self._store.delete_key(f"{_MEETING}{self._meetings - 2}/{part}")
+        patience = Patience(self._store, self._silent)
+        try:
+            while not patience.wait_for(f"{place}/all"):
+                if (told := self._failure()) is not None:
+                    raise told
+                if self._asked_to_end():
+                    self._store.set(INTERRUPT, "")  # rank 0 may be working alone
+        finally:
+            patience.end()
 
-    def _wait(self, done: str) -> None:
-        """Wait until rank 0 has done its work.
-
-        Another thread asks the store, which doesn't answer where the process that has it was stopped.
-        """
-        watch = _Watch(self._store, done)
-        with self._collective():
-            while not watch.ended.wait(0.2):
-                if time.monotonic() - watch.last_sign > self._dead_after:
-                    self.healthy = False
-                    raise RankError(
-                        f"rank 0 has given no sign of life for {self._dead_after:g} s, so that rank {self.rank} ends. "
-                        "Start the run again with all of them; it goes on from what is committed."
-                    )
-            if watch.error is not None:
-                raise watch.error
-            if (told := self._failure()) is not None:
-                raise told
+    def _silent(self) -> Silence:
+        return Silence(self._store, [rank for rank in range(self.size) if rank != self.rank], self.dead_after)
 
     def _broadcast(self, tensor: torch.Tensor) -> None:
         if tensor.numel():

@@ -102,9 +102,11 @@ class Lifecycle:
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every listener of a hook; one that raises is logged with its owner."""
+        driver = arguments["driver"]
         for listener in self._listeners[hook]:
             try:
-                listener.function(*(arguments[name] for name in listener.wants))
+                with driver.solo():  # other ranks have other listeners
+                    listener.function(*(arguments[name] for name in listener.wants))
             except Exception as error:  # noqa: BLE001 - a faulty observer must not cost the run
                 self._logger.warning(
                     "observer %s raised in %s and is passed over: %s: %s",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from alcore import checks, doubt, opening, resume, training
+from alcore import checks, doubt, ending, opening, resume, training
 from alcore.balance import Balance
 from alcore.config import TrainingConfig
 from alcore.errors import UsageError
@@ -41,9 +41,6 @@ class Lifetime(Balance):
     def _driver(self) -> Driver:
         """The object itself: it is a Driver, since nothing else is made of this class."""
         return cast("Driver", self)
-
-    def _end_of_steps(self, done: int) -> str | None:
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
@@ -116,7 +113,7 @@ class Lifetime(Balance):
         store = opening.reopen(self._driver, take_over=take_over, other_ranks=other_ranks)
         try:
             point = resume.restore(self._driver, store, checkpoint)
-            self.stop_reason = resume.why_finished(self._driver, store) or self._end_of_steps(point.step)
+            self.stop_reason = resume.why_finished(self._driver, store) or ending.end_of_steps(self.config, point.step)
             doubt.decide(self.label_strategy, store, in_doubt)
             if self.stop_reason is None:
                 store.set_meta(status="running", reason=None, error=None)

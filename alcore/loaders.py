@@ -121,8 +121,9 @@ class BatchLoader:
             )
         if drop_last and len(pool) and not len(self):
             raise UsageError(
-                f"drop_last leaves no batch: the pool has {len(pool)} labelled items, fewer than the batch size of "
-                f"{batch_size}. Use a smaller batch_size, or drop_last=False."
+                f"drop_last leaves no batch: the pool has {len(pool)} labelled items, "
+                + (f"a share of {len(self.sampler)} for each of {shard[1]} ranks, " if shard[1] > 1 else "")
+                + f"fewer than the batch size of {batch_size}. Use a smaller batch_size, or drop_last=False."
             )
 
     def __len__(self) -> int:

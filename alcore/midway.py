@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alcore import state
 from alcore.errors import Interrupted, StaleWriterError
 from alcore.loaders import BatchLoader
+from alcore.opening import compare_weights
 from alcore.parallel import share_buffers
 from alcore.protocols import Phase
 from alcore.resume import Point
@@ -67,6 +68,8 @@ class Midway:
         """Keep what the phases to come may change, in case that they are interrupted."""
         self._loader = None
         share_buffers(self._driver.learner, self._driver.ranks)
+        if self._driver.ranks.size > 1:
+            compare_weights(self._driver.ranks, state.model_digest(self._driver.learner))
         if self.epochs and self._driver.optimization is not None and self._driver.optimization.optimizer is not None:
             self._trained = copy.deepcopy(state.collect_small(self._driver))
 

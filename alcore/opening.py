@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from alcore import description, state
 from alcore.errors import AlcoreError, UsageError
+from alcore.placement import tensors_of
 from alcore.pools import pool_digest
 from alcore.randomness import derive_seed, seed_everything
 from alcore.ranks import Ranks
 from alcore.store.mirror import Mirror
 from alcore.store.run import RunStore
+from alcore.wire import bytes_of
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -30,7 +33,7 @@ def create(driver: Driver) -> RunStore:
     """Make the run directory of a driver, with its first checkpoint."""
     _begin_alike(driver)
     pools = {name: pool_digest(pool) for name, pool in driver.pools().items()}
-    compare_pools(driver.ranks, pools)
+    compare_pools(driver, pools)
     first = state.collect(driver, step=0, phase="start", epoch=0)
 
     def make() -> RunStore:
@@ -80,6 +83,7 @@ def reopen(driver: Driver, *, take_over: bool, other_ranks: bool) -> RunStore:
             store.set_meta(ranks=here)
         return store
 
+    compare_pools(driver, {})
     return _on_rank_0(driver, make)
 
 
@@ -112,9 +116,21 @@ def _begin_alike(driver: Driver) -> None:
         seed_everything(derive_seed(int(driver.config.seed or 0), "rank", ranks.rank))
 
 
-def compare_pools(ranks: Ranks, digests: Mapping[str, str]) -> None:
-    """Refuse ranks that were given other data than rank 0."""
-    for name in digests:
+def compare_pools(driver: Driver, digests: Mapping[str, str]) -> None:
+    """Refuse ranks that were given other data than rank 0, the data that metrology looks at among them."""
+    ranks = driver.ranks
+    if ranks.size == 1:
+        return
+    digests = dict(digests)
+    with state.undisturbed():  # a pool may augment
+        if driver.val_datapool is not None:
+            digests["validation"] = f"{len(driver.val_datapool)} {_digest_of_items(driver.val_datapool)}"
+        if callable(getattr(driver.train_datapool, "evaluation", None)):
+            inputs, targets = driver.train_datapool.evaluation()
+            digests["training"] = _digest([*tensors_of(inputs), targets])
+        elif driver.train_datapool is not None and len(driver.train_datapool):
+            digests["training"] = _digest_of_items(driver.train_datapool)
+    for name in sorted(digests):
         everywhere = ranks.gather(digests[name])
         for rank, one in enumerate(everywhere):
             if one != everywhere[0]:
@@ -122,6 +138,20 @@ def compare_pools(ranks: Ranks, digests: Mapping[str, str]) -> None:
                     f"the {name} pool of rank {rank} is not that of rank 0: samples, targets or what is labelled "
                     "differ. All ranks must be given the same data; derive what is drawn at random from one seed."
                 )
+
+
+def _digest_of_items(pool: Any) -> str:
+    """Identify a pool by some of its items: those at up to 64 places all over it."""
+    count = len(pool)
+    places = torch.linspace(0, count - 1, min(count, 64)).long().tolist() if count else []
+    return _digest([tensor for place in places for tensor in tensors_of(pool[place])])
+
+
+def _digest(tensors: Sequence[Any]) -> str:
+    known = hashlib.sha256()
+    for one in tensors:
+        known.update(bytes(bytes_of(torch.as_tensor(one)).numpy()))
+    return known.hexdigest()[:16]
 
 
 def compare_weights(ranks: Ranks, digest: str) -> None:

@@ -50,7 +50,10 @@ class ParallelStep:
         devices = [manager.device] if manager.device.type == "cuda" else None
         self._learner = learner
         self._parallel = DistributedDataParallel(
-            _Step(learner, step), device_ids=devices, find_unused_parameters=manager.find_unused_parameters
+            _Step(learner, step),
+            device_ids=devices,
+            find_unused_parameters=manager.find_unused_parameters,
+            process_group=manager.training_group,
         )
 
     def __call__(self, model: Any, batch: Any) -> torch.Tensor:
@@ -60,7 +63,15 @@ class ParallelStep:
                 f"the training loop calls the step with a {type(model).__name__} that is not the learner; on several "
                 "ranks the step must be called as train_step_fn(model, batch) with the model that the loop was given."
             )
-        loss: torch.Tensor = self._parallel(batch)
+        try:
+            loss: torch.Tensor = self._parallel(batch)
+        except RuntimeError as error:
+            if "finished reduction" not in str(error):
+                raise
+            raise UsageError(
+                "a batch left some parameters of the learner without a gradient, which several ranks can't average; "
+                "freeze them, or give DistributedManager(find_unused_parameters=True)."
+            ) from error
         return loss
 
 

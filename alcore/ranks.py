@@ -26,12 +26,16 @@ class Ranks:
         """Whether this is rank 0."""
         return self.rank == 0
 
+    def begin(self, asked_to_end: Callable[[], bool]) -> None:
+        """Begin a run; `asked_to_end` tells whether this rank was asked to end it."""
+
     def share(self, make: Callable[[], T]) -> T:
         """Return on every rank what `make` returns on rank 0, which alone calls it."""
         return make()
 
-    def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in their order, on each rank."""
+    def gather(self, value: T, *, soon: bool = False) -> list[T]:
+        """Return the values of all ranks, in their order, on each rank; `soon` where none comes much later."""
+        del soon
         return [value]
 
     def any(self, flag: bool) -> bool:
@@ -80,7 +84,7 @@ class Dealt:
         if self._round:
             works, self._round = self._round, []
             own = self._compute(works[self._ranks.rank]) if self._ranks.rank < len(works) else None
-            results = self._ranks.gather(_on_cpu(own))
+            results = self._ranks.gather(_on_cpu(own), soon=True)
             yield from zip(works, results, strict=False)
 
 

@@ -41,7 +41,8 @@ class Services:
     logger: logging.Logger
     _candidates: Candidates
     query_queue: RequestQueue
-    ranks: Ranks
+    _group: Ranks
+    _solo = False
     feature_cache: FeatureCache
     _warned: set[str]
     _interrupted: bool = False
@@ -108,12 +109,31 @@ class Services:
 
     def safe_point(self) -> None:
         """End here if the run was asked to end."""
-        if self._interrupted and (self.ranks.size == 1 or self._labeler_works):  # several end together
+        if self._interrupted and (self._group.size == 1 or self._labeler_works):  # several end together
             raise Interrupted("it was asked to end")
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of the run; this one alone, while it does what the others don't."""
+        return Ranks() if self._solo else self._group
+
+    @property
+    def is_solo(self) -> bool:
+        """Whether this rank, one of several, does what the others don't."""
+        return self._solo
+
+    @contextlib.contextmanager
+    def solo(self) -> Iterator[None]:
+        """Let what this rank does in the block be done by itself: the others do something else, or nothing."""
+        before, self._solo = self._solo, self._group.size > 1
+        try:
+            yield
+        finally:
+            self._solo = before
 
     def asked_to_end(self) -> bool:
         """Tell all ranks alike whether one of them was asked to end; all must ask at once."""
-        self._interrupted = self.ranks.any(self._interrupted)
+        self._interrupted = self._group.any(self._interrupted)
         return self._interrupted
 
     def meeting_point(self) -> None:

@@ -7,20 +7,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alcore import doubt, state
+from alcore import doubt, sharing, state
 from alcore.books import means, sentence
 from alcore.errors import Interrupted
 from alcore.labeling import LabelerState, value_check
 from alcore.midway import Midway
-from alcore.opening import compare_weights, now
+from alcore.opening import now
 from alcore.protocols import Phase, Request
 from alcore.resume import Point, labeler_state
 from alcore.runlog import RunLog
-from alcore.store import answers, history, retention, statements
+from alcore.store import answers, history, retention
 from alcore.store.codec import dumps, loads
-from alcore.store.history import Asked, asked_as_list, asked_of_list
+from alcore.store.history import Asked
 from alcore.store.labels import LabelQueue
-from alcore.store.mirror import Mirror
 from alcore.store.run import RunStore
 from alcore.store.statements import Record
 
@@ -68,6 +67,7 @@ class Session:
         self.begin_step()
         self._book |= {} if point is None else point.book
         self._resumed = point is not None
+        self._taken: list[Any] | None = None
 
     @property
     def replaying(self) -> bool:
@@ -153,18 +153,9 @@ class Session:
         budget = self._driver.config.budget
         return float("inf") if budget is None else budget - self.store.spent(self._driver.active_learning_step_idx)
 
-    def agree_on_requests(self) -> None:
-        """Let what rank 0 has asked for so far count on all ranks: a strategy may choose otherwise on another."""
-        queue, ranks = self._driver.query_queue, self._driver.ranks
-        if ranks.size > 1:
-            asked, allowance = ranks.share(lambda: ([asked_as_list(one) for one in queue.asked], queue.allowance))
-            if not ranks.main:
-                queue.adopt([asked_of_list(one) for one in asked], allowance)
-
     def commit_requests(self, model: str) -> None:
         """Commit what the query strategies asked for."""
-        queue, step, ranks = self._driver.query_queue, self._driver.active_learning_step_idx, self._driver.ranks
-        compare_weights(ranks, model)
+        queue, step = self._driver.query_queue, self._driver.active_learning_step_idx
         recorded = history.asked_in(self.store.database, step) if self.replaying else None
         if recorded is not None:
             self._compare(queue.asked, recorded)
@@ -207,24 +198,21 @@ class Session:
 
     def share_labels(self) -> None:
         """Give the other ranks what rank 0 was brought."""
-        step, ranks = self._driver.active_learning_step_idx, self._driver.ranks
-        if ranks.size == 1:
-            return
-        found = ranks.share(lambda: statements.labels_of(self.store.database, step))
-        if isinstance(self.store, Mirror):
-            self.store.take_labels(found)
-            self._driver.query_queue.refill([])
-            if not history.has_ended(self.store.database, step):
-                self.label_queue.begin(step)
+        if self._driver.ranks.main and self._driver.ranks.size > 1:
+            self._taken = self._take()  # what comes from now on is of the next step, on all ranks
+        sharing.share_labels(self._driver, self.store, self.label_queue)
+
+    def _take(self) -> list[Any]:
+        """End the labeling phase; return what it brought for the training pool."""
+        step, unlabeled = self._driver.active_learning_step_idx, self._driver.unlabeled_datapool
+        if self._on_record or history.has_ended(self.store.database, step):
+            return answers.for_pool(history.delivered_in(self.store.database, step), unlabeled)
+        return self.label_queue.take(unlabeled)
 
     def append(self) -> None:
         """Give the training pool what the labeling phase brought; one bad item doesn't keep the others."""
-        step, unlabeled = self._driver.active_learning_step_idx, self._driver.unlabeled_datapool
-        self._appended = step
-        if self._on_record or history.has_ended(self.store.database, step):
-            items = answers.for_pool(history.delivered_in(self.store.database, step), unlabeled)
-        else:
-            items = self.label_queue.take(unlabeled)
+        step = self._appended = self._driver.active_learning_step_idx
+        items, self._taken = self._take() if self._taken is None else self._taken, None
         errors = []
         for item in items if self._driver.train_datapool is not None else ():
             try:
@@ -248,6 +236,7 @@ class Session:
                 self.label_queue.begin(step)
             self.share_labels()
             self.append()
+            sharing.compare_labels(self._driver, self.store)
 
     @property
     def settled(self) -> bool:

@@ -20,7 +20,7 @@ names randomness placement data hookspecs ranking
 parameters outputs rows
 pools
 store.codec store.filenames
-ranks wire
+ranks wire signs
 group evaluation
 distributed
 store.files
@@ -35,7 +35,7 @@ store.requests
 store.labels
 training state description
 features
-strategies labeling resume doubt opening
+strategies labeling resume doubt opening sharing
 midway runlog
 session services checks tables
 balance

@@ -66,8 +66,8 @@ class Database:
     ----------
     path
         The database file; it is made, with its tables, where it is missing.
-    image
-        What `image` of another one returned: this one is a copy of it, in memory alone, and `path` only its name.
+    mirror
+        Whether the file is this process's copy of another one, which need not survive a crash.
 
     Notes
     -----
@@ -75,16 +75,15 @@ class Database:
     survives a crash of the machine. Each transaction checks that nobody else took the run over.
     """
 
-    def __init__(self, path: Path, image: bytes | None = None) -> None:
+    def __init__(self, path: Path, *, mirror: bool = False) -> None:
         new = not path.exists()
         self._path, self._lock = path, threading.RLock()
         self._process, self._closed = os.getpid(), False
-        where = ":memory:" if image is not None else path
         with self._telling():
-            self._connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False, timeout=60)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
             try:
-                if image is not None:
-                    self._connection.deserialize(image)
+                if mirror:
+                    self._connection.execute("PRAGMA synchronous = OFF")
                     self._epoch = self._stored_epoch()
                 else:
                     self._open(path, new)

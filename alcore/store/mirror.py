@@ -31,7 +31,8 @@ class Mirror(RunStore):
 
     def __init__(self, image: bytes) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="alcore-rank-"))
-        self.database = Database(self.folder / "run.db", image)
+        (self.folder / "run.db").write_bytes(image)  # a file, since a strategy or a criterion may want to read it
+        self.database = Database(self.folder / "run.db", mirror=True)
         self._exported = math.inf  # never
 
     def commit_checkpoint(

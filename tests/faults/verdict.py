@@ -77,7 +77,9 @@ def essence(place: Path) -> dict[str, Any]:
         "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
         "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
         "inbox": (folder / "inbox").is_dir(),
-        "files": sorted(str(path.relative_to(place)) for path in (place / "root").rglob("*")),  # no litter is left
+        "files": sorted(  # no litter is left
+            str(path.relative_to(place)) for path in (place / "root").rglob("*") if path.name != ".alcore.lock"
+        ),
     }
     found |= {path.name: path.read_text() for path in folder.glob("*.json") if path.name != "driver_log.json"}
     for one in run.checkpoints():

@@ -12,6 +12,7 @@ import queue
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,17 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 from alcore_f1 import F1Metrology
+from alcore_stopping import Budget
 from alcore_uq import ClassifierUQQuery
 
 import alcore
-from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
+from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool, scoring
 from alcore import config as c
+from alcore.features import embed
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
 DEFAULTS: dict[str, Any] = {
     "run_id": "r1", "root": "runs", "steps": 3, "restore": False, "other_ranks": False, "train": True, "epochs": 2,
     "samples": 200, "fault": None, "wait": 0.0, "loop": None, "validate": False, "dropout": 0.2, "data_seed": 0,
-    "every_epoch": False, "seed": 5, "lr": 0.05, "cut": None,
+    "every_epoch": False, "seed": 5, "lr": 0.05, "val_seed": 9, "timeout": 20.0, "observer": None, "label": None,
+    "budget": None, "query": None,
 }  # fmt: skip
 
 
@@ -75,6 +79,14 @@ class Paid(BaseLabel):
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         trouble(self.driver, "labeling")
+        print("labels", flush=True)
+        if OPTIONS["label"] == "evaluates":
+            assert len(list(scoring.evaluate(self.driver).batches)) > 0
+            assert len(embed(self.driver).ids) > 0
+        if OPTIONS["label"] == "late":  # from a thread, between what is shared and what is taken, and at any time
+            threading.Thread(
+                target=self.late, args=(queue_to_label.get_request(), serialize_queue), daemon=True
+            ).start()
         while not queue_to_label.empty():
             request = queue_to_label.get_request()
             time.sleep(self.wait)
@@ -82,6 +94,10 @@ class Paid(BaseLabel):
                 file.write(f"{request.id} {request.attempt}\n")
             self.answers += 1
             serialize_queue.put(Label(request, self.answers % 2, source="noise", cost=0.5))
+
+    def late(self, request: Any, answers: Any) -> None:
+        time.sleep(random.Random(request.ordinal + request.step).random() * 0.3)
+        answers.put(Label(request, 1))
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"answers": self.answers}
@@ -125,6 +141,25 @@ class Watch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.seen = state["seen"]
+
+
+class Onlooker:
+    """An observer: rank 0 alone has it."""
+
+    @alcore.runhook
+    def alcore_step_end(self, driver: Driver) -> None:
+        if OPTIONS["observer"] == "slow":
+            time.sleep(4.0)
+        if OPTIONS["observer"] == "evaluates":
+            print("evaluated", sum(len(targets) for _, targets in scoring.evaluate(driver).batches))
+
+
+class Astray(BaseQuery):
+    """Decides by its rank whether to score."""
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        if self.driver.ranks.rank == 0:
+            scoring.top_k(self.driver, lambda outputs: outputs[:, 0], 3)
 
 
 class Learner(torch.nn.Module):
@@ -199,21 +234,29 @@ def build() -> Driver:
         c.DriverConfig(
             batch_size=4, drop_last=True, max_active_learning_steps=o["steps"], run_id=o["run_id"],
             root_log_dir=o["root"], seed=o["seed"], skip_training=not o["train"],
-            dist_manager=DistributedManager(timeout=20.0), budget=100.0,
+            dist_manager=DistributedManager(timeout=o["timeout"]), budget=100.0,
             model_checkpoint_frequency=int(o["every_epoch"]),
         ),
         Learner(o["dropout"]),
         c.StrategiesConfig(
-            [Wandering(), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5)], queue.Queue,
+            [
+                *([Astray()] if o["query"] == "astray" else []),
+                Wandering(), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5),
+            ],
+            queue.Queue,
             Paid(o["wait"]), [F1Metrology(), Smoothed()],
         ),
         c.TrainingConfig(
             pool(o["samples"], o["data_seed"] if RANK else 0), o["epochs"],
-            val_datapool=pool(50, 9) if o["validate"] else None,
+            val_datapool=pool(50, o["val_seed"] if RANK else 9) if o["validate"] else None,
             optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": o["lr"]}, **schedule), train_loop_fn=loop,
         ),
-        plugins=[Watch()],
+        plugins=[Watch(), Onlooker(), *([] if o["budget"] is None else [Budget(labels=o["budget"])])],
     )  # fmt: skip
+    if beats := os.environ.get("ALCORE_TEST_BEATS"):
+        group: Any = driver.ranks
+        group.beat_seconds, group.dead_after = map(float, beats.split())
+        group.begin(lambda: driver._interrupted)
     DRIVER.append(driver)
     return driver
 

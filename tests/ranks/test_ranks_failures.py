@@ -85,7 +85,7 @@ def test_a_loop_that_does_not_share_gradients_is_found_out(play: Any) -> None:
 
 def test_a_rank_that_never_comes_is_waited_for_in_vain(start: Any, script: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "lonely.py"
-    lonely.write_text("from alcore import DistributedManager\nDistributedManager(timeout=2.0).join()\n")
+    lonely.write_text("from alcore import DistributedManager\nDistributedManager(join_timeout=2.0).join()\n")
     alone = start(1, lonely, WORLD_SIZE="2").wait()
     assert alone.codes == [1]
     assert "UsageError: rank 0 of 2 can't join the others at 127.0.0.1:" in alone.texts[0]

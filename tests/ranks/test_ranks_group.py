@@ -52,7 +52,7 @@ class Recorded(Ranks):
     def __init__(self, rank: int, size: int, others: list[list[Any]]) -> None:
         self.rank, self.size, self.others = rank, size, others
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, *, soon: bool = False) -> list[Any]:
         found = self.others.pop(0)
         found[self.rank] = value
         return found
@@ -87,9 +87,10 @@ from test_ranks_group import VALUES, same
 from alcore import DistributedManager
 from alcore.distributed import average
 
-manager = DistributedManager(timeout=15.0)
+manager = DistributedManager(timeout=1.5)
 ranks = manager.join()
 assert manager.join() is ranks
+ranks.begin(lambda: False)
 for value in VALUES:
     assert same(ranks.share(lambda: value if ranks.main else 1 / 0), value), value
     assert all(same(one, value) for one in ranks.gather(value)), value
@@ -101,6 +102,7 @@ assert average(float(ranks.rank)) == 1.0
 assert average(0.1) == 0.1
 times = []
 ranks.alone(lambda: time.sleep(1.5))
+time.sleep(ranks.rank)  # whoever comes late is waited for, longer than an exchange may take
 ranks.alone(lambda: times.append(ranks.rank))
 assert times == ([0] if ranks.main else [])
 print("well")
@@ -122,7 +124,8 @@ from alcore.group import Group
 
 ranks = DistributedManager(timeout=15.0).join()
 assert isinstance(ranks, Group)
-ranks._beat_seconds, ranks._dead_after = 0.2, 2.0
+ranks.beat_seconds, ranks.dead_after = 0.2, 2.0
+ranks.begin(lambda: False)
 
 def work():
     time.sleep(4)  # longer than it takes to count as dead, but with signs of life

@@ -255,7 +255,7 @@ class DefaultTrainingLoop:
         step = in_precision(given or (lambda model, batch: model.validation_step(batch)), self.amp, device)
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
-        return math.fsum(map(float, values)) / len(values) if values else None
+        return average(math.fsum(map(float, values)) / len(values)) if values else None
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
