@@ -31,6 +31,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/moons.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/ddp.py
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
