@@ -81,7 +81,7 @@ class Driver(Lifetime):
         checks.warn_of_separate_runs(config, self.logger)
         if not self.ranks.main:
             self.logger.setLevel(logging.ERROR)  # rank 0 tells it
-        self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main)
+        self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main, around=self.solo)
 
         self.train_datapool: Any = training_config.train_datapool if training_config else None
         self.val_datapool: Any = training_config.val_datapool if training_config else None

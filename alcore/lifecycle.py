@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pluggy
@@ -15,6 +16,9 @@ from alcore.hookspecs import runhook
 from alcore.names import unique_names
 
 RUN_HOOKS = tuple(name for name in vars(Specification) if name.startswith("alcore_"))
+
+
+Around = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class _Listener(NamedTuple):
@@ -56,6 +60,8 @@ class Lifecycle:
         Where an observer's exception is logged.
     criteria_only
         Tell nothing to those that are no stop criterion: on ranks other than 0.
+    around
+        Gives what is entered around each call: what a listener computes, it computes on its rank alone.
 
     Raises
     ------
@@ -63,8 +69,15 @@ class Lifecycle:
         When an object implements no run hook, one that doesn't exist, one with a wrong argument, or a wrapper.
     """
 
-    def __init__(self, plugins: Sequence[Any], logger: logging.Logger, *, criteria_only: bool = False) -> None:
-        self._logger = logger
+    def __init__(
+        self,
+        plugins: Sequence[Any],
+        logger: logging.Logger,
+        *,
+        criteria_only: bool = False,
+        around: Around = contextlib.nullcontext,
+    ) -> None:
+        self._logger, self._around = logger, around
         manager = pluggy.PluginManager("alcore_run")
         manager.add_hookspecs(Specification)
         owners: dict[int, str] = {}
@@ -102,10 +115,9 @@ class Lifecycle:
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call every listener of a hook; one that raises is logged with its owner."""
-        driver = arguments["driver"]
         for listener in self._listeners[hook]:
             try:
-                with driver.solo():  # other ranks have other listeners
+                with self._around():
                     listener.function(*(arguments[name] for name in listener.wants))
             except Exception as error:  # noqa: BLE001 - a faulty observer must not cost the run
                 self._logger.warning(
