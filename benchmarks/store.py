@@ -36,15 +36,18 @@ from alcore_uq import ClassifierUQQuery
 import alcore
 from alcore import Driver, TensorPool
 from alcore import config as c
+from alcore.store import history
 from alcore.store.files import fsync_path
 from alcore.store.labels import LabelQueue
 from alcore.store.reading import Run
 from alcore.store.run import RunStore
 
 SEED, PICKS = 0, 10
-ENTRIES = [
-    (RunStore, name) for name in ("commit_query", "open_requests", "label_counts", "spent", "commit_step", "export")
-] + [(LabelQueue, "put_many")]
+ENTRIES: list[tuple[Any, str]] = [
+    *((RunStore, name) for name in ("commit_query", "open_requests", "spent", "end_labeling", "commit_step", "export")),
+    *((history, name) for name in ("label_counts", "delivered_in", "given_up_in", "has_ended", "waits_before")),
+    (LabelQueue, "put_many"),
+]
 
 
 class Bare:
