@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alcore.ranks import mean_of
+
 
 def means(everywhere: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each loss over ranks; equal ones, and those of one rank, stay as they are."""
-    first = everywhere[0]
-    if all(one == first for one in everywhere):
-        return first
-    return {name: sum(one[name] for one in everywhere) / len(everywhere) for name in first}
+    return {name: mean_of([one[name] for one in everywhere]) for name in everywhere[0]}
 
 
 def sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.group import Group
-from alcore.ranks import Ranks
+from alcore.ranks import Ranks, mean_of
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _joined: list[Group] = []  # the one group of this process, once it has joined it
@@ -155,8 +155,7 @@ def average(value: float) -> float:
     """
     if not _joined:
         return value
-    values = _joined[0].gather(value)
-    return value if all(one == value for one in values) else sum(values) / len(values)
+    return mean_of(_joined[0].gather(value))
 
 
 def _tell_of_what_nobody_catches() -> None:

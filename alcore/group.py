@@ -17,8 +17,7 @@ import torch
 from alcore.errors import AlcoreError, Interrupted
 from alcore.ranks import Ranks
 from alcore.signs import BEAT_SECONDS, DEAD_AFTER, FAILURE, INTERRUPT, Heart, Listener, Patience, Silence
-from alcore.store.codec import decode, dtype_of, encode
-from alcore.wire import bytes_of, form, pack, unpack
+from alcore.wire import bytes_of, describe, pack, rebuild, unpack
 
 T = TypeVar("T")
 distributed: Any = torch.distributed
@@ -92,13 +91,10 @@ class Group(Ranks):
         return value  # type: ignore[no-any-return]
 
     def _send(self, value: Any) -> None:
-        tensors: dict[str, torch.Tensor] = {}
-        described = encode(value, tensors=tensors)
-        header = {"value": described, "tensors": [[name, *form(one)] for name, one in tensors.items()]}
-        text = torch.frombuffer(bytearray(json.dumps(header), "utf-8"), dtype=torch.uint8)
+        text, tensors = describe(value)
         self._broadcast(torch.tensor([len(text)]))
-        self._broadcast(text)
-        for one in tensors.values():
+        self._broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        for one in tensors:
             self._broadcast(bytes_of(one))
 
     def _receive(self) -> Any:
@@ -106,11 +102,7 @@ class Group(Ranks):
         self._broadcast(size)
         text = torch.zeros(int(size), dtype=torch.uint8)
         self._broadcast(text)
-        header = json.loads(bytes(text.numpy()))
-        tensors = {name: torch.empty(shape, dtype=dtype_of(dtype)) for name, dtype, shape in header["tensors"]}
-        for one in tensors.values():
-            self._broadcast(bytes_of(one))
-        return decode(header["value"], tensors)
+        return rebuild(bytes(text.numpy()), self._broadcast)
 
     def gather(self, value: T, *, soon: bool = False) -> list[T]:
         """Return the values of all ranks; each must be of what `alcore.store.codec` can store."""
@@ -137,7 +129,7 @@ class Group(Ranks):
     def alone(self, work: Callable[[], None]) -> None:
         """Let rank 0 work; the others meet it when it has done, and a failure or an interruption of theirs ends it."""
         if self.main:
-            with Listener(self._store, self._silent) if self.size > 1 else contextlib.nullcontext():
+            with Listener(self._store, self._silent):
                 self._or_fail(work)
         with self._collective("alone"):
             pass

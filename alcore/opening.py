@@ -131,13 +131,11 @@ def compare_pools(driver: Driver, digests: Mapping[str, str]) -> None:
         elif driver.train_datapool is not None and len(driver.train_datapool):
             digests["training"] = _digest_of_items(driver.train_datapool)
     for name in sorted(digests):
-        everywhere = ranks.gather(digests[name])
-        for rank, one in enumerate(everywhere):
-            if one != everywhere[0]:
-                raise UsageError(
-                    f"the {name} pool of rank {rank} is not that of rank 0: samples, targets or what is labelled "
-                    "differ. All ranks must be given the same data; derive what is drawn at random from one seed."
-                )
+        if (rank := ranks.differing(digests[name])) is not None:
+            raise UsageError(
+                f"the {name} pool of rank {rank} is not that of rank 0: samples, targets or what is labelled differ. "
+                "All ranks must be given the same data; derive what is drawn at random from one seed."
+            )
 
 
 def _digest_of_items(pool: Any) -> str:
@@ -156,11 +154,9 @@ def _digest(tensors: Sequence[Any]) -> str:
 
 def compare_weights(ranks: Ranks, digest: str) -> None:
     """Refuse ranks whose learners have come apart."""
-    everywhere = ranks.gather(digest)
-    for rank, one in enumerate(everywhere):
-        if one != everywhere[0]:
-            raise AlcoreError(
-                f"the learner of rank {rank} has other weights than that of rank 0 after training, so that its "
-                "gradients were not shared: a training loop on several ranks must get its losses from "
-                "train_step_fn(model, batch), and do alike on all ranks what depends on them."
-            )
+    if (rank := ranks.differing(digest)) is not None:
+        raise AlcoreError(
+            f"the learner of rank {rank} has other weights than that of rank 0 after training, so that its gradients "
+            "were not shared: a training loop on several ranks must get its losses from train_step_fn(model, batch), "
+            "and do alike on all ranks what depends on them."
+        )

@@ -43,9 +43,6 @@ class ParallelStep:
     which calls this step and then ``loss.backward()``.
     """
 
-    distributed = True
-    """Whether ``backward`` talks to other processes, so that the step can't be captured."""
-
     def __init__(self, learner: torch.nn.Module, step: TrainStep, manager: DistributedManager) -> None:
         devices = [manager.device] if manager.device.type == "cuda" else None
         self._learner = learner

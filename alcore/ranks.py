@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -38,6 +38,11 @@ class Ranks:
         del soon
         return [value]
 
+    def differing(self, value: object) -> int | None:
+        """Return the first rank whose value is not that of rank 0, or None."""
+        everywhere = self.gather(value)
+        return next((rank for rank, one in enumerate(everywhere) if one != everywhere[0]), None)
+
     def any(self, flag: bool) -> bool:
         """Tell every rank whether the flag of some rank is up."""
         return flag
@@ -52,6 +57,11 @@ class Ranks:
     def cause(self, error: BaseException) -> BaseException:
         """Return what ended this rank: another one's failure, where that is behind the error."""
         return error
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean of what ranks have; of equal numbers, the number itself."""
+    return values[0] if all(one == values[0] for one in values) else sum(values) / len(values)
 
 
 class Dealt:

@@ -44,11 +44,10 @@ def compare_labels(driver: Driver, store: RunStore) -> None:
     step, ranks, pool = driver.active_learning_step_idx, driver.ranks, driver.train_datapool
     if ranks.size == 1:
         return
-    rows = statements.labels_of(store.database, step)["labels"]
+    rows = statements.label_rows(store.database, step)
     held = [hashlib.sha256(dumps(rows).encode()).hexdigest(), None if pool is None else len(pool)]
-    for rank, one in enumerate(ranks.gather(held)):
-        if one != held:
-            raise AlcoreError(
-                f"rank {rank} has other labels than rank {ranks.rank} behind step {step}; start the run again, which "
-                "goes on from what is committed."
-            )
+    if (rank := ranks.differing(held)) is not None:
+        raise AlcoreError(
+            f"rank {rank} has other labels than rank 0 behind step {step}; start the run again, which goes on from "
+            "what is committed."
+        )

@@ -113,13 +113,11 @@ def restore_parts(driver: Driver, state: Mapping[str, Any]) -> None:
                 part.load_state_dict(saved)
     if state["loop"] is not None and callable(getattr(driver.train_loop_fn, "load_state_dict", None)):
         driver.train_loop_fn.load_state_dict(state["loop"])  # type: ignore[union-attr]
-    rank, others = driver.ranks.rank, state.get("rng_of_ranks", [])
-    if 0 < rank <= len(others):
-        set_global_generators(others[rank - 1])
-    elif rank:  # there were fewer
+    rank, everywhere = driver.ranks.rank, [state["rng"], *state.get("rng_of_ranks", [])]
+    if rank < len(everywhere):
+        set_global_generators(everywhere[rank])
+    else:  # there were fewer
         seed_everything(derive_seed(int(driver.config.seed or 0), "rank", rank, state["at"]["step"]))
-    else:
-        set_global_generators(state["rng"])
 
 
 def model_state(learner: Any) -> dict[str, Any]:

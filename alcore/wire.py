@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,9 +11,21 @@ import torch
 from alcore.store.codec import decode, dtype_of, encode
 
 
-def form(tensor: torch.Tensor) -> tuple[str, list[int]]:
-    """Return dtype and shape of a tensor as plain data."""
-    return str(tensor.dtype).removeprefix("torch."), list(tensor.shape)
+def describe(value: Any) -> tuple[bytes, list[torch.Tensor]]:
+    """Return a value as the JSON that describes it, and the tensors that it leaves out."""
+    tensors: dict[str, torch.Tensor] = {}
+    described = encode(value, tensors=tensors)
+    forms = [[name, str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in tensors.items()]
+    return json.dumps({"value": described, "tensors": forms}).encode(), list(tensors.values())
+
+
+def rebuild(text: bytes, fill: Callable[[torch.Tensor], None]) -> Any:
+    """Return the value that `describe` was given; `fill` writes the bytes of each tensor in turn: uint8 (n,)."""
+    header = json.loads(text)
+    tensors = {name: torch.empty(shape, dtype=dtype_of(dtype)) for name, dtype, shape in header["tensors"]}
+    for one in tensors.values():
+        fill(bytes_of(one))
+    return decode(header["value"], tensors)
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -25,23 +38,19 @@ def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 
 def pack(value: Any) -> torch.Tensor:
     """Return a value as bytes: uint8 (n,)."""
-    tensors: dict[str, torch.Tensor] = {}
-    described = encode(value, tensors=tensors)
-    header = {"value": described, "tensors": [[name, *form(one)] for name, one in tensors.items()]}
-    text = json.dumps(header).encode()
+    text, tensors = describe(value)
     head = torch.frombuffer(bytearray(len(text).to_bytes(8, "little") + text), dtype=torch.uint8)
-    return torch.cat([head, *map(bytes_of, tensors.values())])
+    return torch.cat([head, *map(bytes_of, tensors)])
 
 
 def unpack(packed: torch.Tensor) -> Any:
     """Return the value that `pack` was given."""
     start = 8 + int.from_bytes(bytes(packed[:8].numpy()), "little")
-    header = json.loads(bytes(packed[8:start].numpy()))
-    tensors = {}
-    for name, dtype, shape in header["tensors"]:
-        one = torch.empty(shape, dtype=dtype_of(dtype))
-        raw = bytes_of(one)
-        raw.copy_(packed[start : start + len(raw)])
-        start += len(raw)
-        tensors[name] = one
-    return decode(header["value"], tensors)
+    rest = packed[start:]
+
+    def fill(raw: torch.Tensor) -> None:
+        nonlocal rest
+        raw.copy_(rest[: len(raw)])
+        rest = rest[len(raw) :]
+
+    return rebuild(bytes(packed[8:start].numpy()), fill)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alcore.store import statements
 from alcore.store.database import Database
 from alcore.store.run import RunStore
-from alcore.store.statements import Record
 
 
 class Mirror(RunStore):
@@ -35,22 +35,11 @@ class Mirror(RunStore):
         self.database = Database(self.folder / "run.db", mirror=True)
         self._exported = math.inf  # never
 
-    def commit_checkpoint(
-        self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
-    ) -> None:
-        """Do nothing: rank 0 saves it."""
-
-    def commit_step(
-        self,
-        step: int,
-        record: Mapping[str, Any],
-        seconds: Mapping[str, float],
-        records: Sequence[Record],
-        state: Mapping[str, Any] | None,
-    ) -> None:
-        """Commit the end of a step, without its checkpoint."""
-        del state
-        super().commit_step(step, record, seconds, records, None)
+    @contextlib.contextmanager
+    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[None]:
+        """Write no checkpoint: rank 0 saves it."""
+        del name, state
+        yield
 
     def take_labels(self, found: Mapping[str, Any]) -> None:
         """Commit what rank 0 was brought: what its `labels_of` returned."""

@@ -209,7 +209,7 @@ class RunStore:
         """Publish a checkpoint from within a step, and name it; after so many batches of an epoch, if that is given."""
         written = self._aside(checkpoint_name(step, phase, epoch, batches), state)
         with written as aside, self.database.transaction() as connection:
-            replaced = statements.publish(connection, step, phase, epoch, aside)
+            replaced = [] if aside is None else statements.publish(connection, step, phase, epoch, aside)
         remove_unnamed(self.database, self.folder / "ckpt", replaced)
 
     def commit_step(
@@ -256,7 +256,7 @@ class RunStore:
         self._lock.release()
 
     @contextlib.contextmanager
-    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[Aside]:
+    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[Aside | None]:
         try:
             with checkpoints.written_aside(self.folder / "ckpt", name, state) as aside:
                 yield aside

@@ -95,13 +95,18 @@ def labels_of(database: Database, step: int) -> dict[str, Any]:
     columns = ", ".join(_REQUEST)
     tables = {
         "requests": f"SELECT {columns} FROM requests WHERE state = 'open' OR closed = ?1",
-        "labels": "SELECT * FROM labels WHERE step = ?1 ORDER BY rowid",
         "refused": "SELECT * FROM refused WHERE step = ?1 ORDER BY rowid",
     }
     return {table: [list(row) for row in database.read(query, step)] for table, query in tables.items()} | {
         "step": step,
+        "labels": label_rows(database, step),
         "labeler": [row["value"] for row in database.read("SELECT value FROM meta WHERE key = 'labeler'")],
     }
+
+
+def label_rows(database: Database, step: int) -> list[list[Any]]:
+    """Return the labels that arrived in a step, as rows."""
+    return [list(row) for row in database.read("SELECT * FROM labels WHERE step = ? ORDER BY rowid", step)]
 
 
 def put_labels(connection: Any, found: Mapping[str, Any]) -> None:
