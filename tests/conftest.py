@@ -9,10 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import find, settings, strategies
 
 from alcore import Driver, TensorPool
 from alcore import config as c
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+
+def pytest_configure() -> None:
+    """Let Hypothesis make its table of all characters, which takes a second in a new checkout.
+
+    Else the first test that draws a text would, and Hypothesis would blame the test for being slow.
+    """
+    find(strategies.text(), lambda _text: True, settings=settings(database=None))
 
 
 @pytest.fixture(autouse=True)
