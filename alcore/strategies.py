@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alcore import scoring
-from alcore.embedded import refuse_non_finite, refuse_non_finite_features
 from alcore.errors import UsageError
-from alcore.features import Embedded, check_layer, embed, embed_labelled, embed_outputs, embed_targets
-from alcore.outputs import first_rows
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import Embedded, check_layer, embed, embed_labelled, embed_outputs, embed_targets
+from alcore.inference.features import refuse_non_finite, refuse_non_finite_features
+from alcore.inference.outputs import first_rows
 
 if TYPE_CHECKING:
     import logging
@@ -120,7 +120,7 @@ class BaseMetrology(BaseStrategy):
             What the driver passes on; not used.
         """
         if path is not None:
-            from alcore.store.codec import export_json
+            from alcore.codec import export_json
 
             Path(path).write_text(export_json(self.records), encoding="utf-8")
 
@@ -193,7 +193,7 @@ class PointwiseQuery(BaseQuery):
             shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else ""
             raise UsageError(
                 f"its score() can't take the learner's outputs{shape}: {type(error).__name__}: {error}. "
-                "alcore.outputs.class_probabilities brings any classifier's outputs to (B, C)."
+                "alcore.inference.outputs.class_probabilities brings any classifier's outputs to (B, C)."
             ) from error
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
@@ -214,7 +214,7 @@ class SetQuery(BaseQuery):
         None looks at all.
     layer
         What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
-        name of a submodule of the learner; see `alcore.features.embed`.
+        name of a submodule of the learner; see `alcore.inference.extraction.embed`.
 
     Notes
     -----

@@ -129,7 +129,7 @@ def measure(options: argparse.Namespace, path: str) -> None:
 
 def play(options: argparse.Namespace, path: str) -> None:
     """Play each of W ranks by itself, and merge what they found."""
-    from alcore import scoring
+    from alcore.inference import streaming as scoring
 
     torch.set_num_threads(1)
     whole = None

@@ -35,8 +35,8 @@ from alcore_uq import ClassifierUQQuery
 
 from alcore import Driver
 from alcore import config as c
+from alcore.driver.label_queue import LabelQueue
 from alcore.randomness import derive_generator
-from alcore.store.labels import LabelQueue
 from alcore.store.run import RunStore
 
 SEED, BATCH, PICKS = 0, 16, 10

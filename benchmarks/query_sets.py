@@ -108,7 +108,7 @@ def bald(_: str) -> Figure:
     """BALD of 10^5 samples, 20 draws from a posterior, 10 classes."""
     from alcore_bayes import bald as measure
 
-    from alcore.ranking import TopK
+    from alcore.inference.top_k import TopK
 
     p, ids = torch.softmax(2 * draw(20, 10**5, 10), dim=2), torch.arange(10**5)
     ones = torch.ones(10)

@@ -36,9 +36,9 @@ from alcore_uq import ClassifierUQQuery
 import alcore
 from alcore import Driver, TensorPool
 from alcore import config as c
+from alcore.driver.label_queue import LabelQueue
 from alcore.store import history
 from alcore.store.files import fsync_path
-from alcore.store.labels import LabelQueue
 from alcore.store.reading import Run
 from alcore.store.run import RunStore
 

@@ -33,8 +33,8 @@ from alcore_torchloop import DefaultTrainingLoop
 from torch.utils.data import DataLoader, TensorDataset
 
 from alcore import TensorPool
-from alcore.loaders import BatchLoader
 from alcore.randomness import derive_generator
+from alcore.training.loader import BatchLoader
 
 SEED = (0, 0, "training")
 Train = Callable[[torch.nn.Module, torch.optim.Optimizer, int], None]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from alcore import Driver, TensorPool
 from alcore import config as c
-from alcore.balance import balanced_positions, balanced_weights, classes_of
 from alcore.errors import Interrupted, UsageError
 from alcore.pools import DataInfo
+from alcore.training.class_balance import balanced_positions, balanced_weights, classes_of
 
 Make = Callable[..., Driver]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from alcore import Data, DataInfo, TensorPool, build
+from alcore import Data, DataInfo, TensorPool
 from alcore.errors import UsageError
-from alcore.experiment import Experiment
+from alcore.experiment import Experiment, build
+from alcore.experiment.resolve import resolve
+from alcore.experiment.settings import digest_of
 from alcore.plugins import Plugin, Registry
-from alcore.resolving import resolve
-from alcore.tables import digest_of
 
 INFO = DataInfo("classification", 2, 3, (3,), ("a", "b"))
 

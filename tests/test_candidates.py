@@ -9,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore import candidates
-from alcore.candidates import Candidates
 from alcore.errors import UsageError
-from alcore.pools import TensorPool
+from alcore.pools import TensorPool, candidates
+from alcore.pools.candidates import Candidates
 
 
 class Listing:

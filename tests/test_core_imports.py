@@ -76,7 +76,7 @@ def module_of(path: Path) -> str:
 
 
 def floor_of(name: str) -> str | None:
-    """``alcore.store.codec.dumps`` -> ``store.codec``; None for the package itself and its lazy names."""
+    """``alcore.codec.dumps`` -> ``store.codec``; None for the package itself and its lazy names."""
     words = name.split(".")[1:]
     for length in range(len(words), 0, -1):
         if (found := ".".join(words[:length])) in HEIGHT:
@@ -148,7 +148,7 @@ def test_the_walk_sees_what_runs_and_nothing_else(tmp_path: Path) -> None:
         "def f():\n    from late import e\ntry:\n    import tried\nexcept ImportError:\n    pass\n"
     )
     assert Runtime(tmp_path / "m.py").found == {"typing.TYPE_CHECKING", "a.b", "c.d", "late.e", "tried"}
-    assert floor_of("alcore.store.codec.dumps") == "store.codec"
+    assert floor_of("alcore.codec.dumps") == "store.codec"
     assert floor_of("alcore.cli.show.curve") == "cli"
     assert floor_of("alcore") is floor_of("alcore.TensorPool") is None
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from alcore import Data, DataInfo, TensorPool
 from alcore.errors import PluginError, UsageError
 from alcore.experiment import DEFAULTS, Experiment
+from alcore.experiment.resolve import load_data, resolve
 from alcore.plugins import Plugin, Registry
-from alcore.resolving import load_data, resolve
 
 INFO = DataInfo("classification", 2, 3, (3,), ("a", "b"))
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from alcore import scoring
-from alcore.features import Embedded, FeatureCache, embed, embed_labelled
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import Embedded, FeatureCache, embed, embed_labelled
 
 Build = Callable[..., Any]
 

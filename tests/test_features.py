@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from alcore import scoring
 from alcore.errors import QueryError, UsageError
-from alcore.features import Embedded, check_layer, embed, embed_labelled
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import Embedded, check_layer, embed, embed_labelled
 from alcore.pools import TensorPool
 from alcore.strategies import SetQuery
 

@@ -17,7 +17,7 @@ import torch
 import alcore
 from alcore import Driver, Failed, Label, UsageError
 from alcore.errors import RunExistsError
-from alcore.forking import fork
+from alcore.store.fork import fork
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
@@ -201,7 +201,7 @@ def test_every_table_is_looked_at(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=0)
     whole.run()
     tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {*TABLES, "meta"}, "say in alcore.forking what a fork takes of a new table"
+    assert tables == {*TABLES, "meta"}, "say in alcore.store.fork what a fork takes of a new table"
 
 
 def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> None:

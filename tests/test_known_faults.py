@@ -17,13 +17,16 @@ from unittest import mock
 import pytest
 import torch
 
-from alcore import Driver, UsageError, checks, lifetime, placement, runlog, services, training
+from alcore import Driver, UsageError, training
 from alcore import config as c
 from alcore import driver as driver_module
-from alcore.loaders import BatchLoader
+from alcore.driver import checks, lifetime, services
+from alcore.driver import run_log as runlog
+from alcore.pools import batches as placement
 from alcore.store import exports
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel
+from alcore.training.loader import BatchLoader
 
 Build = Callable[..., Driver]
 
@@ -86,7 +89,7 @@ def everything_becomes_float() -> Iterator[None]:
             return batch.to(device, dtype)
         return type(batch)(place(one, device, dtype) for one in batch)
 
-    with mock.patch("alcore.loaders.place", place):
+    with mock.patch("alcore.training.loader.place", place):
         yield
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from alcore.labeling import LabelerState
-from alcore.store.codec import dumps, loads
+from alcore.codec import dumps, loads
+from alcore.driver.labeling import LabelerState
 
 
 class Drawing:

@@ -11,7 +11,7 @@ import pytest
 
 import alcore
 from alcore.errors import AlcoreError, UsageError
-from alcore.lifecycle import RUN_HOOKS, Lifecycle
+from alcore.plugins.listeners import RUN_HOOKS, Lifecycle
 
 LOGGER = logging.getLogger("tests.lifecycle")
 

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore import loaders
 from alcore.errors import UsageError
-from alcore.loaders import BatchLoader
-from alcore.placement import tensors_of
 from alcore.pools import TensorPool
+from alcore.pools.batches import tensors_of
+from alcore.training import loader as loaders
+from alcore.training.loader import BatchLoader
 
 
 class Pair(NamedTuple):

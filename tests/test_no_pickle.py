@@ -31,16 +31,32 @@ OPTIONS = {"allow_pickle", "shell", "trust_remote_code"}  # may be False, and sa
 USUAL = {name.split(".")[0]: name.split(".")[0] for name in RUNS_CODE if "." in name}
 USUAL |= {"importlib": "importlib", "np": "numpy", "pd": "pandas", "dist": "torch.distributed"}
 
-_PLUGINS, _EXAMPLES = "alcore/plugins.py", "alcore/testing/examples.py"
+_PLUGINS, _EXAMPLES = "alcore/plugins/registry.py", "plugins/alcore-testing/alcore_testing/examples.py"
 ALLOWED = {
     (_PLUGINS, "import_name", "importlib.import_module(module_name)"): "called by the two functions below only",
     (_PLUGINS, "resolve", "import_name"): "the text is what a hook of an installed plugin offers",
-    ("alcore/resolving.py", "_user_code", "plugins.import_name"): "typed as an option, or a file is given --allow-code",
+    (
+        "alcore/experiment/resolve.py",
+        "_user_code",
+        "plugins.import_name",
+    ): "typed as an option, or a file is given --allow-code",
     (_PLUGINS, "_entry_points", "importlib.metadata.entry_points"): "what is installed is trusted as Python itself is",
     (_PLUGINS, "_load", "entry.load()"): "one of these entry points",
-    ("alcore/description.py", "environment", "importlib.metadata.entry_points"): "only names and versions are read",
-    ("alcore/resolving.py", "_user_code", "sys.path"): "is the folder there in which the user typed the command",
-    ("alcore/resolving.py", "_user_code", "sys.path.insert"): "that folder, for code that the user named or allowed",
+    (
+        "alcore/driver/description.py",
+        "environment",
+        "importlib.metadata.entry_points",
+    ): "only names and versions are read",
+    (
+        "alcore/experiment/resolve.py",
+        "_user_code",
+        "sys.path",
+    ): "is the folder there in which the user typed the command",
+    (
+        "alcore/experiment/resolve.py",
+        "_user_code",
+        "sys.path.insert",
+    ): "that folder, for code that the user named or allowed",
     (_EXAMPLES, "", "import runpy"): "runs the examples of a README in the tests of its project",
     (_EXAMPLES, "run_examples", "runpy.run_path"): "runs the examples of a README in the tests of its project",
 }
@@ -290,7 +306,7 @@ def test_the_walk_finds(text: str) -> None:
     ["'import pickle'", "np.load(p, allow_pickle=False)", "model.eval()", "connection.execute(s)", "json.load(f)",
      "re.compile(s)", "from torch import compile; compile(f)", "from torch.nn import Linear",
      "tomllib.load(f)", "model.load_state_dict(s)", "safetensors.torch.load_file(p)", "sys.modules", "f(shell=False)",
-     "dist.all_gather(a, b)", "dist.all_gather_into_tensor(a, b)", "importlib.import_module('alcore.builtins')",
+     "dist.all_gather(a, b)", "dist.all_gather_into_tensor(a, b)", "importlib.import_module('alcore.plugins.builtins')",
      "T = {'A': 'a'}\ndef f(name): importlib.import_module(f'{__name__}.{T[name]}')",
      "T = {'a': ['A']}; U = {n: k for k, v in T.items() for n in v}; importlib.import_module(U[s])",
      "T = {'a': 'b:A'}\nfor v in T.values():\n    m, _, n = v.partition(':'); importlib.import_module(m)"],

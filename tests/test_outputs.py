@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.errors import UsageError
-from alcore.outputs import (
+from alcore.inference.outputs import (
     binary_logits,
     check_outputs,
     class_probabilities,

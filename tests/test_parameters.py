@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore import parameters
-from alcore.parameters import Given, describe, takes, type_name, validate
+from alcore.plugins import signatures as parameters
+from alcore.plugins.signatures import Given, describe, takes, type_name, validate
 
 REQUIRED = object()
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from alcore.placement import evaluating, place, tensors_of
+from alcore.pools.batches import evaluating, place, tensors_of
 
 CPU = torch.device("cpu")
 

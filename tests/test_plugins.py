@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 import alcore
-from alcore import plugins
+from alcore.plugins import registry as plugins
 from alcore.errors import PluginError, UsageError
 from alcore.plugins import KINDS, Offer, Plugin, Registry
 

@@ -409,7 +409,7 @@ def test_a_changed_environment_is_told(make: Make, caplog: pytest.LogCaptureFixt
         go(make(Points(30), "run"))
     again = make(Points(None), "run")
     again.logger.addHandler(caplog.handler)
-    from alcore import description
+    from alcore.driver import description
 
     now = description.environment()
     gone = {**now, "torch": "9.9", "plugins": [one for one in now["plugins"] if "uq" not in one]}

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore import rows
-from alcore.rows import Rows, neighbours
+from alcore.pools import rows
+from alcore.pools.rows import Rows, neighbours
 
 VALUES = np.arange(60, dtype=np.float32).reshape(20, 3)
 

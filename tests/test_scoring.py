@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from alcore import scoring
-from alcore.candidates import Candidates
+from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
-from alcore.loaders import BatchLoader
+from alcore.inference import streaming as scoring
+from alcore.inference.streaming import chunk_rows, chunks, evaluate
 from alcore.pools import TensorPool
-from alcore.ranks import Ranks
-from alcore.scoring import chunk_rows, chunks, evaluate
+from alcore.pools.candidates import Candidates
+from alcore.training.loader import BatchLoader
 
 
 class Recorder:

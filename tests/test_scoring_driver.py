@@ -15,9 +15,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from alcore import scoring
 from alcore.errors import Interrupted
-from alcore.scoring import chunks, top_k
+from alcore.inference import streaming as scoring
+from alcore.inference.streaming import chunks, top_k
 from alcore.strategies import PointwiseQuery
 
 
@@ -148,10 +148,10 @@ MEMORY = """
 import sys, threading, time
 import numpy as np, torch
 from types import SimpleNamespace
-from alcore import scoring
-from alcore.candidates import Candidates
+from alcore.inference import streaming as scoring
+from alcore.pools.candidates import Candidates
 from alcore.pools import TensorPool
-from alcore.ranks import Ranks
+from alcore.distributed.ranks import Ranks
 torch.set_num_threads(1)
 learner = torch.nn.Linear(64, 1)
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore import scoring
-from alcore.candidates import Candidates
+from alcore.distributed.ranks import Ranks
 from alcore.errors import QueryError, UsageError
+from alcore.inference import streaming as scoring
+from alcore.inference.streaming import check_scores, merge, subset, top_k
 from alcore.pools import TensorPool
-from alcore.ranks import Ranks
-from alcore.scoring import check_scores, merge, subset, top_k
+from alcore.pools.candidates import Candidates
 
 
 class Recorder:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from alcore import state
+from alcore.distributed.ranks import Ranks
+from alcore.driver import state
 from alcore.errors import UsageError
-from alcore.ranks import Ranks
 from alcore.store import checkpoints
 
 

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore import config, tables
+from alcore import config
 from alcore.errors import UsageError
-from alcore.parameters import Given
+from alcore.experiment import settings as tables
 from alcore.plugins import Plugin, Registry
+from alcore.plugins.signatures import Given
 
 REGISTRY = Registry([Plugin("fakes", "1", "f", "f", offers={"queue": {"fifo": list, "lifo": list}})])
 

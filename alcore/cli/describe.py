@@ -18,7 +18,7 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Print the parameters of a strategy with types, defaults and documentation."""
-    from alcore import parameters
+    from alcore.plugins import signatures as parameters
 
     if kind not in plugins.KINDS:
         raise UsageError(f"{kind!r} is no kind: {did_you_mean(kind, plugins.KINDS)}.")

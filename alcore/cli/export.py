@@ -21,7 +21,7 @@ def export(
     ] = False,
 ) -> None:
     """Write labels.csv, labelled.npz and model.safetensors of a run."""
-    from alcore.exporting import export_run
+    from alcore.experiment.export import export_run
 
     found = find_run(root, run)
     target = output or Path(f"{found.folder.name}-export")

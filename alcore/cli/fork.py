@@ -24,7 +24,7 @@ def fork(
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    from alcore import forking
+    from alcore.store import fork as forking
 
     found = find_run(root, run)
     made = forking.fork(found, step, run_id=run_id)
@@ -32,7 +32,7 @@ def fork(
         typer.echo(f"alcore: warning: {warning}.", err=True)
     summary = Run(made.folder).summary()
     if as_json:
-        from alcore.store.codec import export_json
+        from alcore.codec import export_json
 
         content = {
             "run_id": summary.run_id,

@@ -15,15 +15,15 @@ from typing import Any
 
 import typer
 
-from alcore import build as builder
 from alcore import plugins
 from alcore.cli.progress import Console, Progress
 from alcore.cli.tables import curve, losses
+from alcore.codec import export_json
 from alcore.driver import Driver
 from alcore.errors import AlcoreError, UsageError
 from alcore.experiment import Experiment
-from alcore.resolving import Resolved, resolve
-from alcore.store.codec import export_json
+from alcore.experiment import build as builder
+from alcore.experiment.resolve import Resolved, resolve
 from alcore.store.reading import Run
 
 __all__ = ["Progress", "build", "headline", "prepare", "report", "run"]

@@ -18,7 +18,7 @@ def runs(root: Root = Path("active_learning_logs"), as_json: AsJson = False) -> 
     """List the runs of a folder, oldest first."""
     found = list(summaries(root))
     if as_json:
-        from alcore.store.codec import export_json
+        from alcore.codec import export_json
 
         typer.echo(export_json([one._asdict() for one in found]), nl=False)
         return

@@ -27,7 +27,7 @@ def show(
     found = find_run(root, run)
     content = _step(found, step) if step is not None else _whole(found)
     if as_json:
-        from alcore.store.codec import export_json
+        from alcore.codec import export_json
 
         typer.echo(export_json(content), nl=False)
     elif step is not None:

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from alcore.codec import decode, encode
 from alcore.errors import UsageError
-from alcore.store.codec import decode, encode
 from alcore.store.filenames import aside_name, checkpoint_file
 from alcore.store.files import cant_write, fsync_path
 
@@ -67,7 +67,7 @@ def written_aside(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator
     name
         File name without its ending.
     state
-        Values that `alcore.store.codec.encode` takes. The first keys become the first part of tensor names:
+        Values that `alcore.codec.encode` takes. The first keys become the first part of tensor names:
         ``model.*``, ``optimizer.*``, ``rng.*``.
     """
     tensors: dict[str, torch.Tensor] = {}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alcore.store.codec import export_json, loads
+from alcore.codec import export_json, loads
 from alcore.store.database import Database
 from alcore.store.files import write_whole
 from alcore.store.history import META, RECORDS, records_by_strategy

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from alcore.codec import loads
 from alcore.protocols import Label, Request
-from alcore.store.codec import loads
 from alcore.store.database import Database
 
 CHECKPOINTS = "SELECT * FROM checkpoints ORDER BY phase <> 'start', step, phase <> 'training', epoch, file"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alcore.codec import loads
 from alcore.errors import UsageError, did_you_mean
-from alcore.store.codec import loads
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
 from alcore.store.history import CHECKPOINTS, META, RECORDS, records_by_strategy

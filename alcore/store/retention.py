@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alcore.codec import loads
 from alcore.errors import UsageError, did_you_mean
-from alcore.store.codec import loads
 from alcore.store.database import Database
 from alcore.store.filenames import may_be_litter
 from alcore.store.files import remove_file, sha256_of

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alcore.codec import dumps, loads
 from alcore.errors import UsageError
 from alcore.protocols import Request
 from alcore.store import checkpoints, exports, statements
 from alcore.store.checkpoints import Aside
-from alcore.store.codec import dumps, loads
 from alcore.store.database import Database
 from alcore.store.filenames import checkpoint_name
 from alcore.store.files import (

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alcore.codec import dumps
 from alcore.store.checkpoints import Aside
-from alcore.store.codec import dumps
 from alcore.store.database import Database
 from alcore.store.filenames import is_of_checkpoint
 from alcore.store.history import Asked

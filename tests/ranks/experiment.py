@@ -25,9 +25,10 @@ from alcore_stopping import Budget
 from alcore_uq import ClassifierUQQuery
 
 import alcore
-from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool, scoring
+from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
 from alcore import config as c
-from alcore.features import embed
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import embed
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
 DEFAULTS: dict[str, Any] = {

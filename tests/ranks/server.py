@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 
-EARLY = "alcore.build alcore.cli.running alcore_f1.metrology alcore_uq.query alcore_torchloop.loop alcore_moons"
+EARLY = (
+    "alcore.experiment.build alcore.cli.running alcore_f1.metrology alcore_uq.query alcore_torchloop.loop alcore_moons"
+)
 
 
 def start(argv: list[str], environment: dict[str, str], output: str, folder: str) -> int:

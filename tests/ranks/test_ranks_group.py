@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from alcore import wire
-from alcore.ranks import Dealt, Ranks
+from alcore.distributed import packing as wire
+from alcore.distributed.ranks import Dealt, Ranks
 
 VALUES: list[Any] = [
     None, 3, "ü", [1, (2.5, float("inf"))], {1: {"a": b"xyz"}}, torch.arange(6).reshape(2, 3), torch.tensor(True),
@@ -120,7 +120,7 @@ def test_several_ranks_hear_each_other(start: Any, tmp_path: Path) -> None:
 SILENT = """
 import os, signal, sys, time
 from alcore import DistributedManager
-from alcore.group import Group
+from alcore.distributed.group import Group
 
 ranks = DistributedManager(timeout=15.0).join()
 assert isinstance(ranks, Group)

@@ -17,8 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alcore import codec
 from alcore.errors import EncodingError
-from alcore.store import codec
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
@@ -214,7 +214,7 @@ def test_an_adam_state_comes_back() -> None:
 
 _PROGRAM = """
 import collections, json
-from alcore.store import codec
+from alcore import codec
 value = {"s": {"b", "a", "ccc"}, "f": frozenset({frozenset({"a", "z"}), frozenset({"b", "y"}), ("q", "r")}),
          "n": {1: {"$t": (1, 2.5)}}, "c": collections.Counter("hello")}
 beside = {}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alcore.codec import dumps
 from alcore.store import exports
-from alcore.store.codec import dumps
 from alcore.store.database import Database
 
 

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import torch
 
-from alcore.candidates import Candidates
+from alcore.codec import loads
+from alcore.driver.answers import completed_item
+from alcore.driver.label_queue import LabelQueue
+from alcore.driver.request_queue import RequestQueue
 from alcore.errors import StaleWriterError, UsageError
 from alcore.pools import TensorPool
+from alcore.pools.candidates import Candidates
 from alcore.protocols import Failed, Label, Request
-from alcore.store.answers import completed_item
-from alcore.store.codec import loads
 from alcore.store.database import Database
 from alcore.store.files import StorageError
-from alcore.store.labels import LabelQueue
 from alcore.store.reading import Run
-from alcore.store.requests import RequestQueue
 from alcore.store.run import RunStore, request_id
 
 

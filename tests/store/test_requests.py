@@ -16,11 +16,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore.candidates import Candidates
+from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, QueryError
 from alcore.pools import TensorPool
+from alcore.pools.candidates import Candidates
 from alcore.protocols import Request
-from alcore.store.requests import RequestQueue
 from alcore.store.run import RunStore, request_id
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from alcore.testing import Contract
+from alcore_testing import Contract
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import alcore_testing as testing
 import numpy as np
 import pytest
 import torch
-
-from alcore import testing
-from alcore.testing import Contract, QueryContract, ToyQuery, build_driver, peak_memory, requires, untouched
-from alcore.testing.contract import CaseContract
+from alcore_testing import Contract, QueryContract, ToyQuery, build_driver, peak_memory, requires, untouched
+from alcore_testing.contract import CaseContract
 
 pytest_plugins = ["pytester"]
 
@@ -97,7 +96,7 @@ def test_expected_failures_are_strict(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
-        from alcore.testing import Contract
+        from alcore_testing import Contract
 
         class Even(Contract):
             number = 2
@@ -136,7 +135,7 @@ def alcore_query_strategies():
     return {{"toy": "alcore_toy.query:Toy"}}
 """
 QUERY = '''
-from alcore.testing import ToyQuery
+from alcore_testing import ToyQuery
 
 class Toy(ToyQuery):
     """Ask for the first candidates.
@@ -256,10 +255,10 @@ def test_examples_must_print(tmp_path: Path) -> None:
 
 
 def test_the_toys_as_fixtures(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest("from alcore.testing.fixtures import *")
+    pytester.makeconftest("from alcore_testing.fixtures import *")
     pytester.makepyfile(
         """
-        from alcore.testing import ToyQuery, ask, prepare
+        from alcore_testing import ToyQuery, ask, prepare
 
         def test_they_work(alcore_driver, alcore_pool, alcore_learner):
             driver = alcore_driver(ToyQuery(2), pool=alcore_pool("binary"), learner=alcore_learner("binary"))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
+from alcore_testing import LabelContract, ToyLabel
+from alcore_testing.toys import toy_pool
 
 from alcore import BaseLabel, Failed, Label, Request
-from alcore.testing import LabelContract, ToyLabel
-from alcore.testing.toys import toy_pool
 
 
 class Expert(BaseLabel):

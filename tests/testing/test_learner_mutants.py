@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_testing import LearnerContract
 
 from alcore import DataInfo, UsageError
-from alcore.testing import LearnerContract
 
 
 class Net(torch.nn.Module):

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from alcore_testing import TrainingLoopContract
 
 from alcore.errors import DivergedError, UsageError
-from alcore.placement import evaluating
-from alcore.testing import TrainingLoopContract
+from alcore.pools.batches import evaluating
 
 
 class Plain:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_testing import MetrologyContract
 
 from alcore import BaseMetrology, UsageError
-from alcore.outputs import check_outputs, kind_of, predicted_classes
-from alcore.scoring import evaluate
-from alcore.testing import MetrologyContract
+from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
+from alcore.inference.streaming import evaluate
 
 
 class Accuracy(BaseMetrology):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from alcore_testing import PoolContract, toy_pool
 
 from alcore import Label, TensorPool
 from alcore.pools import as_sample_id
-from alcore.testing import PoolContract, toy_pool
 
 
 class TestTensorPool(PoolContract):

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
-from alcore.features import Embedded
-from alcore.scoring import chunks
-from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
-from alcore.testing.query_effects import QueryEffects
+from alcore.inference.extraction import Embedded
+from alcore.inference.streaming import chunks
 
 
 class Central(SetQuery):

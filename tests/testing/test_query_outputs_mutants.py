@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_testing import QueryContract
+from alcore_testing.query_outputs import QueryOutputs
 
 from alcore import PointwiseQuery, UsageError
 from alcore.errors import QueryError
-from alcore.outputs import class_probabilities, kind_of
-from alcore.testing import QueryContract
-from alcore.testing.query_outputs import QueryOutputs
+from alcore.inference.outputs import class_probabilities, kind_of
 
 
 class Gini(PointwiseQuery):

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-
-from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
-from alcore.testing.query_picks import QueryPicks
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore_testing.query_picks import QueryPicks
 
 
 class TestTheCorrectOne(QueryContract):

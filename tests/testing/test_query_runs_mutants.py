@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore_testing.query_runs import QueryRuns
 
 from alcore import BaseQuery
+from alcore.inference.streaming import TopK
 from alcore.randomness import derive_generator
-from alcore.scoring import TopK
-from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
-from alcore.testing.query_runs import QueryRuns
 
 
 class Drawn(BaseQuery):

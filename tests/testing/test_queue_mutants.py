@@ -9,8 +9,7 @@ import threading
 from typing import Any, ClassVar
 
 import pytest
-
-from alcore.testing import QueueContract, queues
+from alcore_testing import QueueContract, queues
 
 
 class TestFifo(QueueContract):

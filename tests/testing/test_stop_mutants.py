@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_testing import StopCriterionContract
 
 import alcore
 from alcore import UsageError
-from alcore.testing import StopCriterionContract
 
 
 class Enough:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from alcore import scoring
 from alcore.errors import QueryError, UsageError
-from alcore.features import Embedded
-from alcore.outputs import kind_of
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import Embedded
+from alcore.inference.outputs import kind_of
 from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
 from alcore_bayes.posterior import probabilities

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from alcore.errors import UsageError
-from alcore.placement import evaluating
+from alcore.pools.batches import evaluating
 from alcore.randomness import derive_generator
 
 _ELEMENTS = (torch.nn.Dropout, torch.nn.AlphaDropout)

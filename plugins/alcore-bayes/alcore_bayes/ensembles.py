@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from alcore import parameters as params
 from alcore import plugins
+from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.outputs import default_loss, kind_of
+from alcore.inference.outputs import default_loss, kind_of
+from alcore.plugins import signatures as params
 from alcore.pools import DataInfo
 from alcore.randomness import derive_seed, seed_everything
-from alcore.state import undisturbed
 
 
 class Ensemble(torch.nn.Module):

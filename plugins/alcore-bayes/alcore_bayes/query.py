@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import torch
 
-from alcore import scoring
 from alcore.errors import UsageError, check_choice
-from alcore.outputs import kind_of
+from alcore.inference import streaming as scoring
+from alcore.inference.outputs import kind_of
 from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
 from alcore_bayes import measures

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.outputs import check_outputs, first_rows
-from alcore.state import undisturbed
+from alcore.inference.outputs import check_outputs, first_rows
 from alcore_bayes.dropout import DropoutSampler
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import torch
 from alcore_bayes import bald, batch_bald
 from alcore_bayes import batchbald as module
 from alcore_bayes.batchbald import Configurations
+from alcore_testing import peak_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import UsageError
 from alcore.errors import QueryError
-from alcore.testing import peak_memory
 
 
 def entropy(p):

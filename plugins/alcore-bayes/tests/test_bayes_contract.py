@@ -9,8 +9,7 @@ from alcore_bayes import (
     PowerBALDQuery,
     VariationRatioQuery,
 )
-
-from alcore.testing import QueryContract, toy_learner
+from alcore_testing import QueryContract, toy_learner
 
 
 class Dropout(QueryContract):

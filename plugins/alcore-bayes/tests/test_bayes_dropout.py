@@ -4,13 +4,13 @@ import pytest
 import torch
 from alcore_bayes import DropoutSampler, mc_dropout
 from alcore_bayes.dropout import dropout_layers
+from alcore_testing import untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from alcore import UsageError
-from alcore.placement import evaluating
-from alcore.testing import untouched
+from alcore.pools.batches import evaluating
 
 
 class Watched:

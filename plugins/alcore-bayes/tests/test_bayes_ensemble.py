@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from alcore_bayes import Ensemble, ensemble
+from alcore_testing import LearnerContract
 from torch import nn
 from torch.nn import functional
 
 from alcore import DataInfo, UsageError, plugins
-from alcore.outputs import predicted_classes
-from alcore.testing import LearnerContract
+from alcore.inference.outputs import predicted_classes
 
 TWO = DataInfo("classification", 2, 4, (4,))
 THREE = DataInfo("classification", 3, 4, (4,))

@@ -23,12 +23,13 @@ from alcore_bayes import (
     vote_entropy,
 )
 from alcore_moons import mlp, moons
+from alcore_testing import ask, build_driver, prepare, untouched
 from torch import nn
 
-from alcore import TensorPool, plugins, scoring
-from alcore.scoring import subset
+from alcore import TensorPool, plugins
+from alcore.inference import streaming as scoring
+from alcore.inference.streaming import subset
 from alcore.store.reading import Run
-from alcore.testing import ask, build_driver, prepare, untouched
 
 STRATEGIES = {
     "bald": BALDQuery,

@@ -12,11 +12,11 @@ from alcore_bayes import (
     PowerBALDQuery,
     VariationRatioQuery,
 )
+from alcore_testing import ask, build_driver, prepare
 from torch import nn
 
 from alcore import TensorPool, UsageError
 from alcore.errors import QueryError
-from alcore.testing import ask, build_driver, prepare
 
 every_strategy = pytest.mark.parametrize(
     "strategy", [BALDQuery, BatchBALDQuery, CommitteeQuery, MeanStdQuery, PowerBALDQuery, VariationRatioQuery]

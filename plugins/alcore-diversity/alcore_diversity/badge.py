@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.distances import blocks, largest

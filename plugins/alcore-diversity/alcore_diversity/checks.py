@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from alcore.errors import QueryError, UsageError, did_you_mean
-from alcore.features import Embedded
-from alcore.outputs import class_probabilities, kind_of
+from alcore.inference.extraction import Embedded
+from alcore.inference.outputs import class_probabilities, kind_of
 from alcore_diversity.distances import largest
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import heapq
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_unless_classifier
 from alcore_diversity.uncertainty import MEASURES, Measure, check_measure

@@ -7,7 +7,7 @@ import math
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.clusters import average_linkage

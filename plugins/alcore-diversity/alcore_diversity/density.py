@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.distances import BLOCK, blocks, unit

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from alcore import scoring
-from alcore.features import Embedded, embed, embed_labelled
+from alcore.driver.state import model_digest, model_state
+from alcore.inference import streaming as scoring
+from alcore.inference.extraction import Embedded, embed, embed_labelled
 from alcore.protocols import QueryQueue
-from alcore.state import model_digest, model_state
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.balls import Balls
 from alcore_diversity.checks import refuse_non_finite

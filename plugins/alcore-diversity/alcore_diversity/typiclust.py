@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
+from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.clusters import k_means, most_typical

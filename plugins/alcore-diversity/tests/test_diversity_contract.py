@@ -11,8 +11,7 @@ from alcore_diversity import (
     StratifiedStart,
     TypiClustQuery,
 )
-
-from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
 
 TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import alcore_diversity
 import torch
+from alcore_testing import run_examples
 
-from alcore import parameters, plugins
-from alcore.testing import run_examples
+from alcore import plugins
+from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -16,10 +16,10 @@ from alcore_diversity import (
     StratifiedStart,
     TypiClustQuery,
 )
+from alcore_testing import build_driver, toy_pool
 
 from alcore import TensorPool, UsageError, plugins
 from alcore.errors import QueryError
-from alcore.testing import build_driver, toy_pool
 
 STRATEGIES = {
     "kcenter": KCenterQuery,

@@ -1,8 +1,7 @@
 """Labels by id keep the contract of label strategies."""
 
 from alcore_dummy import DummyLabelStrategy
-
-from alcore.testing import LabelContract
+from alcore_testing import LabelContract
 
 
 class TestDummyLabelStrategy(LabelContract):

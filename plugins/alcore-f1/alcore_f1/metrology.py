@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.outputs import check_outputs, is_binary, kind_of, predicted_classes
-from alcore.scoring import evaluate
+from alcore.inference.outputs import check_outputs, is_binary, kind_of, predicted_classes
+from alcore.inference.streaming import evaluate
 from alcore.strategies import BaseMetrology
 
 

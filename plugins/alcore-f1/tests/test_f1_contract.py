@@ -1,8 +1,7 @@
 """F1 keeps the contract of metrology strategies."""
 
 from alcore_f1 import F1Metrology
-
-from alcore.testing import MetrologyContract
+from alcore_testing import MetrologyContract
 
 
 class TestF1Metrology(MetrologyContract):

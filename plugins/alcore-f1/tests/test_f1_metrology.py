@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from alcore import DataInfo, Driver, TensorPool, UsageError, evaluation
+from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
+from alcore.inference import evaluation
 from alcore.store.reading import Run
 
 

@@ -1,8 +1,7 @@
 """The moons keep the contract of pools, and the MLP that of learners."""
 
 from alcore_moons import mlp, moons
-
-from alcore.testing import LearnerContract, PoolContract
+from alcore_testing import LearnerContract, PoolContract
 
 
 class TestMoonsPool(PoolContract):

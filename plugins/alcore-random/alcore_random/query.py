@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
+from alcore.inference.streaming import TopK
 from alcore.protocols import QueryQueue
-from alcore.scoring import TopK
 from alcore.strategies import BaseQuery
 
 

@@ -1,8 +1,7 @@
 """Random sampling keeps the contract of query strategies."""
 
 from alcore_random import RandomQuery
-
-from alcore.testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
 
 
 class TestRandomQuery(QueryContract):

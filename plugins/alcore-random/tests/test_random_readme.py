@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from alcore.testing import run_examples
+from alcore_testing import run_examples
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import UsageError
-from alcore.features import Embedded
-from alcore.scoring import TopK
+from alcore.inference.extraction import Embedded
+from alcore.inference.streaming import TopK
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs

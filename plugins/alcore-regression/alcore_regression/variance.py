@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from alcore import scoring
 from alcore.errors import UsageError
+from alcore.inference import streaming as scoring
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 from alcore_regression.dropout import Dropout, has_dropout

@@ -1,8 +1,7 @@
 """The parts of this plugin keep the contracts of alcore."""
 
 from alcore_regression import EMCMQuery, GSxQuery, GSyQuery, IGSQuery, RegressionMetrology, VarianceQuery
-
-from alcore.testing import ALL_TASKS, MetrologyContract, QueryContract
+from alcore_testing import ALL_TASKS, MetrologyContract, QueryContract
 
 QUANTITIES = {"outputs": ("values", "posterior"), "tasks": ("regression",)}
 

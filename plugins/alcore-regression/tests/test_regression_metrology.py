@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from alcore import DataInfo, Driver, TensorPool, UsageError, evaluation
+from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
+from alcore.inference import evaluation
 from alcore.store.reading import Run
 
 torch.set_num_threads(1)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alcore_testing import run_examples
 from typer.testing import CliRunner
 
-from alcore import parameters, plugins
+from alcore import plugins
 from alcore.cli.main import application
-from alcore.testing import run_examples
+from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

@@ -11,9 +11,10 @@ from alcore_regression.dropout import Dropout, has_dropout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore import Driver, TensorPool, UsageError, scoring
+from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
+from alcore.inference import streaming as scoring
 
 torch.set_num_threads(1)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
 from alcore.randomness import derive_seed
-from alcore.state import undisturbed
 from alcore_sklearn.estimators import Output, seeded
 from alcore_sklearn.labelled import Arrays, class_codes
 

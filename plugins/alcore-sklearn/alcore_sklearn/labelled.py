@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.placement import place, tensors_of
+from alcore.pools.batches import place, tensors_of
 
 Order = Literal["labelled", "pool"]
 

@@ -11,8 +11,8 @@ import torch
 from sklearn.base import is_classifier
 
 from alcore.errors import UsageError
-from alcore.placement import tensors_of
 from alcore.pools import DataInfo
+from alcore.pools.batches import tensors_of
 from alcore_sklearn.estimators import build, full_name, output_of, plain
 from alcore_sklearn.fitted import Fitted, fit, unfitted
 from alcore_sklearn.labelled import Order, as_rows, labelled_arrays

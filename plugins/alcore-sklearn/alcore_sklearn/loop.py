@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.placement import tensors_of
+from alcore.pools.batches import tensors_of
 from alcore.randomness import derive_seed
 from alcore_sklearn.labelled import as_rows
 from alcore_sklearn.learner import SklearnLearner

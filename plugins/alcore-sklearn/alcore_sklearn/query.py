@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from sklearn.base import is_classifier
 
+from alcore.driver.state import undisturbed
 from alcore.errors import UsageError, check_choice
-from alcore.placement import place
+from alcore.pools.batches import place
 from alcore.protocols import QueryQueue
-from alcore.state import undisturbed
 from alcore.strategies import PointwiseQuery
 from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit

@@ -1,9 +1,8 @@
 """The query strategy and the learner keep their contracts; that of training loops is of those that use gradients."""
 
 from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
-
-from alcore.testing import LearnerContract, QueryContract
-from alcore.testing.learner import pool_of
+from alcore_testing import LearnerContract, QueryContract
+from alcore_testing.learner import pool_of
 
 
 class _Query(QueryContract):

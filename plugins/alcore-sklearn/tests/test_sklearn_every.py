@@ -9,8 +9,8 @@ import torch
 from alcore_sklearn import SklearnLearner, available
 from sklearn.base import ClassifierMixin
 
-from alcore.state import global_generators
-from alcore.store.codec import dumps
+from alcore.codec import dumps
+from alcore.driver.state import global_generators
 
 FAST = {
     "AdaBoostClassifier": {"n_estimators": 3},

@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from alcore import Driver, UsageError, plugins
 from alcore import config as c
 from alcore.cli.main import main
-from alcore.state import model_digest
+from alcore.driver.state import model_digest
 
 
 def make_driver(folder, pool, learner, *, steps=3, seed=0, loop=None, query=None, dtype=torch.float64, **settings):

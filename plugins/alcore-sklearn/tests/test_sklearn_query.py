@@ -19,9 +19,9 @@ from sklearn.svm import SVC
 
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
+from alcore.codec import dumps
+from alcore.driver.state import global_generators, model_digest
 from alcore.errors import QueryError
-from alcore.state import global_generators, model_digest
-from alcore.store.codec import dumps
 
 MEASURES = ("least_confidence", "margin", "entropy")
 

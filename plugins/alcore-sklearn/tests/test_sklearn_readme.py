@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alcore.testing import run_examples
+from alcore_testing import run_examples
 
 README = Path(__file__).parents[1] / "README.md"
 

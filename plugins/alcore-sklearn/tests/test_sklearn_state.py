@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import UsageError
-from alcore.state import global_generators, model_digest
-from alcore.store.codec import dumps
+from alcore.codec import dumps
+from alcore.driver.state import global_generators, model_digest
 
 
 @settings(deadline=None, max_examples=15)

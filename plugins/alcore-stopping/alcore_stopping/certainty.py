@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import alcore
-from alcore import scoring
 from alcore.errors import UsageError
-from alcore.outputs import check_outputs, class_probabilities, kind_of
+from alcore.inference import streaming as scoring
+from alcore.inference.outputs import check_outputs, class_probabilities, kind_of
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import alcore
-from alcore import scoring
 from alcore.errors import UsageError
-from alcore.outputs import check_outputs, kind_of, predicted_classes
+from alcore.inference import streaming as scoring
+from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

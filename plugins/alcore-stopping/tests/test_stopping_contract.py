@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import torch
 from alcore_stopping import Budget, Confident, MetricReached, Plateau, StabilizingPredictions
+from alcore_testing import StopCriterionContract
 
 from alcore.strategies import BaseMetrology
-from alcore.testing import StopCriterionContract
 
 
 class Rising(BaseMetrology):

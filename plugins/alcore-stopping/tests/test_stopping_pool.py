@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from alcore import Driver, Label, TensorPool, UsageError, scoring
+from alcore import Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import Interrupted
+from alcore.inference import streaming as scoring
 from alcore.protocols import Phase
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel, BaseQuery

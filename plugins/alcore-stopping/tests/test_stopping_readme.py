@@ -5,11 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from alcore_testing import run_examples
 from typer.testing import CliRunner
 
-from alcore import parameters, plugins
+from alcore import plugins
 from alcore.cli.main import application
-from alcore.testing import run_examples
+from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

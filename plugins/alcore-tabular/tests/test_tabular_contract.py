@@ -2,8 +2,7 @@
 
 import pytest
 from alcore_tabular import table
-
-from alcore.testing import PoolContract
+from alcore_testing import PoolContract
 
 ROWS = [f"{place**2 % 41},{place % 7},{'red' if place % 3 else 'blue'},{place % 2}" for place in range(40)]
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
-from alcore.placement import evaluating
+from alcore.pools.batches import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.patience import Patience

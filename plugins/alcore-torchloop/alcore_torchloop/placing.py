@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from alcore.loaders import BatchLoader
-from alcore.placement import place
+from alcore.pools.batches import place
+from alcore.training.loader import BatchLoader
 
 
 def placed(batches: Iterable[Any], device: torch.device | None, dtype: torch.dtype | None) -> Iterable[Any]:

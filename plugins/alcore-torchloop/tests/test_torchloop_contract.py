@@ -1,8 +1,7 @@
 """The default loop keeps the contract of training loops."""
 
+from alcore_testing import TrainingLoopContract
 from alcore_torchloop import DefaultTrainingLoop
-
-from alcore.testing import TrainingLoopContract
 
 
 class TestDefaultTrainingLoop(TrainingLoopContract):

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlatea
 
 from alcore import TensorPool, UsageError
 from alcore.errors import DivergedError
-from alcore.loaders import BatchLoader
+from alcore.training.loader import BatchLoader
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {

@@ -1,8 +1,7 @@
 """Each measure of uncertainty keeps the contract of query strategies."""
 
+from alcore_testing import QueryContract
 from alcore_uq import ClassifierUQQuery
-
-from alcore.testing import QueryContract
 
 
 class _Uncertain(QueryContract):

@@ -12,9 +12,10 @@ from alcore_uq import ClassifierUQQuery, entropy, least_confidence, margin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore import Driver, TensorPool, UsageError, scoring
+from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
+from alcore.inference import streaming as scoring
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 

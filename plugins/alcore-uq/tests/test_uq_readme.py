@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alcore.testing import run_examples
+from alcore_testing import run_examples
 
 
 def test_the_example_runs(tmp_path):

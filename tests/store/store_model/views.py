@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from alcore.codec import loads
 from alcore.protocols import Label, Request
-from alcore.store.codec import loads
 from alcore.store.reading import Run
 
 

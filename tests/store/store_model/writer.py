@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from alcore.candidates import Candidates
+from alcore.driver.label_queue import LabelQueue
+from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
+from alcore.pools.candidates import Candidates
 from alcore.store import history
-from alcore.store.labels import LabelQueue
-from alcore.store.requests import RequestQueue
 from alcore.store.run import RunStore
 from alcore.store.statements import Record
 
@@ -44,7 +44,7 @@ def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 class Writer:
-    """What writes to a run, put together as `alcore.session` does.
+    """What writes to a run, put together as `alcore.driver.session` does.
 
     Parameters
     ----------

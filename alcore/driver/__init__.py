@@ -1,0 +1,5 @@
+"""The loop: train, measure, query, label, until something ends the run."""
+
+from alcore.driver.driver import Driver
+
+__all__ = ["Driver"]

@@ -1,0 +1,111 @@
+"""Write what a run gathered in forms that need no alcore: CSV, NPZ and safetensors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from alcore import plugins
+from alcore.codec import export_json, loads
+from alcore.driver.answers import completed_item
+from alcore.errors import UsageError
+from alcore.experiment import BuiltInPythonError, Experiment
+from alcore.experiment.resolve import load_data
+from alcore.store import checkpoints
+from alcore.store.history import put_item
+from alcore.store.reading import Run
+
+_COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
+
+
+def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[tuple[str, str]]:
+    """Write ``labels.csv``, ``model.safetensors`` and, where the data can be made again, ``labelled.npz``.
+
+    Parameters
+    ----------
+    run
+        The run to export.
+    folder
+        A new folder.
+    allow_code
+        Import ``package.module:name`` that the experiment names.
+
+    Yields
+    ------
+    tuple
+        The name of each file, once it is written, and what is in it; for one that can't be written, why.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; give another folder with --output.")
+    folder.mkdir(parents=True)
+    requests = run.requests()
+    _write_labels(folder / "labels.csv", requests)
+    yield (
+        "labels.csv",
+        f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
+    )
+    point = run.checkpoints()[-1]
+    state = checkpoints.load(run.folder / "ckpt" / point["file"], point["sha256"])
+    model = {
+        name: value.contiguous().clone() for name, value in state["model"].items() if isinstance(value, torch.Tensor)
+    }
+    save_file(model, folder / "model.safetensors")
+    yield "model.safetensors", f"the learner's state_dict from checkpoint {point['file']}"
+    data = _data_of(run, allow_code)
+    if isinstance(data, str):
+        yield "labelled.npz", f"not written: {data}"
+        return
+    for request in requests:
+        if request["kind"] is not None:
+            data.train.append(_item(request, data.unlabeled))
+    arrays = _arrays(data.train)
+    np.savez(folder / "labelled.npz", **arrays)
+    yield "labelled.npz", f"{len(arrays['targets'])} labelled samples: {', '.join(arrays)}, in training order"
+    (folder / "info.json").write_text(export_json(vars(data.info)), encoding="utf-8")
+    yield "info.json", "task, classes and their names"
+
+
+def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for request in requests:
+            row = {**request, "request": request["id"]}
+            if row["sample"] is None:
+                row["sample"] = request["item"]
+            if request["value"] is not None:
+                row["value"] = json.dumps(json.loads(export_json(loads(request["value"]))))
+            writer.writerow([row[name] for name in _COLUMNS])
+
+
+def _data_of(run: Run, allow_code: bool) -> Any:
+    """Return the data of a run as it was at its start, or why it can't be had."""
+    try:
+        experiment = Experiment.read(run.folder / "experiment.toml")
+    except BuiltInPythonError:
+        return "the run was built in Python, so its pool can't be made again here"
+    return load_data(experiment, plugins.registry(), allow_code=allow_code)
+
+
+def _item(request: dict[str, Any], unlabeled: Any) -> Any:
+    asked = request["sample"] if request["item"] is None else loads(request["item"])
+    item = put_item(asked, request["kind"], request["value"], request["source"], request["cost"])
+    return item if unlabeled is None else completed_item(asked, request["kind"], item, unlabeled)
+
+
+def _arrays(pool: Any) -> dict[str, Any]:
+    if callable(getattr(pool, "batch", None)):
+        inputs, targets = pool.batch(torch.arange(len(pool)))
+    else:
+        items = [pool[position] for position in range(len(pool))]
+        inputs, targets = (torch.stack([torch.as_tensor(item[part]) for item in items]) for part in (0, 1))
+    arrays = {"inputs": inputs.numpy(), "targets": targets.numpy()}
+    ids = getattr(pool, "labeled_ids", None)
+    return arrays if ids is None else {"ids": ids.numpy(), **arrays}

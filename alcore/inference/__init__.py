@@ -1,0 +1,1 @@
+"""The learner over a pool: outputs, features, and the best samples of a stream."""

@@ -1,0 +1,236 @@
+"""What learners return, brought to one form.
+
+A learner's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``.
+Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K
+samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, one prediction a position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from alcore.errors import UsageError
+from alcore.pools.batches import tensors_of
+
+Kind = str
+
+_SHORT = 64  # torch's softmax over a last axis up to this long is several times slower than over a first one
+_REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda scores: scores.mean(dim=1),
+    "max": lambda scores: scores.amax(dim=1),
+    "sum": lambda scores: scores.sum(dim=1),
+}
+
+
+def kind_of(learner: Any) -> Kind:
+    """Return ``"logits"`` or ``"probabilities"``, as the learner says."""
+    kind = getattr(learner, "outputs", "logits")
+    if kind not in ("logits", "probabilities"):
+        raise UsageError(f"{type(learner).__name__}.outputs is {kind!r}; it must be 'logits' or 'probabilities'.")
+    return str(kind)
+
+
+def is_binary(outputs: torch.Tensor) -> bool:
+    """Tell whether outputs have one column for two classes."""
+    return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
+
+
+def check_outputs(outputs: Any) -> torch.Tensor:
+    """Return classifier outputs of a known shape, or raise `UsageError`."""
+    if not isinstance(outputs, torch.Tensor):
+        raise UsageError(
+            f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
+            "inference_fn(learner, inputs) that returns one."
+        )
+    if not 1 <= outputs.dim() <= 3 or not outputs.is_floating_point():
+        raise UsageError(
+            f"the learner returned a {outputs.dtype} tensor of shape {tuple(outputs.shape)}; a classifier "
+            "returns (B,) or (B, 1) binary logits, (B, C) class logits, or (K, B, C) posterior samples."
+        )
+    return outputs
+
+
+def binary_logits(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return the logits of the positive class: shape (B,), from ``(B,)`` or ``(B, 1)``."""
+    flat = outputs.reshape(outputs.shape[0])
+    return flat if kind == "logits" else torch.logit(flat)
+
+
+def class_probabilities(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return probabilities: shape (B, C) with C of at least 2, the mean over posterior samples.
+
+    Parameters
+    ----------
+    outputs
+        One of the shapes named in this module's page.
+    kind
+        ``"logits"`` or ``"probabilities"``.
+    """
+    outputs = check_outputs(outputs)
+    if outputs.dim() == 1:
+        outputs = outputs[:, None]
+    if outputs.shape[-1] == 1:
+        other = 1 - outputs if kind == "probabilities" else torch.sigmoid(-outputs)
+        positive = outputs if kind == "probabilities" else torch.sigmoid(outputs)
+        probabilities = torch.cat([other, positive], dim=-1)
+    else:
+        probabilities = outputs if kind == "probabilities" else _softmax(outputs)
+    return probabilities.mean(dim=0) if outputs.dim() == 3 else probabilities
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    if logits.shape[-1] > _SHORT or logits.device.type != "cpu":
+        return torch.softmax(logits, dim=-1)
+    classes_first = logits.reshape(-1, logits.shape[-1]).t().contiguous()
+    return torch.softmax(classes_first, dim=0).t().contiguous().reshape(logits.shape)
+
+
+def is_map(outputs: Any) -> bool:
+    """Tell whether outputs have one prediction a position: four axes or more."""
+    return isinstance(outputs, torch.Tensor) and outputs.dim() > 3
+
+
+def by_position(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return a map with each position as a sample of its own: ``(B, C, ...)`` as (B * positions, C).
+
+    One column for two classes becomes two, so that what is averaged over positions is a measure of probabilities.
+    """
+    if not outputs.is_floating_point():
+        raise UsageError(f"the learner returned a map of {outputs.dtype}; a classifier returns floating-point logits.")
+    flat = outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
+    if outputs.shape[1] > 1:
+        return flat
+    other = 1 - flat if kind == "probabilities" else torch.zeros_like(flat)
+    return torch.cat([other, flat], dim=1)
+
+
+def reduce_map(scores: torch.Tensor, reduce: str = "mean") -> torch.Tensor:
+    """Return one score a sample from a score a position.
+
+    Parameters
+    ----------
+    scores
+        Shape (B, ...).
+    reduce
+        ``"mean"``, ``"max"`` or ``"sum"`` over the positions.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B,).
+    """
+    if reduce not in _REDUCTIONS:
+        raise UsageError(f"reduce is {reduce!r}; it must be one of {', '.join(_REDUCTIONS)}.")
+    return _REDUCTIONS[reduce](scores.flatten(1))
+
+
+def predicted_classes(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return the most likely class of each sample: int64, shape (B,); a binary tie is the positive class."""
+    outputs = check_outputs(outputs)
+    if is_binary(outputs):
+        return (outputs.reshape(outputs.shape[0]) >= (0.0 if kind == "logits" else 0.5)).long()
+    if outputs.dim() == 3:
+        outputs = class_probabilities(outputs, kind)
+    return outputs.argmax(dim=-1)
+
+
+def first_rows(outputs: Any, n: int, rows: int) -> Any:
+    """Return the outputs of the first `n` of `rows` samples."""
+    for tensor in tensors_of(outputs):
+        if not tensor.dim() or tensor.shape[tensor.dim() == 3] != rows:
+            raise UsageError(
+                f"the learner returned a tensor of shape {tuple(tensor.shape)} for {rows} samples; they must stand on "
+                "its first axis, or of posterior samples (K, B, C) on the second. Give the Driver an "
+                "inference_fn(learner, inputs) that returns that."
+            )
+    return outputs if n == rows else take_rows(outputs, slice(n))
+
+
+def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
+    """Return the outputs of some samples, from nested tensors; posterior samples stand on the first of three axes."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs[:, rows] if outputs.dim() == 3 else outputs[rows]
+    if isinstance(outputs, Mapping):
+        return {key: take_rows(value, rows) for key, value in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return tuple(take_rows(one, rows) for one in outputs)
+    return outputs
+
+
+def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> Callable[[Any, Any], torch.Tensor]:
+    """Return the training step of a learner that has none of its own.
+
+    Parameters
+    ----------
+    task
+        ``"classification"``: binary cross-entropy for one output column, cross-entropy for more.
+        ``"regression"``: mean squared error.
+    kind
+        ``"logits"`` or ``"probabilities"``, what a classifier returns.
+    class_weights
+        How much a sample of each class weighs in the mean; empty where all weigh the same.
+
+    Returns
+    -------
+    callable
+        ``step(model, (inputs, targets)) -> loss``, a scalar tensor.
+    """
+    if task == "regression":
+        return _squared_error
+    if len(class_weights):
+        return _Weighted(kind, class_weights)
+    return _cross_entropy if kind == "logits" else _cross_entropy_of_probabilities
+
+
+def _cross_entropy(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    outputs = model(inputs)
+    if is_binary(outputs):
+        flat = outputs.reshape(-1)
+        return functional.binary_cross_entropy_with_logits(flat, targets.reshape(-1).to(flat.dtype))
+    return functional.cross_entropy(outputs, targets.reshape(-1).long())
+
+
+def _cross_entropy_of_probabilities(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    outputs = model(inputs)
+    if is_binary(outputs):
+        flat = outputs.reshape(-1)
+        return functional.binary_cross_entropy(flat, targets.reshape(-1).to(flat.dtype))
+    return functional.nll_loss(torch.log(outputs), targets.reshape(-1).long())
+
+
+class _Weighted:
+    """Cross-entropy as a mean that is weighted by class: the sum of weight times loss, over the sum of weights."""
+
+    def __init__(self, kind: Kind, weights: Sequence[float]) -> None:
+        self._kind, self._weights = kind, torch.tensor(weights, dtype=torch.float64)
+
+    def __call__(self, model: Any, batch: Any) -> torch.Tensor:
+        inputs, targets = batch
+        outputs = model(inputs)
+        if self._weights.device != outputs.device or self._weights.dtype != outputs.dtype:
+            self._weights = self._weights.to(outputs.device, outputs.dtype)
+        if is_binary(outputs):
+            flat = outputs.reshape(-1)
+            targets = targets.reshape(-1).to(flat.dtype)
+            loss = (
+                functional.binary_cross_entropy_with_logits
+                if self._kind == "logits"
+                else functional.binary_cross_entropy
+            )
+            weight = torch.lerp(self._weights[0], self._weights[1], targets)
+            return (loss(flat, targets, reduction="none") * weight).sum() / weight.sum()
+        if self._kind != "logits":
+            return functional.nll_loss(torch.log(outputs), targets.reshape(-1).long(), self._weights)
+        return functional.cross_entropy(outputs, targets.reshape(-1).long(), self._weights)
+
+
+def _squared_error(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    outputs = model(inputs)
+    return functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))

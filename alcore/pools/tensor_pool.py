@@ -1,0 +1,281 @@
+"""Pools of samples that are held in memory or memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from alcore.errors import UsageError
+from alcore.pools.info import ArrayLike, infer_info
+from alcore.pools.info import Data as Data
+from alcore.pools.info import DataInfo as DataInfo
+from alcore.pools.rows import Rows
+from alcore.protocols import ChoosablePool, Label
+
+_DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
+_DIGEST_ROWS = 4096
+
+
+def as_sample_id(item: Any) -> int | None:
+    """Return the sample id that `item` is, or None if it is something else.
+
+    Integers of any library count, and tensors or arrays of no dimensions; a bool does not.
+    """
+    if type(item) is int:
+        return item
+    if isinstance(item, bool | np.bool_) or getattr(item, "dtype", None) == torch.bool:
+        return None
+    if getattr(item, "shape", ()) != ():
+        return None
+    try:
+        return operator.index(item)
+    except TypeError:
+        return None
+
+
+class TensorPool:
+    """Samples as rows of a tensor, an array or a memory-mapped array, some of them labelled.
+
+    Parameters
+    ----------
+    inputs
+        Shape (N, ...). A memory-mapped array is read only at the rows that are asked for.
+    targets
+        Shape (N, ...), or None where no answer is known: then each label must come with its value.
+        The dtype is kept.
+    labelled
+        Ids of the samples that are labelled at the start, in training order; none by default.
+    info
+        What is known about the data; inferred from `targets` where it is not given.
+    costs
+        What the label of each sample costs, in the units of ``DriverConfig.budget``: shape (N,), or a function of the
+        sample id. A label strategy that says what a label costs has the last word.
+
+    Notes
+    -----
+    The sample id is the row number. Appending a sample id marks it as labelled; appending a
+    ``Label(id, value)`` sets its target too; appending ``(input, target)`` adds a new row. Memory is one
+    byte a sample beside the data itself.
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike | None = None,
+        labelled: Sequence[int] | torch.Tensor | np.ndarray[Any, Any] | None = None,
+        info: DataInfo | None = None,
+        costs: ArrayLike | Callable[[int], float] | None = None,
+    ) -> None:
+        if targets is not None and len(targets) != len(inputs):
+            raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
+        if costs is not None and not callable(costs) and len(costs) != len(inputs):
+            raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(costs)} costs; one each is needed.")
+        self._inputs, self._reader, self._costs = inputs, Rows(inputs), costs
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it, see _set_target
+            self._targets = None if targets is None else torch.as_tensor(targets)
+        self._given = self._borrowed = targets is not None
+        self._mask = torch.zeros(len(inputs), dtype=torch.bool)
+        self._ids: list[int] = []
+        self._order: torch.Tensor | None = None
+        self.info = info if info is not None else infer_info(inputs, self._targets)
+        initial = [] if labelled is None else torch.as_tensor(labelled, dtype=torch.int64).flatten().tolist()
+        for sample in initial:
+            self._mark(sample)
+
+    @property
+    def total(self) -> int:
+        """Number of samples, labelled or not."""
+        return len(self._mask)
+
+    @property
+    def knows_answers(self) -> bool:
+        """Whether a sample id alone is enough to label it."""
+        return self._targets is not None
+
+    def __len__(self) -> int:
+        """Return the number of labelled samples."""
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target of the labelled sample at a position of the training order."""
+        return self.answer(self._ids[index])
+
+    @property
+    def labeled_ids(self) -> torch.Tensor:
+        """Ids of the labelled samples in training order: int64, shape (L,)."""
+        if self._order is None:
+            self._order = torch.tensor(self._ids, dtype=torch.int64)
+        return self._order
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return many labelled samples at once.
+
+        Parameters
+        ----------
+        positions
+            Places in the training order: int64, shape (B,).
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Inputs (B, ...) and targets (B, ...), copies.
+        """
+        return self._rows(self.labeled_ids[positions])
+
+    def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
+        if self._reader.array is not self._inputs:  # a subclass has put others in their place
+            self._reader = Rows(self._inputs)
+        return self._reader.take(ids)
+
+    def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return the unlabelled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
+        labelled = self._mask.numpy()[start:stop]  # numpy is several times as fast as torch here
+        if not labelled.any():
+            return torch.from_numpy(np.arange(start, start + len(labelled)))
+        found = np.flatnonzero(~labelled)
+        return torch.from_numpy(found + start if start else found)
+
+    def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target of any sample whose answer is known."""
+        inputs, targets = self._rows(torch.tensor([sample]))
+        return inputs[0], targets[0]
+
+    def cost(self, sample: int) -> float:
+        """Return what the label of a sample costs; 1.0 where nothing was said."""
+        if self._costs is None:
+            return 1.0
+        return float(self._costs(sample) if callable(self._costs) else self._costs[sample])
+
+    def append(self, item: Any) -> None:
+        """Take in a sample id, a ``Label``, or an ``(input, target)`` pair."""
+        sample = as_sample_id(item)
+        if sample is not None:
+            if self._targets is None:
+                raise UsageError(
+                    f"TensorPool: sample {sample} was labelled by its id alone, but this pool has no targets; "
+                    "deliver alcore.Label(id, value) instead."
+                )
+            self._mark(sample)
+        elif isinstance(item, Label):
+            sample = as_sample_id(item.item)
+            if sample is None:
+                self._extend(item.item, item.value)
+            else:
+                self._mark(sample)
+                self._set_target(sample, item.value)
+        elif isinstance(item, Sequence) and len(item) == 2:
+            self._extend(item[0], item[1])
+        else:
+            raise UsageError(
+                f"TensorPool: can't append {type(item).__name__}; give a sample id, an alcore.Label, "
+                "or an (input, target) pair."
+            )
+
+    def check(self, value: Any) -> str | None:
+        """Say what is wrong with a label's value, or None if it fits the targets."""
+        if self._targets is None:
+            return None
+        try:
+            given = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            return f"a {type(value).__name__} is no label for targets of dtype {self._targets.dtype}"
+        if given.shape != self._targets.shape[1:]:
+            return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
+        if given.is_complex() and not self._targets.is_complex():
+            return f"it is complex, and the targets are {self._targets.dtype}"
+        if self._given and not self._targets.is_floating_point():
+            if given.is_floating_point():
+                return f"it is a fraction, and the targets are {self._targets.dtype}"
+            if bool((given.to(self._targets.dtype) != given).any()):
+                return f"it is too large for targets of dtype {self._targets.dtype}"
+        classes = self.info.classes
+        if classes and not given.is_floating_point() and not bool(((given >= 0) & (given < classes)).all()):
+            return f"it is not one of the {classes} classes 0 to {classes - 1}"
+        return None
+
+    def digest(self) -> str:
+        """Return 64 hexadecimal digits that identify samples, targets and what is labelled.
+
+        An array of more than 64 MiB counts by its shape and 4096 rows spread over it.
+        """
+        known = hashlib.sha256()
+        for array in (self._inputs, self._targets):
+            if array is not None:
+                known.update(f"{tuple(array.shape)} {array.dtype}".encode())
+                rows = array
+                if np.prod(array.shape) * array.dtype.itemsize > _DIGEST_WHOLE:
+                    rows = array[np.linspace(0, len(array) - 1, _DIGEST_ROWS).astype(np.int64)]
+                known.update(_bytes_of(rows))
+        known.update(self.labeled_ids.numpy().tobytes())
+        return known.hexdigest()
+
+    def _rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._targets is None:
+            raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
+        return self.inputs(ids), self._targets[ids]
+
+    def _mark(self, sample: int) -> None:
+        if not 0 <= sample < len(self._mask):
+            raise UsageError(f"TensorPool: there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}.")
+        if self._mask[sample]:
+            raise UsageError(f"TensorPool: sample {sample} is labelled already.")
+        self._mask[sample] = True
+        self._ids.append(sample)
+        self._order = None
+
+    def _set_target(self, sample: int, value: Any) -> None:
+        given = torch.as_tensor(value)
+        if self._targets is None:
+            self._targets = torch.zeros((len(self._mask), *given.shape), dtype=given.dtype)
+        elif not self._given:  # the first label may have been a whole number, and this one is a fraction
+            self._targets = self._targets.to(torch.promote_types(self._targets.dtype, given.dtype))
+        elif self._borrowed:  # the caller's array is not written to; it may be a read-only file
+            self._targets, self._borrowed = self._targets.clone(), False
+        self._targets[sample] = given.to(self._targets.dtype)
+
+    def _extend(self, row: Any, target: Any) -> None:
+        """Add a new labelled row; the arrays are copied, so this is for few rows at a time."""
+        new = torch.as_tensor(row)[None]
+        if isinstance(self._inputs, np.memmap):
+            raise UsageError("TensorPool: a memory-mapped pool can't take new inputs; use a pool in memory.")
+        old = torch.as_tensor(self._inputs)
+        if new.shape[1:] != old.shape[1:]:
+            raise UsageError(f"TensorPool: an input of shape {tuple(new.shape[1:])}, not {tuple(old.shape[1:])}.")
+        self._inputs = torch.cat([old, new.to(old.dtype)])
+        self._reader = Rows(self._inputs)
+        self._mask = torch.cat([self._mask, torch.zeros(1, dtype=torch.bool)])
+        if self._targets is not None:
+            self._targets = torch.cat([self._targets, torch.zeros_like(self._targets[:1])])
+        sample = len(self._mask) - 1
+        self._mark(sample)
+        self._set_target(sample, target)
+
+
+def _bytes_of(array: ArrayLike) -> bytes:
+    if isinstance(array, torch.Tensor):  # by way of bytes, since NumPy lacks some of torch's types
+        whole = array.detach().cpu().clone(memory_format=torch.contiguous_format)
+        array = whole.reshape(-1).view(torch.uint8).numpy()
+    return np.ascontiguousarray(array).tobytes()
+
+
+def is_choosable(pool: Any) -> bool:
+    """Tell whether shipped query strategies can choose from this pool."""
+    return isinstance(pool, ChoosablePool)
+
+
+def pool_digest(pool: Any) -> str:
+    """Return what identifies a pool: its own digest, else its length and unlabelled ids."""
+    if callable(getattr(pool, "digest", None)):
+        return str(pool.digest())
+    known = hashlib.sha256(str(len(pool)).encode())
+    if is_choosable(pool):
+        known.update(np.ascontiguousarray(pool.unlabeled_indices().numpy()).tobytes())
+    return known.hexdigest()

@@ -1,0 +1,209 @@
+"""How often and how much the classes count in training: the order of an epoch, and the weights of the default loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from alcore.config import TrainingConfig
+from alcore.driver.services import Services
+from alcore.driver.state import undisturbed
+from alcore.errors import UsageError
+from alcore.pools import DataInfo
+from alcore.randomness import seed_everything
+from alcore.training.loader import BatchLoader
+
+
+class Balance(Services):
+    """The part of a driver that applies ``TrainingConfig.sampler`` and ``TrainingConfig.class_weights``."""
+
+    training_config: TrainingConfig | None
+    _balanced: tuple[tuple[int, int], tuple[float, ...]] | None = None
+
+    @property
+    def info(self) -> DataInfo | None:
+        """What is known about the data, with the weights that its classes have in this step."""
+        info, config = super().info, self.training_config
+        if info is None or config is None or config.class_weights is None or info.task != "classification":
+            return info
+        weights = config.class_weights
+        return dataclasses.replace(
+            info, class_weights=self._balance(info) if isinstance(weights, str) else tuple(map(float, weights))
+        )
+
+    def check_balance(self) -> None:
+        """Check that sampler and class weights fit the data, as far as it is labelled.
+
+        Raises
+        ------
+        UsageError
+            When the task is no classification, targets are unknown or no classes, or a sampler gives no positions.
+        """
+        config = self.training_config
+        if config is None or self.config.skip_training or (config.sampler is None and config.class_weights is None):
+            return
+        info = super().info
+        balanced = [
+            f"TrainingConfig.{name} is 'balanced'"
+            for name, value in (("sampler", config.sampler), ("class_weights", config.class_weights))
+            if isinstance(value, str)
+        ]
+        needs = balanced or (["TrainingConfig.class_weights is given"] if config.class_weights is not None else [])
+        if needs and info is not None and info.task != "classification":
+            raise UsageError(
+                f"{needs[0]}, and the task of this data is {info.task}, which has no classes; leave it out."
+            )
+        weights = config.class_weights
+        given = 0 if weights is None or isinstance(weights, str) else len(weights)
+        if given and info is not None and info.classes and given != info.classes:
+            raise UsageError(
+                f"TrainingConfig.class_weights has {given} weights, and this data has {info.classes} classes; give one "
+                "for each."
+            )
+        if not len(self.train_datapool):
+            return
+        if balanced:
+            missing = _missing(classes_of(self.train_datapool, balanced[0]), info)
+            if missing:
+                self.warn_once(
+                    f"{balanced[0]}, and no sample of {'class' if len(missing) == 1 else 'the classes'} "
+                    f"{', '.join(missing)} is labelled yet; only the others are balanced until one is"
+                )
+        if config.sampler is not None:
+            self._chosen(torch.Generator())
+
+    def _loader(self, pool: Any, *, seed: tuple[Any, ...] | None = None, **options: Any) -> BatchLoader:
+        loader = super()._loader(pool, seed=seed, **options)
+        if seed is not None and self.training_config is not None and self.training_config.sampler is not None:
+            loader.sampler.choose = self._chosen
+        return loader
+
+    def _chosen(self, generator: torch.Generator) -> torch.Tensor:
+        """Return the positions of an epoch: int64, shape (P,)."""
+        assert self.training_config is not None
+        pool, sampler = self.train_datapool, self.training_config.sampler
+        if not callable(sampler):
+            return balanced_positions(classes_of(pool, "TrainingConfig.sampler is 'balanced'"), generator)
+        with undisturbed():
+            seed_everything(generator.initial_seed())
+            found = sampler(pool, generator)
+            positions = _positions(found, len(pool))
+        if positions is None:
+            raise UsageError(
+                "TrainingConfig.sampler must return whole numbers from 0 to "
+                f"{len(pool) - 1}, positions in the pool's labelled items, and at least one of them; this one returned "
+                f"{str(found)[:80]}."
+            )
+        return positions
+
+    def _balance(self, info: DataInfo) -> tuple[float, ...]:
+        at = self.active_learning_step_idx, len(self.train_datapool)
+        if not at[1]:
+            return ()
+        if self._balanced is None or self._balanced[0] != at:
+            classes = classes_of(self.train_datapool, "TrainingConfig.class_weights is 'balanced'")
+            self._balanced = at, balanced_weights(classes, info.classes)
+        return self._balanced[1]
+
+
+def balanced_weights(classes: torch.Tensor, count: int) -> tuple[float, ...]:
+    """Return weights that make up for how many samples a class has.
+
+    Parameters
+    ----------
+    classes
+        The class of each sample: int64, shape (N,).
+    count
+        How many classes there are.
+
+    Returns
+    -------
+    tuple of float
+        ``N / (P * n)`` for a class with n samples, where P classes have any: the formula of King and Zeng (2001),
+        Logistic regression in rare events data, which scikit-learn's ``class_weight="balanced"`` has too. A class
+        without samples has a weight of 1.
+    """
+    numbers = torch.bincount(classes, minlength=max(count, 2))
+    present = int((numbers > 0).sum())
+    return tuple(len(classes) / (present * n) if n else 1.0 for n in numbers.tolist())
+
+
+def balanced_positions(classes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return as many positions as there are samples, in which each class occurs equally often.
+
+    Parameters
+    ----------
+    classes
+        The class of each sample: int64, shape (N,).
+    generator
+        What is drawn from.
+
+    Returns
+    -------
+    torch.Tensor
+        Positions, int64, shape (N,). Numbers of two classes differ by at most one, and so do those of two
+        samples of a class.
+    """
+    present = torch.unique(classes)
+    share, rest = divmod(len(classes), len(present))
+    more = torch.randperm(len(present), generator=generator)[:rest].tolist()
+    parts = []
+    for i, one in enumerate(present):
+        own, wanted = torch.nonzero(classes == one).flatten(), share + (i in more)
+        for start in range(0, wanted, len(own)):
+            parts.append(own[torch.randperm(len(own), generator=generator)[: wanted - start]])
+    chosen = torch.cat(parts)
+    return chosen[torch.randperm(len(chosen), generator=generator)]
+
+
+def classes_of(pool: Any, why: str) -> torch.Tensor:
+    """Return the class of each labelled item of a pool, in training order: int64, shape (N,).
+
+    Parameters
+    ----------
+    pool
+        Its items are ``(input, target)``; what it augments is undone.
+    why
+        Beginning of the message, where it has no classes.
+    """
+    places = torch.arange(len(pool))
+    with undisturbed():
+        if callable(getattr(pool, "batch", None)):
+            targets = [_target(pool.batch(part), why) for part in torch.split(places, 4096)]
+        else:
+            targets = [torch.as_tensor(_target(pool[place], why)).reshape(1, -1) for place in places.tolist()]
+    found = torch.cat([torch.as_tensor(one) for one in targets]).cpu()
+    flat = found.reshape(-1)
+    if len(flat) != len(places) or found.is_complex() or bool((flat != flat.long()).any()) or bool((flat < 0).any()):
+        raise UsageError(
+            f"{why}, and the targets of this pool are no classes, but {found.dtype} of shape {tuple(found.shape)}; "
+            "each must be a whole number from 0."
+        )
+    return flat.long()
+
+
+def _target(item: Any, why: str) -> Any:
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[1]
+    raise UsageError(
+        f"{why}, and the class of an item is unknown: this pool's are no pairs of input and target, but a "
+        f"{type(item).__name__}. Give a function sampler(pool, generator), or leave it out."
+    )
+
+
+def _missing(classes: torch.Tensor, info: DataInfo | None) -> list[str]:
+    numbers = torch.bincount(classes, minlength=info.classes if info is not None else 0).tolist()
+    return [str(one) for one, number in enumerate(numbers) if not number]
+
+
+def _positions(found: Iterable[Any], size: int) -> torch.Tensor | None:
+    try:
+        positions = torch.as_tensor(found if isinstance(found, torch.Tensor) else [int(one) for one in found])
+    except (TypeError, ValueError):
+        return None
+    if positions.dtype != torch.int64 or positions.dim() != 1 or not len(positions):
+        return None
+    return None if bool(((positions < 0) | (positions >= size)).any()) else positions

@@ -1,0 +1,84 @@
+"""What a part of alcore promises, as test classes to inherit from; for test suites, and it needs pytest.
+
+A plugin's own tests make a subclass for each part and say what is claimed:
+
+>>> from alcore_testing import QueryContract
+>>> class TestMyQuery(QueryContract):
+...     name = "mine"
+...     def make(self, **parameters):
+...         return MyQuery(**parameters)
+
+Nothing in core imports this package. The page ``docs/testing.md`` is its manual.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"alcore_testing.{name}"
+        for name in (
+            *("contract", "drivers", "label", "learner", "loop", "metrology", "pool", "queues", "stop", "watch"),
+            *("query_base", "query_effects", "query_outputs", "query_picks", "query_runs"),
+        )
+    )
+)
+
+from alcore_testing.contract import Contract, requires  # noqa: E402
+from alcore_testing.drivers import ask, build_driver, prepare  # noqa: E402
+from alcore_testing.examples import run_examples  # noqa: E402
+from alcore_testing.label import LabelContract  # noqa: E402
+from alcore_testing.learner import LearnerContract  # noqa: E402
+from alcore_testing.loop import TrainingLoopContract  # noqa: E402
+from alcore_testing.metrology import MetrologyContract  # noqa: E402
+from alcore_testing.pool import PoolContract  # noqa: E402
+from alcore_testing.query import QueryContract  # noqa: E402
+from alcore_testing.queues import QueueContract  # noqa: E402
+from alcore_testing.stop import StopCriterionContract  # noqa: E402
+from alcore_testing.toys import (  # noqa: E402
+    ALL_KINDS,
+    ALL_OUTPUTS,
+    ALL_TASKS,
+    CASES,
+    Case,
+    ToyLabel,
+    ToyLearner,
+    ToyMetrology,
+    ToyQuery,
+    toy_learner,
+    toy_loop,
+    toy_pool,
+)
+from alcore_testing.watch import peak_memory, untouched  # noqa: E402
+
+__all__ = [
+    "ALL_KINDS",
+    "ALL_OUTPUTS",
+    "ALL_TASKS",
+    "CASES",
+    "Case",
+    "Contract",
+    "LabelContract",
+    "LearnerContract",
+    "MetrologyContract",
+    "PoolContract",
+    "QueryContract",
+    "QueueContract",
+    "StopCriterionContract",
+    "ToyLabel",
+    "ToyLearner",
+    "ToyMetrology",
+    "ToyQuery",
+    "TrainingLoopContract",
+    "ask",
+    "build_driver",
+    "peak_memory",
+    "prepare",
+    "requires",
+    "run_examples",
+    "toy_learner",
+    "toy_loop",
+    "toy_pool",
+    "untouched",
+]

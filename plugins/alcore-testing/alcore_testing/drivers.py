@@ -1,0 +1,187 @@
+"""Build a driver in one line, let its query strategies choose, interrupt a run and resume it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alcore import config as c
+from alcore.codec import dumps
+from alcore.driver import Driver
+from alcore.driver.state import model_digest, undisturbed
+from alcore.hookspecs import runhook
+from alcore.protocols import Phase
+from alcore.randomness import seed_everything
+from alcore.store.reading import Run
+from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop, toy_pool
+
+
+def build_driver(
+    folder: Path,
+    *queries: Any,
+    case: Case | str = "classes",
+    pool: Any = None,
+    learner: Any = None,
+    label: Any = None,
+    metrology: Sequence[Any] = (),
+    plugins: Sequence[Any] = (),
+    unlabeled: Any = None,
+    validation: Any = None,
+    inference_fn: Callable[[Any, Any], Any] | None = None,
+    epochs: int = 1,
+    loop: Any = toy_loop,
+    queue_cls: Callable[[], Any] = queue.Queue,
+    **settings: Any,
+) -> Driver:
+    """Return a driver of a toy problem; nothing is written before it runs.
+
+    Parameters
+    ----------
+    folder
+        Where run directories are made.
+    *queries
+        Query strategies; a `ToyQuery` where there is none.
+    case
+        What `toy_pool` and `toy_learner` are made for.
+    pool, learner, label
+        In place of the toys.
+    metrology, plugins, unlabeled, validation, inference_fn, epochs, loop, queue_cls
+        The other parts, as the configs have them.
+    **settings
+        Fields of `DriverConfig`.
+    """
+    given = {"batch_size": 8, "max_active_learning_steps": 3, "device": "cpu", "seed": 0, "root_log_dir": folder}
+    return Driver(
+        c.DriverConfig(**{**given, **settings}),
+        toy_learner(case) if learner is None else learner,
+        c.StrategiesConfig(
+            list(queries) or [ToyQuery()],
+            queue_cls,
+            ToyLabel() if label is None else label,
+            list(metrology),
+            unlabeled,
+        ),
+        c.TrainingConfig(
+            toy_pool(case) if pool is None else pool,
+            max_training_epochs=epochs,
+            val_datapool=validation,
+            optimizer_config=c.OptimizerConfig(torch.optim.SGD, {"lr": 0.05}),
+            train_loop_fn=loop,
+        ),
+        inference_fn=inference_fn,
+        plugins=plugins,
+    )
+
+
+def prepare(driver: Driver) -> Driver:
+    """Do what comes before step 0: check that everything fits together, and place the learner; return the driver."""
+    driver._prepare()
+    return driver
+
+
+def ask(driver: Driver, *args: Any, **kwargs: Any) -> list[int]:
+    """Let the query strategies of a driver choose, as in its query phase; nothing is written.
+
+    Parameters
+    ----------
+    driver
+        Whose strategies.
+    *args, **kwargs
+        Passed on to the strategies.
+
+    Returns
+    -------
+    list of int
+        The sample ids that were asked for, in their order; they are no candidates any more.
+
+    Raises
+    ------
+    AssertionError
+        When a strategy asked for something that can't be asked for: a sample that is labelled, was asked for
+        before, or is not in the pool; or for more than its share.
+    """
+    requests = driver.query_queue
+    driver.phase = Phase.QUERY
+    requests.begin(driver.active_learning_step_idx, float("inf"))
+    for left, strategy in zip(range(len(driver.query_strategies), 0, -1), driver.query_strategies, strict=True):
+        requests.asking(driver.strategy_name(strategy), driver._share(left))
+        strategy.sample(requests, *args, **kwargs)
+    driver.phase = None
+    assert not requests.dropped, f"asked for what can't be asked for: {dict(requests.dropped)}"
+    asked = [one.sample for one in requests.asked]
+    assert None not in asked, "asked for a generated input, not for a sample"
+    return [one for one in asked if one is not None]
+
+
+class CutOff:
+    """An observer that ends a run when a phase of a step begins, as a kill would: nothing is saved."""
+
+    def __init__(self, step: int, phase: Phase) -> None:
+        self._step, self._phase = step, phase
+
+    @runhook
+    def alcore_phase_start(self, driver: Driver, phase: Phase) -> None:
+        """End the run, if it is time."""
+        if driver.active_learning_step_idx == self._step and phase is self._phase:
+            raise KeyboardInterrupt("cut off, to be resumed")
+
+
+def whole_and_resumed(
+    build: Callable[..., Driver], folder: Path, step: int, phase: Phase, train_step_fn: Any = None
+) -> tuple[Driver, Driver]:
+    """Return a driver that ran without a break, and one that was cut off and resumed.
+
+    Parameters
+    ----------
+    build
+        Called as ``build(folder, plugins=, run_id=)``; returns a driver of fresh parts, always the same ones.
+    folder
+        Where the runs are made.
+    step, phase
+        Where the second run is cut off: as this phase begins.
+    train_step_fn
+        Of both runs.
+    """
+    with undisturbed():
+        seed_everything(0)
+        whole = build(folder / "whole", plugins=[])
+        whole.run(train_step_fn)
+        seed_everything(0)
+        cut = build(folder / "cut", plugins=[CutOff(step, phase)])
+        try:
+            cut.run(train_step_fn)
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise AssertionError(f"the run ended before the {phase} phase of step {step}: {cut.stop_reason}")
+        seed_everything(1)
+        resumed = build(folder / "cut", plugins=[], run_id=cut.run_id)
+        resumed.restore()
+        resumed.run(train_step_fn)
+    return whole, resumed
+
+
+def assert_same_run(resumed: Driver, whole: Driver) -> None:
+    """Raise AssertionError where a resumed run differs from one without a break; both are done."""
+    theirs = _outcome(whole)
+    for what, mine in _outcome(resumed).items():
+        assert mine == theirs[what], f"resumed, it has other {what}: {mine}; without a break: {theirs[what]}"
+
+
+def _outcome(driver: Driver) -> dict[str, Any]:
+    """Return what two equal runs have in common."""
+    run = Run(driver.log_dir)
+    columns = ("step", "sample", "score", "model", "state", "value")
+    parts = {**driver.strategies, **driver.lifecycle.parts}
+    return {
+        "requests": [tuple(one[name] for name in columns) for one in run.requests()],
+        "records": dumps(run.records()),
+        "states": {name: dumps(dict(one.state_dict())) for name, one in parts.items() if hasattr(one, "state_dict")},
+        "weights": model_digest(driver.learner),
+        "reasons to end": driver.stop_reason,
+        "steps": driver.active_learning_step_idx,
+    }

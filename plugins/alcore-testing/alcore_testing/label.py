@@ -1,0 +1,257 @@
+"""The contract of label strategies."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from alcore.codec import dumps, loads
+from alcore.driver import Driver
+from alcore.protocols import Failed, Label, Phase, Request
+from alcore.store.reading import Run
+from alcore.strategies import BaseQuery
+from alcore_testing.contract import Contract, requires
+from alcore_testing.drivers import assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.queues import in_time
+from alcore_testing.toys import toy_loss, toy_pool
+from alcore_testing.watch import untouched
+
+SAMPLES = (9, 2, 30, 17)
+
+
+class LabelContract(Contract):
+    """What every label strategy promises: each request is answered once, and nothing that was paid for gets lost.
+
+    Override ``make(**parameters)``, and say what is claimed: `name`, `one_by_one`, `generated`, `idempotent`, `polls`.
+    The requests are samples of `toy_pool`, or of the pool that ``pool()`` returns.
+
+    Examples
+    --------
+    >>> class TestMyLabels(LabelContract):
+    ...     name = "mine"
+    ...     def make(self, **parameters):
+    ...         return MyLabels(**parameters)
+    """
+
+    kind = "label"
+
+    one_by_one: ClassVar[bool] = True
+    """Each answer is delivered before the next request is taken. False where several are worked on at once, or where
+    labels cost nothing."""
+    generated: ClassVar[bool] = False
+    """It answers generated inputs; otherwise each of them must get a `Failed`."""
+    idempotent: ClassVar[bool] = False
+    """Asked again for the same request, it gives the same answer, and says so by ``idempotent`` or
+    ``labels_by_id``."""
+    polls: ClassVar[bool] = False
+    """It has ``poll(request_id)``."""
+
+    def pool(self) -> Any:
+        """Return a fresh pool; at least the samples 2, 9, 17 and 30 must be unlabelled."""
+        return toy_pool("classes")
+
+    def generated_input(self) -> Any:
+        """Return an input that is no sample of the pool."""
+        return torch.tensor([0.5, 0.25, -1.0, 2.0])
+
+    def expected(self, sample: int) -> Any:
+        """Return the value that a sample's label must have; None where it isn't known."""
+        return self.pool().answer(sample)[1]
+
+    def build(self, folder: Path, *, ask: Sequence[Any] = SAMPLES, strategy: Any = None, **settings: Any) -> Driver:
+        """Return a driver that asks for these items in step 0, and for the first candidates later."""
+        given: dict[str, Any] = {"pool": self.pool(), "label": strategy or self.make(), "skip_training": True}
+        return build_driver(folder, _Asks(list(ask)), **{"max_active_learning_steps": 2, **given, **settings})
+
+    def answers(self, folder: Path, strategy: Any, ask: Sequence[Any] = SAMPLES) -> tuple[list[Request], list[Any]]:
+        """Return requests for these items and what a strategy answers, outside of any run."""
+        driver = prepare(self.build(folder, ask=ask, strategy=strategy, run_id="direct"))
+        requests = driver.query_queue
+        requests.begin(0, float("inf"))
+        driver.query_strategies[0].sample(requests)
+        made = [one.request for one in requests.asked]
+        answers = Answers()
+        driver.phase = Phase.LABELING
+        with untouched(driver, generators=False):
+            in_time(lambda: strategy.label(requests, answers))
+        assert requests.empty(), f"{requests.qsize()} requests were not taken"
+        return made, answers.items
+
+    def test_each_request_is_answered_once(self, tmp_path: Path) -> None:
+        """All requests of a run get an answer that fits, none is answered twice, and nothing else is."""
+        driver = self.build(tmp_path)
+        driver.run()
+        run = Run(driver.log_dir)
+        assert [(one["sample"], one["state"]) for one in run.requests(0)] == [(one, "labelled") for one in SAMPLES]
+        assert {one["state"] for one in run.requests()} == {"labelled"}
+        assert run.refused() == []
+
+    def test_answers_are_of_what_was_asked(self, tmp_path: Path) -> None:
+        """Each label has the value of its own sample, in whatever order answers arrive."""
+        driver = self.build(tmp_path)
+        driver.run()
+        for one in Run(driver.log_dir).requests():
+            expected = self.expected(one["sample"])
+            if one["value"] is not None and expected is not None:
+                given = loads(one["value"])
+                given = given[1] if isinstance(given, tuple) else given  # an input with its target
+                assert torch.equal(torch.as_tensor(given), torch.as_tensor(expected)), f"of sample {one['sample']}"
+
+    def test_only_answers_are_put(self, tmp_path: Path) -> None:
+        """Ids and `Label` name a request; everything else that is put is an answer, so there is one a request."""
+        made, answers = self.answers(tmp_path, self.make())
+        assert len(answers) == len(made)
+        known = {one.id for one in made} | {one.item for one in made}
+        for answer in answers:
+            if isinstance(answer, Label | Failed):
+                item = answer.item
+                assert (item.id if isinstance(item, Request) else item) in known
+            assert _content(answer), "an answer must be something that can be stored"
+
+    def test_no_requests(self, tmp_path: Path) -> None:
+        """With nothing to label it returns at once, and delivers nothing."""
+        assert self.answers(tmp_path, self.make(), []) == ([], [])
+
+    def test_it_leaves_learner_and_pools_alone(self, tmp_path: Path) -> None:
+        """It appends nothing itself: what it delivers is appended by the driver, in the order of the requests."""
+        self.answers(tmp_path, self.make())
+        driver = self.build(tmp_path, max_active_learning_steps=1)
+        before = len(driver.train_datapool)
+        driver.run()
+        assert len(driver.train_datapool) == before + len(SAMPLES)
+
+    def test_generated_inputs(self, tmp_path: Path) -> None:
+        """A generated input is answered or `Failed` with a reason, and the other requests are answered."""
+        driver = self.build(tmp_path, ask=[9, self.generated_input(), 2], max_active_learning_steps=1)
+        driver.run()
+        run = Run(driver.log_dir)
+        middle = "labelled" if self.generated else "failed"
+        assert [one["state"] for one in run.requests()] == ["labelled", middle, "labelled"]
+        assert all(one["reason"].strip() for one in run.refused())
+
+    def test_an_error_loses_nothing(self, tmp_path: Path) -> None:
+        """An error gets through; what was delivered stays, and a resumed run labels the rest, each request once."""
+        transport = _Breaks(3)
+        driver = self.build(tmp_path, queue_cls=lambda: transport)
+        with pytest.raises(ConnectionError, match="the line is dead"):
+            driver.run()
+        states = [one["state"] for one in Run(driver.log_dir).requests()]
+        if self.one_by_one:
+            assert states == ["labelled", "labelled", "open", "open"], "answers were held back, and are lost"
+        assert Run(driver.log_dir).refused() == []
+        resumed = self.build(tmp_path, run_id=driver.run_id)
+        resumed.restore(in_doubt="ask")
+        resumed.run()
+        run = Run(resumed.log_dir)
+        assert [one["state"] for one in run.requests(0)] == ["labelled"] * len(SAMPLES)
+        assert [one for one in run.refused() if "repeat" not in one["reason"]] == []
+        assert set(SAMPLES) & set(resumed.train_datapool.unlabeled_indices().tolist()) == set()
+
+    def test_arguments_of_the_run_are_taken(self, tmp_path: Path) -> None:
+        """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
+        driver = self.build(tmp_path, max_active_learning_steps=1)
+        driver.run(None, None, 7, unheard_of=2.0)
+        assert {one["state"] for one in Run(driver.log_dir).requests()} == {"labelled"}
+
+    def test_costs(self, tmp_path: Path) -> None:
+        """If it has ``cost(item)``, that is a finite amount."""
+        driver = prepare(self.build(tmp_path))
+        for sample in SAMPLES:
+            assert 0 <= driver.label_cost(sample) < float("inf")
+
+    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+        """A run that was interrupted and resumed has the answers and the state of one that was not."""
+        whole, resumed = whole_and_resumed(self.build, tmp_path, 1, Phase.LABELING, toy_loss)
+        assert_same_run(resumed, whole)
+
+    @requires("idempotent")
+    def test_asked_again_it_answers_the_same(self, tmp_path: Path) -> None:
+        """Another object, asked for the same requests, gives the same answers; so it may be asked again."""
+        strategy = self.make()
+        assert getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False)
+        first, again = (self.answers(tmp_path, one)[1] for one in (strategy, self.make()))
+        assert [_content(one) for one in first] == [_content(one) for one in again]
+
+    @requires("polls")
+    def test_it_can_be_polled(self, tmp_path: Path) -> None:
+        """``poll`` gives the answer to a request that it worked on, and None for one that it never got."""
+        strategy = self.make()
+        assert strategy.poll("0" * 32) is None
+        made, answers = self.answers(tmp_path, strategy)
+        given = {(one.item.id if isinstance(one.item, Request) else one.item): one for one in answers}
+        for request in made:
+            polled, answer = strategy.poll(request.id), given.get(request.id, given.get(request.item))
+            value = polled.value if isinstance(polled, Label) else polled
+            assert answer is not None
+            assert dumps(value) == dumps(answer.value), f"polled, sample {request.item} has another answer"
+
+
+class Answers:
+    """Takes in what a label strategy delivers; usable from several threads."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Take in one answer."""
+        del block, timeout
+        self.items.append(item)
+
+    def put_nowait(self, item: Any) -> None:
+        """Take in one answer."""
+        self.items.append(item)
+
+    def put_many(self, items: Any) -> None:
+        """Take in several answers."""
+        self.items += list(items)
+
+    def empty(self) -> bool:
+        """Tell whether nothing was delivered."""
+        return not self.items
+
+    def qsize(self) -> int:
+        """Return how many answers were delivered."""
+        return len(self.items)
+
+
+class _Asks(BaseQuery):
+    """Asks for given items in step 0, and for the first three candidates later."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Ask for them."""
+        if self.driver.active_learning_step_idx:
+            query_queue.put_many(next(self.driver.candidates())[:3].tolist())
+        else:
+            query_queue.put_many(self._items)
+
+
+class _Breaks(queue.Queue[Any]):
+    """A queue that breaks when a request is taken out for the n-th time."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._left = at
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take an item out, or raise."""
+        self._left -= 1
+        if self._left == 0:
+            raise ConnectionError("the line is dead")
+        return super().get(block, timeout)
+
+
+def _content(answer: Any) -> str:
+    if isinstance(answer, Label):
+        item = answer.item.id if isinstance(answer.item, Request) else answer.item
+        return dumps({"item": item, "value": answer.value, "source": answer.source})
+    if isinstance(answer, Failed):
+        return dumps({"failed": answer.item.id if isinstance(answer.item, Request) else answer.item})
+    return dumps(answer)

@@ -1,0 +1,220 @@
+"""The contract of learners."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from alcore.codec import dumps, loads
+from alcore.driver import Driver
+from alcore.driver.state import model_digest, model_state
+from alcore.errors import UsageError
+from alcore.inference.outputs import kind_of
+from alcore.pools import DataInfo, TensorPool
+from alcore.pools.batches import evaluating
+from alcore.protocols import Phase
+from alcore.training import resolve_train_step
+from alcore_testing.contract import Contract, requires
+from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
+from alcore_testing.toys import toy_loop
+from alcore_testing.watch import untouched
+
+TASKS = ("two-classes", "three-classes", "regression")
+
+
+class LearnerContract(Contract):
+    """What every learner promises, an `nn.Module` or an object that behaves like one.
+
+    Override ``make(info)``, and say what is claimed: `name`, `tasks`, `shape`, `trains`.
+
+    Examples
+    --------
+    >>> class TestMyLearner(LearnerContract):
+    ...     name = "mine"
+    ...     def make(self, info):
+    ...         return MyLearner(info.features, info.classes)
+    """
+
+    kind = "learner"
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    """What it can learn; what is not claimed must be refused where it is made."""
+    shape: ClassVar[tuple[int, ...]] = (4,)
+    """Shape of one input."""
+    trains: ClassVar[bool] = True
+    """It has parameters that an optimizer trains."""
+    loop: ClassVar[Any] = staticmethod(toy_loop)
+    """The training loop of the runs in this contract."""
+
+    def make(self, *args: Any, **parameters: Any) -> Any:
+        """Return a fresh learner; it is called as ``make(info)``, with the `DataInfo` of the data."""
+        raise NotImplementedError(f"{type(self).__name__} must define make(info) -> a learner")
+
+    def one(self) -> Any:
+        """Return a fresh learner for the first task."""
+        return self.made(self.first_task())
+
+    def made(self, task: str, seed: int = 0) -> Any:
+        """Return a fresh learner with initial weights drawn from a seed; one that is fitted, not trained, is fitted."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            learner = self.make(info_of(task, self.shape))
+        if callable(getattr(learner, "rebuild", None)):
+            learner.rebuild(pool_of(task, self.shape))
+        return learner
+
+    def first_task(self) -> str:
+        """Return the task that most tests use."""
+        return "two-classes" if "classification" in self.tasks else "regression"
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_outputs_fit_the_task(self, task: str) -> None:
+        """Outputs are finite fractions of a shape that fits the data; a task that isn't claimed is refused."""
+        if info_of(task, self.shape).task not in self.tasks:
+            with pytest.raises(UsageError):
+                self.made(task)
+            return
+        learner, inputs = self.made(task), pool_of(task, self.shape).inputs(torch.arange(7))
+        outputs = _infer(learner, inputs)
+        allowed: dict[str, list[tuple[int, ...]]] = {
+            "two-classes": [(7,), (7, 1), (7, 2)],
+            "three-classes": [(7, 3)],
+            "regression": [(7,), (7, 1)],
+        }
+        shape = tuple(outputs.shape[1:] if outputs.dim() == 3 else outputs.shape)
+        assert shape in allowed[task], f"outputs of shape {tuple(outputs.shape)} for 7 samples of {task}"
+        assert outputs.is_floating_point()
+        assert bool(torch.isfinite(outputs).all())
+        if kind_of(learner) == "probabilities" and task != "regression":
+            assert bool(((outputs >= 0) & (outputs <= 1)).all()), "it says that it returns probabilities"
+            if shape[1:] not in ((), (1,)):
+                torch.testing.assert_close(outputs.sum(-1), torch.ones_like(outputs.sum(-1)))
+
+    def test_samples_do_not_depend_on_each_other(self) -> None:
+        """In eval mode the outputs of a sample are the same alone and among others."""
+        learner, inputs = self.one(), pool_of(self.first_task(), self.shape).inputs(torch.arange(9))
+        whole = _infer(learner, inputs)
+        axis = 1 if whole.dim() == 3 else 0
+        alone = torch.cat([_infer(learner, inputs[place : place + 1]) for place in range(9)], dim=axis)
+        torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5)
+
+    def test_eval_mode_is_deterministic_and_changes_nothing(self) -> None:
+        """In eval mode the same inputs give the same outputs; neither weights, inputs nor generators change."""
+        learner, inputs = self.one(), pool_of(self.first_task(), self.shape).inputs(torch.arange(9))
+        digest, copied = model_digest(learner), inputs.clone()
+        with untouched():
+            first = _infer(learner, inputs)
+            again = _infer(learner, inputs)
+        assert torch.equal(first, again)
+        assert torch.equal(inputs, copied), "it wrote to its inputs"
+        assert model_digest(learner) == digest, "it changed its weights or buffers"
+
+    def test_its_state_comes_back(self) -> None:
+        """``state_dict`` can be stored, and gives a learner that began otherwise the same outputs."""
+        task = self.first_task()
+        learner, other = self.made(task), self.made(task, seed=1)
+        if self.trains:
+            self._train(learner, task, 2)
+        inputs = pool_of(task, self.shape).inputs(torch.arange(9))
+        other.load_state_dict(loads(dumps(model_state(learner))))
+        if callable(getattr(other, "rebuild", None)):
+            other.rebuild(pool_of(task, self.shape))
+        assert torch.equal(_infer(other, inputs), _infer(learner, inputs))
+        assert model_digest(other) == model_digest(learner)
+
+    def test_its_state_can_be_kept(self) -> None:
+        """A copy of the state holds the initial weights for `reset_learner`, whatever is trained afterwards."""
+        task = self.first_task()
+        learner = self.made(task)
+        inputs = pool_of(task, self.shape).inputs(torch.arange(9))
+        before, kept = _infer(learner, inputs), copy.deepcopy(model_state(learner))
+        if self.trains:
+            self._train(learner, task, 2)
+            assert not torch.equal(_infer(learner, inputs), before)
+        learner.load_state_dict(kept)
+        assert torch.equal(_infer(learner, inputs), before)
+
+    def test_initial_weights_come_from_the_seed(self) -> None:
+        """Made twice after ``torch.manual_seed(0)``, it begins with the same weights."""
+        task = self.first_task()
+        assert model_digest(self.made(task)) == model_digest(self.made(task))
+
+    @requires("trains")
+    @pytest.mark.parametrize("task", TASKS)
+    def test_it_learns(self, task: str) -> None:
+        """A few epochs with its own training step, or the default loss of the task, bring the loss down."""
+        if info_of(task, self.shape).task not in self.tasks:
+            return
+        learner = self.made(task)
+        losses = self._train(learner, task, 30)
+        assert losses[-1] < losses[0], f"the loss went from {losses[0]} to {losses[-1]}"
+
+    @requires("trains")
+    def test_it_takes_the_runs_floating_point_type(self) -> None:
+        """Moved to float64, as the Driver does with ``dtype``, it computes in float64."""
+        task = self.first_task()
+        learner = self.made(task).to(torch.float64)
+        inputs = pool_of(task, self.shape).inputs(torch.arange(5)).double()
+        assert _infer(learner, inputs).dtype == torch.float64
+
+    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+        """A run that was interrupted and resumed ends with the same weights and requests as one that was not."""
+        task = self.first_task()
+
+        def build(folder: Path, **settings: Any) -> Driver:
+            parts = {"pool": pool_of(task, self.shape, range(8)), "learner": self._made_for_a_run(task)}
+            return build_driver(folder, loop=type(self).loop, max_active_learning_steps=2, **parts, **settings)
+
+        whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING)
+        assert_same_run(resumed, whole)
+
+    def _made_for_a_run(self, task: str) -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return self.make(info_of(task, self.shape))
+
+    def _train(self, learner: Any, task: str, epochs: int) -> list[float]:
+        """Train on a toy pool; return the losses."""
+        pool = pool_of(task, self.shape)
+        batches = [pool.batch(part) for part in torch.split(torch.arange(len(pool)), 16)]
+        losses: list[float] = []
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            toy_loop(
+                learner,
+                torch.optim.Adam(learner.parameters(), lr=0.01),
+                batches,
+                epochs,
+                train_step_fn=resolve_train_step(None, learner, pool.info),
+                on_epoch_end=lambda _, metrics: losses.append(metrics["loss"]),
+            )
+        return losses
+
+
+def info_of(task: str, shape: tuple[int, ...]) -> DataInfo:
+    """Return what a learner is told of a toy problem."""
+    features = shape[0] if len(shape) == 1 else 0
+    if task == "regression":
+        return DataInfo("regression", 0, features, shape)
+    return DataInfo("classification", 2 if task == "two-classes" else 3, features, shape)
+
+
+def pool_of(task: str, shape: tuple[int, ...], labelled: Any = range(48)) -> TensorPool:
+    """Return a toy problem of any input shape, all labelled unless it is said otherwise."""
+    info = info_of(task, shape)
+    inputs = torch.randn(48, *shape, generator=torch.Generator().manual_seed(3))
+    if task == "regression":
+        return TensorPool(inputs, inputs.flatten(1).mean(dim=1), labelled=labelled, info=info)
+    targets = torch.arange(48) % info.classes
+    inputs += targets.reshape(-1, *[1] * len(shape))
+    return TensorPool(inputs, targets, labelled=labelled, info=info)
+
+
+def _infer(learner: Any, inputs: torch.Tensor) -> torch.Tensor:
+    with evaluating(learner):
+        outputs: torch.Tensor = learner(inputs)
+    return outputs

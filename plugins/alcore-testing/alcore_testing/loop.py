@@ -1,0 +1,280 @@
+"""The contract of training loops."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+
+from alcore.driver.state import model_digest, undisturbed
+from alcore.errors import AlcoreError, Interrupted, UsageError
+from alcore.randomness import seed_everything
+from alcore_testing.contract import Contract, requires
+from alcore_testing.drivers import assert_same_run, build_driver
+from alcore_testing.toys import toy_loss
+from alcore_testing.watch import untouched
+
+BATCHES, EPOCHS = 4, 3
+
+
+class TrainingLoopContract(Contract):
+    """What every loop promises that trains by gradients.
+
+    Override ``make(**parameters)``, and say what is claimed: `name`, `plain`.
+
+    Examples
+    --------
+    >>> class TestMyLoop(TrainingLoopContract):
+    ...     name = "mine"
+    ...     def make(self, **parameters):
+    ...         return MyLoop(**parameters)
+    """
+
+    kind = "loop"
+
+    plain: ClassVar[bool] = True
+    """Forward, backward and step are all it does to the weights: no clipping, averaging or mixed precision."""
+
+    def train(self, problem: Problem, epochs: int = EPOCHS, **arguments: Any) -> None:
+        """Train a problem, with the arguments that the Driver would give."""
+        given = {
+            "optimizer": problem.optimizer,
+            "train_dataloader": problem.batches,
+            "validation_dataloader": None,
+            "train_step_fn": problem.loss,
+            "validate_step_fn": None,
+            "lr_scheduler": None,
+            "device": torch.device("cpu"),
+            "dtype": torch.float32,
+            "on_epoch_end": problem.on_epoch_end,
+        }
+        self.make()(problem.model, max_epochs=epochs, **{**given, **arguments})
+
+    def test_each_batch_is_one_step(self) -> None:
+        """The optimizer steps once for each batch of each epoch, in the order of the loader."""
+        problem = Problem()
+        self.train(problem)
+        assert problem.steps == BATCHES * EPOCHS
+        assert problem.seen == list(range(BATCHES)) * EPOCHS
+
+    def test_gradients_do_not_add_up(self) -> None:
+        """When a batch's loss is computed, no gradient of an earlier batch is left."""
+        problem = Problem()
+        self.train(problem)
+        assert not any(problem.stale), "gradients of an earlier batch are still there"
+
+    @requires("plain")
+    def test_it_trains_as_a_loop_by_hand(self) -> None:
+        """Weights and running statistics are those of forward, backward, step, written out."""
+        problem, by_hand = Problem(), Problem()
+        self.train(problem)
+        by_hand.train(EPOCHS)
+        _assert_close(problem.model, by_hand.model)
+
+    def test_epochs_are_announced(self) -> None:
+        """``on_epoch_end(epoch, metrics)`` is called after each epoch, from 0, with finite numbers by name."""
+        problem = Problem()
+        self.train(problem)
+        assert [epoch for epoch, _, _ in problem.ended] == list(range(EPOCHS))
+        assert [steps for _, _, steps in problem.ended] == [BATCHES * (epoch + 1) for epoch in range(EPOCHS)]
+        for _, metrics, _ in problem.ended:
+            for name, value in metrics.items():
+                assert isinstance(name, str)
+                assert isinstance(value, float), f"{name} is a {type(value).__name__}, not a float"
+                assert abs(value) < float("inf")
+
+    @pytest.mark.parametrize("epochs", [0, 1])
+    def test_it_keeps_to_the_number_of_epochs(self, epochs: int) -> None:
+        """With ``max_epochs=0`` nothing is trained, with 1 each batch once."""
+        problem = Problem()
+        before = model_digest(problem.model)
+        self.train(problem, epochs)
+        assert problem.steps == BATCHES * epochs
+        assert len(problem.ended) == epochs
+        assert (model_digest(problem.model) == before) == (epochs == 0)
+
+    def test_it_trains_in_train_mode(self) -> None:
+        """Every loss is computed in train mode and with gradients, even after a validation."""
+        problem = Problem()
+        problem.model.eval()
+        self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
+        assert set(problem.modes) == {(True, True)}
+
+    def test_validation_is_no_training(self) -> None:
+        """Validation runs in eval mode without gradients, after each epoch, and leaves no trace in the weights."""
+        problem, without = Problem(), Problem()
+        self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
+        self.train(without)
+        assert set(problem.validation_modes) == {(False, False)}
+        assert len(problem.validation_modes) == EPOCHS * len(problem.held_out)
+        assert model_digest(problem.model) == model_digest(without.model)
+
+    def test_validation_without_a_step(self) -> None:
+        """Held-out batches and no way to validate on them: they are left out, or a UsageError says so."""
+        problem = Problem()
+        try:
+            self.train(problem, validation_dataloader=problem.held_out)
+        except UsageError:
+            assert not problem.ended
+        else:
+            assert len(problem.ended) == EPOCHS
+
+    def test_a_scheduler_is_stepped(self) -> None:
+        """A scheduler takes one step an epoch, or one a batch, and none more."""
+        problem = Problem()
+        scheduler = StepLR(problem.optimizer, 1, 0.9)
+        self.train(problem, lr_scheduler=scheduler)
+        assert scheduler.last_epoch in (EPOCHS, EPOCHS * BATCHES)
+
+    def test_a_scheduler_that_watches_a_metric_gets_one(self) -> None:
+        """``ReduceLROnPlateau`` is given the loss, or the validation loss; or it is refused."""
+        problem = Problem()
+        scheduler = ReduceLROnPlateau(problem.optimizer)
+        try:
+            self.train(problem, lr_scheduler=scheduler)
+        except UsageError:
+            assert not problem.steps, "refused, but only after it had trained"
+        else:
+            assert scheduler.last_epoch in (EPOCHS, EPOCHS * BATCHES)
+            assert 0 < scheduler.best < float("inf")
+
+    def test_the_learner_can_be_used_afterwards(self) -> None:
+        """The same module with the same parameters comes out: nothing is wrapped, hooked, frozen or left in a mode."""
+        problem = Problem()
+        before = {name: id(one) for name, one in problem.model.named_parameters()}
+        with untouched(generators=False):
+            self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
+        assert {name: id(one) for name, one in problem.model.named_parameters()} == before
+        assert all(one.requires_grad for one in problem.model.parameters())
+        hooked = [one for one in problem.model.modules() if one._forward_hooks or one._forward_pre_hooks]
+        assert not hooked, f"hooks are left behind on {hooked}"
+        loss = problem.loss(problem.model, problem.batches[0])
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert bool(torch.isfinite(loss))
+
+    def test_nan_losses_end_the_training(self) -> None:
+        """A loss that is NaN is an error, not a learner of NaN that is measured and queried as if nothing was."""
+        problem = Problem()
+        inputs, number = problem.batches[1]
+        problem.batches[1] = (torch.full_like(inputs, torch.nan), number)
+        with pytest.raises(AlcoreError):
+            self.train(problem)
+        assert not problem.ended, "an epoch with a NaN loss was announced as done"
+
+    def test_the_learners_own_step_is_used(self) -> None:
+        """Without a ``train_step_fn``, ``model.training_step(batch)`` gives the loss."""
+        problem, other = Problem(), Problem()
+        problem.model.training_step = lambda batch: problem.loss(problem.model, batch)  # type: ignore[assignment]
+        self.train(problem, train_step_fn=None)
+        self.train(other)
+        assert model_digest(problem.model) == model_digest(other.model)
+
+    def test_nothing_to_train(self) -> None:
+        """Without an optimizer, which is how the Driver says so, the learner stays as it is or is refused."""
+        problem = Problem()
+        before = model_digest(problem.model)
+        with contextlib.suppress(UsageError):
+            self.train(problem, 1, optimizer=None)
+        assert model_digest(problem.model) == before
+
+    def test_errors_and_interruptions_get_through(self) -> None:
+        """What a step raises ends the training at once; so does an interruption."""
+        for error in (ZeroDivisionError, Interrupted):
+            problem = Problem()
+            problem.raises_at = (5, error)
+            with pytest.raises(error):
+                self.train(problem)
+            assert problem.steps == 5
+
+    def test_a_run_that_is_cut_inside_training_goes_on_as_if_it_was_not(self, tmp_path: Path) -> None:
+        """Interrupted in an epoch and resumed from the one before, a run ends with the same bytes."""
+        with undisturbed():
+            seed_everything(0)
+            whole = build_driver(tmp_path / "whole", loop=self.make(), epochs=3, max_active_learning_steps=2)
+            whole.run(toy_loss)
+            seed_everything(0)
+            settings = {"loop": self.make(), "epochs": 3, "max_active_learning_steps": 2}
+            cut = build_driver(tmp_path / "cut", model_checkpoint_frequency=1, validation=None, **settings)
+            batches = 0
+
+            def cut_off(model: Any, batch: Any) -> torch.Tensor:
+                nonlocal batches
+                batches += 1
+                if batches == 2 * EPOCHS - 1:  # the second of the two or more batches of a later epoch
+                    cut.interrupt()
+                return toy_loss(model, batch)
+
+            with pytest.raises(Interrupted):
+                cut.run(cut_off)
+            resumed = build_driver(
+                tmp_path / "cut", model_checkpoint_frequency=1, run_id=cut.run_id, **{**settings, "loop": self.make()}
+            )
+            resumed.restore()
+            resumed.run(toy_loss)
+        assert_same_run(resumed, whole)
+
+
+class Problem:
+    """A learner with batch norm, four batches, and notes of everything that a loop does with them."""
+
+    def __init__(self) -> None:
+        draw = torch.Generator().manual_seed(4)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = torch.nn.Sequential(
+                torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.SiLU(), torch.nn.Linear(8, 1)
+            )
+        self.batches = [(torch.randn(5, 3, generator=draw), torch.tensor(number)) for number in range(BATCHES)]
+        self.held_out = [(torch.randn(5, 3, generator=draw) + 2, torch.tensor(0)) for _ in range(2)]
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.5)
+        self.optimizer.register_step_post_hook(lambda *_: self._count())
+        self.steps = 0
+        self.seen: list[int] = []
+        self.stale: list[bool] = []
+        self.modes: list[tuple[bool, bool]] = []
+        self.validation_modes: list[tuple[bool, bool]] = []
+        self.ended: list[tuple[int, dict[str, Any], int]] = []
+        self.raises_at: tuple[int, type[BaseException]] | None = None
+
+    def loss(self, model: Any, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch, and note what state it found."""
+        inputs, number = batch
+        if self.raises_at is not None and self.steps == self.raises_at[0]:
+            raise self.raises_at[1]("as the test wants")
+        self.seen.append(int(number))
+        self.modes.append((all(one.training for one in model.modules()), torch.is_grad_enabled()))
+        self.stale.append(any(one.grad is not None and bool(one.grad.any()) for one in model.parameters()))
+        return functional.mse_loss(model(inputs), inputs.sum(dim=1, keepdim=True))
+
+    def validate(self, model: Any, batch: Any) -> torch.Tensor:
+        """Return the loss of a held-out batch, and note what state it found."""
+        inputs, _ = batch
+        self.validation_modes.append((any(one.training for one in model.modules()), torch.is_grad_enabled()))
+        return functional.mse_loss(model(inputs), inputs.sum(dim=1, keepdim=True))
+
+    def on_epoch_end(self, epoch: int, metrics: Any) -> None:
+        """Note the end of an epoch."""
+        self.ended.append((epoch, dict(metrics), self.steps))
+
+    def train(self, epochs: int) -> None:
+        """Train in the plainest way."""
+        self.model.train()
+        for _ in range(epochs):
+            for batch in self.batches:
+                self.optimizer.zero_grad()
+                self.loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+
+    def _count(self) -> None:
+        self.steps += 1
+
+
+def _assert_close(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    theirs = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.allclose(value, theirs[name], rtol=1e-4, atol=1e-6), f"{name} is not what a loop by hand gives"

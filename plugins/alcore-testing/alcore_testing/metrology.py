@@ -1,0 +1,171 @@
+"""The contract of metrology strategies."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alcore.codec import dumps, export_json, loads
+from alcore.driver import Driver
+from alcore.errors import AlcoreError, UsageError
+from alcore.pools import TensorPool
+from alcore.protocols import Phase
+from alcore_testing.contract import CaseContract
+from alcore_testing.drivers import assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.toys import CASES, Case, toy_learner, toy_loss, toy_pool
+from alcore_testing.watch import untouched
+
+
+class MetrologyContract(CaseContract):
+    """What every metrology strategy promises: it measures, records what it found, and disturbs nothing.
+
+    Override ``make(**parameters)``, and say what is claimed: `name`, `outputs`, `tasks`, `kinds`.
+
+    Examples
+    --------
+    >>> class TestMyMetrology(MetrologyContract):
+    ...     name = "mine"
+    ...     def make(self, **parameters):
+    ...         return MyMetrology(**parameters)
+    """
+
+    kind = "metrology"
+
+    def build(self, folder: Path, *, case: Case | None = None, strategy: Any = None, **settings: Any) -> Driver:
+        """Return a driver that measures with one strategy."""
+        case = case or self.case()
+        given = {"learner": toy_learner(case), "pool": toy_pool(case), "validation": _validation(case)}
+        return build_driver(folder, metrology=[strategy or self.make()], **{**given, **settings})
+
+    def test_it_appends_records(self, tmp_path: Path) -> None:
+        """Each ``compute`` appends at least one record to ``records``, and leaves those that are there."""
+        strategy = self.make()
+        driver = prepare(self.build(tmp_path, strategy=strategy))
+        records, before = strategy.records, list[Any]()
+        assert records == [], "a fresh strategy has no records"
+        for _ in range(3):
+            measure(driver)
+            assert strategy.records is records, "records must stay the list that it was"
+            assert len(records) > len(before)
+            assert dumps(records[: len(before)]) == dumps(before), "earlier records were changed"
+            before = loads(dumps(records))
+            driver.active_learning_step_idx += 1
+
+    def test_records_can_be_stored_and_exported(self, tmp_path: Path) -> None:
+        """Records are numbers, strings, tensors, lists and dicts: what comes back from the database is the same."""
+        for record in measure(prepare(self.build(tmp_path))):
+            assert dumps(loads(dumps(record))) == dumps(record)
+            json.loads(export_json(record))
+
+    def test_learner_random_numbers_and_pools_are_left_alone(self, tmp_path: Path) -> None:
+        """Measuring changes neither the learner nor the global generators nor the data."""
+        pool = _Measured.of(toy_pool(self.case()))
+        for validation in (None, _validation(self.case())):
+            driver = self.build(tmp_path, pool=pool, validation=validation)
+            driver.learner.head.train(mode=False)
+            digests = [one.digest() for one in (pool, validation) if one is not None]
+            with untouched(driver):
+                prepare(driver)
+                measure(driver)
+            assert [one.digest() for one in (pool, validation) if one is not None] == digests, "it wrote to the data"
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_outputs_are_taken_or_refused(self, tmp_path: Path, case: Case) -> None:
+        """Outputs and tasks that are claimed are measured; others are a UsageError before step 0."""
+        driver = self.build(tmp_path, case=case)
+        if self.claims(case):
+            assert measure(prepare(driver))
+            return
+        with pytest.raises(UsageError):
+            driver.run(toy_loss)
+        assert not driver.log_dir.exists(), "refused, but only after the run had begun"
+
+    @pytest.mark.parametrize("on", ["validation", "pool", "train"])
+    def test_it_measures_on_what_there_is(self, tmp_path: Path, on: str) -> None:
+        """A validation pool, a pool with ``evaluation()``, or the labelled items alone: each gives a record."""
+        pool = toy_pool(self.case())
+        validation = _validation(self.case()) if on == "validation" else None
+        driver = self.build(tmp_path, pool=_Measured.of(pool) if on == "pool" else pool, validation=validation)
+        for record in measure(prepare(driver)):
+            if isinstance(record, dict) and "on" in record:
+                assert record["on"] == on
+
+    def test_measuring_again_gives_the_same(self, tmp_path: Path) -> None:
+        """The same learner and data give the same records, whatever other code drew from the global generators."""
+        both = []
+        with torch.random.fork_rng():
+            for seed in (1, 2):
+                random.seed(seed)
+                np.random.seed(seed)
+                torch.manual_seed(seed)
+                both.append(dumps(measure(prepare(self.build(tmp_path)))))
+        assert both[0] == both[1]
+
+    def test_nan_outputs(self, tmp_path: Path) -> None:
+        """A learner that diverged gives records that can be stored, or an error of alcore's own."""
+        learner = toy_learner(self.case())
+        torch.nn.init.constant_(learner.head.bias, torch.nan)
+        driver = prepare(self.build(tmp_path, learner=learner))
+        try:
+            records = measure(driver)
+        except AlcoreError:
+            return
+        assert dumps(records)
+
+    def test_serialize_records(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If there is ``serialize_records``, it can be called as the driver does: with what the run was given."""
+        monkeypatch.chdir(tmp_path)
+        strategy = self.make()
+        measure(prepare(self.build(tmp_path, strategy=strategy)))
+        before = dumps(strategy.records)
+        if callable(getattr(strategy, "serialize_records", None)):
+            strategy.serialize_records()
+            strategy.serialize_records(unheard_of=2.0)
+        assert dumps(strategy.records) == before
+        assert not list(tmp_path.glob("*.*")), "it writes where the user stands"
+
+    def test_arguments_of_the_run_are_taken(self, tmp_path: Path) -> None:
+        """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
+        assert measure(prepare(self.build(tmp_path)), 7, unheard_of=2.0)
+
+    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+        """A run that was interrupted and resumed has the records of one that was not."""
+        whole, resumed = whole_and_resumed(self.build, tmp_path, 1, Phase.LABELING, toy_loss)
+        assert_same_run(resumed, whole)
+        log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
+        assert "measured otherwise" not in log, "replayed, it measured otherwise than before"
+
+
+def measure(driver: Driver, *args: Any, **kwargs: Any) -> list[Any]:
+    """Let the first metrology strategy of a driver measure, as in its metrology phase; return the new records."""
+    strategy = driver.metrology_strategies[0]
+    before = len(strategy.records)
+    driver.phase = Phase.METROLOGY
+    strategy.compute(*args, **kwargs)
+    driver.phase = None
+    new: list[Any] = strategy.records[before:]
+    return new
+
+
+def _validation(case: Case) -> TensorPool:
+    return toy_pool(case, 24, range(24), seed=5)
+
+
+class _Measured(TensorPool):
+    """A pool that is measured as a whole."""
+
+    @classmethod
+    def of(cls, pool: TensorPool) -> _Measured:
+        """Return a pool of the same samples."""
+        assert pool._targets is not None
+        return cls(pool._inputs, pool._targets, labelled=pool.labeled_ids, info=pool.info)
+
+    def evaluation(self) -> tuple[Any, Any]:
+        """Return all inputs and targets, not copies."""
+        return self._inputs, self._targets

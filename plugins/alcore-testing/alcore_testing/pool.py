@@ -1,0 +1,194 @@
+"""The contract of pools."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from alcore.driver import Driver
+from alcore.pools import DataInfo, is_choosable, pool_digest
+from alcore.pools.batches import tensors_of
+from alcore.protocols import DataPool, Label, Phase
+from alcore.strategies import BaseLabel
+from alcore_testing.contract import Contract, requires, same
+from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
+from alcore_testing.toys import toy_loop, toy_loss
+from alcore_testing.watch import untouched
+
+
+class PoolContract(Contract):
+    """What every pool promises; one that samples are chosen from promises more (`choosable`).
+
+    Override ``make()``: a fresh pool, always the same one, with at least 2 labelled and 6 unlabelled samples. Say what
+    is claimed: `choosable`, `augments`; and for a plugin of data `name` and `required_parameters`.
+
+    Examples
+    --------
+    >>> class TestMyPool(PoolContract):
+    ...     def make(self):
+    ...         return MyPool("measurements.h5")
+    """
+
+    kind = "data"
+
+    choosable: ClassVar[bool] = True
+    """It lists its unlabelled samples, and gives their inputs."""
+    augments: ClassVar[bool] = False
+    """Labelled items are not the same each time."""
+
+    def label(self, pool: Any, sample: int) -> Any:
+        """Return what a label strategy would deliver for a sample: its id, or a `Label` where no answer is known."""
+        return sample if getattr(pool, "knows_answers", True) else Label(sample, 0)
+
+    def learner(self, pool: Any) -> Any:
+        """Return a learner for the runs on this pool."""
+        info = pool.info
+        features = info.features or math.prod(info.shape)
+        outputs = info.classes if info.classes > 2 else 1
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(features, outputs))
+
+    def test_it_is_a_pool(self) -> None:
+        """It has the methods of its protocols, and says what its data is."""
+        pool = self.make()
+        assert isinstance(pool, DataPool), "a pool has __len__, __getitem__ and append"
+        assert is_choosable(pool) == self.choosable, "a pool to choose from has unlabeled_indices and inputs"
+        assert isinstance(getattr(pool, "info", DataInfo()), DataInfo)
+        assert len(pool) >= 2
+
+    def test_made_twice_it_is_the_same_pool(self) -> None:
+        """A resumed run makes the pool anew and must find the same samples: digest, length, items."""
+        one, other = self.make(), self.make()
+        assert pool_digest(one) == pool_digest(other)
+        assert len(one) == len(other)
+        if not self.augments:
+            assert all(same(_plain(one[place]), _plain(other[place])) for place in range(len(one)))
+
+    @requires("choosable")
+    def test_appending_an_answer(self) -> None:
+        """An appended sample is the last of the labelled ones, no longer unlabelled, and known to the digest."""
+        pool = self.make()
+        digest, count, ids = pool_digest(pool), len(pool), pool.unlabeled_indices()
+        for done, sample in enumerate(ids[[3, 0, 5]].tolist(), 1):
+            pool.append(self.label(pool, sample))
+            assert len(pool) == count + done
+            ids = ids[ids != sample]
+            assert torch.equal(pool.unlabeled_indices(), ids)
+            if not self.augments:
+                last = tensors_of(pool[len(pool) - 1])[0]
+                assert torch.equal(last, tensors_of(pool.inputs(torch.tensor([sample])))[0][0])
+        assert pool_digest(pool) != digest
+
+    @requires("choosable")
+    def test_what_can_not_be_appended_changes_nothing(self) -> None:
+        """A sample that is labelled already, or doesn't exist, is an error and leaves the pool as it was."""
+        pool = self.make()
+        sample = int(pool.unlabeled_indices()[0])
+        pool.append(self.label(pool, sample))
+        digest = pool_digest(pool)
+        for wrong in (sample, 10**9, -1):
+            with pytest.raises(Exception, match=str(wrong)):
+                pool.append(self.label(pool, wrong))
+        assert pool_digest(pool) == digest
+
+    @requires("choosable")
+    def test_unlabelled_ids_ascend(self) -> None:
+        """``unlabeled_indices()`` gives int64 ids in ascending order, each once."""
+        ids = self.make().unlabeled_indices()
+        assert ids.dtype == torch.int64
+        assert ids.dim() == 1
+        assert len(ids) >= 6
+        assert bool((ids[1:] > ids[:-1]).all())
+
+    @requires("choosable")
+    def test_ids_of_a_window(self) -> None:
+        """If it takes ``unlabeled_indices(start, stop)`` and has ``total``, windows hold what the whole list does."""
+        pool = self.make()
+        if not hasattr(pool, "total") or len(inspect.signature(pool.unlabeled_indices).parameters) < 2:
+            return
+        ids = pool.unlabeled_indices(0, pool.total)
+        assert bool((ids < pool.total).all())
+        for size in (1, 3, pool.total + 5):
+            parts = [pool.unlabeled_indices(start, start + size) for start in range(0, pool.total, size)]
+            assert torch.equal(torch.cat(parts), ids), f"windows of {size}"
+
+    @requires("choosable")
+    def test_inputs_of_samples(self) -> None:
+        """``inputs(ids)`` gives one row an id, in the order of the ids, the same whatever else is asked for."""
+        pool = self.make()
+        ids = pool.unlabeled_indices()[[4, 1, 1, 0]]
+        together = tensors_of(pool.inputs(ids))
+        for place, sample in enumerate(ids):
+            alone = tensors_of(pool.inputs(sample[None]))
+            assert [len(one) for one in alone] == [1] * len(together)
+            assert all(torch.equal(one[place], lone[0]) for one, lone in zip(together, alone, strict=True))
+        assert all(len(one) == 0 for one in tensors_of(pool.inputs(ids[:0]))), "no ids, no rows"
+
+    @requires("choosable")
+    def test_inputs_are_copies_and_never_augmented(self) -> None:
+        """Twice the same inputs come back, though someone wrote to the first; generators stay as they were."""
+        pool = self.make()
+        ids = pool.unlabeled_indices()[:5]
+        with untouched():
+            first = tensors_of(pool.inputs(ids))
+            kept = [one.clone() for one in first]
+            for one in first:
+                one.zero_()
+            again = tensors_of(pool.inputs(ids))
+        assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
+
+    def test_items_and_batches_agree(self) -> None:
+        """If it has ``batch(positions)``, that gives the items at these positions, in their order."""
+        pool = self.make()
+        if not callable(getattr(pool, "batch", None)) or self.augments:
+            return
+        positions = torch.tensor([1, 0, 1])
+        together = tensors_of(pool.batch(positions))
+        for place, position in enumerate(positions.tolist()):
+            alone = tensors_of(pool[position])
+            assert all(torch.equal(one[place], lone) for one, lone in zip(together, alone, strict=True))
+
+    def test_what_is_measured(self) -> None:
+        """If it has ``evaluation()``, that gives as many targets as inputs."""
+        pool = self.make()
+        if callable(getattr(pool, "evaluation", None)):
+            inputs, targets = pool.evaluation()
+            assert len(tensors_of(inputs)[0]) == len(targets) > 0
+
+    @requires("choosable")
+    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+        """A run on it that was interrupted and resumed ends as one that was not, and with the same pool."""
+
+        def build(folder: Path, **settings: Any) -> Driver:
+            pool = self.make()
+            parts = {"pool": pool, "learner": self.learner(pool), "label": _Delivers(self)}
+            return build_driver(folder, loop=toy_loop, max_active_learning_steps=2, **parts, **settings)
+
+        whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING, toy_loss)
+        assert_same_run(resumed, whole)
+        assert pool_digest(resumed.train_datapool) == pool_digest(whole.train_datapool)
+
+
+class _Delivers(BaseLabel):
+    """Answers as the contract says that the pool wants it."""
+
+    idempotent = True
+
+    def __init__(self, contract: PoolContract) -> None:
+        self._contract = contract
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Answer every request."""
+        while not queue_to_label.empty():
+            serialize_queue.put(self._contract.label(self.driver.train_datapool, queue_to_label.get()))
+
+
+def _plain(item: Any) -> Any:
+    """Return an item as data that can be compared."""
+    return tuple(tensors_of(item)) if tensors_of(item) else item

@@ -1,0 +1,82 @@
+"""What the picks of a query strategy depend on, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import functools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alcore.codec import dumps, loads
+from alcore.protocols import Phase
+from alcore_testing.drivers import ask, assert_same_run, prepare, whole_and_resumed
+from alcore_testing.query_base import QueryBase, next_step
+from alcore_testing.toys import toy_loss
+
+
+class QueryRuns(QueryBase):
+    """The same run gives the same picks: seed, state and pool decide, and nothing else."""
+
+    def test_same_seed_same_picks(self, tmp_path: Path) -> None:
+        """Two runs of one seed ask for the same samples in the same order."""
+        assert self.picks(tmp_path, seed=3) == self.picks(tmp_path, seed=3)
+
+    def test_global_generators_make_no_difference(self, tmp_path: Path) -> None:
+        """What other code drew from the generators of python, numpy and torch doesn't change the picks."""
+        with torch.random.fork_rng():
+            both = []
+            for seed in (1, 2):
+                random.seed(seed)
+                np.random.seed(seed)
+                torch.manual_seed(seed)
+                both.append(self.picks(tmp_path))
+        assert both[0] == both[1]
+
+    def test_the_seed_decides_what_is_drawn(self, tmp_path: Path) -> None:
+        """Another seed, and another step, give other picks where it draws (`seeded`), and the same where it doesn't."""
+        first = self.picks(tmp_path, seed=0)
+        by_seed = [self.picks(tmp_path, seed=seed) for seed in range(1, 6)]
+        by_step = []
+        for step in range(1, 6):
+            driver = prepare(self.build(tmp_path, seed=0))
+            driver.active_learning_step_idx = step
+            by_step.append(ask(driver))
+        for what, others in (("seed", by_seed), ("step", by_step)):
+            differ = any(sorted(one) != sorted(first) for one in others)
+            if self.seeded:
+                assert differ, f"the picks don't depend on the {what}, and seeded says so; draw from self.generator()"
+            else:
+                assert all(one == first for one in others), f"the picks depend on the {what}; say seeded = True"
+
+    def test_its_state_comes_back(self, tmp_path: Path) -> None:
+        """Its ``state_dict`` can be stored as JSON, and gives a fresh object the same next picks."""
+        strategy = self.make(max_samples=4)
+        driver = prepare(self.build(tmp_path, strategy))
+        asked = [ask(driver)]
+        next_step(driver, asked[-1])
+        asked.append(ask(driver))
+        next_step(driver, asked[-1])
+        state = dumps(dict(strategy.state_dict())) if hasattr(strategy, "state_dict") else None
+        expected = ask(driver)
+
+        fresh = self.make(max_samples=4)
+        other = prepare(self.build(tmp_path, fresh))
+        for one in asked:
+            other.take(one)
+            next_step(other, one)
+        if state is not None:
+            fresh.load_state_dict(loads(state))
+            assert dumps(dict(fresh.state_dict())) == state
+        assert ask(other) == expected, "a strategy that was saved and loaded asks for other samples"
+
+    @pytest.mark.parametrize("phase", [Phase.QUERY, Phase.LABELING])
+    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path, phase: Phase) -> None:
+        """A run that was interrupted before or after its second query, and resumed, equals one that was not."""
+        build = functools.partial(self.build, max_active_learning_steps=2)
+        whole, resumed = whole_and_resumed(build, tmp_path, 1, phase, toy_loss)
+        assert_same_run(resumed, whole)
+        log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
+        assert "asked for other samples" not in log, "replayed, it asked for other samples than before"

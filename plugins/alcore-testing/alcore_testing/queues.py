@@ -1,0 +1,99 @@
+"""The contract of queues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from alcore.store.reading import Run
+from alcore_testing.contract import Contract
+from alcore_testing.drivers import build_driver
+from alcore_testing.toys import toy_loss
+
+PATIENCE = 20.0
+
+
+class QueueContract(Contract):
+    """What every queue promises between query and label strategies: small integers go in and come out, each once.
+
+    Override ``make()``: a fresh, empty queue. Say what is claimed: `name`, `order`.
+
+    Examples
+    --------
+    >>> class TestMyQueue(QueueContract):
+    ...     name = "mine"
+    ...     def make(self):
+    ...         return MyQueue()
+    """
+
+    kind = "queue"
+
+    order: ClassVar[str] = "fifo"
+    """``fifo``, ``lifo``, ``lowest`` (the smallest first), or ``any``."""
+
+    def test_everything_comes_out_once(self) -> None:
+        """What was put comes out as the integer it was, in the order that is claimed; nothing waits for a taker."""
+        queue, items = self.make(), [7, 3, 11, 0, *range(100, 600)]
+        in_time(lambda: [queue.put(item) for item in items])
+        taken = in_time(lambda: [queue.get() for _ in items])
+        assert all(type(one) is int for one in taken)
+        assert sorted(taken) == sorted(items)
+        expected = {"fifo": items, "lifo": items[::-1], "lowest": sorted(items)}
+        assert taken == expected.get(self.order, taken)
+
+    def test_put_and_get_alternate(self) -> None:
+        """It can be emptied and filled again."""
+        queue = self.make()
+        for item in range(50):
+            queue.put(item)
+            assert in_time(queue.get) == item
+
+    def test_two_queues_have_nothing_in_common(self) -> None:
+        """Each object is a queue of its own, as each run needs one."""
+        one, other = self.make(), self.make()
+        one.put(1)
+        other.put(2)
+        assert (in_time(one.get), in_time(other.get)) == (1, 2)
+
+    def test_it_is_used_by_several_threads(self) -> None:
+        """Items that several threads put and take at once all arrive, each once."""
+        queue, taken = self.make(), list[int]()
+        takers = [threading.Thread(target=lambda: taken.extend(queue.get() for _ in range(50))) for _ in range(4)]
+        putters = [
+            threading.Thread(target=lambda start=start: [queue.put(start + one) for one in range(50)])
+            for start in range(0, 200, 50)
+        ]
+        for thread in takers + putters:
+            thread.daemon = True
+            thread.start()
+        for thread in takers + putters:
+            thread.join(PATIENCE)
+        assert sorted(taken) == list(range(200))
+
+    def test_a_run_with_it(self, tmp_path: Path) -> None:
+        """Every request of a run reaches the label strategy."""
+        driver = build_driver(tmp_path, queue_cls=self.make, max_active_learning_steps=2)
+        in_time(lambda: driver.run(toy_loss))
+        assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled"] * 6
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """Return what a call returns; one that waits forever is an AssertionError."""
+    result: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "it waits, and nobody is there to wait for"
+    if errors:
+        raise errors[0]
+    return result[0]

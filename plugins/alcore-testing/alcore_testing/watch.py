@@ -1,0 +1,162 @@
+"""Look on while a part works: what did it touch, and how much memory did it hold at once?"""
+
+from __future__ import annotations
+
+import contextlib
+import tracemalloc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from alcore.codec import dumps
+from alcore.driver.state import global_generators
+
+
+@contextlib.contextmanager
+def untouched(driver: Any = None, *, learner: bool = True, generators: bool = True) -> Iterator[None]:
+    """Raise AssertionError if the block leaves anything behind in what isn't its own.
+
+    Looked at are the global generators of python, numpy and torch, the settings of torch, the learner (weights,
+    buffers, gradients, what requires them, hooks, and the mode of each module) and the pools (how many are labelled,
+    which are not).
+
+    Parameters
+    ----------
+    driver
+        Whose learner and pools are watched; None watches the process alone.
+    learner
+        Whether the learner must stay as it was.
+    generators
+        Whether the global generators must.
+    """
+    watched: dict[str, Callable[[], Any]] = {"settings of torch": _settings}
+    if generators:
+        watched |= {"global generators": _random_numbers}
+    if driver is not None:
+        watched |= {"pools": lambda: {name: _pool(pool) for name, pool in driver.pools().items()}}
+    if driver is not None and learner:
+        parts = {"weights": _weights, "gradients": _gradients, "modes": _modes, "hooks": _hooks}
+        watched |= {f"learner's {name}": _reader(look, driver) for name, look in parts.items()}
+    before = {name: look() for name, look in watched.items()}
+    yield
+    changed = [name for name, look in watched.items() if look() != before[name]]
+    assert not changed, f"it must leave these as they were: {', '.join(changed)}"
+
+
+def _reader(look: Callable[[Any], Any], driver: Any) -> Callable[[], Any]:
+    return lambda: look(driver.learner)
+
+
+def _random_numbers() -> str:
+    return dumps(global_generators())
+
+
+def _settings() -> tuple[Any, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+def _pool(pool: Any) -> Any:
+    lists = callable(getattr(pool, "unlabeled_indices", None))
+    return len(pool), pool.unlabeled_indices().tolist() if lists and len(pool) < 10**5 else None
+
+
+def _weights(learner: Any) -> str:
+    state = learner.state_dict() if callable(getattr(learner, "state_dict", None)) else {}
+    return dumps(dict(state))
+
+
+def _gradients(learner: Any) -> list[Any]:
+    named = learner.named_parameters() if isinstance(learner, torch.nn.Module) else ()
+    return [(name, one.requires_grad, one.grad is None, _numbers(one.grad)) for name, one in named]
+
+
+def _numbers(tensor: torch.Tensor | None) -> str:
+    return "" if tensor is None else dumps(tensor)
+
+
+def _modes(learner: Any) -> list[Any]:
+    named = learner.named_modules() if isinstance(learner, torch.nn.Module) else ()
+    return [(name, one.training) for name, one in named]
+
+
+def _hooks(learner: Any) -> list[Any]:
+    named = learner.named_modules() if isinstance(learner, torch.nn.Module) else ()
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [(name, [len(getattr(one, kind)) for kind in kinds], sorted(vars(one))) for name, one in named]
+
+
+class peak_memory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801 - used as a function is
+    """Measure the most memory that a block holds at once, beyond what was there before.
+
+    Attributes
+    ----------
+    tensors : int
+        Bytes of the storages of tensors that torch made in the block and that were alive together, at most.
+    other : int
+        The same for Python objects and NumPy arrays.
+    peak : int
+        The sum of the two.
+
+    Notes
+    -----
+    Resident memory says little about a small problem, since allocators keep what was freed, and `tracemalloc` doesn't
+    see torch. So each operation's result passes through here, and counts until its storage is freed. That is exact and
+    the same at each run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tensors = self.other = self._alive = 0
+        self._known: set[int] = set()
+
+    @property
+    def peak(self) -> int:
+        """Bytes of tensors and of everything else."""
+        return self.tensors + self.other
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare torch the import of its compiler, which takes seconds and would be counted."""
+        return False
+
+    def __enter__(self) -> peak_memory:
+        tracemalloc.start()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.other = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it made."""
+        given = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in given:
+                self._count(one.untyped_storage())
+        self.tensors = max(self.tensors, self._alive)
+        return result
+
+    def _count(self, storage: Any) -> None:
+        """Count a storage until it is freed; views share it."""
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self._alive += size
+            weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._alive -= size
