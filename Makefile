@@ -35,7 +35,7 @@ bench: $(VENV)/test.stamp
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
-	$(BIN)/python tests/ranks/kills.py
+	$(BIN)/python tests/distributed/kills.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

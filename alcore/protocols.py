@@ -1,20 +1,24 @@
-"""What a plugin implements, and what passes between core and plugins.
+"""What plugins implement, what they are given, and what passes between them and core.
 
-The classes here are typing protocols: a strategy need not inherit from anything. Base classes that
-save typing are in :mod:`alcore.strategies`. Nothing in this module imports torch.
+The classes here are typing protocols: a strategy, a loop or a pool need not inherit from anything. Base classes that
+save typing are in :mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists
+what may be added: core looks for each of these members by name, and does without it where it is missing.
+
+Nothing in this module imports torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    import torch
+    import logging
+    from pathlib import Path
 
-    from alcore.driver import Driver
+    import torch
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -26,6 +30,66 @@ class Phase(enum.StrEnum):
     METROLOGY = "metrology"
     QUERY = "query"
     LABELING = "labeling"
+
+
+# -- data -------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """What a learner or a strategy needs to know about data.
+
+    Parameters
+    ----------
+    task
+        ``"classification"`` or ``"regression"``.
+    classes
+        Number of classes; 2 is binary, 0 for regression.
+    features
+        Number of input features, where inputs are vectors.
+    shape
+        Shape of one input, without the batch dimension.
+    names
+        Names of the classes, in the order of their integer codes.
+    class_weights
+        How much each class weighs in the default loss; empty where all weigh the same.
+        ``TrainingConfig.class_weights`` takes precedence.
+    """
+
+    task: Literal["classification", "regression"] = "classification"
+    classes: int = 0
+    features: int = 0
+    shape: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass
+class Data:
+    """What a data factory returns.
+
+    Parameters
+    ----------
+    train
+        The pool that is trained on.
+    val
+        Held-out pool for validation and metrology.
+    unlabeled
+        Pool to choose from, where that is not `train`.
+    info
+        What is known about the data.
+    defaults
+        Experiment tables that suit this data, as nested mappings; what the user says takes precedence.
+    """
+
+    train: Any
+    val: Any = None
+    unlabeled: Any = None
+    info: DataInfo = dataclasses.field(default_factory=DataInfo)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+# -- requests and answers ---------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +116,7 @@ class Label:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Failed:
-    """The word of a label strategy that a request could not be labelled.
+    """A label strategy's report that a request could not be labeled.
 
     Parameters
     ----------
@@ -89,15 +153,171 @@ class Request:
     attempt: int = 0
 
 
+class Spent(NamedTuple):
+    """What a run has bought: the number of labels, and their cost in the units of ``DriverConfig.budget``."""
+
+    labels: int
+    cost: float
+
+
+# -- what a strategy, a training loop, an observer or a stop criterion is given ------------------------------
+
+
+class RunContext(Protocol):
+    """The run as its parts see it: what ``attach`` and the run hooks are given.
+
+    The object is the :class:`alcore.Driver`. What a Driver has beyond this is not for plugins.
+    """
+
+    # the run
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+
+    @property
+    def log_dir(self) -> Path:
+        """The run directory; known from the start, made when the run begins."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """Logger of this run; it writes to ``console.log``."""
+
+    @property
+    def active_learning_step_idx(self) -> int:
+        """The step under way, from 0; between steps, the number of finished ones."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run has a training phase."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether the run has a metrology phase."""
+
+    def spent(self) -> Spent:
+        """Return how many labels were bought in earlier steps, and what they cost."""
+
+    # the learner
+
+    @property
+    def learner(self) -> Any:
+        """The model, never wrapped."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where learner and batches are."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of learner and batches."""
+
+    @property
+    def info(self) -> DataInfo | None:
+        """What is known about the data, if a pool says."""
+
+    def infer(self, inputs: Any) -> Any:
+        """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
+
+    def probe(self, infer: Callable[[Any], Any] | None = None) -> Any:
+        """Return the outputs for up to two candidates, the learner's or what `infer` gives; None without candidates."""
+
+    # the pools
+
+    @property
+    def train_datapool(self) -> Any:
+        """The pool that is trained on."""
+
+    @property
+    def val_datapool(self) -> Any:
+        """Held-out items, or None."""
+
+    @property
+    def unlabeled_datapool(self) -> Any:
+        """The pool to choose from where that is not the training pool, else None."""
+
+    @property
+    def training_pool(self) -> Any:
+        """Another name of `train_datapool`, as in PhysicsNeMo."""
+
+    @property
+    def validation_pool(self) -> Any:
+        """Another name of `val_datapool`, as in PhysicsNeMo."""
+
+    @property
+    def unlabeled_pool(self) -> Any:
+        """Another name of `unlabeled_datapool`, as in PhysicsNeMo."""
+
+    @property
+    def choice_pool(self) -> Any:
+        """The pool that samples are chosen from: `unlabeled_datapool`, else `train_datapool`."""
+
+    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
+        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+
+    def ordered_batches(self, pool: Any) -> Iterable[Any]:
+        """Return the batches of a pool's labeled items in the order of the pool."""
+
+    # the strategy that is at work
+
+    @property
+    def metrology_strategies(self) -> Sequence[Any]:
+        """The metrology strategies, with their `records`."""
+
+    def strategy_name(self, strategy: Any) -> str:
+        """Return the name of a strategy in this run."""
+
+    def wanted(self, max_samples: int) -> int:
+        """Return how many samples the query strategy at work is to ask for: `max_samples`, or its share of the step."""
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """Return a fresh generator derived from run seed, step, phase and purpose."""
+
+    def safe_point(self) -> None:
+        """End the run here if it was asked to end."""
+
+    def warn_once(self, message: str) -> None:
+        """Log a warning, unless the run has logged it already."""
+
+
+# -- state and checks, of any part -------------------------------------------------------------------------
+
+
+class PartOptions(Protocol):
+    """What a strategy, a training loop, an observer or a stop criterion may also offer."""
+
+    def attach(self, context: RunContext, /) -> None:
+        """Receive the run, before the first step. Required of strategies; called on a training loop that has it."""
+
+    def check(self) -> None:
+        """Raise `UsageError` if the part can't work with this learner and data.
+
+        Called on strategies and training loops when a run starts or resumes, before anything is trained or bought.
+        """
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what the part must have back after an interruption, of values that `alcore.codec` stores.
+
+        Called at each checkpoint; for a label strategy, whenever an answer is committed. A part without it is made
+        anew when a run resumes; a metrology strategy's `records` are restored in any case.
+        """
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Take back what `state_dict` returned; called when a run resumes."""
+
+
+# -- pools -------------------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class DataPool(Protocol):
-    """A collection of labelled samples that grows."""
+    """A collection of labeled samples that grows."""
 
     def __len__(self) -> int:
-        """Return the number of labelled samples."""
+        """Return the number of labeled samples."""
 
     def __getitem__(self, index: int, /) -> Any:
-        """Return one labelled item; it may be augmented."""
+        """Return one labeled item; it may be augmented."""
 
     def append(self, item: Any, /) -> None:
         """Take in what a label strategy delivered."""
@@ -105,17 +325,65 @@ class DataPool(Protocol):
 
 @runtime_checkable
 class ChoosablePool(Protocol):
-    """A pool that samples can be chosen from.
-
-    A large pool (10^7 ids are 80 MB) may also take ``unlabeled_indices(start, stop)`` and tell its size
-    as ``total``; then its ids are never listed all at once.
-    """
+    """A pool that shipped query strategies can choose from."""
 
     def unlabeled_indices(self) -> torch.Tensor:
-        """Return the ids of the unlabelled samples: int64, shape (U,), ascending."""
+        """Return the ids of the unlabeled samples: int64, shape (U,), ascending.
+
+        A large pool (10^7 ids are 80 MB) takes ``unlabeled_indices(start, stop)`` and has `PoolOptions.total`; then
+        its ids are never listed all at once.
+        """
 
     def inputs(self, ids: torch.Tensor, /) -> Any:
         """Return the learner's inputs for these ids, as one batch, never augmented."""
+
+
+class PoolOptions(Protocol):
+    """What a pool may also offer."""
+
+    info: DataInfo
+    """What is known about the data; strategies and learners read it as ``context.info``."""
+
+    total: int
+    """Number of samples, labeled or not: the ids are 0 to ``total - 1``. Read to list the ids in windows."""
+
+    labeled_ids: torch.Tensor
+    """Ids of the labeled samples in training order: int64, shape (L,). Read when features of labeled samples are
+    extracted, and by ``alcore export``."""
+
+    knows_answers: bool
+    """Whether a sample id alone is enough to label it (True where the pool doesn't say); read before step 0."""
+
+    def batch(self, positions: torch.Tensor, /) -> Any:
+        """Return the labeled items at these positions of the training order, as one batch; it may be augmented.
+
+        Called by the training loader in place of one `__getitem__` an item.
+        """
+
+    def evaluation(self) -> tuple[Any, torch.Tensor]:
+        """Return the inputs and targets that metrology measures on, where there is no validation pool."""
+
+    def answer(self, sample: int, /) -> Any:
+        """Return the labeled item of any sample whose answer is known.
+
+        Called on a separate unlabeled pool when a label strategy answers with a bare sample id; ``pool[sample]`` is
+        used where it is missing.
+        """
+
+    def cost(self, sample: int, /) -> float:
+        """Return what the label of a sample is expected to cost; used where the label strategy has no `cost`."""
+
+    def check(self, value: Any, /) -> str | None:
+        """Return what is wrong with the value of a label, or None; called before the label is committed."""
+
+    def digest(self) -> str:
+        """Return text that identifies samples and labels; compared when a run resumes.
+
+        Without it a pool is identified by its length and its unlabeled ids.
+        """
+
+
+# -- queues -------------------------------------------------------------------------------------------------
 
 
 class Queue(Protocol):
@@ -151,7 +419,7 @@ class QueryQueue(Protocol):
 
 
 class LabelQueue(Protocol):
-    """The queue that labels are delivered to; each `put` is committed when it returns."""
+    """The queue that labels are delivered to; each `put` is durable when it returns."""
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Deliver one answer, from any thread."""
@@ -160,47 +428,103 @@ class LabelQueue(Protocol):
         """Deliver answers that cost nothing, in one transaction."""
 
 
+# -- strategies ---------------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class QueryStrategy(Protocol):
-    """Chooses what to label next."""
+    """Chooses what to label next. It may also offer what `PartOptions` lists."""
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Put sample ids, or generated inputs, into the queue."""
 
-    def attach(self, driver: Driver, /) -> None:
-        """Receive the driver, before the first step."""
+    def attach(self, driver: RunContext, /) -> None:
+        """Receive the run, before the first step."""
 
 
 @runtime_checkable
 class LabelStrategy(Protocol):
-    """Gets labels for what was asked.
-
-    It may also offer ``cost(item) -> float`` (1.0 where it doesn't), and ``poll(request_id)``, which returns the
-    answer to a request that it was working on when the run was cut off, or None if it never got it. One that may
-    simply be asked again under the same request id declares ``idempotent = True``.
-    """
+    """Gets labels for what was asked. It may also offer what `PartOptions` and `LabelStrategyOptions` list."""
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
         """Take requests out of the first queue and put answers into the second."""
 
-    def attach(self, driver: Driver, /) -> None:
-        """Receive the driver, before the first step."""
+    def attach(self, driver: RunContext, /) -> None:
+        """Receive the run, before the first step."""
+
+
+class LabelStrategyOptions(Protocol):
+    """What a label strategy may also offer."""
+
+    idempotent: bool
+    """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
+    working on when a run was cut off."""
+
+    labels_by_id: bool
+    """Whether it answers with bare sample ids, so that the pool must know the answers."""
+
+    def cost(self, item: Any, /) -> float:
+        """Return what the label of an item will cost; the pool's `cost`, else 1.0, where it is missing."""
+
+    def poll(self, request_id: str, /) -> Any:
+        """Return the answer to a request that was in flight when the run was cut off, or None if it never got it.
+
+        Called when such a run resumes, at the beginning of the labeling phase.
+        """
 
 
 @runtime_checkable
 class MetrologyStrategy(Protocol):
-    """Measures the learner.
-
-    It may also offer ``serialize_records(*args, **kwargs)``, called after each `compute`.
-    """
+    """Measures the learner. It may also offer what `PartOptions` and `MetrologyStrategyOptions` list."""
 
     records: list[Any]
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append what was found to `records`."""
 
-    def attach(self, driver: Driver, /) -> None:
-        """Receive the driver, before the first step."""
+    def attach(self, driver: RunContext, /) -> None:
+        """Receive the run, before the first step."""
+
+
+class MetrologyStrategyOptions(Protocol):
+    """What a metrology strategy may also offer."""
+
+    def serialize_records(self, *args: Any, **kwargs: Any) -> None:
+        """Write the records somewhere; called after each `compute`, on rank 0."""
+
+
+# -- learners -----------------------------------------------------------------------------------------------
+
+
+class LearnerOptions(Protocol):
+    """What a learner may offer beside being callable; an `nn.Module` has some of it anyway."""
+
+    outputs: str
+    """``"logits"`` (where it doesn't say) or ``"probabilities"``: what a classifier returns."""
+
+    def training_step(self, batch: Any, /) -> torch.Tensor:
+        """Return the loss of a batch; used where no ``train_step_fn`` is given."""
+
+    def validation_step(self, batch: Any, /) -> torch.Tensor | float | None:
+        """Look at a validation batch; used where no ``validate_step_fn`` is given."""
+
+    def features(self, inputs: Any, /) -> Any:
+        """Return the features of a batch, shape (B, ...); used in place of the input of the last linear layer."""
+
+    def parameters(self) -> Iterable[Any]:
+        """Return the trainable parameters; without any there is no optimizer."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return weights and buffers for a checkpoint."""
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        """Take back what `state_dict` returned."""
+
+    def rebuild(self, pool: DataPool, /) -> None:
+        """Make the state anew from the labeled items; called when a run resumes, for learners that are fitted whole."""
+
+
+# -- training loops -----------------------------------------------------------------------------------------
 
 
 class TrainStep(Protocol):
@@ -225,11 +549,10 @@ class EpochEnd(Protocol):
 
 
 class TrainingLoop(Protocol):
-    """Trains the learner for a number of epochs.
+    """Trains the learner for a number of epochs. It may also offer what `PartOptions` lists.
 
-    A loop that goes through the training loader once an epoch, and through the validation loader only after that, may
-    declare ``resumes_inside_epoch = True``: a run that is interrupted inside an epoch is then saved there, and the
-    loader's first epoch is the rest of that one. What the loop has gathered of it must be in its ``state_dict()``.
+    Any callable will do. Of the optional arguments it is given those that it takes. Resumed inside training, it is
+    called with the epochs that are left; what it has gathered over earlier ones must be in its ``state_dict()``.
     """
 
     def __call__(

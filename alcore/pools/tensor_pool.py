@@ -13,10 +13,10 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.pools.info import ArrayLike, infer_info
-from alcore.pools.info import Data as Data
-from alcore.pools.info import DataInfo as DataInfo
 from alcore.pools.rows import Rows
 from alcore.protocols import ChoosablePool, Label
+from alcore.protocols import Data as Data
+from alcore.protocols import DataInfo as DataInfo
 
 _DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
 _DIGEST_ROWS = 4096

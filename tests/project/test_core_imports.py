@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Each module may import those on the lines above its own; a package on a line of its own may also import itself.
 FLOORS = """

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 
 import alcore
-from alcore.plugins import registry as plugins
 from alcore.errors import PluginError, UsageError
 from alcore.plugins import KINDS, Offer, Plugin, Registry
+from alcore.plugins import registry as plugins
 
 
 class Distribution(NamedTuple):

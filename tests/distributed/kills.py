@@ -1,4 +1,4 @@
-"""Kill ranks at random times: ``python tests/ranks/kills.py [--kills 50] [--ranks 2] [--ends 50]``.
+"""Kill ranks at random times: ``python tests/distributed/kills.py [--kills 50] [--ranks 2] [--ends 50]``.
 
 Each run loses one rank, or all, once or twice, is started again by the same command, and must end as the one that lost
 none, with each label bought once. ``--ends`` runs, in fresh interpreters, are left alone and must end without an abort.

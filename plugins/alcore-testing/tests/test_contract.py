@@ -16,7 +16,7 @@ from alcore_testing.contract import CaseContract
 
 pytest_plugins = ["pytester"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
 QUIET = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "-p", "no:timeout")
 
 # -- claims and expected failures -----------------------------------------------------------------------

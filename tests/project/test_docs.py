@@ -14,7 +14,7 @@ import torch
 from alcore import Driver
 from alcore.store.reading import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMED_TESTS = sorted(
     {name for page in PAGES for name in re.findall(r"`([\w./-]+\.py::\w+)`", page.read_text(encoding="utf-8"))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-STORE = Path(__file__).parents[1] / "benchmarks" / "store.py"
+STORE = Path(__file__).parents[2] / "benchmarks" / "store.py"
 
 
 def test_what_the_store_benchmark_times_is_there() -> None:
