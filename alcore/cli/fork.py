@@ -27,7 +27,7 @@ def fork(
     from alcore.store import fork as forking
 
     found = find_run(root, run)
-    made = forking.fork(found, step, run_id=run_id)
+    made = forking.fork_run(found, step, run_id=run_id)
     for warning in made.warnings:
         typer.echo(f"alcore: warning: {warning}.", err=True)
     summary = Run(made.folder).summary()

@@ -19,7 +19,7 @@ from alcore.errors import UsageError
 from alcore.experiment import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import load_data
 from alcore.store import checkpoints
-from alcore.store.history import put_item
+from alcore.store.tables import put_item
 from alcore.store.reading import Run
 
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
