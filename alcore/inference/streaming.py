@@ -16,10 +16,10 @@ from alcore.errors import UsageError
 from alcore.inference.evaluation import Evaluation as Evaluation
 from alcore.inference.evaluation import evaluate as evaluate
 from alcore.inference.outputs import first_rows
-from alcore.inference.top_k import Ranked as Ranked
-from alcore.inference.top_k import TopK as TopK
-from alcore.inference.top_k import merge as merge
-from alcore.inference.top_k import reaching
+from alcore.inference.ranking import Ranked as Ranked
+from alcore.inference.ranking import TopK as TopK
+from alcore.inference.ranking import merge as merge
+from alcore.inference.ranking import reaching
 from alcore.pools.batches import eval_mode, tensors_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from alcore.protocols import QueryQueue
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares
-from alcore_diversity.nearest import NearestCenter
+from alcore_diversity.nearest_center import NearestCenter
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

@@ -10,11 +10,11 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference.extraction import Embedded
 from alcore.strategies import SetQuery
-from alcore_diversity.balls import Balls
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.clusters import k_means
 from alcore_diversity.distances import BLOCK, Frame, like, unit
-from alcore_diversity.nearest import Settled
+from alcore_diversity.nearest_center import Settled
+from alcore_diversity.radius_graph import Balls
 
 _ANCHORS = 1000
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from alcore_diversity import distances, kcenter, nearest
+from alcore_diversity import distances, kcenter, nearest_center
 from alcore_diversity.distances import Frame, distinct, exact_squares, quick_squares
 from alcore_diversity.kcenter import farthest_first, k_center, nearest_to_mean
-from alcore_diversity.nearest import NearestCenter, Settled
+from alcore_diversity.nearest_center import NearestCenter, Settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(kcenter, "_SHORTLIST", 2)
     monkeypatch.setattr(kcenter, "_FEW", 2)
     monkeypatch.setattr(distances, "BLOCK", 24)
-    monkeypatch.setattr(nearest, "BLOCK", 24)
+    monkeypatch.setattr(nearest_center, "BLOCK", 24)
 
 
 @st.composite

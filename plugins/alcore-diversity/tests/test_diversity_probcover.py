@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from alcore_diversity import balls, distances, probcover
+from alcore_diversity import distances, probcover, radius_graph
 from alcore_diversity.probcover import prob_cover, pure_radius
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ def plain(features, labelled, radius, n):
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    for module in (balls, distances, probcover):
+    for module in (distances, probcover, radius_graph):
         monkeypatch.setattr(module, "BLOCK", 49)
 
 

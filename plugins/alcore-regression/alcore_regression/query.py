@@ -10,7 +10,7 @@ from alcore.inference.streaming import TopK
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs
-from alcore_regression.values import check_finite, check_regression, check_values, columns, predictions
+from alcore_regression.outputs import check_finite, check_regression, check_values, columns, predictions
 
 Chosen = tuple[torch.Tensor, torch.Tensor]
 

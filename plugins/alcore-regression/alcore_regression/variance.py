@@ -12,7 +12,7 @@ from alcore.inference import streaming as scoring
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 from alcore_regression.dropout import Dropout, has_dropout
-from alcore_regression.values import check_regression, check_values
+from alcore_regression.outputs import check_regression, check_values
 
 
 def posterior_variance(samples: torch.Tensor) -> torch.Tensor:

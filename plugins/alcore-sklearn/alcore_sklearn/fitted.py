@@ -11,7 +11,7 @@ from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
 from alcore.randomness import derive_seed
 from alcore_sklearn.estimators import Output, seeded
-from alcore_sklearn.labelled import Arrays, class_codes
+from alcore_sklearn.labeled import Arrays, class_codes
 
 ABSENT = -1e30
 """Decision value of a class that no label names: finite, and its softmax is 0."""

@@ -15,7 +15,7 @@ from alcore.pools import DataInfo
 from alcore.pools.batches import tensors_of
 from alcore_sklearn.estimators import build, full_name, output_of, plain
 from alcore_sklearn.fitted import Fitted, fit, unfitted
-from alcore_sklearn.labelled import Order, as_rows, labelled_arrays
+from alcore_sklearn.labeled import Order, as_rows, labelled_arrays
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 

@@ -10,7 +10,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools.batches import tensors_of
 from alcore.randomness import derive_seed
-from alcore_sklearn.labelled import as_rows
+from alcore_sklearn.labeled import as_rows
 from alcore_sklearn.learner import SklearnLearner
 
 

@@ -14,7 +14,7 @@ from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
 from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit
-from alcore_sklearn.labelled import Order, as_rows, labelled_arrays
+from alcore_sklearn.labeled import Order, as_rows, labelled_arrays
 
 MEASURES = ("least_confidence", "margin", "entropy", "decision")
 

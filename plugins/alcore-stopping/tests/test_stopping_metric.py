@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 from alcore_stopping import MetricReached, Plateau
-from alcore_stopping.figures import lower_is_better
+from alcore_stopping.metrics_of_run import lower_is_better
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -16,12 +16,12 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
 from alcore_tabular.columns import read_csv
-from alcore_tabular.content import Content, Missing, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.encoding import fit
-from alcore_tabular.numerals import DecimalMark
+from alcore_tabular.messages import listed, nearest, setting
+from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.table import Content, Missing, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.targets import Answers, Task, encode_target
-from alcore_tabular.wording import listed, nearest, setting
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}

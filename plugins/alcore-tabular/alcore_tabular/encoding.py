@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.preprocessing import OneHotEncoder
 
 from alcore.errors import UsageError
-from alcore_tabular.content import Array, Content, absent
-from alcore_tabular.wording import listed, shown, warn
+from alcore_tabular.messages import listed, shown, warn
+from alcore_tabular.table import Array, Content, absent
 
 _FILLER = "(missing)"
 _BLOCK = 8192  # rows that are standardised at once, so that a large array is not copied in double precision

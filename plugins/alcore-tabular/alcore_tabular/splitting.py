@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from alcore.errors import UsageError
-from alcore_tabular.content import Array
-from alcore_tabular.wording import setting
+from alcore_tabular.messages import setting
+from alcore_tabular.table import Array
 
 
 def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 from alcore_tabular import TableWarning, table
-from alcore_tabular.wording import listed, nearest, setting, shown
+from alcore_tabular.messages import listed, nearest, setting, shown
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -14,11 +14,11 @@ from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.pools.batches import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore_torchloop.compiling import Compiler
-from alcore_torchloop.patience import Patience
+from alcore_torchloop.early_stopping import Patience
 from alcore_torchloop.placing import placed
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
-from alcore_torchloop.whole import Step, step_for
+from alcore_torchloop.train_step import Step, step_for
 
 
 class DefaultTrainingLoop:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_torchloop import DefaultTrainingLoop, StaticCaptureEvaluateNoGrad, StaticCaptureTraining, graphs
-from alcore_torchloop.recording import MOST_GRAPHS, Dependencies
+from alcore_torchloop.graph_cache import MOST_GRAPHS, Dependencies
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 from alcore import Driver, TensorPool
