@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alcore.distributed.ranks import mean_of
+from alcore.distributed.ranks import mean_over_ranks
 
 
 def means(everywhere: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each loss over ranks; equal ones, and those of one rank, stay as they are."""
-    return {name: mean_of([one[name] for one in everywhere]) for name in everywhere[0]}
+    return {name: mean_over_ranks([one[name] for one in everywhere]) for name in everywhere[0]}
 
 
 def sentence(book: Mapping[str, Any], metrics: Mapping[str, Sequence[Any]]) -> str:

@@ -21,7 +21,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.driver.run_log import run_logger
 from alcore.driver.session import Session
 from alcore.driver.state import model_digest
-from alcore.inference.extraction import FeatureCache
+from alcore.inference.features import FeatureCache
 from alcore.names import snake_case, unique_names
 from alcore.plugins.listeners import Lifecycle
 from alcore.pools.candidates import Candidates

@@ -15,8 +15,8 @@ from alcore.driver import stopping as ending
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.session import Session
 from alcore.errors import UsageError
+from alcore.inference.learner import place_learner
 from alcore.plugins.listeners import Lifecycle
-from alcore.pools.batches import place_learner
 from alcore.protocols import TrainStep
 from alcore.store.run import RunStore
 from alcore.training.class_balance import Balance

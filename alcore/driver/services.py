@@ -15,11 +15,12 @@ from alcore.distributed.ranks import Ranks
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import Interrupted, UsageError
 from alcore.inference import evaluation
-from alcore.inference.extraction import FeatureCache
+from alcore.inference.features import FeatureCache
+from alcore.inference.learner import evaluating
 from alcore.pools import DataInfo, is_choosable
-from alcore.pools.batches import evaluating, place, tensors_of
+from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
-from alcore.protocols import Phase
+from alcore.protocols import Phase, Spent
 from alcore.randomness import derive_generator
 from alcore.training.loader import BatchLoader
 
@@ -34,6 +35,7 @@ class Services:
     val_datapool: Any
     unlabeled_datapool: Any
     label_strategy: Any
+    metrology_strategies: list[Any]
     start_strategy: Any
     strategies: dict[str, Any]
     active_learning_step_idx: int
@@ -71,6 +73,44 @@ class Services:
     def choice_pool(self) -> Any:
         """The pool that samples are chosen from."""
         return self.train_datapool if self.unlabeled_datapool is None else self.unlabeled_datapool
+
+    @property
+    def training_pool(self) -> Any:
+        """Another name of `train_datapool`."""
+        return self.train_datapool
+
+    @property
+    def validation_pool(self) -> Any:
+        """Another name of `val_datapool`."""
+        return self.val_datapool
+
+    @property
+    def unlabeled_pool(self) -> Any:
+        """Another name of `unlabeled_datapool`."""
+        return self.unlabeled_datapool
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run has a training phase."""
+        return not self.config.skip_training
+
+    @property
+    def measures(self) -> bool:
+        """Whether the run has a metrology phase."""
+        return bool(not self.config.skip_metrology and self.metrology_strategies)
+
+    @property
+    def batch_size(self) -> int:
+        """Items in a training batch."""
+        return self.config.batch_size
+
+    def spent(self) -> Spent:
+        """Return how many labels were bought in earlier steps, and what they cost."""
+        from alcore.store.reading import Run
+
+        bought = "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0 AND step < ?"
+        ((labels, cost),) = Run(self.log_dir).read(bought, self.active_learning_step_idx)
+        return Spent(int(labels), float(cost))
 
     @property
     def choosable(self) -> bool:
@@ -115,7 +155,11 @@ class Services:
     @property
     def ranks(self) -> Ranks:
         """The processes of the run; this one alone, while it does what the others don't."""
-        return Ranks() if self._solo else self._group
+        if not self._solo:
+            return self._group
+        alone = Ranks()
+        alone.is_alone = True
+        return alone
 
     @property
     def is_solo(self) -> bool:
@@ -159,7 +203,7 @@ class Services:
     def infer(self, inputs: Any) -> Any:
         """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
         with evaluating(self.learner):
-            placed = place(inputs, self.device, self.dtype)
+            placed = to_device(inputs, self.device, self.dtype)
             return self.learner(placed) if self.inference_fn is None else self.inference_fn(self.learner, placed)
 
     def probe(self, infer: Callable[[Any], Any] | None = None) -> Any:

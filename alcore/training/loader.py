@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from alcore.errors import UsageError
-from alcore.pools.batches import place, tensors_of
+from alcore.pools.batches import tensors_of, to_device
 from alcore.randomness import derive_generator
 
 _BLOCK_BYTES = 4 * 2**20
@@ -184,7 +184,7 @@ class BatchLoader:
         if self.sampler.start < len(self.sampler):
             # what a worker drew for earlier batches matters to later ones, so that it fetches them again
             for batch in itertools.islice(items, done if self._workers else 0, None):
-                yield place(batch, self._device, self._dtype)
+                yield to_device(batch, self._device, self._dtype)
         self.sampler.start = 0
 
     def _blocks(self) -> Iterator[Any]:
@@ -193,7 +193,7 @@ class BatchLoader:
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
         if here.block is not None and tensors_of(here.block)[0].shape[0]:
-            here.block = place(here.block, self._device, self._dtype)
+            here.block = to_device(here.block, self._device, self._dtype)
             yield from _split(here.block, self.batch_size)
         rows = here.rows or self.batch_size
         while here.start < len(order):
@@ -202,7 +202,7 @@ class BatchLoader:
             if rows == self.batch_size:  # the first block is one batch, and tells how large a batch is
                 size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block))
                 rows *= max(1, _BLOCK_BYTES // max(size, 1))
-            here.rows, here.block, here.first = rows, place(block, self._device, self._dtype), here.batches
+            here.rows, here.block, here.first = rows, to_device(block, self._device, self._dtype), here.batches
             yield from _split(here.block, self.batch_size)
 
 
