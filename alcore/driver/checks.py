@@ -67,7 +67,7 @@ def check_fit(driver: Driver) -> None:
     if not driver.config.skip_training and not len(driver.train_datapool) and driver.start_strategy is None:
         raise UsageError(
             "the training pool has no labelled item, so step 0 has nothing to train on; label a few samples first: "
-            "TensorPool(inputs, targets, labelled=[...]) in Python, a larger --set data.NAME.initial=... "
+            "TensorPool(inputs, targets, labeled=[...]) in Python, a larger --set data.NAME.initial=... "
             "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
             "--start random."
         )

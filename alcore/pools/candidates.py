@@ -78,7 +78,7 @@ class Candidates:
     def _windows(self) -> Iterator[torch.Tensor]:
         if not self.known:
             raise UsageError(
-                f"this query strategy can't choose from a {type(self._pool).__name__}: the pool needs "
+                f"{type(self._pool).__name__} can't be chosen from by this query strategy: the pool needs "
                 "unlabeled_indices() -> LongTensor and inputs(ids) -> batch. Add both, use alcore.TensorPool, "
                 "or write a query strategy that uses the pool directly."
             )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alcore.distributed import packing as wire
-from alcore.distributed.ranks import RoundRobin, Ranks
+from alcore.distributed.ranks import Ranks, RoundRobin
 
 VALUES: list[Any] = [
     None, 3, "ü", [1, (2.5, float("inf"))], {1: {"a": b"xyz"}}, torch.arange(6).reshape(2, 3), torch.tensor(True),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.streaming import evaluate
+from alcore.inference import evaluate
 from alcore.strategies import BaseMetrology
 from alcore_regression.outputs import check_regression, check_values, columns, predictions
 

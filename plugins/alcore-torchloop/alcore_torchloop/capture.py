@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 from alcore_torchloop import graphs
 from alcore_torchloop.graph_cache import Recorder, copied, dependencies, unreplaced_buffers
 from alcore_torchloop.stepping import Stepper

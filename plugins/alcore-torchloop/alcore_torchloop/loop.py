@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.early_stopping import Patience
@@ -270,7 +270,7 @@ def _own_step(model: Any, batch: Any) -> torch.Tensor:
 
 def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
     if not losses:
-        raise UsageError("DefaultTrainingLoop: the training loader gave no batch; is anything labelled?")
+        raise UsageError("DefaultTrainingLoop: the training loader gave no batch; is anything labeled?")
     values = torch.stack(losses)
     if skipping and bool(torch.isfinite(values).any()):
         values = values[torch.isfinite(values)]

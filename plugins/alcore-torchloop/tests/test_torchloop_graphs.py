@@ -277,7 +277,7 @@ def test_a_run_that_is_interrupted_inside_an_epoch(tapes: Any, tmp_path: Any) ->
                 driver.interrupt()
             return step_of(model, batch)
 
-        pool = TensorPool(inputs, inputs[:, :1] * 2, labelled=range(14))
+        pool = TensorPool(inputs, inputs[:, :1] * 2, labeled=range(14))
         driver = Driver(
             c.DriverConfig(4, 1, run_id, root_log_dir=tmp_path, device="cpu", seed=0, drop_last=False),
             net(),
