@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alcore.distributed.group import Group
-from alcore.distributed.ranks import Ranks, mean_of
+from alcore.distributed.ranks import Ranks, mean_over_ranks
 from alcore.errors import UsageError
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -155,7 +155,7 @@ def average(value: float) -> float:
     """
     if not _joined:
         return value
-    return mean_of(_joined[0].gather(value))
+    return mean_over_ranks(_joined[0].gather(value))
 
 
 def _tell_of_what_nobody_catches() -> None:

@@ -20,6 +20,8 @@ class Ranks:
     """
 
     rank, size = 0, 1
+    is_alone = False
+    """Whether this object stands for one of several ranks that works by itself."""
 
     @property
     def main(self) -> bool:
@@ -59,13 +61,13 @@ class Ranks:
         return error
 
 
-def mean_of(values: Sequence[float]) -> float:
+def mean_over_ranks(values: Sequence[float]) -> float:
     """Return the mean of what ranks have; of equal numbers, the number itself."""
     return values[0] if all(one == values[0] for one in values) else sum(values) / len(values)
 
 
-class Dealt:
-    """Work that is dealt out to ranks like cards, of which each gets all results, in the order of the work.
+class RoundRobin:
+    """Round-robin work over ranks; every rank receives all results in order.
 
     Parameters
     ----------

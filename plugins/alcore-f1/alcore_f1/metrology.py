@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.inference.outputs import check_outputs, is_binary, kind_of, predicted_classes
-from alcore.inference.streaming import evaluate
+from alcore.inference import check_outputs, evaluate, is_binary, kind_of, predicted_classes
 from alcore.strategies import BaseMetrology
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.streaming import evaluate
+from alcore.inference import evaluate
 from alcore.strategies import BaseMetrology
-from alcore_regression.values import check_regression, check_values, columns, predictions
+from alcore_regression.outputs import check_regression, check_values, columns, predictions
 
 
 class RegressionMetrology(BaseMetrology):
