@@ -221,9 +221,7 @@ class TrainingCheckpointer:
         training itself failed.
         """
         saves = isinstance(error, Interrupted) or (
-            isinstance(error, Exception)
-            and not self._is_training
-            and not isinstance(error, OSError | StaleWriterError)
+            isinstance(error, Exception) and not self._is_training and not isinstance(error, OSError | StaleWriterError)
         )
         kept, self._kept = self._kept, None
         if kept is None or not saves:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import queue
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from alcore.driver.session import RunPosition, RunSession, create_run, open_run,
 from alcore.driver.strategy_set import StrategySet, expected_costs
 from alcore.errors import UsageError
 from alcore.inference.features import FeatureCache
-from alcore.inference.learner import evaluating, model_digest, place_learner, with_synchronized_normalization
+from alcore.inference.learner import evaluating, model_digest, place_learner
 from alcore.plugins.listeners import Listeners
 from alcore.plugins.registry import installed
 from alcore.pools.batches import tensors_of, to_device
@@ -45,6 +45,7 @@ from alcore.store.files import free_run_id
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest
 from alcore.training.class_balance import ClassBalance
+from alcore.training.ddp import with_synchronized_normalization
 from alcore.training.loader import BatchLoader, LoaderFactory
 from alcore.training.steps import resolve_train_step
 from alcore.training.trainer import Trainer
@@ -101,9 +102,7 @@ class Driver:
         checks.check_parts(config, learner, strategies_config, training_config)
         ranks = config.dist_manager.join() if config.dist_manager else Ranks()
         ranks.begin()
-        self.run_id, seed = ranks.share(
-            lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed)
-        )
+        self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
         self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed)
         self.training_config, self.inference_fn = training_config, inference_fn
         self.log_dir = Path(config.root_log_dir) / self.run_id
@@ -276,9 +275,7 @@ class Driver:
         session = self._opened()
         assert self._labeling is not None
         with session.phase(Phase.LABELING):
-            session.add_label_counts(
-                self._labeling.run(self._position.step, session.replaying, *args, **kwargs)
-            )
+            session.add_label_counts(self._labeling.run(self._position.step, session.replaying, *args, **kwargs))
 
     # -- between the phases --------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ class LabelQueue:
                 key = next((one for one in self._open if one not in answered), None)
                 if key is not None:
                     answered.add(key)
-                    item = Answer(self._open[key], item)  # noqa: PLW2901 - the same answer, with its request
+                    item = Answer(self._open[key], item)
             named.append(item)
         self._store.inbox.publish(named)
         self._in_inbox = answered
@@ -206,9 +206,7 @@ class LabelQueue:
                 self._load(self._store.labeling(self._step))
             settled: list[str] = []
             with self._store.answering(self._step) as writer:
-                retries = [
-                    again for item in items if (again := self._take_in(item, writer, settled)) is not None
-                ]
+                retries = [again for item in items if (again := self._take_in(item, writer, settled)) is not None]
                 if (state := self._strategy_state()) is not None:
                     writer.keep_state(state)
             self._requests.settle(settled)

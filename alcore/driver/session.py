@@ -263,9 +263,7 @@ def create_run(
         What the first checkpoint holds.
     """
     facts = {**meta, **({"ranks": ranks.size} if ranks.size > 1 else {})}
-    return _on_all_ranks(
-        ranks, lambda: RunStore.create(root, run_id, meta=facts, experiment=experiment, state=state)
-    )
+    return _on_all_ranks(ranks, lambda: RunStore.create(root, run_id, meta=facts, experiment=experiment, state=state))
 
 
 def open_run(root: Path, run_id: str, ranks: Ranks, *, other_ranks: bool) -> RunStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -204,13 +205,14 @@ class LoaderFactory:
         after_batch: Callable[[], None],
     ) -> None:
         self._batch_size, self._drop_last = batch_size, drop_last
-        self._common = {
-            "collate_fn": collate_fn,
-            "workers": workers,
-            "device": device,
-            "dtype": dtype,
-            "after_batch": after_batch,
-        }
+        self._make = functools.partial(
+            BatchLoader,
+            collate_fn=collate_fn,
+            workers=workers,
+            device=device,
+            dtype=dtype,
+            after_batch=after_batch,
+        )
 
     def shuffled(
         self,
@@ -221,19 +223,18 @@ class LoaderFactory:
         choose: Callable[[torch.Generator], torch.Tensor] | None = None,
     ) -> BatchLoader:
         """Return the loader of a training; parameters as in `BatchLoader`."""
-        return BatchLoader(
-            pool, self._batch_size, seed=seed, epoch=epoch, shard=shard, choose=choose, drop_last=self._drop_last,
-            **self._common,
-        )  # fmt: skip
+        return self._make(
+            pool, self._batch_size, seed=seed, epoch=epoch, shard=shard, choose=choose, drop_last=self._drop_last
+        )
 
     def ordered(self, pool: Any, before_epoch: Callable[[], None] | None = None) -> BatchLoader:
         """Return a loader in the order of the pool, in batches of the training's size."""
-        return BatchLoader(pool, self._batch_size, before_epoch=before_epoch, **self._common)
+        return self._make(pool, self._batch_size, before_epoch=before_epoch)
 
     def large_batches(self, pool: Any) -> BatchLoader:
         """Return a loader in the order of the pool, in batches of up to 4096 where the pool is fetched whole."""
         rows = _ORDERED_ROWS if callable(getattr(pool, "batch", None)) else self._batch_size
-        return BatchLoader(pool, rows, **self._common)
+        return self._make(pool, rows)
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

@@ -12,7 +12,15 @@ from alcore.errors import UsageError
 from alcore.inference.outputs import default_loss, kind_of
 from alcore.protocols import DataInfo
 
-_OPTIONAL = {"validation_dataloader", "train_step_fn", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+_OPTIONAL = {
+    "validation_dataloader",
+    "train_step_fn",
+    "validate_step_fn",
+    "lr_scheduler",
+    "device",
+    "dtype",
+    "on_epoch_end",
+}
 
 
 def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], torch.Tensor]:
