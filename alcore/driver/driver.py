@@ -471,9 +471,10 @@ class Driver:
         """Compare the learner's outputs with the number of classes, where the default loss trains it."""
         own_step = train_step_fn is not None or callable(getattr(self.learner, "training_step", None))
         info = self.info
-        if self.trains and not own_step and info is not None and self.inference_fn is None and self._pools.choosable:
-            if info.task == "classification":
-                checks.check_columns(info, self.learner, self.probe(), self.warn_once)
+        if not self.trains or own_step or info is None or self.inference_fn is not None or not self._pools.choosable:
+            return
+        if info.task == "classification":
+            checks.check_columns(info, self.learner, self.probe(), self.warn_once)
 
     def _resume(self, store: RunStore, checkpoint: str | None) -> ResumePoint:
         seed = int(store.meta()["seed"])

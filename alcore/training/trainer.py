@@ -145,7 +145,7 @@ class Trainer:
             step_fn = ParallelStep(self._learner, step_fn, self._manager)
             shard = (self._ranks.rank, self._ranks.size)
         order = (seed, step, Phase.TRAINING.value)
-        validation = self._config.val_datapool
+        held_out = self._config.val_datapool
         arguments: dict[str, Any] = {
             "optimizer": self.optimization.optimizer,
             "train_dataloader": self._loaders.shuffled(
