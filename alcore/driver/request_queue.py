@@ -176,9 +176,7 @@ class RequestQueue:
             return
         cost = float(self._cost(item))
         if not 0 <= cost < math.inf:
-            raise QueryError(
-                f"the label strategy's cost of {item!r} is {cost!r}; it must be a finite number of at least 0."
-            )
+            raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be finite and not negative.")
         if cost > self.budget_left and not math.isclose(cost, self.budget_left):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
             return

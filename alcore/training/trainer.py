@@ -152,9 +152,7 @@ class Trainer:
                 self._config.train_datapool, order, epochs_done, shard, self._balance.choose
             ),
             "max_epochs": self._config.epochs(training) - epochs_done,
-            "validation_dataloader": None
-            if validation is None
-            else self._loaders.ordered(validation, self.share_buffers),
+            "validation_dataloader": None if held_out is None else self._loaders.ordered(held_out, self.share_buffers),
             "train_step_fn": step_fn,
             "validate_step_fn": resolve_validate_step(validate_step_fn, self._learner, info),
             "lr_scheduler": self.optimization.scheduler,
