@@ -126,8 +126,8 @@ def _take_only(arguments: list[str]) -> None:
 
 def _tell_ranks(error: Exception) -> None:
     """Let the other processes know, if there are any."""
-    if distributed := sys.modules.get("alcore.distributed"):
-        distributed.tell(error)
+    if manager := sys.modules.get("alcore.distributed.manager"):
+        manager.publish_failure(error)
 
 
 def _say(text: str) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from alcore import config as c
 from alcore import plugins
-from alcore.distributed import manager_for
+from alcore.distributed.manager import manager_for
 from alcore.driver import Driver
 from alcore.errors import UsageError
 from alcore.experiment import DEFAULTS
