@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import plugins, training
+from alcore import training
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import agreement as sharing
@@ -23,7 +23,8 @@ from alcore.driver.session import Session
 from alcore.driver.state import model_digest
 from alcore.inference.extraction import FeatureCache
 from alcore.names import snake_case, unique_names
-from alcore.plugins.listeners import Lifecycle
+from alcore.plugins.listeners import Listeners
+from alcore.plugins.registry import installed
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Phase, TrainStep, ValidateStep
 from alcore.store import history
@@ -84,7 +85,7 @@ class Driver(Lifetime):
         checks.warn_of_separate_runs(config, self.logger)
         if not self.ranks.main:
             self.logger.setLevel(logging.ERROR)  # rank 0 tells it
-        self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main, around=self.solo)
+        self.lifecycle = Listeners(plugins, self.logger, criteria_only=not self.ranks.main, around=self.solo)
 
         self.train_datapool: Any = training_config.train_datapool if training_config else None
         self.val_datapool: Any = training_config.val_datapool if training_config else None
@@ -298,5 +299,5 @@ def _training_loop(config: DriverConfig, training_config: TrainingConfig | None)
         return None
     if training_config.train_loop_fn is not None:
         return training_config.train_loop_fn
-    loop: Callable[..., Any] = plugins.registry().make("loop", "default")
+    loop: Callable[..., Any] = installed().make("loop", "default")
     return loop

@@ -15,7 +15,7 @@ from alcore.driver import stopping as ending
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.session import Session
 from alcore.errors import UsageError
-from alcore.plugins.listeners import Lifecycle
+from alcore.plugins.listeners import Listeners
 from alcore.pools.batches import place_learner
 from alcore.protocols import TrainStep
 from alcore.store.run import RunStore
@@ -32,7 +32,7 @@ class Lifetime(Balance):
     training_config: TrainingConfig | None
     train_loop_fn: Callable[..., Any] | None
     optimization: training.Optimization | None
-    lifecycle: Lifecycle
+    lifecycle: Listeners
     label_queue: LabelQueue | None
     run_id: str
     log_dir: Path
