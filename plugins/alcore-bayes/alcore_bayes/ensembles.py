@@ -10,7 +10,6 @@ import torch
 from alcore import plugins
 from alcore.errors import UsageError
 from alcore.inference import default_loss, kind_of
-from alcore.plugins import signatures as params
 from alcore.pools import DataInfo
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
@@ -113,11 +112,11 @@ def ensemble(
         raise UsageError(f"learner ensemble: members is {members}; it takes at least 2 to disagree.")
     if learner == "ensemble":
         raise UsageError("learner ensemble: its members can't be ensembles; name another learner (alcore plugins).")
-    factory = plugins.resolve(plugins.registry().offer("learner", learner))
-    values, faults = params.validate(factory, parameters or {}, "learner.ensemble.parameters")
+    factory = plugins.load_factory(plugins.installed().offer("learner", learner))
+    values, faults = plugins.validate(factory, parameters or {}, "learner.ensemble.parameters")
     if faults:
         raise UsageError("; ".join(faults) + ".")
-    if params.takes(factory, "info"):
+    if plugins.accepts(factory, "info"):
         values["info"] = info
     seed = int(torch.randint(2**62, ()))
     made = []

@@ -79,7 +79,7 @@ def test_parameters_reach_the_members():
 
 
 def test_it_is_made_by_name():
-    learner = plugins.registry().make("learner", "ensemble", info=TWO, members=2)
+    learner = plugins.installed().make("learner", "ensemble", info=TWO, members=2)
     assert len(learner.members) == 2
 
 

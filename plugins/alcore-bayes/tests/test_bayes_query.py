@@ -262,7 +262,7 @@ def test_a_run_on_the_moons(tmp_path, name, kind):
 def test_what_the_plugin_offers():
     import alcore_bayes
 
-    registry = plugins.registry()
+    registry = plugins.installed()
     for name, strategy in STRATEGIES.items():
         assert type(registry.make("query", name, max_samples=3)) is strategy
     for name in alcore_bayes.__all__:

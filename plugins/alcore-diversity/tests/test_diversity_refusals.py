@@ -97,7 +97,7 @@ def test_what_the_plugin_offers():
     import alcore_diversity
 
     for name, strategy in STRATEGIES.items():
-        made = plugins.registry().make("query", name, max_samples=3)
+        made = plugins.installed().make("query", name, max_samples=3)
         assert type(made) is strategy
         assert made.max_samples == 3
     assert set(alcore_diversity.__all__) == {strategy.__name__ for strategy in STRATEGIES.values()}

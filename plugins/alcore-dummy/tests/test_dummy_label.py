@@ -127,4 +127,4 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    assert type(plugins.registry().make("label", "dummy")) is DummyLabelStrategy
+    assert type(plugins.installed().make("label", "dummy")) is DummyLabelStrategy

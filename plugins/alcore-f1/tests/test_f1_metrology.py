@@ -343,6 +343,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("metrology", "f1", positive="0")
+    made = plugins.installed().make("metrology", "f1", positive="0")
     assert type(made) is F1Metrology
     assert made.positive == "0"

@@ -126,6 +126,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    assert len(plugins.registry().make("data", "moons", samples=20, initial=0.5).train) == 10
-    made = plugins.registry().make("learner", "mlp", info=DataInfo(classes=2, features=3), hidden=(4,))
+    assert len(plugins.installed().make("data", "moons", samples=20, initial=0.5).train) == 10
+    made = plugins.installed().make("learner", "mlp", info=DataInfo(classes=2, features=3), hidden=(4,))
     assert made(torch.zeros(5, 3)).shape == (5, 1)

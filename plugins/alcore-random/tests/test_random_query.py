@@ -162,6 +162,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("query", "random", max_samples=3)
+    made = plugins.installed().make("query", "random", max_samples=3)
     assert type(made) is RandomQuery
     assert made.max_samples == 3

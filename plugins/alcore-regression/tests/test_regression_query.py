@@ -256,8 +256,8 @@ def test_what_the_plugin_offers():
     from alcore import plugins
 
     for name in ("gsx", "gsy", "igs", "variance", "emcm"):
-        assert plugins.registry().make("query", name, max_samples=3).max_samples == 3
-    assert plugins.registry().make("metrology", "regression").records == []
+        assert plugins.installed().make("query", name, max_samples=3).max_samples == 3
+    assert plugins.installed().make("metrology", "regression").records == []
     assert all(hasattr(alcore_regression, name) for name in alcore_regression.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_regression.nothing

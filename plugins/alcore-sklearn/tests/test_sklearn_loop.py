@@ -146,7 +146,7 @@ def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
 
 
 def test_what_the_plugin_offers():
-    registry = plugins.registry()
+    registry = plugins.installed()
     assert type(registry.make("learner", "sklearn", estimator="SVC")) is SklearnLearner
     assert type(registry.make("loop", "sklearn")) is SklearnTrainingLoop
     assert registry.make("query", "sklearn-uq", max_samples=3).max_samples == 3

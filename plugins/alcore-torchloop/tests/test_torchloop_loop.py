@@ -448,6 +448,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("loop", "default", schedule="batch")
+    made = plugins.installed().make("loop", "default", schedule="batch")
     assert type(made) is DefaultTrainingLoop
     assert made.schedule == "batch"

@@ -236,6 +236,6 @@ def test_what_the_plugin_offers():
 
     from alcore import plugins
 
-    assert plugins.registry().make("query", "uq", max_samples=3).max_samples == 3
+    assert plugins.installed().make("query", "uq", max_samples=3).max_samples == 3
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_uq.nothing
