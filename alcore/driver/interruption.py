@@ -47,8 +47,15 @@ class Interruption:
             self._committing = None
 
     def safe_point(self) -> None:
-        """Raise `Interrupted` if the run was asked to end; several ranks only do where they agree on it."""
-        if self.requested and (self._ranks.size == 1 or self._committing is not None):
+        """Raise `Interrupted` if the run was asked to end.
+
+        Several ranks end where they agree on it, but for rank 0 while a label strategy works and the others wait: it
+        ends where it was asked to, or where another rank has ended.
+        """
+        if self._committing is None:
+            if self.requested and self._ranks.size == 1:
+                raise Interrupted("it was asked to end")
+        elif self.requested or self._ranks.others_ended():
             raise Interrupted("it was asked to end")
 
     def agree(self) -> bool:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from alcore.driver.state import model_digest, model_state
 
 from alcore.codec import dumps, loads
 from alcore.driver import Driver
-from alcore.driver.state import model_digest, model_state
 from alcore.errors import UsageError
 from alcore.inference import evaluating
 from alcore.inference.outputs import kind_of
