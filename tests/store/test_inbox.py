@@ -221,7 +221,7 @@ ENVELOPE = '{"format":1,"answers":[%s]}'
         (ENVELOPE % '{"kind":"value","value":{"$scalar":["O","AAAAAAAAAAA="]}}', ""),
         (ENVELOPE % '{"kind":"value","value":{"$device":"nowhere"}}', ""),
         (ENVELOPE % '{"kind":"value","value":{"$bytes":7}}', ""),
-        (ENVELOPE % ('{"kind":"value","value":%s}' % ("[" * 100_000 + "]" * 100_000)), "recursion"),  # noqa: UP031
+        (ENVELOPE % ('{"kind":"value","value":%s}' % ("[" * 100_000 + "]" * 100_000)), "recursion"),
     ],
 )
 def test_malformed_file_is_told_and_keeps_no_other(inbox: Inbox, text: str | bytes, fault: str) -> None:
@@ -299,7 +299,7 @@ def test_file_that_may_not_be_read_is_a_fault(inbox: Inbox) -> None:
 
 def test_files_of_other_names_are_left_alone(inbox: Inbox) -> None:
     names = [f".{NAME}.part", f"{NAME}.bak", "7-0123abcd.json", f"{7:020d}-0123ABCD.json", f"{7:021d}-0123abcd.json",
-             "٧" * 20 + "-0123abcd.json", "notes.txt", f"{NAME}\n"]  # fmt: skip
+             "\N{ARABIC-INDIC DIGIT SEVEN}" * 20 + "-0123abcd.json", "notes.txt", f"{NAME}\n"]  # fmt: skip
     for name in names:
         written(inbox, dumps({"format": 1, "answers": [1]}), name)
     assert list(inbox.read()) == []
