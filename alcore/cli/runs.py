@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from alcore.cli.tables import table
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root
+from alcore.cli.text_tables import table
+from alcore.codec import export_json
 from alcore.store.reading import summaries
 
-Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-def runs(root: Root = Path("active_learning_logs"), as_json: AsJson = False) -> None:
+def runs(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """List the runs of a folder, oldest first."""
     found = list(summaries(root))
     if as_json:
-        from alcore.codec import export_json
-
         typer.echo(export_json([one._asdict() for one in found]), nl=False)
         return
     if not found:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 
 from alcore.errors import AlcoreError, UsageError
-from alcore.names import check_run_id
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class StorageError(AlcoreError, OSError):
     """A full disk or an I/O error ended the run; what was committed before is safe."""
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run id if it is allowed: a plain name that is one part of a path; raise `UsageError` otherwise."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first."
+        )
+    return run_id
 
 
 def cant_write(path: Path, error: BaseException) -> StorageError:

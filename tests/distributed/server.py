@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 EARLY = (
-    "alcore.experiment.build alcore.cli.running alcore_f1.metrology alcore_uq.query alcore_torchloop.loop alcore_moons"
+    "alcore.experiment.build alcore.cli.common alcore_f1.metrology alcore_uq.query alcore_torchloop.loop alcore_moons"
 )
 
 

@@ -19,7 +19,7 @@ INFO = DataInfo("classification", 2, 3, (3,), ("a", "b"))
 
 
 def pool(seed=0):
-    return TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]), labelled=[0, 1], info=INFO)
+    return TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]), labeled=[0, 1], info=INFO)
 
 
 def suggesting(defaults):

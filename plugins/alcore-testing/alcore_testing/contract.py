@@ -13,7 +13,6 @@ import torch
 
 from alcore import plugins
 from alcore.codec import dumps
-from alcore.plugins import signatures as parameters
 from alcore_testing.toys import CASES, Case
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,10 +68,10 @@ class Contract:
     @requires("name")
     def test_its_package_imports_no_torch(self) -> None:
         """Listing plugins stays quick: the package offers its parts by strings, or by classes that load lazily."""
-        offer = plugins.registry().offer(self.kind, str(self.name))
+        offer = plugins.installed().offer(self.kind, str(self.name))
         program = (
             "import sys; from alcore import plugins; "
-            f"plugins.registry().offer({self.kind!r}, {self.name!r}); "
+            f"plugins.installed().offer({self.kind!r}, {self.name!r}); "
             "sys.exit(', '.join(one for one in ('torch', 'sklearn', 'pandas') if one in sys.modules) or 0)"
         )
         environment = {**os.environ, "ALCORE_ONLY": offer.plugin.distribution}
@@ -85,14 +84,14 @@ class Contract:
     def test_its_parameters_have_types_defaults_and_documentation(self) -> None:
         """``alcore describe`` has something to say of each, and an experiment file can hold each default."""
         factory = self._factory()
-        described = parameters.describe(factory)
+        described = plugins.describe_factory(factory)
         assert described["summary"], f"{factory} has no docstring"
-        for one in parameters.parameters(factory)[0]:
+        for one in plugins.parameters_of(factory)[0]:
             assert one.hint is not Any, f"parameter {one.name} has no type hint, or one that can't be resolved"
             assert one.doc, f"parameter {one.name} isn't in the docstring's section Parameters"
             assert not one.required or one.name in self.required_parameters, f"parameter {one.name} has no default"
             if not one.required and one.default is not None:
-                faults = parameters.validate(factory, {one.name: described_default(described, one.name)}, "it")[1]
+                faults = plugins.validate(factory, {one.name: described_default(described, one.name)}, "it")[1]
                 faults = [fault for fault in faults if fault.startswith(f"it.{one.name} is ")]
                 assert not faults, f"the default of {one.name} can't stand in an experiment file: {faults}"
 
@@ -115,7 +114,7 @@ class Contract:
     """Parameters of the factory that have no default, such as a path."""
 
     def _factory(self) -> Callable[..., Any]:
-        return plugins.resolve(plugins.registry().offer(self.kind, str(self.name)))
+        return plugins.load_factory(plugins.installed().offer(self.kind, str(self.name)))
 
 
 def _conditional_tests(cls: type) -> dict[str, tuple[Callable[..., Any], str]]:

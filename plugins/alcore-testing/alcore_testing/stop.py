@@ -13,7 +13,7 @@ from alcore.codec import dumps
 from alcore.driver import Driver
 from alcore.errors import AlcoreError
 from alcore.hookspecs import runhook
-from alcore.plugins.listeners import Lifecycle
+from alcore.plugins import Listeners
 from alcore.protocols import Phase
 from alcore.randomness import seed_everything
 from alcore.store.reading import Run
@@ -124,7 +124,7 @@ class _Watcher:
     """A criterion that asks another one, and looks at what it touches."""
 
     def __init__(self, criterion: Any) -> None:
-        self._lifecycle = Lifecycle([criterion], logging.getLogger("alcore_testing"))
+        self._listeners = Listeners([criterion], logging.getLogger("alcore_testing"))
         self.answers: list[Any] = []
 
     @runhook
@@ -132,7 +132,7 @@ class _Watcher:
         """Ask the other one."""
         before = self._books(driver)
         with untouched(driver):
-            reason = self._lifecycle.reason_to_stop(driver=driver)
+            reason = self._listeners.reason_to_stop(driver=driver)
         self.answers.append(reason)
         assert self._books(driver) == before, "it changed records, or asked for labels"
         return reason

@@ -193,7 +193,7 @@ def test_the_plugin_is_checked(
     def make(self: Contract, **parameters: Any) -> Any:
         from alcore import plugins
 
-        return ToyQuery() if test == "test_it_is_what_the_plugin_offers" else plugins.registry().make("query", "toy")
+        return ToyQuery() if test == "test_it_is_what_the_plugin_offers" else plugins.installed().make("query", "toy")
 
     contract = type("Toy", (QueryContract,), {"name": "toy", "make": make})
     every = [name for name, (_, claim) in Contract._conditional.items() if claim == "name"]

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from alcore import plugins as registry_module
-from alcore.cli.runs import AsJson
-from alcore.cli.tables import table
+from alcore.cli.common import AsJson
+from alcore.cli.text_tables import table
 from alcore.errors import UsageError
+from alcore.plugins.registry import Clash, Registry, installed
 
 
 def plugins(
@@ -24,7 +24,7 @@ def plugins(
     """List plugins: package, version, what each offers, and its state."""
     if action not in ("list", "check"):
         raise UsageError(f"alcore plugins {action}: write list or check.")
-    registry = registry_module.registry()
+    registry = installed()
     clashes = registry.clashes()
     faults = [plugin for plugin in registry.plugins if plugin.state in ("broken", "refused")]
     if as_json:
@@ -56,7 +56,7 @@ def plugins(
         raise typer.Exit(1)
 
 
-def _print(registry: registry_module.Registry, clashes: list[tuple[str, str, list[registry_module.Plugin]]]) -> None:
+def _print(registry: Registry, clashes: list[Clash]) -> None:
     rows = []
     for plugin in registry.plugins:
         offers = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(plugin.offers.items()))
@@ -65,8 +65,6 @@ def _print(registry: registry_module.Registry, clashes: list[tuple[str, str, lis
     for plugin in registry.plugins:
         if plugin.error:
             typer.echo(f"\n{plugin} is {plugin.state}: {plugin.error}.")
-    for kind, name, owners in clashes:
-        typer.echo(
-            f"\n{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; {registry_module.remedy(owners)}."
-        )
+    for clash in clashes:
+        typer.echo(f"\n{clash}.")
     typer.echo("\nNext: alcore describe KIND NAME, for instance alcore describe query uq")

@@ -9,7 +9,7 @@ from alcore.store.reading import figures
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Return a table whose numbers stand to the right and whose words stand to the left."""
+    """Return a table with a header: columns of numbers are aligned to the right, others to the left."""
     cells = [list(header)] + [[_text(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     right = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(header))]
@@ -30,7 +30,7 @@ def _text(value: Any) -> str:
 
 
 def some(items: Sequence[Any], most: int) -> list[Any]:
-    """Return the first, the last, and some between."""
+    """Return at most `most` items, evenly spaced: the first, the last, and some between."""
     if len(items) <= most:
         return list(items)
     places = {round(i * (len(items) - 1) / (most - 1)) for i in range(most)}
@@ -52,6 +52,6 @@ def curve(records: dict[str, list[Any]], most: int) -> str:
 
 
 def losses(steps: Sequence[dict[str, Any]], most: int) -> str:
-    """Return the losses of a run that measures nothing else as a table of at most `most` rows."""
+    """Return the training losses of a run as a table of at most `most` rows."""
     rows = [[step["step"], step["train_samples"], step.get("losses", {}).get("loss")] for step in some(steps, most)]
     return table(rows, ["step", "samples", "loss"])
