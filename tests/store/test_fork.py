@@ -324,9 +324,7 @@ def test_damaged_checkpoint_is_left_out_with_a_warning(make: Make, how: str) -> 
 
 
 @pytest.mark.parametrize("step", range(5))
-def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(
-    make: Make, step: int
-) -> None:
+def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(make: Make, step: int) -> None:
     whole = make("whole", checkpoint_interval=0)
     whole.run()
     made = fork_run(Run(whole.log_dir), step, run_id="fork")
@@ -444,7 +442,9 @@ def test_damaged_first_checkpoint_is_refused(make: Make) -> None:
     assert {one.name for one in whole.log_dir.parent.iterdir()} == {"whole"}
 
 
-def test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = make("whole", max_active_learning_steps=2)
     whole.run()
     real, failed = os.fsync, 0
