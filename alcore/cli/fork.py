@@ -26,7 +26,7 @@ def fork(
     from alcore.store import fork as forking
 
     found = find_run(root, run)
-    made = forking.fork(found, step, run_id=run_id)
+    made = forking.fork_run(found, step, run_id=run_id)
     for warning in made.warnings:
         say(f"warning: {warning}.")
     summary = Run(made.folder).summary()

@@ -123,6 +123,6 @@ def _take_only(arguments: list[str]) -> None:
 
 
 def _tell_ranks(error: Exception) -> None:
-    """Let the other ranks know why this one ends, if there are any."""
-    if distributed := sys.modules.get("alcore.distributed"):
-        distributed.tell(error)
+    """Report to the other ranks why this one ends, if there are any."""
+    if manager := sys.modules.get("alcore.distributed.manager"):
+        manager.publish_failure(error)

@@ -55,6 +55,7 @@ class Listeners:
         around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._logger, self._around = logger, around
+        self._context: RunContext | None = None
         manager = pluggy.PluginManager("alcore_run")
         manager.add_hookspecs(Lifecycle)
         owners: dict[int, str] = {}
@@ -86,19 +87,21 @@ class Listeners:
             for name in RUN_HOOKS
         }
 
-    def tell(self, hook: str, driver: RunContext, **arguments: Any) -> None:
+    def attach(self, context: RunContext) -> None:
+        """Receive the run, which each hook is called with."""
+        self._context = context
+
+    def tell(self, hook: str, **arguments: Any) -> None:
         """Call a hook of every listener that has it; an exception is logged with the listener's name.
 
         Parameters
         ----------
         hook
             One of `RUN_HOOKS`.
-        driver
-            The run.
         **arguments
             The other arguments of the hook; each listener gets those that it names.
         """
-        given = {"driver": driver, **arguments}
+        given = {"driver": self._context, **arguments}
         for listener in self._listeners[hook]:
             try:
                 with self._around():
@@ -109,10 +112,10 @@ class Listeners:
                     listener.owner, hook, type(error).__name__, error,
                 )  # fmt: skip
 
-    def reason_to_stop(self, driver: RunContext) -> str | None:
+    def reason_to_stop(self) -> str | None:
         """Return the first reason that a stop criterion gives, or None; exceptions of criteria are not caught."""
         for listener in self._listeners["alcore_should_stop"]:
-            reason = listener.call({"driver": driver})
+            reason = listener.call({"driver": self._context})
             if reason is not None and not isinstance(reason, str):
                 raise AlcoreError(
                     f"stop criterion {listener.owner} returned {reason!r}; it must return the reason or None."

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alcore.distributed import packing as wire
-from alcore.distributed.ranks import Dealt, Ranks
+from alcore.distributed.ranks import Ranks, RoundRobin
 
 VALUES: list[Any] = [
     None, 3, "ü", [1, (2.5, float("inf"))], {1: {"a": b"xyz"}}, torch.arange(6).reshape(2, 3), torch.tensor(True),
@@ -67,17 +67,17 @@ def test_work_is_dealt_in_turns_and_comes_back_in_its_order() -> None:
 
     results: list[list[Any]] = [[torch.tensor(n * n) for n in turn] for turn in ([0, 1, 2], [3, 4, 5])]
     results.append([torch.tensor(36), None, None])
-    dealt = Dealt(Recorded(1, 3, results), square)
-    found = [pair for n in range(7) for pair in dealt.add(n)] + list(dealt.rest())
+    work = RoundRobin(Recorded(1, 3, results), square)
+    found = [pair for n in range(7) for pair in work.add(n)] + list(work.rest())
     assert [(n, int(result)) for n, result in found] == [(n, n * n) for n in range(7)]
     assert done == [1, 4]
-    assert list(dealt.rest()) == []
+    assert list(work.rest()) == []
 
 
 def test_one_rank_works_at_once() -> None:
-    dealt = Dealt(Ranks(), lambda n: n + 1)
-    assert list(dealt.add(3)) == [(3, 4)]
-    assert list(dealt.rest()) == []
+    work = RoundRobin(Ranks(), lambda n: n + 1)
+    assert list(work.add(3)) == [(3, 4)]
+    assert list(work.rest()) == []
 
 
 SPEAKING = """

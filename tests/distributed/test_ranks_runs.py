@@ -61,7 +61,7 @@ from alcore import DistributedManager, Driver, TensorPool, config as c
 def data():
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(50, 3, generator=generator, dtype=torch.float64)
-    return TensorPool(inputs, (inputs.sum(1) > 0).long(), labelled=range(26))
+    return TensorPool(inputs, (inputs.sum(1) > 0).long(), labeled=range(26))
 
 torch.manual_seed(4)
 learner = torch.nn.Linear(3, 2, dtype=torch.float64)

@@ -20,7 +20,7 @@ def suggesting(defaults: Mapping[str, Any]) -> Callable[..., Data]:
     """Return a data factory whose data suggests these defaults."""
 
     def data(path: Path | None = None, seed: int | None = None) -> Data:
-        pool = TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]), labelled=[0, 1], info=INFO)
+        pool = TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]), labeled=[0, 1], info=INFO)
         return Data(pool, info=INFO, defaults=defaults)
 
     return data

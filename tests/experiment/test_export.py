@@ -21,7 +21,7 @@ INFO = DataInfo("classification", 2, 1, (1,), ("a", "b"))
 
 def separate_pools() -> Data:
     """Two labeled items, and six others to choose from, whose inputs are 10, 11, 12 and so on."""
-    train = TensorPool(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]), labelled=[0, 1], info=INFO)
+    train = TensorPool(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]), labeled=[0, 1], info=INFO)
     return Data(train, unlabeled=TensorPool(torch.arange(10.0, 16.0)[:, None], torch.arange(6) % 2), info=INFO)
 
 

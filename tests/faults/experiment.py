@@ -150,7 +150,7 @@ def build(root: Path, log: Path, executor: Executor) -> Driver:
             [Smoothed(), F1Metrology()],
         ),
         training_config=c.TrainingConfig(
-            train_datapool=TensorPool(inputs, targets, labelled=range(8)),
+            train_datapool=TensorPool(inputs, targets, labeled=range(8)),
             max_training_epochs=3,
             max_fine_tuning_epochs=1,
             optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, StepLR, schedule),

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from alcore import plugins
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.inference.outputs import default_loss, kind_of
+from alcore.inference import default_loss, kind_of
 from alcore.pools import DataInfo
-from alcore.randomness import derive_seed, seed_everything
+from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
 
 class Ensemble(torch.nn.Module):
@@ -121,7 +120,7 @@ def ensemble(
         values["info"] = info
     seed = int(torch.randint(2**62, ()))
     made = []
-    with undisturbed():
+    with preserve_rng_state():
         for k in range(members):
             seed_everything(derive_seed(seed, "member", k))
             member = factory(**values)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from alcore.driver.state import model_digest, undisturbed
 
 from alcore import config as c
 from alcore.codec import dumps
 from alcore.driver import Driver
-from alcore.driver.state import model_digest, undisturbed
 from alcore.hookspecs import runhook
 from alcore.protocols import Phase
 from alcore.randomness import seed_everything

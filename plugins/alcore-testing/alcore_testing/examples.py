@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alcore.driver.state import undisturbed
+
 from alcore.randomness import seed_everything
 
 

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from alcore.driver.state import model_digest, model_state
 
 from alcore.codec import dumps, loads
 from alcore.driver import Driver
-from alcore.driver.state import model_digest, model_state
 from alcore.errors import UsageError
+from alcore.inference import evaluating
 from alcore.inference.outputs import kind_of
 from alcore.pools import DataInfo, TensorPool
-from alcore.pools.batches import evaluating
 from alcore.protocols import Phase
 from alcore.training import resolve_train_step
 from alcore_testing.contract import Contract, requires

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from alcore.driver.state import model_digest, undisturbed
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from alcore.driver.state import model_digest, undisturbed
 from alcore.errors import AlcoreError, Interrupted, UsageError
 from alcore.randomness import seed_everything
 from alcore_testing.contract import Contract, requires

@@ -164,7 +164,7 @@ class _Measured(TensorPool):
     def of(cls, pool: TensorPool) -> _Measured:
         """Return a pool of the same samples."""
         assert pool._targets is not None
-        return cls(pool._inputs, pool._targets, labelled=pool.labeled_ids, info=pool.info)
+        return cls(pool._inputs, pool._targets, labeled=pool.labeled_ids, info=pool.info)
 
     def evaluation(self) -> tuple[Any, Any]:
         """Return all inputs and targets, not copies."""

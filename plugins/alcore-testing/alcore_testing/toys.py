@@ -113,7 +113,7 @@ def toy_pool(
     return TensorPool(
         inputs * scale,
         targets,
-        labelled=[one for one in known if one < len(inputs)],
+        labeled=[one for one in known if one < len(inputs)],
         info=DataInfo(case.task, case.classes, FEATURES, (FEATURES,)),
     )
 

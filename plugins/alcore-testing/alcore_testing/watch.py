@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from alcore.driver.state import global_generators
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from alcore.codec import dumps
-from alcore.driver.state import global_generators
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from alcore_testing import TrainingLoopContract
 
 from alcore.errors import DivergedError, UsageError
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 
 
 class Plain:

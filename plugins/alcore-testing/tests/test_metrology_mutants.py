@@ -11,8 +11,8 @@ import torch
 from alcore_testing import MetrologyContract
 
 from alcore import BaseMetrology, UsageError
+from alcore.inference import evaluate
 from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
-from alcore.inference.streaming import evaluate
 
 
 class Accuracy(BaseMetrology):

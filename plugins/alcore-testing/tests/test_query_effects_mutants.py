@@ -12,16 +12,15 @@ from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
-from alcore.inference.extraction import Embedded
-from alcore.inference.streaming import chunks
+from alcore.inference import Features, chunks
 
 
 class Central(SetQuery):
     """Ask for the candidates that are nearest to the mean of all of them."""
 
-    needs_labelled = False
+    needs_labeled = False
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         if bool((bad := candidates.features.isnan().any(dim=1)).any()):
             raise QueryError(f"the features of samples {candidates.ids[bad].tolist()} are NaN")
         distances = (candidates.features - candidates.features.mean(dim=0)).norm(dim=1)
@@ -195,7 +194,7 @@ class WritesToFeatures(Central):
 
     test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.features.sub_(candidates.features.mean(dim=0))
         return super().choose(candidates, labelled, n)
 
@@ -205,7 +204,7 @@ class WritesToOutputs(Central):
 
     test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.outputs.copy_(candidates.outputs.sort().values)
         return super().choose(candidates, labelled, n)
 

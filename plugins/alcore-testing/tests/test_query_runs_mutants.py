@@ -12,7 +12,7 @@ from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
 from alcore_testing.query_runs import QueryRuns
 
 from alcore import BaseQuery
-from alcore.inference.streaming import TopK
+from alcore.inference import TopK
 from alcore.randomness import derive_generator
 
 

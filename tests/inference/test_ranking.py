@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore.errors import QueryError
-from alcore.inference.top_k import TopK, merge
+from alcore.inference.ranking import TopK, merge
 
 few = st.sampled_from([0.0, -0.0, 0.5, 1.0, -1.0, math.inf, -math.inf])
 parts = st.lists(st.lists(st.one_of(few, st.floats(allow_nan=False, width=32)), max_size=9), max_size=6)

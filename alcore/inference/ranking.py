@@ -1,4 +1,4 @@
-"""Rank scores by (score, sample id), keeping only the best of a stream."""
+"""Rank samples by (score, sample id), and keep only the best of a stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Ranked(NamedTuple):
 
 
 class TopK:
-    """Keeps the k best of a stream, by (score, sample id): the higher score, then the lower id.
+    """Keeps the k best samples of a stream: those of the highest scores, and of equal scores the lowest ids.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class TopK:
 
     Notes
     -----
-    Ids must arrive in ascending order, so that of equal scores the first to come stay. Memory is O(k + chunk);
-    time is O(1) a sample, since the k best are only picked out when as many again have come.
+    Ids must arrive in ascending order, since of equal scores those that arrived first are kept. Memory is O(k + chunk).
+    Time is O(1) a sample: up to 2k samples are held, and only then reduced to the k best.
     """
 
     def __init__(self, k: int) -> None:
@@ -39,10 +39,10 @@ class TopK:
         self._scores: list[torch.Tensor] = []
         self._held = 0
         self.floor: float | None = None
-        """What a score must exceed to count; None while fewer than k are known."""
+        """The lowest of the k best scores; None while fewer than k are known."""
 
     def add(self, ids: torch.Tensor, scores: torch.Tensor) -> None:
-        """Take in a chunk: ids int64 (n,), scores (n,)."""
+        """Add a chunk: ids int64 (n,), scores (n,)."""
         if not len(ids) or not self._k:
             return
         scores = scores.detach().cpu()
@@ -56,19 +56,19 @@ class TopK:
         if self.floor is not None:
             if best <= self.floor:
                 return
-            rows = reaching(scores, self.floor)
+            rows = rows_reaching(scores, self.floor)
             ids, scores = ids[rows], scores[rows]
         self._ids.append(ids)
         self._scores.append(scores.double())
         self._held += len(ids)
         if self._held >= 2 * self._k:
-            self._shorten()
+            self._reduce()
 
-    def _shorten(self) -> None:
+    def _reduce(self) -> None:
         ids, scores = torch.cat(self._ids), torch.cat(self._scores)
         if len(ids) > self._k:
             worst = torch.topk(scores, self._k, sorted=False).values.min()
-            rows = reaching(scores, float(worst))
+            rows = rows_reaching(scores, float(worst))
             ids, scores = ids[rows], scores[rows]
             above, level = scores > worst, scores == worst
             kept = above | (level & (level.cumsum(0) <= self._k - above.sum()))
@@ -77,16 +77,16 @@ class TopK:
         self.floor = float(scores.min()) if len(ids) == self._k else None
 
     def result(self) -> Ranked:
-        """Return what was kept, best first."""
+        """Return the samples that were kept, best first."""
         if not self._ids:
             return Ranked(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))
-        self._shorten()
+        self._reduce()
         order = torch.sort(self._scores[0], descending=True, stable=True).indices
         return Ranked(self._ids[0][order], self._scores[0][order])
 
 
-def reaching(values: torch.Tensor, floor: float) -> torch.Tensor:
-    """Return the places of values that are `floor` or more, of NaN, and perhaps of some that are less by a rounding."""
+def rows_reaching(values: torch.Tensor, floor: float) -> torch.Tensor:
+    """Return the positions of all values of at least `floor`, of NaN, and of some that are less by a rounding error."""
     if values.dtype not in (torch.float32, torch.float64):
         values = values.double()
     if math.isfinite(floor):
@@ -95,7 +95,7 @@ def reaching(values: torch.Tensor, floor: float) -> torch.Tensor:
 
 
 def merge(parts: Iterable[Ranked], k: int) -> Ranked:
-    """Return the k best of what the processes that share a pool found, whatever share each had."""
+    """Return the k best of the samples that several processes found, however the pool was shared between them."""
     ids, scores = (torch.cat(columns) for columns in zip(*parts, strict=True))
     order = ids.argsort()
     best = TopK(k)

@@ -1,4 +1,4 @@
-"""A stop criterion on the pool: the learner is sure of every unlabelled sample."""
+"""A stop criterion on the pool: the learner is sure of every unlabeled sample."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import alcore
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.outputs import check_outputs, class_probabilities, kind_of
+from alcore.inference import check_outputs, chunks, class_probabilities, kind_of
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
 
 
 class Confident:
-    """End the run when the learner is sure of every sample that is still unlabelled.
+    """End the run when the learner is sure of every sample that is still unlabeled.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ class Confident:
         if driver.info is not None and driver.info.task != "classification":
             raise UsageError("Confident is for classes, and the task of this data is regression; use another.")
         kind, count, largest = kind_of(driver.learner), 0, 0.0
-        for ids, outputs in scoring.chunks(driver):
+        for ids, outputs in chunks(driver):
             unsure = 1 - class_probabilities(check_outputs(outputs).double(), kind).amax(dim=1)
             if not bool((unsure < self.threshold).all()):  # so that a NaN is not sure
                 return None
@@ -51,6 +50,6 @@ class Confident:
         if not count:
             return None
         return (
-            f"the learner is sure of each of the {count} unlabelled samples: the uncertainty is {largest:.3g} at most, "
+            f"the learner is sure of each of the {count} unlabeled samples: the uncertainty is {largest:.3g} at most, "
             f"below {self.threshold:g}"
         )

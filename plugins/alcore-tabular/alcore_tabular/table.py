@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from alcore.errors import UsageError
-from alcore_tabular.wording import capital, listed, setting, warn
+from alcore_tabular.messages import capital, listed, setting, warn
 
 Array = np.ndarray[Any, Any]
 Missing = Literal["error", "drop", "fill"]

@@ -9,9 +9,9 @@ import torch
 
 from alcore_torchloop import graphs
 from alcore_torchloop.compiling import Compiler, compiled_step
+from alcore_torchloop.graph_cache import Dependencies, Recorder, dependencies, unreplaced_buffers
 from alcore_torchloop.graphs import Graphs
 from alcore_torchloop.precision import in_precision
-from alcore_torchloop.recording import Dependencies, Recorder, dependencies, unreplaced_buffers
 from alcore_torchloop.stepping import Stepper
 
 Step = Callable[..., tuple[torch.Tensor, bool]]

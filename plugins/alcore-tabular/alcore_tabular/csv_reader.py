@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_tabular.numerals import number
-from alcore_tabular.wording import listed, nearest, setting, shown
+from alcore_tabular.messages import listed, nearest, setting, shown
+from alcore_tabular.number_format import number
 
 _DELIMITERS = ",;\t|"
 _TYPED = {"\\t": "\t", "tab": "\t"}  # how a tab is typed on a command line

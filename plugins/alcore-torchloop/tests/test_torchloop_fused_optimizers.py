@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 import torch
-from alcore_torchloop import direct
-from alcore_torchloop.direct import is_untouched, update_of
+from alcore_torchloop import fused_optimizers
+from alcore_torchloop.fused_optimizers import is_untouched, update_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
@@ -138,10 +138,10 @@ def test_settings_and_state_may_change_on_the_way() -> None:
 def test_a_schedule_is_followed(make: Any) -> None:
     """The second one changes the momentum as well."""
     results = []
-    for direct_steps in (True, False):
+    for direct in (True, False):
         weights = Weights()
         optimizer = torch.optim.SGD(weights.all, lr=0.1, momentum=0.9)
-        schedule, update = make(optimizer), update_of(optimizer, direct=direct_steps)
+        schedule, update = make(optimizer), update_of(optimizer, direct=direct)
         for _ in range(80):
             weights.new_gradients()
             update()
@@ -206,18 +206,18 @@ def test_other_numbers_are_left_to_the_optimizer(parameter: torch.Tensor) -> Non
 
 def test_where_the_bits_differ_the_optimizer_steps(monkeypatch: Any) -> None:
     """As they might in another version of torch: a trial of each optimizer and its settings finds it."""
-    kinds = dict(direct._KINDS)
+    kinds = dict(fused_optimizers._KINDS)
     kinds[torch.optim.SGD] = ("momentum_buffer", lambda ready: torch._foreach_add_(ready.parameters, 1e-7))
-    monkeypatch.setattr(direct, "_KINDS", kinds)
-    direct._same_bits.cache_clear()
+    monkeypatch.setattr(fused_optimizers, "_KINDS", kinds)
+    fused_optimizers._same_bits.cache_clear()
     try:
         assert assert_same(lambda weights: torch.optim.SGD(weights, lr=0.1), steps=5) == 5
     finally:
-        direct._same_bits.cache_clear()
+        fused_optimizers._same_bits.cache_clear()
 
 
 def test_the_trial_leaves_the_generators_alone() -> None:
-    direct._same_bits.cache_clear()
+    fused_optimizers._same_bits.cache_clear()
     before = torch.get_rng_state()
     update_of(torch.optim.AdamW(Weights().all))
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,4 +1,4 @@
-"""The labelled samples of a pool as arrays that scikit-learn takes."""
+"""The labeled samples of a pool as arrays that scikit-learn takes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.pools.batches import place, tensors_of
+from alcore.pools import tensors_of, to_device
 
 Order = Literal["labelled", "pool"]
 
 
 class Arrays(NamedTuple):
-    """Rows (N, D) and targets (N,) or (N, T) of N labelled samples."""
+    """Rows (N, D) and targets (N,) or (N, T) of N labeled samples."""
 
     rows: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any]
@@ -42,19 +42,19 @@ def as_rows(inputs: Any) -> np.ndarray[Any, Any]:
     return rows.flatten(1).numpy() if rows.dim() > 1 else rows[:, None].numpy()
 
 
-def labelled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None = None) -> Arrays:
-    """Return the labelled samples of a pool.
+def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None = None) -> Arrays:
+    """Return the labeled samples of a pool.
 
     Parameters
     ----------
     pool
         With ``batch(positions)``, or any sequence of (input, target).
     order
-        ``"labelled"`` keeps the order in which they were labelled; ``"pool"`` sorts them by id.
+        ``"labelled"`` keeps the order in which they were labeled; ``"pool"`` sorts them by id.
     dtype
         Floating-point type of inputs.
     rows
-        How many of them, the first ones labelled; all where it is None.
+        How many of them, the first ones labeled; all where it is None.
     """
     count = len(pool) if rows is None else rows
     if not count:
@@ -63,12 +63,12 @@ def labelled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | Non
     if order == "pool":
         if not hasattr(pool, "labeled_ids"):
             raise UsageError(
-                f"order='pool' needs a pool that tells the ids of its labelled samples as labeled_ids, and "
+                f"order='pool' needs a pool that tells the ids of its labeled samples as labeled_ids, and "
                 f"{type(pool).__name__} doesn't; use order='labelled'."
             )
         positions = torch.argsort(pool.labeled_ids[:count])
     batch = pool.batch(positions) if callable(getattr(pool, "batch", None)) else _items(pool, positions)
-    inputs, targets = place(batch, torch.device("cpu"), dtype)
+    inputs, targets = to_device(batch, torch.device("cpu"), dtype)
     return Arrays(as_rows(inputs), torch.as_tensor(targets).detach().numpy())
 
 

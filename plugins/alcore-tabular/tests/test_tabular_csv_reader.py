@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from alcore_tabular.sheet import read_sheet
+from alcore_tabular.csv_reader import read_sheet
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
