@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import runpy
+import runpy  # noqa: TID251 - runs the examples of a README in the tests of its own project
 from pathlib import Path
 from typing import Any
 
