@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
-from source import ROOT, core, plugins
+from helpers.source import ROOT, core, plugins
 
 BANNED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["flake8-tidy-imports"][
     "banned-api"
@@ -80,7 +80,8 @@ def test_what_runs_code_is_found(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["np.load(p, allow_pickle=False)", "model.eval()", "re.compile(s)", "json.load(f)", "dist.all_gather(a, b)",
-     "getattr(torch, name)", "getattr(pool, 'digest')", "model.load_state_dict(s)", "sys.modules", "importlib.import_module('alcore.plugins.builtins')",
+     "getattr(torch, name)", "getattr(pool, 'digest')", "model.load_state_dict(s)", "sys.modules",
+     "importlib.import_module('alcore.plugins.builtins')",
      "def __getattr__(name): return importlib.import_module(HOMES[name])"],
 )  # fmt: skip
 def test_what_runs_no_code_is_left_alone(text: str) -> None:

@@ -73,9 +73,9 @@ def test_only_plugins_are_checked_as_such() -> None:
         pass
 
     assert names_of(Named) - names_of(Nameless) == {
-        "test_it_is_what_the_plugin_offers",
+        "test_plugin_offers_what_make_returns",
         "test_its_package_imports_no_torch",
-        "test_its_parameters_have_types_defaults_and_documentation",
+        "test_parameters_have_types_defaults_and_documentation",
     }
 
 
@@ -160,11 +160,11 @@ class Toy(ToyQuery):
         ("", "words: tuple[str, ...] = ('a',)", "words", None, None),
         ("import torch", "word: str = 'a'", "word", "test_its_package_imports_no_torch", "imports too much: torch"),
         ("import nowhere", "word: str = 'a'", "word", "test_its_package_imports_no_torch", "nowhere"),
-        ("", "word='a'", "word", "test_its_parameters_have_types_defaults_and_documentation", "word has no type hint"),
-        ("", "word: str", "word", "test_its_parameters_have_types_defaults_and_documentation", "word has no default"),
-        ("", "word: str = 'a'", "w", "test_its_parameters_have_types_defaults_and_documentation", "word isn't in the"),
-        ("", "word: int = 0.5", "word", "test_its_parameters_have_types_defaults_and_documentation", "can't stand in"),
-        ("", "word: str = 'a'", "word", "test_it_is_what_the_plugin_offers", "isinstance"),
+        ("", "word='a'", "word", "test_parameters_have_types_defaults_and_documentation", "word has no type hint"),
+        ("", "word: str", "word", "test_parameters_have_types_defaults_and_documentation", "word has no default"),
+        ("", "word: str = 'a'", "w", "test_parameters_have_types_defaults_and_documentation", "word isn't in the"),
+        ("", "word: int = 0.5", "word", "test_parameters_have_types_defaults_and_documentation", "can't stand in"),
+        ("", "word: str = 'a'", "word", "test_plugin_offers_what_make_returns", "isinstance"),
     ],
 )
 def test_the_plugin_is_checked(
@@ -193,7 +193,7 @@ def test_the_plugin_is_checked(
     def make(self: Contract, **parameters: Any) -> Any:
         from alcore import plugins
 
-        return ToyQuery() if test == "test_it_is_what_the_plugin_offers" else plugins.registry().make("query", "toy")
+        return ToyQuery() if test == "test_plugin_offers_what_make_returns" else plugins.registry().make("query", "toy")
 
     contract = type("Toy", (QueryContract,), {"name": "toy", "make": make})
     every = [name for name, (_, claim) in Contract._conditional.items() if claim == "name"]
