@@ -16,7 +16,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.source import PAGES, PLUGINS, ROOT, WORDS, Source, code_blocks, core, imports_of, plugins, public_names, sources
+from helpers.source import (
+    PAGES,
+    PLUGINS,
+    ROOT,
+    WORDS,
+    Source,
+    code_blocks,
+    core,
+    imports_of,
+    plugins,
+    public_names,
+    sources,
+)
 
 import alcore
 from alcore import protocols

@@ -20,10 +20,24 @@ except ImportError:
     from alcore.driver.state import undisturbed as preserve_rng_state
 
 try:  # alcore.inference
-    from alcore.inference import evaluating, kind_of, model_digest, model_state, predicted_classes
+    from alcore.inference import (
+        Features,
+        TopK,
+        check_outputs,
+        chunks,
+        class_probabilities,
+        evaluate,
+        evaluating,
+        kind_of,
+        model_digest,
+        model_state,
+        predicted_classes,
+    )
 except ImportError:
     from alcore.driver.state import model_digest, model_state
-    from alcore.inference.outputs import kind_of, predicted_classes
+    from alcore.inference.extraction import Embedded as Features
+    from alcore.inference.outputs import check_outputs, class_probabilities, kind_of, predicted_classes
+    from alcore.inference.streaming import TopK, chunks, evaluate
     from alcore.pools.batches import evaluating
 
 try:  # alcore.pools
@@ -51,6 +65,7 @@ except ImportError:
     from alcore.plugins.signatures import validate
 
 from alcore.protocols import Phase
+from alcore.randomness import seed_everything
 
 LABELED = "labeled" if "labeled" in inspect.signature(TensorPool).parameters else "labelled"
 

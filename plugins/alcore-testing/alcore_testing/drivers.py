@@ -14,7 +14,7 @@ from alcore import config as c
 from alcore.randomness import seed_everything
 from alcore_testing import core
 from alcore_testing.core import preserve_rng_state
-from alcore_testing.essence import differences, essence_of
+from alcore_testing.essence import checkpoint_differences, differences, essence_of
 from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop, toy_pool
 
 
@@ -165,4 +165,7 @@ def assert_same_run(resumed: Driver, whole: Driver) -> None:
     """
     assert resumed.stop_reason == whole.stop_reason
     found = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
+    for file in [one.removeprefix("checkpoints: ") for one in found if one.startswith("checkpoints: ")][:1]:
+        parts = checkpoint_differences(resumed.log_dir / "ckpt" / file, whole.log_dir / "ckpt" / file)
+        found.append(f"first of them, in {file}: {', '.join(parts[:10])}")
     assert not found, "resumed, it differs from the run without a break in " + "; ".join(found)

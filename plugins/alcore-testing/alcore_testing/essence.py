@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from alcore_testing.core import Run
+from alcore_testing.plain import text_of
 
 _TABLES = {
     "requests": "SELECT step, ordinal, sample, item, strategy, score, rank, model, cost, attempt, state, closed"
@@ -59,6 +63,25 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
             found.append(f"{name}, row {at}: {mine[at : at + 1]}, not {theirs[at : at + 1]}")
         elif mine != theirs:
             found.append(f"{name}: {mine!r}, not {theirs!r}")
+    return found
+
+
+def checkpoint_differences(one: Path, other: Path) -> list[str]:
+    """Name the tensors, and the parts of the header, in which two checkpoint files differ."""
+    mine, theirs = _content(one), _content(other)
+    return sorted(key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
+
+
+def _content(path: Path) -> dict[str, str]:
+    """Return tensors and the states of the parts as text, by name."""
+    if not path.exists():
+        return {}
+    with safe_open(path, framework="pt") as file:
+        found = {name: text_of(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        header = json.loads(next(iter(file.metadata().values())))["state"]
+    for name, value in header.items():
+        inside = value.items() if isinstance(value, dict) else [("", value)]
+        found |= {f"{name}.{key}".rstrip("."): json.dumps(part) for key, part in inside}
     return found
 
 

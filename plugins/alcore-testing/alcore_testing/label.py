@@ -158,7 +158,9 @@ class LabelContract(Contract):
         strategy = self.make()
         prepare(self.build(tmp_path, strategy=strategy))
         if callable(getattr(strategy, "cost", None)):
-            assert all(0 <= strategy.cost(sample) < float("inf") for sample in SAMPLES)
+            for sample in SAMPLES:
+                cost = strategy.cost(sample)
+                assert 0 <= cost < float("inf"), f"the cost of sample {sample} is {cost}"
 
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """A run that was interrupted and resumed has the answers and the state of one that was not."""

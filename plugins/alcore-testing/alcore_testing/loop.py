@@ -15,7 +15,7 @@ from alcore.errors import AlcoreError, Interrupted, UsageError
 from alcore.randomness import seed_everything
 from alcore_testing.contract import Contract, requires
 from alcore_testing.core import model_digest, preserve_rng_state
-from alcore_testing.drivers import assert_same_run, build_driver
+from alcore_testing.drivers import assert_same_run, build_driver, prepare
 from alcore_testing.toys import toy_loss
 from alcore_testing.watch import untouched
 
@@ -53,7 +53,10 @@ class TrainingLoopContract(Contract):
             "dtype": torch.float32,
             "on_epoch_end": problem.on_epoch_end,
         }
-        self.make()(problem.model, max_epochs=epochs, **{**given, **arguments})
+        loop = self.make()
+        if callable(getattr(loop, "attach", None)):
+            prepare(build_driver(Path("unused"), loop=loop))
+        loop(problem.model, max_epochs=epochs, **{**given, **arguments})
 
     def test_each_batch_is_one_step(self) -> None:
         """The optimizer steps once for each batch of each epoch, in the order of the loader."""
@@ -195,11 +198,11 @@ class TrainingLoopContract(Contract):
         """Interrupted in an epoch and resumed from the one before, a run ends with the same bytes."""
         with preserve_rng_state():
             seed_everything(0)
-            whole = build_driver(tmp_path / "whole", loop=self.make(), epochs=3, max_active_learning_steps=2)
+            settings = {"epochs": 3, "max_active_learning_steps": 2, "model_checkpoint_frequency": 1}
+            whole = build_driver(tmp_path / "whole", loop=self.make(), **settings)
             whole.run(toy_loss)
             seed_everything(0)
-            settings = {"loop": self.make(), "epochs": 3, "max_active_learning_steps": 2}
-            cut = build_driver(tmp_path / "cut", model_checkpoint_frequency=1, validation=None, **settings)
+            cut = build_driver(tmp_path / "cut", loop=self.make(), **settings)
             batches = 0
 
             def cut_off(model: Any, batch: Any) -> torch.Tensor:
@@ -211,12 +214,20 @@ class TrainingLoopContract(Contract):
 
             with pytest.raises(Interrupted):
                 cut.run(cut_off)
-            resumed = build_driver(
-                tmp_path / "cut", model_checkpoint_frequency=1, run_id=cut.run_id, **{**settings, "loop": self.make()}
-            )
+            resumed = build_driver(tmp_path / "cut", loop=self.make(), run_id=cut.run_id, **settings)
             resumed.restore()
             resumed.run(toy_loss)
         assert_same_run(resumed, whole)
+
+    def test_attach_and_check_change_nothing(self, tmp_path: Path) -> None:
+        """If it has ``attach(context)`` or ``check()``, they leave learner, pools and generators as they were."""
+        loop = self.make()
+        driver = prepare(build_driver(tmp_path, loop=loop))
+        with untouched(driver):
+            if callable(getattr(loop, "attach", None)):
+                loop.attach(driver)
+            if callable(getattr(loop, "check", None)):
+                loop.check()
 
 
 class Problem:

@@ -14,6 +14,11 @@ def text_of(value: Any) -> str:
     """Return text that is equal for equal values: NaN equals NaN, and 0.0 differs from -0.0 and from 0.
 
     Tensors and arrays are told apart by type, shape and content; mappings by their items, in any order.
+
+    Raises
+    ------
+    TypeError
+        For an object of any other type.
     """
     match value:
         case torch.Tensor():
@@ -27,7 +32,9 @@ def text_of(value: Any) -> str:
             return f"{{{', '.join(sorted(map(text_of, value)))}}}"
         case Sequence() if not isinstance(value, str | bytes):
             return f"{type(value).__name__}({', '.join(map(text_of, value))})"
-    return repr(value)
+        case None | bool() | int() | float() | str() | bytes() | np.generic():
+            return repr(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}; compared can be tensors, arrays, texts and containers.")
 
 
 def same(one: Any, other: Any) -> bool:

@@ -125,7 +125,7 @@ class MixesUpTheOrder(Mutant):
 class AnswersWithAnObject(Mutant):
     """An answer is an object that can't be stored."""
 
-    test, words = "test_one_answer_is_put_for_each_request", "EncodingError"
+    test, words = "test_one_answer_is_put_for_each_request", "TypeError"
 
     def answer(self, request: Request) -> Any:
         return Label(request, object())
@@ -217,7 +217,7 @@ class TakesNoArguments(Mutant):
 class CostsNothingKnown(Mutant):
     """The price of a label is NaN."""
 
-    test, words = "test_cost_is_finite_and_not_negative", "nan"
+    test, words = "test_cost_is_finite_and_not_negative", "cost of sample 9 is nan"
 
     def cost(self, item: Any) -> float:
         return float("nan")
@@ -226,7 +226,7 @@ class CostsNothingKnown(Mutant):
 class ForgetsItsState(Mutant):
     """What it counts isn't taken back."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "other states"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "strategies.forgets_its_state"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass

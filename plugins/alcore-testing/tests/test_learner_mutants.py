@@ -196,7 +196,7 @@ class ComputesInSinglePrecision(Mutant):
 class LosesWhatItLearned(Mutant):
     """It has a state of training that is no part of its weights."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "other weights"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
     passes = 0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import TrainingLoopContract
+from alcore_testing.core import evaluating, seed_everything
 
 from alcore.errors import DivergedError, UsageError
-from alcore.pools.batches import evaluating
 
 
 class Plain:
@@ -268,7 +268,7 @@ class SkipsFailingBatches(Mutant):
 class DrawsFromAClock(Mutant):
     """It adds noise to the gradients that depends on how many batches it saw since it was made."""
 
-    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "resumed, it has other"
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "it differs from the run without a break"
     seen: ClassVar[int] = 0
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
@@ -278,6 +278,15 @@ class DrawsFromAClock(Mutant):
         loss.backward()
         optimizer.step()
         return float(loss.detach())
+
+
+class SeedsEverything(Mutant):
+    """To be reproducible it seeds the global generators when it is attached."""
+
+    test, words = "test_attach_and_check_change_nothing", "global generators"
+
+    def attach(self, context: Any) -> None:
+        seed_everything(0)
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import MetrologyContract
+from alcore_testing.core import check_outputs, evaluate, kind_of, predicted_classes
 
 from alcore import BaseMetrology, UsageError
-from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
-from alcore.inference.streaming import evaluate
 
 
 class Accuracy(BaseMetrology):
@@ -222,7 +221,7 @@ class TakesNoArguments(Mutant):
 class ForgetsItsState(Mutant):
     """How often it measured isn't taken back."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "resumed, it has other records"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass

@@ -204,7 +204,7 @@ class IsMeasuredOnNothing(Mutant):
 class RemembersOtherRuns(Mutant):
     """What other objects were labelled with is labelled here too."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "resumed, it has other"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
     appended = itertools.count()
 
     def append(self, item: Any) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore_testing.core import Features, chunks
 from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
-from alcore.inference.extraction import Embedded
-from alcore.inference.streaming import chunks
 
 
 class Central(SetQuery):
@@ -21,7 +20,7 @@ class Central(SetQuery):
 
     needs_labelled = False
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         if bool((bad := candidates.features.isnan().any(dim=1)).any()):
             raise QueryError(f"the features of samples {candidates.ids[bad].tolist()} are NaN")
         distances = (candidates.features - candidates.features.mean(dim=0)).norm(dim=1)
@@ -176,7 +175,7 @@ class KeepsAPythonNumber(Mutant):
         seen: list[float] = []
         for ids, outputs in chunks(self.driver):
             seen += (outputs[:, 0] + ids).tolist()
-        query_queue.put_many(range(40, 45) if seen else [])
+        query_queue.put_many(range(43, 83, 8) if seen else [])
 
 
 class LoadsThePool(Mutant):
@@ -195,7 +194,7 @@ class WritesToFeatures(Central):
 
     test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.features.sub_(candidates.features.mean(dim=0))
         return super().choose(candidates, labelled, n)
 
@@ -205,7 +204,7 @@ class WritesToOutputs(Central):
 
     test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.outputs.copy_(candidates.outputs.sort().values)
         return super().choose(candidates, labelled, n)
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore_testing.core import TopK
 from alcore_testing.query_runs import QueryRuns
 
 from alcore import BaseQuery
-from alcore.inference.streaming import TopK
 from alcore.randomness import derive_generator
 
 
@@ -129,7 +129,7 @@ class LoadsNothing(Mutant):
 class HasAStateThatCantBeStored(Mutant):
     """Its state holds an object that would have to be pickled."""
 
-    test, words = "test_restored_state_continues_the_same_way", "EncodingError"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "EncodingError"
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"calls": self.calls, "generator": self.draw()}
@@ -138,7 +138,7 @@ class HasAStateThatCantBeStored(Mutant):
 class IsLostInAResumedRun(Mutant):
     """Its state comes back only where it was asked for nothing yet."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "resumed, it has other requests"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.calls = state["calls"] if state["calls"] > 1 else 0

@@ -148,7 +148,7 @@ class SaysTooLittle(Mutant):
 class ForgetsItsState(Mutant):
     """What it counts isn't taken back."""
 
-    test, words = "test_resumed_run_equals_uninterrupted_run", "other states"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "plugins.ForgetsItsState"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
