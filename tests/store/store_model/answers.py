@@ -67,21 +67,10 @@ class Answers(Lives):
     def work(self, fates: list[str], last_first: bool) -> None:
         """Take requests out, then answer them, not all and not in their order."""
         self.be_labeling()
-        taken = [(fate, self._take_one_out()) for fate in fates[: len(self.queue)]]
+        taken = [(fate, self.take_one_out()) for fate in fates[: len(self.queue)]]
         for fate, place in reversed(taken) if last_first else taken:
             if fate != "nothing":
                 self._put_one(self._answer_to(fate, place, (place[1] % 2, "ann", 1.0), by_id=True))
-
-    def _take_one_out(self) -> tuple[int, int]:
-        place, found = self.queue[0], []
-
-        def change(model: Model) -> None:
-            one = model.at(place)
-            one.taken = one.state == "open"
-
-        self.commit(lambda: found.append(self.writer.requests.get_request()), change)
-        assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
-        return self.queue.pop(0)
 
     @rule(several=st.lists(labels, min_size=1, max_size=4))
     @scene
