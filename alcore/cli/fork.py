@@ -9,6 +9,7 @@ import typer
 
 from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, say
 from alcore.codec import export_json
+from alcore.store.fork import fork_run
 from alcore.store.reading import Run, find_run
 
 
@@ -23,10 +24,8 @@ def fork(
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    from alcore.store import fork as forking
-
     found = find_run(root, run)
-    made = forking.fork_run(found, step, run_id=run_id)
+    made = fork_run(found, step, run_id=run_id)
     for warning in made.warnings:
         say(f"warning: {warning}.")
     summary = Run(made.folder).summary()

@@ -91,7 +91,7 @@ def main() -> NoReturn:
     try:
         application(installed())()
     except AlcoreError as error:
-        _tell_ranks(error)
+        _report_failure(error)
         if debug:
             traceback.print_exc()
         if not (type(error).__name__ == "RankError" and rank()):  # rank 0 prints it
@@ -101,7 +101,7 @@ def main() -> NoReturn:
         say("interrupted.", on_every_rank=True)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - every error is one paragraph
-        _tell_ranks(error)
+        _report_failure(error)
         if debug:
             traceback.print_exc()
         notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
@@ -122,7 +122,9 @@ def _take_only(arguments: list[str]) -> None:
             break
 
 
-def _tell_ranks(error: Exception) -> None:
-    """Report to the other ranks why this one ends, if there are any."""
-    if manager := sys.modules.get("alcore.distributed.manager"):
-        manager.publish_failure(error)
+def _report_failure(error: Exception) -> None:
+    """Report to torchrun and the other ranks why this process ends, where there are any."""
+    if "TORCHELASTIC_ERROR_FILE" in os.environ or "alcore.distributed.manager" in sys.modules:
+        from alcore.distributed.manager import publish_failure
+
+        publish_failure(error)

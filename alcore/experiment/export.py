@@ -19,8 +19,8 @@ from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import load_data
 from alcore.plugins.registry import installed
 from alcore.store import checkpoints
-from alcore.store.tables import put_item
 from alcore.store.reading import Run
+from alcore.store.tables import put_item
 
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
 

@@ -1,10 +1,12 @@
-"""Bad input to ``alcore run``, in this process: one paragraph, exit code 2, and nothing on disk."""
+"""``alcore run``: bad input gets one paragraph, exit code 2 and nothing on disk; flags and files are obeyed."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+
+from alcore.store.reading import Run
 
 FILES = {
     "broken.toml": "[driver\n",
@@ -45,6 +47,8 @@ BAD = {
     "device": (["--device", "gpu"], ["device", "'gpu'", "cuda"]),
     "dtype": (["--dtype", "float31"], ["dtype", "'float31'", "float32"]),
     "integer dtype": (["--dtype", "int64"], ["dtype", "int64", "floating-point"]),
+    "retention": (["--keep", "lst=3"], ["driver.keep 'lst=3'", "did you mean 'last'"]),
+    "retention without metric": (["--keep", "best"], ["driver.keep 'best'", "best=f1"]),
     "queue": (["--queue", "fivo"], ["queue", "'fivo'", "did you mean 'fifo'?"]),
     "run id": (["--run-id", "../up"], ["'../up'", "letters"]),
     "optimizer": (["--set", "training.optimizer.cls=Adamm"], ["training.optimizer.cls", "did you mean 'Adam'?"]),
@@ -79,7 +83,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_paragraph_and_exit_code_2(command, tmp_path, case):
+def test_bad_input_gets_one_paragraph_and_exits_with_2(command, tmp_path, case):
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     arguments, fragments = BAD[case]
@@ -96,8 +100,7 @@ def test_bad_input_gets_one_paragraph_and_exit_code_2(command, tmp_path, case):
     assert not (tmp_path / "active_learning_logs").exists(), "a refused run left something behind"
 
 
-def test_what_is_valid_is_not_refused(command, tmp_path):
-    """The cases above differ from this one in what they name alone."""
+def test_valid_input_like_the_bad_one_is_accepted(command):
     out, err = command(
         *("run", "--query", "uq", "--set", "query.uq.max_samples=3", "--set", "driver.drop_last=false"),
         *("--set", "training.optimizer.cls=SGD", "--set", "training.optimizer.momentum=0.9", "--batch-size", "9"),
@@ -108,15 +111,24 @@ def test_what_is_valid_is_not_refused(command, tmp_path):
     assert err == ""
 
 
-def test_an_argument_of_the_optimizer_that_the_data_suggests_is_taken(command, tmp_path):
-    """Moons suggest SGD, which has a momentum; AdamW, the default elsewhere, has none."""
+def test_argument_of_the_suggested_optimizer_is_accepted(command, tmp_path):
+    # moons suggest SGD, which has a momentum; AdamW, the default elsewhere, has none
     command("run", "--set", "training.optimizer.momentum=0.9", "--steps", "1", "--run-id", "ok", "-q")
     text = (tmp_path / "active_learning_logs" / "ok" / "experiment.toml").read_text()
     assert "momentum = 0.9" in text
     assert 'cls = "SGD"' in text
 
 
-def test_another_optimizer_takes_none_of_the_suggested_arguments(command, tmp_path):
+def test_other_optimizer_gets_no_suggested_arguments(command, tmp_path):
     command("run", "--set", "training.optimizer.cls=Adagrad", "--steps", "1", "--run-id", "ok", "-q")
     text = (tmp_path / "active_learning_logs" / "ok" / "experiment.toml").read_text()
     assert '[training.optimizer]\ncls = "Adagrad"\n\n' in text
+
+
+def test_retention_of_a_file_is_obeyed_and_overridden_by_the_flag(command, tmp_path):
+    (tmp_path / "e.toml").write_text('[driver]\nmax_active_learning_steps = 4\nkeep = "last=1,every=2"\n')
+    root = tmp_path / "active_learning_logs"
+    command("run", "e.toml", "--run-id", "one", "-q")
+    assert [one["step"] for one in Run(root / "one").checkpoints()] == [0, 1, 3]
+    command("run", "e.toml", "--run-id", "two", "--keep", "all", "-q")
+    assert len(Run(root / "two").checkpoints()) == 5

@@ -1,4 +1,4 @@
-"""The application itself: sub-commands of plugins, ``--only``, and how an error looks."""
+"""The command itself: sub-commands of plugins, options before a sub-command, and how an error is printed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import os
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from alcore.cli import main as module
-from alcore.cli.tables import curve, some, table
 from alcore.plugins import Plugin, Registry
 
 
@@ -18,7 +15,7 @@ def plugin(*commands):
     return Plugin("greeter", "1.0", "g", "greeter", commands=list(commands))
 
 
-def test_a_plugin_that_can_not_add_its_commands_is_warned_of(capsys):
+def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
     def add(app):
         app.command("greet")(lambda: None)
 
@@ -53,7 +50,7 @@ def test_only_is_read_before_the_sub_command(monkeypatch, words, expected):
     assert found == expected
 
 
-def test_an_unexpected_error_is_one_line_and_exit_code_1(command, monkeypatch):
+def test_unexpected_error_is_one_line_and_exits_with_1(command, monkeypatch):
     def broken(registry):
         error = RuntimeError("worn out")
         error.add_note("in the query phase of step 3 of run x")
@@ -70,7 +67,7 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(command, monkeypatch):
     assert "Traceback (most recent call last)" in err
 
 
-def test_an_interruption_exits_with_130(command, monkeypatch):
+def test_interruption_exits_with_130(command, monkeypatch):
     def interrupted(registry):
         raise KeyboardInterrupt
 
@@ -78,38 +75,27 @@ def test_an_interruption_exits_with_130(command, monkeypatch):
     assert command("runs", code=130) == ("", "alcore: interrupted.\n")
 
 
-def test_debug_is_taken_out_of_the_arguments_wherever_it_stands(command):
+def test_debug_may_stand_anywhere(command):
     command("--version", "--debug")
     assert sys.argv == ["alcore", "--version"]
 
 
-def test_a_table_puts_numbers_right_and_words_left():
-    assert table([["a", 1, 0.5], ["bcd", 10, None]], ["name", "n", "score"]) == (
-        "name   n   score\n"
-        "a      1  0.5000\n"
-        "bcd   10       -"
-    )  # fmt: skip
+def test_error_is_reported_to_torchrun(command, monkeypatch, tmp_path):
+    def broken(registry):
+        raise RuntimeError("worn out")
+
+    monkeypatch.setattr(module, "application", broken)
+    command("runs", code=1)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    command("runs", code=1)
+    assert "worn out" in (tmp_path / "error.json").read_text()
 
 
-@given(st.lists(st.lists(st.sampled_from(["x", "yy", "zzz", "-5"]), min_size=3, max_size=3), max_size=6))
-def test_every_cell_of_a_table_is_found_under_its_header(rows):
-    header = ["one", "three", "n"]
-    lines = table(rows, header).splitlines()
-    assert [line.split() for line in lines] == [header, *rows]
+def test_error_of_another_rank_names_the_rank(command, monkeypatch):
+    def broken(registry):
+        raise RuntimeError("worn out")
 
-
-@given(st.integers(0, 500), st.integers(2, 40))
-def test_some_keeps_the_ends_and_the_order(size, most):
-    items = list(range(size))
-    chosen = some(items, most)
-    assert len(chosen) == min(size, most)
-    assert chosen == sorted(set(chosen))
-    assert chosen[:1] + chosen[-1:] == items[:1] + items[-1:]
-
-
-def test_a_curve_shows_fractions_alone_and_where_they_were_measured():
-    records = {"f1": [{"step": 0, "train_samples": 5, "on": "pool", "f1": 0.25, "samples": 9, "positive": "1"}]}
-    title, *lines = curve(records, 5).splitlines()
-    assert title.startswith("f1, on")
-    assert title.endswith("pool")
-    assert lines == ["step  samples      f1", "   0        5  0.2500"]
+    monkeypatch.setattr(module, "application", broken)
+    monkeypatch.setenv("RANK", "1")
+    assert command("runs", code=1)[1].startswith("alcore, rank 1: error: RuntimeError: worn out.")
