@@ -28,7 +28,10 @@ import alcore
 from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
 from alcore import config as c
 from alcore.inference import evaluate, extract_features, top_k
-from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+from alcore.strategies import BaseQuery
+
+sys.path.append(str(Path(__file__).parents[1]))
+from helpers.experiment import Paid, Smoothed, Wandering
 
 DEFAULTS: dict[str, Any] = {
     "run_id": "r1", "root": "runs", "steps": 3, "restore": False, "other_ranks": False, "train": True, "epochs": 2,
@@ -36,28 +39,6 @@ DEFAULTS: dict[str, Any] = {
     "every_epoch": False, "seed": 5, "lr": 0.05, "val_seed": 9, "timeout": 20.0, "observer": None, "label": None,
     "budget": None, "query": None,
 }  # fmt: skip
-
-
-class Wandering(BaseQuery):
-    """Asks for one or two samples, or a generated input, by draws from the global generators; ranks ask differently."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
-        self.calls += 1
-        ids = torch.cat(list(self.driver.candidates()))
-        for turn in range(1 + self.calls % 2):
-            draws = random.random() + float(np.random.random()) + float(torch.rand(()))
-            query_queue.put(ids[int(1000 * draws + turn) % len(ids)])
-        if self.calls == 2:
-            query_queue.put(torch.randn(2))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.calls = state["calls"]
 
 
 class Farthest(SetQuery):
@@ -69,13 +50,12 @@ class Farthest(SetQuery):
         return top.indices, top.values
 
 
-class Paid(BaseLabel):
+class Labeler(Paid):
     """Writes each answer to the file ``paid`` before it delivers it."""
 
-    idempotent = True
-
     def __init__(self, wait: float) -> None:
-        self.wait, self.answers = wait, 0
+        super().__init__(pay=self.write)
+        self.wait = wait
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         trouble(self.driver, "labeling")
@@ -86,41 +66,16 @@ class Paid(BaseLabel):
         if OPTIONS["label"] == "late":  # from a thread, at any time after the phase
             arguments = (queue_to_label.get_request(), serialize_queue)
             threading.Thread(target=self.answer_late, args=arguments, daemon=True).start()
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
-            time.sleep(self.wait)
-            with Path("paid").open("a") as file:
-                file.write(f"{request.id} {request.attempt}\n")
-            self.answers += 1
-            serialize_queue.put(Label(request, self.answers % 2, source="noise", cost=0.5))
+        super().label(queue_to_label, serialize_queue, *args, **kwargs)
+
+    def write(self, request: Any) -> None:
+        time.sleep(self.wait)
+        with Path("paid").open("a") as file:
+            file.write(f"{request.id} {request.attempt}\n")
 
     def answer_late(self, request: Any, answers: Any) -> None:
         time.sleep(random.Random(request.ordinal + request.step).random() * 0.3)
         answers.put(Label(request, 1))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"answers": self.answers}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.answers = state["answers"]
-
-
-class Smoothed(BaseMetrology):
-    """Records a figure that depends on all of its past; each rank computes it by itself."""
-
-    mean = 0.0
-
-    def compute(self, *args: Any, **kwargs: Any) -> None:
-        trouble(self.driver, "metrology")
-        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
-        self.mean = 0.5 * self.mean + 0.5 * value
-        self.append_record(mean=self.mean)
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean = state["mean"]
 
 
 class Watch:
@@ -238,10 +193,10 @@ def build() -> Driver:
         c.StrategiesConfig(
             [
                 *([Astray()] if o["query"] == "astray" else []),
-                Wandering(), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5),
+                Wandering(samples=(2, 1), inputs=(2,)), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5),
             ],
             queue.Queue,
-            Paid(o["wait"]), [F1Metrology(), Smoothed()],
+            Labeler(o["wait"]), [F1Metrology(), Smoothed(lambda: trouble(DRIVER[0], "metrology"))],
         ),
         c.TrainingConfig(
             pool(o["samples"], o["data_seed"] if RANK else 0), o["epochs"],

@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alcore_testing.essence import differences, essence_of
 from conftest import HERE, Processes, Server
-from outcomes import essence, without_training_checkpoints
+from outcomes import without_training_checkpoints
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 
@@ -51,8 +52,8 @@ def undisturbed(folder: Path, ranks: int) -> list[int]:
 
 def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:
     """Return what is wrong with a run that has ended."""
-    found = without_training_checkpoints(essence(folder / "runs" / "r1"))
-    wrong = [f"{name} differs" for name in expected if found[name] != expected[name]]
+    found = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
+    wrong = differences(expected, found)
     paid = (folder / "paid").read_text().splitlines()
     if set(paid) != bought or len(paid) - len(bought) > lives:
         wrong.append(f"{len(paid)} answers were bought, and {len(bought)} are needed")
@@ -75,7 +76,7 @@ def main() -> int:
         seconds = time.monotonic() - since
         if any(whole.codes):
             raise RuntimeError("\n".join(whole.texts))
-        expected = without_training_checkpoints(essence(folder / "runs" / "r1"))
+        expected = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
         bought = set((folder / "paid").read_text().splitlines())
         for number in range(options.kills + options.ends):
             dice = random.Random(number)

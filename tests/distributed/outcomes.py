@@ -1,14 +1,11 @@
-"""How several ranks ended, and what of their run must be equal to another one."""
+"""How several ranks ended, and values that they can exchange."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
-
-from alcore.store.reading import Run
 
 
 def ended(processes: Any) -> list[Any]:
@@ -19,22 +16,11 @@ def ended(processes: Any) -> list[Any]:
     return list(json.loads(lines[0][0].removeprefix("ended ")))
 
 
-def essence(folder: Path) -> dict[str, Any]:
-    """Return everything that must be equal between two runs of one id, which is everything but times."""
-    run = Run(folder)
-    return {
-        "requests": run.requests(),
-        "labels": [tuple(row) for row in run.read("SELECT request, step, source, attempt, kind, value FROM labels")],
-        "records": repr(run.records()),
-        "steps": [{k: v for k, v in one.items() if k != "seconds"} for one in run.steps()],
-        "refused": run.refused(),
-        "checkpoints": {one["file"]: one["sha256"] for one in run.checkpoints()},
-        "reason": run.meta()["reason"],
-    }
-
-
 def without_training_checkpoints(found: dict[str, Any]) -> dict[str, Any]:
-    """Leave out checkpoints inside training: after a failure, the last one is replaced by one that says so."""
+    """Return what `essence_of` found without checkpoints inside training.
+
+    After a failure, the last of them is replaced by one that says so.
+    """
     return {**found, "checkpoints": {k: v for k, v in found["checkpoints"].items() if "-training-" not in k}}
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outcomes import ended, essence, without_training_checkpoints
+from alcore_testing.essence import differences, essence_of
+from outcomes import ended, without_training_checkpoints
 
 from alcore.store.reading import Run
 
@@ -25,15 +26,15 @@ def expected(run_experiment: Any, tmp_path: Path) -> dict[str, Any]:
     ended(run_experiment(2, root="whole", every_epoch=True))
     (tmp_path / "whole-paid").write_text((tmp_path / "paid").read_text())
     (tmp_path / "paid").unlink()
-    return essence(tmp_path / "whole" / "r1")
+    return essence_of(tmp_path / "whole" / "r1")
 
 
 def check(tmp_path: Path, expected: dict[str, Any], where: Any) -> None:
     found, expected = (
-        without_training_checkpoints(essence(tmp_path / "runs" / "r1")),
+        without_training_checkpoints(essence_of(tmp_path / "runs" / "r1")),
         without_training_checkpoints(expected),
     )
-    assert [name for name in expected if found[name] != expected[name]] == [], where
+    assert differences(expected, found) == [], where
     paid = sorted((tmp_path / "paid").read_text().splitlines())
     bought = set(paid)
     assert bought == set((tmp_path / "whole-paid").read_text().splitlines())

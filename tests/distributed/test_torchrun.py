@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from outcomes import essence
+from alcore_testing.essence import differences, essence_of
+from outcomes import without_training_checkpoints
 
 from alcore.store.reading import Run
 
@@ -66,12 +67,8 @@ def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert out.count("Ended: all 6 steps are done.") == 1
-    found = [essence(tmp_path / "runs" / run) for run in ("whole", "again")]
-    for one in found:  # ids of requests hash the id of the run
-        one["requests"] = [{k: v for k, v in row.items() if k != "id"} for row in one["requests"]]
-        one["labels"] = [row[1:] for row in one["labels"]]
-        one["checkpoints"] = {file: one["checkpoints"][file] for file in one["checkpoints"] if "training" not in file}
-    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    found = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
+    assert differences(*found) == []
 
 
 def test_restart_without_run_id_is_refused(tmp_path: Path) -> None:
