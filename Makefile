@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-bui
 help:
 	@echo "make run    set up .venv, then run active learning on the two-moons problem"
 	@echo "make test   set up .venv with test tools, then run all tests"
-	@echo "make lint   ruff and mypy --strict"
+	@echo "make lint   ruff, mypy --strict and import-linter"
 	@echo "make bench  the benchmarks that need nothing else"
 	@echo "make faults kill runs at every system call and fail each, and kill ranks (needs strace; takes about 40 minutes)"
 	@echo "make clean  remove .venv and caches"
@@ -25,6 +25,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict alcore
+	$(BIN)/lint-imports
 	@for plugin in plugins/*/alcore_*; do $(BIN)/mypy --strict $$plugin || exit 1; done
 
 bench: $(VENV)/test.stamp

@@ -16,7 +16,8 @@ from alcore import config as c
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
 
-def pytest_configure() -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _hypothesis_tables() -> None:
     """Let Hypothesis make its table of all characters, which takes a second in a new checkout.
 
     Else the first test that draws a text would, and Hypothesis would blame the test for being slow.

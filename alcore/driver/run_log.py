@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,8 @@ class WarnOnce:
             self._logger.warning(message)
 
 
-@contextlib.contextmanager
-def log_to_file(logger: logging.Logger, path: Path, replaying: Callable[[], bool]) -> Iterator[None]:
-    """Write what a run's logger logs to a file, for as long as the block runs.
+class RunLog:
+    """Writes what a run's logger logs to a file, until it is closed.
 
     Parameters
     ----------
@@ -50,17 +49,20 @@ def log_to_file(logger: logging.Logger, path: Path, replaying: Callable[[], bool
     replaying
         Tells whether the step under way was run before; its lines are marked then.
     """
-    file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
-    file.setFormatter(_MarkingFormatter(replaying))
-    logger.addHandler(file)
-    if not logging.getLogger("alcore").hasHandlers():  # no handler is set up, so warnings go to stderr
-        logger.addHandler(_StderrWarnings())
-    try:
-        yield
-    finally:
-        logger.handlers.clear()
+
+    def __init__(self, logger: logging.Logger, path: Path, replaying: Callable[[], bool]) -> None:
+        self._logger = logger
+        self._file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+        self._file.setFormatter(_MarkingFormatter(replaying))
+        logger.addHandler(self._file)
+        if not logging.getLogger("alcore").hasHandlers():  # no handler is set up, so warnings go to stderr
+            logger.addHandler(_StderrWarnings())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._logger.handlers.clear()
         with contextlib.suppress(OSError):  # a full disk is reported by the store, which needs it more
-            file.close()
+            self._file.close()
 
 
 class _LogFile(logging.FileHandler):

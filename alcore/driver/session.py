@@ -18,7 +18,7 @@ from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
 from alcore.driver.interruption import Interruption
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
-from alcore.driver.run_log import WarnOnce, log_to_file
+from alcore.driver.run_log import RunLog, WarnOnce
 from alcore.driver.step_record import StepRecord
 from alcore.errors import UsageError
 from alcore.plugins.listeners import Listeners
@@ -103,8 +103,7 @@ class RunSession:
         self._uncommitted: list[Record] = []
         self.record = StepRecord.begin(position.step, None)
         self.closed = False
-        self._log_file = contextlib.ExitStack()
-        self._log_file.enter_context(log_to_file(logger, log_dir / "console.log", lambda: self.replaying))
+        self._log = RunLog(logger, log_dir / "console.log", lambda: self.replaying)
 
     @property
     def replaying(self) -> bool:
@@ -234,7 +233,7 @@ class RunSession:
             error.add_note(f"and this could not be recorded: {type(failure).__name__}: {failure}")
         finally:
             self.store.close()
-            self._log_file.close()
+            self._log.close()
 
 
 def utc_now() -> str:

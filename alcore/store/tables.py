@@ -351,7 +351,7 @@ def in_flight(connection: sqlite3.Connection) -> list[Request]:
 def give_up_in_flight(connection: sqlite3.Connection, step: int) -> None:
     """Give up the requests in flight, in the labeling phase of this step."""
     connection.execute(
-        "INSERT INTO refused SELECT id, ?, 'null', 'in flight when the run was cut off, and dropped', 0, ?"
+        "INSERT INTO refused SELECT id, ?, 'null', 'in doubt when the run was cut off, and dropped', 0, ?"
         " FROM requests WHERE state = 'open' AND taken",
         (step, time.time()),
     )

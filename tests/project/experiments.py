@@ -42,7 +42,7 @@ def clouds(total: int, labelled: int, seed: int = 3) -> TensorPool:
     draw = torch.Generator().manual_seed(seed)
     targets = torch.arange(total) % 2
     inputs = torch.randn(total, 2, generator=draw) + 1.5 * targets[:, None]
-    return TensorPool(inputs, targets, labelled=range(labelled))
+    return TensorPool(inputs, targets, range(labelled))
 
 
 class Net(torch.nn.Module):
@@ -395,7 +395,7 @@ class Killer:
 
 
 class Paid(BaseLabel):
-    """Draws its answers from the global generators and a count of its own; some fail at first."""
+    """Draws its answers from a generator of each request and a count of its own; some fail at first."""
 
     def __init__(self, killer: Killer, doubt: str | None) -> None:
         self.killer, self.answers = killer, 0
@@ -408,7 +408,8 @@ class Paid(BaseLabel):
             request = queue_to_label.get_request()
             self.answers += 1
             self.killer.look(f"takes {self.killer.done + 1}")
-            value = int(float(torch.rand(())) + random.random() + self.answers % 2 > 1)
+            drawn = torch.rand(2, generator=self.generator(f"{request.id} {request.attempt}"))
+            value = int(float(drawn.sum()) + self.answers % 2 > 1)
             failed = request.ordinal % 3 == 1 and request.attempt == 0
             serialize_queue.put(Failed(request, "once more") if failed else Label(request, value, source="noise"))
             self.killer.count()

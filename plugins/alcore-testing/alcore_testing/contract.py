@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 import torch
 
-from alcore import plugins
-from alcore.codec import dumps
+from alcore_testing.core import describe_factory, installed, load_factory, parameters_of, validate
 from alcore_testing.toys import CASES, Case
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,7 +44,7 @@ class Contract:
             setattr(cls, name, function if getattr(cls, claim) else None)
         gone = [name for name in cls.expected_failures if not callable(getattr(cls, name.partition("[")[0], None))]
         if gone:
-            raise TypeError(f"{cls.__name__}.expected_failures names {', '.join(gone)}, which is no test of it.")
+            raise TypeError(f"{cls.__name__}.expected_failures names {', '.join(gone)}, which is not one of its tests.")
 
     @pytest.fixture(autouse=True)
     def _expect_failure(self, request: pytest.FixtureRequest) -> None:
@@ -66,37 +62,22 @@ class Contract:
         torch.set_num_threads(before)
 
     @requires("name")
-    def test_its_package_imports_no_torch(self) -> None:
-        """Listing plugins stays quick: the package offers its parts by strings, or by classes that load lazily."""
-        offer = plugins.installed().offer(self.kind, str(self.name))
-        program = (
-            "import sys; from alcore import plugins; "
-            f"plugins.installed().offer({self.kind!r}, {self.name!r}); "
-            "sys.exit(', '.join(one for one in ('torch', 'sklearn', 'pandas') if one in sys.modules) or 0)"
-        )
-        environment = {**os.environ, "ALCORE_ONLY": offer.plugin.distribution}
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, f"importing {offer.plugin.module} fails or imports too much: {done.stderr.strip()}"
-
-    @requires("name")
-    def test_its_parameters_have_types_defaults_and_documentation(self) -> None:
-        """``alcore describe`` has something to say of each, and an experiment file can hold each default."""
+    def test_parameters_have_types_defaults_and_documentation(self) -> None:
+        """``alcore describe`` has something to say of each parameter, and an experiment file can hold each default."""
         factory = self._factory()
-        described = plugins.describe_factory(factory)
+        described = describe_factory(factory)
         assert described["summary"], f"{factory} has no docstring"
-        for one in plugins.parameters_of(factory)[0]:
+        for one in parameters_of(factory)[0]:
             assert one.hint is not Any, f"parameter {one.name} has no type hint, or one that can't be resolved"
             assert one.doc, f"parameter {one.name} isn't in the docstring's section Parameters"
             assert not one.required or one.name in self.required_parameters, f"parameter {one.name} has no default"
             if not one.required and one.default is not None:
-                faults = plugins.validate(factory, {one.name: described_default(described, one.name)}, "it")[1]
+                faults = validate(factory, {one.name: described_default(described, one.name)}, "it")[1]
                 faults = [fault for fault in faults if fault.startswith(f"it.{one.name} is ")]
                 assert not faults, f"the default of {one.name} can't stand in an experiment file: {faults}"
 
     @requires("name")
-    def test_it_is_what_the_plugin_offers(self) -> None:
+    def test_plugin_offers_what_make_returns(self) -> None:
         """What ``make`` returns is what the plugin's name stands for."""
         factory = self._factory()
         if isinstance(factory, type):
@@ -114,7 +95,7 @@ class Contract:
     """Parameters of the factory that have no default, such as a path."""
 
     def _factory(self) -> Callable[..., Any]:
-        return plugins.load_factory(plugins.installed().offer(self.kind, str(self.name)))
+        return load_factory(installed().offer(self.kind, str(self.name)))
 
 
 def _conditional_tests(cls: type) -> dict[str, tuple[Callable[..., Any], str]]:
@@ -160,8 +141,3 @@ class CaseContract(Contract):
 def described_default(described: dict[str, Any], name: str) -> Any:
     """Return the default of a parameter as an experiment file would hold it."""
     return next(one["default"] for one in described["parameters"] if one["name"] == name)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal to the last bit, NaN included."""
-    return dumps(one) == dumps(other)

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from alcore.driver.state import model_digest, undisturbed
 
+from alcore import Driver, Phase, runhook
 from alcore import config as c
-from alcore.codec import dumps
-from alcore.driver import Driver
-from alcore.hookspecs import runhook
-from alcore.protocols import Phase
 from alcore.randomness import seed_everything
-from alcore.store.reading import Run
+from alcore_testing import core
+from alcore_testing.core import preserve_rng_state
+from alcore_testing.essence import checkpoint_differences, differences, essence_of
 from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop, toy_pool
 
 
@@ -79,7 +77,7 @@ def build_driver(
 
 def prepare(driver: Driver) -> Driver:
     """Do what comes before step 0: check that everything fits together, and place the learner; return the driver."""
-    driver._prepare()
+    core.prepare(driver)
     return driver
 
 
@@ -96,23 +94,17 @@ def ask(driver: Driver, *args: Any, **kwargs: Any) -> list[int]:
     Returns
     -------
     list of int
-        The sample ids that were asked for, in their order; they are no candidates any more.
+        The sample ids that were asked for, in their order; they are not candidates any more.
 
     Raises
     ------
     AssertionError
-        When a strategy asked for something that can't be asked for: a sample that is labelled, was asked for
+        When a strategy asked for something that can't be asked for: a sample that is labeled, was asked for
         before, or is not in the pool; or for more than its share.
     """
-    requests = driver.query_queue
-    driver.phase = Phase.QUERY
-    requests.begin(driver.active_learning_step_idx, float("inf"))
-    for left, strategy in zip(range(len(driver.query_strategies), 0, -1), driver.query_strategies, strict=True):
-        requests.asking(driver.strategy_name(strategy), driver._share(left))
-        strategy.sample(requests, *args, **kwargs)
-    driver.phase = None
-    assert not requests.dropped, f"asked for what can't be asked for: {dict(requests.dropped)}"
-    asked = [one.sample for one in requests.asked]
+    asked = [one.sample for one in core.choose(driver, *args, **kwargs)]
+    refused = dict(driver.query_queue.dropped)
+    assert not refused, f"asked for what can't be asked for: {refused}"
     assert None not in asked, "asked for a generated input, not for a sample"
     return [one for one in asked if one is not None]
 
@@ -146,7 +138,7 @@ def whole_and_resumed(
     train_step_fn
         Of both runs.
     """
-    with undisturbed():
+    with preserve_rng_state():
         seed_everything(0)
         whole = build(folder / "whole", plugins=[])
         whole.run(train_step_fn)
@@ -166,22 +158,14 @@ def whole_and_resumed(
 
 
 def assert_same_run(resumed: Driver, whole: Driver) -> None:
-    """Raise AssertionError where a resumed run differs from one without a break; both are done."""
-    theirs = _outcome(whole)
-    for what, mine in _outcome(resumed).items():
-        assert mine == theirs[what], f"resumed, it has other {what}: {mine}; without a break: {theirs[what]}"
+    """Raise AssertionError where a resumed run differs from one without a break; both are done.
 
-
-def _outcome(driver: Driver) -> dict[str, Any]:
-    """Return what two equal runs have in common."""
-    run = Run(driver.log_dir)
-    columns = ("step", "sample", "score", "model", "state", "value")
-    parts = {**driver.strategies, **driver.lifecycle.parts}
-    return {
-        "requests": [tuple(one[name] for name in columns) for one in run.requests()],
-        "records": dumps(run.records()),
-        "states": {name: dumps(dict(one.state_dict())) for name, one in parts.items() if hasattr(one, "state_dict")},
-        "weights": model_digest(driver.learner),
-        "reasons to end": driver.stop_reason,
-        "steps": driver.active_learning_step_idx,
-    }
+    Compared is what `essence_of` returns: requests, labels, records and steps, and the checkpoints, which hold the
+    weights and the states of all parts.
+    """
+    assert resumed.stop_reason == whole.stop_reason
+    found = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
+    for file in [one.removeprefix("checkpoints: ") for one in found if one.startswith("checkpoints: ")][:1]:
+        parts = checkpoint_differences(resumed.log_dir / "ckpt" / file, whole.log_dir / "ckpt" / file)
+        found.append(f"first of them, in {file}: {', '.join(parts[:10])}")
+    assert not found, "resumed, it differs from the run without a break in " + "; ".join(found)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import runpy
+import runpy  # noqa: TID251 - runs the examples of a README in the tests of its own project
 from pathlib import Path
 from typing import Any
 
-from alcore.driver.state import undisturbed
-
 from alcore.randomness import seed_everything
+from alcore_testing.core import preserve_rng_state
 
 
 def run_examples(page: Path, folder: Path) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def run_examples(page: Path, folder: Path) -> dict[str, Any]:
     assert blocks, f"{page} has no block of Python code"
     script, printed = folder / f"{page.stem}_examples.py", io.StringIO()
     script.write_text("\n".join(blocks), encoding="utf-8")
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed), undisturbed():
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed), preserve_rng_state():
         seed_everything(0)
         names = runpy.run_path(str(script), run_name="examples")
     assert printed.getvalue(), f"the code of {page} prints nothing, so its reader sees nothing"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alcore.driver import Driver
+from alcore import Driver
 from alcore_testing import drivers, toys
 
 __all__ = ["alcore_driver", "alcore_learner", "alcore_pool"]

@@ -8,17 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from alcore.driver.state import model_digest, model_state
 
-from alcore.codec import dumps, loads
-from alcore.driver import Driver
-from alcore.errors import UsageError
-from alcore.inference import evaluating
-from alcore.inference.outputs import kind_of
-from alcore.pools import DataInfo, TensorPool
-from alcore.protocols import Phase
-from alcore.training import resolve_train_step
+from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
 from alcore_testing.contract import Contract, requires
+from alcore_testing.core import evaluating, kind_of, model_digest, model_state, resolve_train_step, tensor_pool
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.toys import toy_loop
 from alcore_testing.watch import untouched
@@ -94,7 +87,7 @@ class LearnerContract(Contract):
             if shape[1:] not in ((), (1,)):
                 torch.testing.assert_close(outputs.sum(-1), torch.ones_like(outputs.sum(-1)))
 
-    def test_samples_do_not_depend_on_each_other(self) -> None:
+    def test_outputs_do_not_depend_on_other_samples(self) -> None:
         """In eval mode the outputs of a sample are the same alone and among others."""
         learner, inputs = self.one(), pool_of(self.first_task(), self.shape).inputs(torch.arange(9))
         whole = _infer(learner, inputs)
@@ -113,20 +106,20 @@ class LearnerContract(Contract):
         assert torch.equal(inputs, copied), "it wrote to its inputs"
         assert model_digest(learner) == digest, "it changed its weights or buffers"
 
-    def test_its_state_comes_back(self) -> None:
-        """``state_dict`` can be stored, and gives a learner that began otherwise the same outputs."""
+    def test_restored_state_continues_the_same_way(self) -> None:
+        """``state_dict`` gives a learner that began with other weights the same outputs."""
         task = self.first_task()
         learner, other = self.made(task), self.made(task, seed=1)
         if self.trains:
             self._train(learner, task, 2)
         inputs = pool_of(task, self.shape).inputs(torch.arange(9))
-        other.load_state_dict(loads(dumps(model_state(learner))))
+        other.load_state_dict(copy.deepcopy(model_state(learner)))
         if callable(getattr(other, "rebuild", None)):
             other.rebuild(pool_of(task, self.shape))
         assert torch.equal(_infer(other, inputs), _infer(learner, inputs))
         assert model_digest(other) == model_digest(learner)
 
-    def test_its_state_can_be_kept(self) -> None:
+    def test_copied_state_survives_training(self) -> None:
         """A copy of the state holds the initial weights for `reset_learner`, whatever is trained afterwards."""
         task = self.first_task()
         learner = self.made(task)
@@ -138,14 +131,14 @@ class LearnerContract(Contract):
         learner.load_state_dict(kept)
         assert torch.equal(_infer(learner, inputs), before)
 
-    def test_initial_weights_come_from_the_seed(self) -> None:
+    def test_equal_seeds_give_equal_weights(self) -> None:
         """Made twice after ``torch.manual_seed(0)``, it begins with the same weights."""
         task = self.first_task()
         assert model_digest(self.made(task)) == model_digest(self.made(task))
 
     @requires("trains")
     @pytest.mark.parametrize("task", TASKS)
-    def test_it_learns(self, task: str) -> None:
+    def test_training_lowers_the_loss(self, task: str) -> None:
         """A few epochs with its own training step, or the default loss of the task, bring the loss down."""
         if info_of(task, self.shape).task not in self.tasks:
             return
@@ -154,14 +147,14 @@ class LearnerContract(Contract):
         assert losses[-1] < losses[0], f"the loss went from {losses[0]} to {losses[-1]}"
 
     @requires("trains")
-    def test_it_takes_the_runs_floating_point_type(self) -> None:
+    def test_learner_computes_in_the_dtype_of_the_run(self) -> None:
         """Moved to float64, as the Driver does with ``dtype``, it computes in float64."""
         task = self.first_task()
         learner = self.made(task).to(torch.float64)
         inputs = pool_of(task, self.shape).inputs(torch.arange(5)).double()
         assert _infer(learner, inputs).dtype == torch.float64
 
-    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """A run that was interrupted and resumed ends with the same weights and requests as one that was not."""
         task = self.first_task()
 
@@ -203,15 +196,16 @@ def info_of(task: str, shape: tuple[int, ...]) -> DataInfo:
     return DataInfo("classification", 2 if task == "two-classes" else 3, features, shape)
 
 
-def pool_of(task: str, shape: tuple[int, ...], labelled: Any = range(48)) -> TensorPool:
-    """Return a toy problem of any input shape, all labelled unless it is said otherwise."""
+def pool_of(task: str, shape: tuple[int, ...], labeled: Any = range(48)) -> TensorPool:
+    """Return a toy problem of any input shape; all samples are labeled where it isn't said otherwise."""
     info = info_of(task, shape)
     inputs = torch.randn(48, *shape, generator=torch.Generator().manual_seed(3))
-    if task == "regression":
-        return TensorPool(inputs, inputs.flatten(1).mean(dim=1), labelled=labelled, info=info)
-    targets = torch.arange(48) % info.classes
-    inputs += targets.reshape(-1, *[1] * len(shape))
-    return TensorPool(inputs, targets, labelled=labelled, info=info)
+    targets = inputs.flatten(1).mean(dim=1)
+    if task != "regression":
+        targets = torch.arange(48) % info.classes
+        inputs += targets.reshape(-1, *[1] * len(shape))
+    pool: TensorPool = tensor_pool(inputs, targets, labeled, info)
+    return pool
 
 
 def _infer(learner: Any, inputs: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from alcore.errors import AlcoreError, Interrupted, UsageError
 from alcore.randomness import seed_everything
 from alcore_testing.contract import Contract, requires
-from alcore_testing.drivers import assert_same_run, build_driver
+from alcore_testing.core import model_digest, preserve_rng_state
+from alcore_testing.drivers import assert_same_run, build_driver, prepare
 from alcore_testing.toys import toy_loss
 from alcore_testing.watch import untouched
 
@@ -53,7 +54,10 @@ class TrainingLoopContract(Contract):
             "dtype": torch.float32,
             "on_epoch_end": problem.on_epoch_end,
         }
-        self.make()(problem.model, max_epochs=epochs, **{**given, **arguments})
+        loop = self.make()
+        if callable(getattr(loop, "attach", None)):
+            prepare(build_driver(Path("unused"), loop=loop))
+        loop(problem.model, max_epochs=epochs, **{**given, **arguments})
 
     def test_each_batch_is_one_step(self) -> None:
         """The optimizer steps once for each batch of each epoch, in the order of the loader."""
@@ -69,14 +73,14 @@ class TrainingLoopContract(Contract):
         assert not any(problem.stale), "gradients of an earlier batch are still there"
 
     @requires("plain")
-    def test_it_trains_as_a_loop_by_hand(self) -> None:
+    def test_weights_equal_those_of_a_loop_by_hand(self) -> None:
         """Weights and running statistics are those of forward, backward, step, written out."""
         problem, by_hand = Problem(), Problem()
         self.train(problem)
         by_hand.train(EPOCHS)
         _assert_close(problem.model, by_hand.model)
 
-    def test_epochs_are_announced(self) -> None:
+    def test_on_epoch_end_is_called_after_each_epoch(self) -> None:
         """``on_epoch_end(epoch, metrics)`` is called after each epoch, from 0, with finite numbers by name."""
         problem = Problem()
         self.train(problem)
@@ -89,7 +93,7 @@ class TrainingLoopContract(Contract):
                 assert abs(value) < float("inf")
 
     @pytest.mark.parametrize("epochs", [0, 1])
-    def test_it_keeps_to_the_number_of_epochs(self, epochs: int) -> None:
+    def test_max_epochs_is_kept(self, epochs: int) -> None:
         """With ``max_epochs=0`` nothing is trained, with 1 each batch once."""
         problem = Problem()
         before = model_digest(problem.model)
@@ -98,14 +102,14 @@ class TrainingLoopContract(Contract):
         assert len(problem.ended) == epochs
         assert (model_digest(problem.model) == before) == (epochs == 0)
 
-    def test_it_trains_in_train_mode(self) -> None:
+    def test_losses_are_computed_in_train_mode(self) -> None:
         """Every loss is computed in train mode and with gradients, even after a validation."""
         problem = Problem()
         problem.model.eval()
         self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
         assert set(problem.modes) == {(True, True)}
 
-    def test_validation_is_no_training(self) -> None:
+    def test_validation_changes_no_weights(self) -> None:
         """Validation runs in eval mode without gradients, after each epoch, and leaves no trace in the weights."""
         problem, without = Problem(), Problem()
         self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
@@ -114,7 +118,7 @@ class TrainingLoopContract(Contract):
         assert len(problem.validation_modes) == EPOCHS * len(problem.held_out)
         assert model_digest(problem.model) == model_digest(without.model)
 
-    def test_validation_without_a_step(self) -> None:
+    def test_validation_without_step_is_skipped_or_refused(self) -> None:
         """Held-out batches and no way to validate on them: they are left out, or a UsageError says so."""
         problem = Problem()
         try:
@@ -124,14 +128,14 @@ class TrainingLoopContract(Contract):
         else:
             assert len(problem.ended) == EPOCHS
 
-    def test_a_scheduler_is_stepped(self) -> None:
+    def test_scheduler_steps_once_an_epoch_or_a_batch(self) -> None:
         """A scheduler takes one step an epoch, or one a batch, and none more."""
         problem = Problem()
         scheduler = StepLR(problem.optimizer, 1, 0.9)
         self.train(problem, lr_scheduler=scheduler)
         assert scheduler.last_epoch in (EPOCHS, EPOCHS * BATCHES)
 
-    def test_a_scheduler_that_watches_a_metric_gets_one(self) -> None:
+    def test_plateau_scheduler_is_given_a_loss(self) -> None:
         """``ReduceLROnPlateau`` is given the loss, or the validation loss; or it is refused."""
         problem = Problem()
         scheduler = ReduceLROnPlateau(problem.optimizer)
@@ -143,7 +147,7 @@ class TrainingLoopContract(Contract):
             assert scheduler.last_epoch in (EPOCHS, EPOCHS * BATCHES)
             assert 0 < scheduler.best < float("inf")
 
-    def test_the_learner_can_be_used_afterwards(self) -> None:
+    def test_learner_is_usable_after_training(self) -> None:
         """The same module with the same parameters comes out: nothing is wrapped, hooked, frozen or left in a mode."""
         problem = Problem()
         before = {name: id(one) for name, one in problem.model.named_parameters()}
@@ -157,7 +161,7 @@ class TrainingLoopContract(Contract):
         loss.backward()  # type: ignore[no-untyped-call]
         assert bool(torch.isfinite(loss))
 
-    def test_nan_losses_end_the_training(self) -> None:
+    def test_nan_loss_is_an_error(self) -> None:
         """A loss that is NaN is an error, not a learner of NaN that is measured and queried as if nothing was."""
         problem = Problem()
         inputs, number = problem.batches[1]
@@ -166,7 +170,7 @@ class TrainingLoopContract(Contract):
             self.train(problem)
         assert not problem.ended, "an epoch with a NaN loss was announced as done"
 
-    def test_the_learners_own_step_is_used(self) -> None:
+    def test_training_step_of_the_learner_is_used(self) -> None:
         """Without a ``train_step_fn``, ``model.training_step(batch)`` gives the loss."""
         problem, other = Problem(), Problem()
         problem.model.training_step = lambda batch: problem.loss(problem.model, batch)  # type: ignore[assignment]
@@ -174,7 +178,7 @@ class TrainingLoopContract(Contract):
         self.train(other)
         assert model_digest(problem.model) == model_digest(other.model)
 
-    def test_nothing_to_train(self) -> None:
+    def test_without_optimizer_weights_stay(self) -> None:
         """Without an optimizer, which is how the Driver says so, the learner stays as it is or is refused."""
         problem = Problem()
         before = model_digest(problem.model)
@@ -182,7 +186,7 @@ class TrainingLoopContract(Contract):
             self.train(problem, 1, optimizer=None)
         assert model_digest(problem.model) == before
 
-    def test_errors_and_interruptions_get_through(self) -> None:
+    def test_errors_and_interruptions_are_raised(self) -> None:
         """What a step raises ends the training at once; so does an interruption."""
         for error in (ZeroDivisionError, Interrupted):
             problem = Problem()
@@ -191,15 +195,15 @@ class TrainingLoopContract(Contract):
                 self.train(problem)
             assert problem.steps == 5
 
-    def test_a_run_that_is_cut_inside_training_goes_on_as_if_it_was_not(self, tmp_path: Path) -> None:
+    def test_run_resumed_inside_training_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """Interrupted in an epoch and resumed from the one before, a run ends with the same bytes."""
-        with undisturbed():
+        with preserve_rng_state():
             seed_everything(0)
-            whole = build_driver(tmp_path / "whole", loop=self.make(), epochs=3, max_active_learning_steps=2)
+            settings = {"epochs": 3, "max_active_learning_steps": 2, "model_checkpoint_frequency": 1}
+            whole = build_driver(tmp_path / "whole", loop=self.make(), **settings)
             whole.run(toy_loss)
             seed_everything(0)
-            settings = {"loop": self.make(), "epochs": 3, "max_active_learning_steps": 2}
-            cut = build_driver(tmp_path / "cut", model_checkpoint_frequency=1, validation=None, **settings)
+            cut = build_driver(tmp_path / "cut", loop=self.make(), **settings)
             batches = 0
 
             def cut_off(model: Any, batch: Any) -> torch.Tensor:
@@ -211,12 +215,20 @@ class TrainingLoopContract(Contract):
 
             with pytest.raises(Interrupted):
                 cut.run(cut_off)
-            resumed = build_driver(
-                tmp_path / "cut", model_checkpoint_frequency=1, run_id=cut.run_id, **{**settings, "loop": self.make()}
-            )
+            resumed = build_driver(tmp_path / "cut", loop=self.make(), run_id=cut.run_id, **settings)
             resumed.restore()
             resumed.run(toy_loss)
         assert_same_run(resumed, whole)
+
+    def test_attach_and_check_change_nothing(self, tmp_path: Path) -> None:
+        """If it has ``attach(context)`` or ``check()``, they leave learner, pools and generators as they were."""
+        loop = self.make()
+        driver = prepare(build_driver(tmp_path, loop=loop))
+        with untouched(driver):
+            if callable(getattr(loop, "attach", None)):
+                loop.attach(driver)
+            if callable(getattr(loop, "check", None)):
+                loop.check()
 
 
 class Problem:

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from alcore.driver import Driver
-from alcore.pools import DataInfo, is_choosable, pool_digest
-from alcore.pools.batches import tensors_of
-from alcore.protocols import DataPool, Label, Phase
-from alcore.strategies import BaseLabel
-from alcore_testing.contract import Contract, requires, same
+from alcore import BaseLabel, DataInfo, DataPool, Driver, Label, Phase
+from alcore.pools import is_choosable, pool_digest
+from alcore_testing.contract import Contract, requires
+from alcore_testing.core import tensors_of
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
+from alcore_testing.plain import same
 from alcore_testing.toys import toy_loop, toy_loss
 from alcore_testing.watch import untouched
 
@@ -24,7 +23,7 @@ from alcore_testing.watch import untouched
 class PoolContract(Contract):
     """What every pool promises; one that samples are chosen from promises more (`choosable`).
 
-    Override ``make()``: a fresh pool, always the same one, with at least 2 labelled and 6 unlabelled samples. Say what
+    Override ``make()``: a fresh pool, always the same one, with at least 2 labeled and 6 unlabeled samples. Say what
     is claimed: `choosable`, `augments`; and for a plugin of data `name` and `required_parameters`.
 
     Examples
@@ -37,7 +36,7 @@ class PoolContract(Contract):
     kind = "data"
 
     choosable: ClassVar[bool] = True
-    """It lists its unlabelled samples, and gives their inputs."""
+    """It lists its unlabeled samples, and gives their inputs."""
     augments: ClassVar[bool] = False
     """Labelled items are not the same each time."""
 
@@ -54,7 +53,7 @@ class PoolContract(Contract):
             torch.manual_seed(0)
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(features, outputs))
 
-    def test_it_is_a_pool(self) -> None:
+    def test_pool_has_the_methods_of_its_protocols(self) -> None:
         """It has the methods of its protocols, and says what its data is."""
         pool = self.make()
         assert isinstance(pool, DataPool), "a pool has __len__, __getitem__ and append"
@@ -62,7 +61,7 @@ class PoolContract(Contract):
         assert isinstance(getattr(pool, "info", DataInfo()), DataInfo)
         assert len(pool) >= 2
 
-    def test_made_twice_it_is_the_same_pool(self) -> None:
+    def test_pool_made_twice_is_equal(self) -> None:
         """A resumed run makes the pool anew and must find the same samples: digest, length, items."""
         one, other = self.make(), self.make()
         assert pool_digest(one) == pool_digest(other)
@@ -71,8 +70,8 @@ class PoolContract(Contract):
             assert all(same(_plain(one[place]), _plain(other[place])) for place in range(len(one)))
 
     @requires("choosable")
-    def test_appending_an_answer(self) -> None:
-        """An appended sample is the last of the labelled ones, no longer unlabelled, and known to the digest."""
+    def test_appended_sample_is_labeled(self) -> None:
+        """An appended sample is the last of the labeled ones, no longer unlabeled, and known to the digest."""
         pool = self.make()
         digest, count, ids = pool_digest(pool), len(pool), pool.unlabeled_indices()
         for done, sample in enumerate(ids[[3, 0, 5]].tolist(), 1):
@@ -86,8 +85,8 @@ class PoolContract(Contract):
         assert pool_digest(pool) != digest
 
     @requires("choosable")
-    def test_what_can_not_be_appended_changes_nothing(self) -> None:
-        """A sample that is labelled already, or doesn't exist, is an error and leaves the pool as it was."""
+    def test_refused_append_changes_nothing(self) -> None:
+        """A sample that is labeled already, or doesn't exist, is an error and leaves the pool as it was."""
         pool = self.make()
         sample = int(pool.unlabeled_indices()[0])
         pool.append(self.label(pool, sample))
@@ -98,7 +97,7 @@ class PoolContract(Contract):
         assert pool_digest(pool) == digest
 
     @requires("choosable")
-    def test_unlabelled_ids_ascend(self) -> None:
+    def test_unlabeled_ids_ascend(self) -> None:
         """``unlabeled_indices()`` gives int64 ids in ascending order, each once."""
         ids = self.make().unlabeled_indices()
         assert ids.dtype == torch.int64
@@ -107,7 +106,7 @@ class PoolContract(Contract):
         assert bool((ids[1:] > ids[:-1]).all())
 
     @requires("choosable")
-    def test_ids_of_a_window(self) -> None:
+    def test_windows_hold_all_unlabeled_ids(self) -> None:
         """If it takes ``unlabeled_indices(start, stop)`` and has ``total``, windows hold what the whole list does."""
         pool = self.make()
         if not hasattr(pool, "total") or len(inspect.signature(pool.unlabeled_indices).parameters) < 2:
@@ -119,7 +118,7 @@ class PoolContract(Contract):
             assert torch.equal(torch.cat(parts), ids), f"windows of {size}"
 
     @requires("choosable")
-    def test_inputs_of_samples(self) -> None:
+    def test_inputs_are_one_row_an_id(self) -> None:
         """``inputs(ids)`` gives one row an id, in the order of the ids, the same whatever else is asked for."""
         pool = self.make()
         ids = pool.unlabeled_indices()[[4, 1, 1, 0]]
@@ -143,7 +142,7 @@ class PoolContract(Contract):
             again = tensors_of(pool.inputs(ids))
         assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
 
-    def test_items_and_batches_agree(self) -> None:
+    def test_batch_equals_items(self) -> None:
         """If it has ``batch(positions)``, that gives the items at these positions, in their order."""
         pool = self.make()
         if not callable(getattr(pool, "batch", None)) or self.augments:
@@ -154,7 +153,7 @@ class PoolContract(Contract):
             alone = tensors_of(pool[position])
             assert all(torch.equal(one[place], lone) for one, lone in zip(together, alone, strict=True))
 
-    def test_what_is_measured(self) -> None:
+    def test_evaluation_has_a_target_for_each_input(self) -> None:
         """If it has ``evaluation()``, that gives as many targets as inputs."""
         pool = self.make()
         if callable(getattr(pool, "evaluation", None)):
@@ -162,7 +161,7 @@ class PoolContract(Contract):
             assert len(tensors_of(inputs)[0]) == len(targets) > 0
 
     @requires("choosable")
-    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """A run on it that was interrupted and resumed ends as one that was not, and with the same pool."""
 
         def build(folder: Path, **settings: Any) -> Driver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from alcore.driver import Driver
+from alcore import Driver
 from alcore_testing.contract import CaseContract
 from alcore_testing.drivers import ask, build_driver, prepare
 from alcore_testing.toys import Case, toy_learner, toy_loop, toy_pool
@@ -19,7 +19,7 @@ class QueryBase(CaseContract):
     streams: ClassVar[bool] = True
     """Memory doesn't grow with the pool: O(chunk + max_samples). False where samples are looked at together."""
     needs_labels: ClassVar[bool] = False
-    """It can't choose while nothing is labelled, and refuses that before step 0; otherwise it must choose then too."""
+    """It can't choose while nothing is labeled, and refuses that before step 0; otherwise it must choose then too."""
     seeded: ClassVar[bool] = False
     """It draws random numbers: another seed, or another step, gives other picks. Otherwise neither changes them."""
 
@@ -55,7 +55,7 @@ def candidates_of(driver: Driver) -> list[int]:
 
 
 def next_step(driver: Driver, asked: list[int], *, label: bool = True) -> None:
-    """Go on to the next step; what was asked for is labelled, unless it takes longer."""
+    """Go on to the next step; what was asked for is labeled, unless it takes longer."""
     driver.active_learning_step_idx += 1
     for sample in asked if label else ():
         driver.train_datapool.append(sample)

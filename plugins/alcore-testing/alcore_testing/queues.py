@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from alcore.store.reading import Run
 from alcore_testing.contract import Contract
+from alcore_testing.core import Run
 from alcore_testing.drivers import build_driver
 from alcore_testing.toys import toy_loss
 
@@ -33,7 +33,7 @@ class QueueContract(Contract):
     order: ClassVar[str] = "fifo"
     """``fifo``, ``lifo``, ``lowest`` (the smallest first), or ``any``."""
 
-    def test_everything_comes_out_once(self) -> None:
+    def test_each_item_comes_out_once(self) -> None:
         """What was put comes out as the integer it was, in the order that is claimed; nothing waits for a taker."""
         queue, items = self.make(), [7, 3, 11, 0, *range(100, 600)]
         in_time(lambda: [queue.put(item) for item in items])
@@ -43,21 +43,21 @@ class QueueContract(Contract):
         expected = {"fifo": items, "lifo": items[::-1], "lowest": sorted(items)}
         assert taken == expected.get(self.order, taken)
 
-    def test_put_and_get_alternate(self) -> None:
+    def test_emptied_queue_can_be_filled_again(self) -> None:
         """It can be emptied and filled again."""
         queue = self.make()
         for item in range(50):
             queue.put(item)
             assert in_time(queue.get) == item
 
-    def test_two_queues_have_nothing_in_common(self) -> None:
+    def test_two_queues_are_independent(self) -> None:
         """Each object is a queue of its own, as each run needs one."""
         one, other = self.make(), self.make()
         one.put(1)
         other.put(2)
         assert (in_time(one.get), in_time(other.get)) == (1, 2)
 
-    def test_it_is_used_by_several_threads(self) -> None:
+    def test_threads_get_each_item_once(self) -> None:
         """Items that several threads put and take at once all arrive, each once."""
         queue, taken = self.make(), list[int]()
         takers = [threading.Thread(target=lambda: taken.extend(queue.get() for _ in range(50))) for _ in range(4)]
@@ -72,7 +72,7 @@ class QueueContract(Contract):
             thread.join(PATIENCE)
         assert sorted(taken) == list(range(200))
 
-    def test_a_run_with_it(self, tmp_path: Path) -> None:
+    def test_run_labels_every_request(self, tmp_path: Path) -> None:
         """Every request of a run reaches the label strategy."""
         driver = build_driver(tmp_path, queue_cls=self.make, max_active_learning_steps=2)
         in_time(lambda: driver.run(toy_loss))

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pluggy
 import pytest
 
-from alcore.codec import dumps
-from alcore.driver import Driver
-from alcore.errors import AlcoreError
-from alcore.hookspecs import runhook
-from alcore.plugins import Listeners
-from alcore.protocols import Phase
+from alcore import AlcoreError, Driver, Phase, runhook
+from alcore.hookspecs import Lifecycle
 from alcore.randomness import seed_everything
-from alcore.store.reading import Run
 from alcore_testing.contract import Contract
+from alcore_testing.core import Run
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
+from alcore_testing.plain import text_of
 from alcore_testing.toys import ToyMetrology, toy_loss
 from alcore_testing.watch import untouched
 
@@ -30,7 +27,7 @@ class StopCriterionContract(Contract):
 
     Override ``make(**parameters)``, and give parameters with which a toy run of 5 steps ends early, after step 0
     (`stops_with`), and with which it doesn't (`continues_with`). The toy run measures ``accuracy``, ``f1`` and
-    ``score`` by a `ToyMetrology`, on 40 samples of which 6 are labelled, 3 more each step.
+    ``score`` by a `ToyMetrology`, on 40 samples of which 6 are labeled, 3 more each step.
 
     Examples
     --------
@@ -64,7 +61,7 @@ class StopCriterionContract(Contract):
         given: dict[str, Any] = {"metrology": self.metrology(), "max_active_learning_steps": STEPS}
         return build_driver(folder, *self.queries(), plugins=[*criteria, *plugins], **{**given, **settings})
 
-    def test_it_ends_the_run(self, tmp_path: Path) -> None:
+    def test_criterion_ends_the_run(self, tmp_path: Path) -> None:
         """With `stops_with` the run ends before its last step; the reason is told and recorded, and no label bought."""
         driver = self.build(tmp_path, self.make(**self.stops_with))
         driver.run(toy_loss)
@@ -75,13 +72,13 @@ class StopCriterionContract(Contract):
         assert Run(driver.log_dir).meta()["reason"] == driver.stop_reason
         assert Run(driver.log_dir).steps()[-1]["requested"] == 0
 
-    def test_it_lets_the_run_go_on(self, tmp_path: Path) -> None:
+    def test_run_goes_on_while_criterion_is_not_met(self, tmp_path: Path) -> None:
         """With `continues_with` the run ends by its number of steps."""
         driver = self.build(tmp_path, self.one())
         driver.run(toy_loss)
         assert driver.stop_reason == f"all {STEPS} steps are done"
 
-    def test_the_same_run_ends_the_same_way(self, tmp_path: Path) -> None:
+    def test_equal_runs_end_in_the_same_step(self, tmp_path: Path) -> None:
         """A second run of the seed ends in the same step for the same reason."""
         ends = []
         for name in ("one", "other"):
@@ -91,14 +88,14 @@ class StopCriterionContract(Contract):
             ends.append((driver.active_learning_step_idx, driver.stop_reason))
         assert ends[0] == ends[1]
 
-    def test_looking_disturbs_nothing(self, tmp_path: Path) -> None:
+    def test_criterion_changes_nothing(self, tmp_path: Path) -> None:
         """To ask it changes neither learner, generators, pools nor records, and asks for no label."""
         watcher = _Watcher(self.one())
         self.build(tmp_path, watcher).run(toy_loss)
         assert len(watcher.answers) == STEPS
         assert all(one is None for one in watcher.answers)
 
-    def test_nothing_is_measured(self, tmp_path: Path) -> None:
+    def test_run_without_metrology_goes_on_or_is_refused(self, tmp_path: Path) -> None:
         """Without metrology it works, or says what it needs; it doesn't break."""
         driver = self.build(tmp_path, self.one(), metrology=[])
         try:
@@ -109,7 +106,7 @@ class StopCriterionContract(Contract):
             assert driver.stop_reason
 
     @pytest.mark.parametrize("ends", [False, True], ids=["goes-on", "ends"])
-    def test_a_resumed_run_is_the_same_run(self, tmp_path: Path, ends: bool) -> None:
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, ends: bool) -> None:
         """A run that was interrupted and resumed ends in the same step for the same reason, with the same state."""
         chosen = self.stops_with if ends else self.continues_with
 
@@ -124,19 +121,21 @@ class _Watcher:
     """A criterion that asks another one, and looks at what it touches."""
 
     def __init__(self, criterion: Any) -> None:
-        self._listeners = Listeners([criterion], logging.getLogger("alcore_testing"))
+        self._manager = pluggy.PluginManager(runhook.project_name)
+        self._manager.add_hookspecs(Lifecycle)
+        self._manager.register(criterion)
         self.answers: list[Any] = []
 
     @runhook
     def alcore_should_stop(self, driver: Driver) -> str | None:
         """Ask the other one."""
-        before = self._books(driver)
+        before = self._asked(driver)
         with untouched(driver):
-            reason = self._listeners.reason_to_stop(driver=driver)
+            reason: str | None = self._manager.hook.alcore_should_stop(driver=driver)
         self.answers.append(reason)
-        assert self._books(driver) == before, "it changed records, or asked for labels"
+        assert self._asked(driver) == before, "it changed records, or asked for labels"
         return reason
 
     @staticmethod
-    def _books(driver: Driver) -> Any:
-        return dumps([one.records for one in driver.metrology_strategies]), driver.query_queue.qsize()
+    def _asked(driver: Driver) -> Any:
+        return text_of([one.records for one in driver.metrology_strategies]), driver.query_queue.qsize()

@@ -10,17 +10,16 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from alcore.inference.outputs import predicted_classes
-from alcore.pools import DataInfo, TensorPool
-from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+from alcore import BaseLabel, BaseMetrology, BaseQuery, DataInfo, TensorPool, UsageError
+from alcore_testing.core import predicted_classes, tensor_pool
 
 ALL_OUTPUTS = ("binary", "classes", "posterior", "values", "map", "mapping")
 ALL_TASKS = ("classification", "regression")
 ALL_KINDS = ("logits", "probabilities")
 
 FEATURES, MEMBERS = 4, 5
-LABELLED = (1, 8, 15, 22, 29, 36)
-"""Ids that are labelled at the start: all classes are among them, and they are no multiples of anything."""
+LABELED = (1, 8, 15, 22, 29, 36)
+"""Ids of the samples that are labeled at the start; every class is among them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +77,7 @@ def find_case(case: Case | str) -> Case:
 def toy_pool(
     case: Case | str = "classes",
     samples: int = 40,
-    labelled: Sequence[int] | None = None,
+    labeled: Sequence[int] | None = None,
     *,
     scale: float = 1.0,
     seed: int = 0,
@@ -92,8 +91,8 @@ def toy_pool(
         Task and number of classes.
     samples
         How many; sample i is of class i modulo the number of classes.
-    labelled
-        Ids that are labelled at the start; six of all classes where it is None.
+    labeled
+        Ids that are labeled at the start; six of all classes where it is None.
     scale
         Factor on all inputs.
     seed
@@ -109,20 +108,17 @@ def toy_pool(
     targets = classes
     if case.task == "regression":
         targets = inputs @ torch.tensor([1.0, -0.5, 0.25, 0.0]) + 0.1
-    known = LABELLED if labelled is None else labelled
-    return TensorPool(
-        inputs * scale,
-        targets,
-        labeled=[one for one in known if one < len(inputs)],
-        info=DataInfo(case.task, case.classes, FEATURES, (FEATURES,)),
-    )
+    known = [one for one in (LABELED if labeled is None else labeled) if one < len(inputs)]
+    info = DataInfo(case.task, case.classes, FEATURES, (FEATURES,))
+    pool: TensorPool = tensor_pool(inputs * scale, targets, known, info)
+    return pool
 
 
 class _BatchNorm(torch.nn.BatchNorm1d):
     """Batch norm that also takes a batch of one, as the last of an epoch may be."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Normalise; a batch of one by the running statistics."""
+        """Normalize; a batch of one by the running statistics."""
         if self.training and len(inputs) == 1:
             return functional.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias)
         return super().forward(inputs)
@@ -203,7 +199,9 @@ class ToyQuery(BaseQuery):
     """Ask for the candidates with the lowest ids."""
 
     def __init__(self, max_samples: int = 3) -> None:
-        self._set_max_samples(max_samples)
+        if max_samples < 0:
+            raise UsageError(f"max_samples is {max_samples}; it must not be negative.")
+        self.max_samples = max_samples
 
     def check(self) -> None:
         """Refuse a pool that doesn't list its samples."""

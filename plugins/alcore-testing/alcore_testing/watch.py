@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from alcore.driver.state import global_generators
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from alcore.codec import dumps
+from alcore_testing.core import global_rng_state
+from alcore_testing.plain import text_of
 
 
 @contextlib.contextmanager
@@ -21,8 +21,8 @@ def untouched(driver: Any = None, *, learner: bool = True, generators: bool = Tr
     """Raise AssertionError if the block leaves anything behind in what isn't its own.
 
     Looked at are the global generators of python, numpy and torch, the settings of torch, the learner (weights,
-    buffers, gradients, what requires them, hooks, and the mode of each module) and the pools (how many are labelled,
-    which are not).
+    buffers, gradients, what requires them, hooks, and the mode of each module) and the pools (how many
+    samples are labeled, and which are not).
 
     Parameters
     ----------
@@ -37,7 +37,9 @@ def untouched(driver: Any = None, *, learner: bool = True, generators: bool = Tr
     if generators:
         watched |= {"global generators": _random_numbers}
     if driver is not None:
-        watched |= {"pools": lambda: {name: _pool(pool) for name, pool in driver.pools().items()}}
+        names = ("train_datapool", "val_datapool", "unlabeled_datapool")
+        pools = [pool for pool in (getattr(driver, name, None) for name in names) if pool is not None]
+        watched |= {"pools": lambda: [_pool(pool) for pool in pools]}
     if driver is not None and learner:
         parts = {"weights": _weights, "gradients": _gradients, "modes": _modes, "hooks": _hooks}
         watched |= {f"learner's {name}": _reader(look, driver) for name, look in parts.items()}
@@ -52,7 +54,7 @@ def _reader(look: Callable[[Any], Any], driver: Any) -> Callable[[], Any]:
 
 
 def _random_numbers() -> str:
-    return dumps(global_generators())
+    return text_of(global_rng_state())
 
 
 def _settings() -> tuple[Any, ...]:
@@ -72,7 +74,7 @@ def _pool(pool: Any) -> Any:
 
 def _weights(learner: Any) -> str:
     state = learner.state_dict() if callable(getattr(learner, "state_dict", None)) else {}
-    return dumps(dict(state))
+    return text_of(dict(state))
 
 
 def _gradients(learner: Any) -> list[Any]:
@@ -81,7 +83,7 @@ def _gradients(learner: Any) -> list[Any]:
 
 
 def _numbers(tensor: torch.Tensor | None) -> str:
-    return "" if tensor is None else dumps(tensor)
+    return "" if tensor is None else text_of(tensor)
 
 
 def _modes(learner: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from alcore_testing import Contract, QueryContract, ToyQuery, build_driver, peak_memory, requires, untouched
 from alcore_testing.contract import CaseContract
+from alcore_testing.core import installed
 
 pytest_plugins = ["pytester"]
 
@@ -73,14 +74,13 @@ def test_only_plugins_are_checked_as_such() -> None:
         pass
 
     assert names_of(Named) - names_of(Nameless) == {
-        "test_it_is_what_the_plugin_offers",
-        "test_its_package_imports_no_torch",
-        "test_its_parameters_have_types_defaults_and_documentation",
+        "test_plugin_offers_what_make_returns",
+        "test_parameters_have_types_defaults_and_documentation",
     }
 
 
 def test_an_expected_failure_of_a_test_that_does_not_exist() -> None:
-    with pytest.raises(TypeError, match=r"Wrong\.expected_failures names test_it_is_odd, which is no test"):
+    with pytest.raises(TypeError, match=r"Wrong\.expected_failures names test_it_is_odd, which is not one"):
         type("Wrong", (Even,), {"expected_failures": {"test_it_is_odd": "because"}})
 
 
@@ -129,10 +129,10 @@ def test_expected_failures_are_strict(pytester: pytest.Pytester) -> None:
 
 INIT = """
 import alcore
-{imports}
+
 @alcore.hookimpl
 def alcore_query_strategies():
-    return {{"toy": "alcore_toy.query:Toy"}}
+    return {"toy": "alcore_toy.query:Toy"}
 """
 QUERY = '''
 from alcore_testing import ToyQuery
@@ -154,24 +154,21 @@ class Toy(ToyQuery):
 
 
 @pytest.mark.parametrize(
-    ("imports", "parameter", "documented", "test", "words"),
+    ("parameter", "documented", "test", "words"),
     [
-        ("", "word: str = 'a'", "word", None, None),
-        ("", "words: tuple[str, ...] = ('a',)", "words", None, None),
-        ("import torch", "word: str = 'a'", "word", "test_its_package_imports_no_torch", "imports too much: torch"),
-        ("import nowhere", "word: str = 'a'", "word", "test_its_package_imports_no_torch", "nowhere"),
-        ("", "word='a'", "word", "test_its_parameters_have_types_defaults_and_documentation", "word has no type hint"),
-        ("", "word: str", "word", "test_its_parameters_have_types_defaults_and_documentation", "word has no default"),
-        ("", "word: str = 'a'", "w", "test_its_parameters_have_types_defaults_and_documentation", "word isn't in the"),
-        ("", "word: int = 0.5", "word", "test_its_parameters_have_types_defaults_and_documentation", "can't stand in"),
-        ("", "word: str = 'a'", "word", "test_it_is_what_the_plugin_offers", "isinstance"),
+        ("word: str = 'a'", "word", None, None),
+        ("words: tuple[str, ...] = ('a',)", "words", None, None),
+        ("word='a'", "word", "test_parameters_have_types_defaults_and_documentation", "word has no type hint"),
+        ("word: str", "word", "test_parameters_have_types_defaults_and_documentation", "word has no default"),
+        ("word: str = 'a'", "w", "test_parameters_have_types_defaults_and_documentation", "word isn't in the"),
+        ("word: int = 0.5", "word", "test_parameters_have_types_defaults_and_documentation", "can't stand in"),
+        ("word: str = 'a'", "word", "test_plugin_offers_what_make_returns", "isinstance"),
     ],
 )
 def test_the_plugin_is_checked(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     errors_of: Callable[[type, str], list[str]],
-    imports: str,
     parameter: str,
     documented: str,
     test: str | None,
@@ -179,7 +176,7 @@ def test_the_plugin_is_checked(
 ) -> None:
     site = tmp_path / "site"
     (site / "alcore_toy").mkdir(parents=True)
-    (site / "alcore_toy" / "__init__.py").write_text(INIT.format(imports=imports))
+    (site / "alcore_toy" / "__init__.py").write_text(INIT)
     (site / "alcore_toy" / "query.py").write_text(QUERY.format(parameter=parameter, documented=documented))
     about = site / "alcore_toy-1.0.dist-info"
     about.mkdir()
@@ -191,15 +188,13 @@ def test_the_plugin_is_checked(
         monkeypatch.delitem(__import__("sys").modules, name, raising=False)
 
     def make(self: Contract, **parameters: Any) -> Any:
-        from alcore import plugins
-
-        return ToyQuery() if test == "test_it_is_what_the_plugin_offers" else plugins.installed().make("query", "toy")
+        return ToyQuery() if test == "test_plugin_offers_what_make_returns" else installed().make("query", "toy")
 
     contract = type("Toy", (QueryContract,), {"name": "toy", "make": make})
     every = [name for name, (_, claim) in Contract._conditional.items() if claim == "name"]
-    assert len(every) == 3
+    assert len(every) == 2
     if test is None or words is None:
-        assert [errors_of(contract, name) for name in every] == [[], [], []]
+        assert [errors_of(contract, name) for name in every] == [[], []]
     else:
         assert words in "".join(errors_of(contract, test))
 

@@ -112,7 +112,7 @@ class AnswersWhatNobodyAsked(Mutant):
 class MixesUpTheOrder(Mutant):
     """Values are paired with requests in the wrong order."""
 
-    test, words = "test_answers_are_of_what_was_asked", "of sample"
+    test, words = "test_labels_belong_to_their_requests", "of sample"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         requests = []
@@ -125,7 +125,7 @@ class MixesUpTheOrder(Mutant):
 class AnswersWithAnObject(Mutant):
     """An answer is an object that can't be stored."""
 
-    test, words = "test_only_answers_are_put", "EncodingError"
+    test, words = "test_one_answer_is_put_for_each_request", "TypeError"
 
     def answer(self, request: Request) -> Any:
         return Label(request, object())
@@ -134,7 +134,7 @@ class AnswersWithAnObject(Mutant):
 class ReportsProgressThere(Mutant):
     """What isn't an answer is put into the queue of answers."""
 
-    test, words = "test_only_answers_are_put", "8 == 4"
+    test, words = "test_one_answer_is_put_for_each_request", "8 == 4"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         while not queue_to_label.empty():
@@ -145,7 +145,7 @@ class ReportsProgressThere(Mutant):
 class WaitsForRequests(Mutant):
     """It takes a request before it looks whether there is one."""
 
-    test, words = "test_no_requests", "Empty"
+    test, words = "test_no_requests_give_no_answers", "Empty"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         serialize_queue.put(self.answer(queue_to_label.get_request()))
@@ -155,7 +155,7 @@ class WaitsForRequests(Mutant):
 class AppendsByItself(Mutant):
     """It gives the pool the label, and so does the driver."""
 
-    test, words = "test_it_leaves_learner_and_pools_alone", "pools"
+    test, words = "test_learner_and_pools_stay_as_they_were", "pools"
 
     def answer(self, request: Request) -> Any:
         self.driver.train_datapool.append(request.item)
@@ -165,7 +165,7 @@ class AppendsByItself(Mutant):
 class StopsAtAGeneratedInput(Mutant):
     """Something that is no sample is an error, and the requests behind it stay open."""
 
-    test, words = "test_generated_inputs", "AttributeError"
+    test, words = "test_generated_inputs_are_answered_or_fail", "AttributeError"
 
     def value(self, item: Any) -> int:
         return int(self._pool.answer(item.bit_length() and item)[1])
@@ -174,7 +174,7 @@ class StopsAtAGeneratedInput(Mutant):
 class SaysNothingOfAGeneratedInput(Mutant):
     """Something that is no sample gets no answer at all."""
 
-    test, words = "test_generated_inputs", "'open'"
+    test, words = "test_generated_inputs_are_answered_or_fail", "'open'"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         while not queue_to_label.empty():
@@ -186,7 +186,7 @@ class SaysNothingOfAGeneratedInput(Mutant):
 class HoldsAnswersBack(Mutant):
     """Answers are delivered at the end, and an error on the way loses all that were bought."""
 
-    test, words = "test_an_error_loses_nothing", "held back"
+    test, words = "test_error_loses_no_answer", "held back"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         answers = []
@@ -198,7 +198,7 @@ class HoldsAnswersBack(Mutant):
 class SwallowsErrors(Mutant):
     """An error ends the labeling in silence."""
 
-    test, words = "test_an_error_loses_nothing", "DID NOT RAISE"
+    test, words = "test_error_loses_no_answer", "DID NOT RAISE"
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         with contextlib.suppress(ConnectionError):
@@ -208,7 +208,7 @@ class SwallowsErrors(Mutant):
 class TakesNoArguments(Mutant):
     """Arguments of the run are not for it."""
 
-    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+    test, words = "test_arguments_of_the_run_are_accepted", "TypeError"
 
     def label(self, queue_to_label: Any, serialize_queue: Any) -> None:
         super().label(queue_to_label, serialize_queue)
@@ -217,7 +217,7 @@ class TakesNoArguments(Mutant):
 class CostsNothingKnown(Mutant):
     """The price of a label is NaN."""
 
-    test, words = "test_costs", "nan"
+    test, words = "test_cost_is_finite_and_not_negative", "cost of sample 9 is nan"
 
     def cost(self, item: Any) -> float:
         return float("nan")
@@ -226,7 +226,7 @@ class CostsNothingKnown(Mutant):
 class ForgetsItsState(Mutant):
     """What it counts isn't taken back."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "other states"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "strategies.forgets_its_state"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
@@ -235,7 +235,7 @@ class ForgetsItsState(Mutant):
 class ChangesItsMind(Mutant):
     """Asked again, it says something else."""
 
-    test, words = "test_asked_again_it_answers_the_same", "assert"
+    test, words = "test_repeated_request_gets_the_same_answer", "assert"
     made = 0
 
     def __init__(self) -> None:
@@ -250,14 +250,14 @@ class ChangesItsMind(Mutant):
 class IsIdempotentInSecret(Mutant):
     """It doesn't say that it may be asked again."""
 
-    test, words = "test_asked_again_it_answers_the_same", "idempotent"
+    test, words = "test_repeated_request_gets_the_same_answer", "idempotent"
     idempotent = False
 
 
 class PollsForAnything(Mutant):
     """Polled for a request that it never got, it has an answer."""
 
-    test, words = "test_it_can_be_polled", "is None"
+    test, words = "test_poll_returns_the_answer", "is None"
 
     def poll(self, request_id: str) -> Label | None:
         return Label(request_id, 0)
@@ -266,7 +266,7 @@ class PollsForAnything(Mutant):
 class PollsForSomethingElse(Mutant):
     """Polled, it has another answer than the one that it gave."""
 
-    test, words = "test_it_can_be_polled", "another answer"
+    test, words = "test_poll_returns_the_answer", "another answer"
 
     def poll(self, request_id: str) -> Label | None:
         known = self._known.get(request_id)

@@ -104,7 +104,7 @@ class IsNaN(Mutant):
 class NormalisesTheBatch(Mutant):
     """In eval mode as well, inputs are centred by the mean of their batch."""
 
-    test, words = "test_samples_do_not_depend_on_each_other", "not close"
+    test, words = "test_outputs_do_not_depend_on_other_samples", "not close"
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs - inputs.mean(dim=0))
@@ -145,7 +145,7 @@ class WritesToItsInputs(Mutant):
 class HasALayerOutsideItsState(Mutant):
     """A tensor that outputs depend on is no buffer, and isn't saved."""
 
-    test, words = "test_its_state_comes_back", "assert"
+    test, words = "test_restored_state_continues_the_same_way", "assert"
 
     def __init__(self, info: DataInfo) -> None:
         super().__init__(info)
@@ -158,7 +158,7 @@ class HasALayerOutsideItsState(Mutant):
 class LoadsALittle(Mutant):
     """What isn't in its last layer is left out when a state is loaded."""
 
-    test, words = "test_its_state_can_be_kept", "assert"
+    test, words = "test_copied_state_survives_training", "assert"
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         return super().load_state_dict({name: one for name, one in state_dict.items() if "head" in name}, strict=False)
@@ -167,7 +167,7 @@ class LoadsALittle(Mutant):
 class DrawsFromItsOwnGenerator(Mutant):
     """Its initial weights don't come from the seed."""
 
-    test, words = "test_initial_weights_come_from_the_seed", "assert"
+    test, words = "test_equal_seeds_give_equal_weights", "assert"
     made = itertools.count()
 
     def __init__(self, info: DataInfo) -> None:
@@ -178,7 +178,7 @@ class DrawsFromItsOwnGenerator(Mutant):
 class LearnsNothing(Mutant):
     """Its outputs are cut off from its weights, but for one that changes nothing."""
 
-    test, words = "test_it_learns", "the loss went"
+    test, words = "test_training_lowers_the_loss", "the loss went"
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs) * 0 + 1
@@ -187,7 +187,7 @@ class LearnsNothing(Mutant):
 class ComputesInSinglePrecision(Mutant):
     """Its outputs are float32, whatever the run's type is."""
 
-    test, words = "test_it_takes_the_runs_floating_point_type", "float32"
+    test, words = "test_learner_computes_in_the_dtype_of_the_run", "float32"
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs).float()
@@ -196,7 +196,7 @@ class ComputesInSinglePrecision(Mutant):
 class LosesWhatItLearned(Mutant):
     """It has a state of training that is no part of its weights."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "other weights"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
     passes = 0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import TrainingLoopContract
+from alcore_testing.core import evaluating, seed_everything
 
 from alcore.errors import DivergedError, UsageError
-from alcore.inference import evaluating
 
 
 class Plain:
@@ -114,7 +114,7 @@ class AddsGradientsUp(Mutant):
 class ClipsGradients(Mutant):
     """It clips gradients, and says that it doesn't."""
 
-    test, words = "test_it_trains_as_a_loop_by_hand", "by hand"
+    test, words = "test_weights_equal_those_of_a_loop_by_hand", "by hand"
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
         optimizer.zero_grad()
@@ -128,7 +128,7 @@ class ClipsGradients(Mutant):
 class CountsEpochsFromOne(Mutant):
     """The first epoch is announced as 1."""
 
-    test, words = "test_epochs_are_announced", "assert [1, 2, 3]"
+    test, words = "test_on_epoch_end_is_called_after_each_epoch", "assert [1, 2, 3]"
 
     def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
         on_epoch_end(epoch + 1, metrics)
@@ -137,7 +137,7 @@ class CountsEpochsFromOne(Mutant):
 class AnnouncesTensors(Mutant):
     """Losses are announced as tensors, which hold on to the device."""
 
-    test, words = "test_epochs_are_announced", "not a float"
+    test, words = "test_on_epoch_end_is_called_after_each_epoch", "not a float"
 
     def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
         on_epoch_end(epoch, {name: torch.tensor(value) for name, value in metrics.items()})
@@ -146,7 +146,7 @@ class AnnouncesTensors(Mutant):
 class TrainsAtLeastOnce(Mutant):
     """No epochs are one epoch."""
 
-    test, words = "test_it_keeps_to_the_number_of_epochs", "assert"
+    test, words = "test_max_epochs_is_kept", "assert"
 
     def epochs(self, number: int) -> Any:
         return range(max(number, 1))
@@ -155,7 +155,7 @@ class TrainsAtLeastOnce(Mutant):
 class StaysInEvalMode(Mutant):
     """After the first validation the learner is trained in eval mode."""
 
-    test, words = "test_it_trains_in_train_mode", "(False, True)"
+    test, words = "test_losses_are_computed_in_train_mode", "(False, True)"
 
     def validate(self, model: Any, batches: Any, step: Any) -> None:
         super().validate(model, batches, step)
@@ -166,7 +166,7 @@ class StaysInEvalMode(Mutant):
 class ValidatesInTrainMode(Mutant):
     """Validation is done in train mode, and batch norm learns from it."""
 
-    test, words = "test_validation_is_no_training", "assert"
+    test, words = "test_validation_changes_no_weights", "assert"
 
     def validate(self, model: Any, batches: Any, step: Any) -> None:
         with torch.no_grad():
@@ -177,7 +177,7 @@ class ValidatesInTrainMode(Mutant):
 class ValidatesByNothing(Mutant):
     """It goes through held-out batches although there is no step for them."""
 
-    test, words = "test_validation_without_a_step", "TypeError"
+    test, words = "test_validation_without_step_is_skipped_or_refused", "TypeError"
 
     def can_validate(self, step: Any) -> bool:
         return True
@@ -186,7 +186,7 @@ class ValidatesByNothing(Mutant):
 class NeverSchedules(Mutant):
     """The scheduler isn't stepped."""
 
-    test, words = "test_a_scheduler_is_stepped", "assert 0"
+    test, words = "test_scheduler_steps_once_an_epoch_or_a_batch", "assert 0"
 
     def schedule(self, scheduler: Any, metrics: dict[str, float]) -> None:
         pass
@@ -195,7 +195,7 @@ class NeverSchedules(Mutant):
 class SchedulesBlindly(Mutant):
     """A scheduler that watches a metric gets none."""
 
-    test, words = "test_a_scheduler_that_watches_a_metric_gets_one", "TypeError"
+    test, words = "test_plateau_scheduler_is_given_a_loss", "TypeError"
 
     def schedule(self, scheduler: Any, metrics: dict[str, float]) -> None:
         scheduler.step()
@@ -204,7 +204,7 @@ class SchedulesBlindly(Mutant):
 class FreezesTheLearner(Mutant):
     """Afterwards no parameter needs a gradient."""
 
-    test, words = "test_the_learner_can_be_used_afterwards", "assert"
+    test, words = "test_learner_is_usable_after_training", "assert"
 
     def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
         on_epoch_end(epoch, metrics)
@@ -218,7 +218,7 @@ class FreezesTheLearner(Mutant):
 class LeavesAHook(Mutant):
     """A hook that it needs is never removed."""
 
-    test, words = "test_the_learner_can_be_used_afterwards", "hooks are left behind"
+    test, words = "test_learner_is_usable_after_training", "hooks are left behind"
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
         model.register_forward_hook(lambda *_: None)
@@ -228,7 +228,7 @@ class LeavesAHook(Mutant):
 class TrainsOnNaN(Mutant):
     """NaN losses are averaged and announced as if nothing was."""
 
-    test, words = "test_nan_losses_end_the_training", "DID NOT RAISE"
+    test, words = "test_nan_loss_is_an_error", "DID NOT RAISE"
 
     def mean(self, losses: list[float]) -> float:
         return sum(losses) / len(losses)
@@ -237,7 +237,7 @@ class TrainsOnNaN(Mutant):
 class IgnoresTheLearnersStep(Mutant):
     """Without a step function it doesn't know what to do."""
 
-    test, words = "test_the_learners_own_step_is_used", "KeyError"
+    test, words = "test_training_step_of_the_learner_is_used", "KeyError"
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs["train_step_fn"] is None:
@@ -248,7 +248,7 @@ class IgnoresTheLearnersStep(Mutant):
 class MakesItsOwnOptimizer(Mutant):
     """Without an optimizer it makes one, and trains what nobody wants trained."""
 
-    test, words = "test_nothing_to_train", "assert"
+    test, words = "test_without_optimizer_weights_stay", "assert"
 
     def __call__(self, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         super().__call__(model, optimizer or torch.optim.SGD(model.parameters(), lr=0.1), *args, **kwargs)
@@ -257,7 +257,7 @@ class MakesItsOwnOptimizer(Mutant):
 class SkipsFailingBatches(Mutant):
     """A batch that raises is left out."""
 
-    test, words = "test_errors_and_interruptions_get_through", "DID NOT RAISE"
+    test, words = "test_errors_and_interruptions_are_raised", "DID NOT RAISE"
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
         with contextlib.suppress(Exception):
@@ -268,7 +268,7 @@ class SkipsFailingBatches(Mutant):
 class DrawsFromAClock(Mutant):
     """It adds noise to the gradients that depends on how many batches it saw since it was made."""
 
-    test, words = "test_a_run_that_is_cut_inside_training_goes_on_as_if_it_was_not", "resumed, it has other"
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "it differs from the run without a break"
     seen: ClassVar[int] = 0
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
@@ -278,6 +278,15 @@ class DrawsFromAClock(Mutant):
         loss.backward()
         optimizer.step()
         return float(loss.detach())
+
+
+class SeedsEverything(Mutant):
+    """To be reproducible it seeds the global generators when it is attached."""
+
+    test, words = "test_attach_and_check_change_nothing", "global generators"
+
+    def attach(self, context: Any) -> None:
+        seed_everything(0)
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

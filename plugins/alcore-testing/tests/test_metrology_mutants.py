@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import MetrologyContract
+from alcore_testing.core import check_outputs, evaluate, kind_of, predicted_classes
 
 from alcore import BaseMetrology, UsageError
-from alcore.inference import evaluate
-from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
 
 
 class Accuracy(BaseMetrology):
@@ -53,7 +52,7 @@ class Mutant(Accuracy):
 class RecordsNothing(Mutant):
     """It measures, and keeps what it found to itself."""
 
-    test, words = "test_it_appends_records", "assert"
+    test, words = "test_compute_appends_records", "assert"
 
     def append_record(self, **values: Any) -> None:
         pass
@@ -62,7 +61,7 @@ class RecordsNothing(Mutant):
 class KeepsTheLastAlone(Mutant):
     """Each measurement replaces the one before."""
 
-    test, words = "test_it_appends_records", "assert"
+    test, words = "test_compute_appends_records", "assert"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         self.records.clear()
@@ -72,7 +71,7 @@ class KeepsTheLastAlone(Mutant):
 class MakesANewList(Mutant):
     """``records`` is another list each time, and the driver looks at the first."""
 
-    test, words = "test_it_appends_records", "the list that it was"
+    test, words = "test_compute_appends_records", "the list that it was"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         self.records = list(self.records)
@@ -82,7 +81,7 @@ class MakesANewList(Mutant):
 class ChangesEarlierRecords(Mutant):
     """The best so far is marked in the records that are there."""
 
-    test, words = "test_it_appends_records", "earlier records were changed"
+    test, words = "test_compute_appends_records", "earlier records were changed"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         super().compute()
@@ -101,7 +100,7 @@ class RecordsAnObject(Mutant):
 class LeavesEvalMode(Mutant):
     """The learner stays in eval mode."""
 
-    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "learner's modes"
+    test, words = "test_learner_generators_and_pools_stay_as_they_were", "learner's modes"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         self.driver.learner.eval()
@@ -111,7 +110,7 @@ class LeavesEvalMode(Mutant):
 class DrawsFromTorch(Mutant):
     """It draws from the global generator."""
 
-    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "global generators"
+    test, words = "test_learner_generators_and_pools_stay_as_they_were", "global generators"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         torch.rand(3)
@@ -121,7 +120,7 @@ class DrawsFromTorch(Mutant):
 class WritesToThePool(Mutant):
     """The targets that it compares with are changed in place."""
 
-    test, words = "test_learner_random_numbers_and_pools_are_left_alone", "wrote to the data"
+    test, words = "test_learner_generators_and_pools_stay_as_they_were", "wrote to the data"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         for _, targets in evaluate(self.driver).batches:
@@ -155,7 +154,7 @@ class KnowsNoPosterior(Mutant):
 class NeedsAValidationPool(Mutant):
     """Without a validation pool it breaks."""
 
-    test, words = "test_it_measures_on_what_there_is", "NoneType"
+    test, words = "test_records_say_what_was_measured_on", "NoneType"
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         assert len(self.driver.val_datapool)
@@ -165,7 +164,7 @@ class NeedsAValidationPool(Mutant):
 class SaysTheWrongSource(Mutant):
     """It says that it measured on held-out samples, wherever it did."""
 
-    test, words = "test_it_measures_on_what_there_is", "assert"
+    test, words = "test_records_say_what_was_measured_on", "assert"
 
     def append_record(self, **values: Any) -> None:
         super().append_record(**{**values, "on": "validation"})
@@ -174,7 +173,7 @@ class SaysTheWrongSource(Mutant):
 class MeasuresADrawnPart(Mutant):
     """Which samples it looks at is drawn from the global generator, which it puts back."""
 
-    test, words = "test_measuring_again_gives_the_same", "assert"
+    test, words = "test_measuring_again_gives_the_same_records", "assert"
 
     def append_record(self, **values: Any) -> None:
         with torch.random.fork_rng():
@@ -184,7 +183,7 @@ class MeasuresADrawnPart(Mutant):
 class BreaksOnNaN(Mutant):
     """A learner of NaN breaks it."""
 
-    test, words = "test_nan_outputs", "ZeroDivisionError"
+    test, words = "test_nan_outputs_give_records_or_an_error", "ZeroDivisionError"
 
     def append_record(self, **values: Any) -> None:
         if any(bool(one.isnan().any()) for one in self.driver.learner.parameters()):
@@ -195,7 +194,7 @@ class BreaksOnNaN(Mutant):
 class WritesWhereTheUserStands(Mutant):
     """Its file goes to the current folder."""
 
-    test, words = "test_serialize_records", "where the user stands"
+    test, words = "test_serialize_records_leaves_records_and_folder_alone", "where the user stands"
 
     def serialize_records(self, *args: Any, **kwargs: Any) -> None:
         Path("accuracy.json").write_text("{}", encoding="utf-8")
@@ -204,7 +203,7 @@ class WritesWhereTheUserStands(Mutant):
 class SerializesAway(Mutant):
     """What was written is dropped from the records."""
 
-    test, words = "test_serialize_records", "assert"
+    test, words = "test_serialize_records_leaves_records_and_folder_alone", "assert"
 
     def serialize_records(self, *args: Any, **kwargs: Any) -> None:
         self.records.clear()
@@ -213,7 +212,7 @@ class SerializesAway(Mutant):
 class TakesNoArguments(Mutant):
     """Arguments of the run are not for it."""
 
-    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+    test, words = "test_arguments_of_the_run_are_accepted", "TypeError"
 
     def compute(self) -> None:
         super().compute()
@@ -222,7 +221,7 @@ class TakesNoArguments(Mutant):
 class ForgetsItsState(Mutant):
     """How often it measured isn't taken back."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other records"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass

@@ -59,7 +59,7 @@ class Mutant(TensorPool):
 class SaysNothingOfItself(Mutant):
     """What it calls its info is a dict."""
 
-    test, words = "test_it_is_a_pool", "isinstance"
+    test, words = "test_pool_has_the_methods_of_its_protocols", "isinstance"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,7 +69,7 @@ class SaysNothingOfItself(Mutant):
 class IsMadeAnew(Mutant):
     """Made again, it holds other samples."""
 
-    test, words = "test_made_twice_it_is_the_same_pool", "assert"
+    test, words = "test_pool_made_twice_is_equal", "assert"
     made = itertools.count()
 
     def __init__(self, inputs: Any, *args: Any, **kwargs: Any) -> None:
@@ -79,7 +79,7 @@ class IsMadeAnew(Mutant):
 class InsertsInFront(Mutant):
     """What is appended comes first."""
 
-    test, words = "test_appending_an_answer", "assert"
+    test, words = "test_appended_sample_is_labeled", "assert"
 
     def _mark(self, sample: int) -> None:
         super()._mark(sample)
@@ -89,7 +89,7 @@ class InsertsInFront(Mutant):
 class StillListsIt(Mutant):
     """A sample that was appended is still unlabelled."""
 
-    test, words = "test_appending_an_answer", "assert"
+    test, words = "test_appended_sample_is_labeled", "assert"
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         known = super().unlabeled_indices(start, stop)
@@ -100,7 +100,7 @@ class StillListsIt(Mutant):
 class DigestsInputsAlone(Mutant):
     """What is labelled makes no difference to its digest."""
 
-    test, words = "test_appending_an_answer", "assert"
+    test, words = "test_appended_sample_is_labeled", "assert"
 
     def digest(self) -> str:
         return f"{len(self._inputs)} samples"
@@ -109,7 +109,7 @@ class DigestsInputsAlone(Mutant):
 class TakesASampleTwice(Mutant):
     """A sample that is labelled already is appended again."""
 
-    test, words = "test_what_can_not_be_appended_changes_nothing", "DID NOT RAISE"
+    test, words = "test_refused_append_changes_nothing", "DID NOT RAISE"
 
     def append(self, item: Any) -> None:
         if (sample := as_sample_id(item)) in self._ids and sample is not None:
@@ -121,7 +121,7 @@ class TakesASampleTwice(Mutant):
 class CountsFromTheEnd(Mutant):
     """Sample -1 is the last one."""
 
-    test, words = "test_what_can_not_be_appended_changes_nothing", "DID NOT RAISE"
+    test, words = "test_refused_append_changes_nothing", "DID NOT RAISE"
 
     def append(self, item: Any) -> None:
         super().append(39 if item == -1 else item)
@@ -130,7 +130,7 @@ class CountsFromTheEnd(Mutant):
 class ListsIdsInAnyOrder(Mutant):
     """Unlabelled ids come in the order of a set."""
 
-    test, words = "test_unlabelled_ids_ascend", "assert"
+    test, words = "test_unlabeled_ids_ascend", "assert"
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         return super().unlabeled_indices(start, stop).flip(0)
@@ -139,7 +139,7 @@ class ListsIdsInAnyOrder(Mutant):
 class ForgetsWhereTheWindowBegins(Mutant):
     """Ids of a window are counted from its start."""
 
-    test, words = "test_ids_of_a_window", "windows of"
+    test, words = "test_windows_hold_all_unlabeled_ids", "windows of"
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         return super().unlabeled_indices(start, stop) - start
@@ -148,7 +148,7 @@ class ForgetsWhereTheWindowBegins(Mutant):
 class SortsTheIds(Mutant):
     """Inputs come in the order of the pool, each once."""
 
-    test, words = "test_inputs_of_samples", "Error"
+    test, words = "test_inputs_are_one_row_an_id", "Error"
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         return super().inputs(torch.unique(ids))
@@ -157,7 +157,7 @@ class SortsTheIds(Mutant):
 class StandardisesTheBatch(Mutant):
     """Inputs are centred by what they are asked for with."""
 
-    test, words = "test_inputs_of_samples", "assert"
+    test, words = "test_inputs_are_one_row_an_id", "assert"
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         rows = super().inputs(ids)
@@ -186,7 +186,7 @@ class GivesItsOwnRows(Mutant):
 class BatchesById(Mutant):
     """A batch is of these samples, not of these positions."""
 
-    test, words = "test_items_and_batches_agree", "assert"
+    test, words = "test_batch_equals_items", "assert"
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self._rows(positions)
@@ -195,7 +195,7 @@ class BatchesById(Mutant):
 class IsMeasuredOnNothing(Mutant):
     """It has an evaluation, of no samples."""
 
-    test, words = "test_what_is_measured", "assert"
+    test, words = "test_evaluation_has_a_target_for_each_input", "assert"
 
     def evaluation(self) -> Any:
         return self.inputs(torch.arange(0)), torch.arange(0)
@@ -204,7 +204,7 @@ class IsMeasuredOnNothing(Mutant):
 class RemembersOtherRuns(Mutant):
     """What other objects were labelled with is labelled here too."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
     appended = itertools.count()
 
     def append(self, item: Any) -> None:

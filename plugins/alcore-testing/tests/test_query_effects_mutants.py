@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
+from alcore_testing.core import Features, chunks
 from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
-from alcore.inference import Features, chunks
 
 
 class Central(SetQuery):
     """Ask for the candidates that are nearest to the mean of all of them."""
 
-    needs_labeled = False
+    needs_labelled = False
 
     def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         if bool((bad := candidates.features.isnan().any(dim=1)).any()):
@@ -50,7 +50,7 @@ class Mutant(ToyQuery):
 class LeavesTrainMode(Mutant):
     """Dropout is switched on for some forward passes, and left on."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's modes"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's modes"
 
     def disturb(self) -> None:
         self.driver.learner.train()
@@ -59,7 +59,7 @@ class LeavesTrainMode(Mutant):
 class GivesAllPartsOneMode(Mutant):
     """It remembers the mode of the learner as a whole, and a frozen part comes back in train mode."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's modes"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's modes"
 
     def disturb(self) -> None:
         training = self.driver.learner.training
@@ -70,7 +70,7 @@ class GivesAllPartsOneMode(Mutant):
 class TouchesWeights(Mutant):
     """Weights are perturbed in place, and the perturbation is not exactly taken back."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's weights"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's weights"
 
     def disturb(self) -> None:
         with torch.no_grad():
@@ -81,7 +81,7 @@ class TouchesWeights(Mutant):
 class UpdatesRunningStatistics(Mutant):
     """In train mode, batch norm learns from the candidates; the modes come back, the statistics don't."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's weights"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's weights"
 
     def disturb(self) -> None:
         norm = self.driver.learner.body[1]
@@ -93,7 +93,7 @@ class UpdatesRunningStatistics(Mutant):
 class LeavesGradients(Mutant):
     """A gradient that it needs is left where the next optimizer step finds it."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's gradients"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's gradients"
 
     def disturb(self) -> None:
         with torch.enable_grad():
@@ -103,7 +103,7 @@ class LeavesGradients(Mutant):
 class FreezesParameters(Mutant):
     """Parameters need no gradient while it works, nor afterwards."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's gradients"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's gradients"
 
     def disturb(self) -> None:
         self.driver.learner.requires_grad_(False)
@@ -112,7 +112,7 @@ class FreezesParameters(Mutant):
 class LeavesAHook(Mutant):
     """A hook that listens to a layer is never removed."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "learner's hooks"
+    test, words = "test_learner_and_generators_stay_as_they_were", "learner's hooks"
 
     def disturb(self) -> None:
         self.driver.learner.head.register_forward_hook(lambda *_: None)
@@ -121,7 +121,7 @@ class LeavesAHook(Mutant):
 class DrawsFromTorch(Mutant):
     """It draws from torch's global generator."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "global generators"
+    test, words = "test_learner_and_generators_stay_as_they_were", "global generators"
 
     def disturb(self) -> None:
         torch.rand(3)
@@ -130,7 +130,7 @@ class DrawsFromTorch(Mutant):
 class SeedsNumpy(Mutant):
     """To be reproducible it seeds NumPy, and everybody else with it."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "global generators"
+    test, words = "test_learner_and_generators_stay_as_they_were", "global generators"
 
     def disturb(self) -> None:
         np.random.seed(0)
@@ -139,7 +139,7 @@ class SeedsNumpy(Mutant):
 class SwitchesGradientsOff(Mutant):
     """``torch.set_grad_enabled(False)`` is never undone."""
 
-    test, words = "test_learner_and_random_numbers_are_left_alone", "settings of torch"
+    test, words = "test_learner_and_generators_stay_as_they_were", "settings of torch"
 
     def disturb(self) -> None:
         torch.set_grad_enabled(False)
@@ -148,7 +148,7 @@ class SwitchesGradientsOff(Mutant):
 class WritesToInputs(Mutant):
     """Inputs are scaled in place."""
 
-    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the inputs"
+    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the inputs"
 
     def disturb(self) -> None:
         for ids in self.driver.candidates():
@@ -175,7 +175,7 @@ class KeepsAPythonNumber(Mutant):
         seen: list[float] = []
         for ids, outputs in chunks(self.driver):
             seen += (outputs[:, 0] + ids).tolist()
-        query_queue.put_many(range(40, 45) if seen else [])
+        query_queue.put_many(range(43, 83, 8) if seen else [])
 
 
 class LoadsThePool(Mutant):
@@ -192,7 +192,7 @@ class LoadsThePool(Mutant):
 class WritesToFeatures(Central):
     """Features are centred in place, and the next strategy is given them so."""
 
-    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
+    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
 
     def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.features.sub_(candidates.features.mean(dim=0))
@@ -202,7 +202,7 @@ class WritesToFeatures(Central):
 class WritesToOutputs(Central):
     """Outputs are sorted in place."""
 
-    test, words = "test_inputs_and_features_are_left_alone", "it wrote to the candidates"
+    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
 
     def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
         candidates.outputs.copy_(candidates.outputs.sort().values)

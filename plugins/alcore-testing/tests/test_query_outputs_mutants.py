@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import QueryContract
+from alcore_testing.core import class_probabilities, kind_of
 from alcore_testing.query_outputs import QueryOutputs
 
 from alcore import PointwiseQuery, UsageError
 from alcore.errors import QueryError
-from alcore.inference.outputs import class_probabilities, kind_of
 
 
 class Gini(PointwiseQuery):
@@ -91,7 +91,7 @@ class FlattensMaps(Mutant):
 class ExponentiatesLogits(Mutant):
     """A softmax written out by hand overflows."""
 
-    test, words = "test_values_of_any_size", "NaN"
+    test, words = "test_extreme_values_give_picks", "NaN"
 
     def score(self, outputs: Any) -> torch.Tensor:
         if outputs.dim() != 2 or outputs.shape[1] < 2 or kind_of(self.driver.learner) != "logits":
@@ -103,7 +103,7 @@ class ExponentiatesLogits(Mutant):
 class TakesTheLogarithmOfZero(Mutant):
     """An entropy written out by hand is NaN where a probability is 0."""
 
-    test, words = "test_values_of_any_size", "NaN"
+    test, words = "test_extreme_values_give_picks", "NaN"
 
     def gini(self, probabilities: torch.Tensor) -> torch.Tensor:
         return -(probabilities * probabilities.log()).sum(dim=1)
@@ -112,7 +112,7 @@ class TakesTheLogarithmOfZero(Mutant):
 class DividesByTheRange(Mutant):
     """Scores are brought to the range from 0 to 1, and all of them may be equal."""
 
-    test, words = "test_values_of_any_size", "NaN"
+    test, words = "test_extreme_values_give_picks", "NaN"
 
     def gini(self, probabilities: torch.Tensor) -> torch.Tensor:
         scores = super().gini(probabilities)
@@ -122,7 +122,7 @@ class DividesByTheRange(Mutant):
 class SwallowsNaN(Mutant):
     """NaN counts as 0, and a sample that the learner can't judge is never asked for."""
 
-    test, words = "test_nan_is_refused_by_name", "nobody is told"
+    test, words = "test_nan_outputs_are_refused_by_sample_id", "nobody is told"
 
     def gini(self, probabilities: torch.Tensor) -> torch.Tensor:
         return super().gini(probabilities).nan_to_num(0.0)
@@ -131,7 +131,7 @@ class SwallowsNaN(Mutant):
 class NamesNobody(Mutant):
     """NaN is refused without saying which sample it is."""
 
-    test, words = "test_nan_is_refused_by_name", "isn't named"
+    test, words = "test_nan_outputs_are_refused_by_sample_id", "isn't named"
 
     def gini(self, probabilities: torch.Tensor) -> torch.Tensor:
         if bool(probabilities.isnan().any()):
@@ -142,7 +142,7 @@ class NamesNobody(Mutant):
 class ComparesWithinChunks(Mutant):
     """Scores are relative to the samples that happen to stand in the same chunk."""
 
-    test, words = "test_chunks_make_no_difference", "assert"
+    test, words = "test_picks_do_not_depend_on_chunks", "assert"
 
     def gini(self, probabilities: torch.Tensor) -> torch.Tensor:
         scores = super().gini(probabilities)

@@ -36,7 +36,7 @@ class Mutant(ToyQuery):
 class AsksTwice(Mutant):
     """One sample stands twice among the picks."""
 
-    test, words = "test_rounds_until_the_pool_is_dry", "asked for already"
+    test, words = "test_rounds_empty_the_pool", "asked for already"
 
     def chosen(self) -> list[int]:
         found = super().chosen()
@@ -46,7 +46,7 @@ class AsksTwice(Mutant):
 class AsksForLabelled(Mutant):
     """It looks at all samples, labelled or not."""
 
-    test, words = "test_rounds_until_the_pool_is_dry", "not an unlabelled sample"
+    test, words = "test_rounds_empty_the_pool", "not an unlabelled sample"
 
     def all(self) -> torch.Tensor:
         return torch.arange(self.driver.choice_pool.total)
@@ -55,7 +55,7 @@ class AsksForLabelled(Mutant):
 class OneTooFew(Mutant):
     """An off-by-one leaves out the last pick."""
 
-    test, words = "test_rounds_until_the_pool_is_dry", "6 of 34 in step 0"
+    test, words = "test_rounds_empty_the_pool", "6 of 34 in step 0"
 
     def chosen(self) -> list[int]:
         return super().chosen()[: max(self.wanted - 1, 0)]
@@ -64,7 +64,7 @@ class OneTooFew(Mutant):
 class OneTooMany(Mutant):
     """An off-by-one adds a pick."""
 
-    test, words = "test_rounds_until_the_pool_is_dry", "8 of 34 in step 0"
+    test, words = "test_rounds_empty_the_pool", "8 of 34 in step 0"
 
     def chosen(self) -> list[int]:
         return self.all()[: self.wanted + 1].tolist() if self.wanted else []
@@ -73,7 +73,7 @@ class OneTooMany(Mutant):
 class PositionsForIds(Mutant):
     """It puts places among the candidates, not their ids."""
 
-    test, words = "test_more_are_wanted_than_there_are", "not an unlabelled sample"
+    test, words = "test_wanting_too_many_picks_all", "not an unlabelled sample"
 
     def chosen(self) -> list[int]:
         return list(range(len(super().chosen())))
@@ -82,7 +82,7 @@ class PositionsForIds(Mutant):
 class OutsideThePool(Mutant):
     """Ids are counted from 1."""
 
-    test, words = "test_more_are_wanted_than_there_are", "not an unlabelled sample"
+    test, words = "test_wanting_too_many_picks_all", "not an unlabelled sample"
 
     def chosen(self) -> list[int]:
         return [one + 1 for one in super().chosen()]
@@ -91,7 +91,7 @@ class OutsideThePool(Mutant):
 class OnlyTheFirstBlock(Mutant):
     """It looks at the first few candidates and forgets the rest."""
 
-    test, words = "test_more_are_wanted_than_there_are", "assert"
+    test, words = "test_wanting_too_many_picks_all", "assert"
 
     def all(self) -> torch.Tensor:
         return super().all()[:16]
@@ -100,7 +100,7 @@ class OnlyTheFirstBlock(Mutant):
 class ForgetsWhatIsMasked(Mutant):
     """It asks the pool, which doesn't know what was requested."""
 
-    test, words = "test_masked_candidates_are_left_out", "asked for already"
+    test, words = "test_requested_samples_are_not_picked_again", "asked for already"
 
     def all(self) -> torch.Tensor:
         ids: torch.Tensor = self.driver.choice_pool.unlabeled_indices()
@@ -110,7 +110,7 @@ class ForgetsWhatIsMasked(Mutant):
 class BreaksOnAnEmptyPool(Mutant):
     """It joins a list of blocks that may be empty."""
 
-    test, words = "test_an_empty_pool", "non-empty list"
+    test, words = "test_empty_pool_gives_no_picks", "non-empty list"
 
     def all(self) -> torch.Tensor:
         return torch.cat(list(self.driver.candidates()))
@@ -119,7 +119,7 @@ class BreaksOnAnEmptyPool(Mutant):
 class BreaksOnOneCandidate(Mutant):
     """It squeezes away the axis of samples."""
 
-    test, words = "test_one_candidate", "TypeError"
+    test, words = "test_only_candidate_is_picked", "TypeError"
 
     def chosen(self) -> list[int]:
         return list(self.all()[: self.wanted].squeeze().tolist())
@@ -128,7 +128,7 @@ class BreaksOnOneCandidate(Mutant):
 class TakesZeroForUnset(Mutant):
     """``max_samples or 10``."""
 
-    test, words = "test_none_are_wanted", "assert [0, 2"
+    test, words = "test_max_samples_of_zero_gives_no_picks", "assert [0, 2"
 
     def __init__(self, max_samples: int = 10) -> None:
         super().__init__(max_samples or 10)
@@ -137,7 +137,7 @@ class TakesZeroForUnset(Mutant):
 class TakesAnyNumber(Mutant):
     """A negative number of samples is taken as it is."""
 
-    test, words = "test_a_negative_number_is_refused", "DID NOT RAISE"
+    test, words = "test_negative_max_samples_is_refused", "DID NOT RAISE"
 
     def __init__(self, max_samples: int = 10) -> None:
         self.max_samples = max_samples
@@ -146,7 +146,7 @@ class TakesAnyNumber(Mutant):
 class IgnoresItsShare(Mutant):
     """It asks for its own number, whatever its share of the step."""
 
-    test, words = "test_it_asks_for_its_share_of_a_step", "more than its share"
+    test, words = "test_share_of_a_step_takes_the_place_of_max_samples", "more than its share"
 
     def chosen(self) -> list[int]:
         return self.all()[: self.max_samples].tolist()
@@ -155,7 +155,7 @@ class IgnoresItsShare(Mutant):
 class IgnoresALargerShare(Mutant):
     """It keeps to its own number where its share is larger."""
 
-    test, words = "test_it_asks_for_its_share_of_a_step", "== 5"
+    test, words = "test_share_of_a_step_takes_the_place_of_max_samples", "== 5"
 
     def chosen(self) -> list[int]:
         return super().chosen()[: self.max_samples]
@@ -164,7 +164,7 @@ class IgnoresALargerShare(Mutant):
 class ForgetsTheOthers(Mutant):
     """It lists the candidates once and for all, so that those the strategy before it took are among them."""
 
-    test, words = "test_two_of_it_share_a_step", "asked for already"
+    test, words = "test_two_strategies_of_a_step_pick_different_samples", "asked for already"
 
     def check(self) -> None:
         self._listed = super().all()
@@ -176,7 +176,7 @@ class ForgetsTheOthers(Mutant):
 class ChoosesFromTheTrainingPool(Mutant):
     """It doesn't know that the pool to choose from may be another one."""
 
-    test, words = "test_a_pool_of_its_own_to_choose_from", "not an unlabelled sample"
+    test, words = "test_separate_pool_is_chosen_from", "not an unlabelled sample"
 
     def all(self) -> torch.Tensor:
         ids: torch.Tensor = self.driver.train_datapool.unlabeled_indices()
@@ -186,7 +186,7 @@ class ChoosesFromTheTrainingPool(Mutant):
 class DropsDuplicates(Mutant):
     """Of equal samples it looks at one."""
 
-    test, words = "test_duplicated_samples", "== 20"
+    test, words = "test_duplicated_samples_are_different_picks", "== 20"
 
     def all(self) -> torch.Tensor:
         ids, seen, kept = super().all(), set(), []
@@ -200,7 +200,7 @@ class DropsDuplicates(Mutant):
 class BreaksTiesBackwards(Mutant):
     """Of equal samples the highest ids come first."""
 
-    test, words = "test_equal_samples_go_by_id", "by ascending id"
+    test, words = "test_ties_are_broken_by_id", "by ascending id"
 
     def all(self) -> torch.Tensor:
         ids = super().all()
@@ -211,7 +211,7 @@ class BreaksTiesBackwards(Mutant):
 class NeedsALabelInSecret(Mutant):
     """It looks at the labelled samples, and there may be none."""
 
-    test, words = "test_nothing_is_labelled", "Error"
+    test, words = "test_pool_without_labels_gives_picks_or_is_refused", "Error"
 
     def chosen(self) -> list[int]:
         assert self.driver.train_datapool[0]
@@ -221,7 +221,7 @@ class NeedsALabelInSecret(Mutant):
 class TakesNoArguments(Mutant):
     """Arguments of the run are not for it."""
 
-    test, words = "test_arguments_of_the_run_are_taken", "TypeError"
+    test, words = "test_arguments_of_the_run_are_accepted", "TypeError"
 
     def sample(self, query_queue: Any) -> None:
         query_queue.put_many(self.chosen())
@@ -230,7 +230,7 @@ class TakesNoArguments(Mutant):
 class CannotBeInterrupted(Mutant):
     """It works through the pool without coming to a safe point."""
 
-    test, words = "test_it_can_be_interrupted", "DID NOT RAISE"
+    test, words = "test_interruption_ends_the_choice", "DID NOT RAISE"
 
     def all(self) -> torch.Tensor:
         return torch.cat([torch.empty(0, dtype=torch.int64), *self.driver._candidates.chunks(100)])
@@ -239,7 +239,7 @@ class CannotBeInterrupted(Mutant):
 class FindsOutTooLate(Mutant):
     """That a pool can't be chosen from is found out after training."""
 
-    test, words = "test_a_pool_that_lists_nothing_is_refused", "exists"
+    test, words = "test_pool_that_lists_nothing_is_refused", "exists"
 
     def check(self) -> None:
         pass

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
+from alcore_testing.core import TopK
 from alcore_testing.query_runs import QueryRuns
 
 from alcore import BaseQuery
-from alcore.inference import TopK
 from alcore.randomness import derive_generator
 
 
@@ -60,7 +60,7 @@ class Mutant(Drawn):
 class DrawsFromPython(Mutant):
     """It draws from Python's global generator and puts it back, so that only the picks tell."""
 
-    test, words = "test_global_generators_make_no_difference", "assert"
+    test, words = "test_picks_do_not_depend_on_global_generators", "assert"
 
     def draw(self) -> torch.Generator:
         state = random.getstate()
@@ -72,7 +72,7 @@ class DrawsFromPython(Mutant):
 class CountsItsObjects(Mutant):
     """How often the process made one before decides what it draws."""
 
-    test, words = "test_same_seed_same_picks", "assert"
+    test, words = "test_same_seed_gives_same_picks", "assert"
     made = 0
 
     def draw(self) -> torch.Generator:
@@ -83,7 +83,7 @@ class CountsItsObjects(Mutant):
 class IgnoresTheSeed(Mutant):
     """Its generator has a seed of its own."""
 
-    test, words = "test_the_seed_decides_what_is_drawn", "don't depend on the seed"
+    test, words = "test_seed_and_step_decide_random_picks", "don't depend on the seed"
 
     def draw(self) -> torch.Generator:
         return derive_generator(42, self.driver.active_learning_step_idx)
@@ -92,7 +92,7 @@ class IgnoresTheSeed(Mutant):
 class IgnoresTheStep(Mutant):
     """Each step draws the same numbers."""
 
-    test, words = "test_the_seed_decides_what_is_drawn", "don't depend on the step"
+    test, words = "test_seed_and_step_decide_random_picks", "don't depend on the step"
 
     def draw(self) -> torch.Generator:
         return derive_generator(int(self.driver.config.seed or 0))
@@ -101,14 +101,14 @@ class IgnoresTheStep(Mutant):
 class DrawsInSecret(Mutant):
     """It says that it draws nothing."""
 
-    test, words = "test_the_seed_decides_what_is_drawn", "say seeded = True"
+    test, words = "test_seed_and_step_decide_random_picks", "say seeded = True"
     claims: ClassVar[dict[str, Any]] = {"seeded": False}
 
 
 class ForgetsItsState(Mutant):
     """What it counts isn't saved."""
 
-    test, words = "test_its_state_comes_back", "asks for other samples"
+    test, words = "test_restored_state_continues_the_same_way", "asks for other samples"
 
     def state_dict(self) -> Mapping[str, Any]:
         return {}
@@ -120,7 +120,7 @@ class ForgetsItsState(Mutant):
 class LoadsNothing(Mutant):
     """What it counts is saved, and not taken back."""
 
-    test, words = "test_its_state_comes_back", "assert"
+    test, words = "test_restored_state_continues_the_same_way", "assert"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
@@ -129,7 +129,7 @@ class LoadsNothing(Mutant):
 class HasAStateThatCantBeStored(Mutant):
     """Its state holds an object that would have to be pickled."""
 
-    test, words = "test_its_state_comes_back", "EncodingError"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "EncodingError"
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"calls": self.calls, "generator": self.draw()}
@@ -138,7 +138,7 @@ class HasAStateThatCantBeStored(Mutant):
 class IsLostInAResumedRun(Mutant):
     """Its state comes back only where it was asked for nothing yet."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "resumed, it has other requests"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.calls = state["calls"] if state["calls"] > 1 else 0

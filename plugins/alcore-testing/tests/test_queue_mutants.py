@@ -50,7 +50,7 @@ class Mutant(queue.Queue):  # type: ignore[type-arg]
 class ReturnsText(Mutant):
     """What was a number comes out as text."""
 
-    test, words = "test_everything_comes_out_once", "assert"
+    test, words = "test_each_item_comes_out_once", "assert"
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         return str(super().get(*args, **kwargs))
@@ -59,7 +59,7 @@ class ReturnsText(Mutant):
 class ComesOutBackwards(Mutant):
     """It says that it is first in, first out."""
 
-    test, words = "test_everything_comes_out_once", "assert"
+    test, words = "test_each_item_comes_out_once", "assert"
 
     def _get(self) -> Any:
         return self.queue.pop()
@@ -68,7 +68,7 @@ class ComesOutBackwards(Mutant):
 class IsFull(Mutant):
     """It holds ten items, and then waits for somebody to take one."""
 
-    test, words = "test_everything_comes_out_once", "nobody is there to wait for"
+    test, words = "test_each_item_comes_out_once", "nobody is there to wait for"
     waits = True
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class IsFull(Mutant):
 class TakesEachItemOnce(Mutant):
     """Emptied, it takes no more."""
 
-    test, words = "test_put_and_get_alternate", "nobody is there to wait for"
+    test, words = "test_emptied_queue_can_be_filled_again", "nobody is there to wait for"
     waits = True
     done = False
 
@@ -95,7 +95,7 @@ class TakesEachItemOnce(Mutant):
 class IsOneForAll(Mutant):
     """All objects share their items."""
 
-    test, words = "test_two_queues_have_nothing_in_common", "assert"
+    test, words = "test_two_queues_are_independent", "assert"
     shared: ClassVar[collections.deque[Any]] = collections.deque()
 
     def _init(self, maxsize: int) -> None:
@@ -108,7 +108,7 @@ class IsOneForAll(Mutant):
 class IsForOneThread(Mutant):
     """Only the thread that made it may put items in; those of others are lost."""
 
-    test, words = "test_it_is_used_by_several_threads", "assert"
+    test, words = "test_threads_get_each_item_once", "assert"
     waits = True
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class IsForOneThread(Mutant):
 class RaisesWhenTaken(Mutant):
     """It breaks when a run takes out its third item."""
 
-    test, words = "test_a_run_with_it", "IndexError"
+    test, words = "test_run_labels_every_request", "IndexError"
     taken = 0
 
     def get(self, *args: Any, **kwargs: Any) -> Any:

@@ -50,7 +50,7 @@ class Mutant(Enough):
 class NeverStops(Mutant):
     """It is asked, and always says no."""
 
-    test, words = "test_it_ends_the_run", "all 5 steps are done"
+    test, words = "test_criterion_ends_the_run", "all 5 steps are done"
 
     def decide(self, driver: Any) -> str | None:
         return None
@@ -59,7 +59,7 @@ class NeverStops(Mutant):
 class SaysYes(Mutant):
     """It returns True where a reason belongs."""
 
-    test, words = "test_it_ends_the_run", "must return the reason or None"
+    test, words = "test_criterion_ends_the_run", "must return the reason or None"
 
     def decide(self, driver: Any) -> Any:
         return super().decide(driver) is not None
@@ -68,7 +68,7 @@ class SaysYes(Mutant):
 class SaysNothing(Mutant):
     """Its reason is an empty text, which is none."""
 
-    test, words = "test_it_ends_the_run", "all 5 steps are done"
+    test, words = "test_criterion_ends_the_run", "all 5 steps are done"
 
     def decide(self, driver: Any) -> str | None:
         return "" if super().decide(driver) else None
@@ -77,7 +77,7 @@ class SaysNothing(Mutant):
 class StopsAtOnce(Mutant):
     """It doesn't look at the number that it was given."""
 
-    test, words = "test_it_lets_the_run_go_on", "assert"
+    test, words = "test_run_goes_on_while_criterion_is_not_met", "assert"
 
     def decide(self, driver: Any) -> str | None:
         return "enough"
@@ -86,7 +86,7 @@ class StopsAtOnce(Mutant):
 class TossesACoin(Mutant):
     """Each object has another idea of how much is enough."""
 
-    test, words = "test_the_same_run_ends_the_same_way", "assert"
+    test, words = "test_equal_runs_end_in_the_same_step", "assert"
     made = 0
 
     def __init__(self, samples: int = 1000) -> None:
@@ -97,7 +97,7 @@ class TossesACoin(Mutant):
 class DropsRecords(Mutant):
     """It takes the records that it looked at out of their list."""
 
-    test, words = "test_looking_disturbs_nothing", "changed records"
+    test, words = "test_criterion_changes_nothing", "changed records"
 
     def decide(self, driver: Any) -> str | None:
         driver.metrology_strategies[0].records.clear()
@@ -107,7 +107,7 @@ class DropsRecords(Mutant):
 class LeavesEvalMode(Mutant):
     """It looks at predictions, and leaves the learner in eval mode."""
 
-    test, words = "test_looking_disturbs_nothing", "learner's modes"
+    test, words = "test_criterion_changes_nothing", "learner's modes"
 
     def decide(self, driver: Any) -> str | None:
         driver.learner.eval()
@@ -117,7 +117,7 @@ class LeavesEvalMode(Mutant):
 class DrawsFromTorch(Mutant):
     """It looks at samples that it draws from the global generator."""
 
-    test, words = "test_looking_disturbs_nothing", "global generators"
+    test, words = "test_criterion_changes_nothing", "global generators"
 
     def decide(self, driver: Any) -> str | None:
         torch.rand(1)
@@ -127,7 +127,7 @@ class DrawsFromTorch(Mutant):
 class NeedsRecords(Mutant):
     """Without metrology it breaks with an error of Python's."""
 
-    test, words = "test_nothing_is_measured", "IndexError"
+    test, words = "test_run_without_metrology_goes_on_or_is_refused", "IndexError"
 
     def decide(self, driver: Any) -> str | None:
         assert driver.metrology_strategies[0].records
@@ -137,7 +137,7 @@ class NeedsRecords(Mutant):
 class SaysTooLittle(Mutant):
     """Without metrology it refuses to work, and doesn't say why."""
 
-    test, words = "test_nothing_is_measured", "assert"
+    test, words = "test_run_without_metrology_goes_on_or_is_refused", "assert"
 
     def decide(self, driver: Any) -> str | None:
         if not driver.metrology_strategies:
@@ -148,7 +148,7 @@ class SaysTooLittle(Mutant):
 class ForgetsItsState(Mutant):
     """What it counts isn't taken back."""
 
-    test, words = "test_a_resumed_run_is_the_same_run", "other states"
+    test, words = "test_resumed_run_equals_uninterrupted_run", "plugins.ForgetsItsState"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass

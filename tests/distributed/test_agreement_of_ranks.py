@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_essence import ended
+from outcomes import ended
 
 from alcore.store.reading import Run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_essence import ended, essence
+from outcomes import ended, essence
 
 from alcore.store.reading import Run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_essence import essence
+from outcomes import essence
 
 from alcore.store.reading import Run
 

@@ -83,7 +83,7 @@ def test_one_rank_works_at_once() -> None:
 SPEAKING = """
 import sys, time, torch
 sys.path.insert(0, {here!r})
-from test_ranks_group import VALUES, same
+from test_group import VALUES, same
 from alcore import DistributedManager
 from alcore.distributed import average
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_essence import ended, ends_of, essence
+from outcomes import ended, ends_of, essence
 
 from alcore.store.reading import Run
 

@@ -1,0 +1,402 @@
+"""What import-linter can't see of the architecture: imports of the root, who may name what, what is public.
+
+The direction of the packages and the absence of circles are contracts of import-linter, in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.source import (
+    PAGES,
+    PLUGINS,
+    ROOT,
+    WORDS,
+    Source,
+    code_blocks,
+    core,
+    imports_of,
+    plugins,
+    public_names,
+    sources,
+)
+
+import alcore
+from alcore import protocols
+from alcore.inference.context import InferenceContext
+
+OWN = {path.name for path in PLUGINS}
+
+
+def none(faults: Iterable[str]) -> None:
+    """Fail with everything that was found."""
+    found = list(faults)
+    assert not found, "\n".join(["", *found])
+
+
+# -- who imports what -----------------------------------------------------------------------------------
+
+
+def importers(files: list[Source], *forbidden: str) -> list[str]:
+    """List the places where a module, or something below it, is imported."""
+    return [
+        f"{source.at(one.line)} imports {one.module} {one.name}"
+        for source in files
+        for one in source.imports
+        if any(f"{one.module}.{one.name}.".startswith(f"{name}.") for name in forbidden)
+    ]
+
+
+def test_core_does_not_import_its_root() -> None:
+    """A circle through the root escapes import-linter, which looks at siblings; write the module's full name."""
+    others = [source for source in core() if source.module != "alcore"]
+    none(
+        source.at(one.line)
+        for source in others
+        for one in source.imports
+        if one.module == "alcore" or one.module.startswith(".")
+    )
+
+
+def test_no_module_imports_the_package_that_it_is_in() -> None:
+    """That is a circle through a package's ``__init__``, which is the parent of its modules and not a sibling."""
+    none(
+        source.at(one.line)
+        for source in core()
+        for one in source.imports
+        if source.path.name != "__init__.py"
+        and one.module == source.module.rpartition(".")[0] != "alcore"
+        and not (source.path.parent / f"{one.name}.py").exists()
+    )
+
+
+def test_only_root_experiment_and_cli_import_the_driver() -> None:
+    others = [source for source in core() if source.package not in ("", "driver", "experiment", "cli")]
+    none(importers(others, "alcore.driver"))
+    none(
+        source.module
+        for source in others
+        if any(re.fullmatch(r"alcore\.driver[\w.:]*", text) for text in texts(source))
+    )
+
+
+def test_user_interface_libraries_stay_in_their_packages() -> None:
+    others = [source for source in core() if source.package not in ("cli", "experiment", "plugins", "hookspecs")]
+    none(importers(others, "typer", "click", "rich", "pydantic", "pydantic_core"))
+
+
+def test_core_imports_no_plugin() -> None:
+    assert len(OWN) > 10
+    none(importers(core(), *OWN))
+
+
+@pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
+def test_plugin_imports_and_needs_no_other_plugin(package: Path) -> None:
+    others = OWN - {package.name}
+    none(importers(sources(package), *others))
+    needed = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert not [one for one in needed if one.replace("-", "_").startswith(tuple(others))]
+    assert any(one.startswith("alcore>=") for one in needed)
+
+
+def texts(source: Source) -> list[str]:
+    """List the constants of a file that are text."""
+    return [one.value for one in source.nodes if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+# -- one Driver, and what its parts and plugins see of it -----------------------------------------------
+
+
+def test_driver_is_one_class_in_one_file() -> None:
+    assert alcore.Driver.__bases__ == (object,)
+    functions = [one for one in vars(alcore.Driver).values() if inspect.isfunction(one)]
+    assert {one.__module__ for one in functions} == {"alcore.driver.driver"}
+
+
+def test_no_part_of_the_driver_is_given_the_driver() -> None:
+    """Each is given what it uses. What is called `driver` or `context` elsewhere is the RunContext of plugins."""
+    parts = [one for one in core() if one.package == "driver" and one.path.name not in ("driver.py", "__init__.py")]
+    assert parts
+    arguments = [(one.at(node.lineno), node.arg) for one in parts for node in one.nodes if isinstance(node, ast.arg)]
+    none(place for place, name in arguments if name in ("driver", "_driver", "context"))
+    none(one.module for one in parts if "Driver" in names_in(one))
+
+
+def test_run_context_is_named_only_where_plugins_are_called() -> None:
+    allowed = ("protocols", "hookspecs", "strategies", "inference")
+    others = [one for one in core() if one.package not in allowed and one.module != "alcore.plugins.listeners"]
+    none(one.module for one in others if {"RunContext", "InferenceContext"} & names_in(one))
+
+
+def names_in(source: Source) -> set[str]:
+    """Return the names that are used, imported, or written as text, as in an annotation."""
+    used = {one.id for one in source.nodes if isinstance(one, ast.Name)} | {one.name for one in source.imports}
+    return used | {word for text in texts(source) if len(text) < 80 for word in re.findall(r"\w+", text)}
+
+
+def members_of(protocol: type) -> set[str]:
+    return {name for name in (*vars(protocol), *protocol.__annotations__) if not name.startswith("_")}
+
+
+CONTEXT = members_of(protocols.RunContext)
+
+
+def test_no_other_protocol_mirrors_the_run_context() -> None:
+    for source in core():
+        for node in source.nodes:
+            if isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases):
+                own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+                own |= {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
+                assert node.name == "RunContext" or len(own & CONTEXT) <= 3, f"{node.name}, {source.at(node.lineno)}"
+
+
+def test_inference_context_adds_at_most_four_members() -> None:
+    assert protocols.RunContext in InferenceContext.__mro__
+    assert 0 < len(members_of(InferenceContext) - CONTEXT) <= 4
+
+
+USED_BY = {
+    "active_learning_step_idx": "alcore.strategies",
+    "candidates": "alcore_random",
+    "choice_pool": "alcore_diversity",
+    "device": "docs/specification.md",
+    "dtype": "docs/specification.md",
+    "generator": "alcore.strategies",
+    "infer": "alcore.strategies",
+    "info": "alcore_f1",
+    "learner": "docs/specification.md",
+    "log_dir": "alcore.strategies",
+    "logger": "alcore.strategies",
+    "measures": "alcore_stopping",
+    "metrology_strategies": "alcore_stopping",
+    "ordered_batches": "alcore_sklearn",
+    "probe": "alcore_f1",
+    "run_id": "docs/specification.md",
+    "safe_point": "alcore_bayes",
+    "spent": "alcore_stopping",
+    "strategy_name": "alcore.strategies",
+    "train_datapool": "docs/specification.md",
+    "training_pool": "docs/from-physicsnemo.md",
+    "trains": "alcore_diversity",
+    "unlabeled_datapool": "docs/specification.md",
+    "unlabeled_pool": "docs/from-physicsnemo.md",
+    "val_datapool": "docs/specification.md",
+    "validation_pool": "docs/from-physicsnemo.md",
+    "wanted": "alcore.strategies",
+    "warn_once": "alcore_f1",
+}
+"""Who uses each member of `RunContext`: a plugin, the base classes (`alcore.strategies`), or one of two pages."""
+
+
+def test_each_member_of_run_context_has_a_user() -> None:
+    assert set(USED_BY) == CONTEXT
+    none(f"{member} by {user}" for member, user in USED_BY.items() if user not in users_of(member))
+
+
+def users_of(member: str) -> list[str]:
+    """List who reads a member of what is called driver or context, and the pages that name it."""
+    homes = {"alcore.strategies": [one for one in core() if one.module == "alcore.strategies"]}
+    homes |= {path.name: sources(path) for path in PLUGINS}
+    found = []
+    for home, files in homes.items():
+        reads = (one for source in files for one in source.nodes if isinstance(one, ast.Attribute))
+        if any(one.attr == member and re.search(r"(driver|context)$", ast.unparse(one.value)) for one in reads):
+            found.append(home)
+    for page in ("docs/specification.md", "docs/from-physicsnemo.md"):
+        text = (ROOT / page).read_text(encoding="utf-8") if (ROOT / page).exists() else ""
+        found += [page] if re.search(rf"`[^`\n]*\b{member}\b[^`\n]*`", text) else []
+    return found
+
+
+# -- optional members -----------------------------------------------------------------------------------
+
+OF_OTHER_OBJECTS = {
+    "__annotations__", "__func__", "__globals__", "__module__", "__name__", "__notes__", "__qualname__",  # Python's
+    "_fields", "base", "dtype", "shape", "sqlite_errorcode", "tolist",  # of tuples, arrays and errors
+}  # fmt: skip
+"""What core looks for by name in objects that aren't parts of a run."""
+
+
+def test_optional_members_are_written_in_the_protocols() -> None:
+    """What core looks for by name, and does without where it is missing, stands in `alcore.protocols`."""
+    classes = [one for one in vars(protocols).values() if inspect.isclass(one) and one.__module__ == "alcore.protocols"]
+    written = {name for one in classes for name in (*vars(one), *vars(one).get("__annotations__", {}))}
+    none(
+        f"{source.at(line)} {name}"
+        for source in core()
+        for line, name in looked_for(source.tree)
+        if name not in written | OF_OTHER_OBJECTS
+    )
+
+
+def looked_for(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                yield node.lineno, name
+
+
+# -- public and private ---------------------------------------------------------------------------------
+
+PUBLIC_ALL_THE_SAME = {
+    "_fields", "_asdict", "_replace",  # of a NamedTuple
+    "_training_phase", "_metrology_phase", "_query_phase", "_labeling_phase",  # the specification's
+}  # fmt: skip
+OF_LIBRARIES = {
+    "distributed": r"_get_default_store",
+    "alcore_testing": r"_cdata|_(forward|backward)(_pre)?_hooks",
+    "alcore_torchloop": r"_foreach_\w+",
+}
+"""Private names of torch that a package can't do without."""
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in PUBLIC_ALL_THE_SAME
+
+
+@functools.cache
+def defined_in(package: str) -> set[str]:
+    """Return the names with a leading underscore that a package defines."""
+    found = set()
+    for source in [*core(), *plugins()]:
+        for node in source.nodes if source.package == package else ():
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    found.add(name)
+                case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                    found.add(name)
+    return found
+
+
+def test_private_names_stay_in_their_package() -> None:
+    faults = []
+    for source in [*core(), *plugins()]:
+        home = [source.package] if source.package in OWN else ["alcore", source.package]
+        imports = (one for one in source.imports if one.module.split(".")[: len(home)] != home)
+        faults += [f"{source.at(one.line)} {one.name}" for one in imports if is_private(one.name)]
+        reads = [one for one in source.nodes if isinstance(one, ast.Attribute) and is_private(one.attr)]
+        foreign = [one for one in reads if one.attr not in defined_in(source.package)]
+        of_library = re.compile(OF_LIBRARIES.get(source.package, "(?!)"))
+        faults += [f"{source.at(one.lineno)} {one.attr}" for one in foreign if not of_library.fullmatch(one.attr)]
+    none(faults)
+
+
+def not_public(tree: ast.AST) -> list[tuple[int, str]]:
+    """List what is imported of core, or read as ``alcore.<name>``, and is not public."""
+    found = []
+    root = {*public_names("alcore"), *WORDS, "__version__"}
+    for one in imports_of(tree):
+        words = one.module.split(".")
+        if words[0] != "alcore":
+            continue
+        if len(words) > 2 or (len(words) == 2 and words[1] not in WORDS):
+            found.append((one.line, one.module))
+        elif one.name and one.name not in (root if len(words) == 1 else public_names(one.module)):
+            found.append((one.line, f"{one.module}.{one.name}"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="alcore"), attr=name) if name not in root:
+                found.append((node.lineno, f"alcore.{name}"))
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="alcore"), attr=word), attr=name):
+                if word in WORDS and name not in public_names(f"alcore.{word}"):
+                    found.append((node.lineno, f"alcore.{word}.{name}"))
+    return found
+
+
+def test_plugins_and_examples_use_what_is_public() -> None:
+    users = [*plugins(), *sources(ROOT / "examples")]
+    none(f"{source.at(line)} {name}" for source in users for line, name in not_public(source.tree))
+
+
+def test_benchmarks_use_what_is_public() -> None:
+    users = sources(ROOT / "benchmarks")
+    none(f"{source.at(line)} {name}" for source in users for line, name in not_public(source.tree))
+
+
+def test_pages_use_what_is_public() -> None:
+    none(
+        f"{page.relative_to(ROOT)} {name}"
+        for page in PAGES
+        for block in code_blocks(page)
+        for _, name in not_public(block)
+    )
+
+
+# -- what importing costs -------------------------------------------------------------------------------
+
+STATEMENTS = [
+    "import alcore",
+    "import alcore; alcore.hookimpl, alcore.runhook, alcore.UsageError, alcore.Label; dir(alcore)",
+    *(f"import alcore.{word}; dir(alcore.{word})" for word in ("errors", "hookspecs", "protocols", "plugins", "store")),
+    "import alcore.cli.main",
+    *(f"import {path.name}; dir({path.name})" for path in PLUGINS if path.name != "alcore_testing"),
+]
+PROGRAM = """
+import os, sys
+for statement in {statements!r}:
+    if not os.fork():
+        exec(statement)
+        for name in {names!r}:
+            if name in sys.modules:
+                print(f"`{{statement}}` loads {{name}}")
+        sys.stdout.flush()
+        os._exit(0)
+    if os.wait()[1]:
+        print(f"`{{statement}}` fails")
+"""
+
+
+def loads(statements: list[str], *names: str) -> list[str]:
+    """Say which statements load which modules; each runs in a fork of one fresh process."""
+    program = PROGRAM.format(statements=statements, names=names)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT / "tests")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_listing_plugins_and_asking_for_help_loads_no_torch() -> None:
+    assert loads(STATEMENTS, "torch", "sklearn", "pandas", "matplotlib") == []
+
+
+def test_importing_the_driver_loads_no_plugin() -> None:
+    assert loads(["import alcore; alcore.Driver"], "torch", *OWN) == ["`import alcore; alcore.Driver` loads torch"]
+
+
+# -- the checks themselves ------------------------------------------------------------------------------
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    tree = ast.parse(
+        "import a.b\nfrom c import d as e\nif TYPE_CHECKING:\n    from f.g import h\n"
+        "def i():\n    from j import k\ntry:\n    import m\nexcept ImportError:\n    from . import n\n"
+    )
+    found = {(one.module, one.name) for one in imports_of(tree)}
+    assert found == {("a.b", ""), ("c", "d"), ("f.g", "h"), ("j", "k"), ("m", ""), (".", "n")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import alcore.driver", "from alcore.driver import Driver", "from alcore import codec", "from alcore import Drivr",
+     "from alcore.store.reading import Run", "import alcore\nalcore.codec", "import alcore\nalcore.pools.Rowz",
+     "from alcore.errors import UsageEror"],
+)  # fmt: skip
+def test_uses_of_what_is_not_public_are_found(text: str) -> None:
+    assert not_public(ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import alcore", "from alcore import Driver, config as c", "from alcore.errors import UsageError", "import torch",
+     "import alcore\nalcore.hookimpl", "import alcore\nalcore.errors.UsageError", "from alcore import plugins"],
+)  # fmt: skip
+def test_uses_of_what_is_public_are_left_alone(text: str) -> None:
+    assert not_public(ast.parse(text)) == []
