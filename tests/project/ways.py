@@ -75,7 +75,7 @@ def _place(file: str) -> str:
     """Return a file as ``alcore/...`` or ``alcore_uq/...``; nothing for files of other libraries and of this script."""
     parts = Path(file).parts
     inside = [at for at, part in enumerate(parts) if part == "alcore" or part.startswith("alcore_")]
-    return "/".join(parts[inside[0] :]) if inside and file.endswith(".py") else ""
+    return "/".join(parts[inside[-1] :]) if inside and file != __file__ else ""
 
 
 def driver_of(root: str, max_samples: int, walk: Walk | None = None, *, steps: int = 2) -> Any:
