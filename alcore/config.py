@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import torch
 
-from alcore.distributed import DistributedManager
+from alcore.distributed.manager import DistributedManager
 from alcore.errors import UsageError
-from alcore.names import check_run_id
 from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
 from alcore.store import retention
+from alcore.store.files import check_run_id
 
 
-def are_weights(values: Any) -> bool:
+def _are_weights(values: Any) -> bool:
     """Tell whether these are finite numbers of at least 0, and one of them above."""
     try:
         numbers = [float(one) for one in values]
@@ -38,7 +38,7 @@ def _at_least(owner: object, least: int, *names: str, optional: bool = False) ->
 
 @dataclasses.dataclass
 class OptimizerConfig:
-    """How the learner is optimised.
+    """How the learner is optimized.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class TrainingConfig:
     Parameters
     ----------
     train_datapool
-        The pool of labelled items; labels are appended to it.
+        The pool of labeled items; labels are appended to it.
     max_training_epochs
         Epochs in step 0.
     val_datapool
@@ -79,7 +79,7 @@ class TrainingConfig:
     train_loop_fn
         The training loop; the plugin named ``default`` where it is None.
     sampler
-        What an epoch goes through. None shuffles the labelled items; ``"balanced"`` shows every class that has any
+        What an epoch goes through. None shuffles the labeled items; ``"balanced"`` shows every class that has any
         equally often, in as many items. A function is called at each epoch as ``sampler(pool, generator)`` and returns
         positions in the pool, as an iterable such as a `torch.utils.data.Sampler`; what it draws, from `generator` or
         the global generators, depends on seed, step and epoch alone.
@@ -108,7 +108,7 @@ class TrainingConfig:
                 "torch.utils.data.RandomSampler(pool, generator=generator)."
             )
         weights = self.class_weights
-        if not (weights is None or (isinstance(weights, str) and weights == "balanced") or are_weights(weights)):
+        if not (weights is None or (isinstance(weights, str) and weights == "balanced") or _are_weights(weights)):
             raise UsageError(
                 f"TrainingConfig.class_weights is {weights!r}; give 'balanced', or a finite weight of at least 0 for "
                 "each class, not all of them 0."
@@ -138,8 +138,8 @@ class StrategiesConfig:
     unlabeled_datapool
         The pool to choose from, where that is not the training pool.
     start_strategy
-        The query strategy that makes the first selection, while nothing is labelled: training and metrology wait for
-        its labels. Without one the training pool must hold labelled samples at the start.
+        The query strategy that makes the first selection, while nothing is labeled: training and metrology wait for
+        its labels. Without one the training pool must hold labeled samples at the start.
     """
 
     query_strategies: Sequence[QueryStrategy]
@@ -177,11 +177,10 @@ class DriverConfig:
     model_checkpoint_frequency
         Save one every so many epochs inside training as well; 0 does not.
     keep
-        Which checkpoints to keep when a step ends, beside the first, the last and the newest intact one: rules with
-        commas between them. ``last=3`` keeps the last three, ``every=10`` that of each tenth step, ``best=f1`` that
-        of the step with the highest ``f1``, ``best=loss:min`` with the lowest ``loss``, ``best`` with the highest
-        ``f1`` or first fraction that is measured. None, as ``all``, keeps every one. Labels, requests and records
-        are always kept.
+        Which checkpoints to keep when a step ends, beside the first and the last: rules with commas between them.
+        ``last=3`` keeps the last three, ``every=10`` that of each tenth step, ``best=f1`` that of the step with the
+        highest ``f1``, ``best=loss:min`` with the lowest ``loss``. None, as ``all``, keeps every one. Labels, requests
+        and records are always kept.
     root_log_dir
         Where run directories are made.
     dist_manager
@@ -201,7 +200,7 @@ class DriverConfig:
     budget
         What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
     label_retries
-        How often a request that could not be labelled is asked again.
+        How often a request that could not be labeled is asked again.
     samples_per_step
         How many samples all query strategies ask for together in a step, shared out evenly in their order; what one
         leaves goes to those after it. None lets each ask for its own ``max_samples``.

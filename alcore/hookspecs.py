@@ -1,8 +1,8 @@
-"""What pluggy knows: the hooks that plugins implement, and the markers they implement them with.
+"""The hooks that plugins implement, and the markers of their implementations.
 
-A name is offered by a *registration* hook (marker :data:`hookimpl`, found through the entry-point group
-``alcore``). What a run tells many listeners is a *lifecycle* hook (marker :data:`runhook`, given to
-``Driver(plugins=[...])``). A call made to exactly one object is a method of a protocol instead.
+A *registration* hook (marker :data:`hookimpl`, found through the entry-point group ``alcore``) offers names. A
+*lifecycle* hook (marker :data:`runhook`, given to ``Driver(plugins=[...])``) is called by a run on many listeners. What
+is called on exactly one object is a method of a protocol in :mod:`alcore.protocols`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from alcore.driver import Driver
-    from alcore.pools import Data
     from alcore.protocols import (
+        Data,
         Factory,
         LabelStrategy,
         MetrologyStrategy,
         Phase,
         QueryStrategy,
         Queue,
+        RunContext,
         TrainingLoop,
     )
 
@@ -94,25 +94,25 @@ class Lifecycle:
     """
 
     @runspec
-    def alcore_run_start(self, driver: Driver) -> None:
-        """Be told that the run directory exists and the first step is about to begin."""
+    def alcore_run_start(self, driver: RunContext) -> None:
+        """Called when the run directory exists, before the first step."""
 
     @runspec
-    def alcore_phase_start(self, driver: Driver, phase: Phase) -> None:
-        """Be told that a phase begins; skipped phases are not announced."""
+    def alcore_phase_start(self, driver: RunContext, phase: Phase) -> None:
+        """Called before each phase that is not skipped."""
 
     @runspec
-    def alcore_phase_end(self, driver: Driver, phase: Phase, error: BaseException | None) -> None:
-        """Be told that a phase ended, with the exception that ended it, if one did."""
+    def alcore_phase_end(self, driver: RunContext, phase: Phase, error: BaseException | None) -> None:
+        """Called after a phase, with the exception that ended it, or None."""
 
     @runspec
-    def alcore_step_end(self, driver: Driver, record: Mapping[str, Any]) -> None:
-        """Be told that a step is committed: its number, sample counts, metrics and seconds a phase."""
+    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any]) -> None:
+        """Called when a step is committed; `record` holds its number, counts, losses, metrics and seconds by phase."""
 
     @runspec(firstresult=True)
-    def alcore_should_stop(self, driver: Driver) -> str | None:
-        """Give a reason to end the run, or None. Asked after metrology, before new labels are bought."""
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
+        """Return a reason to end the run, or None. Called after metrology, before new labels are bought."""
 
     @runspec
-    def alcore_run_end(self, driver: Driver, reason: str | None, error: BaseException | None) -> None:
-        """Be told that the run ended, with the reason, or with the exception that ended it."""
+    def alcore_run_end(self, driver: RunContext, reason: str | None, error: BaseException | None) -> None:
+        """Called at the end, with the reason, or with the exception that ended the run."""

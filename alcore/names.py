@@ -1,23 +1,11 @@
-"""Names: which run ids are allowed, and what strategies are called in a run."""
+"""Names of strategies in a run and in its files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from alcore.errors import UsageError
-
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_RESERVED = frozenset({"driver_log"})  # names of other files in the run directory
-
-
-def check_run_id(run_id: str) -> str:
-    """Return `run_id` if it is one; raise `UsageError` otherwise."""
-    if not _RUN_ID.fullmatch(run_id):
-        raise UsageError(
-            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first."
-        )
-    return run_id
+_RESERVED = frozenset({"driver_log"})  # other files of the run directory
 
 
 def snake_case(name: str) -> str:
@@ -27,7 +15,7 @@ def snake_case(name: str) -> str:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Tell equal names apart: the second ``f1`` is ``f1-2``."""
+    """Return names that differ from each other: the second ``f1`` becomes ``f1-2``."""
     taken = set(_RESERVED)
     result = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Base classes that save a strategy some typing; none of them is required."""
+"""Base classes of strategies. None of them is required: any object with the methods of a protocol will do."""
 
 from __future__ import annotations
 
@@ -8,43 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from alcore.codec import export_json
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import Embedded, check_layer, embed, embed_labelled, embed_outputs, embed_targets
-from alcore.inference.features import refuse_non_finite, refuse_non_finite_features
+from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
+from alcore.inference.features import Features, refuse_non_finite, refuse_non_finite_features
 from alcore.inference.outputs import first_rows
+from alcore.inference.streaming import check_scores, subset, top_k
+from alcore.protocols import QueryQueue, RunContext
 
 if TYPE_CHECKING:
     import logging
 
-    from alcore.driver import Driver
-    from alcore.protocols import QueryQueue
-
 
 class BaseStrategy:
-    """A strategy that knows its driver."""
+    """A strategy with access to its run."""
 
-    _driver: Driver | None = None
+    _driver: RunContext | None = None
 
-    def attach(self, driver: Driver) -> None:
-        """Receive the driver, before the first step."""
+    def attach(self, driver: RunContext) -> None:
+        """Receive the run, before the first step."""
         self._driver = driver
 
     @property
     def is_attached(self) -> bool:
-        """Whether a driver was attached."""
+        """Whether `attach` was called."""
         return self._driver is not None
 
     @property
-    def driver(self) -> Driver:
-        """The driver; `UsageError` before one is attached."""
+    def driver(self) -> RunContext:
+        """The run, as `attach` received it; `UsageError` before that."""
         if self._driver is None:
             raise UsageError(f"{type(self).__name__} has no driver yet; give it to a Driver, or call attach(driver).")
         return self._driver
 
     @property
     def name(self) -> str:
-        """The name of this strategy in the run, unique among the strategies of its driver."""
+        """The name of this strategy, unique among the strategies of the run."""
         return self.driver.strategy_name(self)
 
     @property
@@ -60,17 +59,17 @@ class BaseStrategy:
         return folder
 
     def generator(self, purpose: str = "") -> torch.Generator:
-        """Return a fresh generator that depends on run seed, step, phase, this strategy and the purpose alone."""
+        """Return a fresh generator derived from run seed, step, phase, the name of this strategy and the purpose."""
         return self.driver.generator(self.name, purpose)
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return what must survive an interruption beside the constructor's arguments."""
+        """Return what the strategy must have back after an interruption, beside its constructor's arguments."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         if state:
-            raise UsageError(f"{type(self).__name__} was saved with state but has no load_state_dict to take it back.")
+            raise UsageError(f"{type(self).__name__} was saved with state, and has no load_state_dict to take it back.")
 
 
 class BaseQuery(BaseStrategy):
@@ -80,7 +79,7 @@ class BaseQuery(BaseStrategy):
 
     @property
     def wanted(self) -> int:
-        """How many samples to ask for now: ``max_samples``, or this strategy's share of ``samples_per_step``."""
+        """How many samples to ask for in this step: `max_samples`, or a share of ``DriverConfig.samples_per_step``."""
         return self.driver.wanted(self.max_samples)
 
     def _set_max_samples(self, max_samples: int) -> None:
@@ -100,7 +99,7 @@ class BaseMetrology(BaseStrategy):
         self.records: list[dict[str, Any]] = []
 
     def append_record(self, **values: Any) -> None:
-        """Add a record, with the step and the number of training samples before what is given."""
+        """Append a record: the step, the number of training samples, then `values`."""
         self.records.append(
             {
                 "step": self.driver.active_learning_step_idx,
@@ -110,23 +109,21 @@ class BaseMetrology(BaseStrategy):
         )
 
     def serialize_records(self, path: str | Path | None = None, *args: Any, **kwargs: Any) -> None:
-        """Write the records as JSON to `path`; without one do nothing, since the driver exports them.
+        """Write the records as JSON to `path`; without a path do nothing, since the run exports them.
 
         Parameters
         ----------
         path
             File to write.
         *args, **kwargs
-            What the driver passes on; not used.
+            Arguments of the run's call; not used.
         """
         if path is not None:
-            from alcore.codec import export_json
-
             Path(path).write_text(export_json(self.records), encoding="utf-8")
 
 
 class PointwiseQuery(BaseQuery):
-    """A query strategy that scores each sample by itself; implement ``score(outputs)``.
+    """A query strategy that scores each sample independently of the others; implement ``score(outputs)``.
 
     Parameters
     ----------
@@ -135,14 +132,15 @@ class PointwiseQuery(BaseQuery):
 
     Notes
     -----
-    The pool is streamed: memory is O(chunk + max_samples), whatever its size. Equal scores go by sample id.
+    The pool is streamed: memory is O(chunk + max_samples), whatever its size. Of equal scores the lowest sample ids
+    are taken.
     """
 
     def __init__(self, max_samples: int = 10) -> None:
         self._set_max_samples(max_samples)
 
     def infer(self, inputs: Any) -> Any:
-        """Return the outputs that `score` gets; the learner's, unless a strategy overrides it.
+        """Return the outputs that `score` is given; the learner's, unless a strategy overrides this method.
 
         Parameters
         ----------
@@ -152,7 +150,7 @@ class PointwiseQuery(BaseQuery):
         return self.driver.infer(inputs)
 
     def score(self, outputs: Any) -> torch.Tensor:
-        """Return how much each sample is worth asking for: shape (B,), higher first.
+        """Return the score of each sample: shape (B,); samples with the highest scores are asked for.
 
         Parameters
         ----------
@@ -162,9 +160,10 @@ class PointwiseQuery(BaseQuery):
         raise NotImplementedError(f"{type(self).__name__} must implement score(outputs) -> tensor (B,)")
 
     def estimate(self, outputs: Any) -> tuple[torch.Tensor, float] | None:
-        """Return a cheap estimate of the scores and the most it can be wrong by; None, the default, for no estimate.
+        """Return a cheap estimate of the scores with a bound of its error, or None, the default, for no estimate.
 
-        A strategy whose exact score is slow can override this: only samples that may be among the best are scored.
+        A strategy whose exact score is slow can override this method: then only samples that may be among the best are
+        scored exactly.
 
         Parameters
         ----------
@@ -174,58 +173,58 @@ class PointwiseQuery(BaseQuery):
         Returns
         -------
         tuple or None
-            Estimates (B,), NaN where the score is NaN, and a number that none of them is further from its score.
+            Estimates (B,), NaN where the score is NaN, and the largest difference between an estimate and its score.
         """
         del outputs
         return None
 
     def check(self) -> None:
-        """Refuse a pool or outputs that this strategy can't work with, before anything is trained."""
+        """Raise `UsageError` if the strategy can't work with this pool or with the learner's outputs."""
         outputs = self.driver.probe(self.infer)
         if outputs is None:
             return
         n = len(next(self.driver.candidates(2)))
         try:
-            scoring.check_scores(self.score(first_rows(outputs, n, n)), n)
+            check_scores(self.score(first_rows(outputs, n, n)), n)
         except UsageError:
             raise
         except Exception as error:
             shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else ""
             raise UsageError(
                 f"its score() can't take the learner's outputs{shape}: {type(error).__name__}: {error}. "
-                "alcore.inference.outputs.class_probabilities brings any classifier's outputs to (B, C)."
+                "alcore.inference.class_probabilities brings any classifier's outputs to (B, C)."
             ) from error
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
-        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer, self.estimate)
+        best = top_k(self.driver, self.score, self.wanted, self.infer, self.estimate)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
 
 class SetQuery(BaseQuery):
-    """A query strategy that looks at samples together; implement ``choose(candidates, labelled, n)``.
+    """A query strategy that chooses a set of samples; implement ``choose(candidates, labeled, n)``.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
-        name of a submodule of the learner; see `alcore.inference.extraction.embed`.
+        Features of a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the dotted
+        name of a submodule of the learner; see `alcore.inference.extract_features`.
 
     Notes
     -----
-    Features and outputs of what is looked at are held in memory: O(N D).
+    Features and outputs of all N samples to choose from are held in memory: O(N D).
     """
 
-    needs_labelled = True
-    """Whether `choose` looks at the labelled samples."""
+    needs_labeled = True
+    """Whether `choose` uses the labeled samples."""
 
     needs_features = True
-    """Whether `choose` looks at features; without, memory is O(N C), and of labelled samples it gets the targets."""
+    """Whether `choose` uses features. If not, memory is O(N C), and labeled samples come with their targets alone."""
 
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
         self._set_max_samples(max_samples)
@@ -238,16 +237,16 @@ class SetQuery(BaseQuery):
         self.candidates, self.layer = candidates, layer
 
     def choose(
-        self, candidates: Embedded, labelled: Embedded, n: int
+        self, candidates: Features, labeled: Features, n: int
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Return which samples to ask for, best first.
 
         Parameters
         ----------
         candidates
-            N unlabelled samples, ascending by id.
-        labelled
-            The labelled samples in training order; empty where `needs_labelled` is False.
+            N unlabeled samples, ascending by id.
+        labeled
+            The labeled samples in training order; empty where `needs_labeled` is False.
         n
             How many to choose: at least 1, at most N.
 
@@ -256,33 +255,33 @@ class SetQuery(BaseQuery):
         torch.Tensor or tuple
             Positions among the candidates: int64 (k,), k <= n, each once; or these and their scores (k,).
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement choose(candidates, labelled, n) -> positions")
+        raise NotImplementedError(f"{type(self).__name__} must implement choose(candidates, labeled, n) -> positions")
 
     def check(self) -> None:
-        """Refuse a learner without the layer, before anything is trained."""
+        """Raise `UsageError` if the learner can't take the pool's inputs, or does not have the layer."""
         self.driver.probe()
         if self.needs_features:
             check_layer(self.driver, self.layer)
 
-    def gather(self, ids: torch.Tensor) -> Embedded:
-        """Return what `choose` gets as candidates: these samples, ascending."""
-        return embed(self.driver, ids, self.layer) if self.needs_features else embed_outputs(self.driver, ids)
+    def gather(self, ids: torch.Tensor) -> Features:
+        """Return what `choose` is given as candidates, for these ascending ids."""
+        return extract_features(self.driver, ids, self.layer) if self.needs_features else outputs_of(self.driver, ids)
 
-    def _gather_labelled(self) -> Embedded:
-        return embed_labelled(self.driver, self.layer) if self.needs_features else embed_targets(self.driver)
+    def _gather_labeled(self) -> Features:
+        return labeled_features(self.driver, self.layer) if self.needs_features else labeled_targets(self.driver)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns."""
-        ids = scoring.subset(self.driver, self.candidates, self.generator("candidates"))
+        ids = subset(self.driver, self.candidates, self.generator("candidates"))
         n = min(self.wanted, len(ids))
         if not n:
             return
         candidates = self.gather(ids)
-        none = candidates.take(slice(0))  # with as many features as the rest
-        labelled = self._gather_labelled() if self.needs_labelled else none
-        labelled = labelled if len(labelled.ids) else none
+        none = candidates.take(slice(0))  # with the same number of features
+        labeled = self._gather_labeled() if self.needs_labeled else none
+        labeled = labeled if len(labeled.ids) else none
         refuse_non_finite(candidates)
-        refuse_non_finite_features(labelled)
-        chosen = self.choose(candidates, labelled, n)
+        refuse_non_finite_features(labeled)
+        chosen = self.choose(candidates, labeled, n)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())

@@ -53,7 +53,7 @@ def driver_on(path: str, root: str, *, train: bool, plugins: list[Any]) -> Any:
         learner(),
         c.StrategiesConfig([] if train else [ClassifierUQQuery(PICKS, "entropy")], queue.Queue),
         c.TrainingConfig(
-            TensorPool(rows, targets, labelled=labelled), 2, train_loop_fn=DefaultTrainingLoop(use_progress_bars=False)
+            TensorPool(rows, targets, labeled=labelled), 2, train_loop_fn=DefaultTrainingLoop(use_progress_bars=False)
         ),
         plugins=plugins,
     )  # fmt: skip
@@ -129,7 +129,7 @@ def measure(options: argparse.Namespace, path: str) -> None:
 
 def play(options: argparse.Namespace, path: str) -> None:
     """Play each of W ranks by itself, and merge what they found."""
-    from alcore.inference import streaming as scoring
+    from alcore.inference import merge, top_k
 
     torch.set_num_threads(1)
     whole = None
@@ -140,13 +140,13 @@ def play(options: argparse.Namespace, path: str) -> None:
             driver = driver_on(path, root, train=False, plugins=[])
             score = driver.query_strategies[0].score
             for rank in range(ranks):
-                one = functools.partial(scoring.top_k, driver, score, PICKS, shard=(rank, ranks))
+                one = functools.partial(top_k, driver, score, PICKS, shard=(rank, ranks))
                 if not rank:  # before anything is freed that the next would find
                     memory = peak(one)
                 began = time.process_time()
                 parts.append(one())
                 seconds.append(time.process_time() - began)
-            merged = scoring.merge(parts, PICKS)
+            merged = merge(parts, PICKS)
         whole = merged if whole is None else whole
         row = {
             "figure": "played", "ranks": ranks, "samples": options.play_rows,

@@ -60,7 +60,7 @@ def kcenter(_: str) -> Figure:
 def kcenter_kept(_: str) -> Figure:
     """The round after that, with the distances kept: the features did not change."""
     from alcore_diversity.kcenter import farthest_first
-    from alcore_diversity.nearest import NearestCenter
+    from alcore_diversity.nearest_center import NearestCenter
 
     features, labelled = draw(2 * 10**5, 64), draw(1000, 64, seed=1)
     near = NearestCenter(features, labelled)
@@ -108,7 +108,7 @@ def bald(_: str) -> Figure:
     """BALD of 10^5 samples, 20 draws from a posterior, 10 classes."""
     from alcore_bayes import bald as measure
 
-    from alcore.inference.top_k import TopK
+    from alcore.inference.ranking import TopK
 
     p, ids = torch.softmax(2 * draw(20, 10**5, 10), dim=2), torch.arange(10**5)
     ones = torch.ones(10)

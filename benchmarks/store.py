@@ -213,7 +213,7 @@ def build(root: Path, name: str, count: int, pool: Any, queries: list[Any], **pa
 def checkpoint_bytes(root: Path, size: int) -> dict[str, Any]:
     """Return the bytes of a checkpoint of a run on a large pool."""
     inputs = torch.cat([torch.randn(64, 2), torch.zeros(size - 64, 2)])
-    pool = TensorPool(inputs, torch.arange(size, dtype=torch.uint8) % 2, labelled=range(64))
+    pool = TensorPool(inputs, torch.arange(size, dtype=torch.uint8) % 2, labeled=range(64))
     driver = build(root, "large", 2, pool, [RandomQuery(max_samples=PICKS)])
     driver.run()
     last = Run(driver.log_dir).checkpoints()[-1]
@@ -263,7 +263,7 @@ def labels(root: Path, count: int, name: str) -> dict[str, float]:
     """Return the median milliseconds a label: alcore's, in bulk, bare, and what one write and fsync takes."""
     timed = Timed(root)
     inputs = torch.randn(2 * count + 64, 2)
-    pool = TensorPool(inputs, (inputs[:, 0] > 0).long(), labelled=range(64))
+    pool = TensorPool(inputs, (inputs[:, 0] > 0).long(), labeled=range(64))
     build(root, name, 2, pool, [RandomQuery(max_samples=count)], label=timed).run()
     return {name: statistics.median(values) for name, values in timed.ms.items()}
 

@@ -95,7 +95,7 @@ class Case:
 
     def alcore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
         """Train with the default loop and the loader that a Driver gives it."""
-        pool = TensorPool(self.inputs, self.targets, labelled=range(len(self.targets)))
+        pool = TensorPool(self.inputs, self.targets, labeled=range(len(self.targets)))
         loader = BatchLoader(
             pool, self.batch, device=torch.device("cpu"), dtype=torch.float32, seed=SEED, after_batch=lambda: None
         )

@@ -112,8 +112,8 @@ def plot(rows: list[dict[str, float]], roofline: float, path: Path) -> None:
         low = [m - s for m, s in zip(mean, spread, strict=True)]
         high = [min(m + s, 1.0) for m, s in zip(mean, spread, strict=True)]
         axes.fill_between(labels, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(roofline, color="0.3", linestyle="--", label="all 1000 points labelled")
-    axes.set(xlabel="labelled points", ylabel="F1 of class 1, on all points", ylim=(0, 1))
+    axes.axhline(roofline, color="0.3", linestyle="--", label="all 1000 points labeled")
+    axes.set(xlabel="labeled points", ylabel="F1 of class 1, on all points", ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)

@@ -1,6 +1,6 @@
 """Two moons, built in Python: the experiment that ``alcore run`` runs when nothing else is asked for.
 
-A small classifier starts from 50 labelled points, most of them of one class, so that at first it misses most
+A small classifier starts from 50 labeled points, most of them of one class, so that at first it misses most
 of the other one. In each step it asks for the ten points it is least sure about. Watch ``f1_metrology.json`` in
 the run directory: recall and F1 rise as the chosen points arrive.
 

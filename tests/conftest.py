@@ -74,7 +74,7 @@ class Toys:
         draw = torch.Generator().manual_seed(3)
         targets = torch.arange(n) % 2
         inputs = torch.randn(n, 2, generator=draw) + 2.0 * targets[:, None]
-        return TensorPool(inputs, targets, labelled=range(labelled), **kwargs)
+        return TensorPool(inputs, targets, labeled=range(labelled), **kwargs)
 
     @staticmethod
     def learner(seed: int = 0) -> torch.nn.Module:

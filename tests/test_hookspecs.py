@@ -74,7 +74,7 @@ def test_each_registration_hook_is_called_and_offers_its_kind(tmp_path: Path, mo
     (info / "entry_points.txt").write_text("[alcore]\nrecording = recording_plugin\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
-        registry = plugins.registry()
+        registry = plugins.installed()
         app = application(registry)
         calls = sys.modules["recording_plugin"].CALLS
     finally:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from alcore import plugins
-from alcore.cli.runs import AsJson
+from alcore.cli.common import AsJson
 from alcore.errors import UsageError, did_you_mean
+from alcore.plugins.registry import KINDS, installed, load_factory
 
 
 def describe(
@@ -18,19 +18,19 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Print the parameters of a strategy with types, defaults and documentation."""
-    from alcore.plugins import signatures as parameters
+    from alcore.plugins.signatures import describe_factory
 
-    if kind not in plugins.KINDS:
-        raise UsageError(f"{kind!r} is no kind: {did_you_mean(kind, plugins.KINDS)}.")
-    offer = plugins.registry().offer(kind, name)
-    factory = plugins.resolve(offer)
+    if kind not in KINDS:
+        raise UsageError(f"{kind!r} is not a kind: {did_you_mean(kind, KINDS)}.")
+    offer = installed().offer(kind, name)
+    factory = load_factory(offer)
     content = {
         "kind": kind,
         "name": name,
         "package": offer.plugin.distribution,
         "version": offer.plugin.version,
         "class": f"{factory.__module__}.{getattr(factory, '__qualname__', type(factory).__qualname__)}",
-        **parameters.describe(factory),
+        **describe_factory(factory),
     }
     if as_json:
         typer.echo(json.dumps(content, indent=1))

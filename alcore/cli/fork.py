@@ -1,15 +1,15 @@
-"""``alcore fork``: a new run that begins with what another had committed at the end of a step."""
+"""``alcore fork``: a new run that begins with what another run had committed at the end of a step."""
 
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alcore.cli.runs import AsJson, Root
-from alcore.cli.show import RunName
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, say
+from alcore.codec import export_json
+from alcore.store.fork import fork_run
 from alcore.store.reading import Run, find_run
 
 
@@ -17,23 +17,19 @@ def fork(
     run: RunName,
     step: Annotated[int, typer.Option(metavar="N", help="The last step that the new run has.", show_default=False)],
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the new run; made up if not given.")] = None,
-    root: Root = Path("active_learning_logs"),
+    root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Make a new run that begins with everything RUN had committed at the end of a step.
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    from alcore.store import fork as forking
-
     found = find_run(root, run)
-    made = forking.fork(found, step, run_id=run_id)
+    made = fork_run(found, step, run_id=run_id)
     for warning in made.warnings:
-        typer.echo(f"alcore: warning: {warning}.", err=True)
+        say(f"warning: {warning}.")
     summary = Run(made.folder).summary()
     if as_json:
-        from alcore.codec import export_json
-
         content = {
             "run_id": summary.run_id,
             "log_dir": str(made.folder),
@@ -50,5 +46,5 @@ def fork(
         f"Run {summary.run_id} begins with {summary.steps} steps and {summary.labels} labels of run "
         f"{found.folder.name}, and goes on from {made.checkpoint}."
     )
-    usual = made.folder.parent == Path("active_learning_logs").resolve()
+    usual = made.folder.parent == DEFAULT_ROOT.resolve()
     typer.echo(f"Next: alcore resume {summary.run_id if usual else shlex.quote(str(made.folder))}")

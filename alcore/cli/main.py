@@ -1,4 +1,4 @@
-"""The typer application, and how its errors look."""
+"""The command itself: its sub-commands, the options before them, and how an error is printed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-import alcore
-from alcore import plugins
-from alcore.cli import describe, export, fork, plugin_list, resume, run, runs, show
+from alcore.cli.common import rank, say
+from alcore.cli.describe import describe
+from alcore.cli.export import export
+from alcore.cli.fork import fork
+from alcore.cli.plugins import plugins
+from alcore.cli.resume import resume
+from alcore.cli.run import run
+from alcore.cli.runs import runs
+from alcore.cli.show import show
 from alcore.errors import AlcoreError
+from alcore.plugins.registry import Registry, core_version, installed
 
 _EPILOG = "Start with: alcore run --query uq --metrology f1"
 
 
-def application(registry: plugins.Registry) -> typer.Typer:
+def application(registry: Registry) -> typer.Typer:
     """Build the command with the sub-commands that plugins add."""
     app = typer.Typer(
         name="alcore",
@@ -32,35 +39,26 @@ def application(registry: plugins.Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (
-        run.run,
-        resume.resume,
-        fork.fork,
-        runs.runs,
-        show.show,
-        export.export,
-        plugin_list.plugins,
-        describe.describe,
-    ):
+    for command in (run, resume, fork, runs, show, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
     for plugin in registry.plugins:
         for add_commands in plugin.commands:
             try:
                 add_commands(app)
-            except Exception as error:  # noqa: BLE001 - one plugin's fault must not take the command away
-                _say(f"warning: the commands of {plugin} are left out: {type(error).__name__}: {error}.")
+            except Exception as error:  # noqa: BLE001 - a faulty plugin must not take the other commands away
+                say(f"warning: the commands of {plugin} are left out: {type(error).__name__}: {error}.")
     return app
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that tells of ctrl-C in the words of this one, before typer takes it."""
+    """Return a command that reports ctrl-C as this command reports it, since typer would have words of its own."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            _say("interrupted.")
+            say("interrupted.", on_every_rank=True)
             raise typer.Exit(130) from None
 
     return wrapper
@@ -68,7 +66,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"alcore {alcore.__version__}")
+        typer.echo(f"alcore {core_version()}")
         raise typer.Exit
 
 
@@ -91,30 +89,30 @@ def main() -> NoReturn:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     _take_only(sys.argv)
     try:
-        application(plugins.registry())()
+        application(installed())()
     except AlcoreError as error:
-        _tell_ranks(error)
+        _report_failure(error)
         if debug:
             traceback.print_exc()
-        if not (type(error).__name__ == "RankError" and _rank() != "0"):  # rank 0 tells it
-            _say(f"error: {error}")
+        if not (type(error).__name__ == "RankError" and rank()):  # rank 0 prints it
+            say(f"error: {error}", on_every_rank=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while plugins were loaded
-        _say("interrupted.")
+        say("interrupted.", on_every_rank=True)
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - the last place that can say it in one paragraph
-        _tell_ranks(error)
+    except Exception as error:  # noqa: BLE001 - every error is one paragraph
+        _report_failure(error)
         if debug:
             traceback.print_exc()
         notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
         advice = "" if debug else " Run it again with --debug for the traceback."
-        _say(f"error: {type(error).__name__}: {error}{notes}.{advice}")
+        say(f"error: {type(error).__name__}: {error}{notes}.{advice}", on_every_rank=True)
         sys.exit(1)
     sys.exit(0)
 
 
 def _take_only(arguments: list[str]) -> None:
-    """Set ALCORE_ONLY from ``--only A,B``, which must be known before plugins are loaded."""
+    """Set ALCORE_ONLY from the option ``--only A,B`` before the sub-command, since it decides which plugins load."""
     for place, word in enumerate(arguments[1:], start=1):
         if word == "--only" and place + 1 < len(arguments):
             os.environ["ALCORE_ONLY"] = arguments[place + 1]
@@ -124,15 +122,9 @@ def _take_only(arguments: list[str]) -> None:
             break
 
 
-def _tell_ranks(error: Exception) -> None:
-    """Let the other processes know, if there are any."""
-    if distributed := sys.modules.get("alcore.distributed"):
-        distributed.tell(error)
+def _report_failure(error: Exception) -> None:
+    """Report to torchrun and the other ranks why this process ends, where there are any."""
+    if "TORCHELASTIC_ERROR_FILE" in os.environ or "alcore.distributed.manager" in sys.modules:
+        from alcore.distributed.manager import publish_failure
 
-
-def _say(text: str) -> None:
-    print(f"alcore: {text}" if _rank() == "0" else f"alcore, rank {_rank()}: {text}", file=sys.stderr)
-
-
-def _rank() -> str:
-    return os.environ.get("RANK", "0")
+        publish_failure(error)

@@ -1,4 +1,4 @@
-"""What a run shows on the terminal while it goes on: one bar over its steps, on stderr."""
+"""What a run shows on the terminal while it goes on: one progress bar over its steps, on stderr."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from alcore.driver import Driver
 from alcore.hookspecs import runhook
 from alcore.protocols import Phase
 from alcore.store.reading import figures
 
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+
 
 class Progress:
-    """A bar with phase, labels and the metric; nothing where stderr is not a terminal."""
+    """An observer that draws a bar with phase, labels and metric; no bar where stderr is not a terminal.
+
+    Attributes
+    ----------
+    headline : str
+        Printed above the bar when the run starts.
+    """
 
     def __init__(self) -> None:
         self.headline = ""
-        """Printed above the bar, once the run exists."""
         self._bar: Any = None
         self._shown = 0.0
         self._labels = 0
@@ -66,11 +73,11 @@ class Progress:
         self._bar.close()
 
 
-class Console(logging.Handler):
-    """Writes warnings above the bar."""
+class WarningHandler(logging.Handler):
+    """Writes warnings above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one warning or error; the traceback of an error stays in the console log."""
-        if record.levelno >= logging.ERROR:  # it is raised, and told by the command itself
+        """Write one warning; errors are left out, since the command prints the exception itself."""
+        if record.levelno >= logging.ERROR:
             return
         tqdm.write(f"alcore: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from alcore.cli.resume import InDoubt, OtherRanks
+from alcore.cli import common
 
 _PARTS = "Parts (`alcore plugins` lists them)"
 
 
+@common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
 def run(
+    *,
     experiment: Annotated[
         Path | None,
         typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
@@ -23,9 +25,7 @@ def run(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Query strategy that begins, if nothing is labelled.", rich_help_panel=_PARTS
-        ),
+        typer.Option(metavar="NAME", help="Query strategy that begins, if nothing is labeled.", rich_help_panel=_PARTS),
     ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
@@ -57,18 +57,7 @@ def run(
             help="Any parameter, e.g. query.uq.max_samples=5; may repeat.",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="End after so many steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items in a training batch.")] = None,
-    budget: Annotated[float | None, typer.Option(metavar="COST", help="What all labels may cost; one costs 1.")] = None,
-    keep: Annotated[
-        str | None,
-        typer.Option(metavar="RULES", help="Checkpoints to keep, e.g. last=3,best=f1,every=10; all by default."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random [0].")] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to compute [cpu].")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type [float32].")] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; chosen by the learner's size.")] = None,
-    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
+    driver_table: common.DriverTable,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
     resume: Annotated[
         Literal["never", "auto"],
@@ -76,27 +65,22 @@ def run(
             "--resume", help="auto: go on with the run of this id, if there is one; for restarts by torchrun."
         ),
     ] = "never",
-    in_doubt: InDoubt = None,
-    other_ranks: OtherRanks = False,
-    root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where run directories are [active_learning_logs].")
-    ] = None,
+    in_doubt: common.InDoubt = None,
+    other_ranks: common.OtherRanks = False,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: common.Quiet = False,
+    as_json: common.ResultAsJson = False,
 ) -> None:
     """Run active learning: train, measure, choose samples, get their labels, and again.
 
     Without arguments it runs on the built-in two-moons problem.
     """
-    from alcore.cli import running
     from alcore.experiment import Experiment
-    from alcore.store.files import write_whole
 
-    running.check_restart(run_id, resume)
-    registry = running.prepare()
+    common.check_restart(run_id, resume)
+    registry = common.prepare()
     chosen = Experiment() if experiment is None else Experiment.read(experiment)
     lists = {"query": query, "metrology": metrology, "stop": stop, "observe": observe}
     singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
@@ -106,20 +90,10 @@ def run(
     chosen.complete()
     for text in assign or []:
         chosen.set(text)
-    flags = {
-        "max_active_learning_steps": steps, "batch_size": batch_size, "budget": budget, "seed": seed, "device": device,
-        "dtype": dtype, "threads": threads, "queue": queue, "keep": keep,
-        "root_log_dir": None if root is None else str(root),
-    }  # fmt: skip
-    chosen.settings["driver"] |= {name: value for name, value in flags.items() if value is not None}
-
-    progress = None if quiet else running.Progress()
-    resolved, driver = running.build(chosen, registry, run_id=run_id, progress=progress, allow_code=allow_code)
-    if progress is not None and not as_json:
-        progress.headline = running.headline(resolved, driver)
+    chosen.settings["driver"] |= driver_table
+    driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
     if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)
-        if driver.ranks.main and driver.description is not None:  # more steps or another budget, perhaps
-            write_whole(driver.log_dir / "experiment.toml", driver.description, durable=True)
-    running.run(driver)
-    running.report(driver, as_json=as_json, quiet=quiet)
+        common.write_experiment(driver)
+    common.run_driver(driver)
+    common.report(driver, as_json=as_json, quiet=quiet)

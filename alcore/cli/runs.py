@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alcore.cli.tables import table
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, say
+from alcore.cli.text_tables import table
+from alcore.codec import export_json
+from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.reading import summaries
 
-Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-def runs(root: Root = Path("active_learning_logs"), as_json: AsJson = False) -> None:
+def runs(
+    root: Root = DEFAULT_ROOT,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what processes left that were killed while they made a run.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the runs of a folder, oldest first."""
+    if clean:
+        say(f"removed {_count(len(remove_unfinished_runs(root)))} from {root}.")
+    if left := unfinished_runs(root):
+        say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs --clean removes them.")
     found = list(summaries(root))
     if as_json:
-        from alcore.codec import export_json
-
         typer.echo(export_json([one._asdict() for one in found]), nl=False)
         return
     if not found:
@@ -38,3 +45,7 @@ def runs(root: Root = Path("active_learning_logs"), as_json: AsJson = False) -> 
         for one in found
     ]
     typer.echo(table(rows, ["run", "status", "steps", "labels", "last metrics", "started", "why it ended"]))
+
+
+def _count(number: int) -> str:
+    return f"{number} unfinished run{'' if number == 1 else 's'}"

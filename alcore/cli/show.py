@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.runs import AsJson, Root
-from alcore.cli.tables import curve, some, table
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName
+from alcore.cli.text_tables import curve, some, table
+from alcore.codec import export_json
 from alcore.errors import UsageError
 from alcore.store.reading import Run, find_run
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.")]
 _MOST = 20
 
 
@@ -20,15 +19,13 @@ def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(metavar="N", help="Show what this step asked for, and why.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every step.")] = False,
-    root: Root = Path("active_learning_logs"),
+    root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its learning curve, requests and labels by step, and timings."""
     found = find_run(root, run)
     content = _step(found, step) if step is not None else _whole(found)
     if as_json:
-        from alcore.codec import export_json
-
         typer.echo(export_json(content), nl=False)
     elif step is not None:
         typer.echo(_step_text(content))

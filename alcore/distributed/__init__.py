@@ -1,5 +1,6 @@
 """Several processes that run one active-learning run together."""
 
-from alcore.distributed.manager import DistributedManager, average, leave, manager_for, tell
+from alcore.distributed.group import RankError
+from alcore.distributed.manager import DistributedManager, average, leave
 
-__all__ = ["DistributedManager", "average", "leave", "manager_for", "tell"]
+__all__ = ["DistributedManager", "RankError", "average", "leave"]

@@ -1,4 +1,4 @@
-"""Device and processes behind one object."""
+"""Which process this is, on which device it works, and how processes find each other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from alcore.distributed.group import Group
-from alcore.distributed.ranks import Ranks, mean_of
+from alcore.distributed.group import Group, write_error_file
+from alcore.distributed.ranks import Ranks, mean_over_ranks
 from alcore.errors import UsageError
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _joined: list[Group] = []  # the one group of this process, once it has joined it
-_training: list[Any] = []
-_ours: list[bool] = []  # whether torch's default group is alcore's own
+_training: list[Any] = []  # the process group for gradients, likewise
+_owned: list[bool] = []  # not empty where torch's default process group was made here
 
 
 class DistributedManager:
@@ -30,13 +30,13 @@ class DistributedManager:
     device
         Where this process works; the GPU of its local rank, else the CPU, where it is None.
     find_unused_parameters
-        Let each batch leave some parameters of the learner without a gradient, at some cost; see
+        Allow batches that leave some parameters of the learner without a gradient, at some cost; see
         `torch.nn.parallel.DistributedDataParallel`.
     sync_batch_norm
-        Let batch normalisation in training look at the batches of all ranks; on CUDA only.
+        Compute the statistics of batch normalization over the batches of all ranks in training; on CUDA only.
     timeout
-        Seconds after which a rank that doesn't answer in the middle of an exchange counts as lost. Before one, all wait
-        for each other for as long as each gives signs of life, which a thread does every 5 s.
+        Time-out of the process groups in seconds: how long a rank waits in an exchange for the others. It must be
+        longer than any rank works without an exchange, except for labeling, which may take as long as it likes.
     join_timeout
         Seconds that ranks wait for all of them to start.
 
@@ -58,7 +58,7 @@ class DistributedManager:
         *,
         find_unused_parameters: bool = False,
         sync_batch_norm: bool = False,
-        timeout: float = 45.0,
+        timeout: float = 1800.0,
         join_timeout: float = 600.0,
     ) -> None:
         self.rank, self.local_rank, self.world_size = (
@@ -82,7 +82,7 @@ class DistributedManager:
 
     @classmethod
     def initialize(cls) -> None:
-        """Join the other processes now; else that is done when a Driver is made."""
+        """Join the other processes now; otherwise they are joined when a Driver is made."""
         cls().join()
 
     @property
@@ -96,7 +96,7 @@ class DistributedManager:
         return _training[0] if _training else None
 
     def join(self) -> Ranks:
-        """Return what speaks to the other processes; the first call waits for all of them.
+        """Return the group of processes; the first call waits until all of them have started.
 
         Raises
         ------
@@ -110,28 +110,30 @@ class DistributedManager:
                 torch.cuda.set_device(self.device)
             _joined.append(_join(self))
             atexit.register(leave)
-            _tell_of_what_nobody_catches()
+            _publish_uncaught_errors()
         return _joined[0]
 
 
 def leave() -> None:
-    """Leave the group of processes, all at once where all are well; without one nothing is done.
+    """Leave the group of processes, together with the others where no rank has failed; called when python exits.
 
-    The end of a process that never left aborts now and then. What still holds on to the group goes first.
+    A process that ends without leaving is aborted by torch now and then.
     """
     if not _joined:
         return
     group = _joined.pop()
     _training.clear()
-    gc.collect()
+    gc.collect()  # objects that refer to the process groups, such as DDP wrappers, must go first
     if torch.distributed.is_initialized():  # the user's own code may have ended it
-        group.leave(torch.distributed.destroy_process_group if _ours else lambda: None)
+        group.leave(torch.distributed.destroy_process_group if _owned else lambda: None)
 
 
-def tell(error: BaseException) -> None:
-    """Leave word for the other ranks why this one ends, where it is one of several."""
+def publish_failure(error: BaseException) -> None:
+    """Report to the other ranks, and to torchrun, why this process ends; with one process, to torchrun alone."""
     if _joined:
-        _joined[0].fail(_joined[0].cause(error))
+        _joined[0].fail(_joined[0].root_cause(error))
+    elif not isinstance(error, KeyboardInterrupt):
+        write_error_file(error)
 
 
 def manager_for(device: str) -> DistributedManager | None:
@@ -149,20 +151,21 @@ def manager_for(device: str) -> DistributedManager | None:
 
 
 def average(value: float) -> float:
-    """Return the mean of a number over all ranks; of one process, and of equal numbers, the number itself.
+    """Return the mean of a number over all ranks; with one process, the number itself.
 
-    For training loops: what is decided by a loss must be decided alike on all ranks.
+    For training loops: all ranks must take the same decisions, so a decision that depends on a loss must depend on its
+    mean over ranks.
     """
     if not _joined:
         return value
-    return mean_of(_joined[0].gather(value))
+    return mean_over_ranks(_joined[0].gather(value))
 
 
-def _tell_of_what_nobody_catches() -> None:
+def _publish_uncaught_errors() -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        tell(error)
+        publish_failure(error)
         before(kind, error, trace)
 
     sys.excepthook = hook
@@ -171,7 +174,10 @@ def _tell_of_what_nobody_catches() -> None:
 def _join(manager: DistributedManager) -> Group:
     distributed: Any = torch.distributed
     if not distributed.is_available():
-        raise UsageError("this build of torch has no torch.distributed, so several processes can't work together.")
+        raise UsageError(
+            f"WORLD_SIZE is {manager.world_size}, and this build of torch has no torch.distributed. Install one that "
+            "has, or start a single process."
+        )
     if distributed.is_initialized():  # by the user's own code
         store = distributed.distributed_c10d._get_default_store()
         return _groups(manager, distributed.PrefixStore("alcore", store))
@@ -187,7 +193,7 @@ def _join(manager: DistributedManager) -> Group:
     backend = "cpu:gloo,cuda:nccl" if manager.device.type == "cuda" else "gloo"
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=limit))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what earlier ones left in the store is of no use
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # ignore keys of earlier attempts
         store = distributed.PrefixStore(f"alcore/{attempt}", store)
         distributed.init_process_group(
             backend,
@@ -201,18 +207,18 @@ def _join(manager: DistributedManager) -> Group:
             f"rank {manager.rank} of {manager.world_size} can't join the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']}: {' '.join(str(error).split())[:300]}. Start all of them, with torchrun."
         ) from error
-    _ours.append(True)
+    _owned.append(True)
     return _groups(manager, store)
 
 
 def _groups(manager: DistributedManager, store: Any) -> Group:
-    """Make a group for what ranks say to each other, and one for gradients, which may be under way meanwhile."""
+    """Make a process group for exchanges, and one for gradients, which may be under way at the same time."""
     distributed: Any = torch.distributed
     limit = datetime.timedelta(seconds=manager.timeout)
-    words = distributed.new_group(backend="gloo", timeout=limit)
+    exchanges = distributed.new_group(backend="gloo", timeout=limit)
     backend = "nccl" if manager.device.type == "cuda" else "gloo"
     _training.append(distributed.new_group(backend=backend, timeout=limit))
-    return Group(store, words, manager.rank, manager.world_size)
+    return Group(store, exchanges, manager.rank, manager.world_size, timeout=manager.timeout)
 
 
 def _number(name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Values as bytes, to be sent to another process: JSON with tensors behind it, never pickled objects."""
+"""Values as bytes, to be sent to another process: JSON and raw tensors, never pickled objects."""
 
 from __future__ import annotations
 
@@ -11,25 +11,44 @@ import torch
 from alcore.codec import decode, dtype_of, encode
 
 
-def describe(value: Any) -> tuple[bytes, list[torch.Tensor]]:
-    """Return a value as the JSON that describes it, and the tensors that it leaves out."""
+def split_tensors(value: Any) -> tuple[bytes, list[torch.Tensor]]:
+    """Return a value as a JSON header and the tensors that the header refers to.
+
+    Parameters
+    ----------
+    value
+        Anything that `alcore.codec.encode` takes.
+
+    Raises
+    ------
+    EncodingError
+        For any other value.
+    """
     tensors: dict[str, torch.Tensor] = {}
-    described = encode(value, tensors=tensors)
+    encoded = encode(value, tensors=tensors)
     forms = [[name, str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in tensors.items()]
-    return json.dumps({"value": described, "tensors": forms}).encode(), list(tensors.values())
+    return json.dumps({"value": encoded, "tensors": forms}).encode(), list(tensors.values())
 
 
-def rebuild(text: bytes, fill: Callable[[torch.Tensor], None]) -> Any:
-    """Return the value that `describe` was given; `fill` writes the bytes of each tensor in turn: uint8 (n,)."""
-    header = json.loads(text)
-    tensors = {name: torch.empty(shape, dtype=dtype_of(dtype)) for name, dtype, shape in header["tensors"]}
+def join_tensors(header: bytes, fill: Callable[[torch.Tensor], None]) -> Any:
+    """Return the value that `split_tensors` was given.
+
+    Parameters
+    ----------
+    header
+        The JSON header.
+    fill
+        Called once for each tensor, in order, with its memory: uint8 (n,). It must write the tensor's bytes there.
+    """
+    content = json.loads(header)
+    tensors = {name: torch.empty(shape, dtype=dtype_of(dtype)) for name, dtype, shape in content["tensors"]}
     for one in tensors.values():
         fill(bytes_of(one))
-    return decode(header["value"], tensors)
+    return decode(content["value"], tensors)
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the bytes of a tensor, on the CPU: uint8 (n,); its own memory where it is contiguous there."""
+    """Return the bytes of a tensor, on the CPU: uint8 (n,). A contiguous CPU tensor shares its memory with them."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
@@ -37,9 +56,9 @@ def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def pack(value: Any) -> torch.Tensor:
-    """Return a value as bytes: uint8 (n,)."""
-    text, tensors = describe(value)
-    head = torch.frombuffer(bytearray(len(text).to_bytes(8, "little") + text), dtype=torch.uint8)
+    """Return a value as one block of bytes: uint8 (n,)."""
+    header, tensors = split_tensors(value)
+    head = torch.frombuffer(bytearray(len(header).to_bytes(8, "little") + header), dtype=torch.uint8)
     return torch.cat([head, *map(bytes_of, tensors)])
 
 
@@ -48,9 +67,9 @@ def unpack(packed: torch.Tensor) -> Any:
     start = 8 + int.from_bytes(bytes(packed[:8].numpy()), "little")
     rest = packed[start:]
 
-    def fill(raw: torch.Tensor) -> None:
+    def fill(memory: torch.Tensor) -> None:
         nonlocal rest
-        raw.copy_(rest[: len(raw)])
-        rest = rest[len(raw) :]
+        memory.copy_(rest[: len(memory)])
+        rest = rest[len(memory) :]
 
-    return rebuild(bytes(packed[8:start].numpy()), fill)
+    return join_tensors(bytes(packed[8:start].numpy()), fill)

@@ -1,4 +1,4 @@
-"""What one process of a run says to the others; by itself it is all of them."""
+"""The processes of a run: how they exchange values and share work. One process is the case of a single rank."""
 
 from __future__ import annotations
 
@@ -11,69 +11,114 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """A process by itself: rank 0 of one.
+    """The processes of a run, seen from one of them; this class is the run of a single process.
+
+    `alcore.distributed.group.Group` is the run of several processes. All ranks must call `share`, `gather`,
+    `differing`, `any` and `alone` in the same order.
 
     Attributes
     ----------
     rank, size : int
-        The number of this process, and how many there are. Rank 0 is the one that writes, labels, and decides.
+        The number of this process, from 0, and the number of processes. Rank 0 writes the run directory, labels, and
+        decides.
+    is_alone : bool
+        Whether this object stands for one of several ranks while it works by itself (see `by_itself`). False in a
+        run of a single process.
     """
 
-    rank, size = 0, 1
+    rank: int = 0
+    size: int = 1
+    is_alone: bool = False
 
     @property
     def main(self) -> bool:
         """Whether this is rank 0."""
         return self.rank == 0
 
-    def begin(self, asked_to_end: Callable[[], bool]) -> None:
-        """Begin a run; `asked_to_end` tells whether this rank was asked to end it."""
+    def begin(self) -> None:
+        """Begin a run; a failure that was reported in an earlier run of these processes no longer counts."""
+
+    def by_itself(self) -> Ranks:
+        """Return what this rank uses while it works by itself: a single rank that exchanges nothing with others."""
+        return self
 
     def share(self, make: Callable[[], T]) -> T:
-        """Return on every rank what `make` returns on rank 0, which alone calls it."""
+        """Return on every rank what `make` returns on rank 0; it is called there alone.
+
+        Parameters
+        ----------
+        make
+            Returns a value of the types that `alcore.codec` stores.
+        """
         return make()
 
-    def gather(self, value: T, *, soon: bool = False) -> list[T]:
-        """Return the values of all ranks, in their order, on each rank; `soon` where none comes much later."""
-        del soon
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in the order of ranks, on every rank.
+
+        Parameters
+        ----------
+        value
+            The value of this rank, of the types that `alcore.codec` stores.
+        """
         return [value]
 
     def differing(self, value: object) -> int | None:
-        """Return the first rank whose value is not that of rank 0, or None."""
-        everywhere = self.gather(value)
-        return next((rank for rank, one in enumerate(everywhere) if one != everywhere[0]), None)
+        """Return the first rank whose value differs from that of rank 0, or None."""
+        values = self.gather(value)
+        return next((rank for rank, one in enumerate(values) if one != values[0]), None)
 
     def any(self, flag: bool) -> bool:
-        """Tell every rank whether the flag of some rank is up."""
+        """Return on every rank whether `flag` is true on at least one rank."""
         return flag
 
-    def alone(self, work: Callable[[], None]) -> None:
-        """Let rank 0 work for as long as it takes, while the others wait outside any collective."""
+    def alone(self, work: Callable[[], None], interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Let rank 0 work, for as long as it takes, while the other ranks wait.
+
+        The process-group time-out doesn't apply to this wait. An error of `work` ends the other ranks too.
+
+        Parameters
+        ----------
+        work
+            Called on rank 0. It must not exchange anything with other ranks; see `by_itself`.
+        interrupted
+            Asked on the other ranks while they wait, at least once a second. Where it returns True, that rank reports
+            it and raises `Interrupted`; rank 0 can learn of it from `others_ended`.
+        """
+        del interrupted
         work()
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the other ranks why this one ends."""
+    def others_ended(self) -> bool:
+        """Return whether another rank has reported that it failed or was interrupted.
 
-    def cause(self, error: BaseException) -> BaseException:
-        """Return what ended this rank: another one's failure, where that is behind the error."""
+        For rank 0 while it works alone; other exchanges end by themselves in that case. It asks at most once a second
+        and can be called after each put. Raise `Interrupted` where it returns True: `root_cause` makes the error of
+        the other rank of it.
+        """
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """Report to the other ranks, and to torchrun, why this rank ends; the first report of a run stands."""
+
+    def root_cause(self, error: BaseException) -> BaseException:
+        """Return the failure of another rank that made this error happen, else the error itself."""
         return error
 
 
-def mean_of(values: Sequence[float]) -> float:
-    """Return the mean of what ranks have; of equal numbers, the number itself."""
+def mean_over_ranks(values: Sequence[float]) -> float:
+    """Return the mean of one value per rank; where all are equal, exactly that value."""
     return values[0] if all(one == values[0] for one in values) else sum(values) / len(values)
 
 
-class Dealt:
-    """Work that is dealt out to ranks like cards, of which each gets all results, in the order of the work.
+class RoundRobin:
+    """Pieces of work shared among ranks in turns; every rank receives all results, in the order of the pieces.
 
     Parameters
     ----------
     ranks
-        Who works.
+        The ranks that share the work. All must add the same pieces.
     compute
-        Does one piece of work; its result is of tensors. Of what another rank did, and of what it hands to others, they
-        are on the CPU.
+        Computes the result of one piece: a tensor, or tuples, lists and dicts of tensors. With several ranks, results
+        are returned on the CPU.
     """
 
     def __init__(self, ranks: Ranks, compute: Callable[[Any], Any]) -> None:
@@ -81,7 +126,7 @@ class Dealt:
         self._round: list[Any] = []
 
     def add(self, work: Any) -> Iterator[tuple[Any, Any]]:
-        """Take in a piece of work; yield those that are done now, with their results."""
+        """Add a piece of work; yield the pieces that are computed by now, each with its result."""
         if self._ranks.size == 1:
             yield work, self._compute(work)
             return
@@ -90,12 +135,11 @@ class Dealt:
             yield from self.rest()
 
     def rest(self) -> Iterator[tuple[Any, Any]]:
-        """Yield what was taken in and is not done yet."""
+        """Yield the pieces that were added and not yielded yet, each with its result."""
         if self._round:
             works, self._round = self._round, []
             own = self._compute(works[self._ranks.rank]) if self._ranks.rank < len(works) else None
-            results = self._ranks.gather(_on_cpu(own), soon=True)
-            yield from zip(works, results, strict=False)
+            yield from zip(works, self._ranks.gather(_on_cpu(own)), strict=False)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -1,53 +1,119 @@
-"""What the ranks of a run are given by rank 0: the requests that count, and the labels that it was brought."""
+"""What the ranks of a run must have in common: data, weights, requests and labels."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 
 from alcore.codec import dumps
-from alcore.driver.label_queue import LabelQueue
-from alcore.errors import AlcoreError
-from alcore.store import history, statements
-from alcore.store.history import asked_as_list, asked_of_list
-from alcore.store.replica import Mirror
+from alcore.distributed.packing import bytes_of
+from alcore.distributed.ranks import Ranks
+from alcore.driver.pool_set import PoolSet
+from alcore.driver.request_queue import RequestQueue
+from alcore.errors import AlcoreError, UsageError
+from alcore.inference.learner import load_model, model_digest, model_state
+from alcore.pools.batches import tensors_of
+from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
+from alcore.store.replica import Replica
 from alcore.store.run import RunStore
+from alcore.store.tables import AskedRequest
 
-if TYPE_CHECKING:
-    from alcore.driver import Driver
-
-
-def agree_on_requests(driver: Driver) -> None:
-    """Let what rank 0 has asked for so far count on all ranks: a strategy may choose otherwise on another."""
-    queue, ranks = driver.query_queue, driver.ranks
-    if ranks.size > 1:
-        asked, allowance = ranks.share(lambda: ([asked_as_list(one) for one in queue.asked], queue.allowance))
-        if not ranks.main:
-            queue.adopt([asked_of_list(one) for one in asked], allowance)
+_COMPARED_ITEMS = 64
 
 
-def share_labels(driver: Driver, store: RunStore, labels: LabelQueue) -> None:
-    """Give the other ranks what rank 0 was brought in the step under way."""
-    step, ranks = driver.active_learning_step_idx, driver.ranks
+def begin_alike(ranks: Ranks, learner: Any, seed: int) -> None:
+    """Give all ranks the weights of rank 0, and each but rank 0 global generators of its own, for dropout."""
     if ranks.size == 1:
         return
-    found = ranks.share(lambda: statements.labels_of(store.database, step))
-    if isinstance(store, Mirror):
-        store.take_labels(found)
-        driver.query_queue.refill([])
-        if not history.has_ended(store.database, step):
-            labels.begin(step)
+    weights = ranks.share(lambda: model_state(learner))
+    if not ranks.main:
+        load_model(learner, weights)
+        seed_everything(derive_seed(seed, "rank", ranks.rank))
 
 
-def compare_labels(driver: Driver, store: RunStore) -> None:
-    """End the run where ranks have not been given the same labels, or their training pools have come apart."""
-    step, ranks, pool = driver.active_learning_step_idx, driver.ranks, driver.train_datapool
+def compare_pools(ranks: Ranks, pools: PoolSet, digests: Mapping[str, str]) -> None:
+    """Refuse ranks that were given other data than rank 0, including the data that metrology looks at.
+
+    Parameters
+    ----------
+    ranks
+        All must call this at once.
+    pools
+        Those of this rank.
+    digests
+        The digests of pools that are known already, by name.
+    """
     if ranks.size == 1:
         return
-    rows = statements.label_rows(store.database, step)
-    held = [hashlib.sha256(dumps(rows).encode()).hexdigest(), None if pool is None else len(pool)]
-    if (rank := ranks.differing(held)) is not None:
+    found = dict(digests)
+    with preserve_rng_state():  # a pool may augment
+        if pools.validation is not None:
+            found["validation"] = f"{len(pools.validation)} {_digest_of_items(pools.validation)}"
+        if callable(getattr(pools.train, "evaluation", None)):
+            inputs, targets = pools.train.evaluation()
+            found["training"] = _digest([*tensors_of(inputs), targets])
+        elif pools.train is not None and len(pools.train):
+            found["training"] = _digest_of_items(pools.train)
+    for name in sorted(found):
+        if (rank := ranks.differing(found[name])) is not None:
+            raise UsageError(
+                f"the {name} pool of rank {rank} is not that of rank 0: samples, targets or what is labeled differ. "
+                "All ranks must be given the same data; derive what is drawn at random from one seed."
+            )
+
+
+def compare_weights(ranks: Ranks, learner: Any) -> None:
+    """End the run where the learner of a rank has other weights than that of rank 0 after training."""
+    if ranks.size == 1:
+        return
+    if (rank := ranks.differing(model_digest(learner))) is not None:
         raise AlcoreError(
-            f"rank {rank} has other labels than rank 0 behind step {step}; start the run again, which goes on from "
+            f"the learner of rank {rank} has other weights than that of rank 0 after training, so its gradients were "
+            "not averaged: a training loop on several ranks must get its losses from train_step_fn(model, batch), and "
+            "decide alike on all ranks what depends on them."
+        )
+
+
+def agree_on_requests(ranks: Ranks, queue: RequestQueue) -> None:
+    """Let what rank 0 has asked for so far count on all ranks: a strategy may choose otherwise on another rank."""
+    if ranks.size > 1:
+        asked, budget_left = ranks.share(lambda: ([one.as_list() for one in queue.asked], queue.budget_left))
+        if not ranks.main:
+            queue.adopt([AskedRequest.of_list(one) for one in asked], budget_left)
+
+
+def share_labels(ranks: Ranks, store: RunStore, step: int) -> None:
+    """Give the other ranks what rank 0 committed in the labeling phase of a step."""
+    if ranks.size > 1:
+        found = ranks.share(lambda: store.label_changes(step))
+        if isinstance(store, Replica):
+            store.apply_label_changes(found)
+
+
+def compare_labels(ranks: Ranks, store: RunStore, step: int, pool: Any) -> None:
+    """End the run where a rank has other labels than rank 0, or its training pool another number of items."""
+    if ranks.size == 1:
+        return
+    rows = hashlib.sha256(dumps(store.label_rows(step)).encode()).hexdigest()
+    if (rank := ranks.differing([rows, None if pool is None else len(pool)])) is not None:
+        raise AlcoreError(
+            f"rank {rank} has other labels than rank 0 after step {step}; start the run again, and it goes on from "
             "what is committed."
         )
+
+
+def _digest_of_items(pool: Any) -> str:
+    """Identify a pool by some of its items: those at up to 64 positions, evenly spread."""
+    count = len(pool)
+    positions = torch.linspace(0, count - 1, min(count, _COMPARED_ITEMS)).long().tolist() if count else []
+    return _digest([tensor for position in positions for tensor in tensors_of(pool[position])])
+
+
+def _digest(tensors: Sequence[Any]) -> str:
+    known = hashlib.sha256()
+    for one in tensors:
+        known.update(bytes(bytes_of(torch.as_tensor(one)).numpy()))
+    return known.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Answers by themselves: whether one can be a label, how it is stored, and the item that it stands for."""
+"""Single answers: whether one can be a label, how it is stored, and the labeled item that it stands for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,88 @@ import torch
 
 from alcore.codec import dumps
 from alcore.errors import EncodingError
-from alcore.pools import as_sample_id
+from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
-from alcore.store.history import Delivered
+from alcore.store.tables import AcceptedLabel
+
+
+class BadAnswerError(Exception):
+    """An answer that can't be a label."""
+
+
+def accepted_label(
+    request: Request, answer: Any, check: Callable[[Any], str | None], cost: Callable[[Any], float]
+) -> AcceptedLabel:
+    """Return an answer to a request as it is stored.
+
+    Parameters
+    ----------
+    request
+        What it answers.
+    answer
+        What was put.
+    check
+        Returns what is wrong with the value of a label, or None.
+    cost
+        Returns what a label costs that doesn't say so itself.
+
+    Raises
+    ------
+    BadAnswerError, alcore.errors.EncodingError
+        When it can't be a label.
+    """
+    if isinstance(answer, Failed):
+        raise BadAnswerError(answer.reason)
+    if isinstance(answer, Label):
+        paid: Any = answer.cost
+        if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
+            raise BadAnswerError(f"its cost is {answer.cost!r}, which is not a number of at least 0")
+        if not isinstance(answer.source, str):
+            raise BadAnswerError(f"its source is {answer.source!r}, which is not a text")
+        if isinstance(answer.item, Request):  # a pool knows nothing of requests
+            answer = dataclasses.replace(answer, item=request.item)
+        if fault := _not_finite(answer.value) or _fault_of(answer.value, check):
+            raise BadAnswerError(fault)
+        return AcceptedLabel(request, answer, "label", answer.source, dumps(answer.value), float(answer.cost))
+    expected = float(cost(request.item))
+    if as_sample_id(answer) is not None and type(request.item) is int:
+        return AcceptedLabel(request, request.item, "id", "", None, expected)
+    if fault := _not_finite(answer):
+        raise BadAnswerError(fault)
+    return AcceptedLabel(request, answer, "object", "", dumps(answer), expected)
+
+
+def as_text(answer: Any) -> str:
+    """Return an answer as text for the record, exactly where that is possible."""
+    try:
+        if isinstance(answer, Label):
+            return dumps({"item": _named(answer.item), "value": answer.value, "source": answer.source})
+        if isinstance(answer, Failed):
+            return dumps({"item": _named(answer.item)})
+        return dumps(answer)
+    except EncodingError:
+        return repr(answer)[:1000]
+
+
+def items_for_pool(accepted: Iterable[AcceptedLabel], unlabeled: Any) -> list[Any]:
+    """Return what the training pool appends of some answers.
+
+    Parameters
+    ----------
+    accepted
+        The answers.
+    unlabeled
+        The pool that was chosen from, where that is not the training pool, else None. The training pool doesn't know
+        its sample ids, so these answers are completed to items.
+    """
+    return [
+        one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
+        for one in accepted
+    ]
 
 
 def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
-    """Return the labelled item that an answer stands for, if it names a sample of another pool.
+    """Return the labeled item that an answer stands for, if it names a sample of another pool.
 
     Parameters
     ----------
@@ -41,25 +116,14 @@ def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
     return item
 
 
-def for_pool(delivered: Iterable[Any], unlabeled: Any) -> list[Any]:
-    """Return what the training pool appends of some answers.
-
-    Parameters
-    ----------
-    delivered
-        The answers, as `alcore.store.history.delivered_in` returns them.
-    unlabeled
-        The pool that was chosen from, where that is not the training pool, else None: a sample id means nothing to
-        the training pool then, and is completed to an item.
-    """
-    return [
-        one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
-        for one in delivered
-    ]
+def value_check(pool: Any) -> Callable[[Any], str | None]:
+    """Return the function that says what is wrong with the value of a label: the pool's ``check``, if it has one."""
+    check = getattr(pool, "check", None)
+    return check if callable(check) else lambda _value: None
 
 
-def not_a_number(value: Any) -> str | None:
-    """Say that a value holds NaN or infinity, or None if it doesn't."""
+def _not_finite(value: Any) -> str | None:
+    """Return the fault of a value that holds NaN or infinity, else None."""
     if isinstance(value, torch.Tensor):
         bad = (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
     elif isinstance(value, np.ndarray | np.generic):
@@ -67,56 +131,12 @@ def not_a_number(value: Any) -> str | None:
     elif isinstance(value, float):
         bad = not math.isfinite(value)
     elif isinstance(value, Mapping):
-        return next((fault for one in value.values() if (fault := not_a_number(one))), None)
+        return next((fault for one in value.values() if (fault := _not_finite(one))), None)
     elif isinstance(value, list | tuple):
-        return next((fault for one in value if (fault := not_a_number(one))), None)
+        return next((fault for one in value if (fault := _not_finite(one))), None)
     else:
         return None
     return "its value is NaN or infinite" if bad else None
-
-
-class BadAnswerError(Exception):
-    """An answer that can't be a label."""
-
-
-def delivered(
-    request: Request, item: Any, check: Callable[[Any], str | None], cost: Callable[[Any], float]
-) -> Delivered:
-    """Return an answer to a request as it is stored.
-
-    Parameters
-    ----------
-    request
-        What it answers.
-    item
-        What was put.
-    check
-        Says what is wrong with a label's value, or None.
-    cost
-        Gives what a label costs that doesn't say so itself.
-
-    Raises
-    ------
-    BadAnswerError, alcore.errors.EncodingError
-        When it can't be a label.
-    """
-    if isinstance(item, Label):
-        paid: Any = item.cost
-        if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
-            raise BadAnswerError(f"its cost is {item.cost!r}, which is no amount")
-        if not isinstance(item.source, str):
-            raise BadAnswerError(f"its source is {item.source!r}, which is no text")
-        if isinstance(item.item, Request):  # to a pool, only what was asked for means anything
-            item = dataclasses.replace(item, item=request.item)
-        if fault := not_a_number(item.value) or _fault_of(item.value, check):
-            raise BadAnswerError(fault)
-        return Delivered(request, item, "label", item.source, dumps(item.value), float(item.cost))
-    expected = float(cost(request.item))
-    if as_sample_id(item) is not None and type(request.item) is int:
-        return Delivered(request, request.item, "id", "", None, expected)
-    if fault := not_a_number(item):
-        raise BadAnswerError(fault)
-    return Delivered(request, item, "object", "", dumps(item), expected)
 
 
 def _fault_of(value: Any, check: Callable[[Any], str | None]) -> str | None:
@@ -124,18 +144,6 @@ def _fault_of(value: Any, check: Callable[[Any], str | None]) -> str | None:
         return check(value)
     except Exception as error:  # noqa: BLE001 - the pool's own check
         return f"the pool can't check it: {type(error).__name__}: {error}"
-
-
-def as_text(item: Any) -> str:
-    """Return an item as text for the record, exactly where that is possible."""
-    try:
-        if isinstance(item, Label):
-            return dumps({"item": _named(item.item), "value": item.value, "source": item.source})
-        if isinstance(item, Failed):
-            return dumps({"item": _named(item.item)})
-        return dumps(item)
-    except EncodingError:
-        return repr(item)[:1000]
 
 
 def _named(item: Any) -> Any:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tomli_w
 import torch
 
-import alcore
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.config import DriverConfig, TrainingConfig
+from alcore.plugins.registry import core_version
 
 _HEADER = "# This run was built in Python. The file describes it; it can't be run again from here.\n"
+_NOT_DESCRIBED = ("run_id", "dist_manager", "collate_fn")
 
 
 def environment() -> dict[str, Any]:
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
         }
     )
     return {
-        "alcore": alcore.__version__,
+        "alcore": core_version(),
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
         "torch": str(torch.__version__),
@@ -39,17 +39,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-def describe(driver: Driver) -> str:
-    """Return TOML that tells what a driver built in Python consists of."""
-    config, training = driver.config, driver.training_config
+def describe_run(
+    config: DriverConfig, training: TrainingConfig | None, learner: Any, strategies: Mapping[str, Any], loop: Any
+) -> str:
+    """Return TOML that tells what a Driver built in Python consists of."""
     tables: dict[str, Any] = {
         "driver": {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in vars(config).items()
-            if value is not None and name not in ("run_id", "dist_manager", "collate_fn")
+            if value is not None and name not in _NOT_DESCRIBED
         },
-        "learner": {"class": _class(driver.learner)},
-        "strategies": {name: _class(strategy) for name, strategy in driver.strategies.items()},
+        "learner": {"class": _class(learner)},
+        "strategies": {name: _class(strategy) for name, strategy in strategies.items()},
     }
     if training is not None:
         optimizer = training.optimizer_config
@@ -60,7 +61,7 @@ def describe(driver: Driver) -> str:
             "reset_learner": training.reset_learner,
             "sampler": _class(training.sampler) if callable(training.sampler) else str(training.sampler or "shuffled"),
             "class_weights": str(training.class_weights or "equal"),
-            "loop": _class(driver.train_loop_fn),
+            "loop": _class(loop),
             "optimizer": getattr(optimizer.optimizer_cls, "__qualname__", str(optimizer.optimizer_cls)),
             "optimizer_kwargs": {key: str(value) for key, value in optimizer.optimizer_kwargs.items()},
         }

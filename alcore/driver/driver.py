@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import plugins, training
+import torch
+
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
-from alcore.driver import agreement as sharing
-from alcore.driver import checks
-from alcore.driver import stopping as ending
+from alcore.driver import checks, stopping
+from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
+from alcore.driver.answers import value_check
+from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
+from alcore.driver.description import describe_run, environment
+from alcore.driver.in_flight import InFlight, settle_in_flight
+from alcore.driver.interruption import Interruption
 from alcore.driver.label_queue import LabelQueue
-from alcore.driver.lifetime import Lifetime
-from alcore.driver.midway import Midway
+from alcore.driver.labeling import LabelingPhase, LabelStrategyState
+from alcore.driver.pool_set import PoolSet
+from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
-from alcore.driver.run_log import run_logger
-from alcore.driver.session import Session
-from alcore.driver.state import model_digest
-from alcore.inference.extraction import FeatureCache
-from alcore.names import snake_case, unique_names
-from alcore.plugins.listeners import Lifecycle
+from alcore.driver.resume import ResumePoint, resume, why_finished
+from alcore.driver.run_log import WarnOnce, run_logger
+from alcore.driver.session import RunPosition, RunSession, create_run, open_run, utc_now
+from alcore.driver.strategy_set import StrategySet, expected_costs
+from alcore.errors import UsageError
+from alcore.inference.features import FeatureCache
+from alcore.inference.learner import evaluating, model_digest, place_learner
+from alcore.plugins.listeners import Listeners
+from alcore.plugins.registry import installed
+from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
-from alcore.protocols import Phase, TrainStep, ValidateStep
-from alcore.store import history
+from alcore.pools.tensor_pool import pool_digest
+from alcore.protocols import DataInfo, Phase, Spent, TrainStep, ValidateStep
+from alcore.randomness import derive_generator
+from alcore.store import retention
 from alcore.store.files import free_run_id
-from alcore.training.ddp import ParallelStep
-from alcore.training.loader import BatchLoader
+from alcore.store.run import RunStore
+from alcore.store.tables import AskedRequest
+from alcore.training.class_balance import ClassBalance
+from alcore.training.ddp import with_synchronized_normalization
+from alcore.training.loader import BatchLoader, LoaderFactory
+from alcore.training.steps import resolve_train_step
+from alcore.training.trainer import Trainer
 
 
-class Driver(Lifetime):
+class Driver:
     """Runs active learning: each step trains, measures, chooses samples, and gets their labels.
+
+    A Driver is also the `alcore.protocols.RunContext` that strategies, training loops, observers and stop criteria
+    are given.
 
     Parameters
     ----------
@@ -54,12 +76,18 @@ class Driver(Lifetime):
 
     Attributes
     ----------
-    active_learning_step_idx : int
-        The step that is under way, or the number of finished ones between steps.
+    config : DriverConfig
+        A copy of the one that was given, with the seed of the run.
+    learner : object
+        The model.
+    train_datapool, val_datapool, unlabeled_datapool : object or None
+        The pools.
+    query_queue, label_queue : RequestQueue, LabelQueue or None
+        The queues between query and label strategies; the latter is made when the run starts.
     stop_reason : str or None
         Why the run ended.
-    log_dir : pathlib.Path
-        The run directory; it is made when the run starts.
+    run_id, log_dir, logger
+        Name, directory and logger of the run. The directory is made when the run starts.
     """
 
     def __init__(
@@ -72,50 +100,67 @@ class Driver(Lifetime):
         plugins: Sequence[Any] = (),
     ) -> None:
         checks.check_parts(config, learner, strategies_config, training_config)
-        self.config, self.strategies_config, self.training_config = config, strategies_config, training_config
-        self.learner, self.inference_fn = learner, inference_fn
-        self._group = config.dist_manager.join() if config.dist_manager else Ranks()
-        self._group.begin(lambda: self._interrupted)
-        self.run_id, self.config.seed = self.ranks.share(
-            lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed)
-        )
+        ranks = config.dist_manager.join() if config.dist_manager else Ranks()
+        ranks.begin()
+        self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
+        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed)
+        self.training_config, self.inference_fn = training_config, inference_fn
         self.log_dir = Path(config.root_log_dir) / self.run_id
-        self.logger = run_logger(self.run_id)
+        self.logger = run_logger(self.run_id, logging.INFO if ranks.main else logging.ERROR)
         checks.warn_of_separate_runs(config, self.logger)
-        if not self.ranks.main:
-            self.logger.setLevel(logging.ERROR)  # rank 0 tells it
-        self.lifecycle = Lifecycle(plugins, self.logger, criteria_only=not self.ranks.main, around=self.solo)
+        self.warn_once = WarnOnce(self.logger)
+        self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
+        self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.alone)
+        self._position = RunPosition()
 
-        self.train_datapool: Any = training_config.train_datapool if training_config else None
-        self.val_datapool: Any = training_config.val_datapool if training_config else None
-        self.unlabeled_datapool: Any = strategies_config.unlabeled_datapool
-        self.train_loop_fn = _training_loop(config, training_config)
-        self._loop_leaves_out = training.not_taken(self.train_loop_fn) if self.train_loop_fn else set()
-        self.optimization: training.Optimization | None = None
+        manager = config.dist_manager
+        if manager is not None and manager.distributed and manager.sync_batch_norm:
+            learner = with_synchronized_normalization(learner)
+        self.learner = learner
+        self._pools = PoolSet(
+            training_config.train_datapool if training_config else None,
+            training_config.val_datapool if training_config else None,
+            strategies_config.unlabeled_datapool,
+        )
+        self._loaders = LoaderFactory(
+            batch_size=config.batch_size,
+            drop_last=config.drop_last,
+            collate_fn=config.collate_fn,
+            workers=config.num_dataloader_workers,
+            device=self.device,
+            dtype=self.dtype,
+            after_batch=self._interruption.safe_point,
+        )
+        self._balance = ClassBalance(
+            self._pools.train,
+            training_config.sampler if training_config else None,
+            training_config.class_weights if training_config else None,
+            self.warn_once,
+        )
+        self._trainer = self._make_trainer(config, training_config)
 
-        self.query_strategies = list(strategies_config.query_strategies)
-        self.start_strategy = strategies_config.start_strategy
-        self.label_strategy = strategies_config.label_strategy
-        self.metrology_strategies = list(strategies_config.metrology_strategies or ())
-        parts: list[Any] = [*self.query_strategies, *self.metrology_strategies]
-        parts += [one for one in (self.label_strategy, self.start_strategy) if one is not None]
-        names = unique_names(snake_case(type(part).__name__) for part in parts)
-        self.strategies: dict[str, Any] = dict(zip(names, parts, strict=True))
-
-        self._candidates = Candidates(self.choice_pool)
+        self._strategies = StrategySet(strategies_config)
+        self._candidates = Candidates(self._pools.choice)
         self.feature_cache = FeatureCache()
-        transport = strategies_config.queue_cls() if self.ranks.main else queue.Queue()  # it may be one for all
-        self.query_queue = RequestQueue(transport, self._candidates, self.run_id, self.label_cost)
+        transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
+        self._costs = expected_costs(self._strategies.label, self._pools.choice)
+        self.query_queue = RequestQueue(
+            checks.check_queue(transport), self._candidates, self.run_id, self._costs, config.samples_per_step
+        )
         self.label_queue: LabelQueue | None = None
-        self.active_learning_step_idx = 0
-        self.first_training: int | None = None
-        self.phase: Phase | None = None
+        self._checkpointer = Checkpointer(
+            self.learner, self._trainer, self._strategies.by_name, self.listeners.parts, ranks
+        )
         self.stop_reason: str | None = None
         self.description: str | None = None
-        self._session: Session | None = None
-        self._warned: set[str] = set()
-        for part in parts:
+        self._session: RunSession | None = None
+        self._labeling: LabelingPhase | None = None
+
+        self.listeners.attach(self)
+        for part in self._strategies.by_name.values():
             part.attach(self)
+        if self._trainer is not None and callable(getattr(self._trainer.loop, "attach", None)):
+            self._trainer.loop.attach(self)  # type: ignore[attr-defined]
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -150,7 +195,7 @@ class Driver(Lifetime):
             When the run id is taken.
         """
         with self.session(train_step_fn):
-            self.stop_reason = self.stop_reason or ending.end_of_steps(self.config, self.active_learning_step_idx)
+            self.stop_reason = self.stop_reason or self._step_limit(self._position.step)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
 
@@ -161,142 +206,532 @@ class Driver(Lifetime):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Run one step: training, metrology, query and labeling; the latter two where nothing is labelled yet."""
-        session = self._open(train_step_fn)
-        session.begin_step()
-        started = self.starting
-        if not started:
-            if not self.config.skip_training:
+        """Run one step: training, metrology, query and labeling; the latter two where nothing is labeled yet."""
+        session = self._opened(train_step_fn)
+        session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
+        cold_start = self._is_cold_start
+        if not cold_start:
+            if self.trains:
                 self._training_phase(train_step_fn, validate_step_fn)
-            if not self.config.skip_metrology and self.metrology_strategies:
+            if self.measures:
                 self._metrology_phase(*args, **kwargs)
-            reason = self.lifecycle.reason_to_stop(driver=self)
+            reason = self.listeners.reason_to_stop()
             self.stop_reason = self.ranks.share(lambda: reason)
         if self.stop_reason is None:
             self._query_phase(*args, **kwargs)
             if not self.config.skip_labeling and self.label_strategy is not None:
                 self._labeling_phase(*args, **kwargs)
-        session.append_late()
-        if self.stop_reason is None:
-            end_of_pool = ending.end_of_pool(self, started=started, settled=session.settled)
-            self.stop_reason = self.ranks.share(lambda: end_of_pool) or ending.end_of_steps(
-                self.config, self.active_learning_step_idx + 1
-            )
-        session.end_step(last=self.stop_reason is not None)
-        self.active_learning_step_idx += 1
+        self._end_step(session, cold_start)
 
     # -- its four phases -----------------------------------------------------------------------------
 
     def _training_phase(
         self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
     ) -> None:
-        """Train the learner on what is labelled."""
-        session = self._open(train_step_fn)
-        assert self.training_config is not None
-        assert self.optimization is not None
-        assert self.train_loop_fn is not None
-        step, info = self.active_learning_step_idx, self.info
-        order = (self.config.seed, step, "training")
+        """Train the learner on what is labeled."""
+        session = self._opened(train_step_fn)
+        assert self._trainer is not None
+        assert session.training is not None
         with session.phase(Phase.TRAINING):
-            midway = session.midway
-            done = midway.resumed
-            if self.first_training is None:
-                self.first_training = step
-            turn = step - self.first_training
-            self.optimization.prepare(turn)
-            step_fn = training.resolve_train_step(train_step_fn, self.learner, info)
-            shard = (0, 1)
-            if self.ranks.size > 1 and self.optimization.optimizer is not None:
-                assert self.config.dist_manager is not None
-                step_fn = ParallelStep(self.learner, step_fn, self.config.dist_manager)
-                shard = (self.ranks.rank, self.ranks.size)
-            loader = self._loader(
-                self.train_datapool, seed=order, epoch=done, shard=shard, after_batch=midway.end_batch
+            session.training.begin(session.record)
+            self._trainer.train(
+                self._position.step,
+                self.info,
+                seed=self._seed,
+                epochs_done=session.training.epochs_done,
+                finished=session.training.trained,
+                train_step_fn=train_step_fn,
+                validate_step_fn=validate_step_fn,
+                on_epoch_end=session.training.end_epoch,
             )
-            midway.begin_training(loader)
-            arguments: dict[str, Any] = {
-                "optimizer": self.optimization.optimizer,
-                "train_dataloader": loader,
-                "max_epochs": self.training_config.epochs(turn) - done,
-                "validation_dataloader": self._validation_loader(midway) if self.val_datapool is not None else None,
-                "train_step_fn": step_fn,
-                "validate_step_fn": training.resolve_validate_step(validate_step_fn, self.learner, info),
-                "lr_scheduler": self.optimization.scheduler,
-                "device": self.device,
-                "dtype": self.dtype,
-                "on_epoch_end": session.end_epoch,
-            }
-            for name in self._loop_leaves_out:
-                del arguments[name]
-            if not midway.trained and (not done or arguments["max_epochs"] > 0):
-                self.train_loop_fn(self.learner, **arguments)
-            midway.end_training()
-
-    def _validation_loader(self, midway: Midway) -> BatchLoader:
-        return self._loader(
-            self.val_datapool, before_epoch=midway.begin_validation, after_batch=midway.end_validation_batch
-        )
+            session.training.end_training()
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""
-        session = self._open()
+        session = self._opened()
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
                 before = len(strategy.records)
                 strategy.compute(*args, **kwargs)
-                strategy.records[before:] = session.record(self.strategy_name(strategy), strategy.records[before:])
+                new = strategy.records[before:]
+                strategy.records[before:] = session.add_metrics(self.strategy_name(strategy), new)
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
-                    with self.solo():
+                    with self._scope.alone():
                         serialize(*args, **kwargs)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
-        session = self._open()
+        session = self._opened()
         with session.phase(Phase.QUERY):
-            self.query_queue.begin(self.active_learning_step_idx, session.allowance())
             strategies = self.query_strategies
-            if self.starting:  # what the start asked for may take its time, and is not asked for again
-                waits = history.waits_before(session.store.database, self.active_learning_step_idx)
-                strategies = [] if waits else [self.start_strategy]
-            for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
-                self.query_queue.asking(self.strategy_name(strategy), self._share(left))
-                strategy.sample(self.query_queue, *args, **kwargs)
-                sharing.agree_on_requests(self)
-            session.commit_requests(model_digest(self.learner))
+            if self._is_cold_start:  # its labels may take a while, and are not asked for again
+                strategies = [] if session.store.waits_before(self._position.step) else [self.start_strategy]
+            self._choose(strategies, self._budget_left(session.store), *args, **kwargs)
+            session.commit_requests(self.query_queue, model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
-        """Get the labels that were asked for, and train on them from now on."""
-        session = self._open()
-        label = self.label_strategy
-        assert label is not None
-
-        def work() -> None:
-            with session.labeler.phase(self.active_learning_step_idx):
-                self.query_queue.refill(session.begin_labeling())
-                if not self.query_queue.empty():
-                    with self.interruptible(), self.solo():
-                        label.label(self.query_queue, self.label_queue, *args, **kwargs)
-                session.end_labeling()
-
+        """Get the labels that were asked for, and append them to the training pool."""
+        session = self._opened()
+        assert self._labeling is not None
         with session.phase(Phase.LABELING):
-            try:
-                self.ranks.alone(work)
-                session.share_labels()
-            finally:
-                session.append()
-            sharing.compare_labels(self, session.store)
+            session.add_label_counts(self._labeling.run(self._position.step, session.replaying, *args, **kwargs))
 
-    def _share(self, strategies: int) -> int | None:
-        """Divide what is left of the step's samples by the strategies that are still to ask, rounded up."""
-        total = self.config.samples_per_step
-        return None if total is None else -(-(total - len(self.query_queue.asked)) // strategies)
+    # -- between the phases --------------------------------------------------------------------------
 
+    def _choose(self, strategies: Sequence[Any], budget_left: float, *args: Any, **kwargs: Any) -> None:
+        """Let query strategies ask for samples, one after the other."""
+        self.query_queue.begin(self._position.step, budget_left)
+        for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
+            self.query_queue.begin_strategy(self.strategy_name(strategy), left)
+            strategy.sample(self.query_queue, *args, **kwargs)
+            agree_on_requests(self.ranks, self.query_queue)
 
-def _training_loop(config: DriverConfig, training_config: TrainingConfig | None) -> Callable[..., Any] | None:
-    if training_config is None or config.skip_training:
-        return None
-    if training_config.train_loop_fn is not None:
-        return training_config.train_loop_fn
-    loop: Callable[..., Any] = plugins.registry().make("loop", "default")
-    return loop
+    def _end_step(self, session: RunSession, cold_start: bool) -> None:
+        """Take in answers that arrived late, find out whether the run ends here, and commit the step."""
+        assert self._labeling is not None
+        if (counts := self._labeling.take_late_answers(self._position.step)) is not None:
+            session.add_label_counts(counts)
+        if self.stop_reason is None:
+            reason = stopping.nothing_to_label(
+                requested=bool(self.query_queue.asked),
+                dropped=self.query_queue.dropped,
+                candidates=self._candidates,
+                started=cold_start,
+                settled=session.record.settled,
+                has_query_strategies=bool(self.query_strategies),
+                max_steps=self.config.max_active_learning_steps,
+                budget=self.config.budget,
+            )
+            self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self._position.step + 1)
+        session.end_step(last=self.stop_reason is not None)
+        self._position.step += 1
+
+    def _step_limit(self, done: int) -> str | None:
+        return stopping.step_limit(self.config.max_active_learning_steps, done)
+
+    def _budget_left(self, store: RunStore) -> float:
+        budget = self.config.budget
+        return float("inf") if budget is None else budget - store.spent(self._position.step)
+
+    @property
+    def _is_cold_start(self) -> bool:
+        """Whether nothing is labeled, so that the start strategy is to choose."""
+        return self.start_strategy is not None and self.train_datapool is not None and not len(self.train_datapool)
+
+    # -- how a run is begun, resumed and ended ---------------------------------------------------------
+
+    @contextlib.contextmanager
+    def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
+        """Make the run directory, and keep it open while the block runs; for those who call the steps themselves."""
+        with self._failures_published():
+            session = self._opened(train_step_fn)
+        try:
+            with self._failures_published():
+                yield
+        except BaseException as error:
+            session.close(self.stop_reason, error)
+            raise
+        session.close(self.stop_reason, None)
+
+    def restore(
+        self, checkpoint: str | None = None, *, in_doubt: InFlight | None = None, other_ranks: bool = False
+    ) -> None:
+        """Resume the run of this driver's id from what was committed last; `run` goes on from there.
+
+        Give the driver what it was given when the run began, made anew: pools as they were before the run, the
+        learner, the strategies. Training since the last checkpoint is done again, and its decisions are taken from
+        the record; no label is asked for twice.
+
+        Parameters
+        ----------
+        checkpoint
+            File name of an older checkpoint to start from, where the last one is damaged.
+        in_doubt
+            What to do with requests that the label strategy was working on when the run was cut off, if it can't
+            be polled and isn't idempotent: ``"ask"`` again, or ``"drop"``. Without it they are an error.
+        other_ranks
+            Go on with another number of processes than the run began with. Training gets other batches then.
+
+        Raises
+        ------
+        UsageError
+            When there is no such run, or a part is not the one of the run.
+        RunLockedError
+            When another process is writing to the run.
+        """
+        if self._session is not None:
+            raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
+        with self._failures_published():
+            self.prepare()
+            compare_pools(self.ranks, self._pools, {})
+            store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
+            with contextlib.ExitStack() as undo:
+                undo.callback(store.close)
+                point = self._resume(store, checkpoint)
+                self.stop_reason = why_finished(store, self.config.budget) or self._step_limit(point.step)
+                settle_in_flight(self.label_strategy, store, in_doubt)
+                if self.stop_reason is None:
+                    store.set_meta(status="running", reason=None, error=None)
+                self._position.step = point.step
+                self._begin(store, point)
+                undo.pop_all()
+
+    def prepare(self) -> None:
+        """Check that all parts fit together, and place the learner; nothing is written.
+
+        `run` and `restore` begin with it.
+
+        Raises
+        ------
+        UsageError
+            When they don't.
+        """
+        checks.check_fit(
+            self.config, self._pools, self.label_strategy, has_start_strategy=self.start_strategy is not None
+        )
+        if self.trains:
+            self._balance.check(self._pools.info)
+        place_learner(self.learner, self.device, self.dtype)
+        loop = {} if self._trainer is None else {"the training loop": self._trainer.loop}
+        checks.run_checks({**self._strategies.by_name, **loop})
+
+    def choose(self, *args: Any, **kwargs: Any) -> list[AskedRequest]:
+        """Let the query strategies choose, as in the query phase of the next step; nothing is committed.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Passed on to the strategies.
+
+        Returns
+        -------
+        list of AskedRequest
+            What they asked for; these samples are not candidates any more.
+        """
+        self._position.phase = Phase.QUERY
+        try:
+            self._choose(self.query_strategies, float("inf"), *args, **kwargs)
+        finally:
+            self._position.phase = None
+        return self.query_queue.asked
+
+    def interrupt(self) -> None:
+        """Ask the run to end at the next safe point; usable from a signal handler or another thread."""
+        self._interruption.request()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._interruption.requested
+
+    def _opened(self, train_step_fn: TrainStep | None = None) -> RunSession:
+        if self._session is None:
+            self._create(train_step_fn)
+        assert self._session is not None
+        if self._session.closed:
+            raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
+        return self._session
+
+    def _create(self, train_step_fn: TrainStep | None) -> None:
+        """Check everything, and make the run directory with its first checkpoint."""
+        if self.trains:
+            assert self.training_config is not None
+            resolve_train_step(train_step_fn, self.learner, self.info)
+            checks.check_class_weights(self.training_config, self.learner, train_step_fn)
+        self.prepare()
+        self._check_columns(train_step_fn)
+        if self._trainer is not None:
+            self._trainer.make_optimization()
+        begin_alike(self.ranks, self.learner, self._seed)
+        pools = {name: pool_digest(pool) for name, pool in self._pools.stored().items()}
+        compare_pools(self.ranks, self._pools, pools)
+        names = {
+            "query": [self.strategy_name(one) for one in self.query_strategies],
+            "metrology": [self.strategy_name(one) for one in self.metrology_strategies],
+        }
+        store = create_run(
+            Path(self.config.root_log_dir),
+            self.run_id,
+            self.ranks,
+            meta={
+                "run_id": self.run_id, "seed": self._seed, "started": utc_now(), "status": "running",
+                "environment": environment(), "pools": pools, "names": names,
+            },
+            experiment=self.description or self._describe(),
+            state=self._checkpointer.collect(step=0, phase="start", epoch=0),
+        )  # fmt: skip
+        try:
+            self._begin(store)
+        except BaseException:
+            store.close()  # or this process would hold the run's lock for as long as it lives
+            raise
+
+    def _check_columns(self, train_step_fn: TrainStep | None) -> None:
+        """Compare the learner's outputs with the number of classes, where the default loss trains it."""
+        own_step = train_step_fn is not None or callable(getattr(self.learner, "training_step", None))
+        info = self.info
+        if not self.trains or own_step or info is None or self.inference_fn is not None or not self._pools.choosable:
+            return
+        if info.task == "classification":
+            checks.check_columns(info, self.learner, self.probe(), self.warn_once)
+
+    def _resume(self, store: RunStore, checkpoint: str | None) -> ResumePoint:
+        seed = int(store.meta()["seed"])
+        self.config = dataclasses.replace(self.config, seed=seed)
+        return resume(
+            store,
+            checkpoint,
+            seed=seed,
+            learner=self.learner,
+            trainer=self._trainer,
+            pools=self._pools,
+            candidates=self._candidates,
+            strategies=self._strategies,
+            checkpointer=self._checkpointer,
+            ranks=self.ranks,
+            logger=self.logger,
+        )
+
+    def _begin(self, store: RunStore, point: ResumePoint | None = None) -> None:
+        """Make the parts that work on an open run directory, and tell the observers."""
+        if not self.ranks.main:
+            self.log_dir = store.folder
+        state = LabelStrategyState(self.label_strategy, None if point is None else store.label_strategy_state())
+        self.label_queue = LabelQueue(
+            store,
+            self.query_queue,
+            value_check(self.train_datapool),
+            self._costs,
+            self.config.label_retries,
+            strategy_state=state.commit,
+            after_commit=self._interruption.safe_point,
+        )
+        self._labeling = LabelingPhase(
+            self.label_strategy, store, self.query_queue, self.label_queue, state, self._pools, self._scope,
+            self._interruption,
+        )  # fmt: skip
+        training = None
+        if self._trainer is not None:
+            training = TrainingCheckpointer(
+                self._checkpointer, store, self._trainer, self.learner, self.config.model_checkpoint_frequency,
+                self.ranks, self._interruption,
+                epochs_done=0 if point is None else point.epochs,
+                trained=point is not None and point.trained,
+            )  # fmt: skip
+        self._session = RunSession(
+            store,
+            self.run_id,
+            self.log_dir,
+            self.logger,
+            self.warn_once,
+            self._position,
+            self.listeners,
+            self._checkpointer,
+            training,
+            self._scope,
+            self._interruption,
+            checkpoint_interval=self.config.checkpoint_interval,
+            retention=retention.parse(self.config.keep),
+            last_recorded=-1 if point is None else store.last_step(),
+            resumed_record=None if point is None else point.record,
+        )
+        self.logger.info("run %s %s in %s", self.run_id, "goes on" if point else "begins", self.log_dir)
+        self.listeners.tell("alcore_run_start")
+
+    @contextlib.contextmanager
+    def _failures_published(self) -> Iterator[None]:
+        """Let a failure end the other ranks too, and raise the failure of another rank that caused this one."""
+        try:
+            yield
+        except BaseException as error:
+            cause = self.ranks.root_cause(error)
+            self.ranks.fail(cause)
+            if cause is not error:
+                raise cause from error
+            raise
+
+    def _make_trainer(self, config: DriverConfig, training_config: TrainingConfig | None) -> Trainer | None:
+        if training_config is None or config.skip_training:
+            return None
+        loop = training_config.train_loop_fn or installed().make("loop", "default")
+        return Trainer(
+            loop,
+            self.learner,
+            training_config,
+            self._loaders,
+            self._balance,
+            device=self.device,
+            dtype=self.dtype,
+            fine_tuning_lr=config.fine_tuning_lr,
+            reset_optim_states=config.reset_optim_states,
+            ranks=self.ranks,
+            manager=config.dist_manager,
+        )
+
+    def _describe(self) -> str:
+        loop = None if self._trainer is None else self._trainer.loop
+        return describe_run(self.config, self.training_config, self.learner, self._strategies.by_name, loop)
+
+    # -- what strategies, loops and observers are given: `alcore.protocols.RunContext` --------------------
+
+    @property
+    def active_learning_step_idx(self) -> int:
+        """The step under way, or the number of finished ones between steps."""
+        return self._position.step
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase under way."""
+        return self._position.phase
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run has a training phase."""
+        return not self.config.skip_training
+
+    @property
+    def measures(self) -> bool:
+        """Whether the run has a metrology phase."""
+        return not self.config.skip_metrology and bool(self._strategies.metrology)
+
+    def spent(self) -> Spent:
+        """Return how many labels were bought in earlier steps, and what they cost."""
+        return Spent(0, 0.0) if self._session is None else self._session.store.bought(self._position.step)
+
+    @property
+    def device(self) -> torch.device:
+        """Where learner and batches are."""
+        return torch.device(self.config.device or "cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of learner and batches."""
+        return self.config.dtype or torch.get_default_dtype()
+
+    @property
+    def info(self) -> DataInfo | None:
+        """What is known about the data, if a pool says, with the weights that its classes have now."""
+        return self._balance.weighted(self._pools.info)
+
+    def infer(self, inputs: Any) -> Any:
+        """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
+        with evaluating(self.learner):
+            placed = to_device(inputs, self.device, self.dtype)
+            return self.learner(placed) if self.inference_fn is None else self.inference_fn(self.learner, placed)
+
+    def probe(self, infer: Callable[[Any], Any] | None = None) -> Any:
+        """Return the outputs for up to two candidates, the learner's or what `infer` gives; None without candidates."""
+        ids = next(self.candidates(2), None)
+        if ids is None:
+            return None
+        inputs = self.choice_pool.inputs(ids)
+        try:
+            with torch.random.fork_rng():
+                return (infer or self.infer)(inputs)
+        except UsageError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_of(inputs))
+            raise UsageError(
+                f"the learner {type(self.learner).__name__} can't take this data's inputs, of shape {shapes} each: "
+                f"{' '.join(str(error).split())}. A learner factory that takes info is told the data's number of "
+                "features and classes."
+            ) from error
+
+    @property
+    def train_datapool(self) -> Any:
+        """The pool that is trained on."""
+        return self._pools.train
+
+    @property
+    def val_datapool(self) -> Any:
+        """Held-out items, or None."""
+        return self._pools.validation
+
+    @property
+    def unlabeled_datapool(self) -> Any:
+        """The pool to choose from where that is not the training pool, else None."""
+        return self._pools.unlabeled
+
+    training_pool, validation_pool, unlabeled_pool = train_datapool, val_datapool, unlabeled_datapool
+    """Other names of the pools, as in PhysicsNeMo."""
+
+    @property
+    def choice_pool(self) -> Any:
+        """The pool that samples are chosen from."""
+        return self._pools.choice
+
+    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
+        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        for ids in self._candidates.chunks(size):
+            self._interruption.safe_point()
+            yield ids
+
+    def ordered_batches(self, pool: Any) -> BatchLoader:
+        """Return the batches of a pool's labeled items in the order of the pool."""
+        return self._loaders.large_batches(pool)
+
+    @property
+    def query_strategies(self) -> list[Any]:
+        """The query strategies, in their order."""
+        return self._strategies.query
+
+    @property
+    def start_strategy(self) -> Any:
+        """The query strategy of the first selection, or None."""
+        return self._strategies.start
+
+    @property
+    def label_strategy(self) -> Any:
+        """The label strategy, or None."""
+        return self._strategies.label
+
+    @property
+    def metrology_strategies(self) -> list[Any]:
+        """The metrology strategies, in their order."""
+        return self._strategies.metrology
+
+    @property
+    def strategies(self) -> dict[str, Any]:
+        """All strategies by their names in this run."""
+        return self._strategies.by_name
+
+    def strategy_name(self, strategy: Any) -> str:
+        """Return the name of a strategy in this run."""
+        return self._strategies.name_of(strategy)
+
+    def wanted(self, max_samples: int) -> int:
+        """Return how many samples the query strategy at work is to ask for.
+
+        Parameters
+        ----------
+        max_samples
+            Its own number, which counts unless ``DriverConfig.samples_per_step`` gives it a share.
+        """
+        quota = self.query_queue.quota
+        return max_samples if quota is None else quota
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """Return a fresh generator derived from run seed, step, phase and purpose."""
+        return derive_generator(self._seed, self._position.step, self._position.phase, *purpose)
+
+    def safe_point(self) -> None:
+        """End the run here if it was asked to end."""
+        self._interruption.safe_point()
+
+    @property
+    def _seed(self) -> int:
+        return int(self.config.seed or 0)
+
+    # -- what `alcore.inference` uses beyond that: `alcore.inference.InferenceContext` ---------------------
+
+    @property
+    def batch_size(self) -> int:
+        """Items in a training batch."""
+        return self.config.batch_size
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that compute together; this one alone while it works by itself."""
+        return self._scope.current

@@ -1,4 +1,4 @@
-"""Requests that a label strategy was working on when the run was cut off: nobody knows whether they were bought."""
+"""Requests that were in flight when a run was cut off: a label strategy had taken them and not answered."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 from alcore.driver.label_queue import LabelQueue
 from alcore.errors import UsageError
-from alcore.protocols import Failed, Label, Request
-from alcore.store import history
+from alcore.protocols import Failed, Label
 from alcore.store.run import RunStore
 
-Decision = Literal["ask", "drop"]
+InFlight = Literal["ask", "drop"]
+"""What to do with them: ask again, or give them up."""
 
 
-def must_be_noted(strategy: Any) -> bool:
-    """Tell whether it matters which requests a label strategy has taken out.
+def tracks_in_flight(strategy: Any) -> bool:
+    """Tell whether the requests that a label strategy takes are to be recorded.
 
-    It doesn't for one that is ``idempotent``, which may be asked again under the same request id, or that
+    They need not be for one that is ``idempotent``, which may be asked again under the same request id, or that
     answers with ids of the pool (``labels_by_id``).
     """
     return strategy is not None and not (
@@ -24,34 +24,33 @@ def must_be_noted(strategy: Any) -> bool:
     )
 
 
-def decide(strategy: Any, store: RunStore, decision: Decision | None) -> None:
-    """Settle what is in doubt as the user says, unless the label strategy can be polled.
+def settle_in_flight(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
+    """Settle what was in flight as the user says, unless the label strategy can be polled.
 
     Raises
     ------
     UsageError
-        When something is in doubt and neither strategy nor user decides.
+        When something was in flight, and neither strategy nor user decides.
     """
-    doubtful = store.in_doubt()
-    if not doubtful or callable(getattr(strategy, "poll", None)):
+    requests = store.in_flight()
+    if not requests or callable(getattr(strategy, "poll", None)):
         return
     if decision is None:
-        shown = ", ".join(str(request.item)[:40] for request in doubtful[:5]) + (", ..." if len(doubtful) > 5 else "")
+        shown = ", ".join(str(request.item)[:40] for request in requests[:5]) + (", ..." if len(requests) > 5 else "")
         raise UsageError(
-            f"{len(doubtful)} requests were with {type(strategy).__name__} when the run was cut off, and may have been "
+            f"{len(requests)} requests were with {type(strategy).__name__} when the run was cut off, and may have been "
             f"carried out without the answer having arrived: {shown}. Decide with --in-doubt ask (ask again, perhaps "
-            "pay twice) or --in-doubt drop (set them aside); from Python, restore(in_doubt=...). A label strategy that "
-            "offers poll(request_id), or declares idempotent = True, is never in doubt."
+            "pay twice) or --in-doubt drop (give them up); from Python, restore(in_doubt=...). A label strategy that "
+            "offers poll(request_id), or declares idempotent = True, needs no decision."
         )
-    store.settle_doubts(drop_in=history.last_step(store.database) if decision == "drop" else None)
+    store.settle_in_flight(drop_in=store.last_step() if decision == "drop" else None)
 
 
-def poll(strategy: Any, store: RunStore, answers: LabelQueue) -> list[Request]:
-    """Ask a label strategy for the answers to what it had taken; return what is open after that."""
-    doubtful = store.in_doubt() if callable(getattr(strategy, "poll", None)) else []
-    for request in doubtful:
+def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
+    """Ask a label strategy for the answers to what was in flight; what it doesn't have is open again."""
+    requests = store.in_flight() if callable(getattr(strategy, "poll", None)) else []
+    for request in requests:
         answer = strategy.poll(request.id)
         if answer is not None:
             answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
-    store.settle_doubts()
-    return store.open_requests()
+    store.settle_in_flight()

@@ -1,25 +1,30 @@
-"""The label queue: each answer is checked, matched with its request, and committed when `put` returns."""
+"""The label queue: each answer is checked, matched with its request, and durable when `put` returns."""
 
 from __future__ import annotations
 
+import os
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.driver import answers
+from alcore.driver.answers import BadAnswerError, accepted_label, as_text
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError
-from alcore.pools import as_sample_id
+from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
-from alcore.store import history
-from alcore.store.history import Delivered
+from alcore.store.inbox import Answer
 from alcore.store.run import RunStore
+from alcore.store.tables import AcceptedLabel, LabelingState
+
+_UNKNOWN = "nobody asked for it, or it was labelled or given up before"
 
 
 class LabelQueue:
-    """Where a label strategy delivers; `put` may be called from any thread.
+    """Where a label strategy delivers answers; `put` may be called from any thread.
+
+    While `LabelStrategy.label` runs, an answer is committed to the database. At any other time it is written to the
+    inbox of the run directory, and taken in at the next labeling phase or at the end of the step.
 
     Parameters
     ----------
@@ -28,15 +33,15 @@ class LabelQueue:
     requests
         Where a request goes back to when it is to be tried again.
     check
-        Says what is wrong with a label's value, or None.
+        Returns what is wrong with the value of a label, or None.
     cost
-        Gives what a label costs that doesn't say so itself.
+        Returns what a label costs that doesn't say so itself.
     retries
         How often a request that failed is tried again.
-    state
-        Gives what of the label strategy's state is to be committed with each answer, or None.
+    strategy_state
+        Returns what of the label strategy's state is to be committed with each answer, or None.
     after_commit
-        Called when answers are safe, in the thread that put them.
+        Called when answers are committed, in the thread that put them.
     """
 
     def __init__(
@@ -47,89 +52,79 @@ class LabelQueue:
         cost: Callable[[Any], float],
         retries: int,
         *,
-        state: Callable[[], str | None] = lambda: None,
+        strategy_state: Callable[[], str | None] = lambda: None,
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._requests = store, requests
         self._check, self._cost, self._retries = check, cost, retries
-        self._state, self._after_commit = state, after_commit
-        self._lock = threading.RLock()
+        self._strategy_state, self._after_commit = strategy_state, after_commit
+        self._lock, self._process = threading.RLock(), os.getpid()
+        self._step, self._is_open = 0, False
         self._open: dict[str, Request] = {}
-        self._samples: dict[int, str] = {}
-        self._delivered: dict[str, Delivered] = {}
-        self._handed_over: set[str] = set()  # in the phase begun last, which may be called by hand and again
-        self._step = self._begun = 0
-        self._ids = False  # whether this run has ever asked for a sample, so that a bare integer is an id
-        self._behind = False  # memory is to be read anew, since a commit failed
+        self._samples: dict[int, str] = {}  # the requests of samples that may be answered
+        self._accepted: dict[str, AcceptedLabel] = {}
+        self._handed_over: Set[str] = frozenset()
+        self._in_inbox: set[str] = set()  # requests that an unnamed value in the inbox answers
+        self._asks_for_samples = False  # whether the run ever asked for a sample, so that a bare integer is an id
+        self._stale = False  # what is in memory is to be read again, since a commit failed
         self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many requests the phase begun last settled as labelled or failed, and how many answers it refused."""
-        return history.label_counts(self._store.database, self._begun)
+    # -- the labeling phase ----------------------------------------------------------------------------
 
-    def begin(self, step: int) -> list[Request]:
-        """Start a labeling phase, or go on with one that was cut off.
-
-        What was answered or given up before, after the phase of the step before it had ended, is counted in.
+    def open(self, step: int, state: LabelingState, handed_over: Set[str] = frozenset()) -> None:
+        """Begin a labeling phase, or go on with one that was cut off; answers are committed from now on.
 
         Parameters
         ----------
         step
             Its step.
-
-        Returns
-        -------
-        list of Request
-            The open ones, as a label strategy is to get them.
+        state
+            What the store has of the phase. Answers that it holds already are counted in.
+        handed_over
+            Ids of requests whose answers the training pool has already, so that they can't be corrected.
         """
         with self._lock:
-            if step != self._begun:
-                self._handed_over.clear()
-            self._step = self._begun = step
-            return self._read()
+            self._step, self._is_open, self._handed_over = step, True, handed_over
+            self._load(state)
 
-    def _read(self) -> list[Request]:
-        """Take over what is on the disk; return the open requests."""
-        database, requests = self._store.database, self._store.open_requests()
-        found = history.delivered_in(database, self._step)
-        delivered = [one for one in found if one.request.id not in self._handed_over]
-        known = [*requests, *(one.request for one in delivered)]
-        given_up = history.given_up_in(database, self._step)
-        self._requests.settle(self._open.keys() - {one.id for one in requests})
-        self._ids = self._ids or history.asks_for_samples(database)
-        self._open = {one.id: one for one in sorted(requests, key=lambda one: (one.step, one.ordinal))}
-        self._delivered = {one.request.id: one for one in delivered}
-        self._samples = {request.item: request.id for request in known if type(request.item) is int} | given_up
-        self._behind = False
-        return requests
-
-    def take(self, unlabeled: Any = None) -> list[Any]:
-        """End a labeling phase: return what the training pool is to append, in the order of the requests.
-
-        An answer that comes later, from a thread of the label strategy, belongs to the next phase.
-
-        Parameters
-        ----------
-        unlabeled
-            The pool that was chosen from, where that is not the training pool: a sample id means nothing to
-            the training pool then, and is completed to an item.
+    def close(self) -> list[AcceptedLabel]:
+        """End a labeling phase; return its answers in the order of the requests.
 
         Raises
         ------
         BaseException
-            What a put raised that its thread has not made good: it may hold an answer that is nowhere else.
+            What a put raised that its thread did not make good: the thread may hold an answer that is nowhere else.
         """
         with self._lock:
             for fault in self._faults.values():
                 raise fault
-            if self._behind:
-                self._read()
-            delivered, self._delivered = self._delivered, {}
-            self._handed_over.update(delivered)
-            self._step = self._begun + 1
-        ordered = sorted(delivered.values(), key=lambda one: (one.request.step, one.request.ordinal))
-        return answers.for_pool(ordered, unlabeled)
+            if self._stale:
+                self._load(self._store.labeling(self._step))
+            accepted, self._accepted = self._accepted, {}
+            self._is_open = False
+        return sorted(accepted.values(), key=lambda one: (one.request.step, one.request.ordinal))
+
+    def take_inbox(self) -> bool:
+        """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
+        found = False
+        for path, answers, fault in self._store.inbox.read():
+            found = True
+            if answers is None:
+                with self._store.answering(self._step) as writer:
+                    writer.refuse(None, path.name, fault)
+                self._store.inbox.set_aside(path)
+            else:
+                self._commit_many(answers)
+                self._store.inbox.remove(path)
+        self._in_inbox.clear()
+        return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests the last phase settled as labeled or failed, and how many answers it refused."""
+        return self._store.label_counts(self._step)
+
+    # -- what a label strategy calls -------------------------------------------------------------------
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Deliver one answer; it is on the disk when this returns.
@@ -140,89 +135,116 @@ class LabelQueue:
             A bare sample id (the pool knows the answer), `Label`, `Failed`, or any value that can be stored,
             which answers the oldest open request.
         block, timeout
-            As in `queue.Queue`; this never waits for a place.
+            As in `queue.Queue`; this never waits for a free place.
         """
         del block, timeout
         self.put_many([item])
 
     def put_many(self, items: Iterable[Any]) -> None:
-        """Deliver several answers in one transaction; one that is refused doesn't keep the others.
+        """Deliver several answers in one transaction; one that is refused doesn't keep the others from it.
 
         When this raises, none of them is on the disk, unless it was interrupted; they may be put again.
         """
-        self._store.database.check_usable()
+        if os.getpid() != self._process:  # a forked child, in which another thread may hold the lock for good
+            self._publish(list(items))
+            return
         with self._lock:
+            if not self._is_open:
+                self._publish(list(items))
+                return
             try:
-                retries, settled = self._commit(items)
+                self._commit_many(items)
             except BaseException as error:
-                self._behind = True
+                self._stale = True
                 self._faults[threading.current_thread()] = error
                 raise
             self._faults.pop(threading.current_thread(), None)
-            self._requests.settle(settled)
-        for request in retries:
-            self._requests.requeue(request)
         self._after_commit()
-
-    def _commit(self, items: Iterable[Any]) -> tuple[list[Request], list[str]]:
-        """Commit answers; return what is to be tried again, and the keys of what is not open any more."""
-        if self._behind:
-            self._read()
-        self._settled: list[str] = []
-        with self._store.database.transaction() as connection:
-            retries = [again for item in items if (again := self._take_in(item, connection)) is not None]
-            if (state := self._state()) is not None:
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(state),))
-        return retries, self._settled
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""
         self.put(item)
 
     def qsize(self) -> int:
-        """Return how many answers this phase has delivered."""
-        return len(self._delivered)
+        """Return how many answers this phase has accepted."""
+        return len(self._accepted)
 
     def empty(self) -> bool:
-        """Tell whether this phase has delivered nothing yet."""
-        return not self._delivered
+        """Tell whether this phase has accepted nothing yet."""
+        return not self._accepted
 
-    def _take_in(self, item: Any, connection: Any) -> Request | None:
-        """Store one answer; return the request if it is to be tried again."""
+    # -- how it is done --------------------------------------------------------------------------------
+
+    def _load(self, state: LabelingState) -> None:
+        """Take over what the store has of the phase."""
+        accepted = [one for one in state.accepted if one.request.id not in self._handed_over]
+        known = [*state.open, *(one.request for one in accepted)]
+        self._requests.settle(self._open.keys() - {one.id for one in state.open})
+        self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
+        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
+        self._accepted = {one.request.id: one for one in accepted}
+        self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
+        self._stale = False
+
+    def _publish(self, items: list[Any]) -> None:
+        """Write answers to the inbox. A value that names no request answers the oldest one without an answer there."""
+        named, answered = [], set(self._in_inbox)
+        for item in items:
+            if not isinstance(item, Label | Failed) and not (as_sample_id(item) is not None and self._asks_for_samples):
+                key = next((one for one in self._open if one not in answered), None)
+                if key is not None:
+                    answered.add(key)
+                    item = Answer(self._open[key], item)
+            named.append(item)
+        self._store.inbox.publish(named)
+        self._in_inbox = answered
+
+    def _commit_many(self, items: Iterable[Any]) -> None:
+        """Commit answers, and give back to the query queue what is to be tried again."""
+        with self._lock:
+            if self._stale:
+                self._load(self._store.labeling(self._step))
+            settled: list[str] = []
+            with self._store.answering(self._step) as writer:
+                retries = [again for item in items if (again := self._take_in(item, writer, settled)) is not None]
+                if (state := self._strategy_state()) is not None:
+                    writer.keep_state(state)
+            self._requests.settle(settled)
+        for request in retries:
+            self._requests.requeue(request)
+
+    def _take_in(self, item: Any, writer: Any, settled: list[str]) -> Request | None:
+        """Store one answer; return its request if that is to be tried again."""
         key = self._match(item)
-        if key is None or (key not in self._open and key not in self._delivered):
-            self._refuse(connection, None, item, "nobody asked for it, or it was labelled or given up before")
+        if isinstance(item, Answer):
+            item = item.value
+        if key is None or (key not in self._open and key not in self._accepted):
+            writer.refuse(None, as_text(item), _UNKNOWN)
             return None
-        before = self._delivered.get(key)
+        before = self._accepted.get(key)
         request = before.request if before is not None else self._open[key]
         try:
-            if isinstance(item, Failed):
-                raise answers.BadAnswerError(item.reason)
-            answer = answers.delivered(request, item, self._check, self._cost)
-        except (EncodingError, answers.BadAnswerError) as error:
-            return self._fail(connection, request, item, str(error))
+            answer = accepted_label(request, item, self._check, self._cost)
+        except (EncodingError, BadAnswerError) as error:
+            return self._fail(writer, request, item, str(error), settled)
         if before is None:
-            connection.execute(
-                "UPDATE requests SET state = 'labelled', closed = ?, taken = 0 WHERE id = ?", (self._step, key)
-            )
-            self._close(key)
-        elif before[2:5] == answer[2:5]:
-            self._note(connection, request, item, "a repeat of the answer that is there", repeat=True)
+            writer.accept(request, answer)
+            self._close(key, settled)
+        elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
+            writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", repeat=True)
             return None
         elif before.source != answer.source:
-            self._refuse(connection, request, item, f"{before.source or 'another answer'!r} was first")
+            writer.refuse(request.id, as_text(item), f"{before.source or 'another answer'!r} was first")
             return None
         else:  # a correction by the same source: the old answer is kept beside the new one
-            connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (key,))
-        connection.execute(
-            "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (key, self._step, answer.source, request.attempt, answer.kind, answer.value, answer.cost, time.time()),
-        )
-        self._delivered[key] = answer
+            writer.accept(request, answer, corrects=True)
+        self._accepted[key] = answer
         return None
 
     def _match(self, item: Any) -> str | None:
-        """Return the key of the request that an answer is for."""
+        """Return the id of the request that an answer is for."""
+        if isinstance(item, Answer):
+            return item.request.id
         named = item.item if isinstance(item, Label | Failed) else item
         if isinstance(named, Request):
             return named.id
@@ -231,12 +253,12 @@ class LabelQueue:
             return self._samples[sample]
         if isinstance(item, Label | Failed):
             return self._match_generated(named)
-        if sample is not None and self._ids:
+        if sample is not None and self._asks_for_samples:
             return None
         return next(iter(self._open), None)
 
     def _match_generated(self, named: Any) -> str | None:
-        known = [*self._open.values(), *(one.request for one in self._delivered.values())]
+        known = [*self._open.values(), *(one.request for one in self._accepted.values())]
         for request in known:
             if request.item is named:
                 return request.id
@@ -246,31 +268,21 @@ class LabelQueue:
             return None
         return next((request.id for request in known if dumps(request.item) == text), None)
 
-    def _fail(self, connection: Any, request: Request, item: Any, reason: str) -> Request | None:
-        """Keep a failure; return the request with its next attempt if there is one left."""
-        if request.id in self._delivered:
-            self._refuse(connection, request, item, f"{reason}; the answer that is there stays")
+    def _fail(self, writer: Any, request: Request, item: Any, reason: str, settled: list[str]) -> Request | None:
+        """Store a failure; return the request with its next attempt if there is one left."""
+        if request.id in self._accepted:
+            writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
             return None
-        self._refuse(connection, request, item, reason)
+        writer.refuse(request.id, as_text(item), reason)
         again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
-        connection.execute("UPDATE requests SET attempt = ?, taken = 0 WHERE id = ?", (again.attempt, request.id))
+        writer.retry(request.id, again.attempt)
         if again.attempt <= self._retries:
             self._open[request.id] = again
             return again
-        connection.execute("UPDATE requests SET state = 'failed', closed = ? WHERE id = ?", (self._step, request.id))
-        self._close(request.id)
+        writer.give_up(request.id)
+        self._close(request.id, settled)
         return None
 
-    def _close(self, key: str) -> None:
+    def _close(self, key: str, settled: list[str]) -> None:
         del self._open[key]
-        self._settled.append(key)
-
-    def _refuse(self, connection: Any, request: Request | None, item: Any, reason: str) -> None:
-        """Keep an answer aside that can't be taken."""
-        self._note(connection, request, item, reason, repeat=False)
-
-    def _note(self, connection: Any, request: Request | None, item: Any, reason: str, *, repeat: bool) -> None:
-        connection.execute(
-            "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?)",
-            (request.id if request else None, self._step, answers.as_text(item), reason, repeat, time.time()),
-        )
+        settled.append(key)

@@ -1,86 +1,208 @@
-"""The state of a label strategy: committed with each answer, since a label strategy is never replayed."""
+"""The labeling phase: requests are handed out, answers are committed and appended to the training pool."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from alcore.codec import dumps, loads
-from alcore.driver.state import global_generators, set_global_generators
+from alcore.driver.agreement import compare_labels, share_labels
+from alcore.driver.answers import items_for_pool
+from alcore.driver.in_flight import poll_in_flight, tracks_in_flight
+from alcore.driver.interruption import Interruption
+from alcore.driver.label_queue import LabelQueue
+from alcore.driver.pool_set import PoolSet
+from alcore.driver.rank_scope import RankScope
+from alcore.driver.request_queue import RequestQueue
+from alcore.protocols import Request
+from alcore.randomness import preserve_rng_state
+from alcore.store.run import RunStore
 
 
-class LabelerState:
-    """Keeps what the next answer depends on: the strategy's own state, and the global generators it draws from.
+class LabelStrategyState:
+    """The state of a label strategy, committed with each answer, since a label strategy is never replayed.
 
     Parameters
     ----------
     strategy
         The label strategy, or None.
     saved
-        What `commit` returned last, if the run is taken up again.
-
-    Notes
-    -----
-    What a label strategy draws from the global generators is its own: they are put back after the phase, so that
-    a phase that was cut off and one that was not leave the same state behind. A strategy that declares
-    ``labels_by_id`` draws nothing, and is spared the comparison.
+        What `commit` returned last, where the run is resumed.
     """
 
     def __init__(self, strategy: Any, saved: str | None = None) -> None:
         self._strategy = strategy
         self._has_state = callable(getattr(strategy, "state_dict", None))
-        self._draws = not getattr(strategy, "labels_by_id", False)
-        self._before: str | None = None
-        self._inside = False
         self._step = -1
-        self._rng: Any = None
-        self._resumed: dict[str, Any] | None = None if saved is None else loads(saved)
-        if self._resumed is not None:
-            self._step, self._rng = self._resumed["step"], self._resumed["rng"]
-            if self._resumed["strategy"]:
-                strategy.load_state_dict(self._resumed["strategy"])
+        state = None if saved is None else loads(saved)
+        if state is not None:
+            self._step = state["step"]
+            if state["strategy"]:
+                strategy.load_state_dict(state["strategy"])
 
-    @contextlib.contextmanager
-    def phase(self, step: int) -> Iterator[None]:
-        """Let the strategy draw from where it was, and put the global generators back afterwards."""
-        if not self._draws:
-            self._step = step
-            yield
-            return
-        generators = global_generators()
-        self._before = dumps(generators)
-        if self._resumed is not None and self._resumed["step"] == step and self._resumed["rng"] is not None:
-            set_global_generators(self._resumed["rng"])
-        if self._resumed is not None and step >= self._resumed["step"]:  # until then the phases are on record
-            self._resumed = None
-        if self._resumed is None:
-            self._inside, self._step = True, step
-        try:
-            yield
-        finally:
-            self._inside = False
-            if dumps(global_generators()) != self._before:
-                set_global_generators(generators)
+    def begin(self, step: int) -> None:
+        """Note the step whose answers come next."""
+        self._step = step
 
     def commit(self) -> str | None:
-        """Return what to store with an answer, or None where there is nothing.
+        """Return what to store with an answer, or None where there is nothing."""
+        state = dict(self._strategy.state_dict()) if self._has_state else {}
+        return dumps({"step": self._step, "strategy": state, "rng": None}) if state else None
 
-        Outside a phase the global generators are not the strategy's: what was committed in the last one is kept.
+
+class LabelingPhase:
+    """Runs the label strategy on rank 0, and gives the training pools of all ranks the same labels.
+
+    Parameters
+    ----------
+    strategy
+        The label strategy, or None.
+    store
+        The open run.
+    requests, answers
+        The two queues.
+    state
+        Of the label strategy.
+    pools
+        The training pool gets the labels.
+    scope
+        The processes of the run.
+    interruption
+        Ends the label strategy at once where the run was asked to end.
+    """
+
+    def __init__(
+        self,
+        strategy: Any,
+        store: RunStore,
+        requests: RequestQueue,
+        answers: LabelQueue,
+        state: LabelStrategyState,
+        pools: PoolSet,
+        scope: RankScope,
+        interruption: Interruption,
+    ) -> None:
+        self._strategy, self._store = strategy, store
+        self._requests, self._answers, self._strategy_state = requests, answers, state
+        self._pools, self._scope, self._interruption = pools, scope, interruption
+        self._tracks = tracks_in_flight(strategy)
+        if self._tracks:
+            requests.on_take = store.mark_taken
+        self._step = -1  # the last step whose labels the training pool has
+        self._handed_over: set[str] = set()  # the requests of that step whose answers it has
+        self._is_open = False
+
+    def run(self, step: int, replaying: bool, *args: Any, **kwargs: Any) -> dict[str, int]:
+        """Get labels for the open requests, and append them to the training pool in the order of the requests.
+
+        Parameters
+        ----------
+        step
+            The step under way.
+        replaying
+            Whether it was run before, up to some point; what is on record is not asked for again.
+        *args, **kwargs
+            Passed on to the label strategy.
+
+        Returns
+        -------
+        dict
+            ``labelled``, ``failed`` and ``refused``: how many requests and answers.
         """
-        own = dict(self._strategy.state_dict()) if self._has_state else {}
-        if self._inside:
-            now = global_generators()
-            self._rng = now if dumps(now) != self._before else None
-        rng = self._rng
-        return dumps({"step": self._step, "strategy": own, "rng": rng}) if own or rng is not None else None
+        self._begin(step)
 
+        def get_labels() -> None:
+            requests = self._open(replaying)
+            if requests is None:
+                return
+            self._requests.refill(requests)
+            with self._generators_preserved():
+                if not self._requests.empty():
+                    with self._interruption.immediate(lambda: self._store.committing), self._scope.alone():
+                        self._strategy.label(self._requests, self._answers, *args, **kwargs)
+            self._answers.take_inbox()
+            self._store.end_labeling(step)
 
-def value_check(pool: Any) -> Callable[[Any], str | None]:
-    """Return what says what is wrong with a label's value: the pool's own check, if it has one."""
-    check = getattr(pool, "check", None)
-    return check if callable(check) else _anything_goes
+        shared = False
+        try:
+            self._scope.current.alone(get_labels, lambda: self._interruption.requested)
+            shared = True
+        finally:
+            counts = self._hand_over(shared=shared)
+        return counts
 
+    def take_late_answers(self, step: int) -> dict[str, int] | None:
+        """Append what came through the inbox, in a step that has no labeling phase of its own.
 
-def _anything_goes(_value: Any) -> None:
-    return None
+        Returns
+        -------
+        dict or None
+            As `run` does; None where the step had a labeling phase.
+        """
+        if self._step == step:
+            return None
+        self._begin(step)
+        if self._scope.current.main:
+            state = self._store.labeling(step)
+            if not state.committed:
+                self._answers.open(step, state)
+                self._is_open = True
+                self._answers.take_inbox()
+        return self._hand_over(shared=True)
+
+    def _begin(self, step: int) -> None:
+        if step != self._step:
+            self._step, self._handed_over = step, set()
+        self._is_open = False
+
+    def _open(self, replaying: bool) -> list[Request] | None:
+        """Open the label queue; return the requests to label, or None where the phase is on record as a whole."""
+        step, state = self._step, self._store.labeling(self._step)
+        if state.ended and (replaying or state.committed):
+            return None
+        if state.ended:  # the phases are called by hand, and this one once more
+            self._store.reopen_labeling(step)
+        self._strategy_state.begin(step)
+        self._answers.open(step, state, self._handed_over)
+        self._is_open = True
+        changed = self._answers.take_inbox()
+        if replaying and self._tracks:
+            poll_in_flight(self._strategy, self._store, self._answers)
+            changed = True
+        if changed:
+            state = self._store.labeling(step)
+            self._answers.open(step, state, self._handed_over)
+        return state.open
+
+    @contextlib.contextmanager
+    def _generators_preserved(self) -> Iterator[None]:
+        """Keep what the label strategy draws from the global generators from what comes after it."""
+        if getattr(self._strategy, "labels_by_id", False):
+            yield
+            return
+        with preserve_rng_state():
+            yield
+
+    def _hand_over(self, *, shared: bool) -> dict[str, int]:
+        """Append the step's answers to the training pool; one item that it refuses doesn't keep the others from it."""
+        ranks, pool, step = self._scope.current, self._pools.train, self._step
+        closed = self._answers.close() if self._is_open else None
+        if shared:
+            share_labels(ranks, self._store, step)
+        if not ranks.main:
+            self._requests.refill([])
+        accepted = self._store.accepted(step) if closed is None else closed
+        accepted = [one for one in accepted if one.request.id not in self._handed_over]
+        self._handed_over.update(one.request.id for one in accepted)
+        errors = []
+        for item in items_for_pool(accepted, self._pools.unlabeled) if pool is not None else ():
+            try:
+                pool.append(item)
+            except Exception as error:  # noqa: BLE001 - raised after the others were appended
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if shared:
+            compare_labels(ranks, self._store, step, pool)
+        return self._store.label_counts(step)

@@ -1,4 +1,4 @@
-"""The query queue: what strategies put into it, labelers take out of it, each request once."""
+"""The queue between query and label strategies: each request is made once, and taken once."""
 
 from __future__ import annotations
 
@@ -11,89 +11,119 @@ from typing import Any
 
 from alcore.codec import dumps
 from alcore.errors import QueryError
-from alcore.pools import as_sample_id
 from alcore.pools.candidates import Candidates
+from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Queue, Request
-from alcore.store.history import Asked
-from alcore.store.run import request_id
+from alcore.store.tables import AskedRequest, request_id
 
 
 class RequestQueue:
-    """A facade over the user's queue that normalises, counts and drops repeats.
+    """A facade over the user's queue that normalizes and counts requests, and drops repeats.
 
     Parameters
     ----------
     transport
-        Built by ``StrategiesConfig.queue_cls``. Small integers travel through it, one a request, so that it
-        may be a queue between processes, last in first out, or ordered by priority (the oldest first).
+        Built by ``StrategiesConfig.queue_cls``. Only tickets travel through it, small integers, one for each request:
+        it may be a queue between processes, last in first out, or ordered by priority (the oldest first).
     candidates
-        What may be asked for; what is asked for is taken from it.
+        What may be asked for; what is asked for is masked there.
     run_id
         Part of each request's key.
     cost
-        Gives what the label of an item will cost.
+        Returns what the label of an item is expected to cost.
+    samples_per_step
+        How many samples all query strategies of a step may ask for together; None sets no limit.
+
+    Attributes
+    ----------
+    asked : list of AskedRequest
+        What the query phase under way, or the last one, asked for.
+    dropped : collections.Counter
+        How many puts it dropped, by reason.
+    budget_left : float
+        What may still be spent.
+    quota : int or None
+        How many samples the strategy at work may ask for; None sets no limit.
+    on_take : callable
+        Called with each request that a label strategy takes out, before it gets it.
     """
 
-    def __init__(self, transport: Queue, candidates: Candidates, run_id: str, cost: Callable[[Any], float]) -> None:
+    def __init__(
+        self,
+        transport: Queue,
+        candidates: Candidates,
+        run_id: str,
+        cost: Callable[[Any], float],
+        samples_per_step: int | None = None,
+    ) -> None:
         self._transport = transport
         self._candidates = candidates
         self._run_id = run_id
-        self._cost = cost
+        self._cost, self._samples_per_step = cost, samples_per_step
         self._lock = threading.Lock()
-        self._in_flight: dict[int, Request] = {}  # by ticket
+        self._requests: dict[int, Request] = {}  # those left to label, by ticket
         self._tickets_of: dict[str, list[int]] = {}  # by request
-        self._settled: set[str] = set()  # what was answered or given up since the query phase began
-        self._waiting = 0  # tickets in the transport that nobody is taking out yet
+        self._settled: set[str] = set()  # answered or given up since the query phase began
+        self._waiting = 0  # tickets in the transport that no thread is taking out
         self._tickets = 0
         self._step = self._ordinal = 0
         self._strategy = ""
-        self.allowance = float("inf")
+        self.budget_left = float("inf")
         self._rank = 0
-        self.share: int | None = None
-        """How many the strategy at work is to ask for, where the step's number is shared out."""
+        self.quota: int | None = None
         self.on_take: Callable[[Request], None] = lambda _request: None
-        """Called with each request that a label strategy takes out, before it gets it."""
-        self.asked: list[Asked] = []
+        self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
-    def begin(self, step: int, allowance: float) -> None:
-        """Start a query phase that may ask for labels worth `allowance`."""
+    def begin(self, step: int, budget_left: float) -> None:
+        """Start a query phase that may ask for labels of this cost in all."""
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
-        self._step, self.allowance = step, allowance
+        self._step, self.budget_left = step, budget_left
         self.asked, self.dropped = [], collections.Counter()
         self._settled.clear()
 
-    def adopt(self, recorded: Sequence[Asked], allowance: float | None = None) -> None:
-        """Take what is on record for this phase, or what rank 0 asked for, in place of what was asked now.
+    def adopt(self, recorded: Sequence[AskedRequest], budget_left: float | None = None) -> None:
+        """Replace what was asked for now by what is on record for this phase, or by what rank 0 asked for.
 
         Parameters
         ----------
         recorded
             What counts.
-        allowance
-            What may still be spent after it; as it was where it is None.
+        budget_left
+            What may still be spent after it; unchanged where it is None.
         """
-        self.allowance = self.allowance if allowance is None else allowance
+        self.budget_left = self.budget_left if budget_left is None else budget_left
         before, known = self.asked, {one.sample for one in recorded}
         self.asked = list(recorded)
         self._candidates.take(one.sample for one in recorded if one.sample is not None)
         if gone := [one.sample for one in before if one.sample is not None and one.sample not in known]:
             self._candidates.put_back(gone)
 
-    def asking(self, strategy: str, share: int | None = None) -> None:
-        """Say which strategy the next puts come from, and how many of them count; all where it is None."""
-        self._strategy, self._rank, self.share = strategy, 0, share
+    def begin_strategy(self, name: str, strategies_left: int) -> None:
+        """Start the turn of a query strategy.
+
+        Parameters
+        ----------
+        name
+            Of the strategy that the next puts come from.
+        strategies_left
+            How many are still to ask, this one included: what is left of `samples_per_step` is divided by them,
+            rounded up.
+        """
+        self._strategy, self._rank = name, 0
+        total = self._samples_per_step
+        self.quota = None if total is None else -(-(total - len(self.asked)) // strategies_left)
 
     def refill(self, requests: Sequence[Request]) -> None:
-        """Make these, and nothing else, what is left to label."""
-        if [one.id for one in self._in_flight.values()] == [one.id for one in requests]:
-            # they are under way; what is handed out must be the very items that answers are matched with
-            self._in_flight = dict(zip(self._in_flight, requests, strict=True))
+        """Make these requests, and no others, what is left to label."""
+        if [one.id for one in self._requests.values()] == [one.id for one in requests]:
+            # generated items are matched by identity, so what is handed out must be these objects
+            self._requests = dict(zip(self._requests, requests, strict=True))
             return
         while self._waiting:
             self._ticket()
         with self._lock:
-            self._in_flight.clear()
+            self._requests.clear()
             self._tickets_of.clear()
         for request in requests:
             self.requeue(request)
@@ -105,18 +135,18 @@ class RequestQueue:
                 return
             ticket = self._tickets
             self._tickets += 1
-            self._in_flight[ticket] = request
+            self._requests[ticket] = request
             self._tickets_of.setdefault(request.id, []).append(ticket)
             self._waiting += 1
         self._transport.put(ticket)
 
     def settle(self, keys: Iterable[str]) -> None:
-        """Hand out no more what was answered or given up: it would be bought twice."""
+        """Withdraw what was answered or given up, so that it is not bought twice."""
         with self._lock:
             for key in keys:
                 self._settled.add(key)
-                for ticket in self._tickets_of.pop(key, ()):  # it stays in the transport, and is skipped there
-                    del self._in_flight[ticket]
+                for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
+                    del self._requests[ticket]
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Ask for the label of a sample id or a generated input.
@@ -140,21 +170,21 @@ class RequestQueue:
         elif item is None:
             raise QueryError(f"{self._strategy} put None into the query queue; put a sample id or an input.")
         else:
-            dumps(item)  # raises here, where the strategy is to blame, if it can't be stored
-        if self.share is not None and self._rank >= self.share:
+            dumps(item)  # raises here, inside the strategy, if it can't be stored
+        if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return
         cost = float(self._cost(item))
         if not 0 <= cost < math.inf:
-            raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be a finite amount.")
-        if cost > self.allowance and not math.isclose(cost, self.allowance):  # 0.3 - 0.1 - 0.1 < 0.1
+            raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be finite and not negative.")
+        if cost > self.budget_left and not math.isclose(cost, self.budget_left):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
             return
-        self.allowance -= cost
+        self.budget_left -= cost
         ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
-        self.asked.append(Asked(request, sample, self._strategy, worth, self._rank, cost))
+        self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost))
         self._rank += 1
         if sample is not None:
             self._candidates.take([sample])
@@ -179,7 +209,7 @@ class RequestQueue:
         while not self.empty():
             ticket = self._ticket()
             with self._lock:
-                request = self._in_flight.pop(ticket, None)
+                request = self._requests.pop(ticket, None)
                 if request is not None:
                     self._tickets_of[request.id].remove(ticket)
                     if not self._tickets_of[request.id]:
@@ -214,7 +244,7 @@ class RequestQueue:
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
-        return min(self._waiting, len(self._in_flight))
+        return min(self._waiting, len(self._requests))
 
     def task_done(self) -> None:
         """Do nothing; here for code that treats this as a `queue.Queue`."""

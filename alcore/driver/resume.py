@@ -1,48 +1,79 @@
-"""Take a run up again: bring a driver that was made anew to the last checkpoint of its run."""
+"""Resume a run: bring a Driver with fresh parts to the last checkpoint of its run."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from alcore.codec import loads
-from alcore.driver import answers, description, state
-from alcore.driver import stopping as ending
+from alcore.distributed.ranks import Ranks
+from alcore.driver.answers import items_for_pool
+from alcore.driver.checkpointing import Checkpointer
+from alcore.driver.description import environment
+from alcore.driver.pool_set import PoolSet
+from alcore.driver.stopping import NOTHING_LABELED
+from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
-from alcore.pools import pool_digest
-from alcore.store import checkpoints, history
+from alcore.inference.learner import load_model
+from alcore.pools.candidates import Candidates
+from alcore.pools.tensor_pool import pool_digest
+from alcore.store import checkpoints
 from alcore.store.run import RunStore
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.training.trainer import Trainer
 
 
-class Point(NamedTuple):
-    """Where a run goes on: a step, how many epochs of its training are done, and what it noted of them.
+class ResumePoint(NamedTuple):
+    """Where a run goes on.
 
-    `position` is where in the epoch after these the loader was, if that one was under way; `trained` says that the
-    training was over, whatever the number of epochs.
+    Parameters
+    ----------
+    step
+        The step under way.
+    epochs
+        How many epochs of its training are done.
+    trained
+        Whether its training is over, whatever the number of epochs.
+    record
+        What the step recorded of them.
     """
 
     step: int
     epochs: int
-    book: Mapping[str, Any]
-    position: Mapping[str, Any] | None = None
-    trained: bool = False
+    trained: bool
+    record: Mapping[str, Any]
 
 
-def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
-    """Give every part of a driver the state it had at a checkpoint.
+def resume(
+    store: RunStore,
+    checkpoint: str | None,
+    *,
+    seed: int,
+    learner: Any,
+    trainer: Trainer | None,
+    pools: PoolSet,
+    candidates: Candidates,
+    strategies: StrategySet,
+    checkpointer: Checkpointer,
+    ranks: Ranks,
+    logger: logging.Logger,
+) -> ResumePoint:
+    """Give every part of a Driver the state that it had at a checkpoint.
 
     Parameters
     ----------
-    driver
-        Made anew, with the parts of the run: fresh pools, learner and strategies.
     store
         The run.
     checkpoint
         File name of the checkpoint; the last one where it is None.
+    seed
+        Of the run.
+    learner, trainer, pools, candidates, strategies, checkpointer
+        The parts, as they were before the run.
+    ranks
+        The processes of the run; all must call this at once.
+    logger
+        Of the run.
 
     Raises
     ------
@@ -50,58 +81,74 @@ def restore(driver: Driver, store: RunStore, checkpoint: str | None) -> Point:
         When a pool or the learner is not the one of the run, or the checkpoint is damaged.
     """
     meta = store.meta()
-    _check_pools(driver, meta["pools"])
-    if driver.ranks.main:
-        _compare_environment(driver, meta["environment"])
-    driver.config.seed = meta["seed"]
+    _check_pools(pools, meta["pools"], meta["run_id"])
+    if ranks.main:
+        _compare_environment(meta["environment"], logger)
     rows = store.checkpoints()
-    share = driver.ranks.share
-    initial = share(lambda: _load(store, rows, rows[0]["file"]))
+    initial = ranks.share(lambda: _load(store, rows, rows[0]["file"]))
     chosen = rows[-1] if checkpoint is None else _find(rows, checkpoint)
-    saved = share(lambda: _load(store, rows, chosen["file"]))
+    saved = ranks.share(lambda: _load(store, rows, chosen["file"]))
     inside = chosen["phase"] == "training"
-    step = chosen["step"] + (chosen["phase"] == "labeling")
     at = saved["at"]
-    epochs = chosen["epoch"] if inside else 0
-    point = Point(step, epochs, at["book"], at.get("position"), bool(at.get("trained")))
+    point = ResumePoint(
+        chosen["step"] + (chosen["phase"] == "labeling"),
+        chosen["epoch"] if inside else 0,
+        bool(at.get("trained")),
+        at["book"],
+    )
 
-    state.load_model(driver.learner, initial["model"])
-    driver.make_optimization()
-    state.load_model(driver.learner, saved["model"])
-    started = driver.train_datapool is None or len(driver.train_datapool)
-    driver.first_training = 0 if started else history.first_training(store.database)
-    if driver.optimization is not None:
-        turn = chosen["step"] - (driver.first_training or 0)
-        driver.optimization.restore(turn, saved, inside=inside)
-    _append_labels(driver, store, point.step)
-    if callable(getattr(driver.learner, "rebuild", None)):  # its state is a function of what is labelled
-        driver.learner.rebuild(driver.train_datapool)
-    driver.take(history.samples_before(store.database, point.step))
-    for strategy in driver.metrology_strategies:
-        strategy.records[:] = history.records_before(store.database, point.step, driver.strategy_name(strategy))
-    state.restore_parts(driver, saved)
+    load_model(learner, initial["model"])
+    if trainer is not None:
+        trainer.make_optimization()
+    load_model(learner, saved["model"])
+    if trainer is not None:
+        cold_start = pools.train is not None and not len(pools.train)
+        trainer.restore(store.first_training_step() if cold_start else 0, chosen["step"], saved, inside=inside)
+    _append_labels(store, pools, point.step)
+    if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
+        learner.rebuild(pools.train)
+    candidates.take(store.requested_samples(point.step))
+    for strategy in strategies.metrology:
+        strategy.records[:] = store.records(point.step, strategies.name_of(strategy))
+    for warning in checkpointer.restore(saved, seed):
+        logger.warning(warning)
     return point
 
 
-def _check_pools(driver: Driver, digests: Mapping[str, str]) -> None:
-    for name, pool in driver.pools().items():
+def why_finished(store: RunStore, budget: float | None) -> str | None:
+    """Return why a run has ended, unless the driver's settings now allow more of it."""
+    meta = store.meta()
+    if meta["status"] != "done" or meta.get("reason") is None:
+        return None
+    reason = str(meta["reason"])
+    if reason.startswith("all "):
+        return None  # the driver counts its steps itself
+    if reason.startswith("the budget") and (budget is None or budget > store.spent()):
+        return None
+    if reason.startswith(NOTHING_LABELED) and store.waits_before(store.steps_committed()):
+        return None
+    return reason
+
+
+def _check_pools(pools: PoolSet, digests: Mapping[str, str], run_id: str) -> None:
+    for name, pool in pools.stored().items():
         if digests.get(name) != pool_digest(pool):
             raise UsageError(
-                f"the {name} pool is not the one that run {driver.run_id} began with: samples, targets or what is "
-                "labelled at the start differ. Give the driver the same data, as it was before the run."
+                f"the {name} pool is not the one that run {run_id} began with: samples, targets or what is labeled at "
+                "the start differ. Give the driver the same data, as it was before the run."
             )
 
 
-def _compare_environment(driver: Driver, then: Mapping[str, Any]) -> None:
-    """Warn of what has changed since, as results may differ in their last digits."""
-    now = description.environment()
+def _compare_environment(then: Mapping[str, Any], logger: logging.Logger) -> None:
+    """Warn of what has changed since the run began, as results may differ in their last digits."""
+    now = environment()
     for name, value in then.items():
         if name != "plugins" and now.get(name) != value:
-            driver.logger.warning("%s was %s when the run began and is %s now", name, value, now.get(name))
+            logger.warning("%s was %s when the run began and is %s now", name, value, now.get(name))
     for gone in sorted(set(then["plugins"]) - set(now["plugins"])):
         name, version = gone.rsplit(" ", 1)
         here = next((one for one in now["plugins"] if one.rsplit(" ", 1)[0] == name), "not installed")
-        driver.logger.warning("the run began with plugin %s %s, and it is %s now", name, version, here)
+        logger.warning("the run began with plugin %s %s, and it is %s now", name, version, here)
 
 
 def _find(rows: list[dict[str, Any]], file: str) -> dict[str, Any]:
@@ -126,33 +173,10 @@ def _load(store: RunStore, rows: list[dict[str, Any]], file: str) -> dict[str, A
         ) from error
 
 
-def _append_labels(driver: Driver, store: RunStore, before: int) -> None:
-    """Append the labels of all steps before this one, as they were appended then."""
-    if driver.train_datapool is None:
+def _append_labels(store: RunStore, pools: PoolSet, before: int) -> None:
+    """Append the labels of all steps before this one, in the order in which they were appended then."""
+    if pools.train is None:
         return
     for step in range(before):
-        for item in answers.for_pool(history.delivered_in(store.database, step), driver.unlabeled_datapool):
-            driver.train_datapool.append(item)
-
-
-def why_finished(driver: Driver, store: RunStore) -> str | None:
-    """Return why a run has ended, unless the driver's settings now allow more of it."""
-    meta = store.meta()
-    if meta["status"] != "done" or meta.get("reason") is None:
-        return None
-    reason, budget = str(meta["reason"]), driver.config.budget
-    if reason.startswith("all "):
-        return None  # the driver counts its steps itself
-    if reason.startswith("the budget") and (budget is None or budget > store.spent()):
-        return None
-    if reason.startswith(ending.NOTHING_LABELLED) and history.waits_before(
-        store.database, history.steps_ended(store.database)
-    ):
-        return None
-    return reason
-
-
-def labeler_state(store: RunStore) -> str | None:
-    """Return what was committed with the last answer, if anything was."""
-    rows = store.database.read("SELECT value FROM meta WHERE key = 'labeler'")
-    return loads(rows[0]["value"]) if rows else None
+        for item in items_for_pool(store.accepted(step), pools.unlabeled):
+            pools.train.append(item)

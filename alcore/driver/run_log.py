@@ -10,15 +10,35 @@ from pathlib import Path
 from typing import Any
 
 
-def run_logger(run_id: str) -> logging.Logger:
+def run_logger(run_id: str, level: int = logging.INFO) -> logging.Logger:
     """Return a logger of this run alone; what it logs also reaches the handlers of the logger ``alcore``."""
-    logger = logging.Logger(f"alcore.run.{run_id}", logging.INFO)
+    logger = logging.Logger(f"alcore.run.{run_id}", level)
     logger.parent = logging.getLogger("alcore")
     return logger
 
 
+class WarnOnce:
+    """Logs each warning once.
+
+    Parameters
+    ----------
+    logger
+        Of the run.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._logged: set[str] = set()
+
+    def __call__(self, message: str) -> None:
+        """Log a warning, unless it was logged before."""
+        if message not in self._logged:
+            self._logged.add(message)
+            self._logger.warning(message)
+
+
 class RunLog:
-    """Writes what a run's logger says to a file, until it is closed.
+    """Writes what a run's logger logs to a file, until it is closed.
 
     Parameters
     ----------
@@ -32,29 +52,29 @@ class RunLog:
 
     def __init__(self, logger: logging.Logger, path: Path, replaying: Callable[[], bool]) -> None:
         self._logger = logger
-        self._file = _File(path, encoding="utf-8", errors="backslashreplace")
-        self._file.setFormatter(_Formatter(replaying))
+        self._file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+        self._file.setFormatter(_MarkingFormatter(replaying))
         logger.addHandler(self._file)
-        if not logging.getLogger("alcore").hasHandlers():  # nobody listens, so warnings go to stderr
-            logger.addHandler(_Warnings())
+        if not logging.getLogger("alcore").hasHandlers():  # no handler is set up, so warnings go to stderr
+            logger.addHandler(_StderrWarnings())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._logger.handlers.clear()
-        with contextlib.suppress(OSError):  # a full disk is told by the store, which needs it more
+        with contextlib.suppress(OSError):  # a full disk is reported by the store, which needs it more
             self._file.close()
 
 
-class _File(logging.FileHandler):
-    """Loses a line that the disk doesn't take, rather than the run."""
+class _LogFile(logging.FileHandler):
+    """A log file that drops a line which the disk refuses, so that the run goes on."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
-class _Warnings(logging.StreamHandler[Any]):
-    """Writes warnings to stderr; errors are raised, so they need not be shown here too."""
+class _StderrWarnings(logging.StreamHandler[Any]):
+    """Writes warnings to stderr; errors are raised, so they are not shown here too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +83,7 @@ class _Warnings(logging.StreamHandler[Any]):
         self.addFilter(lambda record: record.levelno < logging.ERROR)
 
 
-class _Formatter(logging.Formatter):
+class _MarkingFormatter(logging.Formatter):
     """Marks the lines of steps that were run before."""
 
     def __init__(self, replaying: Callable[[], bool]) -> None:

@@ -1,44 +1,56 @@
-"""Why a run ends when a query phase asked for nothing."""
+"""Why a run ends, apart from stop criteria and errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from alcore.config import DriverConfig
-    from alcore.driver import Driver
+from alcore.pools.candidates import Candidates
 
-NOTHING_LABELLED = "nothing is labelled yet"
-"""How the reason begins where a start waits for its labels; late ones let the run go on."""
+NOTHING_LABELED = "nothing is labelled yet"
+"""How the reason begins where a cold start waits for its labels; answers that arrive later let the run go on."""
 
 
-def end_of_steps(config: DriverConfig, done: int) -> str | None:
-    """Give the reason to end the run where so many steps are enough."""
-    steps = config.max_active_learning_steps
-    return f"all {steps} steps are done" if steps is not None and done >= steps else None
+def step_limit(max_steps: int | None, done: int) -> str | None:
+    """Return the reason to end where the number of finished steps has reached the limit, else None."""
+    return f"all {max_steps} steps are done" if max_steps is not None and done >= max_steps else None
 
 
-def end_of_pool(driver: Driver, *, started: bool, settled: bool) -> str | None:
-    """Give the reason to end the run when nothing was asked for.
+def nothing_to_label(
+    *,
+    requested: bool,
+    dropped: Mapping[str, int],
+    candidates: Candidates,
+    started: bool,
+    settled: bool,
+    has_query_strategies: bool,
+    max_steps: int | None,
+    budget: float | None,
+) -> str | None:
+    """Return the reason to end after a step whose query phase asked for nothing, else None.
 
     Parameters
     ----------
-    driver
-        Behind the labeling phase of a step.
+    requested
+        Whether the query phase asked for anything.
+    dropped
+        How many requests it dropped, by reason.
+    candidates
+        What may be asked for.
     started
-        Whether nothing was labelled when the step began, so that the start strategy was to choose.
+        Whether nothing was labeled when the step began, so that the start strategy chose.
     settled
-        Whether any request was labelled or given up in this step.
+        Whether any request was labeled or given up in this step.
+    has_query_strategies, max_steps, budget
+        What the run is configured with.
     """
-    queue, candidates = driver.query_queue, driver._candidates
-    if queue.asked or (started and settled):  # what a start waited for came, and the next step goes on from there
+    if requested or (started and settled):  # in the latter case the next step has something to train on
         return None
     if started:
-        return f"{NOTHING_LABELLED}, and the requests of the start are open or were given up"
-    if queue.dropped["over the budget"]:
-        return f"the budget of {driver.config.budget:g} is spent"
+        return f"{NOTHING_LABELED}, and the requests of the start are open or were given up"
+    if dropped.get("over the budget"):
+        return f"the budget of {budget:g} is spent"
     if candidates.known and not candidates.any():
         return "the pool has no unlabelled sample left"
-    if not driver.query_strategies or (candidates.known and driver.config.max_active_learning_steps is not None):
+    if not has_query_strategies or (candidates.known and max_steps is not None):
         return None
     return "the query strategies asked for nothing"

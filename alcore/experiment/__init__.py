@@ -1,5 +1,25 @@
-"""Names and parameters, from a TOML file and from the command line, become a Driver."""
+"""Experiments: names and parameters, from a TOML file and from the command line, become a Driver.
 
-from alcore.experiment.file import DEFAULTS, SETTINGS, BuiltInPythonError, Experiment, Part
+The commands of plugins use these names as ``alcore run`` does: make an `Experiment` (`Experiment.read`, `choose`,
+`set`), check it with `resolve`, and make the Driver with `build`.
+"""
 
-__all__ = ["DEFAULTS", "SETTINGS", "BuiltInPythonError", "Experiment", "Part"]
+from alcore.experiment.build import build, to_toml
+from alcore.experiment.export import export_run
+from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
+from alcore.experiment.resolve import Resolved, load_data, resolve
+from alcore.experiment.settings import Settings
+
+__all__ = [
+    "STANDARD_PARTS",
+    "BuiltInPythonError",
+    "Experiment",
+    "Part",
+    "Resolved",
+    "Settings",
+    "build",
+    "export_run",
+    "load_data",
+    "resolve",
+    "to_toml",
+]

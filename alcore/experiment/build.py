@@ -1,7 +1,8 @@
-"""A resolved experiment becomes a Driver, and the complete TOML from which it can be run again."""
+"""Build the Driver of a resolved experiment, and write the complete TOML from which it can be run again."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import os
@@ -12,110 +13,91 @@ from typing import Any
 import tomli_w
 import torch
 
-from alcore import config as c
-from alcore import plugins
-from alcore.distributed import manager_for
+from alcore.config import StrategiesConfig
+from alcore.distributed.manager import manager_for
 from alcore.driver import Driver
 from alcore.errors import UsageError
-from alcore.experiment import DEFAULTS
+from alcore.experiment.file import STANDARD_PARTS
 from alcore.experiment.resolve import Resolved
-from alcore.experiment.settings import digest_of
-from alcore.plugins import signatures as parameters
+from alcore.plugins.signatures import accepts, parameters_of
+from alcore.store.files import sha256_of
 
-_SMALL_STEP = 1e8  # floating-point operations a batch, below which a second thread costs more than it brings
+_SMALL_STEP = 1e8  # floating-point operations in a training step, below which a second thread makes it slower
 
 
-def build(
-    resolved: Resolved,
-    registry: plugins.Registry,
-    *,
-    run_id: str | None = None,
-    observers: Sequence[Any] = (),
-) -> Driver:
-    """Build the parts and the Driver; the number of torch's threads is set on the way.
+def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[Any] = ()) -> Driver:
+    """Build the parts of an experiment and its Driver; the number of torch's threads is set before.
 
     Parameters
     ----------
     resolved
-        What `alcore.experiment.resolve` returned.
-    registry
-        Where the queue is looked up.
+        The result of `resolve`.
     run_id
-        Names the run; made up where it is None.
+        The id of the run; made up if it is None.
     observers
-        More run plugins, before those of the experiment.
+        Run plugins in addition to those of the experiment, and called before them.
+
+    Returns
+    -------
+    Driver
+        Its `description` is the complete experiment, as `to_toml` returns it.
     """
-    settings, data = resolved.settings, resolved.data
-    driver_table, training = settings.driver, settings.training
+    data, driver_table = resolved.data, resolved.settings.driver
     learner = _one(resolved, "learner")
-    driver_table.threads = _set_threads(driver_table.threads, learner, driver_table.batch_size, driver_table.device)
-    queue = plugins.resolve(registry.offer("queue", driver_table.queue))
-    options = {name: value for name, value in vars(driver_table).items() if name not in ("threads", "queue")}
-    options |= {"dtype": parameters.torch_dtype(driver_table.dtype), "run_id": run_id}
-    if (manager := manager_for(driver_table.device)) is not None:
-        options |= {"dist_manager": manager, "device": manager.device}
+    threads = _set_threads(driver_table["threads"], learner, driver_table["batch_size"], driver_table["device"])
+    settings = dataclasses.replace(resolved.settings, driver={**driver_table, "threads": threads})
+    others: dict[str, Any] = {"run_id": run_id}
+    if (manager := manager_for(str(driver_table["device"]))) is not None:
+        others |= {"dist_manager": manager, "device": manager.device}
     driver = Driver(
-        config=c.DriverConfig(**options),
+        config=settings.driver_config(**others),
         learner=learner,
-        strategies_config=c.StrategiesConfig(
+        strategies_config=StrategiesConfig(
             query_strategies=_all(resolved, "query"),
-            queue_cls=queue,
+            queue_cls=resolved.queue_cls,
             label_strategy=_one(resolved, "label"),
             metrology_strategies=_all(resolved, "metrology") or None,
             unlabeled_datapool=data.unlabeled,
             start_strategy=next(iter(_all(resolved, "start")), None),
         ),
-        training_config=c.TrainingConfig(
-            train_datapool=data.train,
-            val_datapool=data.val,
-            max_training_epochs=training.max_training_epochs,
-            max_fine_tuning_epochs=training.max_fine_tuning_epochs,
-            reset_learner=training.reset_learner,
-            sampler=training.sampler,
-            class_weights=training.class_weights,
-            optimizer_config=c.OptimizerConfig(
-                settings.optimizer_cls,
-                settings.optimizer_kwargs,
-                settings.scheduler_cls,
-                settings.scheduler_kwargs,
-            ),
-            train_loop_fn=_one(resolved, "loop"),
+        training_config=settings.training_config(
+            train_datapool=data.train, val_datapool=data.val, train_loop_fn=_one(resolved, "loop")
         ),
         plugins=[*observers, *_all(resolved, "stop"), *_all(resolved, "observe")],
     )
-    driver.description = to_toml(resolved)
+    driver.description = to_toml(dataclasses.replace(resolved, settings=settings))
     return driver
 
 
 def to_toml(resolved: Resolved) -> str:
-    """Return the complete experiment: every name and every parameter with its value."""
+    """Return the complete experiment as TOML: every name, and every parameter with its value."""
     settings = resolved.settings
-    training: dict[str, Any] = _without_none(vars(settings.training))
-    training["optimizer"] = _class_table(settings.optimizer_cls, settings.optimizer_kwargs)
-    if settings.scheduler_cls is not None:
-        training["scheduler"] = _class_table(settings.scheduler_cls, settings.scheduler_kwargs)
-    tree: dict[str, Any] = {"driver": _without_none(vars(settings.driver)), "training": training}
+    training = _toml_table(settings.training)
+    training["optimizer"] = _class_table(settings.optimizer.optimizer_cls, settings.optimizer.optimizer_kwargs)
+    if settings.optimizer.scheduler_cls is not None:
+        training["scheduler"] = _class_table(settings.optimizer.scheduler_cls, settings.optimizer.scheduler_kwargs)
+    tree: dict[str, Any] = {"driver": _toml_table(settings.driver), "training": training}
     paths: list[Path] = []
-    for kind in DEFAULTS:
+    for kind in STANDARD_PARTS:
         tree[kind] = {}
-        for part in resolved.experiment.parts[kind]:
-            values = _complete(resolved, part.where)
+        for part in resolved.parts[kind]:
+            known, _ = parameters_of(resolved.factories[part.where])
+            defaults = {one.name: one.default for one in known if not one.required}
+            values = {**defaults, **resolved.values[part.where]}
             paths += [value for value in values.values() if isinstance(value, Path) and value.is_file()]
             use = {} if part.use == part.name else {"use": part.use}
-            tree[kind][part.name] = use | {name: _toml_value(value) for name, value in values.items()}
-    tree["digests"] = {str(path): digest_of(path) for path in paths}
+            tree[kind][part.name] = use | _toml_table(values)
+    tree["digests"] = {str(path): sha256_of(path) for path in paths}
     return tomli_w.dumps({kind: table for kind, table in tree.items() if table or kind in ("query", "metrology")})
 
 
-def _complete(resolved: Resolved, where: str) -> dict[str, Any]:
-    known, _ = parameters.parameters(resolved.factories[where])
-    defaults = {one.name: one.default for one in known if not one.required}
-    values = {**defaults, **resolved.values[where]}
-    return {name: value for name, value in values.items() if _toml_value(value) is not None}
+def _toml_table(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that TOML has a form for; it has none for None."""
+    return {name: found for name, value in values.items() if (found := _toml_value(value)) is not None}
 
 
 def _toml_value(value: Any) -> Any:
-    """Return a value as TOML takes it, or None where TOML has no form for it."""
+    """Return a value in the form that it has in TOML, or None where it has none."""
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path | torch.device):
@@ -129,12 +111,8 @@ def _toml_value(value: Any) -> Any:
     return None
 
 
-def _class_table(cls: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _class_table(cls: Any, kwargs: Any) -> dict[str, Any]:
     return {"cls": cls.__name__} | {name: _toml_value(value) for name, value in kwargs.items()}
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _one(resolved: Resolved, kind: str) -> Any:
@@ -143,12 +121,12 @@ def _one(resolved: Resolved, kind: str) -> Any:
 
 
 def _all(resolved: Resolved, kind: str) -> list[Any]:
-    return [_make(resolved, part.where) for part in resolved.experiment.parts[kind]]
+    return [_make(resolved, part.where) for part in resolved.parts[kind]]
 
 
 def _make(resolved: Resolved, where: str) -> Any:
     factory, values = resolved.factories[where], dict(resolved.values[where])
-    if parameters.takes(factory, "info"):
+    if accepts(factory, "info"):
         values["info"] = resolved.data.info
     try:
         inspect.signature(factory).bind(**values)
@@ -163,12 +141,12 @@ def _make(resolved: Resolved, where: str) -> Any:
         raise
 
 
-def _set_threads(given: int | None, learner: Any, batch_size: int, device: str) -> int:
+def _set_threads(given: int | None, learner: Any, batch_size: int, device: torch.device) -> int:
     """Set torch's threads: as given, else as the environment says, else one for a learner too small for more."""
     if given is None and "OMP_NUM_THREADS" not in os.environ:
-        parameters_ = learner.parameters() if isinstance(learner, torch.nn.Module) else []
-        work = 6.0 * batch_size * sum(math.prod(one.shape) for one in parameters_)
-        given = 1 if device == "cpu" and work < _SMALL_STEP else None
+        weights = learner.parameters() if isinstance(learner, torch.nn.Module) else []
+        work = 6.0 * batch_size * sum(math.prod(one.shape) for one in weights)
+        given = 1 if device.type == "cpu" and work < _SMALL_STEP else None
     if given is not None:
         torch.set_num_threads(given)
     return torch.get_num_threads()

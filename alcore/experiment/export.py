@@ -1,4 +1,4 @@
-"""Write what a run gathered in forms that need no alcore: CSV, NPZ and safetensors."""
+"""Export the labels, the labeled data and the model of a run as CSV, NPZ and safetensors, for use without alcore."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from alcore import plugins
 from alcore.codec import export_json, loads
 from alcore.driver.answers import completed_item
 from alcore.errors import UsageError
-from alcore.experiment import BuiltInPythonError, Experiment
+from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import load_data
+from alcore.plugins.registry import installed
 from alcore.store import checkpoints
-from alcore.store.history import put_item
 from alcore.store.reading import Run
+from alcore.store.tables import put_item
 
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
 
@@ -33,14 +33,19 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[
     run
         The run to export.
     folder
-        A new folder.
+        A folder that does not exist yet.
     allow_code
-        Import ``package.module:name`` that the experiment names.
+        Whether to import ``package.module:name`` that the experiment names.
 
     Yields
     ------
     tuple
-        The name of each file, once it is written, and what is in it; for one that can't be written, why.
+        The name of each file after it is written, and what it holds; for a file that can't be written, the reason.
+
+    Raises
+    ------
+    UsageError
+        When the folder exists.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists already; give another folder with --output.")
@@ -67,7 +72,7 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[
             data.train.append(_item(request, data.unlabeled))
     arrays = _arrays(data.train)
     np.savez(folder / "labelled.npz", **arrays)
-    yield "labelled.npz", f"{len(arrays['targets'])} labelled samples: {', '.join(arrays)}, in training order"
+    yield "labelled.npz", f"{len(arrays['targets'])} labeled samples: {', '.join(arrays)}, in training order"
     (folder / "info.json").write_text(export_json(vars(data.info)), encoding="utf-8")
     yield "info.json", "task, classes and their names"
 
@@ -86,12 +91,12 @@ def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
 
 
 def _data_of(run: Run, allow_code: bool) -> Any:
-    """Return the data of a run as it was at its start, or why it can't be had."""
+    """Return the data of a run as it was at its start, or the reason why it can't be made."""
     try:
         experiment = Experiment.read(run.folder / "experiment.toml")
     except BuiltInPythonError:
-        return "the run was built in Python, so its pool can't be made again here"
-    return load_data(experiment, plugins.registry(), allow_code=allow_code)
+        return "the run was built in Python, so its pool can't be made again from its experiment file"
+    return load_data(experiment, installed(), allow_code=allow_code)
 
 
 def _item(request: dict[str, Any], unlabeled: Any) -> Any:

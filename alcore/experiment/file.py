@@ -1,4 +1,4 @@
-"""Names and parameters, from a TOML file and from the command line, become a Driver."""
+"""What is to be run: the tables of an experiment file, and what the command line adds to them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.plugins import signatures as parameters
+from alcore.plugins.signatures import RawValue
 
-DEFAULTS: dict[str, list[str]] = {
+STANDARD_PARTS: dict[str, list[str]] = {
     "data": ["moons"],
     "learner": ["mlp"],
     "loop": ["default"],
@@ -22,12 +22,17 @@ DEFAULTS: dict[str, list[str]] = {
     "stop": [],
     "observe": [],
 }
-_SINGLE = ("data", "learner", "loop", "label")
+"""The kinds of parts, and the names that are used where none is chosen."""
+
 SETTINGS = ("driver", "training")
+"""The tables that hold settings."""
+
+_TABLES = (*SETTINGS, *STANDARD_PARTS)
+_SINGLE = ("data", "learner", "loop", "label")
 
 
 class BuiltInPythonError(UsageError):
-    """The file describes a run whose parts were made in Python."""
+    """The file describes a run that was built in Python, so that it can't be built again from the file."""
 
 
 @dataclasses.dataclass
@@ -39,9 +44,9 @@ class Part:
     kind, name
         The two words of the table's name.
     use
-        The plugin name, or ``package.module:name``.
+        The name that a plugin offers, or ``package.module:name``.
     trusted
-        Whether a ``package.module:name`` was typed by the user rather than read from a file.
+        Whether `use` was typed by the user, so that the code it names may be imported; False if a file names it.
     values
         The parameters that were given.
     """
@@ -53,25 +58,36 @@ class Part:
     values: dict[str, Any]
 
     @property
-    def offered(self) -> str:
-        """The kind of plugin that it is; the first selection is made by a query strategy."""
+    def plugin_kind(self) -> str:
+        """The kind under which plugins offer it; a start strategy is a query strategy."""
         return "query" if self.kind == "start" else self.kind
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """The name of the table, as messages use it."""
         return f"{self.kind}.{self.name}"
 
 
 class Experiment:
-    """What is to be run: settings, and the parts with their parameters."""
+    """What is to be run: settings, and the parts with their parameters.
+
+    Attributes
+    ----------
+    settings : dict
+        The tables ``driver`` and ``training``, as they were given.
+    parts : dict of str to list of Part
+        The parts by kind.
+    digests : dict of str to str
+        The SHA-256 that data files must have, by path.
+    implied : set of str
+        The kinds that `complete` filled in. Such a part is left out where it does not fit the data.
+    """
 
     def __init__(self) -> None:
         self.settings: dict[str, dict[str, Any]] = {"driver": {}, "training": {}}
         self.parts: dict[str, list[Part]] = {}
         self.digests: dict[str, str] = {}
         self.implied: set[str] = set()
-        """Kinds that nobody chose, so that they may be left out where they don't fit."""
 
     @classmethod
     def read(cls, path: Path) -> Experiment:
@@ -80,7 +96,7 @@ class Experiment:
         Raises
         ------
         UsageError
-            When it is missing, not TOML, or has a table that doesn't exist.
+            When the file can't be read, is not valid TOML, or has a table that does not exist.
         """
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -103,16 +119,22 @@ class Experiment:
                 experiment.settings[kind] = content
             elif kind == "digests":
                 experiment.digests = {str(name): str(value) for name, value in content.items()}
-            elif kind in DEFAULTS:
+            elif kind in STANDARD_PARTS:
                 experiment.parts[kind] = [_read_part(path, kind, name, table) for name, table in content.items()]
             else:
-                raise UsageError(
-                    f"{path}: [{kind}] is no table of an experiment: {did_you_mean(kind, [*SETTINGS, *DEFAULTS])}."
-                )
+                raise UsageError(f"{path}: [{kind}] is not a table of an experiment: {did_you_mean(kind, _TABLES)}.")
         return experiment
 
     def choose(self, kind: str, names: Iterable[str]) -> None:
-        """Use these plugins, in place of the file's; parameters that the file gives for a name stay."""
+        """Use these names instead of those in the file; the parameters that the file has for a name stay.
+
+        Parameters
+        ----------
+        kind
+            One of `STANDARD_PARTS`.
+        names
+            Names that plugins offer, or ``package.module:name``. A repeated name gets a number: ``uq``, ``uq-2``.
+        """
         known = {part.name: part for part in self.parts.get(kind, [])}
         chosen: list[Part] = []
         for use in names:
@@ -127,8 +149,14 @@ class Experiment:
         self.parts[kind] = chosen
 
     def complete(self) -> None:
-        """Fill in the standard part of each kind that is not chosen."""
-        for kind, names in DEFAULTS.items():
+        """Fill in the standard part of each kind that is not chosen.
+
+        Raises
+        ------
+        UsageError
+            When a kind of which an experiment has one has none or several.
+        """
+        for kind, names in STANDARD_PARTS.items():
             if kind not in self.parts:
                 self.choose(kind, names)
                 self.implied.add(kind)
@@ -138,12 +166,23 @@ class Experiment:
                 raise UsageError(f"an experiment has one {kind}, and this one has {listing}.")
 
     def set(self, text: str) -> None:
-        """Take in ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.parameter=value``."""
+        """Set one parameter, as ``--set`` does.
+
+        Parameters
+        ----------
+        text
+            ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.parameter=value``.
+
+        Raises
+        ------
+        UsageError
+            When the text has another form, or names a kind or a part that the experiment does not have.
+        """
         path, equals, value = text.partition("=")
         words = path.strip().split(".")
         if not equals or len(words) < 2 or not all(words):
             raise UsageError(f"--set {text}: write kind.name.parameter=value, for instance query.uq.max_samples=10.")
-        kind, given = words[0], parameters.Given(value.strip())
+        kind, given = words[0], RawValue(value.strip())
         if kind in SETTINGS:
             table = self.settings[kind]
             for word in words[1:-1]:
@@ -153,7 +192,7 @@ class Experiment:
             table[words[-1]] = given
             return
         if kind not in self.parts:
-            raise UsageError(f"--set {text}: {kind!r} is no kind: {did_you_mean(kind, [*SETTINGS, *DEFAULTS])}.")
+            raise UsageError(f"--set {text}: {kind!r} is not a kind: {did_you_mean(kind, _TABLES)}.")
         if len(words) != 3:
             raise UsageError(f"--set {text}: write {kind}.name.parameter=value, for instance query.uq.max_samples=10.")
         for part in self.parts[kind]:

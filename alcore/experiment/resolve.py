@@ -1,4 +1,4 @@
-"""Find every name of an experiment and check every parameter, before anything is built."""
+"""Find every name of an experiment, check every parameter, and make the data, before anything else is built."""
 
 from __future__ import annotations
 
@@ -7,103 +7,143 @@ import dataclasses
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore import plugins
 from alcore.errors import PluginError, UsageError
-from alcore.experiment import DEFAULTS, SETTINGS, Experiment, Part
-from alcore.experiment import settings as tables
-from alcore.plugins import signatures as parameters
-from alcore.pools import Data
+from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
+from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
+from alcore.plugins.registry import Registry, import_name, load_factory
+from alcore.plugins.signatures import accepts, validate
+from alcore.protocols import Data
+from alcore.randomness import seed_everything
+from alcore.store.files import sha256_of
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Resolved:
-    """An experiment whose names are found and whose parameters are checked."""
+    """An experiment whose names are found, whose parameters are checked and whose data is made.
 
-    experiment: Experiment
+    Parameters
+    ----------
+    parts
+        The parts by kind.
+    factories
+        The factory of each part, by `Part.where`.
+    values
+        The checked parameters of each part, by `Part.where`.
+    data
+        What the data factory returned.
+    settings
+        The checked settings.
+    queue_cls
+        The factory of the queue.
+    """
+
+    parts: dict[str, list[Part]]
     factories: dict[str, Callable[..., Any]]
-    data: Data
     values: dict[str, dict[str, Any]]
-    settings: tables.Settings
+    data: Data
+    settings: Settings
+    queue_cls: Callable[[], Any]
 
 
-def resolve(experiment: Experiment, registry: plugins.Registry, *, allow_code: bool = False) -> Resolved:
-    """Find every name and check every parameter; all faults come at once.
+def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Resolved:
+    """Find every name and check every parameter; all faults come in one error.
+
+    What the user gave is checked first. Then the data is made, and what the data suggests where the user gave nothing
+    is checked. So a value is checked once, and a fault that needs no data is found before the data is made.
 
     Parameters
     ----------
     experiment
-        What is to be run; completed here.
+        What is to be run; parts that are missing are filled in.
     registry
         The installed plugins.
     allow_code
-        Import ``package.module:name`` that a file names.
+        Whether to import ``package.module:name`` that a file names.
 
     Returns
     -------
     Resolved
-        With the data made, since it brings defaults for everything else. The global generators of python,
-        numpy and torch are seeded on the way.
+        The checked experiment with its data. The global generators of python, numpy and torch are seeded before the
+        data is made.
 
     Raises
     ------
     UsageError
-        With one line a fault.
+        With one line for each fault.
     """
     experiment.complete()
-    parts = [part for kind in DEFAULTS for part in experiment.parts[kind]]
-    factories, faults = _factories(parts, registry, allow_code)
-    checked = {}
-    for part in parts:
-        if part.where in factories:
-            checked[part.where], wrong = parameters.validate(factories[part.where], part.values, part.where)
-            faults += wrong
-    faults += tables.early_faults(experiment.settings, registry)
+    parts = dict(experiment.parts)
+    flat = [part for kind in STANDARD_PARTS for part in parts[kind]]
+    factories, values, faults = _check_parts(flat, registry, allow_code)
+    settings, more = check_tables(experiment.settings)
+    faults += more
+    if "queue" in settings["driver"]:
+        faults += _find_queue(registry, settings["driver"]["queue"])[1]
     _raise(faults)
-    seed = tables.seed_of(experiment.settings)
-    data = _make_data(experiment, factories, checked, seed)
-    _take_defaults(experiment, data.defaults)
+
+    data = _make_data(experiment, factories, values, _seed(settings))
     if data.info.task == "regression" and "metrology" in experiment.implied:
-        experiment.parts["metrology"] = []  # the standard one measures classifiers
-        parts = [part for part in parts if part.kind != "metrology"]
-    for part in parts:
-        checked[part.where], wrong = parameters.validate(factories[part.where], part.values, part.where)
-        faults += wrong
-    settings, wrong = tables.check(experiment.settings, registry)
-    _raise(faults + wrong)
-    return Resolved(experiment, factories, data, checked, settings)
+        parts["metrology"] = []  # the standard one measures classifiers
+
+    tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
+    checked, faults = check_tables(tables)
+    settings = {name: {**settings[name], **checked[name]} for name in SETTINGS}
+    complete, more = make_settings(settings, {**experiment.settings["training"], **tables["training"]})
+    faults += more
+    for kind, suggestions in data.defaults.items():
+        for part in parts.get(kind, []) if kind != "data" else []:
+            if suggested := _suggested(suggestions.get(part.use, {}), part.values):
+                found, more = validate(factories[part.where], suggested, part.where, partial=True)
+                values[part.where] |= found
+                faults += more
+    queue_cls, more = _find_queue(registry, complete.driver["queue"])
+    _raise(faults + more)
+    return Resolved(parts, factories, values, data, complete, queue_cls)
 
 
-def load_data(experiment: Experiment, registry: plugins.Registry, *, allow_code: bool = False) -> Data:
-    """Make the data of an experiment alone, as it is at the start of a run."""
-    parts = experiment.parts["data"]
-    factories, faults = _factories(parts, registry, allow_code)
-    _raise(faults)
-    checked = {}
-    for part in parts:
-        checked[part.where], wrong = parameters.validate(factories[part.where], part.values, part.where)
-        faults += wrong
-    _raise(faults)
-    return _make_data(experiment, factories, checked, tables.seed_of(experiment.settings))
+def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Data:
+    """Make only the data of an experiment, as it is at the start of a run.
+
+    Parameters
+    ----------
+    experiment
+        The experiment; its other parts need not be installed.
+    registry
+        The installed plugins.
+    allow_code
+        Whether to import ``package.module:name`` that a file names.
+    """
+    factories, values, faults = _check_parts(experiment.parts["data"], registry, allow_code)
+    settings, more = check_tables(experiment.settings)
+    _raise(faults + more)
+    return _make_data(experiment, factories, values, _seed(settings))
 
 
-def _factories(
-    parts: Sequence[Part], registry: plugins.Registry, allow_code: bool
-) -> tuple[dict[str, Callable[..., Any]], list[str]]:
-    found: dict[str, Callable[..., Any]] = {}
+def _check_parts(
+    parts: Iterable[Part], registry: Registry, allow_code: bool
+) -> tuple[dict[str, Callable[..., Any]], dict[str, dict[str, Any]], list[str]]:
+    """Return factories and checked values by `Part.where`, and a list of faults."""
+    factories: dict[str, Callable[..., Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     faults = []
     for part in parts:
         try:
-            if ":" in part.use:
-                found[part.where] = _user_code(part, allow_code)
-            else:
-                found[part.where] = plugins.resolve(registry.offer(part.offered, part.use))
+            factory = _user_code(part, allow_code) if ":" in part.use else _plugin_factory(part, registry)
         except PluginError as error:
             faults.append(str(error))
-    return found, faults
+            continue
+        factories[part.where] = factory
+        values[part.where], wrong = validate(factory, part.values, part.where)
+        faults += wrong
+    return factories, values, faults
+
+
+def _plugin_factory(part: Part, registry: Registry) -> Callable[..., Any]:
+    return load_factory(registry.offer(part.plugin_kind, part.use))
 
 
 def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
@@ -116,7 +156,7 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
     if here not in sys.path:  # as with python -m; only now, or a file of a run directory might be imported instead
         sys.path.insert(0, here)
     try:
-        found = plugins.import_name(part.use)
+        found = import_name(part.use)
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
             raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
         return found
@@ -127,44 +167,60 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
         ) from error
 
 
-def _make_data(
-    experiment: Experiment, factories: Mapping[str, Callable[..., Any]], checked: dict[str, Any], seed: int
-) -> Data:
-    from alcore.randomness import seed_everything
+def _find_queue(registry: Registry, name: str) -> tuple[Any, list[str]]:
+    try:
+        return load_factory(registry.offer("queue", name)), []
+    except PluginError as error:
+        return None, [f"driver.queue: {error}"]
 
+
+def _seed(settings: Mapping[str, Mapping[str, Any]]) -> int:
+    seed: int = settings["driver"].get("seed", DRIVER.defaults()["seed"])
+    return seed
+
+
+def _make_data(
+    experiment: Experiment,
+    factories: Mapping[str, Callable[..., Any]],
+    values: Mapping[str, dict[str, Any]],
+    seed: int,
+) -> Data:
+    """Call the data factory; its paths become absolute, and its seed the run's, in `values` too."""
     (part,) = experiment.parts["data"]
-    factory, values = factories[part.where], checked[part.where]
-    for name, value in values.items():
-        if isinstance(value, Path):
-            values[name] = value.expanduser().resolve()
-            part.values[name] = str(values[name])
-    tables.check_digests(experiment.digests)
-    if parameters.takes(factory, "seed") and values.get("seed") is None:
-        values["seed"] = part.values["seed"] = seed
+    factory, given = factories[part.where], values[part.where]
+    given |= {name: value.expanduser().resolve() for name, value in given.items() if isinstance(value, Path)}
+    _check_digests(experiment.digests)
+    if given.get("seed") is None and accepts(factory, "seed"):
+        given["seed"] = seed
     seed_everything(seed)
-    data = factory(**values)
+    data = factory(**given)
     if not isinstance(data, Data):
         raise UsageError(f"{part.where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
     return data
 
 
-def _take_defaults(experiment: Experiment, defaults: Mapping[str, Any]) -> None:
-    """Fill in what the data suggests, where the user said nothing."""
-    for kind, content in defaults.items():
-        if kind in SETTINGS:
-            experiment.settings[kind] = _under(content, experiment.settings[kind])
-        for part in experiment.parts.get(kind, []):
-            part.values = _under(content.get(part.use, {}), part.values)
+def _check_digests(digests: Mapping[str, str]) -> None:
+    """Refuse data files that have changed since the experiment was written."""
+    for name, digest in digests.items():
+        path = Path(name)
+        if path.is_file() and sha256_of(path) != digest:
+            raise UsageError(
+                f"{path} has changed since this experiment was written, so it would not repeat; take its line out of "
+                "[digests] to run on the new content."
+            )
 
 
-def _under(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(defaults))
-    for name, value in given.items():
-        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+def _suggested(suggestions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to take of the data's suggestions: keys that are not given, and tables that are given in part."""
+    found: dict[str, Any] = {}
+    for name, value in suggestions.items():
+        own = given.get(name)
+        if name not in given:
+            found[name] = copy.deepcopy(value)
         # an optimizer's arguments belong to its class: another class takes none of the suggested ones
-        same_class = both and value.get("cls", result[name].get("cls")) == result[name].get("cls")
-        result[name] = _under(result[name], value) if same_class else value
-    return result
+        elif isinstance(own, dict) and isinstance(value, dict) and own.get("cls", value.get("cls")) == value.get("cls"):
+            found[name] = {**copy.deepcopy(value), **own, **_suggested(value, own)}
+    return found
 
 
 def _raise(faults: Sequence[str]) -> None:

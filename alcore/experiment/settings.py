@@ -1,168 +1,167 @@
-"""The tables ``[driver]`` and ``[training]`` of an experiment: what may stand in them, and what it means."""
+"""The tables ``[driver]`` and ``[training]`` of an experiment: what they may hold, and the settings they give.
+
+The parameters of both tables are the fields of `alcore.config.DriverConfig` and `alcore.config.TrainingConfig`, without
+those that a file can't hold, and with the defaults of the command.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
+from alcore.config import DriverConfig, OptimizerConfig, TrainingConfig
 from alcore.errors import UsageError, did_you_mean
-from alcore.plugins import Registry
-from alcore.plugins import signatures as parameters
-from alcore.store import retention
+from alcore.plugins.signatures import Parameter, ParameterTable, RawValue, parameters_of
+
+_TORCH_TABLES = ("optimizer", "scheduler")  # of [training]; each names a class of torch and its arguments
 
 
-@dataclasses.dataclass
-class DriverTable:
-    """The table ``[driver]``: the fields of `alcore.config.DriverConfig` that a file can hold.
-
-    Parameters
-    ----------
-    threads
-        CPU threads of torch; chosen by the size of the learner where it is not given.
-    queue
-        Name of the queue between query and label strategies.
-    """
-
-    batch_size: int = 32
-    max_active_learning_steps: int | None = None
-    fine_tuning_lr: float | None = None
-    reset_optim_states: bool = True
-    skip_training: bool = False
-    skip_metrology: bool = False
-    skip_labeling: bool = False
-    checkpoint_interval: int = 1
-    model_checkpoint_frequency: int = 0
-    keep: str | None = None
-    root_log_dir: str = "active_learning_logs"
-    num_dataloader_workers: int = 0
-    drop_last: bool = False
-    device: str = "cpu"
-    dtype: str = "float32"
-    seed: int = 0
-    budget: float | None = None
-    label_retries: int = 0
-    samples_per_step: int | None = None
-    threads: int | None = None
-    queue: str = "fifo"
+def _derive(
+    config: Callable[..., Any],
+    *,
+    leave_out: Sequence[str],
+    change: Mapping[str, Mapping[str, Any]],
+    add: Sequence[Parameter] = (),
+) -> ParameterTable:
+    """Return the fields of a config class as a table of parameters, all of them optional."""
+    fields = [one for one in parameters_of(config)[0] if one.name not in leave_out]
+    return ParameterTable([*(one._replace(required=False, **change.get(one.name, {})) for one in fields), *add])
 
 
-@dataclasses.dataclass
-class TrainingTable:
-    """The table ``[training]``, less its tables ``optimizer`` and ``scheduler``."""
+_ADDED = (
+    Parameter("threads", int | None, None, False, "CPU threads of torch; chosen by the size of the learner if None."),
+    Parameter("queue", str, "fifo", False, "Name of the queue between query and label strategies."),
+)
+DRIVER = _derive(
+    DriverConfig,
+    leave_out=("run_id", "dist_manager", "collate_fn"),
+    change={
+        "batch_size": {"default": 32},
+        "device": {"hint": torch.device, "default": torch.device("cpu")},
+        "dtype": {"hint": torch.dtype, "default": torch.float32},
+        "seed": {"hint": int, "default": 0},
+    },
+    add=_ADDED,
+)
+"""The parameters of ``[driver]``."""
 
-    max_training_epochs: int = 10
-    max_fine_tuning_epochs: int | None = None
-    reset_learner: bool = False
-    sampler: Literal["balanced"] | None = None
-    class_weights: Literal["balanced"] | list[float] | None = None
+TRAINING = _derive(
+    TrainingConfig,
+    leave_out=("train_datapool", "val_datapool", "optimizer_config", "train_loop_fn"),
+    change={"max_training_epochs": {"default": 10}, "sampler": {"hint": Literal["balanced"] | None}},
+)
+"""The parameters of ``[training]``, without its tables ``optimizer`` and ``scheduler``."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Settings:
-    """Checked settings."""
-
-    driver: DriverTable
-    training: TrainingTable
-    optimizer_cls: Callable[..., Any]
-    optimizer_kwargs: dict[str, Any]
-    scheduler_cls: Callable[..., Any] | None
-    scheduler_kwargs: dict[str, Any]
-
-
-def seed_of(settings: Mapping[str, Mapping[str, Any]]) -> int:
-    """Return the seed of a run whose settings have no faults."""
-    values, _ = parameters.validate(DriverTable, settings["driver"], "driver")
-    return DriverTable(**values).seed
-
-
-def early_faults(settings: Mapping[str, Mapping[str, Any]], registry: Registry) -> list[str]:
-    """Return what is wrong with the settings before the data has filled in its defaults.
-
-    An optimizer or scheduler whose class is not named is left for later, since it may be one of these defaults.
-    """
-    training = {
-        name: value
-        for name, value in settings["training"].items()
-        if name not in ("optimizer", "scheduler") or not isinstance(value, Mapping) or "cls" in value
-    }
-    return check({"driver": settings["driver"], "training": training}, registry, try_out=False)[1]
-
-
-def check(
-    settings: Mapping[str, Mapping[str, Any]], registry: Registry, *, try_out: bool = True
-) -> tuple[Settings, list[str]]:
-    """Check both tables; the settings count only without faults.
+    """Checked settings.
 
     Parameters
     ----------
-    settings
-        The tables ``driver`` and ``training``.
-    registry
-        Where queues are looked up.
-    try_out
-        Build optimizer and scheduler on one parameter, since only they know which values they take.
+    driver
+        A value for each parameter of `DRIVER`.
+    training
+        A value for each parameter of `TRAINING`.
+    optimizer
+        Optimizer and scheduler with their arguments.
     """
-    driver, wrong = parameters.validate(DriverTable, settings["driver"], "driver")
-    table = dict(settings["training"])
-    optimizer, scheduler = table.pop("optimizer", {}), table.pop("scheduler", {})
-    training, more = parameters.validate(TrainingTable, table, "training")
-    optimizer_cls, optimizer_kwargs, of_optimizer = _torch_class("optimizer", optimizer, "AdamW")
-    scheduler_cls, scheduler_kwargs, of_scheduler = _torch_class("scheduler", scheduler, None)
-    wrong += more + of_optimizer + of_scheduler
-    if not wrong and try_out:
-        wrong += _try_out(optimizer_cls, optimizer_kwargs, scheduler_cls, scheduler_kwargs)
-        wrong += _values(driver)
-        queue = driver.get("queue", "fifo")
-        names = {offer.name for offer in registry.offers("queue")}
-        if queue not in names:
-            wrong.append(f"driver.queue is {queue!r}: {did_you_mean(queue, names)}")
-    if wrong:
-        driver = training = {}
-    return Settings(
-        DriverTable(**driver),
-        TrainingTable(**training),
-        optimizer_cls or torch.optim.AdamW,
-        optimizer_kwargs,
-        scheduler_cls,
-        scheduler_kwargs,
-    ), wrong
+
+    driver: dict[str, Any]
+    training: dict[str, Any]
+    optimizer: OptimizerConfig
+
+    def driver_config(self, **others: Any) -> DriverConfig:
+        """Return the settings as `DriverConfig`; `others` are the fields that a file can't hold, or replace some."""
+        return DriverConfig(**{**_without_added(self.driver), **others})
+
+    def training_config(self, **others: Any) -> TrainingConfig:
+        """Return the settings as `TrainingConfig`; `others` are the fields that a file can't hold."""
+        return TrainingConfig(**{**self.training, "optimizer_config": self.optimizer, **others})
 
 
-def _values(driver: Mapping[str, Any]) -> list[str]:
-    """Return faults of single values that their types don't show."""
-    wrong = []
+def check_tables(tables: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Check the values that are given in the tables ``driver`` and ``training``.
+
+    An optimizer or scheduler without its class is not checked here: the class may be one that the data suggests.
+
+    Returns
+    -------
+    tuple
+        The values by table, and a list of faults. The values are valid only without faults.
+    """
+    training = {name: value for name, value in tables["training"].items() if name not in _TORCH_TABLES}
+    driver_values, faults = DRIVER.validate(tables["driver"], "driver")
+    if not faults:
+        faults = _driver_faults(driver_values)
+    training_values, more = TRAINING.validate(training, "training")
+    faults += more or _config_faults(TrainingConfig, {"train_datapool": None, **_filled(TRAINING, training_values)})
+    for kind in _TORCH_TABLES:
+        table = tables["training"].get(kind, {})
+        if not isinstance(table, Mapping) or "cls" in table:
+            faults += _torch_class(kind, table)[2]
+    return {"driver": driver_values, "training": training_values}, faults
+
+
+def make_settings(values: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """Return complete settings, and the faults of optimizer and scheduler.
+
+    Parameters
+    ----------
+    values
+        Checked values of both tables.
+    training
+        The whole table ``training``, for its tables ``optimizer`` and ``scheduler``.
+    """
+    optimizer_cls, optimizer_kwargs, faults = _torch_class("optimizer", training.get("optimizer", {}), "AdamW")
+    scheduler_cls, scheduler_kwargs, more = _torch_class("scheduler", training.get("scheduler", {}))
+    optimizer = OptimizerConfig(optimizer_cls or torch.optim.AdamW, optimizer_kwargs, scheduler_cls, scheduler_kwargs)
+    faults += more
+    if not faults:
+        faults = _try_out(optimizer)
+    return Settings(_filled(DRIVER, values["driver"]), _filled(TRAINING, values["training"]), optimizer), faults
+
+
+def _filled(table: ParameterTable, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**table.defaults(), **values}
+
+
+def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
+    added = {one.name for one in _ADDED}
+    return {name: value for name, value in driver.items() if name not in added}
+
+
+def _driver_faults(values: Mapping[str, Any]) -> list[str]:
+    threads = values.get("threads")
+    faults = [] if threads is None or threads >= 1 else [f"driver.threads is {threads}; it must be at least 1"]
+    return faults + _config_faults(DriverConfig, _without_added(_filled(DRIVER, values)))
+
+
+def _config_faults(config: type[DriverConfig | TrainingConfig], values: Mapping[str, Any]) -> list[str]:
+    """Return what the config class itself refuses, in terms of the table."""
     try:
-        torch.device(driver.get("device", "cpu"))
-    except RuntimeError as error:
-        wrong.append(f"driver.device is {driver['device']!r}: {str(error).splitlines()[0]}")
-    try:
-        parameters.torch_dtype(driver.get("dtype", "float32"))
-    except ValueError as error:
-        wrong.append(f"driver.dtype: {error}")
-    try:
-        retention.parse(driver.get("keep"))
+        config(**values)
     except UsageError as error:
-        wrong.append(f"driver.{error}")
-    threads = driver.get("threads")
-    if threads is not None and threads < 1:
-        wrong.append(f"driver.threads is {driver['threads']}; it must be at least 1")
-    return wrong
+        table = "driver" if config is DriverConfig else "training"
+        return [f"{table}.{str(error).removeprefix(f'{config.__name__}.')}"]
+    return []
 
 
 def _torch_class(
-    kind: str, table: Any, default: str | None
+    kind: str, table: Any, default: str = ""
 ) -> tuple[Callable[..., Any] | None, dict[str, Any], list[str]]:
-    """Look up one of torch's own optimizers or schedulers and check its arguments; no other code can be named."""
+    """Look up one of torch's own optimizers or schedulers, and check the names of its arguments.
+
+    No other code can be named here, so that an experiment file of a stranger runs none.
+    """
     where = f"training.{kind}"
     if not isinstance(table, Mapping):
         return None, {}, [f"{where} must be a table with cls and its arguments, not {table!r}"]
-    values = {name: value.parsed() if isinstance(value, parameters.Given) else value for name, value in table.items()}
-    name = str(values.pop("cls", default or "")).rpartition(".")[2]
+    values = {name: value.parsed() if isinstance(value, RawValue) else value for name, value in table.items()}
+    name = str(values.pop("cls", default)).rpartition(".")[2]
     if not name:
         missing = values or "cls" in table
         return None, {}, [f"{where}.cls is missing; name one of torch's {kind}s"] if missing else []
@@ -179,42 +178,25 @@ def _torch_class(
     }
     if name not in known:
         return None, {}, [f"{where}.cls is {name!r}: {did_you_mean(name, known)}"]
-    known_names = [one.name for one in parameters.parameters(known[name])[0] if one.name != first]
-    wrong = [
-        f"{where} has no argument {key!r}: {did_you_mean(key, known_names)}" for key in values if key not in known_names
+    arguments = [one.name for one in parameters_of(known[name])[0] if one.name != first]
+    faults = [
+        f"{where} has no argument {key!r}: {did_you_mean(key, arguments)}" for key in values if key not in arguments
     ]
-    return known[name], values, wrong
+    return known[name], values, faults
 
 
-def _try_out(
-    optimizer_cls: Any, optimizer_kwargs: Mapping[str, Any], scheduler_cls: Any, scheduler_kwargs: Mapping[str, Any]
-) -> list[str]:
-    """Let optimizer and scheduler themselves say whether their arguments are good."""
-    where, cls, values = "training.optimizer", optimizer_cls, optimizer_kwargs
+def _try_out(config: OptimizerConfig) -> list[str]:
+    """Build optimizer and scheduler for one parameter, since only they know which values they accept."""
+    where, cls, values = "training.optimizer", config.optimizer_cls, config.optimizer_kwargs
+    scheduler_cls: Any = config.scheduler_cls
     try:
-        optimizer = optimizer_cls([torch.nn.Parameter(torch.zeros(1))], **optimizer_kwargs)
+        optimizer: Any = config.optimizer_cls([torch.nn.Parameter(torch.zeros(1))], **config.optimizer_kwargs)
         if scheduler_cls is not None:
-            where, cls, values = "training.scheduler", scheduler_cls, scheduler_kwargs
-            scheduler = scheduler_cls(optimizer, **scheduler_kwargs)
+            where, cls, values = "training.scheduler", scheduler_cls, config.scheduler_kwargs
+            scheduler = scheduler_cls(optimizer, **config.scheduler_kwargs)
             optimizer.step()
             scheduler.step(*([0.0] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
     except Exception as error:  # noqa: BLE001 - torch's classes refuse values in many ways
-        return [f"{where}: {cls.__name__} does not take {dict(values)}: {(str(error) or repr(error)).splitlines()[0]}"]
+        name, reason = getattr(cls, "__name__", cls), (str(error) or repr(error)).splitlines()[0]
+        return [f"{where}: {name} does not take {dict(values)}: {reason}"]
     return []
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_digests(digests: Mapping[str, str]) -> None:
-    """Refuse data files that are not what they were when the experiment was written."""
-    for name, digest in digests.items():
-        path = Path(name)
-        if path.is_file() and digest_of(path) != digest:
-            raise UsageError(
-                f"{path} has changed since this experiment was written, so it would not repeat; take its line out of "
-                "[digests] to run on the new content."
-            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from alcore.distributed.ranks import Ranks
 from alcore.inference.features import FeatureCache
@@ -10,7 +10,7 @@ from alcore.protocols import RunContext
 
 
 class InferenceContext(RunContext, Protocol):
-    """A run with what `alcore.inference` uses beyond `RunContext`; a `alcore.Driver` is one."""
+    """A run with what `alcore.inference` uses beyond `RunContext`; every `alcore.Driver` is one."""
 
     @property
     def batch_size(self) -> int:
@@ -18,8 +18,16 @@ class InferenceContext(RunContext, Protocol):
 
     @property
     def ranks(self) -> Ranks:
-        """The processes that share the work; one alone while this rank works by itself."""
+        """The processes that share the work; while this rank works by itself, this rank alone."""
 
     @property
     def feature_cache(self) -> FeatureCache:
-        """Features that are known already."""
+        """The features that were computed for the current state of the learner."""
+
+
+def inference_context(context: RunContext) -> InferenceContext:
+    """Return the same run, with the members that `InferenceContext` adds.
+
+    Plugins are given a `RunContext`, so the functions of this package take one. Its object is a Driver, which has them.
+    """
+    return cast(InferenceContext, context)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from alcore.distributed.ranks import Dealt
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.distributed.ranks import RoundRobin
+from alcore.inference.context import InferenceContext, inference_context
+from alcore.protocols import RunContext
 
 EVALUATION_ROWS = 4096
+"""Most samples in a batch of an evaluation."""
 
 
 class Evaluation(NamedTuple):
-    """What to measure the learner on: which samples, and their outputs and targets chunk by chunk."""
+    """The samples that the learner is measured on: where they come from, and (outputs, targets) batch by batch."""
 
     on: str
     batches: Iterator[tuple[Any, torch.Tensor]]
 
 
-def evaluate(driver: Driver) -> Evaluation:
-    """Run the learner over the samples that metrology is to use.
+def evaluate(context: RunContext) -> Evaluation:
+    """Run the learner over the samples that metrology measures on.
 
-    These are the validation pool, else what the training pool's ``evaluation()`` returns, else the labelled
-    items.
+    These are the validation pool, else what the training pool's ``evaluation()`` returns, else the labeled items.
 
     Returns
     -------
@@ -34,37 +33,38 @@ def evaluate(driver: Driver) -> Evaluation:
         `on` is ``"validation"``, ``"pool"`` or ``"train"``; each batch is (outputs, targets), of up to 4096
         samples.
     """
-    if driver.val_datapool is not None:
-        return Evaluation("validation", _items(driver, driver.val_datapool))
-    if callable(getattr(driver.train_datapool, "evaluation", None)):
-        inputs, targets = driver.train_datapool.evaluation()
-        return Evaluation("pool", _slices(driver, inputs, targets))
-    driver.warn_once(
-        "metrology looks at the labelled items themselves: there is no val_datapool, and the training "
-        "pool has no evaluation(); the figures are of the training set."
+    run = inference_context(context)
+    if run.val_datapool is not None:
+        return Evaluation("validation", _items(run, run.val_datapool))
+    if callable(getattr(run.train_datapool, "evaluation", None)):
+        inputs, targets = run.train_datapool.evaluation()
+        return Evaluation("pool", _slices(run, inputs, targets))
+    run.warn_once(
+        "metrology measures on the labeled items themselves, since there is no val_datapool and the training pool has "
+        "no evaluation(); its results are those of the training set."
     )
-    return Evaluation("train", _items(driver, driver.train_datapool))
+    return Evaluation("train", _items(run, run.train_datapool))
 
 
-def _slices(driver: Driver, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
+def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
     parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(targets), EVALUATION_ROWS))
-    return _dealt(driver, ((inputs[part], targets[part]) for part in parts))
+    return _outputs_and_targets(run, ((inputs[part], targets[part]) for part in parts))
 
 
-def _items(driver: Driver, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    return _dealt(driver, iter(driver.ordered_batches(pool)))
+def _items(run: InferenceContext, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
+    return _outputs_and_targets(run, iter(run.ordered_batches(pool)))
 
 
-def _dealt(driver: Driver, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
-    """Yield outputs and targets of batches, for which each rank computes some of the outputs."""
-    dealt = Dealt(driver.ranks, lambda batch: driver.infer(batch[0]))
+def _outputs_and_targets(run: InferenceContext, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Yield outputs and targets of all batches; the ranks share the forward passes."""
+    shared = RoundRobin(run.ranks, lambda batch: run.infer(batch[0]))
     for batch in batches:
-        yield from (_pair(*done) for done in dealt.add(batch))
-    yield from (_pair(*done) for done in dealt.rest())
+        yield from (_on_one_device(*done) for done in shared.add(batch))
+    yield from (_on_one_device(*done) for done in shared.rest())
 
 
-def _pair(batch: Any, outputs: Any) -> tuple[Any, torch.Tensor]:
-    """Return outputs and targets, both where the outputs are: those that other ranks computed are on the CPU."""
+def _on_one_device(batch: Any, outputs: Any) -> tuple[Any, torch.Tensor]:
+    """Return outputs and targets, with the targets on the outputs' device; outputs of other ranks are on the CPU."""
     targets: torch.Tensor = batch[1]
-    here = outputs.device if isinstance(outputs, torch.Tensor) else targets.device
-    return outputs, targets if targets.device == here else targets.to(here)
+    device = outputs.device if isinstance(outputs, torch.Tensor) else targets.device
+    return outputs, targets if targets.device == device else targets.to(device)

@@ -1,8 +1,9 @@
-"""What learners return, brought to one form.
+"""Bring what learners return to one form.
 
 A learner's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``.
 Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K
-samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, one prediction a position.
+samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, with one prediction for
+each position.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alcore.pools.batches import tensors_of
 
 Kind = str
 
-_SHORT = 64  # torch's softmax over a last axis up to this long is several times slower than over a first one
+_SHORT = 64  # torch's softmax over a last axis of up to this length is several times slower than over a first axis
 _REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda scores: scores.mean(dim=1),
     "max": lambda scores: scores.amax(dim=1),
@@ -66,7 +67,7 @@ def class_probabilities(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
     Parameters
     ----------
     outputs
-        One of the shapes named in this module's page.
+        One of the shapes that the docstring of this module lists.
     kind
         ``"logits"`` or ``"probabilities"``.
     """
@@ -95,9 +96,9 @@ def is_map(outputs: Any) -> bool:
 
 
 def by_position(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Return a map with each position as a sample of its own: ``(B, C, ...)`` as (B * positions, C).
+    """Return a map with each position as a sample: ``(B, C, ...)`` as (B * positions, C).
 
-    One column for two classes becomes two, so that what is averaged over positions is a measure of probabilities.
+    One column for two classes becomes two, so that measures of positions are computed from probabilities.
     """
     if not outputs.is_floating_point():
         raise UsageError(f"the learner returned a map of {outputs.dtype}; a classifier returns floating-point logits.")
@@ -109,7 +110,7 @@ def by_position(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
 
 
 def reduce_map(scores: torch.Tensor, reduce: str = "mean") -> torch.Tensor:
-    """Return one score a sample from a score a position.
+    """Return one score for each sample from the scores of its positions.
 
     Parameters
     ----------
@@ -143,15 +144,15 @@ def first_rows(outputs: Any, n: int, rows: int) -> Any:
     for tensor in tensors_of(outputs):
         if not tensor.dim() or tensor.shape[tensor.dim() == 3] != rows:
             raise UsageError(
-                f"the learner returned a tensor of shape {tuple(tensor.shape)} for {rows} samples; they must stand on "
-                "its first axis, or of posterior samples (K, B, C) on the second. Give the Driver an "
-                "inference_fn(learner, inputs) that returns that."
+                f"the learner returned a tensor of shape {tuple(tensor.shape)} for {rows} samples; samples must be on "
+                "the first axis, or for posterior samples (K, B, C) on the second. Give the Driver an "
+                "inference_fn(learner, inputs) that returns such a tensor."
             )
     return outputs if n == rows else take_rows(outputs, slice(n))
 
 
 def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
-    """Return the outputs of some samples, from nested tensors; posterior samples stand on the first of three axes."""
+    """Return the outputs of some samples, from nested tensors; a tensor of three axes has its samples on the second."""
     if isinstance(outputs, torch.Tensor):
         return outputs[:, rows] if outputs.dim() == 3 else outputs[rows]
     if isinstance(outputs, Mapping):
@@ -162,7 +163,7 @@ def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
 
 
 def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> Callable[[Any, Any], torch.Tensor]:
-    """Return the training step of a learner that has none of its own.
+    """Return the training step for a learner without a ``training_step``.
 
     Parameters
     ----------
@@ -170,9 +171,9 @@ def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> 
         ``"classification"``: binary cross-entropy for one output column, cross-entropy for more.
         ``"regression"``: mean squared error.
     kind
-        ``"logits"`` or ``"probabilities"``, what a classifier returns.
+        ``"logits"`` or ``"probabilities"``: what the learner returns.
     class_weights
-        How much a sample of each class weighs in the mean; empty where all weigh the same.
+        Weight of a sample of each class in the mean; empty for equal weights.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def _cross_entropy_of_probabilities(model: Any, batch: Any) -> torch.Tensor:
 
 
 class _Weighted:
-    """Cross-entropy as a mean that is weighted by class: the sum of weight times loss, over the sum of weights."""
+    """Cross-entropy weighted by class: the sum of weight times loss, divided by the sum of weights."""
 
     def __init__(self, kind: Kind, weights: Sequence[float]) -> None:
         self._kind, self._weights = kind, torch.tensor(weights, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Stream a pool through the learner: in chunks of one shape, keeping only the best."""
+"""Stream a pool through the learner in chunks of one shape, and keep only the best samples."""
 
 from __future__ import annotations
 
@@ -6,39 +6,34 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from alcore.distributed.ranks import Dealt, Ranks
+from alcore.distributed.ranks import Ranks, RoundRobin
 from alcore.errors import UsageError
-from alcore.inference.evaluation import Evaluation as Evaluation
-from alcore.inference.evaluation import evaluate as evaluate
+from alcore.inference.context import InferenceContext, inference_context
+from alcore.inference.learner import eval_mode
 from alcore.inference.outputs import first_rows
-from alcore.inference.top_k import Ranked as Ranked
-from alcore.inference.top_k import TopK as TopK
-from alcore.inference.top_k import merge as merge
-from alcore.inference.top_k import reaching
-from alcore.pools.batches import eval_mode, tensors_of
+from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
+from alcore.pools.batches import tensors_of
+from alcore.protocols import RunContext
 
-if TYPE_CHECKING:
-    from alcore.driver import Driver
-
-# A chunk is so large that the work on it dwarfs what python does around it, and no larger: what is computed from it
-# should stay in the processor's cache.
+# A chunk is large enough that its forward pass takes far longer than the Python code around it, and small enough that
+# what is computed from it stays in the processor's cache.
 _MIN_ROWS, _MAX_ROWS = 32, 2**16
-_CHUNK_BYTES = 2**24  # of inputs with one axis; of others, which the layers of a learner often make larger, a fourth
+_CHUNK_BYTES = 2**24  # of inputs with one axis; a quarter for others, which a learner's layers often enlarge
 _CHUNK_WORK = 2**26  # rows times weights
-_CHUNK_UNITS = 2**24  # rows times what the weights make of one, at most
-_FREED_ONCE = 2**25 - 2**16  # just below the most that glibc's malloc learns from
-_OTHER_WEIGHTS = 2**14  # what a learner that is no module counts for
+_CHUNK_UNITS = 2**24  # rows times weights per input number, at most
+_LARGEST_DYNAMIC_BLOCK = 2**25 - 2**16  # just below the upper bound of glibc's dynamic mmap threshold
+_WEIGHTS_OF_OTHERS = 2**14  # assumed for a learner that is not a module
 
 Estimate = Callable[[Any], tuple[torch.Tensor, float] | None]
 
 
 def chunks(
-    driver: Driver,
+    context: RunContext,
     infer: Callable[[Any], Any] | None = None,
     *,
     ids: torch.Tensor | None = None,
@@ -46,35 +41,37 @@ def chunks(
     shard: tuple[int, int] | None = None,
     samples: int = 1,
 ) -> Iterator[tuple[torch.Tensor, Any]]:
-    """Yield the candidates of a driver's pool with the learner's outputs for them.
+    """Yield the candidates of a run with the learner's outputs for them.
 
-    Every forward pass of one pool has the same number of rows, so that a sample's score does not depend
-    on where it stands: the tail is padded with its last sample, and the padding dropped. A pool that fits
-    in one chunk is padded to a power of two. Passes that take longer than a second show a bar on a terminal.
+    Every forward pass over a pool has the same number of rows, so that the score of a sample does not depend on its
+    position. The last chunk is padded with its last sample, and the outputs for the padding are dropped. A pool that
+    fits in one chunk is padded to a power of two. A pass of more than a second shows a progress bar on a terminal.
 
     Parameters
     ----------
-    driver
-        Gives the candidates and the learner.
+    context
+        The run, with its candidates and learner.
     infer
-        Maps inputs to outputs; ``driver.infer`` where it is None.
+        Maps inputs to outputs; ``context.infer`` if None.
     ids
-        Look at these samples, int64 (N,), in place of all candidates; every pass has the full number of rows then.
+        Samples to take in place of all candidates: int64 (N,). Every pass then has the full number of rows.
     pool
-        Where the samples are; the pool to choose from where it is None.
+        The pool of the samples; the pool to choose from if None.
     shard
-        ``(rank, processes)``: yield every so manieth chunk, so that the processes see each chunk once between them.
-        Where it is None, each rank of the run computes its share, and all of them yield every chunk.
+        ``(rank, processes)``: yield each chunk whose number modulo `processes` is `rank`. If None, the ranks of the run
+        share the forward passes, and every rank yields all chunks.
     samples
-        How many outputs a sample has, those of K samples of a posterior; chunks are so many times smaller.
+        Outputs a sample, such as the K samples of a posterior; chunks are smaller by this factor.
 
     Yields
     ------
     tuple
-        Ids, int64 (n,), and outputs for n samples (n along the last axis but one of posterior samples).
+        Ids, int64 (n,), and the outputs for these n samples. The samples are on the first axis; for posterior samples
+        (K, n, C) on the second.
     """
-    pool, infer = driver.choice_pool if pool is None else pool, infer or driver.infer
-    _teach_malloc()
+    run = inference_context(context)
+    pool, infer = run.choice_pool if pool is None else pool, infer or run.infer
+    _raise_mmap_threshold()
     rows = shape = number = 0
 
     def outputs_of(part: torch.Tensor) -> Any:
@@ -82,63 +79,76 @@ def chunks(
         padded = part if n == shape else torch.cat([part, part[-1:].expand(shape - n)])
         return first_rows(infer(pool.inputs(padded)), n, shape)
 
-    dealt = Dealt(driver.ranks if shard is None else Ranks(), outputs_of)
+    shared = RoundRobin(run.ranks if shard is None else Ranks(), outputs_of)
     rank, processes = shard or (0, 1)
-    with eval_mode(driver.learner), _progress(pool, ids) as advance:  # once, not for each chunk
-        for block in driver.candidates(_MAX_ROWS) if ids is None else _split(driver, ids):
+    with eval_mode(run.learner), _progress(pool, ids) as advance:  # once, not for each chunk
+        for block in run.candidates(_MAX_ROWS) if ids is None else _split(run, ids):
             if not rows:
-                rows = chunk_rows(driver, pool.inputs(block[:1]), samples)
+                rows = chunk_rows(run, pool.inputs(block[:1]), samples)
                 shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
             for part in torch.split(block, rows) if len(block) > rows else (block,):
                 if number % processes == rank:
-                    yield from dealt.add(part)
+                    yield from shared.add(part)
                 number += 1
                 advance(part)
-        yield from dealt.rest()
+        yield from shared.rest()
 
 
 @functools.cache
-def _teach_malloc() -> None:
-    """Free a large block, once a process: malloc learns from it not to ask the system for each layer's output."""
-    torch.empty(_FREED_ONCE, dtype=torch.uint8)
+def _raise_mmap_threshold() -> None:
+    """Free one large block, once a process.
 
-
-def chunk_rows(driver: Driver, one: Any, samples: int = 1) -> int:
-    """Return how many samples go through the learner at once, a power of two, judging by the input of one.
-
-    At least the training's batch, and as many more as memory and the size of the learner allow. Where each of them gets
-    several outputs, `samples` says how many.
+    glibc's malloc raises its dynamic ``M_MMAP_THRESHOLD`` to the size of a freed block. After that it keeps the memory
+    of the learner's layer outputs, in place of mapping and unmapping it at each forward pass.
     """
-    tensors, learner = tensors_of(one), driver.learner
+    torch.empty(_LARGEST_DYNAMIC_BLOCK, dtype=torch.uint8)
+
+
+def chunk_rows(context: RunContext, one: Any, samples: int = 1) -> int:
+    """Return how many samples are passed through the learner at once: a power of two.
+
+    It is at least the size of a training batch, and more as far as memory and the size of the learner allow.
+
+    Parameters
+    ----------
+    context
+        The run, with its learner.
+    one
+        The inputs of one sample, as a batch.
+    samples
+        Outputs a sample.
+    """
+    run = inference_context(context)
+    tensors, learner = tensors_of(one), run.learner
     numbers = sum(tensor.numel() for tensor in tensors)
     size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
     share = 1 if all(tensor.dim() <= 2 for tensor in tensors) else 4
-    weights, units = _OTHER_WEIGHTS, 1
+    weights, units = _WEIGHTS_OF_OTHERS, 1
     if isinstance(learner, torch.nn.Module):
         weights = max(1, sum(p.numel() for p in learner.parameters()))
         units = max(1, weights // max(1, numbers))
     fitting = min(_MAX_ROWS // samples, _CHUNK_BYTES // size) // share
     most = min(fitting, _CHUNK_WORK // weights, _CHUNK_UNITS // units)
-    least = max(1, min(_MIN_ROWS, 2 * _CHUNK_BYTES // size), min(driver.config.batch_size, _MAX_ROWS))
+    least = max(1, min(_MIN_ROWS, 2 * _CHUNK_BYTES // size), min(run.batch_size, _MAX_ROWS))
     return _power_of_two(max(most, least))
 
 
-def _split(driver: Driver, ids: torch.Tensor) -> Iterator[torch.Tensor]:
+def _split(run: InferenceContext, ids: torch.Tensor) -> Iterator[torch.Tensor]:
     for block in torch.split(ids, _MAX_ROWS) if len(ids) else ():
-        driver.safe_point()
+        run.safe_point()
         yield block
 
 
 @contextlib.contextmanager
 def _progress(pool: Any, ids: torch.Tensor | None) -> Iterator[Callable[[torch.Tensor], None]]:
-    """Show how far a pass is, with rate and time left; it appears after a second and leaves nothing behind."""
+    """Show the progress of a pass on a terminal; the bar appears after a second and is removed at the end."""
     with tqdm(desc="scoring", unit=" samples", unit_scale=True, delay=1, leave=False, disable=None) as bar:
         if bar.disable:
             yield lambda _part: None
             return
-        places = ids is None and hasattr(pool, "total")  # counting the candidates would take a pass of its own
-        bar.total = pool.total if places else len(pool.unlabeled_indices() if ids is None else ids)
-        yield lambda part: bar.update(int(part[-1]) + 1 - bar.n if places else len(part))
+        by_id = ids is None and hasattr(pool, "total")  # counting the candidates would take a pass of its own
+        bar.total = pool.total if by_id else len(pool.unlabeled_indices() if ids is None else ids)
+        yield lambda part: bar.update(int(part[-1]) + 1 - bar.n if by_id else len(part))
 
 
 def _power_of_two(n: int) -> int:
@@ -147,7 +157,7 @@ def _power_of_two(n: int) -> int:
 
 
 def top_k(
-    driver: Driver,
+    context: RunContext,
     score: Callable[[Any], torch.Tensor],
     k: int,
     infer: Callable[[Any], Any] | None = None,
@@ -159,97 +169,100 @@ def top_k(
 
     Parameters
     ----------
-    driver
-        Gives the candidates and the learner.
+    context
+        The run, with its candidates and learner.
     score
-        Maps the learner's outputs for B samples to scores (B,); higher is asked for first.
+        Maps the learner's outputs for B samples to scores (B,); the higher, the sooner a sample is asked for.
     k
-        How many; fewer come back when the pool holds fewer.
+        How many candidates; all of them if the pool has fewer.
     infer
-        Maps inputs to outputs; ``driver.infer`` where it is None.
+        Maps inputs to outputs; ``context.infer`` if None.
     estimate
-        Gives what `PointwiseQuery.estimate` does, for outputs (B, ...). Where that rules a sample out, it isn't scored.
+        As `PointwiseQuery.estimate`, for outputs (B, ...). Samples that the estimate rules out are not scored.
     shard, samples
-        As in `chunks`; `merge` puts together what the processes found. Where `shard` is None, that is done for the
-        ranks of the run.
+        As in `chunks`. The results of the processes are put together by `merge`; if `shard` is None, this is done for
+        the ranks of the run.
 
     Raises
     ------
     QueryError
-        When a score is NaN.
+        If a score is NaN.
     """
-    if shard is None and driver.ranks.size > 1:
-        mine = top_k(driver, score, k, infer, estimate, (driver.ranks.rank, driver.ranks.size))
-        return merge([Ranked(*one) for one in driver.ranks.gather(tuple(mine))], k)
+    ranks = inference_context(context).ranks
+    if shard is None and ranks.size > 1:
+        mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size))
+        return merge([Ranked(*one) for one in ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:
         return best.result()
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with contextlib.closing(chunks(driver, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
+    with contextlib.closing(chunks(context, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:
             rough = None if estimate is None else estimate(outputs)
             if rough is None:
-                _score(waiting, score, best)
+                _score_waiting(waiting, score, best)
                 best.add(ids, check_scores(score(outputs), len(ids)))
                 continue
-            rows = _hopeful(*rough, best.floor, k)
+            rows = _possible_top_k(*rough, best.floor, k)
             if len(rows):
                 waiting.append((ids[rows], outputs[rows.to(outputs.device)]))
             if best.floor is None or sum(len(some) for some, _ in waiting) >= 2 * k:
-                _score(waiting, score, best)
-        _score(waiting, score, best)
+                _score_waiting(waiting, score, best)
+        _score_waiting(waiting, score, best)
     return best.result()
 
 
-def _hopeful(rough: torch.Tensor, error: float, floor: float | None, k: int) -> torch.Tensor:
-    """Return the places of samples that may be among the k best, of all so far and of these."""
+def _possible_top_k(rough: torch.Tensor, error: float, floor: float | None, k: int) -> torch.Tensor:
+    """Return the rows of a chunk that may be among the k best, judged by their estimates."""
     rough = rough.detach().cpu()
     rows = torch.arange(len(rough))
     if floor is not None:
-        rows = reaching(rough, floor - error) if not float(rough.max()) < floor - error else rows[:0]
+        rows = rows_reaching(rough, floor - error) if not float(rough.max()) < floor - error else rows[:0]
     if len(rows) > 2 * k:
         rough = rough[rows]
-        rows = rows[reaching(rough, float(torch.topk(rough, k).values[-1]) - 2 * error)]
+        rows = rows[rows_reaching(rough, float(torch.topk(rough, k).values[-1]) - 2 * error)]
     return rows
 
 
-def _score(waiting: list[tuple[torch.Tensor, torch.Tensor]], score: Callable[[Any], torch.Tensor], best: TopK) -> None:
-    """Score what waits, of several chunks at once: each has only a few hopeful samples."""
+def _score_waiting(
+    waiting: list[tuple[torch.Tensor, torch.Tensor]], score: Callable[[Any], torch.Tensor], best: TopK
+) -> None:
+    """Score the samples that the estimate left, of several chunks at once."""
     if waiting:
         ids, outputs = (torch.cat(parts) for parts in zip(*waiting, strict=True))
         waiting.clear()
         best.add(ids, check_scores(score(outputs), len(ids)))
 
 
-def subset(driver: Driver, size: int | float | None, generator: torch.Generator) -> torch.Tensor:
+def subset(context: RunContext, size: int | float | None, generator: torch.Generator) -> torch.Tensor:
     """Return candidates drawn at random: ascending ids, int64 (n,).
 
     Parameters
     ----------
-    driver
-        Gives the candidates.
+    context
+        The run, with its candidates.
     size
-        How many; a float is a fraction of them, rounded up; None takes all.
+        How many to draw; a float is a fraction of them, rounded up; None takes all.
     generator
-        What is drawn from: one number a candidate.
+        The generator to draw from: one number for each candidate.
 
     Notes
     -----
-    Memory is O(n). A fraction takes a pass over the ids to count them, and another to draw.
+    Memory is O(n). A fraction needs one pass over the ids to count them, and another to draw.
     """
     if size is None:
-        found = list(driver.candidates())
+        found = list(context.candidates())
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
     if not isinstance(size, int):
-        size = math.ceil(round(size * sum(map(len, driver.candidates())), 6))  # 0.1 * 30 is a bit more than 3
+        size = math.ceil(round(size * sum(map(len, context.candidates())), 6))  # 0.1 * 30 is a bit more than 3
     chosen = TopK(size)
-    for ids in driver.candidates():
+    for ids in context.candidates():
         chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))
     return chosen.result().ids.sort().values
 
 
 def check_scores(scores: Any, n: int) -> torch.Tensor:
-    """Return scores that are one number a sample, or raise `UsageError`."""
+    """Return `scores` if they are one number for each of `n` samples, else raise `UsageError`."""
     if not isinstance(scores, torch.Tensor) or scores.shape != (n,):
         what = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise UsageError(f"score(outputs) returned {what} for {n} samples; it must return a tensor ({n},).")

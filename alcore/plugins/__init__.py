@@ -1,5 +1,61 @@
-"""What is installed: the registry of plugins, the parameters of their factories, and the listeners of a run."""
+"""Plugins: what is installed, the parameters of their factories, and the listeners of a run.
 
-from alcore.plugins.registry import KINDS, Offer, Plugin, Registry, registry, remedy, resolve
+Importing this package imports no torch. The names of `alcore.plugins.signatures`, which needs pydantic, are loaded when
+they are used.
+"""
 
-__all__ = ["KINDS", "Offer", "Plugin", "Registry", "registry", "remedy", "resolve"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from alcore.plugins.listeners import RUN_HOOKS, Listeners
+from alcore.plugins.registry import (
+    KINDS,
+    Clash,
+    Offer,
+    Plugin,
+    Registry,
+    core_version,
+    import_name,
+    installed,
+    load_factory,
+)
+
+if TYPE_CHECKING:
+    from alcore.plugins.signatures import (
+        Parameter,
+        RawValue,
+        accepts,
+        describe_factory,
+        parameters_of,
+        type_name,
+        validate,
+    )
+
+__all__ = [
+    "KINDS",
+    "RUN_HOOKS",
+    "Clash",
+    "Listeners",
+    "Offer",
+    "Parameter",
+    "Plugin",
+    "RawValue",
+    "Registry",
+    "accepts",
+    "core_version",
+    "describe_factory",
+    "import_name",
+    "installed",
+    "load_factory",
+    "parameters_of",
+    "type_name",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'alcore.plugins' has no attribute {name!r}")
+    return getattr(importlib.import_module("alcore.plugins.signatures"), name)

@@ -1,4 +1,4 @@
-"""What core itself offers, through the hooks that plugins use."""
+"""The plugin that is core itself: queues of the standard library, offered through the same hooks as any plugin."""
 
 from __future__ import annotations
 

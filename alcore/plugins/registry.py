@@ -1,7 +1,7 @@
-"""Find, load and check plugins; give the factory of a name.
+"""What is installed: find plugins, load them, and look up the factory of a name.
 
-Entry points of the group ``alcore`` name modules with ``@alcore.hookimpl`` functions. One that can't be loaded
-is kept as data with its reason, and stops nobody who doesn't need it.
+Entry points of the group ``alcore`` name modules with ``@alcore.hookimpl`` functions. An entry point that fails to load
+is kept in the registry with its reason; only those who ask for a name that it may offer get an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-import alcore
 from alcore.errors import PluginError, did_you_mean
 from alcore.hookspecs import Registration
 
@@ -32,11 +31,14 @@ KINDS = {
     "stop": "alcore_stop_criteria",
     "observe": "alcore_observers",
 }
+"""The kinds of names that plugins offer, each with its registration hook."""
+
+_UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass
 class Plugin:
-    """What became of one entry point.
+    """One entry point, and the result of loading it.
 
     Parameters
     ----------
@@ -45,11 +47,11 @@ class Plugin:
     entry_point
         Its name in the group ``alcore``.
     module
-        What it names.
+        The module that the entry point names.
     state
-        ``"ok"``, ``"broken"`` (did not load), ``"refused"`` (does not fit this core) or ``"blocked"``.
+        ``"ok"``, ``"broken"`` (it failed to load), ``"refused"`` (it does not fit this core) or ``"blocked"``.
     error
-        Why it is not ok.
+        Why it is broken or refused.
     offers
         Factories by kind and name.
     commands
@@ -70,7 +72,7 @@ class Plugin:
 
 
 class Offer(NamedTuple):
-    """A name with the plugin that offers it."""
+    """A name, with its factory and the plugin that offers it."""
 
     kind: str
     name: str
@@ -78,16 +80,47 @@ class Offer(NamedTuple):
     plugin: Plugin
 
 
-def registry() -> Registry:
-    """Look at what is installed now; ``ALCORE_BLOCK`` and ``ALCORE_ONLY`` say what to leave out."""
-    found = [_load(entry, alcore.__version__) for entry in _entry_points()]
-    core = Plugin("alcore", alcore.__version__, "builtins", "alcore.plugins.builtins")
+class Clash(NamedTuple):
+    """A name that several plugins offer."""
+
+    kind: str
+    name: str
+    plugins: Sequence[Plugin]
+
+    def __str__(self) -> str:
+        """Return who offers the name, and how to block one of them."""
+        last = self.plugins[-1]
+        same = any(one.distribution == last.distribution for one in self.plugins[:-1])
+        return (
+            f"{self.kind} {self.name!r} is offered by {' and by '.join(map(str, self.plugins))}; leave one out, for "
+            f"instance with ALCORE_BLOCK={last.entry_point if same else last.distribution}"
+        )
+
+
+def installed() -> Registry:
+    """Return the plugins that are installed now, less those that ``ALCORE_BLOCK`` and ``ALCORE_ONLY`` leave out."""
+    version = core_version()
+    core = Plugin("alcore", version, "builtins", "alcore.plugins.builtins")
     _collect(core, importlib.import_module("alcore.plugins.builtins"))
-    return Registry([core, *found])
+    return Registry([core, *(_load(entry, version) for entry in _entry_points())])
+
+
+def core_version() -> str:
+    """Return the version of core; ``"unknown"`` where core is on the path without being installed."""
+    try:
+        return importlib.metadata.version("alcore")
+    except importlib.metadata.PackageNotFoundError:
+        return _UNKNOWN
 
 
 class Registry:
-    """The plugins that were found, and the names that they offer."""
+    """A list of plugins, searched for the names that they offer.
+
+    Parameters
+    ----------
+    plugins
+        The plugins, in any state.
+    """
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = list(plugins)
@@ -104,30 +137,29 @@ class Registry:
         Raises
         ------
         PluginError
-            When nobody offers it, naming what is near and which plugins failed to load; or when two do,
-            naming both and how to block one.
+            When no plugin offers the name: the message has the nearest name and the plugins that failed to load. When
+            several plugins offer it: the message has both, and how to block one.
         """
         found = [offer for offer in self.offers(kind) if offer.name == name]
         if not found:
-            raise PluginError(self._unknown(kind, name))
+            raise PluginError(self._not_offered(kind, name))
         if len(found) > 1:
-            owners = [offer.plugin for offer in found]
-            raise PluginError(f"{kind} {name!r} is offered by {' and by '.join(map(str, owners))}; {remedy(owners)}.")
+            raise PluginError(f"{Clash(kind, name, [offer.plugin for offer in found])}.")
         return found[0]
 
     def make(self, kind: str, name: str, /, **parameters: Any) -> Any:
-        """Build the part that a name stands for."""
-        return resolve(self.offer(kind, name))(**parameters)
+        """Look up a name and call its factory with these parameters."""
+        return load_factory(self.offer(kind, name))(**parameters)
 
-    def clashes(self) -> list[tuple[str, str, list[Plugin]]]:
-        """Return (kind, name, plugins) for each name that more than one plugin offers."""
+    def clashes(self) -> list[Clash]:
+        """Return the names that more than one plugin offers."""
         owners: dict[tuple[str, str], list[Plugin]] = {}
         for kind in KINDS:
             for offer in self.offers(kind):
                 owners.setdefault((kind, offer.name), []).append(offer.plugin)
-        return [(kind, name, who) for (kind, name), who in owners.items() if len(who) > 1]
+        return [Clash(kind, name, who) for (kind, name), who in owners.items() if len(who) > 1]
 
-    def _unknown(self, kind: str, name: str) -> str:
+    def _not_offered(self, kind: str, name: str) -> str:
         message = f"no plugin offers the {kind} {name!r}: {did_you_mean(name, {o.name for o in self.offers(kind)})}."
         missing = [plugin for plugin in self.plugins if plugin.state in ("broken", "refused")]
         if missing:
@@ -139,15 +171,8 @@ class Registry:
         return message + " `alcore plugins` lists what is installed."
 
 
-def remedy(owners: Sequence[Plugin]) -> str:
-    """Say how to leave out one of several plugins that offer one name."""
-    last = owners[-1]
-    same = any(one.distribution == last.distribution for one in owners[:-1])
-    return f"leave one out, for instance with ALCORE_BLOCK={last.entry_point if same else last.distribution}"
-
-
-def resolve(offer: Offer) -> Callable[..., Any]:
-    """Return the factory of an offer, importing it if it is given as a string."""
+def load_factory(offer: Offer) -> Callable[..., Any]:
+    """Return the factory of an offer; one that is given as ``"package.module:Name"`` is imported."""
     if not isinstance(offer.factory, str):
         return offer.factory  # type: ignore[no-any-return]
     try:
@@ -160,7 +185,7 @@ def resolve(offer: Offer) -> Callable[..., Any]:
 
 
 def import_name(text: str) -> Callable[..., Any]:
-    """Import ``"package.module:Name"`` and return what it names, which must be callable."""
+    """Import the class or function that ``"package.module:Name"`` names."""
     module_name, _, name = text.partition(":")
     value: Any = importlib.import_module(module_name)
     for part in name.split("."):
@@ -175,25 +200,25 @@ def _entry_points() -> list[importlib.metadata.EntryPoint]:
     return sorted(entries, key=lambda entry: ((entry.dist.name if entry.dist else "") or "?", entry.name, entry.value))
 
 
-def _load(entry: importlib.metadata.EntryPoint, core_version: str) -> Plugin:
+def _load(entry: importlib.metadata.EntryPoint, core: str) -> Plugin:
     distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else (None, None)
     plugin = Plugin(distribution or "?", version or "?", entry.name, entry.value)
     if _is_blocked(plugin):
         plugin.state = "blocked"
         return plugin
-    if misfit := _misfit(entry, core_version):
+    if misfit := _misfit(entry, core):
         plugin.state, plugin.error = "refused", misfit
         return plugin
     try:
         _collect(plugin, entry.load())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does at import is its own fault
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything at import
         plugin.state, plugin.error = "broken", f"{type(error).__name__}: {error}"
         plugin.offers, plugin.commands = {}, []
     return plugin
 
 
 def _collect(plugin: Plugin, module: Any) -> None:
-    """Call the registration hooks of one plugin; raise when one is wrong."""
+    """Add what the registration hooks of a module return; raise `TypeError` when that is not valid."""
     manager = pluggy.PluginManager("alcore")
     manager.add_hookspecs(Registration)
     manager.register(module)
@@ -222,8 +247,10 @@ def _listed(text: str) -> set[str]:
     return {canonicalize_name(word.strip()) for word in text.split(",") if word.strip()}
 
 
-def _misfit(entry: importlib.metadata.EntryPoint, core_version: str) -> str | None:
-    """Say that a plugin's own dependency asks for another core, or None."""
+def _misfit(entry: importlib.metadata.EntryPoint, core: str) -> str | None:
+    """Return why a plugin's own dependency refuses this core, or None."""
+    if core == _UNKNOWN:
+        return None
     for line in (entry.dist.requires or []) if entry.dist else []:
         try:
             requirement = Requirement(line)
@@ -233,6 +260,6 @@ def _misfit(entry: importlib.metadata.EntryPoint, core_version: str) -> str | No
             requirement.marker and not requirement.marker.evaluate()
         ):
             continue
-        if not requirement.specifier.contains(core_version, prereleases=True):
-            return f"it needs alcore{requirement.specifier}, and this is alcore {core_version}"
+        if not requirement.specifier.contains(core, prereleases=True):
+            return f"it needs alcore{requirement.specifier}, and this is alcore {core}"
     return None

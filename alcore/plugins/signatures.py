@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import inspect
 import json
 import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, Required
 
@@ -18,7 +19,7 @@ from typing_extensions import TypedDict
 
 from alcore.errors import did_you_mean
 
-INJECTED = ("info",)  # given by the experiment, never by the user
+_INJECTED = ("info",)  # given by the experiment, never by the user
 
 
 class Parameter(NamedTuple):
@@ -31,11 +32,11 @@ class Parameter(NamedTuple):
     doc: str
 
 
-class Given(str):
-    """A value as it was typed after ``--set``: read as TOML, else as raw text where that is a valid value."""
+class RawValue(str):
+    """The text after ``--set NAME=``, which is TOML, or else plain text where a parameter takes text."""
 
     def parsed(self) -> Any:
-        """Return the TOML value, or the text itself if it is none."""
+        """Return the TOML value; the text itself where it is not TOML, or a date."""
         try:
             value = tomllib.loads(f"value = {self}")["value"]
         except (tomllib.TOMLDecodeError, KeyError):
@@ -43,8 +44,86 @@ class Given(str):
         return str(self) if isinstance(value, datetime.date | datetime.time) else value
 
 
-def parameters(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
-    """Return the parameters that a user may set, and whether any other name is taken too."""
+class ParameterTable:
+    """Parameters by name, and the check of values against their type hints.
+
+    Parameters
+    ----------
+    parameters
+        The parameters that may be given.
+    open_ended
+        Whether any other name is accepted too.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], *, open_ended: bool = False) -> None:
+        self.parameters = {one.name: one for one in parameters}
+        self.open_ended = open_ended
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of each parameter that has one."""
+        return {one.name: one.default for one in self.parameters.values() if not one.required}
+
+    def validate(
+        self, values: Mapping[str, Any], where: str, *, partial: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Check values; see `validate`."""
+        plain = {name: value.parsed() if isinstance(value, RawValue) else value for name, value in values.items()}
+        if broken := [name for name, value in plain.items() if isinstance(value, str) and not _is_unicode(value)]:
+            return {}, [f"{where}.{name} is {plain[name]!r}, which is not valid Unicode text" for name in broken]
+        result, errors = self._check(plain, partial)
+        for name in {str(error["loc"][0]) for error in errors}:
+            raw = values.get(name)
+            if isinstance(raw, RawValue) and plain[name] != str(raw):
+                trial = {**plain, name: str(raw)}
+                checked, remaining = self._check(trial, partial)
+                if not any(error["loc"][0] == name for error in remaining):
+                    plain, result, errors = trial, checked, remaining
+        return result, [self._fault(error, plain, where) for error in _one_each(errors)]
+
+    def _check(self, values: Mapping[str, Any], partial: bool) -> tuple[dict[str, Any], list[Any]]:
+        adapter = self._partial_adapter if partial else self._adapter
+        try:
+            return adapter.validate_json(json.dumps(values, default=str), strict=True), []
+        except pydantic.ValidationError as error:
+            return {}, list(error.errors(include_url=False))
+
+    @functools.cached_property
+    def _adapter(self) -> pydantic.TypeAdapter[dict[str, Any]]:
+        return self._make_adapter(partial=False)
+
+    @functools.cached_property
+    def _partial_adapter(self) -> pydantic.TypeAdapter[dict[str, Any]]:
+        return self._make_adapter(partial=True)
+
+    def _make_adapter(self, *, partial: bool) -> pydantic.TypeAdapter[dict[str, Any]]:
+        fields = {
+            one.name: (Required if one.required and not partial else NotRequired)[_checkable(one.hint)]
+            for one in self.parameters.values()
+        }
+        make: Any = TypedDict
+        table = make("Parameters", fields)
+        table.__pydantic_config__ = pydantic.ConfigDict(
+            extra="allow" if self.open_ended else "forbid", arbitrary_types_allowed=True
+        )
+        adapter: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(table)
+        return adapter
+
+    def _fault(self, error: Any, values: Mapping[str, Any], where: str) -> str:
+        name = str(error["loc"][0])
+        own = len(error["loc"]) == 1  # else it is about a part of the value
+        hint = self.parameters[name].hint if name in self.parameters else Any
+        if own and error["type"] == "missing":
+            return f"{where}.{name} is missing; give it with --set {where}.{name}=VALUE ({type_name(hint)})"
+        if own and error["type"] == "extra_forbidden":
+            return f"{where} has no parameter {name!r}: {did_you_mean(name, self.parameters)}"
+        reason = f": {error['msg'].removeprefix('Value error, ')}" if error["type"] == "value_error" else ""
+        if typing.get_origin(hint) in (list, tuple) and own:
+            reason += f""", for instance --set {where}.{name}='["a", "b"]'"""
+        return f"{where}.{name} is {values.get(name)!r}; it must be {type_name(hint)}{reason}"
+
+
+def parameters_of(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
+    """Return the parameters that a user may set, and whether any other name is accepted too."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):
@@ -59,12 +138,12 @@ def parameters(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
             docs.get(one.name, ""),
         )
         for one in signature.parameters.values()
-        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in INJECTED
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in _INJECTED
     ]
     return found, any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
 
 
-def takes(factory: Callable[..., Any], name: str) -> bool:
+def accepts(factory: Callable[..., Any], name: str) -> bool:
     """Tell whether a factory has a parameter of this name."""
     try:
         return name in inspect.signature(factory).parameters
@@ -73,47 +152,47 @@ def takes(factory: Callable[..., Any], name: str) -> bool:
 
 
 def validate(
-    factory: Callable[..., Any], values: Mapping[str, Any], where: str, *, leave_out: tuple[str, ...] = ()
+    factory: Callable[..., Any], values: Mapping[str, Any], where: str, *, partial: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Check values against the signature of a factory.
 
     Parameters
     ----------
     factory
-        What they are for.
+        The class or function that gets the values.
     values
-        Plain TOML data, or `Given` text, by parameter name.
+        Plain TOML data, or `RawValue` text, by parameter name.
     where
         Start of each message, for instance ``query.uq``.
-    leave_out
-        Parameters that are given otherwise.
+    partial
+        Whether other values are given elsewhere, so that none is missing here.
 
     Returns
     -------
     tuple
-        The values as the factory wants them, and a list of faults; the values count only without faults.
+        The values as the factory takes them, and a list of faults. The values are valid only without faults.
     """
-    known, open_ended = parameters(factory)
-    known = [one for one in known if one.name not in leave_out]
-    adapter = _adapter(known, open_ended)
-    plain = {name: value.parsed() if isinstance(value, Given) else value for name, value in values.items()}
-    if broken := [name for name, value in plain.items() if isinstance(value, str) and not _is_text(value)]:
-        return {}, [f"{where}.{name} is {plain[name]!r}, which holds bytes that are no text" for name in broken]
-    result, errors = _check(adapter, plain)
-    for name in {str(error["loc"][0]) for error in errors}:
-        given = values.get(name)
-        if isinstance(given, Given) and plain[name] != str(given):
-            trial = {**plain, name: str(given)}
-            checked, remaining = _check(adapter, trial)
-            if not any(error["loc"][0] == name for error in remaining):
-                plain, result, errors = trial, checked, remaining
-    by_name = {one.name: one for one in known}
-    return result, [_fault(error, plain, by_name, where) for error in _one_each(errors)]
+    return _table_of(factory).validate(values, where, partial=partial)
 
 
-def describe(factory: Callable[..., Any]) -> dict[str, Any]:
+def _table_of(factory: Callable[..., Any]) -> ParameterTable:
+    try:
+        return _cached_table(factory)
+    except TypeError:  # a factory that is not hashable
+        return _new_table(factory)
+
+
+def _new_table(factory: Callable[..., Any]) -> ParameterTable:
+    parameters, open_ended = parameters_of(factory)
+    return ParameterTable(parameters, open_ended=open_ended)
+
+
+_cached_table = functools.lru_cache(maxsize=256)(_new_table)
+
+
+def describe_factory(factory: Callable[..., Any]) -> dict[str, Any]:
     """Return summary, documentation and parameters of a factory as JSON-like data."""
-    known, open_ended = parameters(factory)
+    known, open_ended = parameters_of(factory)
     doc = inspect.getdoc(factory) or ""
     return {
         "summary": doc.split("\n\n")[0].replace("\n", " "),
@@ -133,7 +212,7 @@ def describe(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def type_name(hint: Any) -> str:
-    """Return a type hint as a person would write it."""
+    """Return a type hint as it is written in Python, with ``any`` and ``torch.dtype`` spelled out."""
     if hint is Any:
         return "any"
     if hint is type(None):
@@ -151,7 +230,7 @@ def type_name(hint: Any) -> str:
 
 
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Return what hints can be resolved; one that can't is left out and counts as Any."""
+    """Return the hints that can be resolved; a parameter whose hint can't be counts as Any."""
     target: Any = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
     try:
         return typing.get_type_hints(target)
@@ -182,17 +261,6 @@ def _docs(factory: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-def _adapter(known: list[Parameter], open_ended: bool) -> pydantic.TypeAdapter[dict[str, Any]]:
-    fields = {one.name: (Required if one.required else NotRequired)[_checkable(one.hint)] for one in known}
-    make: Any = TypedDict
-    table = make("Parameters", fields)
-    table.__pydantic_config__ = pydantic.ConfigDict(
-        extra="allow" if open_ended else "forbid", arbitrary_types_allowed=True
-    )
-    adapter: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(table)
-    return adapter
-
-
 def _checkable(hint: Any) -> Any:
     """Return a hint that pydantic can check text against."""
     if getattr(hint, "__module__", "") == "torch" and getattr(hint, "__name__", "") in ("device", "dtype"):
@@ -216,7 +284,7 @@ def torch_dtype(text: Any) -> Any:
         return text
     found = getattr(torch, str(text).removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{text!r} is no torch dtype; for instance float32, float64, bfloat16")
+        raise ValueError(f"{text!r} is not a torch dtype; for instance float32, float64, bfloat16")
     return found
 
 
@@ -229,16 +297,7 @@ def _torch_device(text: Any) -> Any:
         raise ValueError(str(error).splitlines()[0]) from error
 
 
-def _check(
-    adapter: pydantic.TypeAdapter[dict[str, Any]], values: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Any]]:
-    try:
-        return adapter.validate_json(json.dumps(values, default=str), strict=True), []
-    except pydantic.ValidationError as error:
-        return {}, list(error.errors(include_url=False))
-
-
-def _is_text(value: str) -> bool:
+def _is_unicode(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -247,22 +306,8 @@ def _is_text(value: str) -> bool:
 
 
 def _one_each(errors: list[Any]) -> list[Any]:
-    """Return one error a parameter: a union reports each of its members."""
+    """Return the first error of each parameter, since a union has one for each of its members."""
     return list({error["loc"][0]: error for error in reversed(errors)}.values())[::-1]
-
-
-def _fault(error: Any, values: Mapping[str, Any], known: Mapping[str, Parameter], where: str) -> str:
-    name = str(error["loc"][0])
-    own = len(error["loc"]) == 1  # else it is about a part of the value
-    if own and error["type"] == "missing":
-        return f"{where}.{name} is missing; give it with --set {where}.{name}=VALUE ({type_name(known[name].hint)})"
-    if own and error["type"] == "extra_forbidden":
-        return f"{where} has no parameter {name!r}: {did_you_mean(name, known)}"
-    hint = type_name(known[name].hint) if name in known else "any"
-    reason = f": {error['msg']}" if error["type"] == "value_error" else ""
-    if typing.get_origin(known[name].hint if name in known else Any) in (list, tuple) and own:
-        reason += f""", for instance --set {where}.{name}='["a", "b"]'"""
-    return f"{where}.{name} is {values.get(name)!r}; it must be {hint}{reason}"
 
 
 def _default_text(default: Any) -> Any:

@@ -1,5 +1,18 @@
-"""Pools of samples: what is labeled, what may be asked for, and their inputs."""
+"""Pools of samples: which are labeled, which may be requested, and their inputs."""
 
-from alcore.pools.tensor_pool import Data, DataInfo, TensorPool, as_sample_id, is_choosable, pool_digest
+from alcore.pools.batches import tensors_of, to_device
+from alcore.pools.candidates import Candidates
+from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
+from alcore.protocols import Data, DataInfo
 
-__all__ = ["Data", "DataInfo", "TensorPool", "as_sample_id", "is_choosable", "pool_digest"]
+__all__ = [
+    "Candidates",
+    "Data",
+    "DataInfo",
+    "TensorPool",
+    "as_sample_id",
+    "is_choosable",
+    "pool_digest",
+    "tensors_of",
+    "to_device",
+]

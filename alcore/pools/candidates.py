@@ -1,4 +1,4 @@
-"""Which samples may be asked for: unlabelled ones that nobody asked for yet."""
+"""The samples that may be asked for: unlabeled, and not requested yet."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.pools import TensorPool, is_choosable
+from alcore.pools.tensor_pool import TensorPool, is_choosable
 
-_WINDOW = 2**18  # ids looked at in one call of a large pool: 2 MiB, which a cache holds
+_WINDOW = 2**18  # ids that a large pool lists in one call: 2 MiB, which fit in a processor cache
 
 
 class Candidates:
-    """The ids of a pool's unlabelled samples, less those that were requested.
+    """The ids of a pool's unlabeled samples, without those that were requested.
 
     Parameters
     ----------
     pool
-        The pool to choose from. One without ``unlabeled_indices`` only remembers what was taken.
+        The pool to choose from. Of one without ``unlabeled_indices``, only the requested ids are known.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self.known = is_choosable(pool)
-        """Whether the pool can list what is unlabelled."""
+        """Whether the pool can list its unlabeled samples."""
         self._windowed = self.known and hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
         self._taken: set[int] = set()
-        self._sorted = torch.empty(0, dtype=torch.int64)  # what was taken, as far as it was sorted in
+        self._sorted = torch.empty(0, dtype=torch.int64)  # the taken ids, without those in _new
         self._new: list[int] = []
 
     def take(self, samples: Iterable[int]) -> None:
-        """Mask these samples: they were requested."""
+        """Exclude these samples: they were requested."""
         new = set(samples) - self._taken
         self._taken |= new
         self._new += new
 
     def put_back(self, samples: Iterable[int]) -> None:
-        """Unmask these samples: they were not requested after all."""
+        """Include these samples again: they were not requested after all."""
         self._taken -= set(samples)
         self._sorted, self._new = torch.empty(0, dtype=torch.int64), list(self._taken)
 
@@ -60,7 +60,7 @@ class Candidates:
         kept: list[torch.Tensor] = []
         count = 0
         for ids in self._windows():
-            kept.append(self._unmasked(ids))
+            kept.append(self._without_taken(ids))
             count += len(kept[-1])
             if count >= size:
                 whole = torch.cat(kept) if len(kept) > 1 else kept[0]
@@ -72,15 +72,15 @@ class Candidates:
             yield torch.cat(kept) if len(kept) > 1 else kept[0]
 
     def any(self) -> bool:
-        """Tell whether there is one left."""
+        """Tell whether a candidate is left."""
         return next(self.chunks(1), None) is not None
 
     def _windows(self) -> Iterator[torch.Tensor]:
         if not self.known:
             raise UsageError(
-                f"{type(self._pool).__name__} can't be chosen from by this query strategy: it needs "
+                f"{type(self._pool).__name__} can't be chosen from by this query strategy: the pool needs "
                 "unlabeled_indices() -> LongTensor and inputs(ids) -> batch. Add both, use alcore.TensorPool, "
-                "or write a query strategy that reaches into the pool itself."
+                "or write a query strategy that uses the pool directly."
             )
         if not self._windowed:
             yield self._ascending(self._pool.unlabeled_indices())
@@ -89,9 +89,9 @@ class Candidates:
             yield self._ascending(self._pool.unlabeled_indices(start, min(start + _WINDOW, self._pool.total)))
 
     def _ascending(self, given: Any) -> torch.Tensor:
-        """Return ids as they must be, or raise `UsageError`."""
+        """Return ids if they are int64, of one dimension and ascending, else raise `UsageError`."""
         ids: torch.Tensor = given
-        if type(self._pool) is TensorPool:  # which is known to do it right
+        if type(self._pool) is TensorPool:  # its ids need no check
             return ids
         fit = isinstance(given, torch.Tensor) and ids.dtype == torch.int64 and ids.dim() == 1
         if not fit or (len(ids) > 1 and not (ids[1:] > ids[:-1]).numpy().all()):
@@ -104,7 +104,7 @@ class Candidates:
             )
         return ids
 
-    def _unmasked(self, ids: torch.Tensor) -> torch.Tensor:
+    def _without_taken(self, ids: torch.Tensor) -> torch.Tensor:
         if not self._taken or not len(ids):
             return ids
         if self._new:
@@ -113,15 +113,15 @@ class Candidates:
         low, high = torch.searchsorted(self._sorted, torch.stack([ids[0], ids[-1] + 1])).tolist()
         if low == high:
             return ids
-        masked = self._sorted[low:high]
-        places = torch.searchsorted(ids, masked)
+        taken = self._sorted[low:high]
+        places = torch.searchsorted(ids, taken)
         keep = torch.ones(len(ids), dtype=torch.bool)
-        keep[places[ids[places] == masked]] = False
+        keep[places[ids[places] == taken]] = False
         return ids[keep]
 
 
 def _takes_two(function: Any) -> bool:
-    """Tell whether a pool lists its ids in windows, as ``unlabeled_indices(start, stop)``."""
+    """Tell whether a method can be called with two arguments, as ``unlabeled_indices(start, stop)``."""
     try:
         inspect.signature(function).bind(0, 1)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What arrays themselves tell about data."""
+"""What can be inferred about data from its arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ArrayLike = torch.Tensor | np.ndarray[Any, Any]
 
 
 def infer_info(inputs: ArrayLike, targets: torch.Tensor | None) -> DataInfo:
-    """Return what can be told from the arrays themselves: fractions are a regression, whole numbers classes."""
+    """Return shape and task: floating-point targets are a regression, integer targets are classes."""
     shape = tuple(int(n) for n in inputs.shape[1:])
     features = shape[0] if len(shape) == 1 else 0
     if targets is None or targets.is_floating_point():

@@ -1,4 +1,4 @@
-"""Rows of an array by sample id: neighbours at once, and those of a file without a copy."""
+"""Rows of an array by sample id: consecutive rows as one slice, and those of a file without a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from alcore.pools.info import ArrayLike
 
-_WORTH_MAPPING = 2**18  # bytes; fewer are copied sooner than they are mapped
+_WORTH_MAPPING = 2**18  # bytes; copying fewer is faster than mapping them
 
 
 class Rows:
@@ -25,8 +25,8 @@ class Rows:
 
     Notes
     -----
-    Rows n, n + 1, n + 2 ... of a file are a private window of it: they are read where they are used, and what is
-    written to them goes to memory of this process, never to the file. Memory is that of the rows asked for.
+    Consecutive rows of a file are a private map of it: they are read when they are used, and writing to them changes
+    the memory of this process, never the file. Memory is that of the requested rows.
     """
 
     def __init__(self, array: ArrayLike) -> None:
@@ -34,8 +34,8 @@ class Rows:
         self._file = _file_of(array)
 
     def take(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return rows that may be written to, by number: int64 (B,); shape (B, ...)."""
-        part = neighbours(ids, len(self.array))
+        """Return rows, shape (B, ...), by number, int64 (B,). Writing to them does not change the array."""
+        part = consecutive(ids, len(self.array))
         if isinstance(self.array, torch.Tensor):
             return self.array[ids] if part is None else self.array[part].clone(memory_format=torch.contiguous_format)
         if part is None:
@@ -44,8 +44,8 @@ class Rows:
         return torch.from_numpy(np.array(self.array[part], order="C") if window is None else window)
 
 
-def neighbours(ids: torch.Tensor, total: int) -> slice | None:
-    """Return ids n, n + 1, n + 2 ... below `total` as a slice, and None for others; int64 (B,)."""
+def consecutive(ids: torch.Tensor, total: int) -> slice | None:
+    """Return consecutive ids, int64 (B,), below `total` as a slice; None for other ids."""
     if ids.dtype != torch.int64 or ids.dim() != 1 or not ids.shape[0] or ids.is_cuda:
         return None
     numbers = ids.numpy()  # several times as fast as torch here
@@ -55,15 +55,15 @@ def neighbours(ids: torch.Tensor, total: int) -> slice | None:
     return slice(first, last + 1) if (numbers[1:] - numbers[:-1] == 1).all() else None
 
 
-class _File(NamedTuple):
-    """The file behind a memory-mapped array: where it is, and which one that is, since another may take its place."""
+class _MappedFile(NamedTuple):
+    """The file of a memory-mapped array: its path, and its inode, since another file may replace it."""
 
     path: str
     device: int
     inode: int
 
     def window(self, array: Any, part: slice) -> np.ndarray[Any, Any] | None:
-        """Return neighbouring rows, to be read from the file when they are used; None where a copy is better."""
+        """Return a map of consecutive rows; None where a copy is better, or the file is not the same."""
         width = array.strides[0]
         length = (part.stop - part.start) * width
         if length < _WORTH_MAPPING:
@@ -72,22 +72,22 @@ class _File(NamedTuple):
         lead = start % mmap.ALLOCATIONGRANULARITY
         try:
             file = os.open(self.path, os.O_RDONLY)
-        except OSError:  # it is gone
+        except OSError:  # the file was removed
             return None
         try:
             found = os.fstat(file)
             if (found.st_dev, found.st_ino) != (self.device, self.inode):
                 return None
             mapped = mmap.mmap(file, length + lead, access=mmap.ACCESS_COPY, offset=start - lead)
-        except (OSError, ValueError):  # it is shorter
+        except (OSError, ValueError):  # the file was truncated
             return None
         finally:
             os.close(file)
         return np.ndarray((part.stop - part.start, *array.shape[1:]), array.dtype, mapped, lead)
 
 
-def _file_of(array: Any) -> _File | None:
-    """Return the file that an array is a map of, as a whole; None for one with private changes, or a part."""
+def _file_of(array: Any) -> _MappedFile | None:
+    """Return the file that an array maps as a whole; None for a map with private changes, or a part of one."""
     whole = isinstance(array, np.memmap) and isinstance(getattr(array, "base", None), mmap.mmap) and array.mode != "c"
     if not (whole and array.filename and array.nbytes and array.flags.c_contiguous and array.flags.aligned):
         return None
@@ -95,4 +95,4 @@ def _file_of(array: Any) -> _File | None:
         found = Path(array.filename).stat()
     except OSError:
         return None
-    return _File(os.fspath(array.filename), found.st_dev, found.st_ino)
+    return _MappedFile(os.fspath(array.filename), found.st_dev, found.st_ino)

@@ -14,18 +14,16 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools.info import ArrayLike, infer_info
 from alcore.pools.rows import Rows
-from alcore.protocols import ChoosablePool, Label
-from alcore.protocols import Data as Data
-from alcore.protocols import DataInfo as DataInfo
+from alcore.protocols import ChoosablePool, DataInfo, Label
 
-_DIGEST_WHOLE = 64 * 2**20  # bytes; a larger array is identified by a sample of its rows
+_DIGEST_WHOLE = 64 * 2**20  # bytes; of a larger array, the digest covers a sample of its rows
 _DIGEST_ROWS = 4096
 
 
 def as_sample_id(item: Any) -> int | None:
     """Return the sample id that `item` is, or None if it is something else.
 
-    Integers of any library count, and tensors or arrays of no dimensions; a bool does not.
+    Sample ids are integers of any library, and integer tensors or arrays of no dimensions; bools are not.
     """
     if type(item) is int:
         return item
@@ -40,35 +38,35 @@ def as_sample_id(item: Any) -> int | None:
 
 
 class TensorPool:
-    """Samples as rows of a tensor, an array or a memory-mapped array, some of them labelled.
+    """Samples as rows of a tensor, an array or a memory-mapped array, some of them labeled.
 
     Parameters
     ----------
     inputs
-        Shape (N, ...). A memory-mapped array is read only at the rows that are asked for.
+        Shape (N, ...). Of a memory-mapped array, only the requested rows are read.
     targets
-        Shape (N, ...), or None where no answer is known: then each label must come with its value.
+        Shape (N, ...), or None if no answer is known: then each label must come with its value.
         The dtype is kept.
-    labelled
-        Ids of the samples that are labelled at the start, in training order; none by default.
+    labeled
+        Ids of the samples that are labeled at the start, in training order; none by default.
     info
-        What is known about the data; inferred from `targets` where it is not given.
+        What is known about the data; inferred from `inputs` and `targets` if it is not given.
     costs
         What the label of each sample costs, in the units of ``DriverConfig.budget``: shape (N,), or a function of the
-        sample id. A label strategy that says what a label costs has the last word.
+        sample id. The ``cost`` of a label strategy takes precedence.
 
     Notes
     -----
-    The sample id is the row number. Appending a sample id marks it as labelled; appending a
+    The sample id is the row number. Appending a sample id marks it as labeled; appending a
     ``Label(id, value)`` sets its target too; appending ``(input, target)`` adds a new row. Memory is one
-    byte a sample beside the data itself.
+    byte a sample, beside the data itself.
     """
 
     def __init__(
         self,
         inputs: ArrayLike,
         targets: ArrayLike | None = None,
-        labelled: Sequence[int] | torch.Tensor | np.ndarray[Any, Any] | None = None,
+        labeled: Sequence[int] | torch.Tensor | np.ndarray[Any, Any] | None = None,
         info: DataInfo | None = None,
         costs: ArrayLike | Callable[[int], float] | None = None,
     ) -> None:
@@ -85,13 +83,13 @@ class TensorPool:
         self._ids: list[int] = []
         self._order: torch.Tensor | None = None
         self.info = info if info is not None else infer_info(inputs, self._targets)
-        initial = [] if labelled is None else torch.as_tensor(labelled, dtype=torch.int64).flatten().tolist()
+        initial = [] if labeled is None else torch.as_tensor(labeled, dtype=torch.int64).flatten().tolist()
         for sample in initial:
             self._mark(sample)
 
     @property
     def total(self) -> int:
-        """Number of samples, labelled or not."""
+        """Number of samples, labeled or not."""
         return len(self._mask)
 
     @property
@@ -100,22 +98,22 @@ class TensorPool:
         return self._targets is not None
 
     def __len__(self) -> int:
-        """Return the number of labelled samples."""
+        """Return the number of labeled samples."""
         return len(self._ids)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return input and target of the labelled sample at a position of the training order."""
+        """Return input and target of the labeled sample at a position of the training order."""
         return self.answer(self._ids[index])
 
     @property
     def labeled_ids(self) -> torch.Tensor:
-        """Ids of the labelled samples in training order: int64, shape (L,)."""
+        """Ids of the labeled samples in training order: int64, shape (L,)."""
         if self._order is None:
             self._order = torch.tensor(self._ids, dtype=torch.int64)
         return self._order
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return many labelled samples at once.
+        """Return many labeled samples at once.
 
         Parameters
         ----------
@@ -131,16 +129,16 @@ class TensorPool:
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
-        if self._reader.array is not self._inputs:  # a subclass has put others in their place
+        if self._reader.array is not self._inputs:  # a subclass replaced them
             self._reader = Rows(self._inputs)
         return self._reader.take(ids)
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Return the unlabelled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
-        labelled = self._mask.numpy()[start:stop]  # numpy is several times as fast as torch here
-        if not labelled.any():
-            return torch.from_numpy(np.arange(start, start + len(labelled)))
-        found = np.flatnonzero(~labelled)
+        """Return the unlabeled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
+        labeled = self._mask.numpy()[start:stop]  # numpy is several times as fast as torch here
+        if not labeled.any():
+            return torch.from_numpy(np.arange(start, start + len(labeled)))
+        found = np.flatnonzero(~labeled)
         return torch.from_numpy(found + start if start else found)
 
     def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,18 +147,18 @@ class TensorPool:
         return inputs[0], targets[0]
 
     def cost(self, sample: int) -> float:
-        """Return what the label of a sample costs; 1.0 where nothing was said."""
+        """Return what the label of a sample costs; 1.0 for a pool without `costs`."""
         if self._costs is None:
             return 1.0
         return float(self._costs(sample) if callable(self._costs) else self._costs[sample])
 
     def append(self, item: Any) -> None:
-        """Take in a sample id, a ``Label``, or an ``(input, target)`` pair."""
+        """Add a labeled sample: a sample id, a ``Label``, or an ``(input, target)`` pair."""
         sample = as_sample_id(item)
         if sample is not None:
             if self._targets is None:
                 raise UsageError(
-                    f"TensorPool: sample {sample} was labelled by its id alone, but this pool has no targets; "
+                    f"TensorPool: sample {sample} was labeled by its id alone, but this pool has no targets; "
                     "deliver alcore.Label(id, value) instead."
                 )
             self._mark(sample)
@@ -180,13 +178,13 @@ class TensorPool:
             )
 
     def check(self, value: Any) -> str | None:
-        """Say what is wrong with a label's value, or None if it fits the targets."""
+        """Return what is wrong with the value of a label, or None if it fits the targets."""
         if self._targets is None:
             return None
         try:
             given = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError):
-            return f"a {type(value).__name__} is no label for targets of dtype {self._targets.dtype}"
+            return f"a {type(value).__name__} is not a label for targets of dtype {self._targets.dtype}"
         if given.shape != self._targets.shape[1:]:
             return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
         if given.is_complex() and not self._targets.is_complex():
@@ -202,9 +200,9 @@ class TensorPool:
         return None
 
     def digest(self) -> str:
-        """Return 64 hexadecimal digits that identify samples, targets and what is labelled.
+        """Return 64 hexadecimal digits that identify samples, targets and labeled ids.
 
-        An array of more than 64 MiB counts by its shape and 4096 rows spread over it.
+        Of an array of more than 64 MiB, the digest covers the shape and 4096 evenly spaced rows.
         """
         known = hashlib.sha256()
         for array in (self._inputs, self._targets):
@@ -226,7 +224,7 @@ class TensorPool:
         if not 0 <= sample < len(self._mask):
             raise UsageError(f"TensorPool: there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}.")
         if self._mask[sample]:
-            raise UsageError(f"TensorPool: sample {sample} is labelled already.")
+            raise UsageError(f"TensorPool: sample {sample} is labeled already.")
         self._mask[sample] = True
         self._ids.append(sample)
         self._order = None
@@ -235,14 +233,14 @@ class TensorPool:
         given = torch.as_tensor(value)
         if self._targets is None:
             self._targets = torch.zeros((len(self._mask), *given.shape), dtype=given.dtype)
-        elif not self._given:  # the first label may have been a whole number, and this one is a fraction
+        elif not self._given:  # the first label may have been an integer, and this one a fraction
             self._targets = self._targets.to(torch.promote_types(self._targets.dtype, given.dtype))
         elif self._borrowed:  # the caller's array is not written to; it may be a read-only file
             self._targets, self._borrowed = self._targets.clone(), False
         self._targets[sample] = given.to(self._targets.dtype)
 
     def _extend(self, row: Any, target: Any) -> None:
-        """Add a new labelled row; the arrays are copied, so this is for few rows at a time."""
+        """Add a new labeled row; the arrays are copied each time."""
         new = torch.as_tensor(row)[None]
         if isinstance(self._inputs, np.memmap):
             raise UsageError("TensorPool: a memory-mapped pool can't take new inputs; use a pool in memory.")
@@ -260,7 +258,7 @@ class TensorPool:
 
 
 def _bytes_of(array: ArrayLike) -> bytes:
-    if isinstance(array, torch.Tensor):  # by way of bytes, since NumPy lacks some of torch's types
+    if isinstance(array, torch.Tensor):  # viewed as bytes, since NumPy lacks some of torch's types
         whole = array.detach().cpu().clone(memory_format=torch.contiguous_format)
         array = whole.reshape(-1).view(torch.uint8).numpy()
     return np.ascontiguousarray(array).tobytes()
@@ -272,7 +270,7 @@ def is_choosable(pool: Any) -> bool:
 
 
 def pool_digest(pool: Any) -> str:
-    """Return what identifies a pool: its own digest, else its length and unlabelled ids."""
+    """Return text that identifies a pool: its ``digest()``, else a digest of its length and unlabeled ids."""
     if callable(getattr(pool, "digest", None)):
         return str(pool.digest())
     known = hashlib.sha256(str(len(pool)).encode())

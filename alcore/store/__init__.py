@@ -1,1 +1,30 @@
-"""The run directory: one database that is the only truth, immutable checkpoint files, and a lock."""
+"""The run directory: one SQLite database that is the only truth, immutable checkpoint files, an inbox, and a lock.
+
+Names in ``__all__`` are public; none of them imports torch.
+"""
+
+from __future__ import annotations
+
+from alcore.store.creation import remove_unfinished_runs, unfinished_runs
+from alcore.store.files import StorageError, free_run_id, write_whole
+from alcore.store.fork import Fork, fork_run
+from alcore.store.inbox import Answer, Inbox
+from alcore.store.reading import Run, Summary, figures, find_run, run_folders, summaries
+
+__all__ = [
+    "Answer",
+    "Fork",
+    "Inbox",
+    "Run",
+    "StorageError",
+    "Summary",
+    "figures",
+    "find_run",
+    "fork_run",
+    "free_run_id",
+    "remove_unfinished_runs",
+    "run_folders",
+    "summaries",
+    "unfinished_runs",
+    "write_whole",
+]

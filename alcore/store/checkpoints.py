@@ -1,11 +1,13 @@
-"""Checkpoints: one immutable safetensors file each, which has its name before the database tells of it."""
+"""Checkpoints: one immutable safetensors file each, which is complete before the database names it."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,22 +18,21 @@ from safetensors.torch import save_file
 
 from alcore.codec import decode, encode
 from alcore.errors import UsageError
-from alcore.store.filenames import aside_name, checkpoint_file
 from alcore.store.files import cant_write, fsync_path
 
-_KEY = "alcore"  # one key: several would come out in another order from process to process
+_KEY = "alcore"  # one key: several would be written in another order from process to process
 
 
 class Published(NamedTuple):
-    """A checkpoint file that is on the disk for good."""
+    """A checkpoint file that is complete, flushed and named."""
 
     file: str
     sha256: str
     bytes: int
 
 
-class Aside(NamedTuple):
-    """A checkpoint that is on the disk, under a name that nobody looks for."""
+class StagedCheckpoint(NamedTuple):
+    """A checkpoint that is written and flushed under a temporary name."""
 
     path: Path
     name: str
@@ -39,15 +40,15 @@ class Aside(NamedTuple):
     bytes: int
 
     def publish(self, named: Mapping[str, str] | None = None) -> Published:
-        """Rename the file to the name that it is to have, and flush the folder.
+        """Rename the file to its final name, and flush the folder.
 
         Parameters
         ----------
         named
-            The digests of the checkpoints that the database names. A file with another content is never replaced,
-            since the rename may be the last thing that this process does: the name gets a number then.
+            The digests of the checkpoint files that the database names. None of these is replaced by another
+            content, since this process may end before it commits the new digest: the name gets a number then.
         """
-        file = checkpoint_file(self.name, self.sha256, named or {})
+        file = _free_file(self.name, self.sha256, named or {})
         try:
             self.path.rename(self.path.with_name(file))
             fsync_path(self.path.parent)
@@ -56,9 +57,20 @@ class Aside(NamedTuple):
         return Published(file, self.sha256, self.bytes)
 
 
+def checkpoint_name(step: int, phase: str, epoch: int = 0) -> str:
+    """Return the name of a checkpoint's file, without its ending."""
+    return f"{step:06d}-{phase}-{epoch:06d}"
+
+
+def _free_file(name: str, sha256: str, named: Mapping[str, str]) -> str:
+    """Return the first of ``name``, ``name-2``, ``name-3``, ... that is not named with another digest."""
+    files = (f"{name}{number and f'-{number}'}.safetensors" for number in itertools.chain([""], itertools.count(2)))
+    return next(file for file in files if named.get(file, sha256) == sha256)
+
+
 @contextlib.contextmanager
-def written_aside(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator[Aside]:
-    """Write a checkpoint and flush it; the block may publish it, and if the block fails it is gone.
+def staged(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator[StagedCheckpoint]:
+    """Write a checkpoint and flush it; the block may publish it, and if the block fails the file is removed.
 
     Parameters
     ----------
@@ -67,35 +79,35 @@ def written_aside(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator
     name
         File name without its ending.
     state
-        Values that `alcore.codec.encode` takes. The first keys become the first part of tensor names:
+        Values that `alcore.codec.encode` accepts. The first keys become the first part of tensor names:
         ``model.*``, ``optimizer.*``, ``rng.*``.
     """
     tensors: dict[str, torch.Tensor] = {}
     described = encode(dict(state), tensors=tensors)
     unique, aliases = _store_once(tensors)
     header = {_KEY: json.dumps({"state": described, "aliases": aliases}, separators=(",", ":"))}
-    aside = folder / aside_name(name)
+    path = folder / f".{name}.{secrets.token_hex(4)}.part"
     try:
         try:
-            save_file(unique, aside, metadata=header)
-            aside.chmod(0o644)
-            with aside.open("rb") as file:
+            save_file(unique, path, metadata=header)
+            path.chmod(0o644)
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = aside.stat().st_size
+            size = path.stat().st_size
         except (OSError, SafetensorError) as error:
             raise cant_write(folder / f"{name}.safetensors", error) from error
-        yield Aside(aside, name, digest, size)
+        yield StagedCheckpoint(path, name, digest, size)
     except BaseException:
-        with contextlib.suppress(OSError):  # litter hurts nobody, and what went wrong is told
-            aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            path.unlink(missing_ok=True)
         raise
 
 
 def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
-    """Write a checkpoint where nobody else writes, and nothing is named yet; parameters as for `written_aside`."""
-    with written_aside(folder, name, state) as aside:
-        return aside.publish()
+    """Write a checkpoint into a folder of which the database names no file yet; parameters as for `staged`."""
+    with staged(folder, name, state) as checkpoint:
+        return checkpoint.publish()
 
 
 def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
@@ -106,12 +118,12 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     path
         The checkpoint file.
     sha256
-        What the database says its digest is.
+        Its digest, as the database has it.
 
     Raises
     ------
     UsageError
-        When the file is missing, damaged, or not a checkpoint.
+        If the file is missing, damaged, or not a checkpoint.
     """
     try:
         with path.open("rb") as file:
@@ -123,7 +135,7 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
             tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
             return dict(decode(header["state"], tensors))
     except KeyError as error:
-        raise UsageError(f"{path} is no checkpoint of alcore: it has no {error}.") from error
+        raise UsageError(f"{path} is not a checkpoint of alcore: it has no {error}.") from error
     except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"checkpoint {path} can't be read: {error}.") from error
     raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")

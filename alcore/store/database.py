@@ -1,4 +1,4 @@
-"""The SQLite file of a run: its tables, and transactions that only the run's one writer can commit."""
+"""The SQLite file of a run: transactions that only the run's one writer can commit."""
 
 from __future__ import annotations
 
@@ -10,53 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
+from alcore.store import tables
 from alcore.store.files import cant_write
 
 FORMAT = 1
-
-_SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE steps(
-    step INTEGER PRIMARY KEY,
-    record TEXT NOT NULL,       -- what the step did, the same in every run of this experiment
-    seconds TEXT NOT NULL);     -- how long its phases took
-CREATE TABLE requests(
-    id TEXT PRIMARY KEY,
-    step INTEGER NOT NULL, ordinal INTEGER NOT NULL,
-    sample INTEGER, item TEXT,  -- a sample id, or a generated input: exactly one of the two
-    strategy TEXT NOT NULL, score REAL, rank INTEGER NOT NULL, model TEXT NOT NULL,
-    cost REAL NOT NULL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    taken INTEGER NOT NULL DEFAULT 0,  -- the label strategy has taken it out, and not answered yet
-    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'labelled', 'failed')),
-    closed INTEGER,             -- the step in which it was labelled or given up
-    UNIQUE (step, ordinal),
-    CHECK ((sample IS NULL) <> (item IS NULL)));
-CREATE INDEX open_requests ON requests(step, ordinal) WHERE state = 'open';
-CREATE TABLE labels(
-    request TEXT NOT NULL REFERENCES requests(id),
-    step INTEGER NOT NULL,      -- the step in which it arrived
-    source TEXT NOT NULL, attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('id', 'label', 'object')),
-    value TEXT,                 -- NULL for a bare id: the pool knows the answer
-    cost REAL NOT NULL,
-    superseded INTEGER NOT NULL DEFAULT 0,  -- a later answer of this source took its place
-    arrived REAL NOT NULL);
-CREATE UNIQUE INDEX current_label ON labels(request) WHERE superseded = 0;
-CREATE TABLE refused(
-    request TEXT, step INTEGER NOT NULL, item TEXT NOT NULL, reason TEXT NOT NULL,
-    repeat INTEGER NOT NULL,    -- the same answer once more: nothing is wrong with it
-    arrived REAL NOT NULL);
-CREATE TABLE queries(           -- the query phases that are committed, with the model that chose
-    step INTEGER PRIMARY KEY, model TEXT NOT NULL);
-CREATE TABLE records(
-    step INTEGER NOT NULL, strategy TEXT NOT NULL, ordinal INTEGER NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (strategy, step, ordinal)) WITHOUT ROWID;
-CREATE TABLE checkpoints(
-    file TEXT PRIMARY KEY,
-    step INTEGER NOT NULL, phase TEXT NOT NULL, epoch INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 
 class Database:
@@ -65,26 +22,28 @@ class Database:
     Parameters
     ----------
     path
-        The database file; it is made, with its tables, where it is missing.
-    mirror
+        The database file; it is made, with its tables, if it does not exist.
+    replica
         Whether the file is this process's copy of another one, which need not survive a crash.
 
     Notes
     -----
     The rollback journal is deleted at each commit, and synchronous is EXTRA: what a transaction committed
-    survives a crash of the machine. Each transaction checks that nobody else took the run over.
+    survives a crash of the machine. Opening the database for writing counts its epoch up, and each transaction
+    checks that the epoch is still its own: where locks of files do not work, a second writer ends the first.
     """
 
-    def __init__(self, path: Path, *, mirror: bool = False) -> None:
+    def __init__(self, path: Path, *, replica: bool = False) -> None:
         new = not path.exists()
         self._path, self._lock = path, threading.RLock()
-        self._process, self._closed = os.getpid(), False
-        with self._telling():
+        self._process, self._closed, self._writing = os.getpid(), False, False
+        with self._storage_errors():
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+            self._connection.row_factory = sqlite3.Row
             try:
-                if mirror:
+                if replica:
                     self._connection.execute("PRAGMA synchronous = OFF")
-                    self._epoch = self._stored_epoch()
+                    self._epoch = tables.epoch(self._connection)
                 else:
                     self._open(path, new)
             except BaseException:
@@ -97,13 +56,13 @@ class Database:
         self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            self._connection.executescript(f"BEGIN; {tables.SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
             self._epoch = 1
-            self._connection.execute("INSERT INTO meta VALUES ('epoch', '1')")
+            tables.set_epoch(self._connection, 1)
         else:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._epoch = self._stored_epoch() + 1
-            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(self._epoch),))
+            self._epoch = tables.epoch(self._connection) + 1
+            tables.set_epoch(self._connection, self._epoch)
             self._connection.execute("COMMIT")
 
     def check_usable(self) -> None:
@@ -128,8 +87,8 @@ class Database:
 
     @property
     def committing(self) -> bool:
-        """Whether a transaction is under way."""
-        return self._connection.in_transaction
+        """Whether something is being written."""
+        return self._writing
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -138,29 +97,41 @@ class Database:
         Raises
         ------
         StaleWriterError
-            When another process took the run over.
+            If another process has opened the run for writing since.
         UsageError
             As `check_usable` does.
         """
         self.check_usable()
-        with self._lock, self._telling():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._lock, self._storage_errors():
+            self._writing = True
             try:
-                if self._stored_epoch() != self._epoch:
-                    raise StaleWriterError("another process took this run over; this one stops writing to it.")
+                self._connection.execute("BEGIN IMMEDIATE")
+                if tables.epoch(self._connection) != self._epoch:
+                    raise StaleWriterError(
+                        "another process has opened this run for writing since, so this one writes no more to it."
+                    )
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._writing = False
 
-    def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
-        """Return all rows of a query."""
-        with self._lock, self._telling():  # what another transaction left half done may have to be undone first
-            cursor = self._connection.cursor()
-            cursor.row_factory = sqlite3.Row
-            return cursor.execute(query, parameters).fetchall()
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Let the block read what is committed at one moment; usable from any thread, and inside a transaction."""
+        with self._lock, self._storage_errors():  # reading may have to roll back what a killed writer left half done
+            if self._writing:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                if self._connection.in_transaction:  # an I/O error may have ended it
+                    self._connection.execute("ROLLBACK")
 
     def image(self) -> bytes:
         """Return the whole database as bytes."""
@@ -174,8 +145,8 @@ class Database:
             self._connection.close()
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Say of a full disk or an I/O error where it was met; what was under way is rolled back."""
+    def _storage_errors(self) -> Iterator[None]:
+        """Raise a full disk, an I/O error or a locked database as alcore's errors, with the remedy."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -186,16 +157,12 @@ class Database:
                 ) from error
             raise cant_write(self._path, error) from error
 
-    def _stored_epoch(self) -> int:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
-        return int(row[0])
-
 
 def check_format(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that this version can't read."""
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.OperationalError:  # it may well be one, and can't be opened, or rolled back, now
+    except sqlite3.OperationalError:  # it may be a run database that can't be opened, or rolled back, now
         raise
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} is not a run database: {error}.") from error

@@ -1,32 +1,36 @@
-"""Files that are either there in whole or not at all, inside one root."""
+"""Files that are written whole or not at all, and folders of runs that lie in one root."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import re
 import secrets
-import shutil
-import sqlite3
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.errors import AlcoreError, RunExistsError, UsageError
-from alcore.names import check_run_id
-from alcore.store.filenames import ROOT_LOCK, UNFINISHED, hidden_name, is_hidden, is_part_of_run, is_unfinished
+from alcore.errors import AlcoreError, UsageError
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class StorageError(AlcoreError, OSError):
     """A full disk or an I/O error ended the run; what was committed before is safe."""
 
 
+def check_run_id(run_id: str) -> str:
+    """Return a run id if it is allowed: a plain name that is one part of a path; raise `UsageError` otherwise."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first."
+        )
+    return run_id
+
+
 def cant_write(path: Path, error: BaseException) -> StorageError:
-    """Return what to raise where a full disk or an I/O error was met: the place, the reason, and how to go on."""
+    """Return the error to raise for a full disk or an I/O error: the place, the reason, and how to go on."""
     return StorageError(
-        f"{path} can't be written: {error}. What was committed before is safe: make room or mend the disk, "
+        f"{path} can't be written: {error}. What was committed before is safe: make room or repair the disk, "
         "then resume the run, or start it again if it had not begun."
     )
 
@@ -47,56 +51,53 @@ def sha256_of(path: Path) -> str:
 
 
 def write_whole(path: Path, text: str, *, durable: bool) -> None:
-    """Write a text file by renaming a finished one over it.
+    """Write a text file under another name, and rename it.
 
     Parameters
     ----------
     path
-        File to write or replace.
+        File to write or replace. Nobody else writes it at the same time.
     text
         Its content.
     durable
         Flush file and folder to the disk before returning. Without it a crash of the machine may lose the
         newest version, never leave half of one.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # left by a process that was killed
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with part.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             os.fchmod(file.fileno(), 0o644)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong first is told
-            Path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            part.unlink(missing_ok=True)
         raise
     if durable:
         fsync_path(path.parent)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the text files of a run directory that a process was writing when it was killed."""
-    with contextlib.suppress(OSError):  # litter hurts nobody
-        for path in folder.iterdir():
-            if is_unfinished(path.name):
-                remove_file(path)
-
-
 def remove_file(path: Path) -> None:
-    """Remove litter, if it is a regular file and can be removed."""
+    """Remove a file that is not needed any more; do nothing if it is not a regular file or can't be removed."""
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
             path.unlink()
 
 
-def run_directory(root: Path, run_id: str) -> Path:
-    """Return the folder of a run, which lies directly in the root and is no link out of it."""
-    folder = root / check_run_id(run_id)
+def check_folder(folder: Path) -> Path:
+    """Return a folder; raise `UsageError` if it is a symbolic link, which may lead out of the run directory."""
     if folder.is_symlink():
-        raise UsageError(f"{folder} is a symbolic link; a run directory must be a real folder inside {root}.")
+        raise UsageError(f"{folder} is a symbolic link; it must be a real folder inside {folder.parent}.")
     return folder
+
+
+def run_directory(root: Path, run_id: str) -> Path:
+    """Return the folder of a run, which lies in the root and is not a link out of it."""
+    return check_folder(root / check_run_id(run_id))
 
 
 def free_run_id(root: Path) -> str:
@@ -104,116 +105,3 @@ def free_run_id(root: Path) -> str:
     while (root / (run_id := secrets.token_hex(4))).exists():
         pass
     return run_id
-
-
-@contextlib.contextmanager
-def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
-    """Give a hidden folder to build a run directory in, which appears by one rename when the block ends.
-
-    Parameters
-    ----------
-    root
-        Folder of all runs; made where it is missing.
-    run_id
-        Names the run.
-
-    Raises
-    ------
-    RunExistsError
-        When something of this name is there already; it is not touched.
-    """
-    target = run_directory(root, run_id)
-    hidden = root / hidden_name(run_id)
-    try:
-        new = [folder for folder in (root, *root.parents) if not folder.exists()]
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
-            raise UsageError(f"{root} can't be a folder of runs: {error.strerror}; give another --root.") from error
-        for folder in new:
-            fsync_path(folder.parent)
-        _refuse_existing(target)
-        with _nobody_removes(root):
-            hidden.mkdir()
-            yield hidden
-            fsync_path(hidden)
-            _refuse_existing(target)
-            try:
-                hidden.rename(target)
-            except OSError:
-                _refuse_existing(target)
-                raise
-            fsync_path(root)
-    except BaseException as error:
-        shutil.rmtree(hidden, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise cant_write(target, error) from error
-        raise
-
-
-@contextlib.contextmanager
-def _nobody_removes(root: Path) -> Iterator[None]:
-    """Keep others from removing the hidden folder of the block; first remove those that nobody is working in.
-
-    A lock of a file in the folder of runs, shared by all who build a run in it. Who gets it alone knows that nobody
-    builds, so that hidden folders were left by processes that were killed. Where it can't be had, they stay. It is
-    never waited for: whoever started this process may hold it, or the file system may have no locks.
-    """
-    try:
-        descriptor = os.open(root / ROOT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        yield
-        return
-    try:
-        if _locked(descriptor, fcntl.LOCK_EX):
-            with contextlib.suppress(OSError):
-                for path in root.iterdir():
-                    if is_hidden(path.name) and _is_half_a_run(path):
-                        shutil.rmtree(path, ignore_errors=True)
-        for _ in range(20):  # one who removes is done in no time
-            if _locked(descriptor, fcntl.LOCK_SH):
-                break
-            time.sleep(0.05)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may hold a copy of the descriptor
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_half_a_run(path: Path) -> bool:
-    if path.is_symlink() or not path.is_dir() or not all(is_part_of_run(one.name) for one in path.iterdir()):
-        return False
-    return not _holds_anything(path / "run.db")
-
-
-def _holds_anything(database: Path) -> bool:
-    """Tell whether a database has a step or a label, or what can't be read: then it is not for alcore to remove."""
-    if not database.exists():
-        return False
-    try:
-        with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            return any(
-                connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0]
-                for table in ("steps", "labels")
-                if table in tables
-            )
-    except sqlite3.Error:
-        return True
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise RunExistsError(
-            f"run {target.name!r} exists already in {target.parent}; give another --run-id, or none to have one made; "
-            f"alcore resume {target.name} goes on with it, as --resume auto does."
-        )

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from alcore.codec import dumps, loads
 from alcore.errors import UsageError
-from alcore.store import exports
-from alcore.store.database import Database
-from alcore.store.files import appearing_run, free_run_id, fsync_path, sha256_of
-from alcore.store.history import CHECKPOINTS
+from alcore.store import exports, tables
+from alcore.store.creation import appearing_run
+from alcore.store.files import free_run_id, fsync_path, sha256_of
+from alcore.store.lock import RunLock
 from alcore.store.reading import Run
 
 
@@ -27,7 +26,7 @@ class Fork(NamedTuple):
     warnings: list[str]
 
 
-def fork(source: Run, step: int, *, run_id: str | None = None, root: Path | None = None) -> Fork:
+def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | None = None) -> Fork:
     """Make a new run that begins with everything a run had committed at the end of a step.
 
     It shares no file with the other run, which is only read, and may go on while it is forked. To continue it,
@@ -65,31 +64,38 @@ def fork(source: Run, step: int, *, run_id: str | None = None, root: Path | None
     _check_step(source, step)
     root = source.folder.resolve().parent if root is None else root
     new_id = run_id or free_run_id(root)
-    with appearing_run(root, new_id) as hidden:
+    with contextlib.ExitStack() as held, appearing_run(root, new_id) as hidden:
+        held.callback(RunLock(hidden).release)
         (hidden / "ckpt").mkdir()
         (hidden / "inbox").mkdir()
         shutil.copyfile(source.folder / "experiment.toml", hidden / "experiment.toml")
         fsync_path(hidden / "experiment.toml")
         source.copy_database(hidden / "run.db")
         with _transaction(hidden / "run.db") as connection:
-            _cut(connection, step)
+            tables.delete_after(connection, step)
             files, warnings = _copy_checkpoints(connection, source, hidden)
-            _change_meta(connection, source.folder.resolve().name, step, new_id)
-        database = Database(hidden / "run.db")
-        exports.write_all(database, hidden)
-        database.close()
+            facts = {
+                "run_id": new_id,
+                "status": "interrupted",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "forked_from": source.folder.resolve().name,
+                "forked_at": step,
+            }
+            tables.set_meta_of_fork(connection, step, facts)
+            exports.write_all(connection, hidden)
     return Fork(root / new_id, files[-1], warnings)
 
 
 def _check_step(source: Run, step: int) -> None:
-    if source.read("SELECT 1 FROM steps WHERE step = ?", step):
+    if source.is_committed(step):
         return
-    (row,) = source.read("SELECT MIN(step) AS first, MAX(step) AS last FROM steps")
-    if row["last"] is None:
+    steps = source.first_and_last_step()
+    if steps is None:
         raise UsageError(f"run {source.folder.name} has finished no step yet, so there is nothing to fork.")
+    first, last = steps
     raise UsageError(
-        f"run {source.folder.name} has finished no step {step}; it has {row['first']} to {row['last']}: "
-        f"fork it with --step {min(max(step, row['first']), row['last'])}."
+        f"run {source.folder.name} has finished no step {step}; it has {first} to {last}: "
+        f"fork it with --step {min(max(step, first), last)}."
     )
 
 
@@ -105,20 +111,6 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
     fsync_path(path)
 
 
-def _cut(connection: sqlite3.Connection, step: int) -> None:
-    """Delete what was committed after the end of a step, and open again what was settled after it."""
-    for table in ("labels", "refused", "requests", "queries", "records", "steps", "checkpoints"):
-        connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
-    connection.execute(  # an answer that was corrected later is the current one again
-        "UPDATE labels SET superseded = 0 WHERE rowid IN (SELECT MAX(rowid) FROM labels GROUP BY request)"
-    )
-    connection.execute(  # what was refused of an open request is its failed attempts
-        "UPDATE requests SET state = 'open', closed = NULL, attempt ="
-        " (SELECT COUNT(*) FROM refused WHERE request = requests.id) WHERE closed IS NULL OR closed > ?",
-        (step,),
-    )
-
-
 def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path) -> tuple[list[str], list[str]]:
     """Copy what the copied database names, and take out of it what is damaged or gone by now.
 
@@ -130,7 +122,7 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
         Warnings.
     """
     files, warnings = [], []
-    for row in connection.execute(CHECKPOINTS).fetchall():
+    for row in tables.checkpoints(connection):
         name = row["file"]
         copied = hidden / "ckpt" / name
         fault = ""
@@ -149,31 +141,8 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
                 "without its first state."
             )
         copied.unlink(missing_ok=True)
-        connection.execute("DELETE FROM checkpoints WHERE file = ?", (name,))
-        if any(one["file"] == name for one in source.checkpoints()):  # else the running source has pruned it
+        tables.delete_checkpoints(connection, [name])
+        if any(one["file"] == name for one in source.checkpoints()):  # else the source, still running, has pruned it
             warnings.append(f"checkpoint {name} is left out, since it is damaged: {fault}")
     fsync_path(hidden / "ckpt")
     return files, warnings
-
-
-def _change_meta(connection: sqlite3.Connection, source: str, step: int, run_id: str) -> None:
-    """Say what the new run is and where it came from."""
-    meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta WHERE key <> 'epoch'")}
-    if f"labeler-{step}" in meta:
-        meta["labeler"] = meta[f"labeler-{step}"]
-    elif "labeler" in meta and loads(loads(meta["labeler"]))["step"] > step:
-        del meta["labeler"]  # of a later step; nothing had been answered by the end of this one
-    meta.pop("labeling_ended", None)
-    for later in [key for key in meta if key.startswith("labeler-") and int(key.partition("-")[2]) > step]:
-        del meta[later]
-    for gone in ("ended", "reason", "error"):
-        meta.pop(gone, None)
-    meta |= {
-        "run_id": dumps(run_id),
-        "status": dumps("interrupted"),
-        "started": dumps(datetime.now(UTC).isoformat(timespec="seconds")),
-        "forked_from": dumps(source),
-        "forked_at": dumps(step),
-    }
-    connection.execute("DELETE FROM meta WHERE key <> 'epoch'")
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

@@ -30,27 +30,25 @@ class RunLock:
     ----------
     folder
         The run directory; the lock is its file ``lock``.
-    take_over
-        Leave a holder that can't be reached its old lock, and hold a new one.
 
     Raises
     ------
     RunLockedError
-        When another process holds it, saying which.
+        If another process holds it, saying which.
     """
 
-    def __init__(self, folder: Path, *, take_over: bool = False) -> None:
-        if take_over:  # whoever holds the old file is refused by the database at its next transaction
-            (folder / "lock").unlink(missing_ok=True)
-        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise cant_write(folder / "lock", error) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise RunLockedError(
-                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, "
-                "or stop it. If it can't be reached, resume with --take-over."
+                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
             ) from error
         _held.add(self._descriptor)
         try:
@@ -61,7 +59,7 @@ class RunLock:
             raise cant_write(folder / "lock", error) from error
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._descriptor in _held:
             _held.discard(self._descriptor)
             os.close(self._descriptor)

@@ -1,27 +1,40 @@
-"""Read a run directory without disturbing its writer: fetch, and close at once."""
+"""Read run directories while they may be written: each read opens the database, fetches, and closes it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alcore.codec import loads
 from alcore.errors import UsageError, did_you_mean
+from alcore.store import tables
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
-from alcore.store.history import CHECKPOINTS, META, RECORDS, records_by_strategy
 from alcore.store.lock import is_locked
 
 
 class Summary(NamedTuple):
     """A run on one line.
 
-    `status` is ``done``, ``failed``, ``interrupted``, ``running``, ``stopped`` (it runs no more, and nobody said
-    why), or ``unreadable``, with the reason beside it.
+    Parameters
+    ----------
+    run_id
+        Names the run.
+    status
+        ``done``, ``failed``, ``interrupted``, ``running``, ``stopped`` (its process is gone and recorded no reason), or
+        ``unreadable``.
+    reason
+        Why it ended, or can't be read, if that is known.
+    started
+        When it began, in ISO 8601 format.
+    steps
+        Number of finished steps.
+    labels
+        Number of labels.
+    metrics
+        The fractions of its last metrology record, by name.
     """
 
     run_id: str
@@ -34,7 +47,7 @@ class Summary(NamedTuple):
 
 
 class Run:
-    """A run directory, read when something is asked for.
+    """A run directory, for reading.
 
     Parameters
     ----------
@@ -44,60 +57,65 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "run.db").is_file():
-            raise UsageError(f"{folder} is no run directory: it has no run.db.")
+            raise UsageError(f"{folder} is not a run directory: it has no run.db.")
         self.folder = folder
 
     def meta(self) -> dict[str, Any]:
-        """Return what is known about the run as a whole, ``status`` corrected for a writer that is gone."""
-        rows = self.read(META)
-        meta = {row["key"]: loads(row["value"]) for row in rows}
+        """Return what is known about the run as a whole; ``status`` is ``stopped`` where the writer is gone."""
+        with self._connection() as connection:
+            meta = tables.meta(connection)
         if meta.get("status") == "running" and not is_locked(self.folder):
             meta["status"] = "stopped"
         return meta
 
     def steps(self) -> list[dict[str, Any]]:
-        """Return the finished steps: their books, and ``seconds`` by phase."""
-        rows = self.read("SELECT record, seconds FROM steps ORDER BY step")
-        return [{**loads(row["record"]), "seconds": json.loads(row["seconds"])} for row in rows]
+        """Return the records of the finished steps, with ``seconds`` by phase."""
+        with self._connection() as connection:
+            return tables.steps(connection)
 
     def records(self) -> dict[str, list[Any]]:
         """Return the metrology records by strategy."""
-        return records_by_strategy(self.read(RECORDS))
+        with self._connection() as connection:
+            return tables.records_by_strategy(connection)
 
     def requests(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all."""
-        rows = self.read(
-            "SELECT r.step, r.ordinal, r.id, r.sample, r.item, r.strategy, r.score, r.rank, r.model, r.attempt,"
-            " r.state, l.kind, l.value, l.source, l.cost FROM requests r"
-            " LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0"
-            " WHERE ?1 IS NULL OR r.step = ?1 ORDER BY r.step, r.ordinal",
-            step,
-        )
-        return [dict(row) for row in rows]
+        with self._connection() as connection:
+            return tables.requests(connection, step)
 
     def refused(self) -> list[dict[str, Any]]:
-        """Return the answers that were refused, with the reasons."""
-        return [dict(row) for row in self.read("SELECT step, request, item, reason FROM refused ORDER BY rowid")]
+        """Return the answers that were not accepted, with the reasons."""
+        with self._connection() as connection:
+            return tables.refused(connection)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        return [dict(row) for row in self.read(CHECKPOINTS)]
+        with self._connection() as connection:
+            return tables.checkpoints(connection)
+
+    def first_and_last_step(self) -> tuple[int, int] | None:
+        """Return the first and the last finished step; None if there is none."""
+        with self._connection() as connection:
+            return tables.first_and_last_step(connection)
+
+    def is_committed(self, step: int) -> bool:
+        """Tell whether a step is finished."""
+        with self._connection() as connection:
+            return tables.is_committed(connection, step)
 
     def summary(self) -> Summary:
         """Return the run on one line."""
         meta = self.meta()
-        (counts,) = self.read(
-            "SELECT (SELECT COUNT(*) FROM steps) AS steps, (SELECT COUNT(*) FROM labels WHERE superseded = 0) AS labels"
-        )
-        last = self.read("SELECT value FROM records ORDER BY step DESC, strategy, ordinal LIMIT 1")
+        with self._connection() as connection:
+            totals = tables.totals(connection)
         return Summary(
             self.folder.name,
             meta.get("status", "?"),
             meta.get("error") or meta.get("reason"),
             meta.get("started", ""),
-            counts["steps"],
-            counts["labels"],
-            figures(loads(last[0]["value"])) if last else {},
+            totals.steps,
+            totals.labels,
+            figures(totals.record),
         )
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
@@ -127,7 +145,7 @@ class Run:
 
 
 def figures(record: Any) -> dict[str, float]:
-    """Return the fractions in a metrology record: what a learning curve is drawn of."""
+    """Return the fractions in a metrology record, which learning curves are drawn from."""
     if not isinstance(record, dict):
         return {}
     return {name: value for name, value in record.items() if isinstance(value, float)}
@@ -141,27 +159,27 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def summaries(root: Path) -> Iterator[Summary]:
-    """Yield every run of a root, oldest first; one that can't be read is told as such."""
+    """Yield every run of a root, oldest first; one that can't be read has the status ``unreadable``."""
     found = []
     for folder in run_folders(root):
         try:
             found.append(Run(folder).summary())
-        except ValueError as error:  # a UsageError, or text that is no JSON
+        except ValueError as error:  # a UsageError, or text that is not JSON
             found.append(Summary(folder.name, "unreadable", str(error), "", 0, 0, {}))
     yield from sorted(found, key=lambda one: (one.started, one.run_id))
 
 
 def find_run(root: Path, text: str) -> Run:
-    """Return the run that a user means: by id, by the start of one, or by its folder.
+    """Return the run that a user means, by its id, the start of its id, or its folder.
 
     Raises
     ------
     UsageError
-        When there is none, naming what is near, or more than one.
+        If there is none, naming the nearest, or more than one.
     """
     if "/" in text or (Path(text) / "run.db").is_file():
         folder = Path(text)
-        return Run(folder if folder.name not in ("", "..") else folder.resolve())  # "./" is called by no name
+        return Run(folder if folder.name not in ("", "..") else folder.resolve())  # "./" has no name
     names = [folder.name for folder in run_folders(root)]
     if text in names:
         return Run(run_directory(root, text))

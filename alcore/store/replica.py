@@ -1,4 +1,4 @@
-"""What a rank other than 0 has in place of the run directory: the same tables, in its memory alone."""
+"""What a rank other than 0 has in place of the run directory: the same tables, in a temporary folder of its own."""
 
 from __future__ import annotations
 
@@ -6,50 +6,55 @@ import contextlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.store import statements
+from alcore.store import tables
 from alcore.store.database import Database
+from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 
 
-class Mirror(RunStore):
+class Replica(RunStore):
     """The tables of a run as rank 0 has them, kept up to date by committing the same; it writes no file of the run.
 
     Parameters
     ----------
     image
-        The database of rank 0, from `alcore.store.database.Database.image`.
+        The database of rank 0, from `RunStore.image`.
 
     Attributes
     ----------
     folder : pathlib.Path
-        A temporary folder for what strategies on this rank may write; it is removed at the end.
+        A temporary folder for what strategies on this rank may write; removed by `close`.
     """
 
     def __init__(self, image: bytes) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="alcore-rank-"))
+        self.inbox = Inbox(self.folder / "inbox")
         (self.folder / "run.db").write_bytes(image)  # a file, since a strategy or a criterion may want to read it
-        self.database = Database(self.folder / "run.db", mirror=True)
+        self._database = Database(self.folder / "run.db", replica=True)
         self._exported = math.inf  # never
 
+    def apply_label_changes(self, found: Mapping[str, Any]) -> None:
+        """Commit what `RunStore.label_changes` returned on rank 0."""
+        with self._database.transaction() as connection:
+            tables.apply_label_changes(connection, found)
+
+    def export(self) -> None:
+        """Do nothing: rank 0 writes the exports."""
+
+    def close(self) -> None:
+        """Close the database and remove the temporary folder."""
+        self._database.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @contextlib.contextmanager
-    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[None]:
-        """Write no checkpoint: rank 0 saves it."""
+    def _staged(self, name: str, state: Mapping[str, Any]) -> Iterator[None]:
+        """Write no checkpoint: rank 0 writes it."""
         del name, state
         yield
 
-    def take_labels(self, found: Mapping[str, Any]) -> None:
-        """Commit what rank 0 was brought: what its `labels_of` returned."""
-        with self.database.transaction() as connection:
-            statements.put_labels(connection, found)
-
-    def export(self) -> None:
-        """Do nothing: rank 0 does it."""
-
-    def close(self) -> None:
-        """Forget everything."""
-        self.database.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _remove_checkpoints(self, files: Sequence[str]) -> None:
+        """Remove nothing: there are no files."""

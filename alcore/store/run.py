@@ -1,47 +1,40 @@
-"""The open run directory of one driver."""
+"""The open run directory of a driver: everything that a run writes, and what it reads back."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.codec import dumps, loads
 from alcore.errors import UsageError
-from alcore.protocols import Request
-from alcore.store import checkpoints, exports, statements
-from alcore.store.checkpoints import Aside
+from alcore.protocols import Request, Spent
+from alcore.store import checkpoints, exports, retention, tables
+from alcore.store.checkpoints import StagedCheckpoint, checkpoint_name
+from alcore.store.creation import appearing_run
 from alcore.store.database import Database
-from alcore.store.filenames import checkpoint_name
-from alcore.store.files import (
-    StorageError,
-    appearing_run,
-    cant_write,
-    remove_unfinished,
-    run_directory,
-    write_whole,
-)
-from alcore.store.history import CHECKPOINTS, META, Asked, request_of
+from alcore.store.files import cant_write, remove_file, run_directory, write_whole
+from alcore.store.inbox import Inbox
 from alcore.store.lock import RunLock
-from alcore.store.retention import remove_litter, remove_unnamed
-from alcore.store.statements import Record
-
-
-def request_id(run_id: str, step: int, ordinal: int) -> str:
-    """Return the idempotency key of a request: 32 hexadecimal digits."""
-    return hashlib.sha256(f"{run_id}/{step}/{ordinal}".encode()).hexdigest()[:32]
+from alcore.store.tables import AcceptedLabel, AnswerWriter, AskedRequest, LabelingState, Record
 
 
 class RunStore:
-    """The one writer of a run directory; made by `create`."""
+    """The one writer of a run directory; made by `create` or `open`.
 
-    def __init__(self, folder: Path, lock: RunLock, database: Database | None = None) -> None:
+    Attributes
+    ----------
+    folder : pathlib.Path
+        The run directory.
+    inbox : Inbox
+        Answers that arrived outside a labeling phase.
+    """
+
+    def __init__(self, folder: Path, lock: RunLock) -> None:
         self.folder = folder
-        self.database = database or Database(folder / "run.db")
+        self.inbox = Inbox(folder / "inbox")
+        self._database = Database(folder / "run.db")
         self._lock = lock
         self._exported = time.monotonic()
 
@@ -54,7 +47,7 @@ class RunStore:
         Parameters
         ----------
         root
-            Folder of all runs; made where it is missing.
+            Folder of all runs; made if it does not exist.
         run_id
             Names the run.
         meta
@@ -67,150 +60,218 @@ class RunStore:
         Raises
         ------
         RunExistsError
-            When something of this name is there already; it is not touched.
+            If something of this name exists; it is not touched.
         """
         with contextlib.ExitStack() as undo:
             with appearing_run(root, run_id) as hidden:
-                (hidden / "ckpt").mkdir()
-                (hidden / "inbox").mkdir()
                 lock = RunLock(hidden)
                 undo.callback(lock.release)
+                (hidden / "ckpt").mkdir()
+                (hidden / "inbox").mkdir()
                 write_whole(hidden / "experiment.toml", experiment, durable=True)
                 database = Database(hidden / "run.db")
                 first = checkpoints.publish(hidden / "ckpt", "initial", state)
                 with database.transaction() as connection:
-                    statements.set_meta(connection, meta)
-                    connection.execute("INSERT INTO checkpoints VALUES (?, 0, 'start', 0, ?, ?)", first)
+                    tables.set_meta(connection, meta)
+                    tables.name_checkpoint(connection, 0, "start", 0, *first)
                 database.close()  # SQLite can't write across the rename
             store = cls(run_directory(root, run_id), lock)
             undo.pop_all()
         return store
 
     @classmethod
-    def open(cls, root: Path, run_id: str, *, take_over: bool = False) -> RunStore:
-        """Open an existing run directory as its one writer.
+    def open(cls, root: Path, run_id: str) -> RunStore:
+        """Open an existing run directory as its one writer; files in ``ckpt`` that the run does not name are removed.
 
         Raises
         ------
         UsageError
-            When there is none.
+            If there is none.
         RunLockedError
-            When another process is writing to it.
+            If another process is writing to it.
         """
         folder = run_directory(root, run_id)
         if not (folder / "run.db").is_file():
             raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
         with contextlib.ExitStack() as undo:
-            database = None
-            if take_over:  # first, as this fails while the holder is in a transaction, and it then keeps its lock
-                database = Database(folder / "run.db")
-                undo.callback(database.close)
-            lock = RunLock(folder, take_over=take_over)
+            lock = RunLock(folder)
             undo.callback(lock.release)
-            store = cls(folder, lock, database)
-            undo.callback(store.database.close)
-            remove_litter(store.database, folder / "ckpt")
-            remove_unfinished(folder)
+            store = cls(folder, lock)
+            undo.callback(store._database.close)
+            store._remove_unnamed_checkpoints()
             undo.pop_all()
         return store
 
+    # -- the run as a whole ----------------------------------------------------------------------------------
+
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
-        return {row["key"]: loads(row["value"]) for row in self.database.read(META)}
-
-    def checkpoints(self) -> list[dict[str, Any]]:
-        """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        return [dict(row) for row in self.database.read(CHECKPOINTS)]
+        with self._database.reading() as connection:
+            return tables.meta(connection)
 
     def set_meta(self, **values: Any) -> None:
         """Commit what is known about the run as a whole; other keys stay."""
-        with self.database.transaction() as connection:
-            statements.set_meta(connection, values)
+        with self._database.transaction() as connection:
+            tables.set_meta(connection, values)
 
-    def commit_query(self, step: int, asked: Sequence[Asked], records: Sequence[Record], model: str) -> None:
+    def check_usable(self) -> None:
+        """Raise `UsageError` if nothing can be written: after `close`, and in a forked child."""
+        self._database.check_usable()
+
+    @property
+    def committing(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._database.committing
+
+    def image(self) -> bytes:
+        """Return the whole database as bytes, for `alcore.store.replica.Replica`."""
+        return self._database.image()
+
+    def export(self) -> None:
+        """Rewrite the files that are made from the database."""
+        try:
+            with self._database.reading() as connection:
+                exports.write_all(connection, self.folder)
+        except OSError as error:
+            raise cant_write(self.folder, error) from error
+        self._exported = time.monotonic()
+
+    def finish(self, records: Sequence[Record], **meta: Any) -> None:
+        """Commit how the run ended, with the records that are not committed yet; rewrite the exports."""
+        with self._database.transaction() as connection:
+            tables.insert_records(connection, records)
+            tables.set_meta(connection, meta)
+        self.export()
+
+    def close(self) -> None:
+        """Close the database and release the lock; calling it again does nothing."""
+        self._database.close()
+        self._lock.release()
+
+    # -- requests --------------------------------------------------------------------------------------------
+
+    def commit_query(self, step: int, asked: Sequence[AskedRequest], records: Sequence[Record], model: str) -> None:
         """Commit the requests of a query phase together with the metrology records before it."""
-        with self.database.transaction() as connection:
-            statements.insert_requests(connection, asked, model)
-            connection.execute("INSERT OR IGNORE INTO queries VALUES (?, ?)", (step, model))
-            statements.insert_records(connection, records)
+        with self._database.transaction() as connection:
+            tables.insert_query(connection, step, asked, model)
+            tables.insert_records(connection, records)
 
-    def open_requests(self) -> list[Request]:
-        """Return the requests that have no answer yet, as a label strategy is to get them.
+    def asked_requests(self, step: int) -> list[AskedRequest] | None:
+        """Return what a query phase asked for, in order; None if it is not committed."""
+        with self._database.reading() as connection:
+            return tables.asked_requests(connection, step)
 
-        Oldest first; but what failed in this step already comes after the rest, in the order of failing.
-        """
-        rows = self.database.read(
-            "SELECT r.id, r.step, r.ordinal, r.sample, r.item, r.attempt FROM requests r LEFT JOIN"
-            " (SELECT request, MAX(rowid) AS place FROM refused WHERE step = (SELECT MAX(step) FROM queries)"
-            "  GROUP BY request) f ON f.request = r.id"
-            " WHERE r.state = 'open' ORDER BY f.place NULLS FIRST, r.step, r.ordinal"
-        )
-        return [request_of(row) for row in rows]
+    def requested_samples(self, before: int) -> list[int]:
+        """Return the samples that were asked for in the steps before this one."""
+        with self._database.reading() as connection:
+            return tables.requested_samples(connection, before)
 
-    def mark_taken(self, request: Request) -> None:
-        """Commit that a label strategy is about to work on a request."""
-        with self.database.transaction() as connection:
-            connection.execute("UPDATE requests SET taken = 1 WHERE id = ?", (request.id,))
-
-    def in_doubt(self) -> list[Request]:
-        """Return the open requests that a label strategy had taken out and not answered, oldest first."""
-        rows = self.database.read(
-            "SELECT id, step, ordinal, sample, item, attempt FROM requests WHERE state = 'open' AND taken"
-            " ORDER BY step, ordinal"
-        )
-        return [request_of(row) for row in rows]
-
-    def settle_doubts(self, *, drop_in: int | None = None) -> None:
-        """Make requests in doubt plain open ones, or set them aside as failed in the labeling phase of a step."""
-        with self.database.transaction() as connection:
-            if drop_in is not None:
-                connection.execute(
-                    "INSERT INTO refused SELECT id, ?, 'null', 'in doubt when the run was cut off, and dropped', 0, ?"
-                    " FROM requests WHERE state = 'open' AND taken",
-                    (drop_in, time.time()),
-                )
-                connection.execute(
-                    "UPDATE requests SET state = 'failed', closed = ? WHERE state = 'open' AND taken", (drop_in,)
-                )
-            connection.execute("UPDATE requests SET taken = 0 WHERE taken")
-
-    def end_labeling(self, step: int) -> None:
-        """Commit that a labeling phase is over, where it leaves requests open; a fork begins with its labeler."""
-        if self.database.read("SELECT 1 FROM requests WHERE state = 'open' LIMIT 1"):
-            with self.database.transaction() as connection:
-                connection.execute("UPDATE requests SET taken = 0 WHERE taken")
-                statements.set_meta(connection, {"labeling_ended": step})
-                statements.keep_labeler(connection, step)
-
-    def begin_labeling(self, step: int) -> None:
-        """Take back that a labeling phase is over, where one who calls the phases by hand begins it again."""
-        with self.database.transaction() as connection:
-            connection.execute("DELETE FROM meta WHERE key IN ('labeling_ended', 'labeler-' || ?)", (step,))
+    def waits_before(self, step: int) -> bool:
+        """Tell whether a request of an earlier step was open when this step began."""
+        with self._database.reading() as connection:
+            return tables.waits_before(connection, step)
 
     def spent(self, before: int | None = None) -> float:
-        """Return what the current labels cost, with what the open requests are expected to cost.
+        """Return what the current labels cost, plus what the open requests are expected to cost.
 
         Parameters
         ----------
         before
             As it was known at the query phase of this step; now where it is None.
         """
-        (row,) = self.database.read(
-            "SELECT COALESCE(SUM(CASE WHEN r.closed IS NULL OR r.closed >= ?1 THEN r.cost"
-            " ELSE COALESCE(l.cost, 0) END), 0) AS spent"
-            " FROM requests r LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0 WHERE r.step < ?1",
-            2**62 if before is None else before,
-        )
-        return float(row["spent"])
+        with self._database.reading() as connection:
+            return tables.spent(connection, before)
 
-    def commit_checkpoint(
-        self, step: int, phase: str, epoch: int, state: Mapping[str, Any], batches: int | None = None
-    ) -> None:
-        """Publish a checkpoint from within a step, and name it; after so many batches of an epoch, if that is given."""
-        written = self._aside(checkpoint_name(step, phase, epoch, batches), state)
-        with written as aside, self.database.transaction() as connection:
-            replaced = [] if aside is None else statements.publish(connection, step, phase, epoch, aside)
-        remove_unnamed(self.database, self.folder / "ckpt", replaced)
+    def bought(self, before: int) -> Spent:
+        """Return the number and the cost of the current labels that arrived before a step."""
+        with self._database.reading() as connection:
+            return tables.bought(connection, before)
+
+    def mark_taken(self, request: Request) -> None:
+        """Commit that a label strategy is about to work on a request."""
+        with self._database.transaction() as connection:
+            tables.mark_taken(connection, request.id)
+
+    def in_flight(self) -> list[Request]:
+        """Return the open requests that a label strategy has taken out and not answered, oldest first."""
+        with self._database.reading() as connection:
+            return tables.in_flight(connection)
+
+    def settle_in_flight(self, *, drop_in: int | None = None) -> None:
+        """Make requests in flight plain open ones, or give them up in the labeling phase of a step."""
+        with self._database.transaction() as connection:
+            if drop_in is not None:
+                tables.give_up_in_flight(connection, drop_in)
+            tables.clear_taken(connection)
+
+    # -- labels ----------------------------------------------------------------------------------------------
+
+    def labeling(self, step: int) -> LabelingState:
+        """Return a labeling phase as it is committed."""
+        with self._database.reading() as connection:
+            return tables.labeling(connection, step)
+
+    @contextlib.contextmanager
+    def answering(self, step: int) -> Iterator[AnswerWriter]:
+        """Give what writes answers of the labeling phase of a step, all of them in one transaction."""
+        with self._database.transaction() as connection:
+            yield AnswerWriter(connection, step)
+
+    def end_labeling(self, step: int) -> None:
+        """Commit that a labeling phase is over, which matters where it leaves requests open."""
+        with self._database.transaction() as connection:
+            tables.end_labeling(connection, step)
+
+    def reopen_labeling(self, step: int) -> None:
+        """Take back that a labeling phase is over, for those who call the phases by hand and begin it again."""
+        with self._database.transaction() as connection:
+            tables.reopen_labeling(connection, step)
+
+    def accepted(self, step: int) -> list[AcceptedLabel]:
+        """Return the answers that a labeling phase has accepted so far, in the order of their requests."""
+        with self._database.reading() as connection:
+            return tables.accepted(connection, step)
+
+    def label_counts(self, step: int) -> dict[str, int]:
+        """Return how many requests a labeling phase labeled or gave up, and how many answers it did not accept."""
+        with self._database.reading() as connection:
+            return tables.label_counts(connection, step)
+
+    def label_strategy_state(self) -> str | None:
+        """Return the state of the label strategy that was committed last, if one was."""
+        with self._database.reading() as connection:
+            return tables.label_strategy_state(connection)
+
+    def label_rows(self, step: int) -> list[list[Any]]:
+        """Return the labels that arrived in a step, as rows."""
+        with self._database.reading() as connection:
+            return tables.label_rows(connection, step)
+
+    def label_changes(self, step: int) -> dict[str, Any]:
+        """Return what the labeling phase of a step has changed, for `Replica.apply_label_changes`."""
+        with self._database.reading() as connection:
+            return tables.label_changes(connection, step)
+
+    # -- records ---------------------------------------------------------------------------------------------
+
+    def records(self, before: int, strategy: str) -> list[Any]:
+        """Return the records of a metrology strategy in the steps before this one."""
+        with self._database.reading() as connection:
+            return tables.records(connection, before, strategy)
+
+    def record_texts(self, step: int, strategy: str) -> list[str]:
+        """Return a metrology strategy's records of a step as they are stored."""
+        with self._database.reading() as connection:
+            return tables.record_texts(connection, step, strategy)
+
+    # -- steps and checkpoints -------------------------------------------------------------------------------
+
+    def commit_checkpoint(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> None:
+        """Publish a checkpoint inside a step, and name it."""
+        staged = self._staged(checkpoint_name(step, phase, epoch), state)
+        with staged as checkpoint, self._database.transaction() as connection:
+            replaced = _publish(connection, step, phase, epoch, checkpoint)
+        self._remove_checkpoints(replaced)
 
     def commit_step(
         self,
@@ -221,45 +282,80 @@ class RunStore:
         state: Mapping[str, Any] | None,
     ) -> None:
         """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted."""
-        written = contextlib.nullcontext() if state is None else self._aside(checkpoint_name(step, "labeling"), state)
-        with written as aside, self.database.transaction() as connection:
-            replaced = [] if aside is None else statements.publish(connection, step, "labeling", 0, aside)
-            statements.insert_records(connection, records)
-            statements.keep_labeler(connection, step)
-            connection.execute(
-                "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)",
-                (step, dumps(dict(record)), json.dumps(dict(seconds))),
-            )
-        remove_unnamed(self.database, self.folder / "ckpt", replaced)
+        staged = contextlib.nullcontext() if state is None else self._staged(checkpoint_name(step, "labeling"), state)
+        with staged as checkpoint, self._database.transaction() as connection:
+            replaced = _publish(connection, step, "labeling", 0, checkpoint)
+            tables.insert_records(connection, records)
+            tables.keep_label_strategy_state(connection, step)
+            tables.insert_step(connection, step, record, seconds)
+        self._remove_checkpoints(replaced)
         if time.monotonic() - self._exported >= 1:
             self.export()
 
-    def export(self) -> None:
-        """Rewrite the files that are made from the database."""
-        try:
-            with self.database.transaction():  # else one who was taken over might write over what the heir wrote
-                exports.write_all(self.database, self.folder)
-        except OSError as error:
-            raise cant_write(self.folder, error) from error
-        self._exported = time.monotonic()
+    def is_committed(self, step: int) -> bool:
+        """Tell whether a step is committed as a whole."""
+        with self._database.reading() as connection:
+            return tables.is_committed(connection, step)
 
-    def finish(self, records: Sequence[Record], **meta: Any) -> None:
-        """Commit how the run ended."""
-        with self.database.transaction() as connection:
-            statements.insert_records(connection, records)
-            statements.set_meta(connection, meta)
-        self.export()
+    def steps_committed(self) -> int:
+        """Return the step after the last one that is committed as a whole; there may be gaps before it."""
+        with self._database.reading() as connection:
+            return tables.steps_committed(connection)
 
-    def close(self) -> None:
-        """Close the database and let go of the lock."""
-        self.database.close()
-        self._lock.release()
+    def last_step(self) -> int:
+        """Return the last step of which anything is committed; -1 if there is none."""
+        with self._database.reading() as connection:
+            return tables.last_step(connection)
+
+    def first_training_step(self) -> int | None:
+        """Return the first step that had anything to train on, in a run that began with nothing labeled."""
+        with self._database.reading() as connection:
+            return tables.first_training_step(connection)
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
+        with self._database.reading() as connection:
+            return tables.checkpoints(connection)
+
+    def prune(self, keep: retention.Retention) -> list[str]:
+        """Delete the checkpoints that a retention does not keep: their rows in one transaction, then the files.
+
+        Returns
+        -------
+        list of str
+            Warnings.
+        """
+        with self._database.reading() as connection:
+            rows = tables.checkpoints(connection)
+            figures = {} if keep.best is None else tables.figures_at_checkpoints(connection)
+        dropped, warnings = retention.to_drop(rows, keep, figures)
+        if dropped:
+            with self._database.transaction() as connection:
+                tables.delete_checkpoints(connection, dropped)
+            self._remove_checkpoints(dropped)
+        return warnings
 
     @contextlib.contextmanager
-    def _aside(self, name: str, state: Mapping[str, Any]) -> Iterator[Aside | None]:
-        try:
-            with checkpoints.written_aside(self.folder / "ckpt", name, state) as aside:
-                yield aside
-        except StorageError:
-            with self.database.transaction():  # one who took the run over may have removed the unfinished file
-                raise
+    def _staged(self, name: str, state: Mapping[str, Any]) -> Iterator[StagedCheckpoint | None]:
+        """Write a checkpoint under a temporary name."""
+        with checkpoints.staged(self.folder / "ckpt", name, state) as checkpoint:
+            yield checkpoint
+
+    def _remove_checkpoints(self, files: Sequence[str]) -> None:
+        """Remove checkpoint files that the database does not name any more."""
+        for file in files:
+            remove_file(self.folder / "ckpt" / file)
+
+    def _remove_unnamed_checkpoints(self) -> None:
+        """Remove what a process that was killed left in the ``ckpt`` folder."""
+        named = {row["file"] for row in self.checkpoints()}
+        with contextlib.suppress(FileNotFoundError):
+            self._remove_checkpoints([one.name for one in (self.folder / "ckpt").iterdir() if one.name not in named])
+
+
+def _publish(connection: Any, step: int, phase: str, epoch: int, checkpoint: StagedCheckpoint | None) -> list[str]:
+    """Give a checkpoint its name, in the folder and in the database; return the files that it replaces."""
+    if checkpoint is None:
+        return []
+    published = checkpoint.publish(tables.checkpoint_digests(connection, step))
+    return tables.name_checkpoint(connection, step, phase, epoch, *published)

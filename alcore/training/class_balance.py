@@ -3,109 +3,114 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 
-from alcore.config import TrainingConfig
-from alcore.driver.services import Services
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.pools import DataInfo
-from alcore.randomness import seed_everything
-from alcore.training.loader import BatchLoader
+from alcore.protocols import DataInfo
+from alcore.randomness import preserve_rng_state, seed_everything
 
 
-class Balance(Services):
-    """The part of a driver that applies ``TrainingConfig.sampler`` and ``TrainingConfig.class_weights``."""
+class ClassBalance:
+    """Applies ``TrainingConfig.sampler`` and ``TrainingConfig.class_weights``.
 
-    training_config: TrainingConfig | None
-    _balanced: tuple[tuple[int, int], tuple[float, ...]] | None = None
+    Parameters
+    ----------
+    pool
+        The pool that is trained on.
+    sampler, class_weights
+        As in `alcore.config.TrainingConfig`.
+    warn
+        Called with a warning.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        sampler: Literal["balanced"] | Callable[[Any, torch.Generator], Iterable[int]] | None,
+        class_weights: Literal["balanced"] | Sequence[float] | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._pool, self._sampler, self._class_weights, self._warn = pool, sampler, class_weights, warn
+        self._balanced: tuple[int, tuple[float, ...]] | None = None  # for so many labeled items
+
+    def weighted(self, info: DataInfo | None) -> DataInfo | None:
+        """Return what is known about the data, with the weights that its classes have now."""
+        weights = self._class_weights
+        if info is None or weights is None or info.task != "classification":
+            return info
+        values = self._balanced_weights(info) if isinstance(weights, str) else tuple(map(float, weights))
+        return dataclasses.replace(info, class_weights=values)
 
     @property
-    def info(self) -> DataInfo | None:
-        """What is known about the data, with the weights that its classes have in this step."""
-        info, config = super().info, self.training_config
-        if info is None or config is None or config.class_weights is None or info.task != "classification":
-            return info
-        weights = config.class_weights
-        return dataclasses.replace(
-            info, class_weights=self._balance(info) if isinstance(weights, str) else tuple(map(float, weights))
-        )
+    def choose(self) -> Callable[[torch.Generator], torch.Tensor] | None:
+        """Returns the positions of an epoch, int64 (P,), from its generator; None where all are shuffled."""
+        return None if self._sampler is None else self._positions
 
-    def check_balance(self) -> None:
-        """Check that sampler and class weights fit the data, as far as it is labelled.
+    def check(self, info: DataInfo | None) -> None:
+        """Check that sampler and class weights fit the data, as far as it is labeled.
 
         Raises
         ------
         UsageError
-            When the task is no classification, targets are unknown or no classes, or a sampler gives no positions.
+            When the task is not classification, targets are unknown or not classes, or a sampler returns something
+            else than positions.
         """
-        config = self.training_config
-        if config is None or self.config.skip_training or (config.sampler is None and config.class_weights is None):
+        sampler, weights = self._sampler, self._class_weights
+        if sampler is None and weights is None:
             return
-        info = super().info
         balanced = [
             f"TrainingConfig.{name} is 'balanced'"
-            for name, value in (("sampler", config.sampler), ("class_weights", config.class_weights))
+            for name, value in (("sampler", sampler), ("class_weights", weights))
             if isinstance(value, str)
         ]
-        needs = balanced or (["TrainingConfig.class_weights is given"] if config.class_weights is not None else [])
+        needs = balanced or (["TrainingConfig.class_weights is given"] if weights is not None else [])
         if needs and info is not None and info.task != "classification":
             raise UsageError(
                 f"{needs[0]}, and the task of this data is {info.task}, which has no classes; leave it out."
             )
-        weights = config.class_weights
         given = 0 if weights is None or isinstance(weights, str) else len(weights)
         if given and info is not None and info.classes and given != info.classes:
             raise UsageError(
                 f"TrainingConfig.class_weights has {given} weights, and this data has {info.classes} classes; give one "
                 "for each."
             )
-        if not len(self.train_datapool):
+        if not len(self._pool):
             return
         if balanced:
-            missing = _missing(classes_of(self.train_datapool, balanced[0]), info)
+            missing = _missing(classes_of(self._pool, balanced[0]), info)
             if missing:
-                self.warn_once(
+                self._warn(
                     f"{balanced[0]}, and no sample of {'class' if len(missing) == 1 else 'the classes'} "
-                    f"{', '.join(missing)} is labelled yet; only the others are balanced until one is"
+                    f"{', '.join(missing)} is labeled yet; only the others are balanced until one is"
                 )
-        if config.sampler is not None:
-            self._chosen(torch.Generator())
+        if sampler is not None:
+            self._positions(torch.Generator())
 
-    def _loader(self, pool: Any, *, seed: tuple[Any, ...] | None = None, **options: Any) -> BatchLoader:
-        loader = super()._loader(pool, seed=seed, **options)
-        if seed is not None and self.training_config is not None and self.training_config.sampler is not None:
-            loader.sampler.choose = self._chosen
-        return loader
-
-    def _chosen(self, generator: torch.Generator) -> torch.Tensor:
-        """Return the positions of an epoch: int64, shape (P,)."""
-        assert self.training_config is not None
-        pool, sampler = self.train_datapool, self.training_config.sampler
-        if not callable(sampler):
-            return balanced_positions(classes_of(pool, "TrainingConfig.sampler is 'balanced'"), generator)
-        with undisturbed():
+    def _positions(self, generator: torch.Generator) -> torch.Tensor:
+        if not callable(self._sampler):
+            return balanced_positions(classes_of(self._pool, "TrainingConfig.sampler is 'balanced'"), generator)
+        with preserve_rng_state():
             seed_everything(generator.initial_seed())
-            found = sampler(pool, generator)
-            positions = _positions(found, len(pool))
+            found = self._sampler(self._pool, generator)
+            positions = _as_positions(found, len(self._pool))
         if positions is None:
             raise UsageError(
                 "TrainingConfig.sampler must return whole numbers from 0 to "
-                f"{len(pool) - 1}, positions in the pool's labelled items, and at least one of them; this one returned "
-                f"{str(found)[:80]}."
+                f"{len(self._pool) - 1}, positions in the pool's labeled items, and at least one of them; this one "
+                f"returned {str(found)[:80]}."
             )
         return positions
 
-    def _balance(self, info: DataInfo) -> tuple[float, ...]:
-        at = self.active_learning_step_idx, len(self.train_datapool)
-        if not at[1]:
+    def _balanced_weights(self, info: DataInfo) -> tuple[float, ...]:
+        count = len(self._pool)
+        if not count:
             return ()
-        if self._balanced is None or self._balanced[0] != at:
-            classes = classes_of(self.train_datapool, "TrainingConfig.class_weights is 'balanced'")
-            self._balanced = at, balanced_weights(classes, info.classes)
+        if self._balanced is None or self._balanced[0] != count:
+            classes = classes_of(self._pool, "TrainingConfig.class_weights is 'balanced'")
+            self._balanced = count, balanced_weights(classes, info.classes)
         return self._balanced[1]
 
 
@@ -160,17 +165,17 @@ def balanced_positions(classes: torch.Tensor, generator: torch.Generator) -> tor
 
 
 def classes_of(pool: Any, why: str) -> torch.Tensor:
-    """Return the class of each labelled item of a pool, in training order: int64, shape (N,).
+    """Return the class of each labeled item of a pool, in training order: int64, shape (N,).
 
     Parameters
     ----------
     pool
-        Its items are ``(input, target)``; what it augments is undone.
+        Its items are ``(input, target)``.
     why
         Beginning of the message, where it has no classes.
     """
     places = torch.arange(len(pool))
-    with undisturbed():
+    with preserve_rng_state():
         if callable(getattr(pool, "batch", None)):
             targets = [_target(pool.batch(part), why) for part in torch.split(places, 4096)]
         else:
@@ -179,7 +184,7 @@ def classes_of(pool: Any, why: str) -> torch.Tensor:
     flat = found.reshape(-1)
     if len(flat) != len(places) or found.is_complex() or bool((flat != flat.long()).any()) or bool((flat < 0).any()):
         raise UsageError(
-            f"{why}, and the targets of this pool are no classes, but {found.dtype} of shape {tuple(found.shape)}; "
+            f"{why}, and the targets of this pool are not classes but {found.dtype} of shape {tuple(found.shape)}; "
             "each must be a whole number from 0."
         )
     return flat.long()
@@ -189,7 +194,7 @@ def _target(item: Any, why: str) -> Any:
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[1]
     raise UsageError(
-        f"{why}, and the class of an item is unknown: this pool's are no pairs of input and target, but a "
+        f"{why}, and the class of an item is unknown: this pool's are not pairs of input and target but a "
         f"{type(item).__name__}. Give a function sampler(pool, generator), or leave it out."
     )
 
@@ -199,7 +204,7 @@ def _missing(classes: torch.Tensor, info: DataInfo | None) -> list[str]:
     return [str(one) for one, number in enumerate(numbers) if not number]
 
 
-def _positions(found: Iterable[Any], size: int) -> torch.Tensor | None:
+def _as_positions(found: Iterable[Any], size: int) -> torch.Tensor | None:
     try:
         positions = torch.as_tensor(found if isinstance(found, torch.Tensor) else [int(one) for one in found])
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Training on several ranks: each goes backward on batches of its own, and the gradients are averaged."""
+"""Training on several ranks: each computes gradients on batches of its own, and the gradients are averaged."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from alcore.distributed import DistributedManager
+from alcore.distributed.manager import DistributedManager
 from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
 from alcore.protocols import TrainStep
 
 
 class _Step(torch.nn.Module):
-    """Has the training step for its forward, so that what the step touches is the bare learner."""
+    """A module whose forward is the training step, so that the step sees the bare learner."""
 
     def __init__(self, learner: torch.nn.Module, step: TrainStep) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ParallelStep:
 
 
 def share_buffers(learner: Any, ranks: Ranks) -> None:
-    """Give the buffers of rank 0 to all, which torch does at the beginning of each training batch alone."""
+    """Copy the buffers of rank 0 to all ranks, which torch does only at the beginning of a training batch."""
     buffers = dict(learner.named_buffers()) if ranks.size > 1 and isinstance(learner, torch.nn.Module) else {}
     if not buffers:
         return
@@ -84,6 +84,6 @@ def share_buffers(learner: Any, ranks: Ranks) -> None:
                 buffer.copy_(shared[name])
 
 
-def with_synchronised_normalisation(learner: Any) -> Any:
-    """Return the learner with batch normalisation over all ranks, changed in place except for its outermost module."""
+def with_synchronized_normalization(learner: Any) -> Any:
+    """Return the learner with batch normalization over all ranks, changed in place except for its outermost module."""
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]

@@ -1,9 +1,8 @@
-"""Batches of a pool, placed on the learner's device, in an order that depends on seed, step and epoch alone."""
+"""Batches of a pool on the learner's device, in an order that depends on seed, step and epoch alone."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,48 +10,66 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from alcore.errors import UsageError
-from alcore.pools.batches import place, tensors_of
+from alcore.pools.batches import tensors_of, to_device
 from alcore.randomness import derive_generator
 
 _BLOCK_BYTES = 4 * 2**20
+_ORDERED_ROWS = 4096  # in a batch of a pool that is fetched whole
 
 
-class _EpochOrder(Sampler[int]):
-    """Positions of a pool, shuffled or chosen anew each epoch; a generator for an epoch is made from its number."""
+class EpochOrder(Sampler[int]):
+    """Positions of a pool, shuffled or chosen anew each epoch by a generator that is derived from the epoch's number.
+
+    Parameters
+    ----------
+    size
+        Number of items.
+    generator_for
+        Returns the generator of an epoch; None keeps the order of the pool.
+    epoch
+        Number of the first epoch.
+    shard
+        ``(rank, ranks)``: this rank's share of each epoch.
+    choose
+        Returns the positions of an epoch from its generator, in place of a shuffle of all of them.
+    """
 
     def __init__(
-        self, size: int, shuffle: Callable[[int], torch.Generator] | None, epoch: int, shard: tuple[int, int]
+        self,
+        size: int,
+        generator_for: Callable[[int], torch.Generator] | None,
+        epoch: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        choose: Callable[[torch.Generator], torch.Tensor] | None = None,
     ) -> None:
-        self._size, self._shuffle, self.epoch = size, shuffle, epoch
+        self._size, self._generator_for, self.epoch = size, generator_for, epoch
         self._rank, self._ranks = shard
-        self.start = 0  # places that an epoch which is taken up in the middle leaves out
-        self.choose: Callable[[torch.Generator], torch.Tensor] | None = None
-        """Returns the positions of an epoch from its generator, in place of a shuffle of all of them."""
+        self._choose = choose
         self._chosen: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
-        size = self._size if self.choose is None else len(self.order())
+        size = self._size if self._choose is None else len(self._whole())
         return -(-size // self._ranks)
 
     def positions(self) -> torch.Tensor:
-        """Return this rank's share of the epoch; its first positions fill up where it can't be shared evenly."""
-        order = self.order()
+        """Return this rank's share of the epoch: int64; the first positions fill up an uneven last round."""
+        order = self._whole()
         if self._ranks == 1 or not len(order):
             return order
         return order[torch.arange(self._rank, len(self) * self._ranks, self._ranks) % len(order)]
 
-    def order(self) -> torch.Tensor:
-        """Return the positions of the whole epoch, in their order: int64, the same for the same number of epoch."""
-        if self._shuffle is None:
+    def _whole(self) -> torch.Tensor:
+        """Return the positions of the whole epoch, in their order: int64."""
+        if self._generator_for is None:
             return torch.arange(self._size)
-        if self.choose is None:
-            return torch.randperm(self._size, generator=self._shuffle(self.epoch))
+        if self._choose is None:
+            return torch.randperm(self._size, generator=self._generator_for(self.epoch))
         if self._chosen is None or self._chosen[0] != self.epoch:
-            self._chosen = self.epoch, self.choose(self._shuffle(self.epoch))
+            self._chosen = self.epoch, self._choose(self._generator_for(self.epoch))
         return self._chosen[1]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.positions()[self.start :].tolist())
+        return iter(self.positions().tolist())
 
 
 class BatchLoader:
@@ -61,7 +78,7 @@ class BatchLoader:
     Parameters
     ----------
     pool
-        Labelled items. One with ``batch(positions)`` is fetched several batches at a time and split; any
+        Labeled items. One with ``batch(positions)`` is fetched several batches at a time and split; any
         other goes through `torch.utils.data.DataLoader`.
     batch_size
         Items in a batch.
@@ -72,13 +89,15 @@ class BatchLoader:
     epoch
         Number of the first epoch.
     drop_last
-        Leave out a last batch that is too small.
+        Leave out a last batch that is smaller.
     collate_fn
         Makes a batch out of items; where it is given, items are fetched one by one.
     workers
         Processes that fetch items.
     shard
-        ``(rank, processes)``: the share of each epoch that this loader yields, of equal size for all.
+        ``(rank, ranks)``: the share of each epoch that this loader yields, of equal size for all.
+    choose
+        Returns the positions of an epoch, int64 (P,), from its generator; a shuffle of all where it is None.
     before_epoch
         Called when an epoch begins.
     after_batch
@@ -98,16 +117,16 @@ class BatchLoader:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
         shard: tuple[int, int] = (0, 1),
+        choose: Callable[[torch.Generator], torch.Tensor] | None = None,
         before_epoch: Callable[[], None] | None = None,
         after_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
         self._device, self._dtype = device, dtype
         self._before_epoch, self._after_batch = before_epoch, after_batch
-        self._seed, self._workers = (*(seed or (0,)), *(shard[:1] if shard[0] else ())), workers
-        self._position = Position()
-        shuffle = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
-        self.sampler = _EpochOrder(len(pool), shuffle, epoch, shard)
+        self._seed = (*(seed or (0,)), *(shard[:1] if shard[0] else ()))
+        generator_for = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
+        self.sampler = EpochOrder(len(pool), generator_for, epoch, shard, choose)
         self._items: DataLoader[Any] | None = None
         if collate_fn is not None or not callable(getattr(pool, "batch", None)):
             self._items = DataLoader(
@@ -121,15 +140,15 @@ class BatchLoader:
             )
         if drop_last and len(pool) and not len(self):
             raise UsageError(
-                f"drop_last leaves no batch: the pool has {len(pool)} labelled items, "
+                f"drop_last leaves no batch: the pool has {len(pool)} labeled items, "
                 + (f"a share of {len(self.sampler)} for each of {shard[1]} ranks, " if shard[1] > 1 else "")
                 + f"fewer than the batch size of {batch_size}. Use a smaller batch_size, or drop_last=False."
             )
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        whole, rest = divmod(len(self.sampler), self.batch_size)
-        return whole + bool(rest and not self.drop_last)
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + bool(rest and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the epoch that the next iteration is."""
@@ -139,109 +158,83 @@ class BatchLoader:
         """Go through one epoch."""
         if self._before_epoch is not None:
             self._before_epoch()
-        position = self._position
-        for batch in self._blocks() if self._items is None else self._single_items(self._items):
+        for batch in self._split_blocks() if self._items is None else self._single_items(self._items):
             yield batch
-            position.batches += 1
             if self._after_batch is not None:
                 self._after_batch()
-        self._position = Position()
         self.sampler.epoch += 1
-
-    def position(self, *, at_end: bool = False) -> dict[str, Any] | None:
-        """Return where in its epoch the loader is, for `resume`.
-
-        Parameters
-        ----------
-        at_end
-            Give the place behind the last batch.
-
-        Returns
-        -------
-        dict or None
-            ``batches``, how many are done, ``start`` and ``rows``, which block comes next, and ``rest``, what is left
-            of the block at hand: it is kept because a pool may augment what it returns. None where a batch is of a
-            type that can't be stored.
-        """
-        if at_end:
-            return {"batches": len(self), "start": len(self.sampler), "rows": self.batch_size, "rest": None}
-        here = self._position
-        rest = None if here.block is None else _rows_from(here.block, (here.batches - here.first) * self.batch_size)
-        if rest is not None and not _is_plain(rest):
-            return None
-        return {"batches": here.batches, "start": here.start, "rows": here.rows, "rest": rest}
-
-    def resume(self, position: Mapping[str, Any]) -> None:
-        """Go on where `position` was taken: the next iteration is the rest of that epoch."""
-        done = position["batches"]
-        self._position = Position(done, position["start"], position["rows"], position["rest"], done)
 
     def _single_items(self, items: DataLoader[Any]) -> Iterator[Any]:
         # workers are seeded from this generator, so an epoch doesn't depend on those before it
         items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
-        done = self._position.batches
-        self.sampler.start = 0 if self._workers else done * self.batch_size
-        if self.sampler.start < len(self.sampler):
-            # what a worker drew for earlier batches matters to later ones, so that it fetches them again
-            for batch in itertools.islice(items, done if self._workers else 0, None):
-                yield place(batch, self._device, self._dtype)
-        self.sampler.start = 0
+        for batch in items:
+            yield to_device(batch, self._device, self._dtype)
 
-    def _blocks(self) -> Iterator[Any]:
-        here = self._position
+    def _split_blocks(self) -> Iterator[Any]:
         order = self.sampler.positions()
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
-        if here.block is not None and tensors_of(here.block)[0].shape[0]:
-            here.block = place(here.block, self._device, self._dtype)
-            yield from _split(here.block, self.batch_size)
-        rows = here.rows or self.batch_size
-        while here.start < len(order):
-            block = self.dataset.batch(order[here.start : here.start + rows])
-            here.start += rows
+        start, rows = 0, self.batch_size
+        while start < len(order):
+            block = self.dataset.batch(order[start : start + rows])
+            start += rows
             if rows == self.batch_size:  # the first block is one batch, and tells how large a batch is
                 size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block))
                 rows *= max(1, _BLOCK_BYTES // max(size, 1))
-            here.rows, here.block, here.first = rows, place(block, self._device, self._dtype), here.batches
-            yield from _split(here.block, self.batch_size)
+            yield from _split(to_device(block, self._device, self._dtype), self.batch_size)
 
 
-@dataclasses.dataclass
-class Position:
-    """Where in an epoch a loader is.
+class LoaderFactory:
+    """Makes the loaders of a run, which differ in pool and order alone.
 
     Parameters
     ----------
-    batches
-        How many batches are done.
-    start, rows
-        Where the next block begins in the order of the epoch, and how many rows it takes; 0 before the first.
-    block, first
-        The block at hand, and the number of its first batch.
+    batch_size, drop_last, collate_fn, workers, device, dtype, after_batch
+        As in `BatchLoader`; `drop_last` concerns shuffled loaders alone.
     """
 
-    batches: int = 0
-    start: int = 0
-    rows: int = 0
-    block: Any = None
-    first: int = 0
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        drop_last: bool,
+        collate_fn: Callable[[list[Any]], Any] | None,
+        workers: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        after_batch: Callable[[], None],
+    ) -> None:
+        self._batch_size, self._drop_last = batch_size, drop_last
+        self._make = functools.partial(
+            BatchLoader,
+            collate_fn=collate_fn,
+            workers=workers,
+            device=device,
+            dtype=dtype,
+            after_batch=after_batch,
+        )
 
+    def shuffled(
+        self,
+        pool: Any,
+        seed: tuple[Any, ...],
+        epoch: int,
+        shard: tuple[int, int],
+        choose: Callable[[torch.Generator], torch.Tensor] | None = None,
+    ) -> BatchLoader:
+        """Return the loader of a training; parameters as in `BatchLoader`."""
+        return self._make(
+            pool, self._batch_size, seed=seed, epoch=epoch, shard=shard, choose=choose, drop_last=self._drop_last
+        )
 
-def _rows_from(block: Any, start: int) -> Any:
-    if isinstance(block, Mapping):
-        return {key: _rows_from(value, start) for key, value in block.items()}
-    if type(block) in (tuple, list):
-        return type(block)(_rows_from(value, start) for value in block)
-    return block[start:] if isinstance(block, torch.Tensor) else block
+    def ordered(self, pool: Any, before_epoch: Callable[[], None] | None = None) -> BatchLoader:
+        """Return a loader in the order of the pool, in batches of the training's size."""
+        return self._make(pool, self._batch_size, before_epoch=before_epoch)
 
-
-def _is_plain(block: Any) -> bool:
-    """Tell whether a block is of tensors in dicts, lists and tuples alone, so that it comes back as it was."""
-    if isinstance(block, Mapping):
-        return type(block) is dict and all(map(_is_plain, block.values()))
-    if type(block) in (tuple, list):
-        return all(map(_is_plain, block))
-    return isinstance(block, torch.Tensor)
+    def large_batches(self, pool: Any) -> BatchLoader:
+        """Return a loader in the order of the pool, in batches of up to 4096 where the pool is fetched whole."""
+        rows = _ORDERED_ROWS if callable(getattr(pool, "batch", None)) else self._batch_size
+        return self._make(pool, rows)
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

@@ -64,7 +64,7 @@ def make_query(strategy: str) -> Any:
     if strategy == "us-nc":
         return SklearnUncertaintyQuery(1, "LogisticRegression", {"C": 0.1}, measure="entropy", order="pool")
     if strategy == "core-set":
-        return plugins.registry().make("query", "kcenter", max_samples=1, layer="inputs")
+        return plugins.installed().make("query", "kcenter", max_samples=1, layer="inputs")
     return replay.NextQuery(1)
 
 

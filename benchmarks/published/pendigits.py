@@ -75,7 +75,7 @@ def one_seed(folder: Path, strategy: str, batch: int, seed: int, root: Path | No
 
 
 def _make(plugin: str, batch: int, parameters: dict[str, Any]) -> Any:
-    return plugins.registry().make("query", plugin, max_samples=batch, **parameters)
+    return plugins.installed().make("query", plugin, max_samples=batch, **parameters)
 
 
 def published(folder: Path) -> dict[tuple[str, int], dict[str, float]]:

@@ -70,7 +70,7 @@ def curve(strategy: str, images: torch.Tensor, digits: torch.Tensor, seed: int, 
     test, kept = order[:TEST], order[TEST : TEST + base].repeat_interleave(repeats)
     pool_images = images[kept] + 0.1 * torch.randn(len(kept), 1, 28, 28, generator=draw)
     first = [int(i) for digit in range(10) for i in (digits[kept] == digit).nonzero()[:: 3 * repeats][: FIRST // 10, 0]]
-    pool = TensorPool(pool_images, digits[kept], labelled=first)
+    pool = TensorPool(pool_images, digits[kept], labeled=first)
     torch.manual_seed(seed)
     accuracy = TestAccuracy(images[test], digits[test])
     query = {

@@ -97,7 +97,7 @@ def curve(
         Of the run; steps is None for a run until the pool is empty.
     """
     torch.set_num_threads(1)
-    held_out = TensorPool(*map(torch.from_numpy, test), labelled=range(len(test[0])), info=train.info)
+    held_out = TensorPool(*map(torch.from_numpy, test), labeled=range(len(test[0])), info=train.info)
     root = Path(tempfile.mkdtemp(prefix="alcore-replay-", dir=root))
     metrology = F1Metrology()
     try:

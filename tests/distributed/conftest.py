@@ -18,7 +18,7 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
-pytest.register_assert_rewrite("ranks_essence")
+pytest.register_assert_rewrite("outcomes")
 
 
 class Server:
@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, str(HERE / "fork_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 

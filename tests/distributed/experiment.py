@@ -27,8 +27,7 @@ from alcore_uq import ClassifierUQQuery
 import alcore
 from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
 from alcore import config as c
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import embed
+from alcore.inference import evaluate, extract_features, top_k
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
 DEFAULTS: dict[str, Any] = {
@@ -82,8 +81,8 @@ class Paid(BaseLabel):
         trouble(self.driver, "labeling")
         print("labels", flush=True)
         if OPTIONS["label"] == "evaluates":
-            assert len(list(scoring.evaluate(self.driver).batches)) > 0
-            assert len(embed(self.driver).ids) > 0
+            assert len(list(evaluate(self.driver).batches)) > 0
+            assert len(extract_features(self.driver).ids) > 0
         if OPTIONS["label"] == "late":  # from a thread, between what is shared and what is taken, and at any time
             threading.Thread(
                 target=self.late, args=(queue_to_label.get_request(), serialize_queue), daemon=True
@@ -152,7 +151,7 @@ class Onlooker:
         if OPTIONS["observer"] == "slow":
             time.sleep(4.0)
         if OPTIONS["observer"] == "evaluates":
-            print("evaluated", sum(len(targets) for _, targets in scoring.evaluate(driver).batches))
+            print("evaluated", sum(len(targets) for _, targets in evaluate(driver).batches))
 
 
 class Astray(BaseQuery):
@@ -160,7 +159,7 @@ class Astray(BaseQuery):
 
     def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
         if self.driver.ranks.rank == 0:
-            scoring.top_k(self.driver, lambda outputs: outputs[:, 0], 3)
+            top_k(self.driver, lambda outputs: outputs[:, 0], 3)
 
 
 class Learner(torch.nn.Module):
@@ -221,7 +220,7 @@ def pool(samples: int, seed: int) -> TensorPool:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(samples, 2, generator=generator)
     targets = (inputs.prod(1) > 0).long()
-    return TensorPool(inputs, targets, labelled=range(0, samples, 10))
+    return TensorPool(inputs, targets, labeled=range(0, samples, 10))
 
 
 def build() -> Driver:

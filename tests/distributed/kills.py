@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import HERE, Processes, Server
-from ranks_essence import ends_of, essence
+from outcomes import ends_of, essence
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 

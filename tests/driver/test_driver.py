@@ -376,7 +376,7 @@ def test_no_training_step_names_the_three_ways_to_give_one(build: Any) -> None:
 
 def test_regression_gets_squared_error(build: Any) -> None:
     inputs = torch.linspace(-1, 1, 20)[:, None].repeat(1, 2)
-    pool = TensorPool(inputs, 3 * inputs[:, 0], labelled=range(10), info=DataInfo("regression", features=2))
+    pool = TensorPool(inputs, 3 * inputs[:, 0], labeled=range(10), info=DataInfo("regression", features=2))
     driver = build(train_datapool=pool, max_training_epochs=60)
     driver.run()
     assert Run(driver.log_dir).steps()[-1]["losses"]["loss"] < 0.1
@@ -426,7 +426,7 @@ def test_loader_workers_give_the_same_result(build: Any) -> None:
     weights = []
     for workers in (0, 2):
         torch.manual_seed(0)
-        pool = Items(torch.randn(20, 2), torch.arange(20) % 2, labelled=range(9))
+        pool = Items(torch.randn(20, 2), torch.arange(20) % 2, labeled=range(9))
         driver = build(train_datapool=pool, num_dataloader_workers=workers, max_active_learning_steps=2)
         driver.run()
         weights.append(driver.learner.weight.detach().clone())
@@ -768,7 +768,7 @@ def test_a_score_is_tried_on_what_the_strategy_infers(build: Any) -> None:
 
 @pytest.mark.parametrize(("classes", "columns"), [(3, 2), (3, 1), (4, 3)])
 def test_a_learner_with_too_few_outputs_is_refused(build: Any, classes: int, columns: int) -> None:
-    pool = TensorPool(torch.zeros(20, 2), torch.arange(20) % classes, labelled=range(8))
+    pool = TensorPool(torch.zeros(20, 2), torch.arange(20) % classes, labeled=range(8))
     with pytest.raises(UsageError, match=f"has {columns} outputs, and this data has {classes} classes"):
         build(train_datapool=pool, learner=torch.nn.Linear(2, columns)).run()
 
@@ -779,7 +779,7 @@ def test_ids_that_are_not_ascending_are_refused_before_step_0(build: Any, toys: 
         def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> Any:
             return change(super().unlabeled_indices(start, stop))
 
-    pool = Odd(torch.zeros(20, 2), torch.arange(20) % 2, labelled=range(8))
+    pool = Odd(torch.zeros(20, 2), torch.arange(20) % 2, labeled=range(8))
     with pytest.raises(UsageError, match=r"Odd\.unlabeled_indices\(\) returned .* ascending"):
         build(train_datapool=pool).run()
 
@@ -791,7 +791,7 @@ def test_a_pool_may_have_a_total_without_windows(build: Any, toys: Any) -> None:
         def unlabeled_indices(self) -> torch.Tensor:  # type: ignore[override]
             return super().unlabeled_indices()
 
-    pool = Plain(torch.zeros(40, 2), torch.arange(40) % 2, labelled=range(8))
+    pool = Plain(torch.zeros(40, 2), torch.arange(40) % 2, labeled=range(8))
     build(train_datapool=pool, max_active_learning_steps=1).run()
     assert len(pool) == 11
 

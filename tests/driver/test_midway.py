@@ -126,7 +126,7 @@ def make(build: Make, toys: Any) -> Make:
         plain = toys.pool(n=60, labelled=14)
 
         def made(kind: type[TensorPool], labelled: Any) -> TensorPool:
-            return kind(plain.inputs(torch.arange(60)), torch.arange(60) % 2, labelled=labelled)
+            return kind(plain.inputs(torch.arange(60)), torch.arange(60) % 2, labeled=labelled)
 
         def train(model: Any, batch: Any) -> torch.Tensor:
             point("train")

@@ -178,7 +178,7 @@ def test_a_pool_that_grows_during_a_run_is_chosen_from_as_it_is(make: Make, toys
             query_queue.put_many(ids[-self.max_samples :].tolist())
 
     plain = toys.pool(n=12, labelled=4)
-    pool = Growing(plain.inputs(torch.arange(12)), torch.arange(12) % 2, labelled=range(4))
+    pool = Growing(plain.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(4))
     driver = make(train_datapool=pool, query_strategies=[Last(2)])
     driver.run()
     assert [one["sample"] for one in Run(driver.log_dir).requests()] == [10, 11, 12, 13, 14, 15]

@@ -1,9 +1,6 @@
-"""The tables [driver] and [training]: types, values, and that no code but torch's own can be named."""
+"""The tables [driver] and [training]: derived from the config classes, checked, and limited to torch's own code."""
 
 from __future__ import annotations
-
-import dataclasses
-import hashlib
 
 import pytest
 import torch
@@ -11,96 +8,105 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore import config
-from alcore.errors import UsageError
-from alcore.experiment import settings as tables
-from alcore.plugins import Plugin, Registry
-from alcore.plugins.signatures import Given
-
-REGISTRY = Registry([Plugin("fakes", "1", "f", "f", offers={"queue": {"fifo": list, "lifo": list}})])
+from alcore.experiment.settings import DRIVER, TRAINING, check_tables, make_settings
+from alcore.plugins import RawValue, parameters_of
 
 
 def check(driver=None, training=None):
-    return tables.check({"driver": driver or {}, "training": training or {}}, REGISTRY)
+    """Return settings and faults of the two tables, as `resolve` finds them for data that suggests nothing."""
+    tables = {"driver": driver or {}, "training": training or {}}
+    values, faults = check_tables(tables)
+    if faults:
+        return None, faults
+    return make_settings(values, tables["training"])
 
 
-def faults(**given):
-    found = check(**given)[1]
-    assert found == tables.check({"driver": {}, "training": {}, **given}, REGISTRY)[1]
-    return found
+def faults(**tables):
+    return check(**tables)[1]
 
 
-def test_the_driver_table_has_the_fields_and_defaults_of_the_config():
-    """A field of `DriverConfig` that the command can't reach would be a surprise."""
-    table = {one.name: one.default for one in dataclasses.fields(tables.DriverTable)}
-    fields = {one.name: one.default for one in dataclasses.fields(config.DriverConfig)}
-    not_in_a_file = {"run_id", "dist_manager", "collate_fn"}
-    assert set(table) - {"threads", "queue"} == set(fields) - not_in_a_file
-    chosen_by_the_command = {"batch_size", "device", "dtype", "seed"}
-    for name in set(fields) - not_in_a_file - chosen_by_the_command:
-        assert table[name] == fields[name], name
+# -- derived from the config classes ---------------------------------------------------------------------------
 
 
-def test_samplers_and_class_weights_that_are_none():
-    (sampler,) = faults(training={"sampler": "balance"})
-    assert sampler.startswith("training.sampler is 'balance'")
-    assert "balanced" in sampler
-    (weights,) = faults(training={"class_weights": "even"})
-    assert weights.startswith("training.class_weights is 'even'")
-    assert "balanced" in weights
-    assert faults(training={"sampler": "balanced", "class_weights": [1, 2]}) == []
+@pytest.mark.parametrize(
+    ("table", "config_class", "left_out", "own_default", "added"),
+    [
+        (
+            DRIVER,
+            config.DriverConfig,
+            {"run_id", "dist_manager", "collate_fn"},
+            {"batch_size", "device", "dtype", "seed"},
+            {"threads", "queue"},
+        ),
+        (
+            TRAINING,
+            config.TrainingConfig,
+            {"train_datapool", "val_datapool", "optimizer_config", "train_loop_fn"},
+            {"max_training_epochs"},
+            set(),
+        ),
+    ],
+    ids=["driver", "training"],
+)
+def test_table_has_fields_and_defaults_of_its_config(table, config_class, left_out, own_default, added):
+    fields = {one.name: one for one in parameters_of(config_class)[0]}
+    assert left_out < set(fields)
+    assert set(table.parameters) == set(fields) - left_out | added
+    assert not any(one.required for one in table.parameters.values())
+    for name in set(fields) - left_out - own_default:
+        assert table.parameters[name].default == fields[name].default, name
 
 
-def test_nothing_given_is_the_default():
+def test_defaults_of_the_command_where_nothing_is_given():
     settings, wrong = check()
     assert wrong == []
-    assert settings.driver == tables.DriverTable()
-    assert settings.training == tables.TrainingTable()
-    assert (settings.optimizer_cls, settings.optimizer_kwargs) == (torch.optim.AdamW, {})
-    assert (settings.scheduler_cls, settings.scheduler_kwargs) == (None, {})
+    driver = settings.driver_config(run_id="mine")
+    assert (driver.run_id, driver.batch_size, driver.seed) == ("mine", 32, 0)
+    assert (driver.device, driver.dtype) == (torch.device("cpu"), torch.float32)
+    training = settings.training_config(train_datapool=None)
+    assert training.max_training_epochs == 10
+    optimizer = training.optimizer_config
+    assert (optimizer.optimizer_cls, optimizer.optimizer_kwargs) == (torch.optim.AdamW, {})
+    assert (optimizer.scheduler_cls, optimizer.scheduler_kwargs) == (None, {})
+
+
+def test_values_of_the_command_line_are_read():
+    driver = {"batch_size": RawValue("9"), "root_log_dir": RawValue("2024"), "queue": RawValue("lifo"),
+              "device": RawValue("cuda:1"), "dtype": "torch.float64", "fine_tuning_lr": 1}  # fmt: skip
+    settings, wrong = check(driver, {"sampler": RawValue("balanced"), "class_weights": [1, 2]})
+    assert wrong == []
+    assert {name: settings.driver[name] for name in driver} == {
+        "batch_size": 9, "root_log_dir": "2024", "queue": "lifo", "device": torch.device("cuda", 1),
+        "dtype": torch.float64, "fine_tuning_lr": 1.0,
+    }  # fmt: skip
+    assert (settings.training["sampler"], settings.training["class_weights"]) == ("balanced", [1.0, 2.0])
+
+
+# -- what is refused -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("driver", "fragments"),
     [
         ({"batch_sice": 3}, ["'batch_sice'", "did you mean 'batch_size'?"]),
+        ({"run_id": "a"}, ["no parameter 'run_id'"]),
         ({"batch_size": 2.5}, ["driver.batch_size is 2.5", "int"]),
+        ({"batch_size": 0}, ["driver.batch_size is 0", "at least 1"]),
         ({"drop_last": "yes"}, ["driver.drop_last is 'yes'", "bool"]),
         ({"seed": None}, ["driver.seed"]),
         ({"device": "quantum"}, ["driver.device is 'quantum'", "cuda"]),
         ({"dtype": "float23"}, ["driver.dtype", "'float23'", "float64"]),
-        ({"queue": "fivo"}, ["driver.queue", "did you mean 'fifo'?"]),
+        ({"dtype": "int64"}, ["driver.dtype", "floating-point"]),
+        ({"keep": "lst=3"}, ["driver.keep 'lst=3'", "did you mean 'last'"]),
         ({"threads": -1}, ["driver.threads is -1", "at least 1"]),
         ({"threads": 0}, ["driver.threads is 0", "at least 1"]),
     ],
+    ids=str,
 )
-def test_a_wrong_setting_is_told(driver, fragments):
+def test_wrong_setting_of_the_driver_is_refused(driver, fragments):
     (message,) = faults(driver=driver)
     for fragment in fragments:
         assert fragment in message
-
-
-def test_settings_are_read_from_the_command_line_too():
-    settings, wrong = check({"batch_size": Given("9"), "root_log_dir": Given("2024"), "queue": Given("lifo")})
-    assert wrong == []
-    assert settings.driver == tables.DriverTable(batch_size=9, root_log_dir="2024", queue="lifo")
-    assert tables.seed_of({"driver": {"seed": Given("12")}, "training": {}}) == 12
-
-
-def test_optimizer_and_scheduler_are_found_with_their_arguments():
-    training = {
-        "optimizer": {"cls": "SGD", "lr": Given("0.1"), "momentum": 0.9},
-        "scheduler": {"cls": "MultiStepLR", "milestones": [3, 5], "gamma": 0.5},
-        "max_training_epochs": 4,
-    }
-    settings, wrong = check(training=training)
-    assert wrong == []
-    assert settings.training.max_training_epochs == 4
-    optimizer = settings.optimizer_cls([torch.nn.Parameter(torch.zeros(1))], **settings.optimizer_kwargs)
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert optimizer.defaults["momentum"] == 0.9
-    scheduler = settings.scheduler_cls(optimizer, **settings.scheduler_kwargs)
-    assert dict(scheduler.milestones) == {3: 1, 5: 1}
-    assert check(training={"optimizer": {"cls": "torch.optim.SGD"}})[0].optimizer_cls is torch.optim.SGD
 
 
 @pytest.mark.parametrize("kind", ["optimizer", "scheduler"])
@@ -111,25 +117,38 @@ def test_optimizer_and_scheduler_are_found_with_their_arguments():
         "lr_scheduler", "__builtins__", "__class__", "warn", "partial", "defaultdict", "Counter", "", "SGD()", 3,
     ],
 )  # fmt: skip
-def test_no_other_code_can_be_named(kind, cls):
-    """An experiment file from a stranger names torch's own optimizers and schedulers or nothing."""
-    settings, wrong = check(training={kind: {"cls": cls, "lr": 1}})
+def test_no_code_but_torchs_own_can_be_named(kind, cls):
+    wrong = faults(training={kind: {"cls": cls, "lr": 1}})
     assert wrong
     assert f"training.{kind}" in wrong[0]
-    assert settings.optimizer_cls is torch.optim.AdamW
-    assert settings.scheduler_cls is None
 
 
 @given(st.text() | st.sampled_from([*vars(torch.optim), *vars(torch.optim.lr_scheduler)]))
 def test_whatever_is_accepted_is_a_class_of_torch(cls):
     settings, wrong = check(training={"optimizer": {"cls": cls}})
     if not wrong:
-        assert issubclass(settings.optimizer_cls, torch.optim.Optimizer)
-        assert settings.optimizer_cls.__module__.partition(".optim")[0] == "torch"
+        assert issubclass(settings.optimizer.optimizer_cls, torch.optim.Optimizer)
+        assert settings.optimizer.optimizer_cls.__module__.partition(".optim")[0] == "torch"
     settings, wrong = check(training={"scheduler": {"cls": cls}})
-    if not wrong and settings.scheduler_cls is not None:
-        assert issubclass(settings.scheduler_cls, torch.optim.lr_scheduler.LRScheduler)
-        assert settings.scheduler_cls.__module__ == "torch.optim.lr_scheduler"
+    if not wrong and settings.optimizer.scheduler_cls is not None:
+        assert issubclass(settings.optimizer.scheduler_cls, torch.optim.lr_scheduler.LRScheduler)
+        assert settings.optimizer.scheduler_cls.__module__ == "torch.optim.lr_scheduler"
+
+
+def test_optimizer_and_scheduler_are_found_with_their_arguments():
+    training = {
+        "optimizer": {"cls": "SGD", "lr": RawValue("0.1"), "momentum": 0.9},
+        "scheduler": {"cls": "MultiStepLR", "milestones": [3, 5], "gamma": 0.5},
+    }
+    settings, wrong = check(training=training)
+    assert wrong == []
+    config = settings.optimizer
+    optimizer = config.optimizer_cls([torch.nn.Parameter(torch.zeros(1))], **config.optimizer_kwargs)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["momentum"] == 0.9
+    scheduler = config.scheduler_cls(optimizer, **config.scheduler_kwargs)
+    assert dict(scheduler.milestones) == {3: 1, 5: 1}
+    assert check(training={"optimizer": {"cls": "torch.optim.SGD"}})[0].optimizer.optimizer_cls is torch.optim.SGD
 
 
 @pytest.mark.parametrize(
@@ -148,10 +167,15 @@ def test_whatever_is_accepted_is_a_class_of_torch(cls):
         ({"scheduler": {"cls": "StepLR", "step_size": "many"}}, ["training.scheduler", "'many'"]),
         ({"scheduler": {"cls": "LambdaLR", "lr_lambda": "__import__('os')"}}, ["training.scheduler"]),
         ({"epochs": 3}, ["training has no parameter 'epochs'"]),
+        ({"train_loop_fn": "x"}, ["training has no parameter 'train_loop_fn'"]),
+        ({"max_training_epochs": -1}, ["training.max_training_epochs is -1", "at least 0"]),
+        ({"sampler": "balance"}, ["training.sampler is 'balance'", "balanced"]),
+        ({"class_weights": "even"}, ["training.class_weights is 'even'", "balanced"]),
+        ({"class_weights": [0, 0]}, ["training.class_weights is [0.0, 0.0]", "balanced"]),
     ],
     ids=str,
 )
-def test_a_wrong_training_table_is_told(training, fragments):
+def test_wrong_setting_of_the_training_is_refused(training, fragments):
     (message,) = faults(training=training)
     for fragment in fragments:
         assert fragment in message
@@ -165,12 +189,6 @@ def test_faults_of_both_tables_come_at_once():
     assert len(found) == 5
 
 
-def test_a_digest_is_of_the_whole_content(tmp_path):
-    path = tmp_path / "f"
-    path.write_bytes(b"x" * 3_000_000)
-    assert tables.digest_of(path) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
-    tables.check_digests({str(path): tables.digest_of(path)})
-    with pytest.raises(UsageError, match="has changed") as error:
-        tables.check_digests({str(path): "0" * 64})
-    assert "[digests]" in str(error.value)
-    tables.check_digests({str(tmp_path / "gone"): "0" * 64})  # its reader says that it is missing
+def test_optimizer_without_class_waits_for_the_data():
+    assert check_tables({"driver": {}, "training": {"optimizer": {"nesterov": True}}})[1] == []
+    assert "no argument 'nesterov'" in faults(training={"optimizer": {"nesterov": True}})[0]

@@ -74,7 +74,8 @@ class Paid(BaseLabel):
 
     def answer(self, request: Any, serialize_queue: Any) -> None:
         self.answers += 1
-        value = int(torch.rand(()) + random.random() + self.answers % 2 > 1)
+        draw = torch.rand(2, generator=self.driver.generator(request.id)).sum()
+        value = int(draw + self.answers % 2 > 1)
         with self.log.open("a") as file:
             file.write(f"{request.id} {request.attempt}\n")
         failed = request.ordinal % 3 == 1 and request.attempt == 0
@@ -150,7 +151,7 @@ def build(root: Path, log: Path, executor: Executor) -> Driver:
             [Smoothed(), F1Metrology()],
         ),
         training_config=c.TrainingConfig(
-            train_datapool=TensorPool(inputs, targets, labelled=range(8)),
+            train_datapool=TensorPool(inputs, targets, labeled=range(8)),
             max_training_epochs=3,
             max_fine_tuning_epochs=1,
             optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, StepLR, schedule),

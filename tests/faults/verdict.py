@@ -77,8 +77,10 @@ def essence(place: Path) -> dict[str, Any]:
         "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
         "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
         "inbox": (folder / "inbox").is_dir(),
-        "files": sorted(  # no litter is left
-            str(path.relative_to(place)) for path in (place / "root").rglob("*") if path.name != ".alcore.lock"
+        "files": sorted(  # nothing is left of what was cut off but hidden folders, which `alcore runs --clean` removes
+            str(path.relative_to(place))
+            for path in (place / "root").rglob("*")
+            if not path.relative_to(place / "root").parts[0].startswith(".alcore-building.")
         ),
     }
     found |= {path.name: path.read_text() for path in folder.glob("*.json") if path.name != "driver_log.json"}

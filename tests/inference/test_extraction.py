@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import Embedded, check_layer, embed, embed_labelled
+from alcore.inference import Features, check_layer, extract_features, labeled_features, streaming
 from alcore.pools import TensorPool
 from alcore.strategies import SetQuery
 
@@ -39,8 +38,8 @@ def hooks(module: torch.nn.Module) -> int:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 4)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 8)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
 
 
 def plain(net: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -60,7 +59,7 @@ def test_layers_of_a_module(build: Build, toys: Any, layer: str) -> None:
     pool, net = toys.pool(40, labelled=9), Net()
     driver = build(train_datapool=pool, learner=net)
     net.train()
-    found = embed(driver, layer=layer)
+    found = extract_features(driver, layer=layer)
     assert net.training
     assert not found.features.requires_grad
     assert hooks(net) == 0
@@ -71,23 +70,23 @@ def test_layers_of_a_module(build: Build, toys: Any, layer: str) -> None:
     torch.testing.assert_close(found.features, expected)
     torch.testing.assert_close(found.outputs, outputs)
     assert found.targets is None
-    labelled = embed_labelled(driver, layer)
-    assert torch.equal(labelled.ids, pool.labeled_ids)
-    assert labelled.features.shape == (9, found.features.shape[1])
-    assert torch.equal(labelled.targets, torch.arange(9) % 2)
+    labeled = labeled_features(driver, layer)
+    assert torch.equal(labeled.ids, pool.labeled_ids)
+    assert labeled.features.shape == (9, found.features.shape[1])
+    assert torch.equal(labeled.targets, torch.arange(9) % 2)
 
 
 def test_a_learner_that_computes_in_double_keeps_it(build: Build) -> None:
-    pool = TensorPool(torch.randn(10, 2, dtype=torch.float64), torch.arange(10) % 2, labelled=[0])
+    pool = TensorPool(torch.randn(10, 2, dtype=torch.float64), torch.arange(10) % 2, labeled=[0])
     exact = build(train_datapool=pool, learner=Net().double(), dtype=torch.float64)
     for layer in ("", "inputs", "body.0"):
-        assert embed(exact, layer=layer).features.dtype == torch.float64
-        assert embed_labelled(exact, layer).features.dtype == torch.float64
-    assert torch.equal(embed(exact, layer="inputs").features, pool.inputs(torch.arange(1, 10)))
+        assert extract_features(exact, layer=layer).features.dtype == torch.float64
+        assert labeled_features(exact, layer).features.dtype == torch.float64
+    assert torch.equal(extract_features(exact, layer="inputs").features, pool.inputs(torch.arange(1, 10)))
     for learner, dtype in ((Net(), torch.float32), (Net().bfloat16(), torch.bfloat16)):
         driver = build(train_datapool=pool, learner=learner, dtype=dtype)
         for layer in ("", "inputs"):
-            assert embed(driver, layer=layer).features.dtype == torch.float32
+            assert extract_features(driver, layer=layer).features.dtype == torch.float32
 
 
 class Estimator:
@@ -107,12 +106,12 @@ class Estimator:
 def test_a_learner_that_is_no_module(build: Build, toys: Any) -> None:
     pool = toys.pool()
     inputs = pool.inputs(torch.arange(8, 40))
-    assert torch.equal(embed(build(train_datapool=pool, learner=Estimator())).features, inputs)
+    assert torch.equal(extract_features(build(train_datapool=pool, learner=Estimator())).features, inputs)
     own = build(train_datapool=toys.pool(), learner=Estimator(own=True))
-    assert torch.equal(embed(own).features, inputs * 2)
-    assert torch.equal(embed(own, layer="inputs").features, inputs)
-    with pytest.raises(UsageError, match=r"Estimator is no torch module and has no layer 'fc'.*layer='inputs'"):
-        embed(own, layer="fc")
+    assert torch.equal(extract_features(own).features, inputs * 2)
+    assert torch.equal(extract_features(own, layer="inputs").features, inputs)
+    with pytest.raises(UsageError, match=r"Estimator is not a torch module, so it has no layer 'fc'.*layer='inputs'"):
+        extract_features(own, layer="fc")
 
 
 def test_a_module_may_say_what_its_features_are(build: Build, toys: Any) -> None:
@@ -123,7 +122,7 @@ def test_a_module_may_say_what_its_features_are(build: Build, toys: Any) -> None
 
     net = Own()
     driver = build(train_datapool=toys.pool(), learner=net)
-    found = embed(driver)
+    found = extract_features(driver)
     torch.testing.assert_close(found.features, plain(net, toys.pool().inputs(found.ids))[0])
     assert not found.features.requires_grad
 
@@ -134,9 +133,9 @@ def test_posterior_samples_stand_on_the_second_axis(build: Build, toys: Any) -> 
         return torch.stack([net(inputs) + n for n in range(3)])
 
     driver = build(train_datapool=toys.pool(33), learner=Net(), inference_fn=three)
-    found, labelled = embed(driver), embed_labelled(driver)
+    found, labeled = extract_features(driver), labeled_features(driver)
     assert found.outputs.shape == (3, 25, 1)
-    assert labelled.outputs.shape == (3, 8, 1)
+    assert labeled.outputs.shape == (3, 8, 1)
     torch.testing.assert_close(found.outputs[2], found.outputs[0] + 2)
     part = found.take(torch.tensor([4, 2]))
     assert torch.equal(part.outputs, found.outputs[:, [4, 2]])
@@ -160,10 +159,10 @@ def test_nested_inputs_and_layers_with_several_outputs(build: Build) -> None:
         unlabeled_indices=lambda: torch.arange(20), inputs=lambda ids: {"a": a[ids], "b": (b[ids],), "more": "words"}
     )
     driver = build(unlabeled_datapool=pool, learner=Two())
-    assert embed(driver).features.shape == (20, 8)
-    torch.testing.assert_close(embed(driver).features[:, 4:], b)
-    assert embed(driver, layer="cell").features.shape == (20, 24)  # what the GRU says at each of 6 times
-    assert torch.equal(embed(driver, layer="inputs").features, torch.cat([a.flatten(1), b], dim=1))
+    assert extract_features(driver).features.shape == (20, 8)
+    torch.testing.assert_close(extract_features(driver).features[:, 4:], b)
+    assert extract_features(driver, layer="cell").features.shape == (20, 24)  # what the GRU says at each of 6 times
+    assert torch.equal(extract_features(driver, layer="inputs").features, torch.cat([a.flatten(1), b], dim=1))
 
 
 @pytest.mark.parametrize(
@@ -171,17 +170,17 @@ def test_nested_inputs_and_layers_with_several_outputs(build: Build) -> None:
     [
         (Net(), "hed", r"Net has no layer 'hed': did you mean 'head'"),
         (torch.nn.Conv1d(2, 1, 1), "", r"Conv1d has no torch.nn.Linear.*layer='inputs'"),
-        (Net(), "spare", "doesn't call spare to infer"),
+        (Net(), "spare", "doesn't call spare;"),
         (torch.nn.Sequential(torch.nn.Unflatten(1, (2, 1)), torch.nn.Flatten(0), torch.nn.Unflatten(0, (-1, 1)),
                              torch.nn.Linear(1, 1), torch.nn.Flatten(0), torch.nn.Unflatten(0, (-1, 2))), "",
-         r"last linear layer works on \d+ rows for \d+ samples"),
+         r"last linear layer has \d+ rows for \d+ samples"),
     ],
 )  # fmt: skip
 def test_refusals(build: Build, learner: Any, layer: str, words: str) -> None:
     if layer == "spare":
         learner.spare = torch.nn.Linear(2, 2)
     driver = build(learner=learner)
-    for look in (embed, check_layer):
+    for look in (extract_features, check_layer):
         with pytest.raises(UsageError, match=words):
             look(driver, layer=layer)
     assert hooks(learner) == 0
@@ -190,7 +189,7 @@ def test_refusals(build: Build, learner: Any, layer: str, words: str) -> None:
 def test_hooks_and_modes_are_as_before_when_the_learner_fails(build: Build) -> None:
     net = Net().train()
     driver = build(learner=net, inference_fn=lambda model, inputs: model(inputs) / (1 // 0))
-    for look in (embed, embed_labelled):
+    for look in (extract_features, labeled_features):
         with pytest.raises(ZeroDivisionError):
             look(driver)
     assert hooks(net) == 0
@@ -200,24 +199,24 @@ def test_hooks_and_modes_are_as_before_when_the_learner_fails(build: Build) -> N
 def test_outputs_that_are_no_tensor_are_refused(build: Build) -> None:
     driver = build(learner=Net(), inference_fn=lambda model, inputs: {"y": model(inputs)})
     with pytest.raises(UsageError, match="returned a dict, not a tensor"):
-        embed(driver)
+        extract_features(driver)
 
 
 # -- pools -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_labelled_and_nothing_is_left(build: Build, toys: Any) -> None:
+def test_nothing_is_labeled_and_nothing_is_left(build: Build, toys: Any) -> None:
     driver = build(train_datapool=toys.pool(6, labelled=0), learner=Net())
-    assert len(embed_labelled(driver).ids) == 0
+    assert len(labeled_features(driver).ids) == 0
     full = build(train_datapool=toys.pool(6, labelled=6), learner=Net())
-    assert len(embed(full).ids) == 0
-    assert len(embed_labelled(full).ids) == 6
+    assert len(extract_features(full).ids) == 0
+    assert len(labeled_features(full).ids) == 6
 
 
-def test_with_nothing_labelled_a_strategy_is_given_none_of_as_many_features(build: Build, toys: Any) -> None:
+def test_with_nothing_labeled_a_strategy_is_given_none_of_as_many_features(build: Build, toys: Any) -> None:
     class Looks(SetQuery):
-        def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
-            self.shapes = candidates.features.shape, labelled.features.shape, labelled.outputs.shape
+        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+            self.shapes = candidates.features.shape, labeled.features.shape, labeled.outputs.shape
             return torch.arange(n)
 
     query = Looks(2)
@@ -228,40 +227,40 @@ def test_with_nothing_labelled_a_strategy_is_given_none_of_as_many_features(buil
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("own_pool", [True, False])
-def test_labelled_features_that_are_no_numbers_are_refused(build: Build, toys: Any, bad: float, own_pool: bool) -> None:
+def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: Any, bad: float, own_pool: bool) -> None:
     class Looks(SetQuery):
-        def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
             return torch.arange(n)
 
     pool = toys.pool(20, labelled=0)
     inputs = pool.inputs(torch.arange(20))
     inputs[13, 1] = bad
-    train = TensorPool(inputs, torch.arange(20) % 2, labelled=[4, 13, 7])
+    train = TensorPool(inputs, torch.arange(20) % 2, labeled=[4, 13, 7])
     query = Looks(2, layer="inputs")
     choice = {"unlabeled_datapool": pool} if own_pool else {}
     driver = build(train_datapool=train, learner=Net(), query_strategies=[query], **choice)
-    which = "the labelled sample at position 1" if own_pool else "sample 13"
+    which = "the labeled sample at position 1" if own_pool else "sample 13"
     with pytest.raises(QueryError, match=f"the features of {which} are NaN or infinite"):
         query.sample(driver.query_queue)
-    query.needs_labelled = False
+    query.needs_labeled = False
     query.sample(driver.query_queue)
 
 
 @pytest.mark.parametrize("plain_pool", [True, False])
 def test_a_pool_of_its_own_to_choose_from(build: Build, toys: Any, plain_pool: bool) -> None:
     choice = toys.pool(30, labelled=0)
-    train = TensorPool(choice.inputs(torch.arange(12)), torch.arange(12) % 2, labelled=range(5))
+    train = TensorPool(choice.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(5))
     if plain_pool:  # without ids, inputs or batch: its items are taken as they come
         known = train
         train = [known[place] for place in range(5)]
     net = Net()
     driver = build(train_datapool=train, unlabeled_datapool=choice, learner=net)
-    labelled, found = embed_labelled(driver), embed(driver)
+    labeled, found = labeled_features(driver), extract_features(driver)
     assert len(found.ids) == 30
-    assert labelled.ids.tolist() == [-1] * 5
-    assert torch.equal(labelled.targets, torch.arange(5) % 2)
-    torch.testing.assert_close(labelled.features, found.features[:5])
-    torch.testing.assert_close(embed_labelled(driver).features, labelled.features)
+    assert labeled.ids.tolist() == [-1] * 5
+    assert torch.equal(labeled.targets, torch.arange(5) % 2)
+    torch.testing.assert_close(labeled.features, found.features[:5])
+    torch.testing.assert_close(labeled_features(driver).features, labeled.features)
 
 
 class Augmenting(TensorPool):
@@ -297,10 +296,10 @@ def test_augmentation_is_left_out_where_the_pool_allows_and_draws_from_no_genera
     build: Build, toys: Any, bare: bool
 ) -> None:
     known = toys.pool()
-    pool = Augmenting(known.inputs(torch.arange(40)), torch.arange(40) % 2, labelled=range(8))
+    pool = Augmenting(known.inputs(torch.arange(40)), torch.arange(40) % 2, labeled=range(8))
     driver = build(train_datapool=Items(pool) if bare else pool, unlabeled_datapool=known, learner=Net())
     before = torch.get_rng_state()
-    labelled = embed_labelled(driver, "inputs")
+    labeled = labeled_features(driver, "inputs")
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(labelled.features, known.inputs(torch.arange(8))) == (not bare)
-    assert torch.equal(labelled.targets, torch.arange(8) % 2)
+    assert torch.equal(labeled.features, known.inputs(torch.arange(8))) == (not bare)
+    assert torch.equal(labeled.targets, torch.arange(8) % 2)

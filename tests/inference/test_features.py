@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import Embedded, FeatureCache, embed, embed_labelled
+from alcore.inference import FeatureCache, Features, extract_features, labeled_features, streaming
 
 Build = Callable[..., Any]
 
@@ -31,11 +30,11 @@ class Net(torch.nn.Module):
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 4)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 8)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
 
 
-def equal(one: Embedded, other: Embedded) -> bool:
+def equal(one: Features, other: Features) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
@@ -44,12 +43,12 @@ def equal(one: Embedded, other: Embedded) -> bool:
 def test_what_is_kept_is_what_would_be_computed_to_the_last_bit(build: Build, toys: Any, layer: str) -> None:
     net = Net()
     driver = build(train_datapool=toys.pool(60, labelled=0), learner=net, skip_training=True)
-    whole = embed(driver, layer=layer)
+    whole = extract_features(driver, layer=layer)
     calls = net.calls
     for ids in (torch.arange(60), torch.arange(5, 60), torch.tensor([3]), torch.tensor([0, 7, 8, 31, 59])):
-        kept = embed(driver, ids, layer)
+        kept = extract_features(driver, ids, layer)
         assert net.calls == calls
-        fresh = embed(build(train_datapool=toys.pool(60, labelled=0), learner=Net()), ids, layer)
+        fresh = extract_features(build(train_datapool=toys.pool(60, labelled=0), learner=Net()), ids, layer)
         assert equal(kept, fresh)
         assert torch.equal(kept.features, whole.features[ids])
 
@@ -58,45 +57,45 @@ def test_what_is_kept_is_what_would_be_computed_to_the_last_bit(build: Build, to
 def test_only_what_is_missing_is_computed(build: Build, toys: Any) -> None:
     net, pool = Net(), toys.pool(40, labelled=8)
     driver = build(train_datapool=pool, learner=net, skip_training=True)
-    first = embed(driver)
+    first = extract_features(driver)
     calls = net.calls
     pool.append((torch.ones(2), 1))  # a pool that grows
-    assert equal(embed(driver), first)
+    assert equal(extract_features(driver), first)
     assert net.calls == calls
-    labelled = embed_labelled(driver)
+    labeled = labeled_features(driver)
     assert net.calls == calls + 2  # 8 in one chunk, the new one in another: not the 31 others
-    assert labelled.ids.tolist() == [*range(8), 40]
-    fresh = embed_labelled(build(train_datapool=pool, learner=Net()))
-    assert equal(labelled, fresh)
+    assert labeled.ids.tolist() == [*range(8), 40]
+    fresh = labeled_features(build(train_datapool=pool, learner=Net()))
+    assert equal(labeled, fresh)
     calls = net.calls
     pool.append(20)
-    assert embed_labelled(driver).ids.tolist() == [*range(8), 40, 20]  # in training order
-    assert torch.equal(embed_labelled(driver).features[-1], first.features[12])
+    assert labeled_features(driver).ids.tolist() == [*range(8), 40, 20]  # in training order
+    assert torch.equal(labeled_features(driver).features[-1], first.features[12])
     assert net.calls == calls
 
 
 def test_a_model_that_changed_in_place_is_another(build: Build) -> None:
     net = Net()
     driver = build(learner=net, skip_training=True)
-    before = embed(driver)
+    before = extract_features(driver)
     with torch.no_grad():
         net.body[0].weight[0, 0] += 1
-    after = embed(driver)
+    after = extract_features(driver)
     assert not torch.equal(before.features, after.features)
     with torch.no_grad():
         net.body[0].weight[0, 0] -= 1
-    torch.testing.assert_close(embed(driver).features, before.features)
+    torch.testing.assert_close(extract_features(driver).features, before.features)
 
 
 def test_a_learner_that_is_trained_may_have_state_beside_its_weights(build: Build) -> None:
     net = Net()
     driver = build(learner=net)
-    embed(driver)
+    extract_features(driver)
     calls = net.calls
-    embed(driver)
+    extract_features(driver)
     assert net.calls == calls
     driver.active_learning_step_idx = 1
-    embed(driver)
+    extract_features(driver)
     assert net.calls > calls
 
 
@@ -107,14 +106,14 @@ def test_nothing_is_kept_of_a_learner_that_does_not_tell_its_state(build: Build)
 
     learner = Estimator()
     driver = build(learner=learner, skip_training=True)
-    before = embed(driver).outputs
+    before = extract_features(driver).outputs
     learner.__class__ = type("Fitted", (Estimator,), {"__call__": lambda self, inputs: inputs.sum(dim=1) + 1})
-    assert torch.equal(embed(driver).outputs, before + 1)
+    assert torch.equal(extract_features(driver).outputs, before + 1)
 
 
 def test_the_cache_stays_below_its_cap() -> None:
-    def made(n: int) -> Embedded:
-        return Embedded(torch.arange(n), torch.zeros(n, 1), torch.zeros(n))  # 16 bytes a sample
+    def made(n: int) -> Features:
+        return Features(torch.arange(n), torch.zeros(n, 1), torch.zeros(n))  # 16 bytes a sample
 
     cache = FeatureCache(limit=160)
     cache.keep("model", "a", made(11))
@@ -135,7 +134,7 @@ def test_beyond_the_cap_features_are_computed_each_time(build: Build) -> None:
     net = Net()
     driver = build(learner=net, skip_training=True)
     driver.feature_cache = FeatureCache(limit=100)
-    first = embed(driver)
+    first = extract_features(driver)
     calls = net.calls
-    assert equal(embed(driver), first)
+    assert equal(extract_features(driver), first)
     assert net.calls > calls

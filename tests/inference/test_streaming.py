@@ -12,8 +12,9 @@ import torch
 
 from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.streaming import chunk_rows, chunks, evaluate
+from alcore.inference import streaming
+from alcore.inference.evaluation import evaluate
+from alcore.inference.streaming import chunk_rows, chunks
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.training.loader import BatchLoader
@@ -22,11 +23,11 @@ from alcore.training.loader import BatchLoader
 class Recorder:
     """Stands for a driver: candidates of a pool, and outputs that are made of the inputs."""
 
-    def __init__(self, n: int, row: int = 1, labelled: tuple[int, ...] = (), posterior: int = 0) -> None:
+    def __init__(self, n: int, row: int = 1, labeled: tuple[int, ...] = (), posterior: int = 0) -> None:
         inputs = torch.arange(n, dtype=torch.float32)[:, None].expand(n, row).clone()
-        self.choice_pool = TensorPool(inputs, torch.zeros(n), labelled)
+        self.choice_pool = TensorPool(inputs, torch.zeros(n), labeled)
         self.posterior = posterior
-        self.learner, self.config, self.ranks = None, SimpleNamespace(batch_size=1), Ranks()
+        self.learner, self.batch_size, self.ranks = None, 1, Ranks()
         self.shapes: list[int] = []
         self._candidates = Candidates(self.choice_pool)
 
@@ -50,8 +51,8 @@ def streamed(driver: Recorder) -> tuple[list[int], list[float]]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 4)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 16)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
 
 
 @pytest.mark.usefixtures("small")
@@ -86,7 +87,7 @@ def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> 
 
 @pytest.mark.usefixtures("small")
 def test_only_candidates_are_scored() -> None:
-    driver = Recorder(40, labelled=(0, 7, 39))
+    driver = Recorder(40, labeled=(0, 7, 39))
     driver._candidates.take([8, 20])
     expected = sorted(set(range(40)) - {0, 7, 39, 8, 20})
     assert streamed(driver) == (expected, [float(one) for one in expected])
@@ -94,7 +95,7 @@ def test_only_candidates_are_scored() -> None:
 
 
 def test_a_pool_that_ran_dry() -> None:
-    driver = Recorder(2, labelled=(0, 1))
+    driver = Recorder(2, labeled=(0, 1))
     assert streamed(driver) == ([], [])
     assert driver.shapes == []
 
@@ -136,7 +137,7 @@ def test_outputs_that_are_not_one_a_sample_are_refused(shape: tuple[int, ...]) -
     ],
 )
 def test_how_many_go_through_the_learner_at_once(learner: Any, shape: tuple[int, ...], batch: int, rows: int) -> None:
-    driver = SimpleNamespace(learner=learner, config=SimpleNamespace(batch_size=batch))
+    driver = SimpleNamespace(learner=learner, batch_size=batch)
     assert chunk_rows(driver, torch.zeros(1).expand(1, *shape)) == rows  # type: ignore[arg-type]
 
 
@@ -158,7 +159,7 @@ def measured(train: Any, val: Any = None) -> tuple[Any, list[str]]:
 
 
 def pool(n: int) -> TensorPool:
-    return TensorPool(torch.arange(float(n))[:, None], torch.arange(n), labelled=range(n))
+    return TensorPool(torch.arange(float(n))[:, None], torch.arange(n), labeled=range(n))
 
 
 class WithEvaluation(TensorPool):
@@ -186,9 +187,9 @@ def test_then_what_the_pool_says() -> None:
     assert warned == []
 
 
-def test_then_the_labelled_items_with_a_warning() -> None:
+def test_then_the_labeled_items_with_a_warning() -> None:
     found, warned = measured(pool(5))
     assert found.on == "train"
     assert torch.cat([targets for _, targets in found.batches]).tolist() == list(range(5))
     assert len(warned) == 1
-    assert "the figures are of the training set" in warned[0]
+    assert "its results are those of the training set" in warned[0]

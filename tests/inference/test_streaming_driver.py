@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from alcore.errors import Interrupted
-from alcore.inference import streaming as scoring
+from alcore.inference import streaming
 from alcore.inference.streaming import chunks, top_k
 from alcore.strategies import PointwiseQuery
 
@@ -85,14 +85,14 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     plain = functools.partial(tqdm, file=terminal, mininterval=0, ncols=90)
-    monkeypatch.setattr(scoring, "tqdm", lambda **options: plain(**{**options, "delay": 0}))
+    monkeypatch.setattr(streaming, "tqdm", lambda **options: plain(**{**options, "delay": 0}))
     return terminal
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 4)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 16)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
 
 
 @pytest.mark.usefixtures("small")
@@ -148,7 +148,7 @@ MEMORY = """
 import sys, threading, time
 import numpy as np, torch
 from types import SimpleNamespace
-from alcore.inference import streaming as scoring
+from alcore.inference import streaming
 from alcore.pools.candidates import Candidates
 from alcore.pools import TensorPool
 from alcore.distributed.ranks import Ranks
@@ -172,10 +172,10 @@ known = Candidates(pool)
 driver = SimpleNamespace(
     ranks=Ranks(),
     choice_pool=pool, candidates=lambda size=2**16: known.chunks(size), learner=learner,
-    infer=torch.no_grad()(learner), config=SimpleNamespace(batch_size=1),
+    infer=torch.no_grad()(learner), batch_size=1,
 )
-best = scoring.top_k(driver, lambda outputs: outputs.flatten(), 100)
-some = scoring.subset(driver, 1000, torch.Generator())
+best = streaming.top_k(driver, lambda outputs: outputs.flatten(), 100)
+some = streaming.subset(driver, 1000, torch.Generator())
 print(len(best.ids), len(some), peak[0] - before)
 """
 

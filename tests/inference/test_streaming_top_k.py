@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 
 from alcore.distributed.ranks import Ranks
 from alcore.errors import QueryError, UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.streaming import check_scores, merge, subset, top_k
+from alcore.inference import merge, streaming
+from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 
@@ -23,9 +22,9 @@ from alcore.pools.candidates import Candidates
 class Recorder:
     """Stands for a driver whose learner returns the sample ids."""
 
-    def __init__(self, n: int, labelled: tuple[int, ...] = ()) -> None:
-        self.choice_pool = TensorPool(torch.arange(n, dtype=torch.float32)[:, None], torch.zeros(n), labelled)
-        self.learner, self.config, self.ranks = None, SimpleNamespace(batch_size=1), Ranks()
+    def __init__(self, n: int, labeled: tuple[int, ...] = ()) -> None:
+        self.choice_pool = TensorPool(torch.arange(n, dtype=torch.float32)[:, None], torch.zeros(n), labeled)
+        self.learner, self.batch_size, self.ranks = None, 1, Ranks()
         self.shapes: list[int] = []
         self._candidates = Candidates(self.choice_pool)
 
@@ -39,8 +38,8 @@ class Recorder:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 4)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 16)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
 
 
 @pytest.mark.parametrize("scores", [torch.zeros(3, 1), torch.zeros(2), torch.tensor(1.0), [1, 2, 3], None])
@@ -52,7 +51,7 @@ def test_scores_are_one_number_a_sample(scores: Any) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("k", [0, 1, 5, 60])
 def test_top_k_of_a_pool(k: int) -> None:
-    driver = Recorder(50, labelled=(49,))
+    driver = Recorder(50, labeled=(49,))
     found = top_k(driver, lambda outputs: (outputs[:, 0] % 5).float(), k)  # type: ignore[arg-type]
     expected = sorted(range(49), key=lambda one: (-(one % 5), one))[:k]
     assert found.ids.tolist() == expected
@@ -129,7 +128,7 @@ def test_estimates_change_nothing(scores: list[int], k: int, error: float, dtype
 
 
 def test_what_an_estimate_rules_out_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 4096)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 4096)
     scored = []
 
     def score(outputs: torch.Tensor) -> torch.Tensor:
@@ -160,7 +159,7 @@ def test_a_nan_is_not_ruled_out(bad: list[int]) -> None:
 
 @pytest.mark.parametrize(("size", "n"), [(None, 38), (7, 7), (100, 38), (0.5, 19), (1.0, 38), (0.01, 1), (0.1, 4)])
 def test_a_part_of_the_candidates(size: Any, n: int) -> None:
-    driver = Recorder(40, labelled=(3, 5))
+    driver = Recorder(40, labeled=(3, 5))
     ids = subset(driver, size, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
     assert len(ids) == n
     assert bool((ids[1:] > ids[:-1]).all())
@@ -184,4 +183,4 @@ def test_each_candidate_is_as_likely_to_be_drawn() -> None:
 
 def test_nothing_to_draw_from() -> None:
     for size in (None, 3, 0.5):
-        assert len(subset(Recorder(1, labelled=(0,)), size, torch.Generator())) == 0  # type: ignore[arg-type]
+        assert len(subset(Recorder(1, labeled=(0,)), size, torch.Generator())) == 0  # type: ignore[arg-type]

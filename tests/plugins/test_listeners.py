@@ -1,24 +1,26 @@
-"""Observers and stop criteria: who is told what, in which order, and what a fault of theirs does."""
+"""`Listeners`: which observers and criteria are called, in which order, and what their faults do."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import alcore
 from alcore.errors import AlcoreError, UsageError
-from alcore.plugins.listeners import RUN_HOOKS, Lifecycle
+from alcore.plugins import RUN_HOOKS, Listeners
 
-LOGGER = logging.getLogger("tests.lifecycle")
+LOGGER = logging.getLogger("tests.listeners")
 
 
 @dataclasses.dataclass
 class Told:
-    """Observer; two of it are equal."""
+    """An observer; two with one name are equal."""
 
     name: str = ""
     heard: list[Any] = dataclasses.field(default_factory=list, compare=False)
@@ -28,14 +30,19 @@ class Told:
         self.heard.append(self.name)
 
 
-def lifecycle(*plugins: Any) -> Lifecycle:
-    return Lifecycle(plugins, LOGGER)
+RUN: Any = object()  # stands for the run
 
 
-# -- who is told what ------------------------------------------------------------------------------------
+def listeners(*plugins: Any, **options: Any) -> Listeners:
+    made = Listeners(plugins, LOGGER, **options)
+    made.attach(RUN)
+    return made
 
 
-def test_hooks_get_the_arguments_that_they_ask_for() -> None:
+# -- which listeners are called ------------------------------------------------------------------------------
+
+
+def test_hook_gets_the_arguments_that_it_names() -> None:
     heard: list[Any] = []
 
     class All:
@@ -59,22 +66,22 @@ def test_hooks_get_the_arguments_that_they_ask_for() -> None:
         def alcore_run_end(self, reason: Any, driver: Any, error: Any) -> None:
             heard.append((reason, driver, error))
 
-    told = lifecycle(All())
-    told.tell("alcore_run_start", driver="d")
-    told.tell("alcore_phase_start", driver="d", phase="p")
-    told.tell("alcore_phase_end", driver="d", phase="p", error="e")
-    told.tell("alcore_step_end", driver="d", record={})
-    told.tell("alcore_run_end", driver="d", reason="r", error="e")
-    assert heard == ["d", ("p", "d"), "e", "step", ("r", "d", "e")]
+    told = listeners(All())
+    told.tell("alcore_run_start")
+    told.tell("alcore_phase_start", phase="p")
+    told.tell("alcore_phase_end", phase="p", error="e")
+    told.tell("alcore_step_end", record={})
+    told.tell("alcore_run_end", reason="r", error="e")
+    assert heard == [RUN, ("p", RUN), "e", "step", ("r", RUN, "e")]
 
 
-def test_listeners_are_told_in_the_order_in_which_they_were_given() -> None:
+def test_listeners_are_called_in_the_order_given() -> None:
     heard: list[Any] = []
-    lifecycle(*(Told(name, heard) for name in "abcd")).tell("alcore_run_start", driver=None)
+    listeners(*(Told(name, heard) for name in "abcd")).tell("alcore_run_start")
     assert heard == list("abcd")
 
 
-def test_first_and_last_are_kept_apart_each_in_order() -> None:
+def test_tryfirst_and_trylast_come_first_and_last_in_order() -> None:
     heard: list[str] = []
 
     def made(name: str, **options: Any) -> Any:
@@ -89,19 +96,19 @@ def test_first_and_last_are_kept_apart_each_in_order() -> None:
         made("last 1", trylast=True), made("1"), made("first 1", tryfirst=True),
         made("last 2", trylast=True), made("2"), made("first 2", tryfirst=True),
     ]  # fmt: skip
-    lifecycle(*plugins).tell("alcore_run_start", driver=None)
+    listeners(*plugins).tell("alcore_run_start")
     assert heard == ["first 1", "first 2", "1", "2", "last 1", "last 2"]
 
 
-def test_equal_objects_and_one_object_twice_are_each_told() -> None:
+def test_equal_and_repeated_objects_are_each_called() -> None:
     heard: list[Any] = []
     one, other = Told("x", heard), Told("x", heard)
     assert one == other
-    lifecycle(one, other, one).tell("alcore_run_start", driver=None)
+    listeners(one, other, one).tell("alcore_run_start")
     assert heard == ["x"] * 3
 
 
-def test_hooks_may_be_of_any_kind() -> None:
+def test_hook_may_be_static_inherited_renamed_or_of_a_module() -> None:
     heard: list[str] = []
 
     class Base:
@@ -135,26 +142,60 @@ def test_hooks_may_be_of_any_kind() -> None:
         heard.append("module")
 
     module.alcore_run_start = alcore_run_start  # type: ignore[attr-defined]
-    told = lifecycle(Kinds(), module)
-    told.tell("alcore_run_start", driver=None)
-    told.tell("alcore_phase_start", driver=None, phase="p")
-    told.tell("alcore_step_end", driver=None, record=None)
-    told.tell("alcore_run_end", driver=None, reason="r", error=None)
+    told = listeners(Kinds(), module)
+    told.tell("alcore_run_start")
+    told.tell("alcore_phase_start", phase="p")
+    told.tell("alcore_step_end", record=None)
+    told.tell("alcore_run_end", reason="r", error=None)
     assert heard == ["inherited", "module", "static p", "Kinds", "renamed r"]
 
 
-def test_without_plugins_nobody_is_told() -> None:
-    told = lifecycle()
+def test_other_ranks_call_stop_criteria_only() -> None:
+    heard: list[str] = []
+
+    def made(name: str, *, criterion: bool) -> Any:
+        class Plugin:
+            @alcore.runhook
+            def alcore_run_start(self) -> None:
+                heard.append(name)
+
+        class Criterion(Plugin):
+            @alcore.runhook
+            def alcore_should_stop(self) -> None: ...
+
+        Criterion.__name__ = "Plugin"  # as an observer is called
+        return Criterion() if criterion else Plugin()
+
+    plugins = [made("observer", criterion=False), made("criterion", criterion=True)]
+    listeners(*plugins, criteria_only=True).tell("alcore_run_start")
+    assert heard == ["criterion"]
+
+
+def test_around_is_entered_for_each_call() -> None:
+    heard: list[Any] = []
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        heard.append("in")
+        yield
+        heard.append("out")
+
+    listeners(Told("a", heard), Told("b", heard), around=around).tell("alcore_run_start")
+    assert heard == ["in", "a", "out", "in", "b", "out"]
+
+
+def test_no_listeners_give_no_reason_to_stop() -> None:
+    told = listeners()
     for hook in RUN_HOOKS:
         if hook != "alcore_should_stop":
             told.tell(hook)
-    assert told.reason_to_stop(driver=None) is None
+    assert told.reason_to_stop() is None
 
 
 # -- faults ----------------------------------------------------------------------------------------------
 
 
-def test_an_observer_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_raising_observer_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[Any] = []
 
     class Faulty:
@@ -163,7 +204,7 @@ def test_an_observer_that_raises_is_logged_and_the_others_are_told(caplog: pytes
             raise ZeroDivisionError("by {nought}")
 
     with caplog.at_level(logging.WARNING):
-        lifecycle(Told("a", heard), Faulty(), Told("b", heard)).tell("alcore_run_start", driver=None)
+        listeners(Told("a", heard), Faulty(), Told("b", heard)).tell("alcore_run_start")
     assert heard == ["a", "b"]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -172,14 +213,14 @@ def test_an_observer_that_raises_is_logged_and_the_others_are_told(caplog: pytes
     assert "ZeroDivisionError: by {nought}" in message
 
 
-def test_an_interrupt_is_no_fault_of_an_observer() -> None:
+def test_interruption_in_an_observer_is_raised() -> None:
     class Interrupted:
         @alcore.runhook
         def alcore_run_start(self) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lifecycle(Interrupted()).tell("alcore_run_start", driver=None)
+        listeners(Interrupted()).tell("alcore_run_start")
 
 
 class Stop:
@@ -194,22 +235,22 @@ class Stop:
         return self.answer
 
 
-def test_the_first_reason_counts() -> None:
+def test_first_reason_to_stop_counts() -> None:
     criteria = [Stop(None), Stop("enough"), Stop("too late")]
-    assert lifecycle(*criteria).reason_to_stop(driver=None) == "enough"
+    assert listeners(*criteria).reason_to_stop() == "enough"
     assert [one.asked for one in criteria] == [1, 1, 0]
-    assert lifecycle(Stop(None), Stop(None)).reason_to_stop(driver=None) is None
+    assert listeners(Stop(None), Stop(None)).reason_to_stop() is None
 
 
 @pytest.mark.parametrize("answer", [True, False, 1, ["why"]])
-def test_a_reason_is_text(answer: Any) -> None:
+def test_reason_that_is_not_text_is_refused(answer: Any) -> None:
     with pytest.raises(AlcoreError, match=r"stop criterion Stop returned .*; it must return the reason or None"):
-        lifecycle(Stop(answer)).reason_to_stop(driver=None)
+        listeners(Stop(answer)).reason_to_stop()
 
 
-def test_the_error_of_a_stop_criterion_is_not_caught() -> None:
+def test_error_of_a_stop_criterion_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        lifecycle(Stop(ZeroDivisionError())).reason_to_stop(driver=None)
+        listeners(Stop(ZeroDivisionError())).reason_to_stop()
 
 
 # -- what is refused -------------------------------------------------------------------------------------
@@ -222,28 +263,28 @@ class Unmarked:
 @pytest.mark.parametrize(
     "plugin", [object(), 3, Unmarked(), types.ModuleType("empty")], ids=lambda plugin: type(plugin).__name__
 )
-def test_an_object_without_hooks_is_refused(plugin: Any) -> None:
+def test_object_without_hooks_is_refused(plugin: Any) -> None:
     with pytest.raises(
         UsageError, match=r"implements no run hook: mark its methods with @alcore\.runhook.*alcore_run_end"
     ):
-        lifecycle(plugin)
+        listeners(plugin)
 
 
-def test_a_class_in_place_of_an_object_is_refused() -> None:
+def test_class_in_place_of_an_object_is_refused() -> None:
     with pytest.raises(UsageError, match=r"plugin Told is a class; give an object of it: Told\(\)"):
-        lifecycle(Told)
+        listeners(Told)
 
 
-def test_a_hook_of_registration_is_no_run_hook() -> None:
+def test_registration_marker_is_refused() -> None:
     class Wrong:
         @alcore.hookimpl
         def alcore_run_start(self) -> None: ...
 
     with pytest.raises(UsageError, match="Wrong implements no run hook"):
-        lifecycle(Wrong())
+        listeners(Wrong())
 
 
-def test_a_misspelled_hook_names_the_nearest() -> None:
+def test_misspelled_hook_is_refused_with_the_nearest() -> None:
     class Typo:
         @alcore.runhook
         def alcore_run_strat(self) -> None: ...
@@ -251,50 +292,50 @@ def test_a_misspelled_hook_names_the_nearest() -> None:
     with pytest.raises(
         UsageError, match="Typo: there is no run hook 'alcore_run_strat': did you mean 'alcore_run_start'"
     ):
-        lifecycle(Typo())
+        listeners(Typo())
 
 
-def test_a_misspelled_name_of_a_renamed_hook_is_refused() -> None:
+def test_misspelled_specname_is_refused_with_the_nearest() -> None:
     class Typo:
         @alcore.runhook(specname="alcore_step_ends")
         def alcore_step_end(self) -> None: ...
 
     with pytest.raises(UsageError, match="no run hook 'alcore_step_ends': did you mean 'alcore_step_end'"):
-        lifecycle(Typo())
+        listeners(Typo())
 
 
-def test_a_hook_of_a_later_version_may_be_optional() -> None:
+def test_optional_hook_of_a_later_version_is_accepted() -> None:
     class Later(Told):
         @alcore.runhook(optionalhook=True)
         def alcore_budget_changed(self) -> None: ...
 
     later = Later("a")
-    lifecycle(later).tell("alcore_run_start", driver=None)
+    listeners(later).tell("alcore_run_start")
     assert later.heard == ["a"]
 
 
-def test_a_wrong_argument_is_refused() -> None:
+def test_hook_with_a_wrong_argument_is_refused() -> None:
     class Wrong:
         @alcore.runhook
         def alcore_step_end(self, driver: Any, phase: Any) -> None: ...
 
     with pytest.raises(UsageError, match=r"plugin Wrong: .*'phase'"):
-        lifecycle(Wrong())
+        listeners(Wrong())
 
 
 @pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}])
-def test_hook_wrappers_are_refused(options: dict[str, bool]) -> None:
+def test_hook_wrapper_is_refused(options: dict[str, bool]) -> None:
     class Around:
         @alcore.runhook(**options)
         def alcore_step_end(self) -> Any:
             yield
 
     with pytest.raises(UsageError, match=r"plugin Around: alcore_step_end is a hook wrapper.*alcore_phase_start"):
-        lifecycle(Around())
+        listeners(Around())
 
 
-def test_each_part_has_a_name_of_its_own() -> None:
+def test_parts_have_names_of_their_own() -> None:
     one, other, stop = Told("a"), Told("a"), Stop(None)
-    parts = lifecycle(one, stop, other, one).parts
+    parts = listeners(one, stop, other, one).parts
     assert list(parts) == ["Told", "Stop", "Told-2", "Told-3"]
     assert [id(part) for part in parts.values()] == [id(one), id(stop), id(other), id(one)]

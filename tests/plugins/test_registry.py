@@ -1,4 +1,4 @@
-"""The registry: entry points are loaded one by one, and each failure is data."""
+"""`installed` and `Registry`: entry points are loaded one by one, and each failure is kept as data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 import alcore
 from alcore.errors import PluginError, UsageError
-from alcore.plugins import KINDS, Offer, Plugin, Registry
-from alcore.plugins import registry as plugins
+from alcore.hookspecs import Registration
+from alcore.plugins import KINDS, Offer, Plugin, Registry, core_version, import_name, installed, load_factory
 
 
 class Distribution(NamedTuple):
@@ -21,7 +21,7 @@ class Distribution(NamedTuple):
 
 
 class Entry:
-    """What importlib.metadata gives for one entry point, with a module made on the spot."""
+    """An entry point as importlib.metadata returns it, with a module made on the spot."""
 
     def __init__(self, distribution, name="one", requires=None, **functions):
         self.dist = Distribution(distribution, "1.5", requires)
@@ -41,16 +41,14 @@ class Entry:
 
 @pytest.fixture
 def install(monkeypatch):
-    """Let the registry find these entry points alone."""
+    """Return a registry that finds these entry points only."""
     monkeypatch.delenv("ALCORE_BLOCK", raising=False)
     monkeypatch.delenv("ALCORE_ONLY", raising=False)
 
     def make(*entries):
         found = {"alcore": list(entries)}
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found.get(group, []))
-        registry = plugins.registry()
-        assert registry.plugins[0].distribution == "alcore"
-        return registry
+        return installed()
 
     return make
 
@@ -59,7 +57,7 @@ def query(name, factory=dict):
     return {"alcore_query_strategies": lambda: {name: factory}}
 
 
-def test_a_name_leads_to_its_factory(install):
+def test_offered_name_leads_to_its_factory(install):
     registry = install(Entry("far-away", **query("first", dict)))
     assert registry.offer("query", "first").factory is dict
     assert str(registry.offer("query", "first").plugin) == "far-away 1.5"
@@ -67,25 +65,25 @@ def test_a_name_leads_to_its_factory(install):
 
 
 @pytest.mark.parametrize(("kind", "hook"), KINDS.items())
-def test_every_kind_has_its_hook(install, kind, hook):
+def test_kind_is_offered_by_its_hook(install, kind, hook):
     registry = install(Entry("far-away", **{hook: lambda: {"mine": dict}}))
     assert registry.plugins[1].state == "ok"
     assert registry.plugins[1].offers == {kind: {"mine": dict}}
     assert registry.offer(kind, "mine").plugin is registry.plugins[1]
 
 
-def test_every_registration_hook_is_documented_and_asked():
-    hooks = {name for name in vars(plugins.Registration) if name.startswith("alcore_")}
+def test_registration_hooks_are_documented_and_called():
+    hooks = {name for name in vars(Registration) if name.startswith("alcore_")}
     assert hooks == {*KINDS.values(), "alcore_commands"}
-    assert all(getattr(plugins.Registration, name).__doc__ for name in hooks)
+    assert all(getattr(Registration, name).__doc__ for name in hooks)
 
 
-def test_core_offers_its_queues_through_the_same_hooks(install):
+def test_core_offers_queues_through_the_same_hooks(install):
     registry = install()
     assert registry.make("queue", "lifo").__class__.__name__ == "LifoQueue"
 
 
-def test_nothing_is_remembered_between_registries(install):
+def test_registry_forgets_plugin_that_was_uninstalled(install):
     assert install(Entry("far-away", **query("first"))).offer("query", "first")
     with pytest.raises(PluginError, match="'first'"):
         install().offer("query", "first")
@@ -107,7 +105,7 @@ def test_nothing_is_remembered_between_registries(install):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_plugin_that_fails_is_kept_with_its_reason(install, functions, reason):
+def test_failing_plugin_is_kept_with_its_reason(install, functions, reason):
     registry = install(Entry("broken-one", **functions), Entry("fine-one", **query("first")))
     broken, fine = registry.plugins[1:]
     assert (broken.state, broken.offers, broken.commands) == ("broken", {}, [])
@@ -118,14 +116,14 @@ def test_a_plugin_that_fails_is_kept_with_its_reason(install, functions, reason)
         registry.offer("query", "absent")
 
 
-def test_half_of_a_broken_plugin_is_offered_nowhere(install):
+def test_broken_plugin_offers_nothing(install):
     both = {**query("first"), "alcore_queues": lambda: 1 / 0, "alcore_commands": lambda app: None}
     registry = install(Entry("broken-one", **both))
     assert list(registry.offers("query")) == []
     assert registry.plugins[1].commands == []
 
 
-def test_an_interruption_is_no_fault_of_a_plugin(install):
+def test_interruption_while_loading_is_raised(install):
     with pytest.raises(KeyboardInterrupt):
         install(Entry("far-away", x=KeyboardInterrupt()))
 
@@ -143,43 +141,54 @@ def test_an_interruption_is_no_fault_of_a_plugin(install):
         (["alcore>=0.1,<0.2"], "ok"),
         (["alcore"], "ok"),
         (["alcore-uq>=9"], "ok"),
-        (["this is no requirement", "alcore<1"], "ok"),
+        (["this is not a requirement", "alcore<1"], "ok"),
         ([], "ok"),
         (None, "ok"),
     ],
     ids=str,
 )
-def test_a_plugin_says_which_core_it_fits_and_is_refused_before_import(install, requires, state):
+def test_plugin_for_another_core_is_refused_before_import(install, requires, state):
     entry = Entry("far-away", requires=requires, **query("first"))
     plugin = install(entry).plugins[1]
     assert plugin.state == state
     assert entry.loaded == (state == "ok")
     if state == "refused":
-        assert alcore.__version__ in (plugin.error or "")
+        assert core_version() in (plugin.error or "")
 
 
-def test_a_development_version_of_core_fits(install, monkeypatch):
-    monkeypatch.setattr(alcore, "__version__", "0.1.1.dev3")
+def test_development_version_of_core_fits(install, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1.1.dev3")
     assert install(Entry("far-away", requires=["alcore>=0.1,<0.2"], **query("first"))).plugins[1].state == "ok"
 
 
-def test_two_plugins_with_one_name_are_both_named(install):
+def test_core_that_is_not_installed_refuses_no_plugin(install, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    plugins = install(Entry("far-away", requires=["alcore>=9"], **query("first"))).plugins
+    assert [(one.version, one.state) for one in plugins] == [("unknown", "ok"), ("1.5", "ok")]
+
+
+def test_clash_names_both_plugins_and_the_remedy(install):
     registry = install(Entry("near-by", **query("first", list)), Entry("far-away", **query("first", dict)))
     with pytest.raises(PluginError) as error:
         registry.offer("query", "first")
     for fragment in ("query 'first'", "far-away 1.5", "near-by 1.5", "ALCORE_BLOCK="):
         assert fragment in str(error.value)
-    ((kind, name, owners),) = registry.clashes()
-    assert (kind, name, {one.distribution for one in owners}) == ("query", "first", {"far-away", "near-by"})
+    (clash,) = registry.clashes()
+    assert (clash.kind, clash.name) == ("query", "first")
+    assert {one.distribution for one in clash.plugins} == {"far-away", "near-by"}
+    assert str(error.value) == f"{clash}."
 
 
-def test_one_name_of_two_kinds_is_no_clash(install):
+def test_same_name_of_two_kinds_does_not_clash(install):
     registry = install(Entry("near-by", **query("first")), Entry("far-away", alcore_queues=lambda: {"first": dict}))
     assert registry.clashes() == []
     assert registry.offer("query", "first").plugin.distribution == "near-by"
 
 
-def test_several_entry_points_of_one_distribution_are_all_loaded(install):
+def test_entry_points_of_one_distribution_are_all_loaded(install):
     registry = install(
         Entry("many", "a", **query("first")),
         Entry("many", "a", **query("second")),
@@ -203,17 +212,17 @@ def test_several_entry_points_of_one_distribution_are_all_loaded(install):
         ("ALCORE_ONLY", "", set()),
     ],
 )
-def test_plugins_are_blocked_by_distribution_or_entry_point(install, monkeypatch, variable, value, left):
+def test_blocked_plugin_is_neither_offered_nor_imported(install, monkeypatch, variable, value, left):
     entries = [Entry("near-by", "one", **query("first")), Entry("far-away", "two", **query("second"))]
-    install()  # clears both variables
+    install()  # this clears both variables
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
-    registry = plugins.registry()
+    registry = installed()
     assert {one.distribution for one in registry.plugins if one.state == "ok"} == {"alcore", *left}
     assert {entry.dist.name for entry in entries if entry.loaded} == left, "what is blocked is not imported"
 
 
-def test_an_unknown_name_gets_the_nearest_one_and_all_reasons(install):
+def test_unknown_name_gets_the_nearest_and_the_broken_plugins(install):
     registry = install(Entry("far-away", **query("farthest")), Entry("broken-one", x=ImportError("no library")))
     with pytest.raises(PluginError) as error:
         registry.offer("query", "fartest")
@@ -234,21 +243,21 @@ def test_an_unknown_name_gets_the_nearest_one_and_all_reasons(install):
         ("alcore.plugins:Registry.absent", "AttributeError"),
     ],
 )
-def test_a_factory_that_can_not_be_imported_names_plugin_and_text(factory, reason):
+def test_factory_that_fails_to_import_is_named_with_its_plugin(factory, reason):
     plugin = Plugin("far-away", "1.5", "one", "far_away")
     with pytest.raises(PluginError, match=r"far-away 1\.5") as error:
-        plugins.resolve(Offer("query", "first", factory, plugin))
+        load_factory(Offer("query", "first", factory, plugin))
     assert factory in str(error.value)
     assert reason in str(error.value)
 
 
-def test_a_factory_may_be_a_member_of_a_class():
-    assert plugins.import_name("alcore.plugins:Registry.clashes") is Registry.clashes
+def test_import_name_finds_member_of_a_class():
+    assert import_name("alcore.plugins:Registry.clashes") is Registry.clashes
 
 
-def test_the_registry_of_this_environment_has_no_faults(monkeypatch):
+def test_plugins_of_this_environment_have_no_faults(monkeypatch):
     monkeypatch.delenv("ALCORE_BLOCK", raising=False)
     monkeypatch.delenv("ALCORE_ONLY", raising=False)
-    registry = plugins.registry()
+    registry = installed()
     assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
     assert registry.clashes() == []

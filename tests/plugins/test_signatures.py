@@ -1,4 +1,4 @@
-"""Parameters: hints of every kind, all faults at once, ``--set`` as TOML or raw text, and documentation."""
+"""Parameters of factories: hints of every kind, ``--set`` as TOML or plain text, all faults at once, documentation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore.plugins import signatures as parameters
-from alcore.plugins.signatures import Given, describe, takes, type_name, validate
+from alcore.plugins import RawValue, accepts, describe_factory, parameters_of, type_name, validate
+from alcore.plugins.signatures import torch_dtype
 
 REQUIRED = object()
 
@@ -66,7 +66,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("hint", "value", "expected"), GOOD, ids=lambda value: str(value))
-def test_a_value_that_fits_arrives_as_the_hint_says(hint, value, expected):
+def test_valid_value_arrives_with_the_type_of_its_hint(hint, value, expected):
     found = check(hint, value)
     assert found == expected
     assert type(found) is type(expected)
@@ -97,7 +97,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("hint", "value"), BAD, ids=lambda value: str(value))
-def test_a_value_that_does_not_fit_is_told_with_its_hint(hint, value):
+def test_invalid_value_is_refused_with_its_hint(hint, value):
     with pytest.raises(ValueError, match=r"^query\.q\.x is ") as error:
         check(hint, value)
     assert repr(value) in str(error.value)
@@ -108,8 +108,8 @@ SCALARS = {int: st.integers(-(2**62), 2**62), float: st.floats(allow_nan=False),
 
 
 @given(st.data(), st.sampled_from(list(SCALARS)), st.sampled_from(list(SCALARS)))
-def test_scalars_are_strict(data, hint, kind):
-    """Each kind of value fits its own hint alone, but for whole numbers, which are floats too."""
+def test_scalar_fits_its_own_hint_only(data, hint, kind):
+    # except that a whole number is a float too
     value = data.draw(SCALARS[kind])
     whole = kind is float and hint is int and float(value).is_integer()  # 3.0 may count as 3
     if hint is kind or (hint is float and kind is int):
@@ -122,16 +122,16 @@ def test_scalars_are_strict(data, hint, kind):
 
 
 @given(st.text())
-def test_text_from_the_command_line_reaches_a_text_parameter(text):
+def test_raw_text_reaches_a_text_parameter(text):
     """Quoted TOML is unquoted; everything else arrives as it was typed."""
-    found = check(str, Given(text))
-    parsed = Given(text).parsed()
+    found = check(str, RawValue(text))
+    parsed = RawValue(text).parsed()
     assert found == (parsed if isinstance(parsed, str) else text)
 
 
 @given(st.one_of(st.integers(-(2**62), 2**62), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)))
-def test_numbers_from_the_command_line_are_read_as_toml(value):
-    typed = Given(str(value).lower() if isinstance(value, bool) else repr(value))
+def test_raw_number_is_read_as_toml(value):
+    typed = RawValue(str(value).lower() if isinstance(value, bool) else repr(value))
     assert check(type(value), typed) == value
     assert check(str, typed) == str(typed)
     assert check(Path, typed) == Path(typed)
@@ -164,14 +164,14 @@ def test_numbers_from_the_command_line_are_read_as_toml(value):
     ],
     ids=lambda value: str(value),
 )
-def test_set_is_toml_or_else_raw_text(hint, typed, expected):
-    found = check(hint, Given(typed))
+def test_raw_value_is_toml_or_else_plain_text(hint, typed, expected):
+    found = check(hint, RawValue(typed))
     assert found == expected
     assert type(found) is type(expected)
 
 
-def test_text_that_no_json_can_hold_is_a_fault_and_no_crash():
-    _, faults = validate(taking(Path), {"x": Given("\udcff.csv")}, "data.csv")
+def test_undecodable_text_is_refused():
+    _, faults = validate(taking(Path), {"x": RawValue("\udcff.csv")}, "data.csv")
     assert faults
     assert faults[0].startswith("data.csv.x is ")
 
@@ -193,18 +193,18 @@ def test_all_faults_come_at_once():
     ]
 
 
-def test_one_fault_a_parameter_even_where_a_union_has_many_members():
+def test_union_and_list_give_one_fault_a_parameter():
     _, faults = validate(taking(int | float | None | list[int]), {"x": "word"}, "query.q")
     assert len(faults) == 1
     _, faults = validate(taking(list[int]), {"x": ["a", "b", "c"]}, "query.q")
     assert len(faults) == 1
 
 
-def test_what_was_not_given_is_left_to_the_factory():
+def test_absent_value_is_left_to_the_factory():
     assert validate(strategy, {"count": 2}, "q") == ({"count": 2}, [])
 
 
-def test_extras_are_allowed_with_kwargs_alone():
+def test_other_names_are_accepted_with_kwargs_only():
     def open_ended(count: int = 1, **kwargs): ...
 
     assert validate(open_ended, {"other": [1]}, "q") == ({"other": [1]}, [])
@@ -212,25 +212,34 @@ def test_extras_are_allowed_with_kwargs_alone():
     assert validate(lambda: None, {"other": 1}, "q")[1] == ["q has no parameter 'other': there are none"]
 
 
-def test_info_is_given_by_the_experiment():
+def test_info_is_not_a_parameter_of_the_user():
     def learner(info, width: int = 3): ...
 
-    found, _ = parameters.parameters(learner)
+    found, _ = parameters_of(learner)
     assert [one.name for one in found] == ["width"]
     assert "no parameter 'info'" in validate(learner, {"info": 3}, "q")[1][0]
-    assert takes(learner, "info")
-    assert not takes(learner, "seed")
+    assert accepts(learner, "info")
+    assert not accepts(learner, "seed")
 
 
-def test_what_is_left_out_is_neither_missing_nor_known():
-    assert validate(strategy, {}, "q", leave_out=("count",))[1] == []
-    assert "no parameter 'count'" in validate(strategy, {"count": 1}, "q", leave_out=("count",))[1][0]
+def test_partial_values_miss_nothing_and_are_checked():
+    assert validate(strategy, {"share": 1}, "q", partial=True) == ({"share": 1.0}, [])
+    assert "no parameter 'cuont'" in validate(strategy, {"cuont": 1}, "q", partial=True)[1][0]
 
 
-def test_one_hint_that_can_not_be_resolved_takes_no_other_with_it():
+def test_factory_that_is_not_hashable_is_checked():
+    class Factory:
+        __hash__ = None
+
+        def __call__(self, count: int) -> None: ...
+
+    assert validate(Factory(), {"count": 1, "x": 2}, "q")[1] == ["q has no parameter 'x': there are: count"]
+
+
+def test_hint_that_can_not_be_resolved_counts_as_any():
     def factory(first: Unknown, second: int): ...  # noqa: F821 - the point of this test
 
-    hints = {one.name: one.hint for one in parameters.parameters(factory)[0]}
+    hints = {one.name: one.hint for one in parameters_of(factory)[0]}
     assert hints == {"first": Any, "second": int}
 
     class Strategy:
@@ -239,7 +248,7 @@ def test_one_hint_that_can_not_be_resolved_takes_no_other_with_it():
     assert validate(Strategy, {"first": [1, {}], "second": "no"}, "q")[1] == ["q.second is 'no'; it must be bool"]
 
 
-def test_names_that_trip_pydantic_models_are_names_like_others():
+def test_names_of_pydantic_methods_are_accepted():
     def factory(copy: int, json: int, model_config: int, schema: int, self_: int, _private: int): ...
 
     names = ["copy", "json", "model_config", "schema", "self_", "_private"]
@@ -248,7 +257,7 @@ def test_names_that_trip_pydantic_models_are_names_like_others():
 
 
 class WithoutConstructor:
-    """It has none of its own."""
+    """A class without a constructor of its own."""
 
 
 @pytest.mark.parametrize(
@@ -256,15 +265,15 @@ class WithoutConstructor:
     [WithoutConstructor, int, dict.fromkeys, functools.partial(strategy, 3), print],
     ids=["class", "int", "method", "partial", "built-in"],
 )
-def test_factories_of_every_kind_can_be_looked_at(factory):
-    found, open_ended = parameters.parameters(factory)
+def test_factory_of_any_kind_has_parameters(factory):
+    found, open_ended = parameters_of(factory)
     assert isinstance(found, list)
     assert isinstance(open_ended, bool)
-    assert describe(factory)["parameters"] is not None
+    assert describe_factory(factory)["parameters"] is not None
 
 
-def test_a_partial_keeps_what_it_fixed_as_default():
-    found = {one.name: one for one in parameters.parameters(functools.partial(strategy, share=0.25))[0]}
+def test_partial_has_its_fixed_value_as_default():
+    found = {one.name: one for one in parameters_of(functools.partial(strategy, share=0.25))[0]}
     assert not found["share"].required
     assert found["share"].default == 0.25
 
@@ -295,8 +304,8 @@ class Documented:
     ) -> None: ...  # fmt: skip
 
 
-def test_a_factory_is_described_from_signature_and_docstring():
-    described = describe(Documented)
+def test_factory_is_described_from_signature_and_docstring():
+    described = describe_factory(Documented)
     assert described["summary"] == "Ask for samples, in two lines."
     assert described["other_parameters"] is True
     found = {one["name"]: one for one in described["parameters"]}
@@ -326,16 +335,16 @@ def test_a_factory_is_described_from_signature_and_docstring():
         (Sequence[int], "Sequence[int]"),
     ],
 )
-def test_hints_are_named_as_people_write_them(hint, name):
+def test_type_name_is_readable(hint, name):
     assert type_name(hint) == name
 
 
 @pytest.mark.parametrize("name", ["float32", "torch.float32"])
-def test_a_dtype_is_found_by_name(name):
-    assert parameters.torch_dtype(name) is torch.float32
+def test_dtype_is_found_by_name(name):
+    assert torch_dtype(name) is torch.float32
 
 
 @pytest.mark.parametrize("name", ["nn", "float23", "", "manual_seed"])
-def test_a_dtype_that_is_none_is_refused(name):
-    with pytest.raises(ValueError, match="is no torch dtype"):
-        parameters.torch_dtype(name)
+def test_name_that_is_not_a_dtype_is_refused(name):
+    with pytest.raises(ValueError, match="is not a torch dtype"):
+        torch_dtype(name)

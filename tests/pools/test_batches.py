@@ -1,4 +1,4 @@
-"""Batches of any nesting are placed; modules get their modes back."""
+"""Batches of any nesting are moved to the device, and their tensors listed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from alcore.pools.batches import evaluating, place, tensors_of
+from alcore.pools.batches import tensors_of, to_device
 
 CPU = torch.device("cpu")
 
@@ -18,10 +18,10 @@ class Batch(NamedTuple):
     y: Any
 
 
-def test_any_nesting_keeps_its_form() -> None:
+def test_to_device_keeps_containers_of_any_nesting() -> None:
     floats, whole = torch.ones(2, dtype=torch.float64), torch.arange(2)
     batch = {"a": (floats, [whole, "name"]), "b": Batch(floats, {"n": 3}), "c": None}
-    found = place(batch, CPU, torch.float32)
+    found = to_device(batch, CPU, torch.float32)
     assert list(found) == ["a", "b", "c"]
     assert type(found["a"]) is tuple
     assert type(found["a"][1]) is list
@@ -34,39 +34,21 @@ def test_any_nesting_keeps_its_form() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.int32, torch.complex64])
-def test_other_types_are_kept(dtype: torch.dtype) -> None:
-    assert place(torch.ones(2, dtype=dtype), CPU, torch.float16).dtype == dtype
+def test_to_device_keeps_other_dtypes(dtype: torch.dtype) -> None:
+    assert to_device(torch.ones(2, dtype=dtype), CPU, torch.float16).dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_floats_are_cast(dtype: torch.dtype) -> None:
-    assert place(torch.ones(2, dtype=dtype), CPU, torch.float32).dtype == torch.float32
+def test_to_device_casts_floating_point_tensors(dtype: torch.dtype) -> None:
+    assert to_device(torch.ones(2, dtype=dtype), CPU, torch.float32).dtype == torch.float32
 
 
-def test_batches_go_to_the_device() -> None:
-    assert place([torch.ones(2)], torch.device("meta"), torch.float32)[0].is_meta
+def test_tensors_of_a_batch_are_moved_to_the_device() -> None:
+    assert to_device([torch.ones(2)], torch.device("meta"), torch.float32)[0].is_meta
 
 
-def test_tensors_are_listed_in_their_order() -> None:
+def test_tensors_of_lists_tensors_in_their_order() -> None:
     a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
     nested = collections.OrderedDict(z=(a, "x", [b]), y=Batch(c, None))
     assert [id(one) for one in tensors_of(nested)] == [id(a), id(b), id(c)]
     assert tensors_of("text") == []
-
-
-def test_each_part_gets_its_mode_back() -> None:
-    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(2))
-    model[1].eval()  # a frozen part
-    model.train(True)
-    model[1].eval()
-    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
-        assert not any(part.training for part in model.modules())
-        assert not torch.is_grad_enabled()
-        raise ZeroDivisionError
-    assert [part.training for part in model.modules()] == [True, True, False]
-    assert torch.is_grad_enabled()
-
-
-def test_a_learner_that_is_no_module() -> None:
-    with evaluating(object()):
-        assert not torch.is_grad_enabled()

@@ -1,4 +1,4 @@
-"""What may be asked for: unlabelled samples that nobody asked for, against a brute-force set."""
+"""What may be asked for: unlabeled samples that nobody asked for, against a brute-force set."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Windows(Listing):
     st.booleans(),
 )
 def test_chunks_against_a_brute_force_set(
-    n: int, labelled: set[int], taken: list[int], size: int, window: int, total: bool
+    n: int, labeled: set[int], taken: list[int], size: int, window: int, total: bool
 ) -> None:
-    unlabelled = sorted(set(range(n)) - labelled)
+    unlabeled = sorted(set(range(n)) - labeled)
     before, candidates._WINDOW = candidates._WINDOW, window
     try:
-        found = Candidates(Windows(unlabelled, n) if total else Listing(unlabelled))
+        found = Candidates(Windows(unlabeled, n) if total else Listing(unlabeled))
         found.take(taken[::2])
         list(found.chunks(size))
         found.take(taken[1::2])
         chunks = list(found.chunks(size))
-        left = sorted(set(unlabelled) - set(taken))
+        left = sorted(set(unlabeled) - set(taken))
         assert [one for chunk in chunks for one in chunk.tolist()] == left
         assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
         assert all(0 < len(chunk) <= size and chunk.dtype == torch.int64 for chunk in chunks)
@@ -82,7 +82,7 @@ def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
 
 
 def test_a_tensor_pool_and_its_labels() -> None:
-    pool = TensorPool(torch.zeros(8, 1), torch.zeros(8), labelled=[0, 5])
+    pool = TensorPool(torch.zeros(8, 1), torch.zeros(8), labeled=[0, 5])
     found = Candidates(pool)
     found.take([3])
     pool.append(7)

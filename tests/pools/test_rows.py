@@ -1,4 +1,4 @@
-"""Rows come as they are in the array, can be written to, and neighbours in a file are not copied."""
+"""Rows come as they are in the array, can be written to, and consecutive in a file are not copied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.pools import rows
-from alcore.pools.rows import Rows, neighbours
+from alcore.pools.rows import Rows, consecutive
 
 VALUES = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -101,7 +101,7 @@ def test_a_row_that_is_not_there_is_refused(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "windows"), [(form, form.startswith(("file", "after"))) for form in FORMS])
-def test_neighbours_in_a_file_are_windows_of_it(form: str, windows: bool, opened: list[str], tmp_path: Path) -> None:
+def test_consecutive_in_a_file_are_windows_of_it(form: str, windows: bool, opened: list[str], tmp_path: Path) -> None:
     reader = Rows(FORMS[form](tmp_path))
     opened.clear()
     reader.take(torch.tensor([3, 5]))
@@ -158,7 +158,7 @@ def test_memory_is_that_of_the_rows_asked_for_even_if_they_are_written_to(tmp_pa
 @given(
     st.lists(st.integers(-2, 12), max_size=6) | st.builds(lambda a, n: [*range(a, a + n)], *[st.integers(-1, 9)] * 2)
 )
-def test_neighbours_against_ranges(ids: list[int]) -> None:
+def test_consecutive_against_ranges(ids: list[int]) -> None:
     ranges = [range(first, last + 1) for first in range(10) for last in range(first, 10)]
-    found = neighbours(torch.tensor(ids, dtype=torch.int64), 10)
+    found = consecutive(torch.tensor(ids, dtype=torch.int64), 10)
     assert found == next((slice(one.start, one.stop) for one in ranges if [*one] == ids), None)

@@ -1,4 +1,4 @@
-"""Pools in memory and on disk: what is labelled, what is not, and what a label may be."""
+"""Pools in memory and on disk: what is labeled, what is not, and what a label may be."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ INPUTS = torch.arange(20.0).reshape(10, 2)
 TARGETS = torch.arange(10) % 3
 
 
-# -- what is labelled ------------------------------------------------------------------------------------
+# -- what is labeled ------------------------------------------------------------------------------------
 
 
 def test_rows_come_in_training_order(form: Form) -> None:
-    pool = TensorPool(form(INPUTS), form(TARGETS), labelled=[7, 2])
+    pool = TensorPool(form(INPUTS), form(TARGETS), labeled=[7, 2])
     pool.append(5)
     assert (len(pool), pool.total) == (3, 10)
     assert pool.labeled_ids.tolist() == [7, 2, 5]
@@ -66,23 +66,23 @@ def test_inputs_are_copies_of_any_rows(form: Form) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
-def test_what_is_labelled_at_the_start_in_any_form(kind: Any) -> None:
-    assert TensorPool(INPUTS, TARGETS, labelled=kind([3, 1])).labeled_ids.tolist() == [3, 1]
+def test_what_is_labeled_at_the_start_in_any_form(kind: Any) -> None:
+    assert TensorPool(INPUTS, TARGETS, labeled=kind([3, 1])).labeled_ids.tolist() == [3, 1]
 
 
 @pytest.mark.parametrize(
-    ("labelled", "what"),
-    [([10], "no sample 10; ids go from 0 to 9"), ([-1], "no sample -1"), ([3, 3], "sample 3 is labelled already")],
+    ("labeled", "what"),
+    [([10], "no sample 10; ids go from 0 to 9"), ([-1], "no sample -1"), ([3, 3], "sample 3 is labeled already")],
 )
-def test_wrong_ids_are_refused(labelled: list[int], what: str) -> None:
+def test_wrong_ids_are_refused(labeled: list[int], what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        TensorPool(INPUTS, TARGETS, labelled=labelled)
+        TensorPool(INPUTS, TARGETS, labeled=labeled)
     pool = TensorPool(INPUTS, TARGETS)
-    for sample in labelled[:-1]:
+    for sample in labeled[:-1]:
         pool.append(sample)
     with pytest.raises(UsageError, match=what):
-        pool.append(labelled[-1])
-    assert len(pool) == len(labelled) - 1
+        pool.append(labeled[-1])
+    assert len(pool) == len(labeled) - 1
 
 
 def test_inputs_and_targets_go_together() -> None:
@@ -91,15 +91,15 @@ def test_inputs_and_targets_go_together() -> None:
 
 
 @given(st.integers(0, 40), st.data())
-def test_windows_of_unlabelled_ids_against_a_set(n: int, data: st.DataObject) -> None:
-    labelled = data.draw(st.lists(st.integers(0, n - 1), unique=True, max_size=n)) if n else []
-    pool = TensorPool(torch.zeros(n, 1), torch.zeros(n), labelled=labelled)
+def test_windows_of_unlabeled_ids_against_a_set(n: int, data: st.DataObject) -> None:
+    labeled = data.draw(st.lists(st.integers(0, n - 1), unique=True, max_size=n)) if n else []
+    pool = TensorPool(torch.zeros(n, 1), torch.zeros(n), labeled=labeled)
     start, stop = data.draw(st.integers(0, n + 3)), data.draw(st.one_of(st.none(), st.integers(0, n + 3)))
-    expected = sorted(set(range(start, n if stop is None else min(stop, n))) - set(labelled))
+    expected = sorted(set(range(start, n if stop is None else min(stop, n))) - set(labeled))
     found = pool.unlabeled_indices(start, stop)
     assert found.tolist() == expected
     assert found.dtype == torch.int64
-    assert pool.unlabeled_indices().tolist() == sorted(set(range(n)) - set(labelled))
+    assert pool.unlabeled_indices().tolist() == sorted(set(range(n)) - set(labeled))
 
 
 class Watched(np.memmap[Any, Any]):
@@ -120,7 +120,7 @@ def test_a_memory_mapped_pool_never_loads_whole(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((10_000, 3), np.float32))
     rows = np.load(tmp_path / "x.npy", mmap_mode="r").view(Watched)
     Watched.read = 0
-    pool = TensorPool(rows, torch.zeros(10_000, dtype=torch.int64), labelled=[1, 2])
+    pool = TensorPool(rows, torch.zeros(10_000, dtype=torch.int64), labeled=[1, 2])
     pool.append(3)
     pool.batch(torch.tensor([0, 2]))
     pool.inputs(torch.tensor([5, 9_999]))
@@ -134,7 +134,7 @@ def test_a_memory_mapped_pool_never_loads_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float16, torch.int64])
 def test_types_are_kept(form: Form, dtype: torch.dtype) -> None:
-    pool = TensorPool(form(INPUTS.to(dtype)), form((TARGETS > 0).to(dtype)), labelled=[1])
+    pool = TensorPool(form(INPUTS.to(dtype)), form((TARGETS > 0).to(dtype)), labeled=[1])
     pool.append(Label(2, 1))
     pool.append(3)
     inputs, targets = pool.batch(torch.arange(3))
@@ -189,7 +189,7 @@ def test_what_is_said_is_kept() -> None:
 
 
 @pytest.mark.parametrize("item", [4, np.int64(4), np.array(4), torch.tensor(4)])
-def test_a_sample_id_is_labelled_by_the_pool(item: Any) -> None:
+def test_a_sample_id_is_labeled_by_the_pool(item: Any) -> None:
     pool = TensorPool(INPUTS, TARGETS)
     pool.append(item)
     assert pool.labeled_ids.tolist() == [4]
@@ -208,7 +208,7 @@ def test_a_label_brings_its_value(item: Any, value: Any) -> None:
 
 @pytest.mark.parametrize("item", [(torch.ones(2), 2), [np.ones(2), 2], Label([1.0, 1.0], 2)])
 def test_a_new_input_is_a_new_sample(item: Any) -> None:
-    pool = TensorPool(INPUTS, TARGETS, labelled=[1])
+    pool = TensorPool(INPUTS, TARGETS, labeled=[1])
     pool.append(item)
     assert (pool.total, len(pool)) == (11, 2)
     assert pool.labeled_ids.tolist() == [1, 10]
@@ -242,7 +242,7 @@ def test_a_pool_without_answers() -> None:
     pool = TensorPool(INPUTS)
     assert not pool.knows_answers
     assert TensorPool(INPUTS, TARGETS).knows_answers
-    with pytest.raises(UsageError, match="sample 3 was labelled by its id alone"):
+    with pytest.raises(UsageError, match="sample 3 was labeled by its id alone"):
         pool.append(3)
     with pytest.raises(UsageError, match="no targets"):
         pool.answer(3)
@@ -278,10 +278,10 @@ def test_values_that_fit(value: Any) -> None:
         (torch.tensor(0.5), "a fraction"),
         ([1], r"shape \(1,\) is not the targets' \(\)"),
         (1j, "complex"),
-        ("cat", "a str is no label"),
-        (None, "a NoneType is no label"),
-        ({"a": 1}, "a dict is no label"),
-        (2**70, "an? int is no label"),
+        ("cat", "a str is not a label"),
+        (None, "a NoneType is not a label"),
+        ({"a": 1}, "a dict is not a label"),
+        (2**70, "an? int is not a label"),
     ],
 )
 def test_values_that_do_not_fit(value: Any, what: str) -> None:
@@ -316,17 +316,17 @@ def test_a_value_that_passes_can_be_appended(value: Any) -> None:
 
 
 def test_a_digest_identifies_inputs_targets_and_labels(form: Form) -> None:
-    def digest(inputs: torch.Tensor = INPUTS, targets: torch.Tensor = TARGETS, labelled: tuple[int, ...] = (1,)) -> str:
-        return TensorPool(form(inputs), form(targets), labelled).digest()
+    def digest(inputs: torch.Tensor = INPUTS, targets: torch.Tensor = TARGETS, labeled: tuple[int, ...] = (1,)) -> str:
+        return TensorPool(form(inputs), form(targets), labeled).digest()
 
     changed = INPUTS.clone()
     changed[9, 1] += 1
     others = {
         digest(changed),
         digest(targets=TARGETS.flip(0)),
-        digest(labelled=(2,)),
-        digest(labelled=(1, 2)),
-        digest(labelled=(2, 1)),
+        digest(labeled=(2,)),
+        digest(labeled=(1, 2)),
+        digest(labeled=(2, 1)),
         digest(INPUTS.reshape(10, 1, 2)),
         digest(INPUTS.double()),
         digest(targets=TARGETS.int()),
@@ -347,10 +347,10 @@ def test_layout_in_memory_does_not_count() -> None:
 
 
 def test_of_a_large_array_only_some_rows_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from alcore import pools
+    from alcore.pools import tensor_pool
 
-    monkeypatch.setattr(pools, "_DIGEST_WHOLE", 1000)
-    monkeypatch.setattr(pools, "_DIGEST_ROWS", 3)
+    monkeypatch.setattr(tensor_pool, "_DIGEST_WHOLE", 1000)
+    monkeypatch.setattr(tensor_pool, "_DIGEST_ROWS", 3)
     rows = torch.zeros(1001, 2)
     np.save(tmp_path / "x.npy", rows.numpy())
     before = TensorPool(rows).digest()
@@ -387,7 +387,7 @@ class Choosable(Bare):
         return ids
 
 
-def test_a_pool_without_a_digest_is_known_by_length_and_unlabelled_ids() -> None:
+def test_a_pool_without_a_digest_is_known_by_length_and_unlabeled_ids() -> None:
     assert pool_digest(Bare()) == pool_digest(Bare())
     assert pool_digest(Bare()) != pool_digest(Bare(4))
     other = Choosable()

@@ -22,7 +22,7 @@ from alcore import config as c
 from alcore import driver as driver_module
 from alcore.driver import checks, lifetime, services
 from alcore.driver import run_log as runlog
-from alcore.pools import batches as placement
+from alcore.inference import learner as placement
 from alcore.store import exports
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel
@@ -204,7 +204,7 @@ def drop_last_is_ignored() -> Iterator[None]:
 def check_empty_pool(build: Build) -> None:
     from alcore import TensorPool
 
-    pool = TensorPool(torch.zeros(10, 2), torch.arange(10) % 2, labelled=range(8))
+    pool = TensorPool(torch.zeros(10, 2), torch.arange(10) % 2, labeled=range(8))
     driver = build(train_datapool=pool, max_active_learning_steps=9)
     driver.run()
     assert driver.active_learning_step_idx == 2

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from alcore.errors import EncodingError, UsageError
-from alcore.store import checkpoints, filenames
+from alcore.store import checkpoints
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def test_state_comes_back(tmp_path: Path) -> None:
     assert torch.equal(found["complex"], state["complex"])
 
 
-def test_the_order_of_keys_is_kept(tmp_path: Path) -> None:
+def test_order_of_keys_is_kept(tmp_path: Path) -> None:
     checkpoints.publish(tmp_path, "c", {"z": {"b": 1, "a": torch.zeros(1), "10": 2, "9": 3}, "y": 0})
     found = checkpoints.load(tmp_path / "c.safetensors")
     assert list(found) == ["z", "y"]
     assert list(found["z"]) == ["b", "a", "10", "9"]
 
 
-def test_tensors_are_named_by_their_place_and_the_rest_is_one_header_key(tmp_path: Path) -> None:
+def test_tensors_have_the_names_of_their_places_and_the_rest_is_one_header_key(tmp_path: Path) -> None:
     checkpoints.publish(tmp_path, "c", {"model": {"w": torch.ones(2)}, "rng": {"torch": torch.zeros(1)}, "n": 1})
     with safe_open(tmp_path / "c.safetensors", framework="pt") as file:
         assert set(file.keys()) == {"model.w", "rng.torch"}
@@ -91,12 +91,12 @@ def test_views_of_one_storage_are_all_kept(tmp_path: Path) -> None:
         assert torch.equal(found[name], tensor), name
 
 
-def test_a_small_view_does_not_bring_its_whole_storage(tmp_path: Path) -> None:
+def test_small_view_is_stored_without_its_whole_storage(tmp_path: Path) -> None:
     published = checkpoints.publish(tmp_path, "c", {"row": torch.zeros(10_000, 10)[5]})
     assert published.bytes < 1000
 
 
-def test_a_conjugate_is_no_alias(tmp_path: Path) -> None:
+def test_conjugate_is_not_an_alias(tmp_path: Path) -> None:
     value = torch.tensor([1 + 2j, 3 - 1j])
     checkpoints.publish(tmp_path, "c", {"a": value, "b": value.conj()})
     found = checkpoints.load(tmp_path / "c.safetensors")
@@ -104,14 +104,14 @@ def test_a_conjugate_is_no_alias(tmp_path: Path) -> None:
     assert torch.equal(found["b"], value.conj())
 
 
-def test_the_original_is_not_changed(tmp_path: Path) -> None:
+def test_original_tensor_is_not_changed(tmp_path: Path) -> None:
     tensor = torch.arange(6.0).reshape(2, 3).T
     checkpoints.publish(tmp_path, "c", {"a": tensor})
     assert not tensor.is_contiguous()
     assert torch.equal(tensor, torch.arange(6.0).reshape(2, 3).T)
 
 
-def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
     state = {"model": {"w": torch.ones(3), "n": torch.ones(2, dtype=torch.int64)}, "s": {"a", "b"}, 3: (1, 2)}
     one = checkpoints.publish(tmp_path, "one", state)
     other = checkpoints.publish(tmp_path, "other", state)
@@ -129,7 +129,7 @@ print(checkpoints.publish(Path(sys.argv[1]), sys.argv[2], state).sha256)
 """
 
 
-def test_the_same_state_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+def test_same_state_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     digests = {
         subprocess.run(
             [sys.executable, "-c", _PROGRAM, str(tmp_path), f"c{seed}"],
@@ -143,12 +143,12 @@ def test_the_same_state_gives_the_same_bytes_in_another_process(tmp_path: Path) 
     assert len(digests) == 1
 
 
-def test_others_may_read_the_file(tmp_path: Path) -> None:
+def test_file_can_be_read_by_other_users(tmp_path: Path) -> None:
     checkpoints.publish(tmp_path, "c", {"a": torch.zeros(1)})
     assert stat.S_IMODE((tmp_path / "c.safetensors").stat().st_mode) == 0o644
 
 
-def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_flushed_renamed_and_its_folder_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[tuple[str, str]] = []
     fsync, rename = os.fsync, Path.rename
 
@@ -164,7 +164,7 @@ def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(Path, "rename", recorded_rename)
-    monkeypatch.setattr(filenames.secrets, "token_hex", lambda _: "0a1b2c3d")
+    monkeypatch.setattr(checkpoints.secrets, "token_hex", lambda _: "0a1b2c3d")
     checkpoints.publish(tmp_path, "c", {"a": torch.zeros(100)})
     assert events == [
         ("fsync", ".c.0a1b2c3d.part"),
@@ -175,7 +175,7 @@ def test_write_fsync_rename_fsync_of_the_folder(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("where", ["save_file", "fsync", "rename"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
-def test_nothing_is_left_after_an_error(
+def test_error_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
 ) -> None:
     def fail(*args: Any, **kwargs: object) -> None:
@@ -190,11 +190,11 @@ def test_nothing_is_left_after_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None:
+def test_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None:
     named: dict[str, str] = {}
     for value, file in [(1, "c"), (2, "c-2"), (3, "c-3"), (2, "c-2"), (1, "c")]:
-        with checkpoints.written_aside(tmp_path, "c", {"a": value}) as aside:
-            published = aside.publish(named)
+        with checkpoints.staged(tmp_path, "c", {"a": value}) as staged:
+            published = staged.publish(named)
         assert published.file == f"{file}.safetensors"
         named[published.file] = published.sha256
     assert {one.name for one in tmp_path.iterdir()} == set(named)
@@ -202,26 +202,26 @@ def test_a_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> No
         checkpoints.load(tmp_path / file, sha256)
 
 
-def test_a_file_that_nobody_names_gives_its_name_away(tmp_path: Path) -> None:
+def test_unnamed_file_is_replaced(tmp_path: Path) -> None:
     first = checkpoints.publish(tmp_path, "c", {"a": 1})
     assert checkpoints.publish(tmp_path, "c", {"a": 2}).file == first.file
     assert [one.name for one in tmp_path.iterdir()] == [first.file]
 
 
-def test_two_that_write_one_checkpoint_do_not_meet(tmp_path: Path) -> None:
-    with checkpoints.written_aside(tmp_path, "c", {"a": 1}) as one:
-        with checkpoints.written_aside(tmp_path, "c", {"a": 2}) as other:
+def test_two_processes_that_write_one_checkpoint_write_two_files(tmp_path: Path) -> None:
+    with checkpoints.staged(tmp_path, "c", {"a": 1}) as one:
+        with checkpoints.staged(tmp_path, "c", {"a": 2}) as other:
             assert one.path != other.path
         assert checkpoints.load(one.path, one.sha256) == {"a": 1}
 
 
-def test_what_is_not_published_is_gone_when_the_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError), checkpoints.written_aside(tmp_path, "c", {"a": 1}):
+def test_staged_file_is_removed_if_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError), checkpoints.staged(tmp_path, "c", {"a": 1}):
         raise ConnectionError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_state_that_cannot_be_stored_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_state_that_cannot_be_stored_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(EncodingError, match=r"^strategies\.uq\.pool: a builtins\.object"):
         checkpoints.publish(tmp_path, "c", {"strategies": {"uq": {"pool": object()}}})
     assert list(tmp_path.iterdir()) == []
@@ -232,7 +232,7 @@ def published(tmp_path: Path) -> checkpoints.Published:
     return checkpoints.publish(tmp_path, "c", {"a": torch.arange(8.0), "n": {"b": (1, 2)}})
 
 
-def test_any_flipped_bit_is_seen(tmp_path: Path, published: checkpoints.Published) -> None:
+def test_flipped_bit_is_refused(tmp_path: Path, published: checkpoints.Published) -> None:
     path = tmp_path / published.file
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
@@ -244,7 +244,7 @@ def test_any_flipped_bit_is_seen(tmp_path: Path, published: checkpoints.Publishe
 
 
 @pytest.mark.parametrize("left", [0, 4, 8, 50, -1])
-def test_a_truncated_file_is_refused(tmp_path: Path, published: checkpoints.Published, left: int) -> None:
+def test_truncated_file_is_refused(tmp_path: Path, published: checkpoints.Published, left: int) -> None:
     path = tmp_path / published.file
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(UsageError, match=r"c\.safetensors is damaged"):
@@ -253,7 +253,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, published: checkpoints.Publ
         checkpoints.load(path)
 
 
-def test_damage_without_a_digest_is_a_usage_error_or_unseen(tmp_path: Path, published: checkpoints.Published) -> None:
+def test_damage_without_a_digest_is_a_usage_error_or_not_noticed(
+    tmp_path: Path, published: checkpoints.Published
+) -> None:
     path = tmp_path / published.file
     whole = path.read_bytes()
     refused = 0
@@ -268,12 +270,12 @@ def test_damage_without_a_digest_is_a_usage_error_or_unseen(tmp_path: Path, publ
     assert refused > 100
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.safetensors can't be read: .*No such file"):
         checkpoints.load(tmp_path / "gone.safetensors", "0" * 64)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_program_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(UsageError, match=r"foreign\.safetensors is no checkpoint of alcore"):
+    with pytest.raises(UsageError, match=r"foreign\.safetensors is not a checkpoint of alcore"):
         checkpoints.load(tmp_path / "foreign.safetensors")

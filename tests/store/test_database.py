@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+def read(database: Database, query: str) -> list[Any]:
+    with database.reading() as connection:
+        return connection.execute(query).fetchall()
+
+
 def keys(path: Path) -> list[str]:
     """Read by a connection of its own."""
     connection = sqlite3.connect(path)
@@ -31,40 +37,72 @@ def keys(path: Path) -> list[str]:
         connection.close()
 
 
-def test_a_new_database_has_its_tables_and_format(tmp_path: Path, database: Database) -> None:
-    tables = {row["name"] for row in database.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def test_new_database_has_its_tables_and_format(database: Database) -> None:
+    tables = {row["name"] for row in read(database, "SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"meta", "steps", "requests", "labels", "refused", "records", "checkpoints", "queries"}
-    assert database.read("PRAGMA user_version")[0][0] == FORMAT
+    assert read(database, "PRAGMA user_version")[0][0] == FORMAT
 
 
 def test_commits_survive_a_crash_of_the_machine(database: Database) -> None:
-    assert database.read("PRAGMA journal_mode")[0][0] == "delete"
-    assert database.read("PRAGMA synchronous")[0][0] == 3
+    assert read(database, "PRAGMA journal_mode")[0][0] == "delete"
+    assert read(database, "PRAGMA synchronous")[0][0] == 3
 
 
-def test_a_transaction_is_visible_when_it_ends(tmp_path: Path, database: Database) -> None:
+def test_transaction_is_visible_when_it_ends(tmp_path: Path, database: Database) -> None:
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
+        assert database.committing
         assert keys(tmp_path / "run.db") == []
+    assert not database.committing
     assert keys(tmp_path / "run.db") == ["a"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, sqlite3.IntegrityError])
-def test_an_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, error: type[BaseException]) -> None:
+def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, error: type[BaseException]) -> None:
     with pytest.raises(error), database.transaction() as connection:  # noqa: PT012
         connection.execute(INSERT, ("a", "1"))
         if error is sqlite3.IntegrityError:
             connection.execute(INSERT, ("a", "2"))
         raise error
+    assert not database.committing
     assert keys(tmp_path / "run.db") == []
     with database.transaction() as connection:
         connection.execute(INSERT, ("b", "1"))
     assert keys(tmp_path / "run.db") == ["b"]
 
 
-def test_a_writer_that_was_replaced_writes_no_more(tmp_path: Path, database: Database) -> None:
+def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
+    with database.reading() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
+        assert keys(tmp_path / "run.db") == []
+        assert not database.committing
+        other = sqlite3.connect(tmp_path / "run.db", isolation_level=None, timeout=0)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute(INSERT, ("other", "1"))
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("COMMIT")
+        assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
+        other.execute("ROLLBACK")
+        other.close()
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a", "1"))
+
+
+def test_reading_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a", "1"))
+        assert len(read(database, "SELECT * FROM meta")) == 2
+
+
+def test_reading_undoes_what_its_block_writes(tmp_path: Path, database: Database) -> None:
+    with database.reading() as connection:
+        connection.execute(INSERT, ("a", "1"))
+    assert keys(tmp_path / "run.db") == []
+
+
+def test_stale_writer_is_refused(tmp_path: Path, database: Database) -> None:
     successor = Database(tmp_path / "run.db")
-    with pytest.raises(StaleWriterError, match="took this run over"), database.transaction() as connection:
+    with pytest.raises(StaleWriterError, match="opened this run for writing"), database.transaction() as connection:
         connection.execute(INSERT, ("old", "1"))
     with successor.transaction() as connection:
         connection.execute(INSERT, ("new", "1"))
@@ -75,12 +113,12 @@ def test_a_writer_that_was_replaced_writes_no_more(tmp_path: Path, database: Dat
 def test_each_opening_is_a_new_epoch(tmp_path: Path, database: Database) -> None:
     epochs = []
     for _ in range(3):
-        epochs.append(int(database.read("SELECT value FROM meta WHERE key = 'epoch'")[0]["value"]))
+        epochs.append(int(read(database, "SELECT value FROM meta WHERE key = 'epoch'")[0]["value"]))
         Database(tmp_path / "run.db").close()
     assert epochs == [1, 2, 3]
 
 
-def test_a_newer_format_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_newer_format_is_refused_and_untouched(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     Database(path).close()
     connection = sqlite3.connect(path)
@@ -93,7 +131,7 @@ def test_a_newer_format_is_refused_and_untouched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage " * 1000, b"SQLite format 3\x00" + b"\xff" * 4000])
-def test_a_file_that_is_no_run_database_is_refused_and_untouched(tmp_path: Path, content: bytes) -> None:
+def test_file_of_another_kind_is_refused_and_untouched(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.db"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"run\.db is not a run database"):
@@ -101,7 +139,7 @@ def test_a_file_that_is_no_run_database_is_refused_and_untouched(tmp_path: Path,
     assert path.read_bytes() == content
 
 
-def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "run.db")
     connection.execute("CREATE TABLE other(a)")
     connection.close()
@@ -139,7 +177,7 @@ def test_many_threads_commit_everything(tmp_path: Path, database: Database) -> N
         for count in range(10):
             with database.transaction() as connection:
                 connection.execute(INSERT, (f"{name}{count}", "1"))
-            database.read("SELECT COUNT(*) FROM meta")
+            read(database, "SELECT COUNT(*) FROM meta")
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
     for thread in threads:
@@ -149,7 +187,7 @@ def test_many_threads_commit_everything(tmp_path: Path, database: Database) -> N
     assert len(keys(tmp_path / "run.db")) == 30
 
 
-def test_a_database_that_another_program_keeps_locked(tmp_path: Path, database: Database) -> None:
+def test_database_that_another_program_keeps_locked_is_an_error(tmp_path: Path, database: Database) -> None:
     database._connection.execute("PRAGMA busy_timeout = 1")
     other = sqlite3.connect(tmp_path / "run.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -158,6 +196,7 @@ def test_a_database_that_another_program_keeps_locked(tmp_path: Path, database: 
         database.transaction(),
     ):
         pytest.fail("must not get here")
+    assert not database.committing
     other.close()
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
@@ -172,7 +211,7 @@ def test_a_database_that_another_program_keeps_locked(tmp_path: Path, database: 
     ],
     ids=["neither", "both"],
 )
-def test_a_request_is_for_a_sample_or_an_input(database: Database, row: str) -> None:
+def test_request_is_for_a_sample_or_an_input(database: Database, row: str) -> None:
     with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:
         connection.execute(f"INSERT INTO requests{row}")
 

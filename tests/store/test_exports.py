@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alcore.codec import dumps
-from alcore.store import exports
+from alcore.store import exports, tables
 from alcore.store.database import Database
 
 
@@ -34,13 +34,18 @@ def fill(database: Database) -> None:
         connection.execute("INSERT INTO refused VALUES (NULL, 2, '7', 'nobody asked', 0, 1.5)")
 
 
+def write(database: Database, folder: Path) -> None:
+    with database.reading() as connection:
+        exports.write_all(connection, folder)
+
+
 def strict(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda word: pytest.fail(word))
 
 
-def test_the_log_and_a_file_for_each_strategy(tmp_path: Path, database: Database) -> None:
+def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database: Database) -> None:
     fill(database)
-    exports.write_all(database, tmp_path)
+    write(database, tmp_path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["driver_log.json", "f1.json", "other-2.json", "run.db"]
     assert strict(tmp_path / "driver_log.json") == {
         "seed": 3,
@@ -53,20 +58,21 @@ def test_the_log_and_a_file_for_each_strategy(tmp_path: Path, database: Database
 
 def test_records_keep_their_types_in_memory(database: Database) -> None:
     fill(database)
-    found = exports.metrology_records(database)["f1"]
+    with database.reading() as connection:
+        found = tables.records_by_strategy(connection)["f1"]
     assert found[0] == (1, 0.5)
     assert type(found[0][1]) is np.float32
     assert np.isnan(found[1]["f1"])
 
 
-def test_an_empty_run(tmp_path: Path, database: Database) -> None:
-    exports.write_all(database, tmp_path)
+def test_export_of_an_empty_run(tmp_path: Path, database: Database) -> None:
+    write(database, tmp_path)
     assert strict(tmp_path / "driver_log.json") == {"steps": [], "refused": []}
 
 
-def test_exporting_again_gives_the_same_bytes(tmp_path: Path, database: Database) -> None:
+def test_second_export_gives_the_same_bytes(tmp_path: Path, database: Database) -> None:
     fill(database)
-    exports.write_all(database, tmp_path)
+    write(database, tmp_path)
     before = {one.name: one.read_bytes() for one in tmp_path.glob("*.json")}
-    exports.write_all(database, tmp_path)
+    write(database, tmp_path)
     assert {one.name: one.read_bytes() for one in tmp_path.glob("*.json")} == before

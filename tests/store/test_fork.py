@@ -17,7 +17,7 @@ import torch
 import alcore
 from alcore import Driver, Failed, Label, UsageError
 from alcore.errors import RunExistsError
-from alcore.store.fork import fork
+from alcore.store.fork import fork_run
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
@@ -165,14 +165,14 @@ INTERVALS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", INTERVALS)
-def test_a_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, name: str) -> None:
+def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, name: str) -> None:
     settings = INTERVALS[name]
     whole = make("whole", Snapshots(), **settings)
     whole.run()
     root, expected = whole.log_dir.parent, without_ids(tables(whole.log_dir))
     assert {one["state"] for one in expected["requests"]} == {"open", "labelled", "failed"}
     for step in range(5):
-        made = fork(Run(whole.log_dir), step, run_id=f"fork-{step}")
+        made = fork_run(Run(whole.log_dir), step, run_id=f"fork-{step}")
         assert made.folder == root / f"fork-{step}"
         assert made.warnings == []
         then = tables(root / f"at-{step}")
@@ -197,17 +197,17 @@ def test_a_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, 
         assert Run(made.folder).meta()["reason"] == Run(whole.log_dir).meta()["reason"]
 
 
-def test_every_table_is_looked_at(make: Make) -> None:
+def test_every_table_is_compared(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=0)
     whole.run()
     tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {*TABLES, "meta"}, "say in alcore.store.fork what a fork takes of a new table"
+    assert tables == {*TABLES, "meta"}, "say in alcore.store.tables.delete_after what a fork keeps of a new table"
 
 
 def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> None:
     whole = make("whole")
     whole.run()
-    made = fork(Run(whole.log_dir), 1, run_id="fork")
+    made = fork_run(Run(whole.log_dir), 1, run_id="fork")
     again = make("fork")
     again.restore()
     again.run()
@@ -216,10 +216,10 @@ def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> N
     assert len(ids[0]) == len(ids[1])
 
 
-def test_nothing_of_later_steps_is_left_in_the_file(make: Make) -> None:
+def test_nothing_of_later_steps_is_left_in_the_database_file(make: Make) -> None:
     whole = make("whole")
     whole.run()
-    made = fork(Run(whole.log_dir), 0)
+    made = fork_run(Run(whole.log_dir), 0)
     later = {one["id"] for step in range(1, 5) for one in Run(whole.log_dir).requests(step)}
     content = (made.folder / "run.db").read_bytes()
     assert later
@@ -227,13 +227,13 @@ def test_nothing_of_later_steps_is_left_in_the_file(make: Make) -> None:
     assert [tuple(one) for one in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
 
 
-def test_a_fork_has_the_folder_of_a_run(make: Make) -> None:
+def test_fork_has_the_folder_of_a_run(make: Make) -> None:
     whole = make("whole")
     whole.run()
-    made = fork(Run(whole.log_dir), 2)
+    made = fork_run(Run(whole.log_dir), 2)
     assert len(made.folder.name) == 8
     assert {one.name for one in made.folder.iterdir()} == {
-        "run.db", "ckpt", "inbox", "experiment.toml", "driver_log.json", "mean.json"
+        "run.db", "ckpt", "inbox", "lock", "experiment.toml", "driver_log.json", "mean.json"
     }  # fmt: skip
     assert (made.folder / "experiment.toml").read_bytes() == (whole.log_dir / "experiment.toml").read_bytes()
     assert list((made.folder / "inbox").iterdir()) == []
@@ -250,7 +250,7 @@ def test_damage_to_the_fork_leaves_the_original_untouched(make: Make) -> None:
     whole.run()
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in whole.log_dir.rglob("*")}
     content = files(whole.log_dir)
-    made = fork(Run(whole.log_dir), 3)
+    made = fork_run(Run(whole.log_dir), 3)
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in whole.log_dir.rglob("*")} == before
     mine = [path for path in made.folder.rglob("*") if path.is_file()]
     assert len(mine) > 8
@@ -265,12 +265,12 @@ def test_damage_to_the_fork_leaves_the_original_untouched(make: Make) -> None:
     again.run()
 
 
-def test_a_run_can_be_forked_while_it_goes_on(make: Make) -> None:
+def test_run_can_be_forked_while_it_goes_on(make: Make) -> None:
     class Forking:
         @alcore.runhook
         def alcore_step_end(self, driver: Any, record: Any) -> None:
             if record["step"] == 2:
-                fork(Run(driver.log_dir), 1, run_id="fork")
+                fork_run(Run(driver.log_dir), 1, run_id="fork")
 
     whole = make("whole", Forking())
     whole.run()
@@ -281,7 +281,7 @@ def test_a_run_can_be_forked_while_it_goes_on(make: Make) -> None:
     assert found[0] == found[1]
 
 
-def test_a_checkpoint_that_a_running_source_drops_meanwhile_is_left_out(
+def test_checkpoint_that_the_running_source_prunes_meanwhile_is_left_out(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make("whole", label=Stateless)
@@ -296,14 +296,14 @@ def test_a_checkpoint_that_a_running_source_drops_meanwhile_is_left_out(
             path.unlink()
 
     monkeypatch.setattr(Run, "copy_database", prune)
-    made = fork(run, 1)
+    made = fork_run(run, 1)
     assert made.warnings == []
     assert made.checkpoint == "000000-labeling-000000.safetensors"
     assert [one["step"] for one in Run(made.folder).checkpoints()] == [0, 0]
 
 
 @pytest.mark.parametrize("how", ["missing", "changed"])
-def test_a_damaged_checkpoint_is_left_out_and_told(make: Make, how: str) -> None:
+def test_damaged_checkpoint_is_left_out_with_a_warning(make: Make, how: str) -> None:
     whole = make("whole", label=Stateless)
     whole.run()
     path = whole.log_dir / "ckpt" / "000002-labeling-000000.safetensors"
@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_left_out_and_told(make: Make, how: str) -> None
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-    made = fork(Run(whole.log_dir), 2, run_id="fork")
+    made = fork_run(Run(whole.log_dir), 2, run_id="fork")
     (warning,) = made.warnings
     assert "000002-labeling-000000.safetensors is left out, since it is damaged: its" in warning
     assert made.checkpoint == "000001-labeling-000000.safetensors"
@@ -324,12 +324,10 @@ def test_a_damaged_checkpoint_is_left_out_and_told(make: Make, how: str) -> None
 
 
 @pytest.mark.parametrize("step", range(5))
-def test_a_fork_where_no_checkpoint_is_goes_on_with_the_label_strategys_state_of_that_step(
-    make: Make, step: int
-) -> None:
+def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(make: Make, step: int) -> None:
     whole = make("whole", checkpoint_interval=0)
     whole.run()
-    made = fork(Run(whole.log_dir), step, run_id="fork")
+    made = fork_run(Run(whole.log_dir), step, run_id="fork")
     assert made.warnings == []
     again = make("fork", checkpoint_interval=0)
     again.restore()
@@ -338,10 +336,10 @@ def test_a_fork_where_no_checkpoint_is_goes_on_with_the_label_strategys_state_of
     assert found[0] == found[1]
 
 
-def test_the_state_of_the_label_strategy_stays_where_it_is_of_the_last_step(make: Make) -> None:
+def test_fork_at_the_last_step_keeps_the_label_strategy_state(make: Make) -> None:
     whole = make("whole", checkpoint_interval=0)
     whole.run()
-    made = fork(Run(whole.log_dir), 4)
+    made = fork_run(Run(whole.log_dir), 4)
     assert made.warnings == []
     ours, theirs = (
         [row["value"] for row in Run(folder).read("SELECT value FROM meta WHERE key = 'labeler'")]
@@ -351,7 +349,7 @@ def test_the_state_of_the_label_strategy_stays_where_it_is_of_the_last_step(make
     assert len(ours) == 1
 
 
-def test_an_answer_that_was_corrected_later_is_the_current_one_again(make: Make) -> None:
+def test_answer_that_was_corrected_later_is_current_again(make: Make) -> None:
     whole = make("whole", label=Stateless)
     whole.run()
     with sqlite3.connect(whole.log_dir / "run.db") as connection:
@@ -360,13 +358,13 @@ def test_an_answer_that_was_corrected_later_is_the_current_one_again(make: Make)
         ).fetchone()
         connection.execute("UPDATE labels SET superseded = 1 WHERE rowid = ?", (old,))
         connection.execute("INSERT INTO labels VALUES (?, 3, 'noise', 0, 'label', '9', 2.0, 0, 0.0)", (key,))
-    made = fork(Run(whole.log_dir), 2)
+    made = fork_run(Run(whole.log_dir), 2)
     rows = Run(made.folder).read("SELECT value, superseded FROM labels WHERE request = ? ORDER BY rowid", key)
     assert [one["superseded"] for one in rows] == [1, 0]
     assert rows[-1]["value"] != "9"
 
 
-def test_attempts_of_later_steps_are_forgotten(make: Make) -> None:
+def test_attempts_of_later_steps_are_not_counted(make: Make) -> None:
     whole = make("whole", label=Stateless)
     whole.run()
     with sqlite3.connect(whole.log_dir / "run.db") as connection:
@@ -376,7 +374,7 @@ def test_attempts_of_later_steps_are_forgotten(make: Make) -> None:
         connection.executemany(
             "INSERT INTO refused VALUES (?, ?, '', 'not now', 0, 0.0)", [(key, step) for step in (2, 4)]
         )
-    made = fork(Run(whole.log_dir), 2)
+    made = fork_run(Run(whole.log_dir), 2)
     ((attempt, state),) = Run(made.folder).read("SELECT attempt, state FROM requests WHERE id = ?", key)
     assert (attempt, state) == (1, "open")
 
@@ -385,28 +383,28 @@ def test_attempts_of_later_steps_are_forgotten(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("step", "nearest"), [(-1, 0), (2, 1), (99, 1)])
-def test_a_step_that_is_not_there_is_refused(make: Make, step: int, nearest: int) -> None:
+def test_missing_step_is_refused(make: Make, step: int, nearest: int) -> None:
     whole = make("whole", max_active_learning_steps=2)
     whole.run()
     with pytest.raises(UsageError, match=f"no step {step}; it has 0 to 1: fork it with --step {nearest}"):
-        fork(Run(whole.log_dir), step, run_id="fork")
-    assert {one.name for one in whole.log_dir.parent.iterdir()} - {".alcore.lock"} == {"whole"}
+        fork_run(Run(whole.log_dir), step, run_id="fork")
+    assert {one.name for one in whole.log_dir.parent.iterdir()} == {"whole"}
 
 
-def test_a_run_without_a_finished_step_is_refused(make: Make) -> None:
+def test_run_without_a_finished_step_is_refused(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=0)
     whole.run()
     with pytest.raises(UsageError, match="has finished no step yet"):
-        fork(Run(whole.log_dir), 0)
+        fork_run(Run(whole.log_dir), 0)
 
 
-def test_a_step_that_is_under_way_is_refused(make: Make) -> None:
+def test_step_under_way_is_refused(make: Make) -> None:
     class Early:
         @alcore.runhook
         def alcore_phase_start(self, driver: Any, phase: Any) -> None:
             if driver.active_learning_step_idx == 1 and phase == "labeling":
                 with pytest.raises(UsageError, match="no step 1; it has 0 to 0"):
-                    fork(Run(driver.log_dir), 1)
+                    fork_run(Run(driver.log_dir), 1)
                 seen.append(phase)
 
     seen: list[Any] = []
@@ -415,7 +413,7 @@ def test_a_step_that_is_under_way_is_refused(make: Make) -> None:
 
 
 @pytest.mark.parametrize("target", ["whole", "empty", "file"])
-def test_an_existing_target_is_refused_and_untouched(make: Make, target: str) -> None:
+def test_existing_target_is_refused_and_untouched(make: Make, target: str) -> None:
     whole = make("whole", max_active_learning_steps=1)
     whole.run()
     root = whole.log_dir.parent
@@ -423,28 +421,30 @@ def test_an_existing_target_is_refused_and_untouched(make: Make, target: str) ->
     (root / "file").write_text("mine")
     before = files(root)
     with pytest.raises(RunExistsError, match=f"run '{target}' exists already"):
-        fork(Run(whole.log_dir), 0, run_id=target)
+        fork_run(Run(whole.log_dir), 0, run_id=target)
     assert files(root) == before
     assert sorted(one.name for one in root.glob("[!.]*")) == ["empty", "file", "whole"]
 
 
-def test_a_name_that_leads_elsewhere_is_refused(make: Make) -> None:
+def test_run_id_that_leads_out_of_the_root_is_refused(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=1)
     whole.run()
     with pytest.raises(UsageError, match="run id"):
-        fork(Run(whole.log_dir), 0, run_id="../out")
+        fork_run(Run(whole.log_dir), 0, run_id="../out")
 
 
-def test_a_damaged_first_state_is_refused(make: Make) -> None:
+def test_damaged_first_checkpoint_is_refused(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=1)
     whole.run()
     (whole.log_dir / "ckpt" / "initial.safetensors").unlink()
     with pytest.raises(UsageError, match=r"initial\.safetensors is damaged: its file is missing"):
-        fork(Run(whole.log_dir), 0, run_id="fork")
-    assert {one.name for one in whole.log_dir.parent.iterdir()} - {".alcore.lock"} == {"whole"}
+        fork_run(Run(whole.log_dir), 0, run_id="fork")
+    assert {one.name for one in whole.log_dir.parent.iterdir()} == {"whole"}
 
 
-def test_a_fault_at_every_flush_leaves_nothing_or_a_whole_fork(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = make("whole", max_active_learning_steps=2)
     whole.run()
     real, failed = os.fsync, 0
@@ -459,7 +459,7 @@ def test_a_fault_at_every_flush_leaves_nothing_or_a_whole_fork(make: Make, monke
         monkeypatch.setattr(os, "fsync", fsync)
         folder = whole.log_dir.parent / f"fork-{place}"
         try:
-            fork(Run(whole.log_dir), 1, run_id=folder.name)
+            fork_run(Run(whole.log_dir), 1, run_id=folder.name)
         except alcore.AlcoreError:
             failed += 1
             assert not [one for one in folder.parent.iterdir() if one.name.startswith(".alcore-building")]

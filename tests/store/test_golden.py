@@ -36,7 +36,7 @@ def build(root: Path, run_id: str, toys: type, steps: int) -> Driver:
             [toys.FirstQuery()], queue.Queue, toys.EchoLabel(), [toys.CountMetrology()]
         ),
         training_config=c.TrainingConfig(
-            train_datapool=TensorPool(inputs, torch.arange(30) % 2, labelled=range(6)),
+            train_datapool=TensorPool(inputs, torch.arange(30) % 2, labeled=range(6)),
             max_training_epochs=1,
             optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": 0.125}),
         ),

@@ -1,4 +1,4 @@
-"""One writer a run, whatever becomes of it."""
+"""One writer a run, however it ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from alcore.errors import RunLockedError
+from alcore.store.files import StorageError
 from alcore.store.lock import RunLock, is_locked
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -19,6 +20,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 _HOLD = """
 import sys
 from pathlib import Path
+from alcore.store.files import StorageError
 from alcore.store.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("held", flush=True)
@@ -27,6 +29,7 @@ sys.stdin.read()
 _FORK = """
 import os, sys
 from pathlib import Path
+from alcore.store.files import StorageError
 from alcore.store.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 if os.fork() == 0:
@@ -56,7 +59,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path, start: Start) -> None:
+def test_second_process_is_told_who_holds_the_lock(tmp_path: Path, start: Start) -> None:
     holder = start(_HOLD)
     assert holder.stdout.readline() == "held\n"
     assert is_locked(tmp_path)
@@ -76,7 +79,7 @@ def test_sigkill_frees_the_lock(tmp_path: Path, start: Start) -> None:
     RunLock(tmp_path).release()
 
 
-def test_a_forked_child_that_outlives_its_parent_does_not_hold_it(tmp_path: Path, start: Start) -> None:
+def test_forked_child_that_outlives_its_parent_holds_no_lock(tmp_path: Path, start: Start) -> None:
     parent = start(_FORK)
     child = int(parent.stdout.readline().split()[1])
     assert is_locked(tmp_path)
@@ -103,7 +106,7 @@ def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
 
 
-def test_a_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
+def test_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
     lock = RunLock(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(RunLockedError):
@@ -114,12 +117,12 @@ def test_a_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
 
 
-def test_a_folder_that_nobody_ever_locked(tmp_path: Path) -> None:
+def test_folder_without_a_lock_file_is_not_locked(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_goes_with_its_folder(tmp_path: Path) -> None:
+def test_lock_moves_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     lock = RunLock(tmp_path / "hidden")
     (tmp_path / "hidden").rename(tmp_path / "run")
@@ -127,7 +130,7 @@ def test_the_lock_goes_with_its_folder(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_the_lock_does_not_pass_to_a_program_that_is_started(tmp_path: Path) -> None:
+def test_program_that_is_started_inherits_no_lock(tmp_path: Path) -> None:
     lock = RunLock(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", "print('up', flush=True); input()"],
@@ -141,3 +144,12 @@ def test_the_lock_does_not_pass_to_a_program_that_is_started(tmp_path: Path) -> 
         lock.release()
         assert not is_locked(tmp_path)
         other.communicate("\n")
+
+
+def test_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(StorageError, match="lock can't be written"):
+        RunLock(tmp_path / "run")
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -17,7 +17,7 @@ from alcore.store.database import FORMAT, Database
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run, figures, find_run, run_folders, summaries
 from alcore.store.run import RunStore
-from alcore.store.statements import Record
+from alcore.store.tables import Record
 
 Create = Callable[..., RunStore]
 
@@ -51,7 +51,7 @@ def change(store: RunStore, statement: str) -> None:
 # -- finding ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_by_id_start_or_folder(create: Create, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_is_found_by_id_start_of_id_or_folder(create: Create, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("abc", "abcd", "xyz"):
         create(name)
     assert find_run(root, "abc").folder == root / "abc"
@@ -65,7 +65,7 @@ def test_a_run_is_found_by_id_start_or_folder(create: Create, root: Path, monkey
     assert find_run(root, "..").folder.name == "xyz"
 
 
-def test_a_run_is_found_by_its_folder_from_where_it_lies(
+def test_run_is_found_by_its_folder_from_where_it_lies(
     create: Create, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create("abc")
@@ -73,35 +73,35 @@ def test_a_run_is_found_by_its_folder_from_where_it_lies(
     assert find_run(Path("active_learning_logs"), "abc").summary().run_id == "abc"
 
 
-def test_the_start_of_two_runs_names_both(create: Create, root: Path) -> None:
+def test_start_of_two_run_ids_names_both(create: Create, root: Path) -> None:
     create("abc")
     create("abd")
     with pytest.raises(UsageError, match=r"'ab' is the start of 2 runs in .*: abc, abd"):
         find_run(root, "ab")
 
 
-def test_a_mistyped_run_names_the_nearest(create: Create, root: Path) -> None:
+def test_mistyped_run_names_the_nearest(create: Create, root: Path) -> None:
     create("moons-1")
     create("digits")
     with pytest.raises(UsageError, match=r"no run 'mons-1' in .*did you mean 'moons-1'.*digits.*`alcore runs`"):
         find_run(root, "mons-1")
 
 
-def test_no_runs_at_all(root: Path) -> None:
+def test_root_without_runs_has_none_to_find(root: Path) -> None:
     assert run_folders(root) == []
     assert list(summaries(root)) == []
     with pytest.raises(UsageError, match=r"no run 'a'.*there are none"):
         find_run(root, "a")
 
 
-def test_a_folder_without_a_database_is_no_run(tmp_path: Path) -> None:
+def test_folder_without_a_database_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"it has no run\.db"):
         Run(tmp_path)
     with pytest.raises(UsageError, match=r"it has no run\.db"):
         find_run(tmp_path, f"{tmp_path}/gone")
 
 
-def test_hidden_and_other_folders_are_no_runs(create: Create, root: Path) -> None:
+def test_hidden_and_other_folders_are_not_runs(create: Create, root: Path) -> None:
     store = create("b")
     create("a")
     (root / "empty").mkdir()
@@ -114,17 +114,17 @@ def test_hidden_and_other_folders_are_no_runs(create: Create, root: Path) -> Non
 # -- reading ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_read_while_it_is_written(create: Create) -> None:
+def test_run_is_read_while_it_is_written(create: Create) -> None:
     store = create("r")
     reader = Run(store.folder)
     assert reader.meta()["status"] == "running"
-    with store.database.transaction() as connection:
+    with store._database.transaction() as connection:
         connection.execute("INSERT INTO meta VALUES ('new', '1')")
         assert "new" not in reader.meta()
     assert reader.meta()["new"] == 1
 
 
-def test_a_run_whose_writer_is_gone_has_stopped(create: Create) -> None:
+def test_run_whose_writer_is_gone_has_stopped(create: Create) -> None:
     store = create("r")
     store.close()
     assert Run(store.folder).meta()["status"] == "stopped"
@@ -133,7 +133,7 @@ def test_a_run_whose_writer_is_gone_has_stopped(create: Create) -> None:
     with_lock.release()
 
 
-def test_a_finished_run_keeps_its_status(create: Create) -> None:
+def test_finished_run_keeps_its_status(create: Create) -> None:
     store = create("r", status="done")
     store.close()
     assert Run(store.folder).meta()["status"] == "done"
@@ -150,7 +150,7 @@ def test_reading_changes_nothing(create: Create) -> None:
     assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
 
 
-def test_a_summary_counts_and_shows_the_last_figures(create: Create) -> None:
+def test_summary_counts_and_shows_the_last_figures(create: Create) -> None:
     store = create("r", reason="done so")
     store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.25, "step": 0})], None)
     store.commit_step(1, {"step": 1}, {}, [Record(1, "f1", 0, {"f1": 0.75, "step": 1})], None)
@@ -163,7 +163,7 @@ def test_figures_are_the_fractions_of_a_record() -> None:
     assert figures(0.5) == figures(None) == {}
 
 
-def test_what_a_killed_writer_left_half_done_is_rolled_back(tmp_path: Path) -> None:
+def test_transaction_of_a_killed_writer_is_rolled_back(tmp_path: Path) -> None:
     """SIGKILL while a transaction spills to the file leaves a hot journal."""
     database = Database(tmp_path / "run.db")
     with database.transaction() as connection:
@@ -184,7 +184,7 @@ def test_what_a_killed_writer_left_half_done_is_rolled_back(tmp_path: Path) -> N
 # -- damage ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_cannot_be_read_is_listed_as_such(create: Create, root: Path) -> None:
+def test_run_that_cannot_be_read_is_listed_as_unreadable(create: Create, root: Path) -> None:
     create("fine", started="2026-01-02")
     change(create("newer"), f"PRAGMA user_version = {FORMAT + 1}")
     change(create("tableless"), "DROP TABLE steps")

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.errors import StaleWriterError, UsageError
-from alcore.store import retention
 from alcore.store.database import Database
-from alcore.store.retention import Retention, parse, prune, remove_litter, to_drop
+from alcore.store.reading import Run
+from alcore.store.retention import Retention, parse, to_drop
 from alcore.store.run import RunStore
-from alcore.store.statements import Record
+from alcore.store.tables import Record
 
 INITIAL = "initial.safetensors"
 
@@ -41,25 +41,24 @@ def inside(step: int, epoch: int) -> str:
         (" all ", None),
         ("last=3", Retention(last=3)),
         ("every=10", Retention(every=10)),
-        ("best", Retention(best=True)),
-        ("best=f1", Retention(best=True, metric="f1")),
-        ("best=f1:max", Retention(best=True, metric="f1")),
-        ("best=loss:min", Retention(best=True, metric="loss", lowest=True)),
-        ("best=top:1:max", Retention(best=True, metric="top:1")),
-        ("last=3,best,every=10", Retention(3, 10, True)),
-        (" every = 2 , best = f1_metrology.f1 ", Retention(every=2, best=True, metric="f1_metrology.f1")),
+        ("best=f1", Retention(best="f1")),
+        ("best=f1:max", Retention(best="f1")),
+        ("best=loss:min", Retention(best="loss", lowest=True)),
+        ("best=top:1:max", Retention(best="top:1")),
+        ("last=3,best=f1,every=10", Retention(3, 10, "f1")),
+        (" every = 2 , best = f1_metrology.f1 ", Retention(every=2, best="f1_metrology.f1")),
     ],
 )
-def test_texts(text: str | None, expected: Retention | None) -> None:
+def test_text_is_read_as_a_retention(text: str | None, expected: Retention | None) -> None:
     assert parse(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lst=3", "keep 'lst=3': 'lst=3' is no rule: did you mean 'last'"),
-        ("", "'' is no rule"),
-        ("last=3,", "'' is no rule"),
+        ("lst=3", "keep 'lst=3': 'lst=3' is not a rule: did you mean 'last'"),
+        ("", "'' is not a rule"),
+        ("last=3,", "'' is not a rule"),
         ("last", "last takes a whole number of at least 1, for instance last=3"),
         ("last=0", "last takes a whole number"),
         ("last=-1", "last takes a whole number"),
@@ -68,17 +67,18 @@ def test_texts(text: str | None, expected: Retention | None) -> None:
         ("last=1_0", "last takes a whole number"),
         ("every=x", "every takes a whole number of at least 1, for instance every=3"),
         ("every=0", "every takes a whole number"),
-        ("last=1,last=2", "'last' stands there twice"),
-        ("best,best=f1", "'best' stands there twice"),
+        ("last=1,last=2", "'last' is given twice"),
+        ("best=f1,best=f1", "'best' is given twice"),
+        ("best", "best takes the name of a metric, for instance best=f1 or best=loss:min"),
         ("all,last=1", "'all' keeps every checkpoint, so it stands alone"),
-        ("all=1", "'all=1' is no rule"),
-        ("best=", "name the metric"),
-        ("best=:min", "name the metric"),
-        ("best=f1:mim", "after f1: stands 'mim': did you mean 'min'"),
+        ("all=1", "'all=1' is not a rule"),
+        ("best=", "takes the name of a metric"),
+        ("best=:min", "takes the name of a metric"),
+        ("best=f1:mim", "'mim' follows f1:; did you mean 'min'"),
         (3, "keep is 3; it must be a text, for instance last=3"),
     ],
 )
-def test_texts_that_say_nothing_useful_are_refused(text: Any, words: str) -> None:
+def test_text_that_is_not_a_retention_is_refused(text: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert words in str(caught.value)
@@ -105,14 +105,18 @@ KEEPS = st.builds(
     Retention,
     last=st.integers(1, 5),
     every=st.none() | st.integers(1, 4),
-    best=st.booleans(),
+    best=st.none() | st.just("f1"),
     lowest=st.booleans(),
 )
 SCORES = st.dictionaries(st.integers(0, 8), st.sampled_from([0.0, 0.25, 0.5, -1.0, 1e9]))
 
 
-def brute_force(rows: Sequence[Any], keep: Retention, scores: dict[int, float], intact: str) -> list[str]:
-    """Ask of each checkpoint in turn whether any rule wants it."""
+def dropped_of(rows: Sequence[Any], keep: Retention, scores: dict[int, float]) -> list[str]:
+    return to_drop(rows, keep, {step: {"f1": score, "other": -score} for step, score in scores.items()})[0]
+
+
+def brute_force(rows: Sequence[Any], keep: Retention, scores: dict[int, float]) -> list[str]:
+    """Ask of each checkpoint in turn whether any rule keeps it."""
     ends = [one for one in rows if one["phase"] == "labeling" and one["step"] in scores]
     if keep.best and not ends:
         return []
@@ -133,46 +137,41 @@ def brute_force(rows: Sequence[Any], keep: Retention, scores: dict[int, float], 
         return (
             one["phase"] == "start"
             or newer < keep.last
-            or one["file"] == intact
             or (ends_step and keep.every is not None and (one["step"] + 1) % keep.every == 0)
-            or (keep.best and one in ends and not beaten(one))
+            or (keep.best is not None and one in ends and not beaten(one))
         )
 
     return [one["file"] for place, one in enumerate(rows) if not wanted(place, one)]
 
 
-@given(histories(), KEEPS, SCORES, st.data())
-def test_the_choice_is_that_of_every_rule_asked_in_turn(rows: Any, keep: Retention, scores: Any, data: Any) -> None:
-    intact = data.draw(st.sampled_from([one["file"] for one in rows]))
-    dropped = to_drop(rows, keep, scores, intact)
-    assert dropped == brute_force(rows, keep, scores, intact)
+@given(histories(), KEEPS, SCORES)
+def test_choice_equals_that_of_every_rule_asked_in_turn(rows: Any, keep: Retention, scores: Any) -> None:
+    dropped = dropped_of(rows, keep, scores)
+    assert dropped == brute_force(rows, keep, scores)
     left = [one for one in rows if one["file"] not in dropped]
-    assert {INITIAL, rows[-1]["file"], intact} <= {one["file"] for one in left}
-    assert to_drop(left, keep, scores, intact) == [], "a second time there is nothing more to drop"
-    assert to_drop(rows, keep, scores, None) == []
+    assert {INITIAL, rows[-1]["file"]} <= {one["file"] for one in left}
+    assert dropped_of(left, keep, scores) == [], "a second time there is nothing more to drop"
 
 
 @given(histories(), KEEPS, SCORES)
-def test_dropping_at_each_step_leaves_what_dropping_once_leaves(rows: Any, keep: Retention, scores: Any) -> None:
+def test_pruning_at_each_step_leaves_what_pruning_once_leaves(rows: Any, keep: Retention, scores: Any) -> None:
     """So that a run which was cut off between a commit and its pruning ends with the same checkpoints."""
     scores = {step: scores.get(step, 0.0) for step in range(9)}
     left: list[dict[str, Any]] = []
     for place, one in enumerate(rows):
         left.append(one)
         if one["phase"] == "labeling" or place == len(rows) - 1:
-            gone = to_drop(
-                left, keep, {step: score for step, score in scores.items() if step <= one["step"]}, one["file"]
-            )
+            gone = dropped_of(left, keep, {step: score for step, score in scores.items() if step <= one["step"]})
             left = [other for other in left if other["file"] not in gone]
-    gone = to_drop(rows, keep, scores, rows[-1]["file"])
+    gone = dropped_of(rows, keep, scores)
     once = [other for other in rows if other["file"] not in gone]
     if not keep.best or any(one["phase"] == "labeling" for one in rows):
         assert left == once
 
 
-def test_an_every_counts_steps_from_one() -> None:
+def test_every_counts_steps_from_one() -> None:
     rows = [row(0, "start"), *(row(step, "labeling") for step in range(8))]
-    left = {one["file"] for one in rows} - set(to_drop(rows, Retention(every=3), {}, end(7)))
+    left = {one["file"] for one in rows} - set(dropped_of(rows, Retention(every=3), {}))
     assert left == {INITIAL, end(2), end(5), end(7)}
 
 
@@ -205,55 +204,57 @@ def named(store: RunStore) -> set[str]:
     return {one["file"] for one in store.checkpoints()}
 
 
-def pruned(store: RunStore, text: str) -> retention.Pruned:
+def prune(store: RunStore, text: str) -> list[str]:
+    """Prune; return the warnings."""
     keep = parse(text)
     assert keep is not None
-    return prune(store.database, store.folder / "ckpt", keep)
+    return store.prune(keep)
 
 
 def tables(store: RunStore) -> dict[str, Any]:
     names = ["meta", "steps", "requests", "labels", "refused", "queries", "records"]
-    return {name: [tuple(one) for one in store.database.read(f"SELECT * FROM {name}")] for name in names}
+    return {name: [tuple(one) for one in Run(store.folder).read(f"SELECT * FROM {name}")] for name in names}
 
 
-def test_rows_and_files_go_and_nothing_else(store: RunStore) -> None:
+def test_prune_deletes_rows_and_files_and_nothing_else(store: RunStore) -> None:
     for step in range(5):
         commit(store, step, f1(step, 0.5))
     before = tables(store)
-    assert pruned(store, "last=2") == ([end(0), end(1), end(2)], [])
+    assert prune(store, "last=2") == []
     assert named(store) == on_disk(store) == {INITIAL, end(3), end(4)}
     assert tables(store) == before
-    assert pruned(store, "last=2") == ([], [])
+    assert prune(store, "last=2") == []
+    assert named(store) == on_disk(store) == {INITIAL, end(3), end(4)}
 
 
 @pytest.mark.parametrize(
     ("text", "best"),
-    [("best=f1", 1), ("best", 1), ("best=f1_metrology.f1:max", 1), ("best=f1:min", 2), ("best=loss:min", 3),
+    [("best=f1", 1), ("best=f1_metrology.f1:max", 1), ("best=f1:min", 2), ("best=loss:min", 3),
      ("best=accuracy", 0)],
 )  # fmt: skip
-def test_the_best_step(store: RunStore, text: str, best: int) -> None:
+def test_best_step_is_kept(store: RunStore, text: str, best: int) -> None:
     for step, (value, loss) in enumerate([(0.5, 3.0), (0.9, 2.0), (0.1, 4.0), (0.9, 1.0), (0.3, 5.0)]):
         commit(store, step, f1(step, value), losses={"loss": loss})
-    assert pruned(store, text).warnings == []
+    assert prune(store, text) == []
     assert named(store) == on_disk(store) == {INITIAL, end(best), end(4)}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.99", True, 10**400, torch.tensor(2.0)])
-def test_what_is_no_finite_number_is_never_the_best(store: RunStore, value: Any) -> None:
+def test_value_that_is_not_a_finite_number_is_never_the_best(store: RunStore, value: Any) -> None:
     for step, one in enumerate([0.5, value, 0.2, 0.1]):
         commit(store, step, f1(step, one))
-    pruned(store, "best=f1")
+    prune(store, "best=f1")
     assert named(store) == {INITIAL, end(0), end(3)}
 
 
-def test_integers_count_where_they_are_named(store: RunStore) -> None:
+def test_best_may_be_an_integer(store: RunStore) -> None:
     for step, hits in enumerate([2, 7, 5]):
         commit(store, step, Record(step, "count", 0, {"hits": hits, 3: 0}), Record(step, "count", 1, [3]))
-    pruned(store, "best=hits")
+    prune(store, "best=hits")
     assert named(store) == {INITIAL, end(1), end(2)}
 
 
-def test_of_equal_names_the_first_strategy_counts_and_of_its_records_the_last(store: RunStore) -> None:
+def test_best_of_equal_names_is_of_the_first_strategy_and_its_last_record(store: RunStore) -> None:
     for step, (first, second, last) in enumerate([(0.9, 0.1, 0.2), (0.1, 0.2, 0.3), (0.2, 0.3, 0.1), (0.0, 0.0, 0.0)]):
         commit(
             store,
@@ -263,69 +264,50 @@ def test_of_equal_names_the_first_strategy_counts_and_of_its_records_the_last(st
             Record(step, "a", 1, {"score": second}),
             losses={"score": -float(step == 0)},
         )
-    before = store.database.read("SELECT * FROM checkpoints")
-    pruned(store, "best=score")
+    before = Run(store.folder).read("SELECT * FROM checkpoints")
+    prune(store, "best=score")
     assert named(store) == {INITIAL, end(2), end(3)}
-    with store.database.transaction() as connection:
+    with store._database.transaction() as connection:
         connection.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", map(tuple, before))
-    pruned(store, "best=b.score:min")
+    prune(store, "best=b.score:min")
     assert named(store) == {INITIAL, end(1), end(3)}
 
 
-def test_a_best_without_a_name_is_the_first_fraction_where_there_is_no_f1(store: RunStore) -> None:
-    for step, (mean, other) in enumerate([(0.1, 0.9), (0.3, 0.8), (0.2, 0.7), (0.0, 0.6)]):
-        commit(store, step, Record(step, "smoothed", 0, {"of": 9 - step, "mean": mean, "other": other}))
-    pruned(store, "best")
-    assert named(store) == {INITIAL, end(1), end(3)}
-
-
-@pytest.mark.parametrize("text", ["last=1,best=f2", "best"])
-def test_nothing_is_dropped_while_nobody_measures_what_the_best_is(store: RunStore, text: str) -> None:
+def test_nothing_is_dropped_while_the_metric_is_not_measured(store: RunStore) -> None:
     for step in range(3):
         commit(store, step, Record(step, "count", 0, {"hits": step, 3: 4}), losses={"loss": 0.1})
-    (warning,) = pruned(store, text).warnings
-    assert "no checkpoint is dropped, since no step has recorded" in warning
+    (warning,) = prune(store, "last=1,best=f2")
+    assert "no checkpoint is deleted, since no step has recorded 'f2'" in warning
     assert "hits" in warning
     assert named(store) == on_disk(store) == {INITIAL, end(0), end(1), end(2)}
 
 
-def test_checkpoints_inside_training_count_as_the_newest_only(store: RunStore) -> None:
+def test_checkpoint_inside_training_is_kept_by_last_alone(store: RunStore) -> None:
     for step in range(3):
         for epoch in (1, 2):
             store.commit_checkpoint(step, "training", epoch, {"step": step, "epoch": epoch})
         commit(store, step, f1(step, 0.5 - step))
-    pruned(store, "last=2,every=1,best=f1")
+    prune(store, "last=2,every=1,best=f1")
     assert named(store) == {INITIAL, end(0), end(1), inside(2, 2), end(2)}
 
 
-def damage(store: RunStore, file: str) -> None:
-    path = store.folder / "ckpt" / file
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def test_the_newest_intact_one_is_kept(store: RunStore) -> None:
-    for step in range(5):
-        commit(store, step)
-    damage(store, end(4))
-    (store.folder / "ckpt" / end(3)).unlink()
-    dropped, warnings = pruned(store, "last=1")
-    assert dropped == [end(0), end(1), end(3)]
-    assert named(store) == {INITIAL, end(2), end(4)}
-    assert [end(4) in warnings[0], end(3) in warnings[1], len(warnings)] == [True, True, 2]
-
-
-def test_where_nothing_is_intact_nothing_is_dropped(store: RunStore) -> None:
+def test_damaged_last_checkpoint_is_kept(store: RunStore) -> None:
     for step in range(3):
         commit(store, step)
-    for file in named(store):
-        damage(store, file)
-    assert pruned(store, "last=1").dropped == []
-    assert named(store) == on_disk(store) == {INITIAL, end(0), end(1), end(2)}
+    (store.folder / "ckpt" / end(2)).write_bytes(b"damaged")
+    assert prune(store, "last=1") == []
+    assert named(store) == on_disk(store) == {INITIAL, end(2)}
 
 
-def test_files_are_removed_after_their_rows_are_gone_for_good(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_reads_no_checkpoint_file(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(3):
+        commit(store, step)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("a file is read"))
+    prune(store, "last=1")
+    assert named(store) == {INITIAL, end(2)}
+
+
+def test_files_are_removed_after_their_rows_are_committed(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(3):
         commit(store, step)
     seen: list[set[str]] = []
@@ -338,12 +320,12 @@ def test_files_are_removed_after_their_rows_are_gone_for_good(store: RunStore, m
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", look)
-        pruned(store, "last=1")
+        prune(store, "last=1")
     assert seen == [{INITIAL, end(2)}] * 2
 
 
 @pytest.mark.parametrize("survives", [0, 1])
-def test_what_a_crash_between_rows_and_files_left_is_gone_at_the_next_opening(
+def test_files_that_a_crash_left_are_removed_at_the_next_opening(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, survives: int
 ) -> None:
     for step in range(4):
@@ -358,7 +340,7 @@ def test_what_a_crash_between_rows_and_files_left_is_gone_at_the_next_opening(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", crash)
         with pytest.raises(KeyboardInterrupt):
-            pruned(store, "last=1")
+            prune(store, "last=1")
     assert named(store) == {INITIAL, end(3)}
     assert on_disk(store) > named(store)
     store.close()
@@ -367,50 +349,16 @@ def test_what_a_crash_between_rows_and_files_left_is_gone_at_the_next_opening(
     again.close()
 
 
-def test_litter_is_what_checkpoints_are_called_and_nobody_names(store: RunStore) -> None:
-    commit(store, 0)
-    folder = store.folder / "ckpt"
-    litter = [end(7), inside(1, 3), f"1{end(7)}", f".{end(1)[:-12]}.0a1b2c3d.part", ".tmpz4iq1c"]
-    own = [
-        "mine.safetensors",
-        "notes.part",
-        f"{end(8)}.txt",
-        f"copy-{end(8)}",
-        ".tmp",
-        ".tmpfolder1",
-        ".best.part",
-        f"{end(7)[:-12]}-1.safetensors",
-        "000009-labeling-000000.safetensorz",
-    ]
-    for name in [*litter, *own]:
-        (folder / name).write_text("x")
-    (folder / f".{end(2)[:-12]}.0a1b2c3d.part").mkdir()
-    remove_litter(store.database, folder)
-    assert on_disk(store) == {INITIAL, end(0), *own, f".{end(2)[:-12]}.0a1b2c3d.part"}
-
-
-def test_litter_that_cannot_be_removed_hurts_nobody(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit(store, 0)
-    (store.folder / "ckpt" / end(7)).write_text("x")
-
-    def fail(path: Path, **_: Any) -> None:
-        raise OSError(5, "Input/output error", str(path))
-
-    monkeypatch.setattr(Path, "unlink", fail)
-    remove_litter(store.database, store.folder / "ckpt")
-    assert on_disk(store) == {INITIAL, end(0), end(7)}
-
-
-def test_a_writer_that_was_taken_over_drops_nothing(store: RunStore) -> None:
+def test_stale_writer_prunes_nothing(store: RunStore) -> None:
     for step in range(3):
         commit(store, step)
     Database(store.folder / "run.db").close()
     with pytest.raises(StaleWriterError):
-        pruned(store, "last=1")
+        prune(store, "last=1")
     assert len(on_disk(store)) == 4
 
 
-def test_a_driver_prunes_at_the_end_of_each_step(build: Callable[..., Any]) -> None:
+def test_driver_prunes_at_the_end_of_each_step(build: Callable[..., Any]) -> None:
     seen: list[int] = []
 
     class Watch:
@@ -425,13 +373,15 @@ def test_a_driver_prunes_at_the_end_of_each_step(build: Callable[..., Any]) -> N
     assert seen == [2, 3, 3, 3, 3]
 
 
-def test_a_driver_warns_once(build: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_driver_warns_once_of_a_metric_that_is_not_measured(
+    build: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     driver = build(keep="best=f2", max_active_learning_steps=3)
     driver.run()
-    assert caplog.text.count("no checkpoint is dropped") == 1
+    assert caplog.text.count("no checkpoint is deleted") == 1
     assert len(list((driver.log_dir / "ckpt").iterdir())) == 4
 
 
-def test_a_driver_refuses_what_can_not_be_read(build: Callable[..., Any]) -> None:
+def test_driver_refuses_a_text_that_is_not_a_retention(build: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="did you mean 'every'"):
         build(keep="evry=2")

@@ -14,13 +14,12 @@ import torch
 
 from alcore.errors import EncodingError, RunExistsError, RunLockedError, StaleWriterError, UsageError
 from alcore.protocols import Request
-from alcore.store import checkpoints, files, run, statements
-from alcore.store.checkpoints import Aside
-from alcore.store.history import Asked
+from alcore.store import checkpoints, creation, run, tables
+from alcore.store.checkpoints import StagedCheckpoint
 from alcore.store.lock import RunLock, is_locked
 from alcore.store.reading import Run
-from alcore.store.run import RunStore, request_id
-from alcore.store.statements import Record
+from alcore.store.run import RunStore
+from alcore.store.tables import AskedRequest, Record, request_id
 
 Create = Callable[..., RunStore]
 STATE = {"model": {"w": torch.arange(3.0)}}
@@ -46,19 +45,25 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def asked(ordinal: int, item: Any = None, *, step: int = 0, cost: float = 1.0) -> Asked:
+def asked(ordinal: int, item: Any = None, *, step: int = 0, cost: float = 1.0) -> AskedRequest:
     request = Request(request_id("r1", step, ordinal), step, ordinal, ordinal if item is None else item)
     sample = request.item if type(request.item) is int else None
-    return Asked(request, sample, "uq", 0.5 - ordinal, ordinal, cost)
+    return AskedRequest(request, sample, "uq", 0.5 - ordinal, ordinal, cost)
 
 
-# -- birth -----------------------------------------------------------------------------------------------
+def second_writer(store: RunStore) -> RunStore:
+    """Open a run once more, as on a file system where locks do not work."""
+    (store.folder / "lock").unlink()
+    return RunStore.open(store.folder.parent, store.folder.name)
 
 
-def test_a_new_run_is_complete_and_locked(create: Create) -> None:
+# -- creation --------------------------------------------------------------------------------------------
+
+
+def test_new_run_is_complete_and_locked(create: Create) -> None:
     store = create()
     assert {one.name for one in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1", ".alcore.lock"}
+    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
     assert (store.folder / "experiment.toml").read_text() == "[driver]\n"
     assert is_locked(store.folder)
     (first,) = Run(store.folder).checkpoints()
@@ -94,7 +99,7 @@ def test_nothing_is_visible_before_the_rename(create: Create, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("what", ["empty folder", "full folder", "file"])
-def test_an_existing_target_is_refused_and_untouched(create: Create, tmp_path: Path, what: str) -> None:
+def test_existing_target_is_refused_and_untouched(create: Create, tmp_path: Path, what: str) -> None:
     root, target = tmp_path / "root", tmp_path / "root" / "r1"
     root.mkdir()
     if what == "file":
@@ -110,50 +115,52 @@ def test_an_existing_target_is_refused_and_untouched(create: Create, tmp_path: P
     assert target.stat().st_ino == inode
 
 
-def test_a_run_is_not_written_over(create: Create) -> None:
+def test_existing_run_is_not_written_over(create: Create) -> None:
     store = create()
     store.close()
     before = tree(store.folder)
     with pytest.raises(RunExistsError, match=r"exists already in .*--run-id"):
         create(meta={"seed": 4})
     assert tree(store.folder) == before
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1", ".alcore.lock"}
+    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "missing"])
-def test_a_symbolic_link_is_refused(create: Create, tmp_path: Path, target: str) -> None:
+def test_symbolic_link_is_refused_as_a_run(create: Create, tmp_path: Path, target: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         create()
-    assert {one.name for one in (tmp_path / "root").iterdir()} - {".alcore.lock"} == {"r1"}
+    assert {one.name for one in (tmp_path / "root").iterdir()} == {"r1"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["write_whole", "Database", "RunLock", "fsync_path"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
-def test_an_error_leaves_nothing_behind(
+def test_error_during_creation_leaves_nothing(
     create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(files if place == "fsync_path" else run, place, fail)
+        patched.setattr(creation if place == "fsync_path" else run, place, fail)
         with pytest.raises(type(error)):
             create()
-    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
+    assert not list((tmp_path / "root").iterdir())
     create()  # the lock and the name are free again
 
 
-def test_state_that_cannot_be_stored_leaves_nothing_behind(create: Create, tmp_path: Path) -> None:
+def test_state_that_cannot_be_stored_creates_nothing(create: Create, tmp_path: Path) -> None:
     with pytest.raises(EncodingError, match=r"^strategies\.uq"):
         create(state={"strategies": {"uq": object()}})
-    assert {one.name for one in (tmp_path / "root").iterdir()} <= {".alcore.lock"}
+    assert not list((tmp_path / "root").iterdir())
 
 
-def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creation_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As SQLite's own tests do it: fail at operation 1, 2, 3 ... and look at what is there."""
     real, failed = os.fsync, 0
     for place in range(20):
@@ -172,14 +179,14 @@ def test_a_fault_at_every_fsync_leaves_nothing_or_a_whole_run(tmp_path: Path, mo
         else:
             assert len(Run(root / "r1").checkpoints()) == 1
             break
-        assert {one.name for one in root.iterdir() if one.name.startswith(".")} <= {".alcore.lock"}
+        assert not [one for one in root.iterdir() if one.name.startswith(".")]
         if (root / "r1").exists():  # the very last flush, after the rename
             assert len(Run(root / "r1").checkpoints()) == 1
             assert not is_locked(root / "r1")
     assert failed >= 4
 
 
-def test_another_writer_is_kept_out(create: Create) -> None:
+def test_second_writer_is_refused(create: Create) -> None:
     store = create()
     with pytest.raises(RunLockedError, match="run r1 is being written by process"):
         RunLock(store.folder)
@@ -190,20 +197,20 @@ def test_another_writer_is_kept_out(create: Create) -> None:
 # -- requests and records --------------------------------------------------------------------------------
 
 
-def test_a_request_id_depends_on_run_step_and_ordinal() -> None:
+def test_request_id_depends_on_run_step_and_ordinal() -> None:
     ids = {request_id(name, step, ordinal) for name in ("a", "b") for step in range(12) for ordinal in range(12)}
     assert len(ids) == 288
     assert all(len(one) == 32 and int(one, 16) >= 0 for one in ids)
     assert request_id("a", 0, 0) == hashlib.sha256(b"a/0/0").hexdigest()[:32]  # stored ids must keep their meaning
 
 
-def test_requests_and_records_are_one_transaction(create: Create) -> None:
+def test_commit_query_is_one_transaction(create: Create) -> None:
     store = create()
     with pytest.raises(EncodingError):
         store.commit_query(0, [asked(0)], [Record(0, "f1", 0, object())], "m")
-    assert store.open_requests() == []
+    assert store.labeling(0).open == []
     store.commit_query(0, [asked(0)], [Record(0, "f1", 0, {"f1": 0.5})], "m")
-    assert [one.item for one in store.open_requests()] == [0]
+    assert [one.item for one in store.labeling(0).open] == [0]
     assert Run(store.folder).records() == {"f1": [{"f1": 0.5}]}
 
 
@@ -211,7 +218,7 @@ def test_open_requests_come_back_as_they_were_made(create: Create) -> None:
     store = create()
     items = [7, torch.arange(3.0), {"x": (1, 2)}, "text", True, 2**62]
     store.commit_query(0, [asked(place, item) for place, item in enumerate(items)], [], "m")
-    found = store.open_requests()
+    found = store.labeling(0).open
     assert [one.ordinal for one in found] == list(range(6))
     assert [one.id for one in found] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
     assert found[0].item == 7
@@ -234,7 +241,7 @@ def test_scores_ranks_and_model_are_kept(create: Create) -> None:
 # -- steps -----------------------------------------------------------------------------------------------
 
 
-def test_a_step_names_its_checkpoint(create: Create) -> None:
+def test_commit_step_names_its_checkpoint(create: Create) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {"training": 0.25}, [Record(0, "f1", 0, 1.0)], STATE)
     store.commit_step(1, {"step": 1}, {}, [], None)
@@ -245,11 +252,9 @@ def test_a_step_names_its_checkpoint(create: Create) -> None:
         checkpoints.load(store.folder / "ckpt" / one["file"], one["sha256"])
 
 
-def test_the_checkpoint_file_comes_before_the_row_that_names_it(
-    create: Create, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_file_is_published_before_its_row(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     store = create()
-    publish = Aside.publish
+    publish = StagedCheckpoint.publish
 
     def published(*args: Any) -> Any:
         done = publish(*args)
@@ -258,30 +263,25 @@ def test_the_checkpoint_file_comes_before_the_row_that_names_it(
         assert Run(store.folder).steps() == []
         return done
 
-    monkeypatch.setattr(Aside, "publish", published)
+    monkeypatch.setattr(StagedCheckpoint, "publish", published)
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     assert len(Run(store.folder).checkpoints()) == 2
 
 
-def test_a_replay_that_came_out_otherwise_takes_the_place_of_the_checkpoint(create: Create) -> None:
+def test_replay_with_another_result_replaces_the_checkpoint(create: Create) -> None:
     store = create()
     folder = store.folder / "ckpt"
     for value, number in [(1, ""), (2, "-2"), (3, ""), (3, "")]:
         store.commit_step(0, {"step": 0}, {}, [], {"model": {}, "value": value})
         store.commit_checkpoint(1, "training", 2, {"value": value})
-        store.commit_checkpoint(1, "training", 2, {"value": value}, 7)
-        files = [
-            f"000000-labeling-000000{number}",
-            f"000001-training-000002{number}",
-            f"000001-training-000002_000007{number}",
-        ]
+        files = [f"000000-labeling-000000{number}", f"000001-training-000002{number}"]
         found = store.checkpoints()
         assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
         assert {one.name for one in folder.iterdir()} == {one["file"] for one in found}
-        assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 3
+        assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 2
 
 
-def test_a_named_checkpoint_outlives_a_replay_that_is_cut_off(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {}, [], {"value": 1})
 
@@ -289,7 +289,7 @@ def test_a_named_checkpoint_outlives_a_replay_that_is_cut_off(create: Create, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(statements, "insert_records", cut)
+        patched.setattr(tables, "insert_records", cut)
         with pytest.raises(KeyboardInterrupt):
             store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 1.0)], {"value": 2})
     last = store.checkpoints()[-1]
@@ -300,25 +300,25 @@ def test_a_named_checkpoint_outlives_a_replay_that_is_cut_off(create: Create, mo
     again.close()
 
 
-def test_a_stale_writer_that_is_late_replaces_nothing(create: Create) -> None:
+def test_stale_writer_replaces_no_checkpoint(create: Create) -> None:
     stale = create()
     stale.commit_step(0, {"step": 0}, {}, [], {"value": 1})
-    heir = RunStore.open(stale.folder.parent, "r1", take_over=True)
-    heir.commit_step(1, {"step": 1}, {}, [], {"value": 1})
+    successor = second_writer(stale)
+    successor.commit_step(1, {"step": 1}, {}, [], {"value": 1})
     for step in range(3):
         with pytest.raises(StaleWriterError):
             stale.commit_step(step, {"step": step}, {}, [], {"value": 2})
         with pytest.raises(StaleWriterError):
             stale.commit_checkpoint(step, "labeling", 0, {"value": 2})
-    files = {one["file"]: one["sha256"] for one in heir.checkpoints()}
-    assert {one.name for one in (heir.folder / "ckpt").iterdir()} == set(files)
+    files = {one["file"]: one["sha256"] for one in successor.checkpoints()}
+    assert {one.name for one in (successor.folder / "ckpt").iterdir()} == set(files)
     for file, sha256 in files.items():
-        checkpoints.load(heir.folder / "ckpt" / file, sha256)
-    for one in (heir, stale):
+        checkpoints.load(successor.folder / "ckpt" / file, sha256)
+    for one in (successor, stale):
         one.close()
 
 
-def test_a_failed_checkpoint_commits_no_step(create: Create) -> None:
+def test_failed_checkpoint_commits_no_step(create: Create) -> None:
     store = create()
     with pytest.raises(EncodingError):
         store.commit_step(0, {"step": 0}, {}, [], {"x": object()})
@@ -326,7 +326,7 @@ def test_a_failed_checkpoint_commits_no_step(create: Create) -> None:
     assert len(list((store.folder / "ckpt").iterdir())) == 1
 
 
-def test_checkpoints_inside_training_are_in_their_order(create: Create) -> None:
+def test_checkpoints_are_listed_oldest_first(create: Create) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     for epoch in (2, 10):
@@ -338,7 +338,7 @@ def test_checkpoints_inside_training_are_in_their_order(create: Create) -> None:
     ]  # fmt: skip
 
 
-def test_finishing_commits_and_exports(create: Create) -> None:
+def test_finish_commits_and_exports(create: Create) -> None:
     store = create()
     store.finish([Record(3, "f1", 0, {"f1": 1.0})], status="done", reason="all 3 steps are done")
     assert (store.folder / "driver_log.json").exists()
@@ -366,32 +366,53 @@ def test_exports_are_written_at_most_once_a_second(create: Create, monkeypatch: 
     assert log.stat().st_ino != inode
 
 
-def test_closing_twice_frees_everything_once(create: Create) -> None:
+def test_closing_twice_does_nothing(create: Create) -> None:
     store = create()
     store.close()
     store.close()
     assert not is_locked(store.folder)
 
 
-def test_a_take_over_that_fails_leaves_the_holder_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **(options | {"timeout": 0.1})))
-    with store.database.transaction(), pytest.raises(RunLockedError, match="in the middle of another"):
-        RunStore.open(tmp_path, "r1", take_over=True)
-    store.set_meta(still=1)
-    with pytest.raises(RunLockedError, match="is being written by"):
+# -- opening -------------------------------------------------------------------------------------------------
+
+
+def test_opening_removes_unnamed_files_from_the_checkpoint_folder(create: Create, tmp_path: Path) -> None:
+    store = create()
+    store.commit_step(0, {"step": 0}, {}, [], STATE)
+    store.close()
+    folder, before = store.folder / "ckpt", {one["file"] for one in Run(store.folder).checkpoints()}
+    for name in ("000007-labeling-000000.safetensors", ".000001-training-000001.0a1b2c3d.part", ".tmpq1w2e3", "mine"):
+        (folder / name).write_text("x")
+    (tmp_path / "elsewhere").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "folder").mkdir()
+    RunStore.open(store.folder.parent, "r1").close()
+    assert {one.name for one in folder.iterdir()} == {*before, "link", "folder"}
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_opening_goes_on_if_unnamed_files_cannot_be_removed(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = create()
+    store.close()
+    (store.folder / "ckpt" / "mine").write_text("x")
+
+    def fail(path: Path, **_: Any) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    RunStore.open(store.folder.parent, "r1").close()
+    assert (store.folder / "ckpt" / "mine").exists()
+
+
+def test_opening_a_locked_run_removes_nothing(create: Create) -> None:
+    store = create()
+    (store.folder / "ckpt" / ".000000-labeling-000000.0a1b2c3d.part").write_text("half")
+    with pytest.raises(RunLockedError, match=r"wait for it to end, or stop it\.$"):
+        RunStore.open(store.folder.parent, "r1")
+    assert len(list((store.folder / "ckpt").iterdir())) == 2
+
+
+def test_opening_a_missing_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no run 'r1' in .*`alcore runs` lists"):
         RunStore.open(tmp_path, "r1")
-    store.close()
-
-
-def test_a_writer_that_was_taken_over_exports_nothing(tmp_path: Path) -> None:
-    store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
-    heir = RunStore.open(tmp_path, "r1", take_over=True)
-    heir.finish([], status="done")
-    before = (heir.folder / "driver_log.json").stat().st_ino
-    with pytest.raises(StaleWriterError):
-        store.export()
-    assert (heir.folder / "driver_log.json").stat().st_ino == before
-    heir.close()
-    store.close()
+    assert list(tmp_path.iterdir()) == []

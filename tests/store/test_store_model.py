@@ -1,4 +1,4 @@
-"""Whatever happens to a run, it holds what a plain model says: steps, answers, crashes, take-overs, pruning."""
+"""Whatever happens to a run, it holds what a plain model says: steps, answers, crashes, second writers, pruning."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from store_model.writer import SAMPLES, state_of
 from alcore.errors import EncodingError, StaleWriterError
 from alcore.protocols import Request
 from alcore.store import retention
-from alcore.store.run import request_id
-from alcore.store.statements import Record
+from alcore.store.tables import Record, request_id
 
 samples = st.lists(st.integers(0, SAMPLES + 1), min_size=1, max_size=6)
 figures = st.sampled_from([0.5, 0.25, 0.75, math.nan])
@@ -55,19 +54,19 @@ class Store(Answers):
             records = {("m", step, 0): {"f1": figure}, ("late", step, 0): {"size": figure}}
             self.commit_step(step, {"step": step, "came": "out otherwise"}, records, saved=saved)
 
-    @rule(inside=st.lists(st.none() | st.integers(1, 3), min_size=1, max_size=3))
+    @rule(epochs=st.lists(st.integers(0, 1), min_size=1, max_size=3))
     @scene
-    def save_inside_training(self, inside: list[int | None]) -> None:
+    def save_inside_training(self, epochs: list[int]) -> None:
+        """Save some epochs, now and then one for the second time, as a replay does."""
         self.be_training()
         step = self.model.step
-        for batches in inside:
+        for more in epochs:
             done = [one.epoch for one in self.model.saved.values() if (one.step, one.phase) == (step, "training")]
-            saved = Saved(step, "training", max(done, default=0) + (batches is None), batches)
-            state = state_of(step, "training", saved.epoch, batches)
-            self.keep_power_for(saved.file)
+            saved = Saved(step, "training", max(done, default=0) + more)
+            state = state_of(step, "training", saved.epoch)
             self.commit(
                 lambda saved=saved, state=state: self.writer.store.commit_checkpoint(
-                    step, "training", saved.epoch, state, saved.batches
+                    step, "training", saved.epoch, state
                 ),
                 lambda model, saved=saved: model.save(saved),
             )
@@ -76,34 +75,13 @@ class Store(Answers):
         last=st.integers(1, 3),
         every=st.none() | st.integers(2, 3),
         best=st.sampled_from([None, "max", "min"]),
-        damaged=st.sampled_from([0, 0, 1, 2]),
-        gone=st.booleans(),
     )
     @scene
-    def prune(self, last: int, every: int | None, best: str | None, damaged: int, gone: bool) -> None:
-        intact = [file for file in self.model.files() if self.model.saved[file].intact]
-        for file in intact[::-1][:damaged]:
-            intact.remove(file)
-            self._damage(file, gone=gone)
+    def prune(self, last: int, every: int | None, best: str | None) -> None:
         rules = [f"last={last}", every and f"every={every}", best and f"best=f1:{best}"]
         keep = retention.parse(",".join(rule for rule in rules if rule))
-        found: list[Any] = []
-        dropped: list[str] = []
-        try:
-            self.commit(
-                lambda: found.append(retention.prune(self.writer.store.database, self.ckpt, keep)),
-                lambda model: dropped.extend(model.prune(last, every, best)),
-            )
-            assert found[0].dropped == dropped
-        finally:
-            assert not {self.model.files()[0], *intact[-1:]} & set(dropped)
-
-    def _damage(self, file: str, *, gone: bool) -> None:
-        content = (self.ckpt / file).read_bytes()
-        (self.ckpt / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        if gone:
-            (self.ckpt / file).unlink()
-        self.model.saved[file].intact = False
+        assert keep is not None
+        self.commit(lambda: self.writer.store.prune(keep), lambda model: model.prune(last, every, best))
 
     # -- what is refused -------------------------------------------------------------------------------------
 
@@ -123,25 +101,25 @@ class Store(Answers):
         ago=st.integers(-1, 2),
     )
     @scene
-    def a_writer_that_was_taken_over_is_refused(self, what: str, ago: int) -> None:
+    def stale_writer_is_refused(self, what: str, ago: int) -> None:
         if self.stale is None:
-            self.take_over("ask")
-        stale, step = self.stale, max(self.model.step - ago, 0)  # it may want names that are given by now
-        store, state = stale.store, {"model": {}, "at": "of one who came late"}
+            self.open_beside("ask")
+        stale, step = self.stale, max(self.model.step - ago, 0)  # it may want names that are taken by now
+        store, state = stale.store, {"model": {}, "at": "of a stale writer"}
         acts: dict[str, Callable[[], Any]] = {
-            "put": lambda: stale.labels.put_many([*range(SAMPLES), "words"]),
+            "put": lambda: (stale.begin_labeling(step), stale.labels.put_many([*range(SAMPLES), "words"])),
             "take": lambda: store.mark_taken(Request(request_id("r1", 0, 0), 0, 0, 0)),
             "query": lambda: store.commit_query(step, [], [Record(step, "m", 0, 0.5)], "other"),
             "inside": lambda: store.commit_checkpoint(step, "training", 1, state),
             "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),
-            "settle": lambda: store.settle_doubts(drop_in=step),
+            "settle": lambda: store.settle_in_flight(drop_in=step),
             "finish": lambda: store.finish([Record(step, "m", 0, 0.5)], status="done"),
-            "prune": lambda: retention.prune(store.database, self.ckpt, retention.Retention()),
+            "prune": lambda: store.prune(retention.Retention()),
         }
         self.littered |= what in ("inside", "step")
         if what == "prune" and not copy.deepcopy(self.model).prune(1, None, None):
             return
-        with pytest.raises(StaleWriterError, match="another process took this run over"):
+        with pytest.raises(StaleWriterError, match="another process has opened this run"):
             acts[what]()
 
 

@@ -120,7 +120,7 @@ class Orders:
 def uneven(toys: Any, ones: int = 3) -> TensorPool:
     plain = toys.pool(n=40)
     targets = (torch.arange(40) < ones).long()
-    return TensorPool(plain.inputs(torch.arange(40)), targets, labelled=range(20))
+    return TensorPool(plain.inputs(torch.arange(40)), targets, labeled=range(20))
 
 
 def test_a_balanced_sampler_reaches_the_loop(build: Make, toys: Any) -> None:

@@ -217,7 +217,7 @@ def test_floats_are_cast_and_whole_numbers_are_not(pool_cls: type[Items]) -> Non
 
 
 def test_a_tensor_pool_keeps_the_type_of_its_targets() -> None:
-    pool = TensorPool(torch.zeros(5, 2), torch.tensor([0, 1, 0, 1, 2], dtype=torch.uint8), labelled=range(5))
+    pool = TensorPool(torch.zeros(5, 2), torch.tensor([0, 1, 0, 1, 2], dtype=torch.uint8), labeled=range(5))
     assert {y.dtype for _, y in loader(pool)} == {torch.uint8}
 
 
@@ -243,7 +243,7 @@ def test_four_megabytes_make_a_block() -> None:
 
 
 def test_batches_of_one_block_do_not_share_the_pool() -> None:
-    pool = TensorPool(torch.zeros(8, 2), torch.zeros(8), labelled=range(8))
+    pool = TensorPool(torch.zeros(8, 2), torch.zeros(8), labeled=range(8))
     for x, _ in loader(pool):
         x += 1
     assert not pool.inputs(torch.arange(8)).any()

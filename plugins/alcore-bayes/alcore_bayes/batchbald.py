@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference.outputs import Kind
+from alcore.inference import Kind
 from alcore_bayes.measures import bald
 from alcore_bayes.posterior import plogp, probabilities
 

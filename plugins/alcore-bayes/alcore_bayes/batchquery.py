@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import Embedded
-from alcore.inference.outputs import kind_of
+from alcore.inference import Features, chunks, kind_of
 from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
 from alcore_bayes.posterior import probabilities
@@ -22,7 +20,7 @@ class BatchBALDQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and None
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and None
         looks at all.
     samples
         How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
@@ -50,7 +48,7 @@ class BatchBALDQuery(SetQuery):
     learning, NeurIPS.
     """
 
-    needs_labelled = needs_features = False
+    needs_labeled = needs_features = False
 
     def __init__(
         self,
@@ -71,13 +69,13 @@ class BatchBALDQuery(SetQuery):
         if outputs is not None:
             probabilities(outputs, kind_of(self.driver.learner))
 
-    def gather(self, ids: torch.Tensor) -> Embedded:
+    def gather(self, ids: torch.Tensor) -> Features:
         """Return the class probabilities of these samples as outputs: (K, N, C)."""
-        return Embedded(ids, torch.empty(len(ids), 0), self._probabilities(ids))
+        return Features(ids, torch.empty(len(ids), 0), self._probabilities(ids))
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order of the greedy choice, and what each added."""
-        del labelled  # they have no part in it
+        del labeled  # they have no part in it
         generator, safe_point = self.generator("configurations"), self.driver.safe_point
         return batch_bald(candidates.outputs, n, "probabilities", self.num_samples, generator, safe_point)
 
@@ -85,7 +83,7 @@ class BatchBALDQuery(SetQuery):
         """Return the class probabilities of each posterior sample: (K, N, C), on the CPU."""
         source = PosteriorSamples(self.driver, self.samples, self.generator("dropout").initial_seed())
         kind, result, start = kind_of(self.driver.learner), torch.empty(0), 0
-        for part, outputs in scoring.chunks(self.driver, source, ids=ids, samples=self.samples):
+        for part, outputs in chunks(self.driver, source, ids=ids, samples=self.samples):
             p = probabilities(outputs, kind).cpu()
             if len(bad := nan_rows(p)):
                 raise QueryError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from alcore.errors import UsageError
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 from alcore.randomness import derive_generator
 
 _ELEMENTS = (torch.nn.Dropout, torch.nn.AlphaDropout)
@@ -69,7 +69,7 @@ class DropoutSampler:
     -----
     Pass k is the forward pass of one model drawn from the approximate posterior: its masks are drawn once, for the
     shape of a single sample, and are the same for each sample that is looked at, in whatever chunk. That is what joint
-    entropies need, and it makes a sample's outputs independent of its neighbours. The masks depend on the seed, the
+    entropies need, and it makes a sample's outputs independent of its neighbors. The masks depend on the seed, the
     name of the layer, and the number of the call within a pass. The modules are not put into train mode; each gets a
     forward hook for the time of the passes, so that neither modes nor the global random generators are touched. The
     samples must lie along the first axis of what a dropout layer is given.

@@ -8,12 +8,10 @@ from typing import Any
 import torch
 
 from alcore import plugins
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.inference.outputs import default_loss, kind_of
-from alcore.plugins import signatures as params
+from alcore.inference import default_loss, kind_of
 from alcore.pools import DataInfo
-from alcore.randomness import derive_seed, seed_everything
+from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
 
 class Ensemble(torch.nn.Module):
@@ -114,15 +112,15 @@ def ensemble(
         raise UsageError(f"learner ensemble: members is {members}; it takes at least 2 to disagree.")
     if learner == "ensemble":
         raise UsageError("learner ensemble: its members can't be ensembles; name another learner (alcore plugins).")
-    factory = plugins.resolve(plugins.registry().offer("learner", learner))
-    values, faults = params.validate(factory, parameters or {}, "learner.ensemble.parameters")
+    factory = plugins.load_factory(plugins.installed().offer("learner", learner))
+    values, faults = plugins.validate(factory, parameters or {}, "learner.ensemble.parameters")
     if faults:
         raise UsageError("; ".join(faults) + ".")
-    if params.takes(factory, "info"):
+    if plugins.accepts(factory, "info"):
         values["info"] = info
     seed = int(torch.randint(2**62, ()))
     made = []
-    with undisturbed():
+    with preserve_rng_state():
         for k in range(members):
             seed_everything(derive_seed(seed, "member", k))
             member = factory(**values)

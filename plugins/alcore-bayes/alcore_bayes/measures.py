@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from alcore.inference.outputs import Kind
+from alcore.inference import Kind
 from alcore_bayes.posterior import (
     by_blocks,
     check_posterior,

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import streaming as scoring
-from alcore.inference.outputs import kind_of
+from alcore.inference import Ranked, TopK, check_scores, chunks, kind_of, top_k
 from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
 from alcore_bayes import measures
@@ -52,7 +51,7 @@ class PosteriorQuery(PointwiseQuery):
         """Refuse regression, and a learner that has no posterior samples to give, before anything is trained."""
         outputs = check_source(self.driver, self.samples)
         if outputs is not None:
-            scoring.check_scores(self.score(outputs), outputs.shape[1])
+            check_scores(self.score(outputs), outputs.shape[1])
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
@@ -63,7 +62,7 @@ class PosteriorQuery(PointwiseQuery):
             self._source = None
 
     def _sample(self, query_queue: QueryQueue) -> None:
-        best = scoring.top_k(self.driver, self.score, self.wanted, self.infer, self.estimate, samples=self.samples)
+        best = top_k(self.driver, self.score, self.wanted, self.infer, self.estimate, samples=self.samples)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _posterior(self) -> PosteriorSamples:
@@ -257,7 +256,7 @@ class PowerBALDQuery(PosteriorQuery):
         if self.noise == "softrank":
             best = self._by_rank(k, generator)
         else:
-            best = scoring.top_k(
+            best = top_k(
                 self.driver,
                 lambda out: self._perturbed(self.score(out), generator),
                 k,
@@ -266,9 +265,9 @@ class PowerBALDQuery(PosteriorQuery):
             )
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
-    def _by_rank(self, k: int, generator: torch.Generator) -> scoring.Ranked:
-        best = scoring.TopK(k)
-        stream = scoring.chunks(self.driver, self.infer, samples=self.samples) if k else ()
+    def _by_rank(self, k: int, generator: torch.Generator) -> Ranked:
+        best = TopK(k)
+        stream = chunks(self.driver, self.infer, samples=self.samples) if k else ()
         scored = [(ids, self.score(outputs)) for ids, outputs in stream]
         if scored:
             ids, scores = map(torch.cat, zip(*scored, strict=True))

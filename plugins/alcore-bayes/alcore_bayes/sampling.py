@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.inference.outputs import check_outputs, first_rows
+from alcore.inference import check_outputs, first_rows
+from alcore.randomness import preserve_rng_state
 from alcore_bayes.dropout import DropoutSampler
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check_source(driver: Driver, samples: int) -> torch.Tensor | None:
         return None
     driver.probe()
     source, n = PosteriorSamples(driver, samples, 0), len(ids)
-    with undisturbed():
+    with preserve_rng_state():
         outputs: torch.Tensor = first_rows(source(driver.choice_pool.inputs(ids)), n, n)
         source(driver.choice_pool.inputs(ids[:1].repeat(3)))  # finds a dropout layer whose first axis isn't the samples
     return outputs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alcore import UsageError
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 
 
 class Watched:

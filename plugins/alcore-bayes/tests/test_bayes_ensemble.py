@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from alcore import DataInfo, UsageError, plugins
-from alcore.inference.outputs import predicted_classes
+from alcore.inference import predicted_classes
 
 TWO = DataInfo("classification", 2, 4, (4,))
 THREE = DataInfo("classification", 3, 4, (4,))
@@ -79,7 +79,7 @@ def test_parameters_reach_the_members():
 
 
 def test_it_is_made_by_name():
-    learner = plugins.registry().make("learner", "ensemble", info=TWO, members=2)
+    learner = plugins.installed().make("learner", "ensemble", info=TWO, members=2)
     assert len(learner.members) == 2
 
 

@@ -27,9 +27,8 @@ from alcore_testing import ask, build_driver, prepare, untouched
 from torch import nn
 
 from alcore import TensorPool, plugins
-from alcore.inference import streaming as scoring
-from alcore.inference.streaming import subset
-from alcore.store.reading import Run
+from alcore.inference import streaming, subset
+from alcore.store import Run
 
 STRATEGIES = {
     "bald": BALDQuery,
@@ -50,8 +49,8 @@ POINTWISE = [
 ]
 
 
-def pool_of(inputs, labelled=(0, 1), classes=3, targets=None):
-    return TensorPool(inputs, torch.arange(len(inputs)) % classes if targets is None else targets, labelled=labelled)
+def pool_of(inputs, labeled=(0, 1), classes=3, targets=None):
+    return TensorPool(inputs, torch.arange(len(inputs)) % classes if targets is None else targets, labeled=labeled)
 
 
 def network(*layers, seed=0, outputs=3):
@@ -69,9 +68,9 @@ def driver_of(folder, *queries, learner=None, pool=None, **settings):
     return prepare(build_driver(folder, *queries, pool=pool, learner=learner or network(), **settings))
 
 
-def own_samples(folder, query, outputs, labelled=(0, 1), **settings):
+def own_samples(folder, query, outputs, labeled=(0, 1), **settings):
     """A learner that returns posterior samples (K, B, C) which stand in the pool as (N, K, C)."""
-    pool, learner = pool_of(outputs.transpose(0, 1).contiguous(), labelled), nn.Flatten(0, 0)
+    pool, learner = pool_of(outputs.transpose(0, 1).contiguous(), labeled), nn.Flatten(0, 0)
     settings = {"skip_training": True, "inference_fn": lambda _learner, inputs: inputs.transpose(0, 1), **settings}
     return driver_of(folder, query, learner=learner, pool=pool, **settings)
 
@@ -86,7 +85,7 @@ def best(scores, candidates, n):
 @pytest.mark.parametrize(("strategy", "parameters", "measure"), POINTWISE)
 def test_picks_and_scores_of_a_learners_own_samples(tmp_path, strategy, parameters, measure):
     outputs = 2 * torch.randn(7, 200, 4, generator=torch.Generator().manual_seed(2))
-    driver = own_samples(tmp_path, strategy(12, **parameters), outputs, labelled=range(0, 200, 5))
+    driver = own_samples(tmp_path, strategy(12, **parameters), outputs, labeled=range(0, 200, 5))
     scores = measure(outputs).tolist()
     asked = ask(driver)
     assert asked == best(scores, [one for one in range(200) if one % 5], 12)
@@ -113,7 +112,7 @@ def test_a_binary_learner(tmp_path):
 
 def test_batchbald_asks_for_the_batch_of_the_function(tmp_path):
     outputs = 2 * torch.randn(7, 100, 4, generator=torch.Generator().manual_seed(3))
-    driver = own_samples(tmp_path, BatchBALDQuery(5), outputs, labelled=range(0, 100, 3))
+    driver = own_samples(tmp_path, BatchBALDQuery(5), outputs, labeled=range(0, 100, 3))
     ids = torch.tensor([one for one in range(100) if one % 3])
     chosen, gains = batch_bald(outputs[:, ids], 5)
     assert ask(driver) == ids[chosen].tolist()
@@ -145,11 +144,11 @@ def test_batchbald_with_few_configurations_depends_on_the_seed(tmp_path):
 
 @pytest.mark.parametrize("noise", ["power", "softmax", "softrank"])
 def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, monkeypatch):
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 8)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 8)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 8)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
     outputs = torch.randn(6, 70, 3, generator=torch.Generator().manual_seed(6))
     query = PowerBALDQuery(10, beta=4.0, noise=noise)
-    driver = own_samples(tmp_path, query, outputs, labelled=range(0, 70, 4))
+    driver = own_samples(tmp_path, query, outputs, labeled=range(0, 70, 4))
     asked = ask(driver)
     driver.phase = "query"
     ids = [one for one in range(70) if one % 4]
@@ -159,8 +158,8 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, mon
 
 @every_strategy
 def test_the_more_posterior_samples_the_smaller_the_chunks(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 1)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 64)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 1)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 64)
     learner, most = network(), []
     learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
     for samples in (2, 8):
@@ -186,8 +185,8 @@ def test_a_samples_score_depends_on_no_other_sample(tmp_path, name, monkeypatch)
     """The pool in another order, and in other chunks, gives each sample the same score."""
 
     def scores(order, rows):
-        monkeypatch.setattr(scoring, "_MIN_ROWS", rows)
-        monkeypatch.setattr(scoring, "_MAX_ROWS", rows)
+        monkeypatch.setattr(streaming, "_MIN_ROWS", rows)
+        monkeypatch.setattr(streaming, "_MAX_ROWS", rows)
         driver = driver_of(tmp_path, STRATEGIES[name](88, samples=5), pool=pool_of(points()[order]))
         asked = ask(driver)
         return {
@@ -263,7 +262,7 @@ def test_a_run_on_the_moons(tmp_path, name, kind):
 def test_what_the_plugin_offers():
     import alcore_bayes
 
-    registry = plugins.registry()
+    registry = plugins.installed()
     for name, strategy in STRATEGIES.items():
         assert type(registry.make("query", name, max_samples=3)) is strategy
     for name in alcore_bayes.__all__:

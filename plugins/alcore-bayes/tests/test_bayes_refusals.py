@@ -28,7 +28,7 @@ def points():
 
 
 def pool_of(inputs, targets=None):
-    return TensorPool(inputs, torch.arange(len(inputs)) % 3 if targets is None else targets, labelled=[0, 1])
+    return TensorPool(inputs, torch.arange(len(inputs)) % 3 if targets is None else targets, labeled=[0, 1])
 
 
 def network():

@@ -1,4 +1,4 @@
-"""Choose samples that differ from each other and from what is labelled."""
+"""Choose samples that differ from each other and from what is labeled."""
 
 from __future__ import annotations
 

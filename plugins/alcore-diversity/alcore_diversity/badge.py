@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.distances import blocks, largest
@@ -161,7 +161,7 @@ class BADGEQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What the last layer takes: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
@@ -176,7 +176,7 @@ class BADGEQuery(SetQuery):
     and the batch is a k-means++ seeding of these: first the longest one, then each with a probability in proportion
     to min over what is chosen of ||g(x) - g(c)||^2. The score is that squared distance, of the first its squared norm.
     One output column counts as two classes, posterior samples by their mean probability. With no difference left the
-    rest is drawn uniformly. Labelled samples play no part.
+    rest is drawn uniformly. Labeled samples play no part.
 
     Time is O(N k (D + C)), in a few products over all N; memory O(N C) beside the features, O(N D), where the
     embeddings would be O(N C D).
@@ -192,16 +192,16 @@ class BADGEQuery(SetQuery):
     Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA.
     """
 
-    needs_labelled = False
+    needs_labeled = False
 
     def check(self) -> None:
         """Refuse regression, outputs that are no classifier's, and a learner without the layer."""
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order they were drawn, and squared distances."""
-        del labelled  # they have no part in it
+        del labeled  # they have no part in it
         refuse_non_finite(candidates)
         found = probabilities(candidates, self.driver)
         return badge(candidates.features, found, n, self.generator(), self.driver.safe_point)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from alcore.errors import QueryError, UsageError, did_you_mean
-from alcore.inference.extraction import Embedded
-from alcore.inference.outputs import class_probabilities, kind_of
+from alcore.inference import Features, class_probabilities, kind_of
 from alcore_diversity.distances import largest
 
 if TYPE_CHECKING:
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
 _MOST = torch.finfo(torch.float32).max
 
 
-def refuse_non_finite(*embedded: Embedded) -> None:
+def refuse_non_finite(*embedded: Features) -> None:
     """Raise `QueryError` that names the samples with features that are NaN, infinite, or beyond single precision."""
     for part in embedded:
         if not largest(part.features) <= _MOST:
             _refuse(part.ids, ~(part.features.abs() <= _MOST).all(dim=1), "features")
 
 
-def probabilities(embedded: Embedded, driver: Driver) -> torch.Tensor:
+def probabilities(embedded: Features, driver: Driver) -> torch.Tensor:
     """Return class probabilities: float64, shape (N, C), C of at least 2.
 
     Raises

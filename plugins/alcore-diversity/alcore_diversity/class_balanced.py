@@ -7,7 +7,7 @@ import heapq
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_unless_classifier
 from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
@@ -59,7 +59,7 @@ class ClassBalancedQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     uncertainty
         What decides within a class: ``"entropy"``, ``"margin"`` or ``"least_confidence"``.
@@ -67,7 +67,7 @@ class ClassBalancedQuery(SetQuery):
     Notes
     -----
     Again and again the next sample is, of the class with the smallest number of labels and picks, the most uncertain
-    one that is predicted to be of that class. The score is the uncertainty. With nothing labelled all classes count
+    one that is predicted to be of that class. The score is the uncertainty. With nothing labeled all classes count
     as equal. Posterior samples count by their mean probability.
 
     Time is O(N (C + log N)), memory O(N C).
@@ -95,11 +95,11 @@ class ClassBalancedQuery(SetQuery):
         """Refuse regression, and outputs that are no classifier's."""
         refuse_unless_classifier(self.driver)
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, the rarest class first, and how uncertain each is."""
         found = probabilities(candidates, self.driver)
         uncertainty = MEASURES[self.uncertainty](found)
-        counts = label_counts(labelled.targets, found.shape[1])
+        counts = label_counts(labeled.targets, found.shape[1])
         positions = class_balanced(found.argmax(dim=1), uncertainty, counts, n)
         return positions, uncertainty[positions]
 

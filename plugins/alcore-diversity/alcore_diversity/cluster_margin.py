@@ -7,7 +7,7 @@ import math
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.clusters import average_linkage
@@ -86,7 +86,7 @@ class ClusterMarginQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What clusters are made from: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
@@ -117,7 +117,7 @@ class ClusterMarginQuery(SetQuery):
     NeurIPS.
     """
 
-    needs_labelled = False
+    needs_labeled = False
 
     def __init__(
         self,
@@ -139,9 +139,9 @@ class ClusterMarginQuery(SetQuery):
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         """Return positions in the order in which they were taken."""
-        del labelled  # they have no part in it
+        del labeled  # they have no part in it
         refuse_non_finite(candidates)
         margins = -margin(probabilities(candidates, self.driver))
         return cluster_margin(candidates.features, margins, n, self.generator(), self.shortlist, self.threshold)

@@ -78,14 +78,14 @@ def average_linkage(features: torch.Tensor, clusters: int | None, threshold: flo
     return torch.from_numpy(model.fit_predict(features.double().numpy())).long()
 
 
-def most_typical(features: torch.Tensor, neighbours: int) -> tuple[int, float]:
-    """Return which sample has the smallest mean distance to its nearest neighbours, and that distance.
+def most_typical(features: torch.Tensor, neighbors: int) -> tuple[int, float]:
+    """Return which sample has the smallest mean distance to its nearest neighbors, and that distance.
 
     Parameters
     ----------
     features
         Shape (m, D), finite, m of at least 1.
-    neighbours
+    neighbors
         How many count, at least 1; all others where there are fewer.
 
     Notes
@@ -95,7 +95,7 @@ def most_typical(features: torch.Tensor, neighbours: int) -> tuple[int, float]:
     small the mean distance can be, and most of the others can then be ruled out without sorting their distances. Time
     is O(m^2 D), memory O(m D).
     """
-    count = min(neighbours, len(features) - 1)
+    count = min(neighbors, len(features) - 1)
     rows = features.double()
     rows -= rows.mean(dim=0)
     step = float(rows.square().sum(dim=1).amax().sqrt()) * 2.0**-20

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.distances import BLOCK, blocks, unit
@@ -105,7 +105,7 @@ class InformationDensityQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
@@ -124,7 +124,7 @@ class InformationDensityQuery(SetQuery):
 
         u(x) * (mean over x' in U of similarity(x, x'))^beta.
 
-    A negative mean counts as 0, so use ``similarity="euclidean"`` with features that are centred on zero. Posterior
+    A negative mean counts as 0, so use ``similarity="euclidean"`` with features that are centerd on zero. Posterior
     samples count by their mean probability.
 
     Cosines take time O(N D) and memory O(N) beside the features, O(N D), since their mean is a product with the mean
@@ -138,7 +138,7 @@ class InformationDensityQuery(SetQuery):
     Settles and Craven (2008), An analysis of active learning strategies for sequence labeling tasks, EMNLP.
     """
 
-    needs_labelled = False
+    needs_labeled = False
 
     def __init__(
         self,
@@ -161,9 +161,9 @@ class InformationDensityQuery(SetQuery):
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, highest score first, and the scores."""
-        del labelled  # they have no part in it
+        del labeled  # they have no part in it
         refuse_non_finite(candidates)
         unsure = MEASURES[self.uncertainty](probabilities(candidates, self.driver))
         if self.similarity == "cosine":

@@ -1,4 +1,4 @@
-"""Greedy k-center (core-set): ask for what is farthest from all that is labelled, one after the other."""
+"""Greedy k-center (core-set): ask for what is farthest from all that is labeled, one after the other."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from alcore.driver.state import model_digest, model_state
-from alcore.inference import streaming as scoring
-from alcore.inference.extraction import Embedded, embed, embed_labelled
+from alcore.inference import Features, extract_features, labeled_features, model_digest, model_state, subset
 from alcore.protocols import QueryQueue
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares
-from alcore_diversity.nearest import NearestCenter
+from alcore_diversity.nearest_center import NearestCenter
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -30,7 +28,7 @@ _FEW = 8  # picks of a shortlist, for which it was not worth the trouble
 
 
 def k_center(
-    features: torch.Tensor, labelled: torch.Tensor, n: int, safe_point: Callable[[], object] = lambda: None
+    features: torch.Tensor, labeled: torch.Tensor, n: int, safe_point: Callable[[], object] = lambda: None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the sample farthest from its nearest center, make it a center, and so on.
 
@@ -38,7 +36,7 @@ def k_center(
     ----------
     features
         Of N candidates: shape (N, D), finite.
-    labelled
+    labeled
         The first centers: shape (L, D). Where there are none, the candidate nearest to the mean of all is chosen first.
     n
         How many to choose; all N where there are fewer.
@@ -58,7 +56,7 @@ def k_center(
     centers; the few with the largest bounds are lowered by all centers, and among the largest of these, whose
     distances are made exact, picks are made for as long as they beat every bound left outside.
     """
-    return farthest_first(NearestCenter(features, labelled), n, safe_point)
+    return farthest_first(NearestCenter(features, labeled), n, safe_point)
 
 
 def farthest_first(
@@ -165,14 +163,14 @@ class _Kept(NamedTuple):
 
 
 class KCenterQuery(SetQuery):
-    """Ask for the samples farthest from all that is labelled: greedy k-center, known as core-set.
+    """Ask for the samples farthest from all that is labeled: greedy k-center, known as core-set.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
@@ -180,11 +178,11 @@ class KCenterQuery(SetQuery):
 
     Notes
     -----
-    With f the features, L the labelled samples and P those picked so far, the next one is
+    With f the features, L the labeled samples and P those picked so far, the next one is
 
         argmax over x of min over c in L and P of ||f(x) - f(c)||,
 
-    of equally far ones that with the lowest id. With nothing labelled, the sample nearest to the mean comes first.
+    of equally far ones that with the lowest id. With nothing labeled, the sample nearest to the mean comes first.
     The largest distance left is at most twice that of the best possible choice. The score is the distance.
 
     Time is O(N L D) at worst and usually a small part of that; memory O(N) beside the features, O(N D). Up to 512 MiB
@@ -210,26 +208,26 @@ class KCenterQuery(SetQuery):
         super().attach(driver)
         self._kept = None
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, farthest first, and their distances to the nearest center."""
-        return farthest_first(_begin(candidates, labelled), n, self.driver.safe_point)
+        return farthest_first(_begin(candidates, labeled), n, self.driver.safe_point)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns, going on from the step before where that is possible."""
-        ids = scoring.subset(self.driver, self.candidates, self.generator("candidates"))
+        ids = subset(self.driver, self.candidates, self.generator("candidates"))
         n = min(self.wanted, len(ids))
         if not n:
             return
-        labelled, state = embed_labelled(self.driver, self.layer), self._state()
-        kept = self._go_on(state, ids, labelled)
+        labeled, state = labeled_features(self.driver, self.layer), self._state()
+        kept = self._go_on(state, ids, labeled)
         if kept is None:
-            near = _begin(embed(self.driver, ids, self.layer), labelled)
-            kept = _Kept(state, ids, labelled.ids, near)
+            near = _begin(extract_features(self.driver, ids, self.layer), labeled)
+            kept = _Kept(state, ids, labeled.ids, near)
         positions, distances = farthest_first(kept.near, n, self.driver.safe_point)
         chosen = kept.ids[positions]
         features = kept.near.features
         if state and features.numel() * features.element_size() <= _MOST_KEPT:
-            self._kept = kept._replace(centers=torch.cat([labelled.ids, chosen]))
+            self._kept = kept._replace(centers=torch.cat([labeled.ids, chosen]))
         query_queue.put_many(chosen.tolist(), distances.tolist())
 
     def _state(self) -> str:
@@ -240,23 +238,23 @@ class KCenterQuery(SetQuery):
             return "inputs"
         return model_digest(learner) if self.driver.config.skip_training and model_state(learner) else ""
 
-    def _go_on(self, state: str, ids: torch.Tensor, labelled: Embedded) -> _Kept | None:
-        """Return what is kept, with the samples labelled since as centers, or None where it doesn't hold now."""
+    def _go_on(self, state: str, ids: torch.Tensor, labeled: Features) -> _Kept | None:
+        """Return what is kept, with the samples labeled since as centers, or None where it doesn't hold now."""
         kept, self._kept = self._kept, None
-        if kept is None or kept.state != state or not bool(torch.isin(kept.centers, labelled.ids).all()):
+        if kept is None or kept.state != state or not bool(torch.isin(kept.centers, labeled.ids).all()):
             return None
-        new = ~torch.isin(labelled.ids, kept.centers)
-        rows = torch.searchsorted(kept.ids, labelled.ids[new]).clamp_(max=len(kept.ids) - 1)
+        new = ~torch.isin(labeled.ids, kept.centers)
+        rows = torch.searchsorted(kept.ids, labeled.ids[new]).clamp_(max=len(kept.ids) - 1)
         near = kept.near
-        if not torch.equal(kept.ids[rows], labelled.ids[new]):
+        if not torch.equal(kept.ids[rows], labeled.ids[new]):
             return None  # one that was no candidate
         near.bound[rows] = -1
         if not torch.equal(kept.ids[near.bound >= 0], ids):
             return None
-        near.add(labelled.features[new])
+        near.add(labeled.features[new])
         return kept
 
 
-def _begin(candidates: Embedded, labelled: Embedded) -> NearestCenter:
-    refuse_non_finite(candidates, labelled)
-    return NearestCenter(candidates.features, like(candidates.features, labelled.features))
+def _begin(candidates: Features, labeled: Features) -> NearestCenter:
+    refuse_non_finite(candidates, labeled)
+    return NearestCenter(candidates.features, like(candidates.features, labeled.features))

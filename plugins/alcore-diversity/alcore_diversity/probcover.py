@@ -1,4 +1,4 @@
-"""ProbCover: cover as many samples as possible by balls around those that are labelled."""
+"""ProbCover: cover as many samples as possible by balls around those that are labeled."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.balls import Balls
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.clusters import k_means
 from alcore_diversity.distances import BLOCK, Frame, like, unit
-from alcore_diversity.nearest import Settled
+from alcore_diversity.nearest_center import Settled
+from alcore_diversity.radius_graph import Balls
 
 _ANCHORS = 1000
 
 
 def prob_cover(
     features: torch.Tensor,
-    labelled: torch.Tensor,
+    labeled: torch.Tensor,
     radius: float,
     n: int,
     generator: torch.Generator,
@@ -33,7 +33,7 @@ def prob_cover(
     ----------
     features
         Of N candidates: shape (N, D), finite.
-    labelled
+    labeled
         Samples whose balls hold something already: shape (L, D), finite.
     radius
         Of the balls, which are closed; may be infinite.
@@ -56,7 +56,7 @@ def prob_cover(
     of the first count, N^2 / 2; none is kept.
     """
     count, n = len(features), min(n, len(features))
-    balls = Balls(torch.cat([features, labelled]), radius, safe_point)
+    balls = Balls(torch.cat([features, labeled]), radius, safe_point)
     open_ = ~balls.touch(torch.arange(count, len(balls.features)))
     open_[count:] = False
     gains = balls.weights(open_.float())[:count]
@@ -118,28 +118,28 @@ def pure_radius(features: torch.Tensor, clusters: torch.Tensor, purity: float, g
 
 
 class ProbCoverQuery(SetQuery):
-    """Ask for samples whose neighbourhoods cover the most samples: ProbCover, active learning by a covering lens.
+    """Ask for samples whose neighborhoods cover the most samples: ProbCover, active learning by a covering lens.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
         name of a submodule of the learner.
     delta
-        Radius of the neighbourhoods, in units of the features; None finds it, see below.
+        Radius of the neighborhoods, in units of the features; None finds it, see below.
     purity
-        Part of the neighbourhoods that are to hold one class alone, where `delta` is None.
+        Part of the neighborhoods that are to hold one class alone, where `delta` is None.
     normalize
         Scale each sample's features to length 1, as the paper does.
 
     Notes
     -----
-    With balls of radius delta around all labelled samples and picks, the next pick is the one whose ball holds the most
+    With balls of radius delta around all labeled samples and picks, the next pick is the one whose ball holds the most
     candidates that no ball holds yet, of equal ones that with the lowest id. The score is their number. Once all are
     covered, the rest is drawn uniformly.
 
@@ -175,16 +175,16 @@ class ProbCoverQuery(SetQuery):
             raise UsageError(f"ProbCoverQuery: purity is {purity!r}; it must be above 0 and at most 1.")
         self.delta, self.purity, self.normalize = delta, purity, normalize
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and how many samples each one covers anew."""
-        refuse_non_finite(candidates, labelled)
-        features, known = candidates.features, like(candidates.features, labelled.features)
+        refuse_non_finite(candidates, labeled)
+        features, known = candidates.features, like(candidates.features, labeled.features)
         if self.normalize:
             features, known = unit(features).float(), unit(known).float()
         radius = self._radius(candidates, features) if self.delta is None else self.delta
         return prob_cover(features, known, radius, n, self.generator(), self.driver.safe_point)
 
-    def _radius(self, candidates: Embedded, features: torch.Tensor) -> float:
+    def _radius(self, candidates: Features, features: torch.Tensor) -> float:
         info, outputs = self.driver.info, candidates.outputs
         classes = info.classes if info is not None else None
         if not classes:

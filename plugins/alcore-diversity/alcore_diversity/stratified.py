@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
 from alcore_diversity.clusters import k_means
@@ -96,7 +96,7 @@ class StratifiedQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What clusters are made from: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
@@ -122,7 +122,7 @@ class StratifiedQuery(SetQuery):
     Cochran (1977), Sampling techniques, chapter 5.
     """
 
-    needs_labelled = False
+    needs_labeled = False
 
     def __init__(
         self,
@@ -148,9 +148,9 @@ class StratifiedQuery(SetQuery):
         else:
             refuse_unless_classifier(self.driver)
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         """Return positions in random order."""
-        del labelled  # they have no part in it
+        del labeled  # they have no part in it
         if self.strata == "predicted":
             strata = probabilities(candidates, self.driver).argmax(dim=1)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
+from alcore.inference import subset
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 
@@ -53,7 +53,7 @@ class StratifiedStart(BaseQuery):
 
     Notes
     -----
-    It looks up the answers of unlabelled samples, so it serves only where a pool knows them: to compare strategies
+    It looks up the answers of unlabeled samples, so it serves only where a pool knows them: to compare strategies
     from a start that has all classes, as many published protocols do. With fewer samples than classes it asks for as
     many classes as it can. Samples of a class are equally likely to be the one that stands for it, and the others are
     uniform among what is left. The learner is not looked at, and may be untrained.
@@ -75,7 +75,7 @@ class StratifiedStart(BaseQuery):
             raise UsageError(f"it takes some of each class, and the task of this data is {info.task}; use random.")
         if not callable(getattr(pool, "answer", None)) or not getattr(pool, "knows_answers", True):
             raise UsageError(
-                f"it looks up answers, and {type(pool).__name__} doesn't know those of unlabelled samples, as in any "
+                f"it looks up answers, and {type(pool).__name__} doesn't know those of unlabeled samples, as in any "
                 "real run; use random."
             )
         if ids is not None:
@@ -83,7 +83,7 @@ class StratifiedStart(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for `max_samples` candidates, those that stand for a class first."""
-        ids = scoring.subset(self.driver, None, self.generator())
+        ids = subset(self.driver, None, self.generator())
         ids = ids[torch.randperm(len(ids), generator=self.generator())]
         info = self.driver.info
         query_queue.put_many(one_of_each(ids, self._answer, self.wanted, info.classes if info is not None else None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
+from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.clusters import k_means, most_typical
@@ -16,7 +16,7 @@ _MOST_CLUSTERS = 500
 
 
 def typiclust(
-    features: torch.Tensor, clusters: torch.Tensor, labelled: torch.Tensor, n: int, neighbours: int = 20
+    features: torch.Tensor, clusters: torch.Tensor, labeled: torch.Tensor, n: int, neighbors: int = 20
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the most typical sample of one cluster after the other.
 
@@ -26,28 +26,28 @@ def typiclust(
         Shape (N, D), finite.
     clusters
         The cluster of each sample: int64, shape (N,), from 0.
-    labelled
-        The cluster of each labelled sample: int64, shape (L,).
+    labeled
+        The cluster of each labeled sample: int64, shape (L,).
     n
         How many to choose; all N where there are fewer.
-    neighbours
+    neighbors
         How many of the nearest samples count for typicality, but not more than half of those there are.
 
     Returns
     -------
     tuple of torch.Tensor
         Positions, int64 (k,), in the order in which they were chosen, and their typicality, float64 (k,): 1 / mean
-        distance to the nearest neighbours, infinite where that is 0.
+        distance to the nearest neighbors, infinite where that is 0.
 
     Notes
     -----
-    Clusters go by the number of labelled samples, the fewest first, then by their number of samples, the largest
+    Clusters go by the number of labeled samples, the fewest first, then by their number of samples, the largest
     first, then by number. Those of up to 5 samples come after all others. Each gives one sample in turn. Typicality is
-    measured among the samples of a cluster that are neither labelled nor chosen.
+    measured among the samples of a cluster that are neither labeled nor chosen.
     """
-    count = int(max(clusters.amax() if len(clusters) else -1, labelled.amax() if len(labelled) else -1)) + 1
+    count = int(max(clusters.amax() if len(clusters) else -1, labeled.amax() if len(labeled) else -1)) + 1
     free = torch.bincount(clusters, minlength=count)
-    known = torch.bincount(labelled, minlength=count)
+    known = torch.bincount(labeled, minlength=count)
     sizes = (free + known).tolist()
     order = sorted(range(count), key=lambda one: (sizes[one] <= _SMALLEST, int(known[one]), -sizes[one], one))
     members = torch.split(torch.sort(clusters, stable=True).indices, free.tolist())
@@ -58,7 +58,7 @@ def typiclust(
         while left and len(chosen) < n:
             for one in list(left)[: n - len(chosen)]:
                 rows = left[one]
-                best, distance = most_typical(features[rows], min(neighbours, max(len(rows) // 2, 1)))
+                best, distance = most_typical(features[rows], min(neighbors, max(len(rows) // 2, 1)))
                 chosen.append(int(rows[best]))
                 distances.append(distance)
                 left[one] = torch.cat([rows[:best], rows[best + 1 :]])
@@ -75,28 +75,28 @@ class TypiClustQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
         name of a submodule of the learner.
-    neighbours
+    neighbors
         How many of the nearest samples count for typicality, but not more than half of those a cluster has.
     normalize
         Scale each sample's features to length 1, as the paper does.
 
     Notes
     -----
-    Labelled samples and candidates are clustered by k-means into as many clusters as there are labels and samples to
+    Labeled samples and candidates are clustered by k-means into as many clusters as there are labels and samples to
     ask for, but not more than 500. Of each cluster, those with the fewest labels first and of these the largest first,
     it asks for the sample x with the highest typicality
 
-        1 / (mean over its nearest neighbours x' of ||f(x) - f(x')||),
+        1 / (mean over its nearest neighbors x' of ||f(x) - f(x')||),
 
-    where neighbours are unlabelled samples of the cluster. Clusters of up to 5 samples come last. The score is the
+    where neighbors are unlabeled samples of the cluster. Clusters of up to 5 samples come last. The score is the
     typicality. Equally typical samples go by id.
 
-    Time is O(N D K) for each of some passes of k-means with K clusters, and O(N^2 D / K) for neighbours; memory
+    Time is O(N D K) for each of some passes of k-means with K clusters, and O(N^2 D / K) for neighbors; memory
     O((N + L) D). Up to 50 clusters k-means is the full algorithm, above it goes by mini-batches.
 
     It helps with few labels (up to some ten a class) and features that were learnt without labels, and it needs no
@@ -114,22 +114,22 @@ class TypiClustQuery(SetQuery):
         max_samples: int = 10,
         candidates: int | float | None = None,
         layer: str = "",
-        neighbours: int = 20,
+        neighbors: int = 20,
         normalize: bool = False,
     ) -> None:
         super().__init__(max_samples, candidates, layer)
-        if neighbours < 1:
-            raise UsageError(f"TypiClustQuery: neighbours is {neighbours!r}; it must be at least 1.")
-        self.neighbours, self.normalize = neighbours, normalize
+        if neighbors < 1:
+            raise UsageError(f"TypiClustQuery: neighbors is {neighbors!r}; it must be at least 1.")
+        self.neighbors, self.normalize = neighbors, normalize
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and their typicality."""
-        refuse_non_finite(candidates, labelled)
-        features, known = candidates.features, like(candidates.features, labelled.features)
+        refuse_non_finite(candidates, labeled)
+        features, known = candidates.features, like(candidates.features, labeled.features)
         if self.normalize:
             features, known = unit(features).float(), unit(known).float()
         self.driver.safe_point()
         count = min(len(known) + n, _MOST_CLUSTERS)
         clusters = k_means(torch.cat([known, features]), count, self.generator())
         self.driver.safe_point()
-        return typiclust(features, clusters[len(known) :], clusters[: len(known)], n, self.neighbours)
+        return typiclust(features, clusters[len(known) :], clusters[: len(known)], n, self.neighbors)

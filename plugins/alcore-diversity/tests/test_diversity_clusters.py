@@ -19,10 +19,10 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def neighbour_distances(features, neighbours):
+def neighbor_distances(features, neighbors):
     """Mean distance to the nearest others, by the whole matrix in double precision."""
     between = (features.double()[:, None] - features.double()[None]).square().sum(dim=2).sqrt()
-    nearest = between.fill_diagonal_(torch.inf).sort(dim=1).values[:, : min(neighbours, len(features) - 1)]
+    nearest = between.fill_diagonal_(torch.inf).sort(dim=1).values[:, : min(neighbors, len(features) - 1)]
     return nearest.mean(dim=1) if nearest.shape[1] else torch.zeros(len(features), dtype=torch.float64)
 
 
@@ -36,9 +36,9 @@ def rounding(features):
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=st.integers(1, 60), neighbours=st.integers(1, 12), seed=st.integers(0, 2**16),
+@given(size=st.integers(1, 60), neighbors=st.integers(1, 12), seed=st.integers(0, 2**16),
        block=st.sampled_from([40, 4000]), kind=st.sampled_from(["normal", "lattice", "copies", "spiky"]))  # fmt: skip
-def test_the_most_typical_sample(size, neighbours, seed, block, kind):
+def test_the_most_typical_sample(size, neighbors, seed, block, kind):
     features = torch.randn(size, 3, generator=seeded(seed))
     if kind == "lattice":
         features = features.round()
@@ -48,9 +48,9 @@ def test_the_most_typical_sample(size, neighbours, seed, block, kind):
         features = features * torch.linspace(0, 3, size)[:, None] ** 4 + torch.linspace(5, 0, size)[:, None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clusters_of, "BLOCK", block)
-        row, distance = most_typical(features + 50, neighbours)
+        row, distance = most_typical(features + 50, neighbors)
     features = features + 50
-    expected = neighbour_distances(features, neighbours)
+    expected = neighbor_distances(features, neighbors)
     step = rounding(features)
     assert distance == pytest.approx(float(expected[row]), abs=step)
     assert float(expected[row]) <= float(expected.min()) + 2 * step
@@ -71,16 +71,16 @@ def test_the_most_typical_sample_may_be_far_from_the_mean_and_have_few_near():
 def test_tiny_and_huge_values(scale):
     features = torch.randint(-9, 10, (12, 2), generator=seeded(0)).float() * scale
     row, distance = most_typical(features, 4)
-    expected = neighbour_distances(features, 4)
+    expected = neighbor_distances(features, 4)
     assert row == int(expected.argmin())
     assert distance == pytest.approx(float(expected.min()), rel=1e-4)
 
 
-def plain_typiclust(features, clusters, labelled, n, neighbours):
+def plain_typiclust(features, clusters, labeled, n, neighbors):
     """One cluster after the other, by the definition; typicality by the whole matrix."""
-    names = sorted(set(clusters.tolist()) | set(labelled.tolist()))
-    sizes = {one: int((clusters == one).sum() + (labelled == one).sum()) for one in names}
-    known = {one: int((labelled == one).sum()) for one in names}
+    names = sorted(set(clusters.tolist()) | set(labeled.tolist()))
+    sizes = {one: int((clusters == one).sum() + (labeled == one).sum()) for one in names}
+    known = {one: int((labeled == one).sum()) for one in names}
     ranked = sorted(names, key=lambda one: (known[one], -sizes[one], one))
     chosen = []
     for least, most in ((6, math.inf), (0, 5)):
@@ -90,7 +90,7 @@ def plain_typiclust(features, clusters, labelled, n, neighbours):
             for one in group:
                 rows = [row for row in range(len(clusters)) if clusters[row] == one and row not in chosen]
                 if rows and len(chosen) < n:
-                    mean = neighbour_distances(features[rows], min(neighbours, max(len(rows) // 2, 1)))
+                    mean = neighbor_distances(features[rows], min(neighbors, max(len(rows) // 2, 1)))
                     chosen.append(rows[int(mean.div(rounding(features[rows])).round().argmin())])
             if len(chosen) == before:
                 break
@@ -99,13 +99,13 @@ def plain_typiclust(features, clusters, labelled, n, neighbours):
 
 @settings(max_examples=30, deadline=None)
 @given(size=st.integers(1, 40), labels=st.integers(0, 15), kinds=st.integers(1, 6), n=st.integers(1, 45),
-       neighbours=st.integers(1, 20), seed=st.integers(0, 2**16))  # fmt: skip
-def test_clusters_with_fewest_labels_first_and_their_most_typical_sample(size, labels, kinds, n, neighbours, seed):
+       neighbors=st.integers(1, 20), seed=st.integers(0, 2**16))  # fmt: skip
+def test_clusters_with_fewest_labels_first_and_their_most_typical_sample(size, labels, kinds, n, neighbors, seed):
     features = torch.randint(-3, 4, (size, 2), generator=seeded(seed)).float()
     clusters = torch.randint(0, kinds, (size,), generator=seeded(seed + 1))
-    labelled = torch.randint(0, kinds, (labels,), generator=seeded(seed + 2))
-    positions, typicality = typiclust(features, clusters, labelled, n, neighbours)
-    assert positions.tolist() == plain_typiclust(features, clusters, labelled, n, neighbours)
+    labeled = torch.randint(0, kinds, (labels,), generator=seeded(seed + 2))
+    positions, typicality = typiclust(features, clusters, labeled, n, neighbors)
+    assert positions.tolist() == plain_typiclust(features, clusters, labeled, n, neighbors)
     assert len(positions) == min(n, size)
     assert bool((typicality > 0).all())
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from alcore_diversity import distances, kcenter, nearest
+from alcore_diversity import distances, kcenter, nearest_center
 from alcore_diversity.distances import Frame, distinct, exact_squares, quick_squares
 from alcore_diversity.kcenter import farthest_first, k_center, nearest_to_mean
-from alcore_diversity.nearest import NearestCenter, Settled
+from alcore_diversity.nearest_center import NearestCenter, Settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,14 +17,14 @@ def squares_between(left, right):
     return (left.double()[:, None] - right.double()[None]).square().sum(dim=2)
 
 
-def plain(features, labelled, n):
+def plain(features, labeled, n):
     """The O(N (L + k)) algorithm: of the distances to the nearest center take the largest, of equal ones the first."""
     picks, reached = [], []
     near = torch.full((len(features),), torch.inf, dtype=torch.float64)
-    if len(labelled):
-        near = squares_between(features, labelled).amin(dim=1)
+    if len(labeled):
+        near = squares_between(features, labeled).amin(dim=1)
     for _ in range(min(n, len(features))):
-        if picks or len(labelled):
+        if picks or len(labeled):
             pick = int(near.argmax())
         else:
             mean = features.double().sum(dim=0, keepdim=True) / len(features)
@@ -45,16 +45,16 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(kcenter, "_SHORTLIST", 2)
     monkeypatch.setattr(kcenter, "_FEW", 2)
     monkeypatch.setattr(distances, "BLOCK", 24)
-    monkeypatch.setattr(nearest, "BLOCK", 24)
+    monkeypatch.setattr(nearest_center, "BLOCK", 24)
 
 
 @st.composite
 def problems(draw):
-    """Features with no ties, with many ties (a lattice), or with duplicates; some labelled; how many to choose."""
-    size, labelled, width = draw(st.integers(1, 90)), draw(st.integers(0, 12)), draw(st.integers(1, 4))
+    """Features with no ties, with many ties (a lattice), or with duplicates; some labeled; how many to choose."""
+    size, labeled, width = draw(st.integers(1, 90)), draw(st.integers(0, 12)), draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     kind = draw(st.sampled_from(["normal", "lattice", "copies", "shifted"]))
-    rows = torch.randn(size + labelled, width, generator=generator)
+    rows = torch.randn(size + labeled, width, generator=generator)
     if kind == "lattice":
         rows = torch.randint(-2, 3, rows.shape, generator=generator).float()
     elif kind == "copies":
@@ -67,9 +67,9 @@ def problems(draw):
 @settings(max_examples=60, deadline=None)
 @given(problems())
 def test_it_chooses_what_the_plain_algorithm_chooses(problem):
-    features, labelled, n = problem
-    positions, reached = k_center(features, labelled, n)
-    expected, expected_reached = plain(features, labelled, n)
+    features, labeled, n = problem
+    positions, reached = k_center(features, labeled, n)
+    expected, expected_reached = plain(features, labeled, n)
     assert positions.tolist() == expected
     assert reached.tolist() == pytest.approx(expected_reached, rel=1e-12, abs=0)
 
@@ -78,14 +78,14 @@ def test_it_chooses_what_the_plain_algorithm_chooses(problem):
 @given(problems(), st.integers(1, 6))
 def test_kept_bounds_change_nothing(problem, n):
     """Rounds that go on from what is known choose as rounds that begin anew."""
-    features, labelled, _ = problem
+    features, labeled, _ = problem
     ids = torch.arange(len(features))
-    near = NearestCenter(features, labelled)
+    near = NearestCenter(features, labeled)
     for _ in range(4):
-        expected, _ = k_center(features[ids], labelled, n)
+        expected, _ = k_center(features[ids], labeled, n)
         positions, _ = farthest_first(near, n)
         assert positions.tolist() == ids[expected].tolist()
-        labelled = torch.cat([labelled, features[positions]])
+        labeled = torch.cat([labeled, features[positions]])
         left = torch.ones(len(ids), dtype=torch.bool)
         left[expected] = False
         ids = ids[left]
@@ -94,8 +94,8 @@ def test_kept_bounds_change_nothing(problem, n):
             ids = ids[ids != other]
             near.bound[other] = -1
             near.add(features[other][None])
-            labelled = torch.cat([labelled, features[other][None]])
-        near.add(labelled[:1])  # one that is known already does no harm
+            labeled = torch.cat([labeled, features[other][None]])
+        near.add(labeled[:1])  # one that is known already does no harm
 
 
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-3, 1e18, 1e37])
@@ -111,8 +111,8 @@ def test_tiny_and_huge_values(scale):
 
 def test_all_features_equal():
     features = torch.full((7, 3), 0.1)
-    for labelled in (features[:0], features[:2]):
-        positions, reached = k_center(features, labelled, 4)
+    for labeled in (features[:0], features[:2]):
+        positions, reached = k_center(features, labeled, 4)
         assert positions.tolist() == [0, 1, 2, 3]
         assert reached[1:].tolist() == [0, 0, 0]
 
@@ -124,10 +124,10 @@ def test_one_sample_and_none():
     assert k_center(torch.ones(4, 2), torch.ones(3, 2), 0)[0].tolist() == []
 
 
-def test_copies_of_labelled_samples_come_last():
-    labelled = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)) + 100
-    features = torch.cat([labelled, labelled + 1e-4])
-    positions, reached = k_center(features, labelled, 10)
+def test_copies_of_labeled_samples_come_last():
+    labeled = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)) + 100
+    features = torch.cat([labeled, labeled + 1e-4])
+    positions, reached = k_center(features, labeled, 10)
     assert sorted(positions[:5].tolist()) == [5, 6, 7, 8, 9]
     assert reached[5:].tolist() == [0] * 5
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from alcore_diversity import balls, distances, probcover
+from alcore_diversity import distances, probcover, radius_graph
 from alcore_diversity.probcover import prob_cover, pure_radius
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,10 +20,10 @@ def squares_between(left, right):
     return (left.double()[:, None] - right.double()[None]).square().sum(dim=2)
 
 
-def plain(features, labelled, radius, n):
+def plain(features, labeled, radius, n):
     """Picks that cover something anew, and how much, by the whole matrix of who is within whose ball."""
     holds = squares_between(features, features) <= radius * radius
-    open_ = ~(squares_between(features, labelled) <= radius * radius).any(dim=1)
+    open_ = ~(squares_between(features, labeled) <= radius * radius).any(dim=1)
     picks, gains = [], []
     while len(picks) < min(n, len(features)):
         counts = (holds & open_).sum(dim=1)
@@ -39,14 +39,14 @@ def plain(features, labelled, radius, n):
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    for module in (balls, distances, probcover):
+    for module in (distances, probcover, radius_graph):
         monkeypatch.setattr(module, "BLOCK", 49)
 
 
 @st.composite
 def problems(draw):
-    size, labelled, width = draw(st.integers(1, 40)), draw(st.integers(0, 6)), draw(st.integers(1, 3))
-    rows = torch.randn(size + labelled, width, generator=seeded(draw(st.integers(0, 2**16))))
+    size, labeled, width = draw(st.integers(1, 40)), draw(st.integers(0, 6)), draw(st.integers(1, 3))
+    rows = torch.randn(size + labeled, width, generator=seeded(draw(st.integers(0, 2**16))))
     if draw(st.booleans()):
         rows = rows.mul(1.5).round()  # a lattice: many samples lie on the surface of a ball
     radius = draw(st.sampled_from([0.0, 0.4, 1.0, math.sqrt(2), 2.0, 9.0]))
@@ -56,9 +56,9 @@ def problems(draw):
 @settings(max_examples=50, deadline=None)
 @given(problems())
 def test_it_covers_what_the_plain_algorithm_covers(problem):
-    features, labelled, radius, n = problem
-    positions, gains = prob_cover(features, labelled, radius, n, seeded(0))
-    picks, expected = plain(features, labelled, radius, n)
+    features, labeled, radius, n = problem
+    positions, gains = prob_cover(features, labeled, radius, n, seeded(0))
+    picks, expected = plain(features, labeled, radius, n)
     assert positions[: len(picks)].tolist() == picks
     assert gains.tolist() == expected + [0] * (len(positions) - len(picks))
     assert len(set(positions.tolist())) == len(positions) == min(n, len(features))

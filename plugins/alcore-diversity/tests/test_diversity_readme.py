@@ -9,7 +9,6 @@ import torch
 from alcore_testing import run_examples
 
 from alcore import plugins
-from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -27,6 +26,6 @@ def test_each_strategy_and_its_parameters_are_in_the_tables():
     for name in alcore_diversity.alcore_query_strategies():
         (section,) = re.findall(rf"\n## `{name}`: .*?\n(.*?)(?=\n## |\Z)", text, flags=re.DOTALL)
         found = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, flags=re.MULTILINE)
-        known, _ = parameters.parameters(plugins.resolve(plugins.registry().offer("query", name)))
+        known, _ = plugins.parameters_of(plugins.load_factory(plugins.installed().offer("query", name)))
         defaults = [json.dumps(one.default) if isinstance(one.default, str) else str(one.default) for one in known]
         assert found == list(zip([one.name for one in known], defaults, strict=True)), name

@@ -45,7 +45,7 @@ def test_a_start_without_answers_is_refused_before_step_0(tmp_path):
     driver = build_driver(
         tmp_path, StratifiedStart(3), pool=TensorPool(torch.zeros(9, 4)), skip_labeling=True, skip_training=True
     )
-    with pytest.raises(UsageError, match=r"TensorPool doesn't know those of unlabelled samples.*use random"):
+    with pytest.raises(UsageError, match=r"TensorPool doesn't know those of unlabeled samples.*use random"):
         driver.run()
     pool = TensorPool(torch.zeros(9, 4), torch.zeros(9, 2).long())
     driver = build_driver(tmp_path, StratifiedStart(3), pool=pool, skip_training=True)
@@ -69,7 +69,7 @@ def test_a_nan_is_an_error_that_names_the_sample(name, bad, tmp_path):
         (lambda: KCenterQuery(-1), "max_samples is -1"),
         (lambda: StratifiedStart(-1), "max_samples is -1"),
         (lambda: KCenterQuery(candidates=0), "candidates is 0"),
-        (lambda: TypiClustQuery(neighbours=0), "neighbours is 0; it must be at least 1"),
+        (lambda: TypiClustQuery(neighbors=0), "neighbors is 0; it must be at least 1"),
         (lambda: ProbCoverQuery(delta=-1.0), "delta is -1.0"),
         (lambda: ProbCoverQuery(purity=0.0), "purity is 0.0"),
         (lambda: ClusterMarginQuery(shortlist=0.5), "shortlist is 0.5; it must be a number of at least 1"),
@@ -97,7 +97,7 @@ def test_what_the_plugin_offers():
     import alcore_diversity
 
     for name, strategy in STRATEGIES.items():
-        made = plugins.registry().make("query", name, max_samples=3)
+        made = plugins.installed().make("query", name, max_samples=3)
         assert type(made) is strategy
         assert made.max_samples == 3
     assert set(alcore_diversity.__all__) == {strategy.__name__ for strategy in STRATEGIES.values()}

@@ -35,12 +35,12 @@ class Asked(list):
         self.scores = scores
 
 
-def make_pool(size=60, classes=3, labelled=range(6), seed=0, **given):
+def make_pool(size=60, classes=3, labeled=range(6), seed=0, **given):
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(size) % classes
     centers = 3 * torch.randn(classes, 4, generator=generator)
     inputs = centers[targets] + torch.randn(size, 4, generator=generator)
-    return TensorPool(given.get("inputs", inputs), given.get("targets", targets), labelled=labelled)
+    return TensorPool(given.get("inputs", inputs), given.get("targets", targets), labeled=labeled)
 
 
 def make_learner(classes=3, seed=0):
@@ -85,13 +85,13 @@ def test_a_run_until_the_pool_is_dry(name, tmp_path):
             rounds.append([one.sample for one in driver.query_queue.asked])
     assert list(map(len, rounds)) == [20, 20, 14, 0]
     assert sorted(itertools.chain(*rounds)) == list(range(6, 60))
-    assert "no unlabelled sample left" in driver.stop_reason
+    assert "no unlabeled sample left" in driver.stop_reason
 
 
 @pytest.mark.parametrize("layer", ["", "inputs"])  # distances of inputs are kept from step to step
 def test_kcenter_interrupted_and_resumed_asks_as_if_it_had_not_been(layer, tmp_path):
     def begin(folder):
-        pool = make_pool(classes=2, labelled=range(4))
+        pool = make_pool(classes=2, labeled=range(4))
         query = KCenterQuery(5, layer=layer)
         return make_driver(folder, query, pool, make_learner(1), steps=5, epochs=1, run_id="run", checkpoint_interval=2)
 
@@ -122,7 +122,7 @@ def test_zero_equal_huge_and_tiny_inputs(name, inputs):
 
 @ALL
 def test_one_class(name):
-    asked = ask(STRATEGIES[name](9), make_pool(classes=1, labelled=[]))
+    asked = ask(STRATEGIES[name](9), make_pool(classes=1, labeled=[]))
     assert len(set(asked)) == 9
 
 
@@ -206,7 +206,7 @@ def test_distances_are_kept_while_features_stay_and_change_nothing(monkeypatch):
         assert [one.scores for one in kept] == [one.scores for one in fresh]
 
 
-def test_distances_are_not_kept_for_picks_that_were_not_labelled():
+def test_distances_are_not_kept_for_picks_that_were_not_labeled():
     query, pool = KCenterQuery(4), make_pool()
     make_driver("not-made", query, pool)
     first, second = Asked(), Asked()
@@ -224,30 +224,30 @@ def test_distances_are_not_kept_for_another_driver():
 def test_probcover_finds_its_radius_by_clusters(tmp_path):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.arange(3)[torch.arange(60) % 3, None] * 50.0 + torch.randn(60, 4, generator=generator)
-    asked = ask(ProbCoverQuery(3, layer="inputs", purity=1.0), make_pool(inputs=inputs, labelled=[]))
+    asked = ask(ProbCoverQuery(3, layer="inputs", purity=1.0), make_pool(inputs=inputs, labeled=[]))
     assert sorted(sample % 3 for sample in asked) == [0, 1, 2]
     assert asked.scores == [20, 20, 20]
 
 
 @pytest.mark.parametrize("query", [TypiClustQuery, ProbCoverQuery])
-def test_normalised_features(query):
+def test_normalized_features(query):
     angles = torch.tensor([0.0, 2, 4])[torch.arange(60) % 3] + 0.02 * torch.arange(60)
     inputs = torch.stack([angles.cos(), angles.sin()], dim=1) * torch.linspace(0.1, 90, 60)[:, None]
     learner = torch.nn.Linear(2, 3)
-    asked = ask(query(3, layer="inputs", normalize=True), make_pool(inputs=inputs, labelled=[]), learner)
+    asked = ask(query(3, layer="inputs", normalize=True), make_pool(inputs=inputs, labeled=[]), learner)
     assert sorted(sample % 3 for sample in asked) == [0, 1, 2]
 
 
 def test_typiclust_asks_for_a_cluster_without_labels():
     inputs = torch.arange(4)[torch.arange(60) % 4, None].repeat(1, 4) * 50.0
     inputs += torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    pool = make_pool(inputs=inputs, classes=4, labelled=[0, 1, 4])
+    pool = make_pool(inputs=inputs, classes=4, labeled=[0, 1, 4])
     asked = ask(TypiClustQuery(1, layer="inputs"), pool)
     assert asked[0] % 4 in (2, 3)
 
 
 def test_cluster_margin_asks_for_small_margins():
-    pool, learner = make_pool(labelled=[]), make_learner()
+    pool, learner = make_pool(labeled=[]), make_learner()
     best = learner(pool.inputs(torch.arange(60))).softmax(dim=1).topk(2, dim=1).values
     least = (best[:, 0] - best[:, 1]).argsort()[:8].tolist()
     assert set(ask(ClusterMarginQuery(4, shortlist=2.0), pool, learner)) <= set(least)
@@ -256,17 +256,17 @@ def test_cluster_margin_asks_for_small_margins():
 def test_class_balance_asks_for_the_rarest_class():
     logits = torch.nn.functional.one_hot(torch.arange(60) % 3, 4).float() * torch.linspace(9, 1, 60)[:, None]
     targets = torch.arange(60) % 3
-    pool = make_pool(inputs=logits, targets=targets, labelled=[0, 3, 6, 9, 1, 4])
+    pool = make_pool(inputs=logits, targets=targets, labeled=[0, 3, 6, 9, 1, 4])
     asked = ask(ClassBalancedQuery(4), pool, torch.nn.Identity())
     assert asked == [59, 56, 58, 53]  # two of class 2, then classes 1 and 2 stand level
-    assert ask(ClassBalancedQuery(3), make_pool(inputs=logits, targets=targets, labelled=[]), torch.nn.Identity()) == [
+    assert ask(ClassBalancedQuery(3), make_pool(inputs=logits, targets=targets, labeled=[]), torch.nn.Identity()) == [
         57, 58, 59,
     ]  # fmt: skip
 
 
 def test_strata_by_class_and_by_cluster():
     logits = torch.nn.functional.one_hot(torch.tensor([0] * 40 + [1] * 15 + [2] * 5), 4).float()
-    pool = make_pool(inputs=logits, labelled=[])
+    pool = make_pool(inputs=logits, labeled=[])
     for query, expected in [
         (StratifiedQuery(12), [8, 3, 1]),
         (StratifiedQuery(12, allocation="equal"), [4, 4, 4]),
@@ -279,7 +279,7 @@ def test_strata_by_class_and_by_cluster():
 
 def test_the_start_has_each_class_and_leaves_the_learner_alone():
     targets = torch.tensor([0] * 57 + [1, 2, 3])
-    pool = make_pool(targets=targets, labelled=[])
+    pool = make_pool(targets=targets, labeled=[])
 
     class Untrained(torch.nn.Module):
         def forward(self, inputs):

@@ -1,4 +1,4 @@
-"""Label samples of a pool that knows the answers, for experiments on labelled data."""
+"""Label samples of a pool that knows the answers, for experiments on labeled data."""
 
 from __future__ import annotations
 

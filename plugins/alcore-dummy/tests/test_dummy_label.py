@@ -10,7 +10,7 @@ from alcore_dummy import DummyLabelStrategy
 
 from alcore import BaseQuery, Driver, Failed, TensorPool, UsageError
 from alcore import config as c
-from alcore.store.reading import Run
+from alcore.store import Run
 
 
 class AskFor(BaseQuery):
@@ -40,7 +40,7 @@ def ten(**options):
 
 
 def test_labels_arrive_in_the_order_of_the_requests(tmp_path):
-    pool = ten(labelled=[4])
+    pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [7, 2, 9], [0, 8])
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2, 9, 0, 8]
@@ -53,15 +53,15 @@ def test_labels_arrive_in_the_order_of_the_requests(tmp_path):
 
 
 def test_a_queue_of_another_order_changes_nothing(tmp_path):
-    pool = ten(labelled=[4])
+    pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [7, 2, 9])
     driver.query_queue._transport = queue.LifoQueue()
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2, 9]
 
 
-def test_generated_inputs_fail_and_the_others_are_labelled(tmp_path):
-    pool = ten(labelled=[4])
+def test_generated_inputs_fail_and_the_others_are_labeled(tmp_path):
+    pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [7, torch.tensor([0.5]), 2, {"angle": 30}])
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2]
@@ -85,7 +85,7 @@ def test_it_answers_generated_inputs_with_failed():
 
 
 def test_a_retry_in_the_next_step_fails_again(tmp_path):
-    pool = ten(labelled=[4])
+    pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [torch.tensor([0.5]), 6], [5], label_retries=1)
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 6, 5]
@@ -93,7 +93,7 @@ def test_a_retry_in_the_next_step_fails_again(tmp_path):
 
 
 def test_another_pool_of_choice_gives_the_whole_item(tmp_path):
-    pool = TensorPool(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), labelled=[0])
+    pool = TensorPool(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), labeled=[0])
     make_driver(tmp_path, pool, [5, 3], unlabeled=ten()).run()
     inputs, targets = pool.batch(torch.arange(3))
     assert inputs.flatten().tolist() == [0, 5, 3]
@@ -102,8 +102,8 @@ def test_another_pool_of_choice_gives_the_whole_item(tmp_path):
 
 @pytest.mark.parametrize("separate", [False, True], ids=["training pool", "pool of choice"])
 def test_a_pool_without_answers_is_refused_before_step_0(tmp_path, separate):
-    blind = TensorPool(torch.zeros(10, 1), labelled=None if separate else [0])
-    pool = ten(labelled=[4]) if separate else blind
+    blind = TensorPool(torch.zeros(10, 1), labeled=None if separate else [0])
+    pool = ten(labeled=[4]) if separate else blind
     driver = make_driver(tmp_path, pool, [3], unlabeled=blind if separate else None)
     with pytest.raises(UsageError, match=r"DummyLabelStrategy .* TensorPool doesn't know.*Label\(id, value\), or give"):
         driver.run()
@@ -112,7 +112,7 @@ def test_a_pool_without_answers_is_refused_before_step_0(tmp_path, separate):
 
 
 def test_it_is_not_asked_when_labeling_is_skipped(tmp_path):
-    pool = ten(labelled=[4])
+    pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [3], skip_labeling=True)
     driver.run()
     assert pool.labeled_ids.tolist() == [4]
@@ -127,4 +127,4 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    assert type(plugins.registry().make("label", "dummy")) is DummyLabelStrategy
+    assert type(plugins.installed().make("label", "dummy")) is DummyLabelStrategy

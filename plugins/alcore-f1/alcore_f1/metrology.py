@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.inference.outputs import check_outputs, is_binary, kind_of, predicted_classes
-from alcore.inference.streaming import evaluate
+from alcore.inference import check_outputs, evaluate, is_binary, kind_of, predicted_classes
+from alcore.pools import is_choosable
 from alcore.strategies import BaseMetrology
 
 
@@ -43,7 +43,7 @@ class F1Metrology(BaseMetrology):
             raise UsageError("F1 is of classes, and the task of this data is regression; use another metrology.")
         if info is not None:
             self._positive_class(max(info.classes, 2))
-        if self.driver.choosable and (outputs := self.driver.probe()) is not None:
+        if is_choosable(self.driver.choice_pool) and (outputs := self.driver.probe()) is not None:
             self._positive_class(self._classes(check_outputs(outputs)))
 
     def compute(self, *args: Any, **kwargs: Any) -> None:

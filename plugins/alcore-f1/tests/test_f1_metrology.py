@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.inference import evaluation
-from alcore.store.reading import Run
+from alcore.store import Run
 
 
 class Judged(TensorPool):
@@ -45,7 +45,7 @@ def measure(metrology, outputs, targets, *, names=(), classes=0, learner=None):
     targets = torch.as_tensor(targets)
     classes = classes or max(2, outputs.shape[-1] if outputs.dim() > 1 else 2)
     info = DataInfo("classification", classes=classes, names=names)
-    driver = make_driver("not-made", Judged(outputs, targets, labelled=[0], info=info), metrology, learner=learner)
+    driver = make_driver("not-made", Judged(outputs, targets, labeled=[0], info=info), metrology, learner=learner)
     metrology.check()
     metrology.compute()
     assert not driver.log_dir.exists()
@@ -182,7 +182,7 @@ def test_predictions_of_each_shape(outputs, learner):
 @pytest.mark.parametrize("on", ["pool", "validation"])
 def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
     outputs = torch.randn(150, 4, generator=torch.Generator().manual_seed(1))
-    pool = Judged(outputs, torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(2)), labelled=range(150))
+    pool = Judged(outputs, torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(2)), labeled=range(150))
     whole, parts = F1Metrology(), F1Metrology()
     make_driver(tmp_path, pool, whole, val=pool if on == "validation" else None)
     whole.compute()
@@ -204,8 +204,8 @@ def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
 @pytest.mark.parametrize("on", ["validation", "pool", "train"])
 def test_records_say_what_was_measured(tmp_path, on, caplog):
     outputs, targets = torch.tensor([1.0, -1, 1, -1, 1, 1]), torch.tensor([1, 0, 1, 0, 0, 1])
-    pool = (TensorPool if on == "train" else Judged)(outputs, targets, labelled=[0, 1, 2])
-    val = TensorPool(outputs[3:], targets[3:], labelled=[0, 1]) if on == "validation" else None
+    pool = (TensorPool if on == "train" else Judged)(outputs, targets, labeled=[0, 1, 2])
+    val = TensorPool(outputs[3:], targets[3:], labeled=[0, 1]) if on == "validation" else None
     metrology = F1Metrology()
     driver = make_driver(tmp_path, pool, metrology, val=val)
     with caplog.at_level(logging.WARNING, "alcore"), driver.session():
@@ -218,11 +218,11 @@ def test_records_say_what_was_measured(tmp_path, on, caplog):
     assert [one["samples"] for one in metrology.records] == {"validation": [2, 2], "pool": [6, 6], "train": [3, 4]}[on]
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(warnings) == (on == "train")
-    assert all("labelled items themselves" in one for one in warnings)
+    assert all("labeled items themselves" in one for one in warnings)
 
 
 def test_the_records_of_a_run_and_its_export(tmp_path):
-    pool = Judged(torch.tensor([1.0, -1, 1, -1]), torch.tensor([1, 0, 0, 1]), labelled=[0, 1])
+    pool = Judged(torch.tensor([1.0, -1, 1, -1]), torch.tensor([1, 0, 0, 1]), labeled=[0, 1])
     metrology = F1Metrology("1")
     driver = make_driver(tmp_path, pool, metrology, steps=3)
     driver.run()
@@ -294,11 +294,11 @@ def refused(folder, pool, metrology, words, **options):
 
 
 def test_regression_is_refused_before_step_0(tmp_path):
-    refused(tmp_path, Judged(torch.zeros(4, 1), torch.rand(4), labelled=[0]), F1Metrology(), "is regression")
+    refused(tmp_path, Judged(torch.zeros(4, 1), torch.rand(4), labeled=[0]), F1Metrology(), "is regression")
 
 
 def test_outputs_of_no_classifier_are_refused_before_step_0(tmp_path):
-    pool = Judged(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0])
+    pool = Judged(torch.zeros(4, 1), torch.arange(4) % 2, labeled=[0])
     refused(tmp_path, pool, F1Metrology(), "inference_fn", inference_fn=lambda learner, x: [x])
 
 
@@ -313,12 +313,12 @@ def test_outputs_of_no_classifier_are_refused_before_step_0(tmp_path):
 )
 def test_a_positive_class_that_does_not_exist(tmp_path, columns, classes, positive, words):
     info = DataInfo("classification", classes=classes, names=("benign", "malignant"))
-    pool = Judged(torch.zeros(4, columns), torch.arange(4) % 2, labelled=[0], info=info)
+    pool = Judged(torch.zeros(4, columns), torch.arange(4) % 2, labeled=[0], info=info)
     refused(tmp_path, pool, F1Metrology(positive), words)
 
 
 def test_nothing_to_measure_on(tmp_path):
-    pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labelled=[0])
+    pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labeled=[0])
     metrology = F1Metrology()
     make_driver(tmp_path, pool, metrology, val=TensorPool(torch.zeros(4), torch.arange(4) % 2))
     with pytest.raises(UsageError, match="no sample to measure on"):
@@ -343,6 +343,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("metrology", "f1", positive="0")
+    made = plugins.installed().make("metrology", "f1", positive="0")
     assert type(made) is F1Metrology
     assert made.positive == "0"

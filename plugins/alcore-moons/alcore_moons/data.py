@@ -11,7 +11,7 @@ from alcore.pools import Data, DataInfo, TensorPool
 
 
 class MoonsPool(TensorPool):
-    """Two moons; the learner is measured on all points, labelled or not.
+    """Two moons; the learner is measured on all points, labeled or not.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ class MoonsPool(TensorPool):
     noise
         Standard deviation of the Gaussian noise on each coordinate; the moons have radius 1.
     initial
-        Share of the points that is labelled at the start.
+        Share of the points that is labeled at the start.
     seed
-        Of the points, and of the choice of those that are labelled.
+        Of the points, and of the choice of those that are labeled.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MoonsPool(TensorPool):
                 "0 to 1, and noise is a standard deviation of at least 0."
             )
         first = round(samples * majority)
-        labelled = round(samples * initial)
+        labeled = round(samples * initial)
         if samples < 2 or not 0 < first < samples:
             raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
         points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
@@ -49,7 +49,7 @@ class MoonsPool(TensorPool):
         super().__init__(
             torch.tensor(points, dtype=torch.float32),
             torch.tensor(classes, dtype=torch.int64),
-            labelled=order[:labelled],
+            labeled=order[:labeled],
             info=DataInfo("classification", classes=2, features=2, shape=(2,), names=("0", "1")),
         )
 
@@ -78,9 +78,9 @@ def moons(
     noise
         Standard deviation of the Gaussian noise on each coordinate; the moons have radius 1.
     initial
-        Share of the points that is labelled at the start.
+        Share of the points that is labeled at the start.
     seed
-        Of the points, and of the choice of those that are labelled; the seed of the run where it is not given.
+        Of the points, and of the choice of those that are labeled; the seed of the run where it is not given.
     """
     pool = MoonsPool(samples, majority, noise, initial, seed or 0)
     return Data(

@@ -1,4 +1,4 @@
-"""The points are scikit-learn's; some of them are labelled."""
+"""The points are scikit-learn's; some of them are labeled."""
 
 import dataclasses
 import subprocess
@@ -68,13 +68,13 @@ def test_shares_are_kept(samples, majority, initial, seed):
     assert len(pool) + len(pool.unlabeled_indices()) == samples
 
 
-def test_the_labelled_ones_are_drawn_from_both_classes():
+def test_the_labeled_ones_are_drawn_from_both_classes():
     """They are a shuffle of all points: the first 50 points of make_moons are of class 0 or 1 at random anyway."""
     shares = [float(MoonsPool(seed=seed).batch(torch.arange(50))[1].double().mean()) for seed in range(40)]
     assert abs(np.mean(shares) - 0.3) < 0.04  # three standard deviations of a mean of 2000 draws are 0.03
 
 
-def test_evaluation_is_all_points_whatever_is_labelled():
+def test_evaluation_is_all_points_whatever_is_labeled():
     pool = MoonsPool(samples=100)
     before = pool.evaluation()
     pool.append(int(pool.unlabeled_indices()[0]))
@@ -126,6 +126,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    assert len(plugins.registry().make("data", "moons", samples=20, initial=0.5).train) == 10
-    made = plugins.registry().make("learner", "mlp", info=DataInfo(classes=2, features=3), hidden=(4,))
+    assert len(plugins.installed().make("data", "moons", samples=20, initial=0.5).train) == 10
+    made = plugins.installed().make("learner", "mlp", info=DataInfo(classes=2, features=3), hidden=(4,))
     assert made(torch.zeros(5, 3)).shape == (5, 1)

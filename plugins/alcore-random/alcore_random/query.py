@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.streaming import TopK
+from alcore.inference import TopK
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 
@@ -32,7 +32,7 @@ class RandomQuery(BaseQuery):
         self.max_samples = max_samples
 
     def check(self) -> None:
-        """Refuse a pool that can't list its unlabelled samples, before anything is trained."""
+        """Refuse a pool that can't list its unlabeled samples, before anything is trained."""
         next(self.driver.candidates(), None)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:

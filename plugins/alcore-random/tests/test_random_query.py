@@ -23,9 +23,9 @@ class Asked(list):
     put_many = list.extend
 
 
-def make_driver(folder, size, query, *, labelled=(0,), seed=0, steps=1, pool=None):
+def make_driver(folder, size, query, *, labeled=(0,), seed=0, steps=1, pool=None):
     if pool is None:
-        pool = TensorPool(torch.zeros(size, 1), torch.zeros(size, dtype=torch.int64), labelled=labelled)
+        pool = TensorPool(torch.zeros(size, 1), torch.zeros(size, dtype=torch.int64), labeled=labeled)
     return Driver(
         c.DriverConfig(
             batch_size=8, max_active_learning_steps=steps, skip_training=True, root_log_dir=folder, device="cpu",
@@ -37,10 +37,10 @@ def make_driver(folder, size, query, *, labelled=(0,), seed=0, steps=1, pool=Non
     )  # fmt: skip
 
 
-def picks(size, n, *, seed=0, step=0, labelled=(0,)):
+def picks(size, n, *, seed=0, step=0, labeled=(0,)):
     """What the strategy asks for in one step; nothing is written to the disk."""
     query, asked = RandomQuery(n), Asked()
-    make_driver("not-made", size, query, seed=seed, labelled=labelled).active_learning_step_idx = step
+    make_driver("not-made", size, query, seed=seed, labeled=labeled).active_learning_step_idx = step
     query.sample(asked)
     return asked
 
@@ -48,7 +48,7 @@ def picks(size, n, *, seed=0, step=0, labelled=(0,)):
 def rounds(size, n, count):
     """What `count` steps of one run ask for, each from the whole pool."""
     query = RandomQuery(n)
-    driver = make_driver("not-made", size, query, labelled=())
+    driver = make_driver("not-made", size, query, labeled=())
     for step in range(count):
         driver.active_learning_step_idx = step
         asked = Asked()
@@ -88,15 +88,15 @@ def test_each_ordered_pair_is_as_likely():
 
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 60), n=st.integers(0, 70), seed=st.integers(0, 2**63), data=st.data())
-def test_unlabelled_samples_without_replacement(size, n, seed, data):
-    labelled = data.draw(st.lists(st.integers(0, size - 1), unique=True))
-    asked = picks(size, n, seed=seed, labelled=labelled)
-    assert len(asked) == min(n, size - len(labelled))
+def test_unlabeled_samples_without_replacement(size, n, seed, data):
+    labeled = data.draw(st.lists(st.integers(0, size - 1), unique=True))
+    asked = picks(size, n, seed=seed, labeled=labeled)
+    assert len(asked) == min(n, size - len(labeled))
     assert len(set(asked)) == len(asked)
-    assert not set(asked) & set(labelled)
+    assert not set(asked) & set(labeled)
     assert set(asked) <= set(range(size))
     assert all(type(one) is int for one in asked)
-    assert picks(size, n, seed=seed, labelled=labelled) == asked
+    assert picks(size, n, seed=seed, labeled=labeled) == asked
 
 
 def test_seed_and_step_decide():
@@ -130,7 +130,7 @@ def test_the_picks_do_not_depend_on_how_the_pool_is_streamed(monkeypatch):
 
 def test_a_run_until_the_pool_is_dry(tmp_path):
     query = RandomQuery(12)
-    driver = make_driver(tmp_path, 40, query, labelled=range(10), steps=None)
+    driver = make_driver(tmp_path, 40, query, labeled=range(10), steps=None)
     asked = []
     with driver.session():
         while driver.stop_reason is None:
@@ -138,7 +138,7 @@ def test_a_run_until_the_pool_is_dry(tmp_path):
             asked.append([one.sample for one in driver.query_queue.asked])
     assert list(map(len, asked)) == [12, 12, 6, 0]
     assert sorted(itertools.chain(*asked)) == list(range(10, 40))
-    assert "no unlabelled sample left" in driver.stop_reason
+    assert "no unlabeled sample left" in driver.stop_reason
 
 
 def test_a_pool_that_cannot_be_chosen_from_is_refused_before_step_0(tmp_path):
@@ -162,6 +162,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("query", "random", max_samples=3)
+    made = plugins.installed().make("query", "random", max_samples=3)
     assert type(made) is RandomQuery
     assert made.max_samples == 3

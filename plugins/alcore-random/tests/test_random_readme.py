@@ -31,7 +31,7 @@ def test_the_plugin_of_the_guide_works(tmp_path, monkeypatch):
     (about / "entry_points.txt").write_text("[alcore]\n" + "".join(f"{name} = {at}\n" for name, at in entry.items()))
     code = (
         "import torch; from alcore import plugins;"
-        "query = plugins.registry().make('query', 'nearzero', max_samples=3);"
+        "query = plugins.installed().make('query', 'nearzero', max_samples=3);"
         "print(query.max_samples, query.score(torch.tensor([[3.0], [-1.0]])).tolist())"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

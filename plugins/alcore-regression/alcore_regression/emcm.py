@@ -10,15 +10,15 @@ _ELEMENTS = 2**20  # products held at a time
 def bootstrap_committee(
     features: torch.Tensor, targets: torch.Tensor, members: int, ridge: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Fit linear models, each on as many labelled samples as there are, drawn with replacement.
+    """Fit linear models, each on as many labeled samples as there are, drawn with replacement.
 
-    Each member minimises ``sum_i c_i ||w x_i + b - y_i||^2 + ridge s ||w||^2``, where c_i says how often sample i was
+    Each member minimizes ``sum_i c_i ||w x_i + b - y_i||^2 + ridge s ||w||^2``, where c_i says how often sample i was
     drawn and s is the mean over the features of ``sum_i c_i (x_ij - mean_j)^2``, so that `ridge` has no unit.
 
     Parameters
     ----------
     features
-        Labelled samples: shape (M, D), M of at least 1.
+        Labeled samples: shape (M, D), M of at least 1.
     targets
         Shape (M, T).
     members

@@ -1,4 +1,4 @@
-"""Greedy sampling: again and again the sample that is farthest from everything labelled, in inputs, outputs or both."""
+"""Greedy sampling: again and again the sample that is farthest from everything labeled, in inputs, outputs or both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_BLOCK = 1024  # rows, and labelled samples, whose distances are held at a time
+_BLOCK = 1024  # rows, and labeled samples, whose distances are held at a time
 Picks = tuple[torch.Tensor, torch.Tensor]
 Space = tuple[torch.Tensor, torch.Tensor]
 
@@ -15,19 +15,19 @@ def _go_on() -> None:
     """Do nothing between two blocks."""
 
 
-def gsx(features: torch.Tensor, labelled: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _go_on) -> Picks:
+def gsx(features: torch.Tensor, labeled: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _go_on) -> Picks:
     """Choose by distance in the inputs: GSx.
 
-    Each pick is the candidate with the largest distance to the nearest labelled sample,
-    ``argmax_n min_m ||x_n - x_m||``, and counts as labelled from then on. Without labelled samples the first pick is
+    Each pick is the candidate with the largest distance to the nearest labeled sample,
+    ``argmax_n min_m ||x_n - x_m||``, and counts as labeled from then on. Without labeled samples the first pick is
     the candidate nearest to the mean of all candidates.
 
     Parameters
     ----------
     features
         Candidates: shape (N, D), finite.
-    labelled
-        Labelled samples: shape (M, D); M may be 0.
+    labeled
+        Labeled samples: shape (M, D); M may be 0.
     n
         How many to choose; fewer come back when there are fewer.
     safe_point
@@ -37,14 +37,14 @@ def gsx(features: torch.Tensor, labelled: torch.Tensor, n: int, *, safe_point: C
     -------
     tuple of torch.Tensor
         Positions among the candidates, int64 (k,), best first, and their distances when picked, float64 (k,); the
-        distance of a first pick without labelled samples is infinite. Ties go to the lower position.
+        distance of a first pick without labeled samples is infinite. Ties go to the lower position.
 
     References
     ----------
     Yu and Kim (2010), Passive sampling for regression, ICDM; Wu, Lin and Huang (2019), Active learning for
     regression using greedy sampling, Information Sciences 474.
     """
-    return _greedy([(features, labelled)], n, safe_point)
+    return _greedy([(features, labeled)], n, safe_point)
 
 
 def gsy(predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _go_on) -> Picks:
@@ -58,7 +58,7 @@ def gsy(predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point:
     predictions
         For the candidates: shape (N, T), finite.
     targets
-        Of the labelled samples: shape (M, T).
+        Of the labeled samples: shape (M, T).
     n, safe_point
         As in `gsx`, and so is what is returned.
 
@@ -72,7 +72,7 @@ def gsy(predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point:
 def igs(
     features: torch.Tensor,
     predictions: torch.Tensor,
-    labelled: torch.Tensor,
+    labeled: torch.Tensor,
     targets: torch.Tensor,
     n: int,
     *,
@@ -86,8 +86,8 @@ def igs(
     ----------
     features, predictions
         Of the candidates: shapes (N, D) and (N, T), finite.
-    labelled, targets
-        Of the labelled samples: shapes (M, D) and (M, T).
+    labeled, targets
+        Of the labeled samples: shapes (M, D) and (M, T).
     n, safe_point
         As in `gsx`, and so is what is returned.
 
@@ -95,7 +95,7 @@ def igs(
     ----------
     Wu, Lin and Huang (2019), Active learning for regression using greedy sampling, Information Sciences 474.
     """
-    return _greedy([(features, labelled), (predictions, targets)], n, safe_point)
+    return _greedy([(features, labeled), (predictions, targets)], n, safe_point)
 
 
 def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> Picks:
@@ -107,8 +107,8 @@ def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> 
     if len(spaces[0][1]):
         _lower(least, spaces, safe_point)
     for place in range(len(positions)):
-        unlabelled = place == 0 and not len(spaces[0][1])
-        pick = _central(rows[0]) if unlabelled else int(least.argmax())
+        unlabeled = place == 0 and not len(spaces[0][1])
+        pick = _central(rows[0]) if unlabeled else int(least.argmax())
         positions[place], scores[place] = pick, least[pick]
         _lower(least, [(row, row[pick : pick + 1]) for row in rows], safe_point)
         least[pick] = -torch.inf  # never again, even where all distances are 0
@@ -116,7 +116,7 @@ def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> 
 
 
 def _lower(least: torch.Tensor, spaces: Sequence[Space], safe_point: Callable[[], None]) -> None:
-    """Take more labelled samples into account: lower each row's least distance (N,) in place.
+    """Take more labeled samples into account: lower each row's least distance (N,) in place.
 
     Differences are taken before they are squared, and in double precision: duplicates are exactly 0 apart, and equal
     rows have equal distances, which the faster way by a matrix product doesn't give.

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.streaming import evaluate
+from alcore.inference import evaluate
+from alcore.pools import is_choosable
 from alcore.strategies import BaseMetrology
-from alcore_regression.values import check_regression, check_values, columns, predictions
+from alcore_regression.outputs import check_regression, check_values, columns, predictions
 
 
 class RegressionMetrology(BaseMetrology):
@@ -43,7 +44,7 @@ class RegressionMetrology(BaseMetrology):
         """Refuse classes, and outputs that are no quantities, before anything is trained."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
-        if self.driver.choosable and (outputs := self.driver.probe()) is not None:
+        if is_choosable(self.driver.choice_pool) and (outputs := self.driver.probe()) is not None:
             check_values(outputs)
 
     def compute(self, *args: Any, **kwargs: Any) -> None:

@@ -1,29 +1,28 @@
-"""Query strategies that look at candidates and labelled samples together."""
+"""Query strategies that look at candidates and labeled samples together."""
 
 from __future__ import annotations
 
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.extraction import Embedded
-from alcore.inference.streaming import TopK
+from alcore.inference import Features, TopK
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs
-from alcore_regression.values import check_finite, check_regression, check_values, columns, predictions
+from alcore_regression.outputs import check_finite, check_regression, check_values, columns, predictions
 
 Chosen = tuple[torch.Tensor, torch.Tensor]
 
 
 class GSxQuery(SetQuery):
-    """Ask for the samples that are farthest from everything labelled in the inputs: greedy sampling GSx.
+    """Ask for the samples that are farthest from everything labeled in the inputs: greedy sampling GSx.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         Where distances are measured: ``"inputs"`` (the inputs, flattened), ``""`` (the penultimate activations), or
@@ -31,23 +30,23 @@ class GSxQuery(SetQuery):
 
     Notes
     -----
-    Each pick maximises ``min_m ||x_n - x_m||`` over the candidates n, with m over labelled samples and earlier picks
+    Each pick maximizes ``min_m ||x_n - x_m||`` over the candidates n, with m over labeled samples and earlier picks
     (Yu and Kim, Passive sampling for regression, ICDM 2010; GSx in Wu, Lin and Huang, Active learning for regression
-    using greedy sampling, Information Sciences 474, 2019). Without labelled samples the first pick is the candidate
+    using greedy sampling, Information Sciences 474, 2019). Without labeled samples the first pick is the candidate
     nearest to the mean of all candidates. The learner has no part in it where `layer` is ``"inputs"``.
 
-    Time O(N (M + k) D) for N candidates, M labelled samples and k picks; memory O(N) beside the features. It helps at
+    Time O(N (M + k) D) for N candidates, M labeled samples and k picks; memory O(N) beside the features. It helps at
     the start, as few labels cover the space of the inputs then. It is known to hurt where inputs have outliers or long
-    tails, which it asks for first, features of no use, or different scales: standardise them.
+    tails, which it asks for first, features of no use, or different scales: standardize them.
     """
 
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "inputs") -> None:
         super().__init__(max_samples, candidates, layer)
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> Chosen:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> Chosen:
         """Return positions, int64 (n,), and least distances, float64 (n,)."""
-        check_finite(labelled.features, labelled.ids, "the features")
-        return gsx(candidates.features, labelled.features, n, safe_point=self.driver.safe_point)
+        check_finite(labeled.features, labeled.ids, "the features")
+        return gsx(candidates.features, labeled.features, n, safe_point=self.driver.safe_point)
 
 
 class _OutputQuery(GSxQuery):
@@ -62,24 +61,24 @@ class _OutputQuery(GSxQuery):
             check_values(outputs)
             super().check()
 
-    def choose(self, candidates: Embedded, labelled: Embedded, n: int) -> Chosen:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> Chosen:
         """Return positions, int64 (n,), and scores, float64 (n,)."""
-        if not len(labelled.ids):
-            return super().choose(candidates, labelled, n)
-        assert labelled.targets is not None
-        predicted, targets = predictions(candidates.outputs), columns(labelled.targets)
+        if not len(labeled.ids):
+            return super().choose(candidates, labeled, n)
+        assert labeled.targets is not None
+        predicted, targets = predictions(candidates.outputs), columns(labeled.targets)
         if predicted.shape[1] != targets.shape[1]:
             raise UsageError(
                 f"{type(self).__name__}: the learner predicts {predicted.shape[1]} quantities a sample, and the "
                 f"targets have {targets.shape[1]}; both must be the same."
             )
         check_finite(predicted, candidates.ids, "the prediction")
-        check_finite(labelled.features, labelled.ids, "the features")
-        check_finite(targets, labelled.ids, "the target")
-        return self._pick(candidates.features, predicted, labelled.features, targets, n)
+        check_finite(labeled.features, labeled.ids, "the features")
+        check_finite(targets, labeled.ids, "the target")
+        return self._pick(candidates.features, predicted, labeled.features, targets, n)
 
     def _pick(
-        self, x: torch.Tensor, predicted: torch.Tensor, labelled: torch.Tensor, targets: torch.Tensor, n: int
+        self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int
     ) -> Chosen:
         raise NotImplementedError
 
@@ -92,7 +91,7 @@ class GSyQuery(_OutputQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         Where distances are measured if there are no labels yet: ``"inputs"`` (the inputs, flattened), ``""`` (the
@@ -100,31 +99,31 @@ class GSyQuery(_OutputQuery):
 
     Notes
     -----
-    Each pick maximises ``min_m ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active learning for
-    regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labelled samples with its
+    Each pick maximizes ``min_m ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active learning for
+    regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labeled samples with its
     prediction as its target. Several quantities count by their Euclidean distance, so they should be of one scale.
-    Without labelled samples it chooses as `GSxQuery`.
+    Without labeled samples it chooses as `GSxQuery`.
 
     Time O(N (M + k) T) for T quantities, memory O(N). It helps where the range of the target matters. It is known to
     hurt where the learner is still far off, and where distant samples have equal targets.
     """
 
     def _pick(
-        self, x: torch.Tensor, predicted: torch.Tensor, labelled: torch.Tensor, targets: torch.Tensor, n: int
+        self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int
     ) -> Chosen:
-        del x, labelled
+        del x, labeled
         return gsy(predicted, targets, n, safe_point=self.driver.safe_point)
 
 
 class IGSQuery(_OutputQuery):
-    """Ask for the samples that are far from everything labelled in inputs and output: improved greedy sampling, iGS.
+    """Ask for the samples that are far from everything labeled in inputs and output: improved greedy sampling, iGS.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         Where distances are measured: ``"inputs"`` (the inputs, flattened), ``""`` (the penultimate activations), or
@@ -132,30 +131,30 @@ class IGSQuery(_OutputQuery):
 
     Notes
     -----
-    Each pick maximises ``min_m ||x_n - x_m|| ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active
-    learning for regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labelled samples
+    Each pick maximizes ``min_m ||x_n - x_m|| ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active
+    learning for regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labeled samples
     with its prediction as its target. The scales of inputs and targets have no part in it, but that of one input, or
-    of one of several targets, against the others has. Without labelled samples it chooses as `GSxQuery`.
+    of one of several targets, against the others has. Without labeled samples it chooses as `GSxQuery`.
 
     Time O(N (M + k) (D + T)), memory O(N) beside the features. It helps where the target varies more in some places
     than in others. It is known to hurt where inputs have outliers or long tails, as all greedy sampling does.
     """
 
     def _pick(
-        self, x: torch.Tensor, predicted: torch.Tensor, labelled: torch.Tensor, targets: torch.Tensor, n: int
+        self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int
     ) -> Chosen:
-        return igs(x, predicted, labelled, targets, n, safe_point=self.driver.safe_point)
+        return igs(x, predicted, labeled, targets, n, safe_point=self.driver.safe_point)
 
 
 class EMCMQuery(_OutputQuery):
-    """Ask for the samples whose labels would change the model most: expected model change maximisation.
+    """Ask for the samples whose labels would change the model most: expected model change maximization.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabelled samples to look at, drawn at random at each step; a float is a fraction of them, and
+        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
         None looks at all.
     layer
         What describes a sample to the linear models: ``""`` (the penultimate activations), ``"inputs"``, or the dotted
@@ -168,9 +167,9 @@ class EMCMQuery(_OutputQuery):
     Notes
     -----
     The score is ``1/K sum_k ||f(x) - f_k(x)|| ||x||`` with the features x, a constant 1 among them, and K linear
-    models f_k fitted to bootstraps of the labelled samples: the expected length of the gradient of the squared error
+    models f_k fitted to bootstraps of the labeled samples: the expected length of the gradient of the squared error
     with respect to a linear last layer (Cai, Zhang and Zhou, Maximizing expected model change for active learning in
-    regression, ICDM 2013). The best k are taken at once, though the paper asks for one at a time. Without labelled
+    regression, ICDM 2013). The best k are taken at once, though the paper asks for one at a time. Without labeled
     samples it chooses as `GSxQuery`.
 
     Time O(N K D + K min(M, D)^2 max(M, D)), memory O(N) beside the features. It helps where the learner is close to
@@ -194,9 +193,9 @@ class EMCMQuery(_OutputQuery):
         self.members, self.ridge = members, ridge
 
     def _pick(
-        self, x: torch.Tensor, predicted: torch.Tensor, labelled: torch.Tensor, targets: torch.Tensor, n: int
+        self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int
     ) -> Chosen:
-        committee = bootstrap_committee(labelled, targets, self.members, self.ridge, self.generator("bootstrap"))
+        committee = bootstrap_committee(labeled, targets, self.members, self.ridge, self.generator("bootstrap"))
         best = TopK(n)
         best.add(torch.arange(len(x)), expected_model_change(x, predicted, committee))
         return best.result()

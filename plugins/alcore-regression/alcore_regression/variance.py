@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
+from alcore.inference import top_k
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 from alcore_regression.dropout import Dropout, has_dropout
-from alcore_regression.values import check_regression, check_values
+from alcore_regression.outputs import check_regression, check_values
 
 
 def posterior_variance(samples: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ class VarianceQuery(BaseQuery):
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates of the largest variance, largest first."""
-        best = scoring.top_k(self.driver, self.score, self.wanted, self._posterior(), samples=self.draws)
+        best = top_k(self.driver, self.score, self.wanted, self._posterior(), samples=self.draws)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _posterior(self) -> Callable[[Any], torch.Tensor]:

@@ -43,7 +43,7 @@ def test_each_member_is_a_least_squares_fit(size, columns, quantities, ridge, se
             torch.testing.assert_close(member[-1], y[rows[0]].double())
 
 
-def test_one_labelled_sample_gives_its_target():
+def test_one_labeled_sample_gives_its_target():
     committee = bootstrap_committee(torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0]]), 4, 1e-3, generator(0))
     assert committee.tolist() == [[[0.0], [0.0], [5.0]]] * 4
 

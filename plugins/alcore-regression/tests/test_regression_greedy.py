@@ -47,7 +47,7 @@ def problems(draw):
     return {
         "features": draw(whole_numbers(size, columns)),
         "predictions": draw(whole_numbers(size, quantities, 2)),
-        "labelled": draw(whole_numbers(known, columns)),
+        "labeled": draw(whole_numbers(known, columns)),
         "targets": draw(whole_numbers(known, quantities, 2)),
         "n": draw(st.integers(0, 30)),
     }
@@ -69,7 +69,7 @@ def same(picks, expected):
 @settings(max_examples=60, deadline=None)
 @given(problems())
 def test_by_inputs(problem):
-    x, known, n = problem["features"], problem["labelled"], problem["n"]
+    x, known, n = problem["features"], problem["labeled"], problem["n"]
     same(gsx(x, known, n), slow([(x, known)], n))
 
 
@@ -84,7 +84,7 @@ def test_by_output(problem):
 @given(problems())
 def test_by_both(problem):
     expected = slow(
-        [(problem["features"], problem["labelled"]), (problem["predictions"], problem["targets"])], problem["n"]
+        [(problem["features"], problem["labeled"]), (problem["predictions"], problem["targets"])], problem["n"]
     )
     same(igs(**problem), expected)
 
@@ -145,8 +145,8 @@ def test_huge_and_tiny_values(scale):
 @pytest.mark.parametrize("known", [0, 1])
 @pytest.mark.parametrize(("size", "n", "expected"), [(0, 3, []), (1, 3, [0]), (2, 0, [])])
 def test_few_candidates(size, n, expected, known):
-    x, labelled = torch.ones(size, 2), torch.zeros(known, 2)
-    for picks in (gsx(x, labelled, n), gsy(x, labelled, n), igs(x, x, labelled, labelled, n)):
+    x, labeled = torch.ones(size, 2), torch.zeros(known, 2)
+    for picks in (gsx(x, labeled, n), gsy(x, labeled, n), igs(x, x, labeled, labeled, n)):
         assert picks[0].tolist() == expected
         assert len(picks[1]) == len(expected)
 

@@ -16,7 +16,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.inference import evaluation
-from alcore.store.reading import Run
+from alcore.store import Run
 
 torch.set_num_threads(1)
 
@@ -44,7 +44,7 @@ def make_driver(metrology, pool, *, folder="not-made", steps=1, val=None, **opti
 def measure(outputs, targets, *, metrology=None, **options):
     """The record for these outputs, which the learner passes through."""
     metrology = metrology or RegressionMetrology()
-    pool = Judged(outputs, targets, labelled=[0], info=DataInfo("regression"))
+    pool = Judged(outputs, targets, labeled=[0], info=DataInfo("regression"))
     make_driver(metrology, pool, **options)
     metrology.check()
     metrology.compute()
@@ -150,8 +150,8 @@ def test_single_precision_is_summed_in_double():
 @pytest.mark.parametrize("on", ["validation", "pool", "train"])
 def test_records_say_what_was_measured(tmp_path, on):
     outputs, targets, info = torch.randn(6), torch.randn(6), DataInfo("regression")
-    pool = (TensorPool if on == "train" else Judged)(outputs, targets, labelled=[0, 1, 2], info=info)
-    val = TensorPool(outputs[3:], targets[3:], labelled=[0, 1], info=info) if on == "validation" else None
+    pool = (TensorPool if on == "train" else Judged)(outputs, targets, labeled=[0, 1, 2], info=info)
+    val = TensorPool(outputs[3:], targets[3:], labeled=[0, 1], info=info) if on == "validation" else None
     metrology = RegressionMetrology()
     driver = make_driver(metrology, pool, folder=tmp_path, steps=2, val=val)
     driver.run()
@@ -168,7 +168,7 @@ def test_records_say_what_was_measured(tmp_path, on):
 
 
 def test_classes_are_refused_before_step_0(tmp_path):
-    pool = TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0])
+    pool = TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labeled=[0])
     driver = make_driver(RegressionMetrology(), pool, folder=tmp_path)
     with pytest.raises(UsageError, match="task of this data is classification"):
         driver.run()
@@ -191,7 +191,7 @@ def test_targets_that_are_unknown_are_refused():
 
 
 def test_nothing_to_measure_on():
-    pool = TensorPool(torch.zeros(4), torch.zeros(4), labelled=[0])
+    pool = TensorPool(torch.zeros(4), torch.zeros(4), labeled=[0])
     metrology = RegressionMetrology()
     make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.zeros(4)))
     with pytest.raises(UsageError, match="no sample to measure on"):

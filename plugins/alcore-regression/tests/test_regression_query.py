@@ -1,4 +1,4 @@
-"""The strategies that look at candidates and labelled samples together, with a real Driver."""
+"""The strategies that look at candidates and labeled samples together, with a real Driver."""
 
 import queue
 import random
@@ -52,9 +52,9 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pool_of(size=60, features=4, labelled=range(0, 60, 5), targets=(), seed=0, info=None):
+def pool_of(size=60, features=4, labeled=range(0, 60, 5), targets=(), seed=0, info=None):
     return TensorPool(
-        draw(size, features, seed=seed), draw(size, *targets, seed=seed + 1), labelled=labelled,
+        draw(size, features, seed=seed), draw(size, *targets, seed=seed + 1), labeled=labeled,
         info=info or DataInfo("regression"),
     )  # fmt: skip
 
@@ -74,8 +74,8 @@ def test_a_run_asks_for_what_the_function_picks(tmp_path, query_class, targets):
     learner = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.SiLU(), torch.nn.Linear(6, *targets or (1,)))
     driver = make_driver(query, pool, learner, folder=tmp_path)
     ids = pool.unlabeled_indices()
-    labelled = torch.arange(0, 60, 5)
-    x, known = pool.inputs(ids), pool.inputs(labelled)
+    labeled = torch.arange(0, 60, 5)
+    x, known = pool.inputs(ids), pool.inputs(labeled)
     y = pool.batch(torch.arange(12))[1].reshape(12, -1)
     with torch.no_grad():
         f = learner(x)
@@ -101,10 +101,10 @@ def test_a_run_asks_for_what_the_function_picks(tmp_path, query_class, targets):
 
 @every_query
 def test_without_labels_it_is_greedy_in_the_inputs(query_class):
-    pool = pool_of(labelled=())
-    unlabelled = TensorPool(draw(40, 4), None)
+    pool = pool_of(labeled=())
+    unlabeled = TensorPool(draw(40, 4), None)
     query = query_class(9, layer="inputs")
-    make_driver(query, pool, unlabeled=unlabelled)
+    make_driver(query, pool, unlabeled=unlabeled)
     asked = Column()
     query.sample(asked)
     assert asked == gsx(draw(40, 4), torch.empty(0, 4), 9)[0].tolist()
@@ -112,16 +112,16 @@ def test_without_labels_it_is_greedy_in_the_inputs(query_class):
 
 @every_query
 def test_edges(query_class):
-    assert asked_by(query_class(5), pool_of(labelled=range(60))) == []
-    assert asked_by(query_class(5), pool_of(labelled=range(59))) == [59]
+    assert asked_by(query_class(5), pool_of(labeled=range(60))) == []
+    assert asked_by(query_class(5), pool_of(labeled=range(59))) == [59]
     assert len(asked_by(query_class(500), pool_of())) == 48
     assert asked_by(query_class(0), pool_of()) == []
-    assert len(asked_by(query_class(500), pool_of(labelled=[3]))) == 59
+    assert len(asked_by(query_class(500), pool_of(labeled=[3]))) == 59
 
 
 @every_query
 def test_equal_samples_go_by_id(query_class):
-    pool = TensorPool(torch.ones(200, 3), torch.zeros(200), labelled=[5], info=DataInfo("regression"))
+    pool = TensorPool(torch.ones(200, 3), torch.zeros(200), labeled=[5], info=DataInfo("regression"))
     assert asked_by(query_class(6), pool) == [0, 1, 2, 3, 4, 6]
 
 
@@ -152,13 +152,13 @@ def test_some_of_the_candidates(query_class):
 
 @pytest.mark.parametrize("learner", [torch.nn.Flatten(0), torch.nn.Identity()], ids=["(B,)", "(B, 1)"])
 def test_outputs_of_one_quantity(learner):
-    pool = TensorPool(draw(30, 1), draw(30, seed=1), labelled=[0], info=DataInfo("regression"))
+    pool = TensorPool(draw(30, 1), draw(30, seed=1), labeled=[0], info=DataInfo("regression"))
     expected = gsy(draw(30, 1)[1:], draw(30, seed=1)[:1, None], 5)[0] + 1
     assert asked_by(GSyQuery(5), pool, learner) == expected.tolist()
 
 
 def test_posterior_samples_count_by_their_mean():
-    pool = TensorPool(draw(30, 4), draw(30, seed=1), labelled=[0], info=DataInfo("regression"))
+    pool = TensorPool(draw(30, 4), draw(30, seed=1), labeled=[0], info=DataInfo("regression"))
     expected = gsy(draw(30, 4)[1:].mean(dim=1, keepdim=True), draw(30, seed=1)[:1, None], 5)[0] + 1
     asked = asked_by(GSyQuery(5), pool, torch.nn.Identity(), inference_fn=lambda learner, x: learner(x).T[:, :, None])
     assert asked == expected.tolist()
@@ -173,7 +173,7 @@ def test_a_learner_that_is_no_module():
 
 @pytest.mark.parametrize("query_class", QUERIES[1:])
 def test_classes_are_refused_before_step_0(tmp_path, query_class):
-    pool = TensorPool(draw(9, 2), torch.arange(9) % 2, labelled=[0])
+    pool = TensorPool(draw(9, 2), torch.arange(9) % 2, labeled=[0])
     driver = make_driver(query_class(2), pool, folder=tmp_path)
     with pytest.raises(UsageError, match=r"task of this data is classification; .*data\.csv\.task=regression"):
         driver.run()
@@ -181,7 +181,7 @@ def test_classes_are_refused_before_step_0(tmp_path, query_class):
 
 
 def test_greedy_sampling_in_the_inputs_takes_classes():
-    pool = TensorPool(draw(9, 2), torch.arange(9) % 2, labelled=[0])
+    pool = TensorPool(draw(9, 2), torch.arange(9) % 2, labeled=[0])
     assert len(asked_by(GSxQuery(3), pool)) == 3
 
 
@@ -209,7 +209,7 @@ def test_other_numbers_of_quantities_than_the_targets_have(query_class):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @every_query
-@pytest.mark.parametrize("sample", [7, 10], ids=["candidate", "labelled"])
+@pytest.mark.parametrize("sample", [7, 10], ids=["candidate", "labeled"])
 def test_a_sample_without_a_distance_is_named(query_class, value, sample):
     pool = pool_of()
     pool._inputs[sample, 2] = value
@@ -256,8 +256,8 @@ def test_what_the_plugin_offers():
     from alcore import plugins
 
     for name in ("gsx", "gsy", "igs", "variance", "emcm"):
-        assert plugins.registry().make("query", name, max_samples=3).max_samples == 3
-    assert plugins.registry().make("metrology", "regression").records == []
+        assert plugins.installed().make("query", name, max_samples=3).max_samples == 3
+    assert plugins.installed().make("metrology", "regression").records == []
     assert all(hasattr(alcore_regression, name) for name in alcore_regression.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_regression.nothing

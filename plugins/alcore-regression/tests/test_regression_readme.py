@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from alcore import plugins
 from alcore.cli.main import application
-from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -33,18 +32,18 @@ def test_the_commands_run(tmp_path, monkeypatch, command):
     lines = ["water,age,strength", *(f"{one:.4f},{two:.4f},{three:.4f}" for one, two, three in rows)]
     Path("strength.csv").write_text("\n".join(lines))
     few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
-    app = application(plugins.registry())
+    app = application(plugins.installed())
     done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "rmse" in done.output
 
 
 def test_every_strategy_and_parameter_is_in_the_tables():
-    registry = plugins.registry()
+    registry = plugins.installed()
     for kind, names in [("query", ["gsx", "gsy", "igs", "variance", "emcm"]), ("metrology", ["regression"])]:
         for name in names:
             assert f"`{name}`" in TEXT
-            for one in parameters.parameters(plugins.resolve(registry.offer(kind, name)))[0]:
+            for one in plugins.parameters_of(plugins.load_factory(registry.offer(kind, name)))[0]:
                 (row,) = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |") and _is_of(row, name)]
                 assert f"`{one.default!r}`".replace("'", '"') in row
 

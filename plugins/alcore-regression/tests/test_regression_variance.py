@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import streaming as scoring
+from alcore.inference import streaming
 
 torch.set_num_threads(1)
 
@@ -25,7 +25,7 @@ class Column(list):
         self.scores = list(scores)
 
 
-def make_driver(query, learner, inputs, *, labelled=(0,), targets=None, folder="not-made", **options):
+def make_driver(query, learner, inputs, *, labeled=(0,), targets=None, folder="not-made", **options):
     targets = torch.rand(len(inputs)) if targets is None else targets
     return Driver(
         c.DriverConfig(
@@ -33,7 +33,7 @@ def make_driver(query, learner, inputs, *, labelled=(0,), targets=None, folder="
         ),
         learner,
         c.StrategiesConfig([query], queue.Queue),
-        c.TrainingConfig(TensorPool(inputs, targets, labelled=labelled), max_training_epochs=0),
+        c.TrainingConfig(TensorPool(inputs, targets, labeled=labeled), max_training_epochs=0),
         **options,
     )
 
@@ -99,15 +99,15 @@ def test_scores_do_not_depend_on_the_chunks(monkeypatch, rows):
         make_driver(query, learner, inputs)
         query.check()
         query.sample(column)
-        monkeypatch.setattr(scoring, "_MIN_ROWS", rows)
-        monkeypatch.setattr(scoring, "_MAX_ROWS", rows)
+        monkeypatch.setattr(streaming, "_MIN_ROWS", rows)
+        monkeypatch.setattr(streaming, "_MAX_ROWS", rows)
     assert asked == expected
     np.testing.assert_allclose(asked.scores, expected.scores, rtol=1e-4)
 
 
 def test_the_more_draws_the_smaller_the_chunks(monkeypatch):
-    monkeypatch.setattr(scoring, "_MIN_ROWS", 1)
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 128)
+    monkeypatch.setattr(streaming, "_MIN_ROWS", 1)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 128)
     learner, most = dropout_net(), []
     learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
     for draws in (4, 16):
@@ -146,7 +146,7 @@ def test_masks_are_those_of_seed_step_and_draw():
 def test_many_draws_come_near_the_variance_of_dropout():
     learner, inputs = dropout_net(), torch.randn(8, 3)
     query = VarianceQuery(8, draws=4000)
-    make_driver(query, learner, inputs, labelled=())
+    make_driver(query, learner, inputs, labeled=())
     asked = Column()
     query.sample(asked)
     with torch.no_grad():
@@ -236,9 +236,9 @@ def test_a_nan_is_an_error_that_names_the_sample(tmp_path):
 
 
 def test_an_empty_pool_and_more_than_there_are():
-    for labelled, expected in [(range(6), []), (range(5), [5])]:
+    for labeled, expected in [(range(6), []), (range(5), [5])]:
         query, asked = VarianceQuery(4), Column()
-        make_driver(query, dropout_net(), torch.randn(6, 3), labelled=labelled)
+        make_driver(query, dropout_net(), torch.randn(6, 3), labeled=labeled)
         query.check()
         query.sample(asked)
         assert asked == expected

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError
-from alcore.randomness import derive_seed
+from alcore.randomness import derive_seed, preserve_rng_state
 from alcore_sklearn.estimators import Output, seeded
-from alcore_sklearn.labelled import Arrays, class_codes
+from alcore_sklearn.labeled import Arrays, class_codes
 
 ABSENT = -1e30
 """Decision value of a class that no label names: finite, and its softmax is 0."""
@@ -24,7 +23,7 @@ class Fitted:
     Parameters
     ----------
     estimator
-        Fitted, or None where nothing is labelled, or all labels are of one class.
+        Fitted, or None where nothing is labeled, or all labels are of one class.
     output
         What is asked of it.
     classes
@@ -108,7 +107,7 @@ class Fitted:
 
 
 def unfitted(output: Output, classes: int) -> Fitted:
-    """Return what stands in before anything is labelled: all classes alike, or 0 for a regression."""
+    """Return what stands in before anything is labeled: all classes alike, or 0 for a regression."""
     return Fitted(None, output, max(classes, 2), np.empty(0, dtype=np.int64))
 
 
@@ -124,14 +123,14 @@ def fit(template: Any, output: Output, classes: int, arrays: Arrays, seed: int) 
     classes
         Number of classes; 0 where it is not known, or for a regression.
     arrays
-        Labelled samples.
+        Labeled samples.
     seed
         What random states that are None are derived from.
 
     Returns
     -------
     Fitted
-        Where nothing is labelled, as `unfitted`. Where all labels are of one class, a classifier is not fitted: that
+        Where nothing is labeled, as `unfitted`. Where all labels are of one class, a classifier is not fitted: that
         class has probability 1.
 
     Raises
@@ -153,11 +152,11 @@ def fit(template: Any, output: Output, classes: int, arrays: Arrays, seed: int) 
 
 def _fitted(template: Any, seed: int, rows: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -> Any:
     estimator = seeded(template, seed)
-    with undisturbed():
+    with preserve_rng_state():
         np.random.seed(derive_seed(seed, "numpy") % 2**32)  # SVR draws from it, and has no random_state
         try:
             return estimator.fit(rows, targets)
         except (ValueError, TypeError, IndexError) as error:
             raise UsageError(
-                f"{type(estimator).__name__} can't be fitted on {len(rows)} labelled samples: {error}"
+                f"{type(estimator).__name__} can't be fitted on {len(rows)} labeled samples: {error}"
             ) from error

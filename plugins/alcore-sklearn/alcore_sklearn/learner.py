@@ -11,11 +11,10 @@ import torch
 from sklearn.base import is_classifier
 
 from alcore.errors import UsageError
-from alcore.pools import DataInfo
-from alcore.pools.batches import tensors_of
+from alcore.pools import DataInfo, tensors_of
 from alcore_sklearn.estimators import build, full_name, output_of, plain
 from alcore_sklearn.fitted import Fitted, fit, unfitted
-from alcore_sklearn.labelled import Order, as_rows, labelled_arrays
+from alcore_sklearn.labeled import Order, as_rows, labeled_arrays
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
@@ -33,7 +32,7 @@ class SklearnLearner:
         What a classifier returns: ``"probabilities"`` (``predict_proba``), ``"decision"`` (``decision_function``), or
         ``"auto"``, which is probabilities if the estimator offers them.
     order
-        ``"labelled"`` fits samples in the order in which they were labelled, ``"pool"`` in the order of their ids, so
+        ``"labelled"`` fits samples in the order in which they were labeled, ``"pool"`` in the order of their ids, so
         that the last digits of a fit don't depend on how they were come by.
     info
         Task and number of classes of the data.
@@ -52,7 +51,7 @@ class SklearnLearner:
     Notes
     -----
     Columns are in the order of the class codes 0 to C - 1. A class that no label names has probability 0, or a
-    decision value of -1e30. Before anything is labelled all classes are alike, and a regression is 0; with labels of
+    decision value of -1e30. Before anything is labeled all classes are alike, and a regression is 0; with labels of
     one class only, that class has probability 1. Outputs keep the precision in which scikit-learn computes them.
 
     The state is the number of samples that the estimator was fitted on, the seed, and a digest of the samples.
@@ -107,7 +106,7 @@ class SklearnLearner:
         return None if self._fitted is None else self._fitted.estimator
 
     def fit(self, pool: Any, seed: int = 0, dtype: torch.dtype | None = None) -> None:
-        """Fit a new estimator on all labelled samples of a pool.
+        """Fit a new estimator on all labeled samples of a pool.
 
         Parameters
         ----------
@@ -122,7 +121,7 @@ class SklearnLearner:
         self._fit(pool, len(pool), seed, dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the fit is a function of, beside the labelled samples."""
+        """Return what the fit is a function of, beside the labeled samples."""
         return {
             "estimator": self.estimator,
             "parameters": plain(self.parameters),
@@ -149,35 +148,35 @@ class SklearnLearner:
         self._fitted = None if self._rows else self._blank()
 
     def rebuild(self, pool: Any) -> None:
-        """Fit the estimator again as the state says, on the labelled samples that come first in the training order.
+        """Fit the estimator again as the state says, on the labeled samples that come first in the training order.
 
         Parameters
         ----------
         pool
-            The training pool, with at least as many labelled samples as then.
+            The training pool, with at least as many labeled samples as then.
         """
         if not self._rows:
             return
         if len(pool) < self._rows:
             raise UsageError(
-                f"SklearnLearner was fitted on {self._rows} labelled samples, and the pool has {len(pool)}; give it "
+                f"SklearnLearner was fitted on {self._rows} labeled samples, and the pool has {len(pool)}; give it "
                 "the labels of the run first."
             )
         before = self._digest
         self._fit(pool, self._rows, self._seed, _DTYPES[self._dtype])
         if self._digest != before:
             warnings.warn(
-                f"SklearnLearner: the {self._rows} labelled samples are not those that it was fitted on; a pool that "
+                f"SklearnLearner: the {self._rows} labeled samples are not those that it was fitted on; a pool that "
                 "augments what it returns can't give a fit again.",
                 stacklevel=2,
             )
 
     def _fit(self, pool: Any, rows: int, seed: int, dtype: torch.dtype) -> None:
-        arrays = labelled_arrays(pool, self.order, dtype, rows)
+        arrays = labeled_arrays(pool, self.order, dtype, rows)
         self._fitted = fit(self._template, self._output, self._classes, arrays, seed)
         self._rows, self._seed = rows, seed
         self._dtype, self._digest = str(dtype).removeprefix("torch."), arrays.digest()
 
     def _blank(self) -> Fitted:
-        """Return what stands in before anything is labelled."""
+        """Return what stands in before anything is labeled."""
         return unfitted(self._output, self._classes)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.pools.batches import tensors_of
+from alcore.pools import tensors_of
 from alcore.randomness import derive_seed
-from alcore_sklearn.labelled import as_rows
+from alcore_sklearn.labeled import as_rows
 from alcore_sklearn.learner import SklearnLearner
 
 
 class SklearnTrainingLoop:
-    """Fit the learner ``sklearn`` anew on all labelled samples, once a step.
+    """Fit the learner ``sklearn`` anew on all labeled samples, once a step.
 
     Notes
     -----
@@ -39,9 +39,9 @@ class SklearnTrainingLoop:
         model
             A `SklearnLearner`.
         optimizer
-            None: there is nothing to optimise.
+            None: there is nothing to optimize.
         train_dataloader
-            A loader whose ``dataset`` is the pool of labelled samples, else any iterable of (inputs, targets).
+            A loader whose ``dataset`` is the pool of labeled samples, else any iterable of (inputs, targets).
         dtype
             Floating-point type of inputs; torch's default where it is None.
         *args, **kwargs

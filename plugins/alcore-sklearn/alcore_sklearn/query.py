@@ -7,14 +7,14 @@ from typing import Any, Literal
 import torch
 from sklearn.base import is_classifier
 
-from alcore.driver.state import undisturbed
 from alcore.errors import UsageError, check_choice
-from alcore.pools.batches import place
+from alcore.pools import to_device
 from alcore.protocols import QueryQueue
+from alcore.randomness import preserve_rng_state
 from alcore.strategies import PointwiseQuery
 from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit
-from alcore_sklearn.labelled import Order, as_rows, labelled_arrays
+from alcore_sklearn.labeled import Order, as_rows, labeled_arrays
 
 MEASURES = ("least_confidence", "margin", "entropy", "decision")
 
@@ -68,19 +68,19 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         ``"least_confidence"``, ``"margin"`` or ``"entropy"`` of ``predict_proba``, or ``"decision"``: the distance
         from the border by ``decision_function``. See `uncertainty` for the formulas.
     order
-        ``"labelled"`` fits samples in the order in which they were labelled, ``"pool"`` in the order of their ids.
+        ``"labelled"`` fits samples in the order in which they were labeled, ``"pool"`` in the order of their ids.
 
     Notes
     -----
     Uncertainty sampling (Lewis and Gale, A sequential algorithm for training text classifiers, SIGIR 1994) with
     another model than the one that is trained: "non-compatible" in the words of Zhan et al. (A comparative survey of
     deep active learning, IJCAI 2021). Time is that of one fit and N predictions; memory O(chunk + max_samples) beside
-    the labelled samples and the estimator.
+    the labeled samples and the estimator.
 
     It helps where the model to be trained is slow to predict, or gives no usable probabilities. It is known to hurt
     where the two models disagree: labels go to the border of the wrong one (Lu, Li and Lin, Re-benchmarking
     pool-based active learning for binary classification, 2023). The learner is not looked at. Before anything is
-    labelled, and with labels of one class, all samples are alike, and the lowest ids are asked for.
+    labeled, and with labels of one class, all samples are alike, and the lowest ids are asked for.
     """
 
     def __init__(
@@ -114,18 +114,18 @@ class SklearnUncertaintyQuery(PointwiseQuery):
     def infer(self, inputs: Any) -> torch.Tensor:
         """Return the outputs of the estimator in place of the learner's."""
         assert self._fitted is not None
-        return torch.from_numpy(self._fitted(as_rows(place(inputs, torch.device("cpu"), self.driver.dtype))))
+        return torch.from_numpy(self._fitted(as_rows(to_device(inputs, torch.device("cpu"), self.driver.dtype))))
 
     def score(self, outputs: Any) -> torch.Tensor:
         """Return how unsure the estimator is about each sample: float64, shape (B,)."""
         return uncertainty(outputs, self.measure)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Fit the estimator on what is labelled, and ask for the samples that it is least sure about."""
+        """Fit the estimator on what is labeled, and ask for the samples that it is least sure about."""
         driver = self.driver
         pool = () if driver.train_datapool is None else driver.train_datapool
-        with undisturbed():  # a pool may augment what it returns
-            arrays = labelled_arrays(pool, self.order, driver.dtype)
+        with preserve_rng_state():  # a pool may augment what it returns
+            arrays = labeled_arrays(pool, self.order, driver.dtype)
         classes = driver.info.classes if driver.info is not None else 0
         seed = int(torch.randint(2**62, (), generator=self.generator("fit")))
         self._fitted = fit(self._template, self._output, classes, arrays, seed)

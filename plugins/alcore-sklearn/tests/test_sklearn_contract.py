@@ -52,7 +52,7 @@ class TestOfImages(_Fitted):
 
 
 class TestNotFittedYet(LearnerContract):
-    """All classes are alike before anything is labelled, and that keeps the contract too."""
+    """All classes are alike before anything is labeled, and that keeps the contract too."""
 
     trains = False
     loop = SklearnTrainingLoop()

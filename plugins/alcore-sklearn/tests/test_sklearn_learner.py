@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC, LinearSVC
 
 from alcore import DataInfo, TensorPool, UsageError
-from alcore.inference.outputs import class_probabilities, predicted_classes
+from alcore.inference import class_probabilities, predicted_classes
 from alcore.randomness import derive_seed
 
 DOUBLE = torch.float64
 
 
 def arrays(pool):
-    """What is labelled, in training order, and all inputs."""
+    """What is labeled, in training order, and all inputs."""
     inputs, targets = pool.batch(torch.arange(len(pool)))
     return inputs.numpy(), targets.numpy(), pool.inputs(torch.arange(pool.total))
 
@@ -85,16 +85,16 @@ def test_the_random_state_comes_from_the_seed_and_a_given_one_stays(pool_of):
 # -- too little to fit -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labelled", [None, []])
-def test_nothing_labelled(pool_of, labelled):
-    pool = pool_of(3, labelled=[])
+@pytest.mark.parametrize("labeled", [None, []])
+def test_nothing_labeled(pool_of, labeled):
+    pool = pool_of(3, labeled=[])
     inputs = pool.inputs(torch.arange(5))
     for estimator, expected in [
         ("LogisticRegression", torch.full((5, 3), 1 / 3, dtype=DOUBLE)),
         ("SVC", torch.zeros(5, 3, dtype=DOUBLE)),
     ]:
         learner = SklearnLearner(estimator, info=pool.info)
-        if labelled is not None:
+        if labeled is not None:
             learner.fit(pool)
         assert torch.equal(learner(inputs), expected)
         assert learner.fitted is None
@@ -107,7 +107,7 @@ def test_nothing_labelled(pool_of, labelled):
 @pytest.mark.parametrize("estimator", ["SVC", "LogisticRegression", "GaussianNB"])
 @pytest.mark.parametrize(("classes", "only"), [(2, 0), (2, 1), (3, 0), (3, 2)])
 def test_one_class_only(pool_of, estimator, classes, only):
-    pool = pool_of(classes, labelled=range(only, 30, classes))
+    pool = pool_of(classes, labeled=range(only, 30, classes))
     learner = SklearnLearner(estimator, info=pool.info)
     learner.fit(pool)
     outputs = learner(pool.inputs(torch.arange(4)))
@@ -121,7 +121,7 @@ def test_one_class_only(pool_of, estimator, classes, only):
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_columns_stay_in_place_where_a_class_is_missing(pool_of, missing):
-    pool = pool_of(3, labelled=[i for i in range(40) if i % 3 != missing])
+    pool = pool_of(3, labeled=[i for i in range(40) if i % 3 != missing])
     rows, codes, everything = arrays(pool)
     there = [code for code in range(3) if code != missing]
     learner = SklearnLearner("LogisticRegression", info=pool.info)
@@ -141,7 +141,7 @@ def test_columns_stay_in_place_where_a_class_is_missing(pool_of, missing):
 
 def test_two_of_four_and_three_of_four_classes(pool_of):
     for there in ([1, 3], [0, 1, 3]):
-        pool = pool_of(4, labelled=[i for i in range(48) if i % 4 in there])
+        pool = pool_of(4, labeled=[i for i in range(48) if i % 4 in there])
         rows, codes, everything = arrays(pool)
         learner = SklearnLearner("LinearSVC", {"random_state": 0}, info=pool.info)
         learner.fit(pool, dtype=DOUBLE)
@@ -203,9 +203,9 @@ def test_whole_numbers_of_any_type_are_class_codes(pool_of):
 
 
 def test_what_scikit_learn_refuses_is_told_with_the_number_of_samples(pool_of):
-    pool = pool_of(3, labelled=range(4))
+    pool = pool_of(3, labeled=range(4))
     learner = SklearnLearner("LinearDiscriminantAnalysis", {"n_components": 3}, info=pool.info)
-    with pytest.raises(UsageError, match=r"LinearDiscriminantAnalysis can't be fitted on 4 labelled samples: "):
+    with pytest.raises(UsageError, match=r"LinearDiscriminantAnalysis can't be fitted on 4 labeled samples: "):
         learner.fit(pool)
 
 

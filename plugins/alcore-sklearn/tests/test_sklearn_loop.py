@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from alcore import Driver, UsageError, plugins
 from alcore import config as c
 from alcore.cli.main import main
-from alcore.driver.state import model_digest
+from alcore.inference import model_digest
 
 
 def make_driver(folder, pool, learner, *, steps=3, seed=0, loop=None, query=None, dtype=torch.float64, **settings):
@@ -53,7 +53,7 @@ class Items:
         self.items.append(item)
 
 
-def test_each_step_fits_all_labels_in_the_order_of_labelling(tmp_path, pool_of):
+def test_each_step_fits_all_labels_in_the_order_of_labeling(tmp_path, pool_of):
     pool = pool_of()
     learner = SklearnLearner("LogisticRegression", info=pool.info)
     driver = make_driver(tmp_path, pool, learner)
@@ -71,7 +71,7 @@ def test_each_step_fits_all_labels_in_the_order_of_labelling(tmp_path, pool_of):
 
 def test_the_order_of_the_pool(pool_of):
     ids = [30, 2, 17, 9, 44, 3, 28, 50, 7, 1]
-    forwards, backwards = pool_of(labelled=ids), pool_of(labelled=ids[::-1])
+    forwards, backwards = pool_of(labeled=ids), pool_of(labeled=ids[::-1])
     rows, codes = forwards.batch(torch.argsort(torch.tensor(ids)))
     everything = forwards.inputs(torch.arange(60))
     expected = SVC().fit(rows.numpy(), codes.numpy()).decision_function(everything.numpy())
@@ -146,7 +146,7 @@ def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
 
 
 def test_what_the_plugin_offers():
-    registry = plugins.registry()
+    registry = plugins.installed()
     assert type(registry.make("learner", "sklearn", estimator="SVC")) is SklearnLearner
     assert type(registry.make("loop", "sklearn")) is SklearnTrainingLoop
     assert registry.make("query", "sklearn-uq", max_samples=3).max_samples == 3

@@ -20,8 +20,9 @@ from sklearn.svm import SVC
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.codec import dumps
-from alcore.driver.state import global_generators, model_digest
 from alcore.errors import QueryError
+from alcore.inference import model_digest
+from alcore.randomness import global_rng_state
 
 MEASURES = ("least_confidence", "margin", "entropy")
 
@@ -43,9 +44,9 @@ def ask(pool, strategy, *, seed=0, step=0):
     )
     driver.active_learning_step_idx = step
     strategy.check()
-    asked, before, model = Asked(), dumps(global_generators()), model_digest(driver.learner)
+    asked, before, model = Asked(), dumps(global_rng_state()), model_digest(driver.learner)
     strategy.sample(asked)
-    assert dumps(global_generators()) == before
+    assert dumps(global_rng_state()) == before
     assert model_digest(driver.learner) == model
     return asked
 
@@ -112,16 +113,16 @@ def test_the_samples_nearest_to_the_border(pool_of, classes):
     assert asked.scores == sorted(scores, reverse=True)[:5]
 
 
-@pytest.mark.parametrize("labelled", [[], range(0, 30, 3)])
-def test_nothing_labelled_and_one_class_give_the_lowest_ids(pool_of, labelled):
-    pool = pool_of(labelled=labelled)
+@pytest.mark.parametrize("labeled", [[], range(0, 30, 3)])
+def test_nothing_labeled_and_one_class_give_the_lowest_ids(pool_of, labeled):
+    pool = pool_of(labeled=labeled)
     for strategy in (SklearnUncertaintyQuery(4), SklearnUncertaintyQuery(4, "SVC", measure="decision")):
         assert ask(pool, strategy) == pool.unlabeled_indices()[:4].tolist()
 
 
-@pytest.mark.parametrize(("n", "labelled", "count"), [(0, 25, 0), (100, 25, 35), (5, 60, 0), (5, 59, 1)])
-def test_how_many(pool_of, n, labelled, count):
-    asked = ask(pool_of(labelled=range(labelled)), SklearnUncertaintyQuery(n))
+@pytest.mark.parametrize(("n", "labeled", "count"), [(0, 25, 0), (100, 25, 35), (5, 60, 0), (5, 59, 1)])
+def test_how_many(pool_of, n, labeled, count):
+    asked = ask(pool_of(labeled=range(labeled)), SklearnUncertaintyQuery(n))
     assert len(asked) == len(set(asked)) == count
 
 
@@ -133,7 +134,7 @@ def test_duplicates_are_ranked_by_id():
 
 
 def test_a_class_without_a_label_does_no_harm(pool_of):
-    pool = pool_of(3, labelled=[i for i in range(40) if i % 3])
+    pool = pool_of(3, labeled=[i for i in range(40) if i % 3])
     for strategy in (SklearnUncertaintyQuery(5), SklearnUncertaintyQuery(5, "SVC", measure="decision")):
         assert len(set(ask(pool, strategy))) == 5
 
@@ -153,8 +154,8 @@ def test_nan_is_refused_by_name(pool_of, measure):
     with pytest.raises(QueryError, match="the score of sample 41 is NaN"):
         ask(pool, SklearnUncertaintyQuery(2, measure=measure))
     pool = pool_of()
-    pool._inputs[7, 2] = torch.nan  # a labelled one
-    with pytest.raises(UsageError, match=r"LogisticRegression can't be fitted on 25 labelled samples: .*NaN"):
+    pool._inputs[7, 2] = torch.nan  # a labeled one
+    with pytest.raises(UsageError, match=r"LogisticRegression can't be fitted on 25 labeled samples: .*NaN"):
         ask(pool, SklearnUncertaintyQuery(2, measure=measure))
 
 

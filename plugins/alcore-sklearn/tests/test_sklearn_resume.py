@@ -12,7 +12,7 @@ from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertain
 
 from alcore import Driver
 from alcore import config as c
-from alcore.store.reading import Run
+from alcore.store import Run
 
 
 class Cut(KeyboardInterrupt):
@@ -52,8 +52,8 @@ Loop = cuttable(SklearnTrainingLoop, "__call__")
 
 @pytest.fixture
 def make(tmp_path, pool_of):
-    def build(point, run_id, *, steps=3, labelled=range(5, 30), **settings):
-        pool = pool_of(labelled=labelled)
+    def build(point, run_id, *, steps=3, labeled=range(5, 30), **settings):
+        pool = pool_of(labeled=labeled)
         parts = [Query(3, "ExtraTreesClassifier", {"n_estimators": 3}), Label(), Metrology(), Loop()]
         for part in parts:
             part.point = point

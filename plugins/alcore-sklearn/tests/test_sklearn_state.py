@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from alcore import UsageError
 from alcore.codec import dumps
-from alcore.driver.state import global_generators, model_digest
+from alcore.inference import model_digest
+from alcore.randomness import global_rng_state
 
 
 @settings(deadline=None, max_examples=15)
 @given(rows=st.integers(0, 20), seed=st.integers(0, 2**62), order=st.sampled_from(["labelled", "pool"]))
 def test_rebuilt_from_the_labels_and_the_seed(pool_of, rows, seed, order):
     ids = np.random.default_rng(1).permutation(40)[:20].tolist()
-    then, now = pool_of(labelled=ids[:rows]), pool_of(labelled=ids)
+    then, now = pool_of(labeled=ids[:rows]), pool_of(labeled=ids)
     learner, again = (
         SklearnLearner("RandomForestClassifier", {"n_estimators": 3}, order=order, info=then.info) for _ in range(2)
     )
@@ -41,17 +42,17 @@ def test_the_state_is_plain_and_tells_fits_apart(pool_of):
     pool = pool_of()
     learner = SklearnLearner("SVC", {"C": 1.0}, info=pool.info)
     digests = [model_digest(learner)]
-    for labelled, seed, dtype in [
+    for labeled, seed, dtype in [
         (range(10), 0, torch.float64), (range(11), 0, torch.float64), (range(1, 11), 0, torch.float64),
         (range(10), 1, torch.float64), (range(10), 0, torch.float32), (range(10), 0, torch.bfloat16),
     ]:  # fmt: skip
-        learner.fit(pool_of(labelled=labelled), seed, dtype)
+        learner.fit(pool_of(labeled=labeled), seed, dtype)
         digests.append(model_digest(learner))
         assert json.loads(json.dumps(learner.state_dict())) == learner.state_dict()
         assert dumps(learner.state_dict())
         again = SklearnLearner("SVC", {"C": 1.0}, info=pool.info)
         again.load_state_dict(learner.state_dict())
-        again.rebuild(pool_of(labelled=labelled))
+        again.rebuild(pool_of(labeled=labeled))
         assert again.state_dict() == learner.state_dict()
     assert len(set(digests)) == len(digests)
 
@@ -75,26 +76,26 @@ def test_its_own_state_leaves_a_fit_as_it_is(pool_of):
 
 def test_too_few_labels_to_rebuild(pool_of):
     learner, again = SklearnLearner("SVC"), SklearnLearner("SVC")
-    learner.fit(pool_of(labelled=range(10)))
+    learner.fit(pool_of(labeled=range(10)))
     again.load_state_dict(learner.state_dict())
-    with pytest.raises(UsageError, match="fitted on 10 labelled samples, and the pool has 9"):
-        again.rebuild(pool_of(labelled=range(9)))
+    with pytest.raises(UsageError, match="fitted on 10 labeled samples, and the pool has 9"):
+        again.rebuild(pool_of(labeled=range(9)))
 
 
 def test_other_samples_than_it_was_fitted_on_are_told(pool_of):
     learner, again = SklearnLearner("SVC"), SklearnLearner("SVC")
-    learner.fit(pool_of(labelled=range(10)))
+    learner.fit(pool_of(labeled=range(10)))
     again.load_state_dict(learner.state_dict())
-    with pytest.warns(UserWarning, match="the 10 labelled samples are not those that it was fitted on"):
-        again.rebuild(pool_of(labelled=range(1, 11)))
+    with pytest.warns(UserWarning, match="the 10 labeled samples are not those that it was fitted on"):
+        again.rebuild(pool_of(labeled=range(1, 11)))
 
 
 def test_nothing_outside_is_touched(pool_of):
     pool = pool_of()
     inputs = pool.inputs(torch.arange(20))
-    before, copy = dumps(global_generators()), inputs.clone()
+    before, copy = dumps(global_rng_state()), inputs.clone()
     learner = SklearnLearner("BaggingClassifier", {"estimator": {"use": "DecisionTreeClassifier"}}, info=pool.info)
     learner.fit(pool, seed=1)
     learner(inputs)
-    assert dumps(global_generators()) == before
+    assert dumps(global_rng_state()) == before
     assert torch.equal(inputs, copy)

@@ -9,13 +9,13 @@ import alcore
 
 if TYPE_CHECKING:
     from alcore_stopping.budget import Budget
-    from alcore_stopping.certainty import Confident
+    from alcore_stopping.confidence import Confident
     from alcore_stopping.metric import MetricReached, Plateau
     from alcore_stopping.stability import StabilizingPredictions, cohen_kappa
 
 _HOME = {
     "Budget": "budget",
-    "Confident": "certainty",
+    "Confident": "confidence",
     "MetricReached": "metric",
     "Plateau": "metric",
     "StabilizingPredictions": "stability",
@@ -30,7 +30,7 @@ def alcore_stop_criteria() -> dict[str, Any]:
     return {
         "metric": "alcore_stopping.metric:MetricReached",
         "plateau": "alcore_stopping.metric:Plateau",
-        "confident": "alcore_stopping.certainty:Confident",
+        "confident": "alcore_stopping.confidence:Confident",
         "stabilizing-predictions": "alcore_stopping.stability:StabilizingPredictions",
         "budget": "alcore_stopping.budget:Budget",
     }

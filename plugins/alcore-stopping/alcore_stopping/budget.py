@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import alcore
 from alcore.errors import UsageError
-from alcore.store.reading import Run
+from alcore.store import Run
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import alcore
 from alcore.errors import UsageError
-from alcore_stopping.figures import figures, lower_is_better
+from alcore_stopping.metrics_of_run import figures, lower_is_better
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

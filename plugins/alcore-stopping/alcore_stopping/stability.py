@@ -9,8 +9,7 @@ import torch
 
 import alcore
 from alcore.errors import UsageError
-from alcore.inference import streaming as scoring
-from alcore.inference.outputs import check_outputs, kind_of, predicted_classes
+from alcore.inference import check_outputs, chunks, kind_of, predicted_classes, subset
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
@@ -54,7 +53,7 @@ class StabilizingPredictions:
     window
         How many successive kappas are averaged.
     size
-        How many samples the predictions are compared on: the stop set, drawn from the unlabelled samples in the first
+        How many samples the predictions are compared on: the stop set, drawn from the unlabeled samples in the first
         step and kept for all of the run.
 
     Notes
@@ -88,7 +87,7 @@ class StabilizingPredictions:
                 "StabilizingPredictions is for classes, and the task of this data is regression; use another."
             )
         if self._ids is None:
-            self._ids = scoring.subset(driver, self.size, driver.generator("stabilizing predictions", "stop set"))
+            self._ids = subset(driver, self.size, driver.generator("stabilizing predictions", "stop set"))
         if not len(self._ids):
             return None
         before, self._classes = self._classes, self._predict(driver, self._ids)
@@ -106,9 +105,7 @@ class StabilizingPredictions:
     @staticmethod
     def _predict(driver: Driver, ids: torch.Tensor) -> torch.Tensor:
         kind = kind_of(driver.learner)
-        return torch.cat(
-            [predicted_classes(check_outputs(out), kind).cpu() for _, out in scoring.chunks(driver, ids=ids)]
-        )
+        return torch.cat([predicted_classes(check_outputs(out), kind).cpu() for _, out in chunks(driver, ids=ids)])
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the stop set, its last classes and the last kappas."""

@@ -7,13 +7,13 @@ import types
 import pytest
 import torch
 from alcore_stopping import MetricReached, Plateau
-from alcore_stopping.figures import lower_is_better
+from alcore_stopping.metrics_of_run import lower_is_better
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore.store.reading import Run
+from alcore.store import Run
 from alcore.strategies import BaseMetrology
 
 torch.set_num_threads(1)
@@ -33,7 +33,7 @@ class Scripted(BaseMetrology):
 
 
 def make_driver(folder, criterion, metrology, *, steps=None, **options):
-    pool = TensorPool(torch.zeros(9, 1), torch.arange(9) % 2, labelled=[0])
+    pool = TensorPool(torch.zeros(9, 1), torch.arange(9) % 2, labeled=[0])
     return Driver(
         c.DriverConfig(
             batch_size=8, max_active_learning_steps=steps, skip_training=True, root_log_dir=folder, device="cpu",

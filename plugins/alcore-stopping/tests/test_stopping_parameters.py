@@ -56,7 +56,7 @@ def test_what_the_plugin_offers():
 
     from alcore import plugins
 
-    registry = plugins.registry()
+    registry = plugins.installed()
     assert registry.make("stop", "metric", threshold=0.5).threshold == 0.5
     assert registry.make("stop", "plateau", patience=2).patience == 2
     assert registry.make("stop", "confident", threshold=0.2).threshold == 0.2

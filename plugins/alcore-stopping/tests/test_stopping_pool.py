@@ -15,9 +15,9 @@ from sklearn.metrics import cohen_kappa_score
 from alcore import Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import Interrupted
-from alcore.inference import streaming as scoring
+from alcore.inference import streaming
 from alcore.protocols import Phase
-from alcore.store.reading import Run
+from alcore.store import Run
 from alcore.strategies import BaseLabel, BaseQuery
 
 torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def make_driver(folder, criterion, outputs, *, steps=None, label=None, query=Non
         ),
         torch.nn.Identity(),
         c.StrategiesConfig([query or First()], queue.Queue, label or Known()),
-        c.TrainingConfig(TensorPool(torch.arange(size)[:, None].float(), targets, labelled=[0]), 0),
+        c.TrainingConfig(TensorPool(torch.arange(size)[:, None].float(), targets, labeled=[0]), 0),
         inference_fn=table,
         plugins=[criterion],
     )  # fmt: skip
@@ -105,12 +105,12 @@ def test_it_is_sure_of_every_candidate_or_of_none(size, classes, scale, threshol
     positive = [torch.softmax(torch.cat([torch.zeros(1), one]) if classes == 1 else one, 0) for one in left]
     unsure = [1 - float(one.max()) for one in positive]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_MIN_ROWS", rows)
-        patch.setattr(scoring, "_MAX_ROWS", rows)
+        patch.setattr(streaming, "_MIN_ROWS", rows)
+        patch.setattr(streaming, "_MAX_ROWS", rows)
         reason = Confident(threshold).alcore_should_stop(driver)
     assert (reason is not None) == (bool(left) and max(unsure) < threshold)
     if reason is not None:
-        assert f"each of the {len(left)} unlabelled samples" in reason
+        assert f"each of the {len(left)} unlabeled samples" in reason
 
 
 def test_a_run_ends_when_the_learner_is_sure(tmp_path):
@@ -119,13 +119,13 @@ def test_a_run_ends_when_the_learner_is_sure(tmp_path):
     driver.run()
     assert driver.active_learning_step_idx == 3
     assert driver.stop_reason == (
-        "the learner is sure of each of the 35 unlabelled samples: the uncertainty is 0.00669 at most, below 0.02"
+        "the learner is sure of each of the 35 unlabeled samples: the uncertainty is 0.00669 at most, below 0.02"
     )
     assert Run(driver.log_dir).meta()["reason"] == driver.stop_reason
 
 
 def test_the_pool_is_left_at_the_first_unsure_sample(monkeypatch):
-    monkeypatch.setattr(scoring, "_MAX_ROWS", 32)
+    monkeypatch.setattr(streaming, "_MAX_ROWS", 32)
     outputs = torch.full((1, 1000, 1), 30.0)
     outputs[0, 40] = 0
     driver = make_driver("not-made", Confident(), outputs)
@@ -172,7 +172,7 @@ def test_a_run_ends_when_predictions_are_stable(tmp_path, threshold, window, siz
     )
 
 
-def test_the_stop_set_is_drawn_once_from_the_unlabelled_samples(tmp_path):
+def test_the_stop_set_is_drawn_once_from_the_unlabeled_samples(tmp_path):
     sets = []
     for seed_of_others in (0, 1):
         torch.manual_seed(seed_of_others)

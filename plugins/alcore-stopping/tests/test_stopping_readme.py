@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from alcore import plugins
 from alcore.cli.main import application
-from alcore.plugins import signatures as parameters
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -26,16 +25,16 @@ def test_the_example_runs(tmp_path):
 def test_the_commands_run(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
-    app = application(plugins.registry())
+    app = application(plugins.installed())
     done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "Ended: " in done.output
 
 
 def test_every_criterion_and_parameter_is_in_the_tables():
-    registry = plugins.registry()
+    registry = plugins.installed()
     for name in ("metric", "plateau", "confident", "stabilizing-predictions", "budget"):
         assert f"| `{name}` |" in TEXT
-        for one in parameters.parameters(plugins.resolve(registry.offer("stop", name)))[0]:
+        for one in plugins.parameters_of(plugins.load_factory(registry.offer("stop", name)))[0]:
             rows = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |")]
             assert sum(f"`{name}`" in row.split("|")[2] for row in rows) == 1, (name, one.name)

@@ -13,9 +13,9 @@ import alcore
 
 if TYPE_CHECKING:
     from alcore_tabular.data import table
-    from alcore_tabular.wording import TableWarning
+    from alcore_tabular.messages import TableWarning
 
-_MODULE_OF = {"TableWarning": "alcore_tabular.wording", "table": "alcore_tabular.data"}
+_MODULE_OF = {"TableWarning": "alcore_tabular.messages", "table": "alcore_tabular.data"}
 
 __all__ = ["TableWarning", "alcore_data", "table"]
 

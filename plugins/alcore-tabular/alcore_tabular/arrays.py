@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from alcore.errors import UsageError
-from alcore_tabular.content import Array, Content
-from alcore_tabular.wording import nearest, setting
+from alcore_tabular.messages import nearest, setting
+from alcore_tabular.table import Array, Content
 
 _DAMAGED = (
     OSError,

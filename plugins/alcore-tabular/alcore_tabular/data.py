@@ -16,12 +16,12 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
 from alcore_tabular.columns import read_csv
-from alcore_tabular.content import Content, Missing, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.encoding import fit
-from alcore_tabular.numerals import DecimalMark
+from alcore_tabular.messages import listed, nearest, setting
+from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.table import Content, Missing, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.targets import Answers, Task, encode_target
-from alcore_tabular.wording import listed, nearest, setting
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
@@ -66,10 +66,10 @@ def table(
         ``auto`` takes text, and at most 20 different whole numbers (with three rows each on average), for
         classes, and other numbers for regression.
     initial
-        Samples that are labelled at the start: a share of the training part below 1, rounded up to one
+        Samples that are labeled at the start: a share of the training part below 1, rounded up to one
         of each class, or a whole number; 0 leaves the first selection to a start strategy.
     validation
-        Share of the rows that is held out, stratified by class; it teaches the standardisation nothing.
+        Share of the rows that is held out, stratified by class; it teaches the standardization nothing.
     drop
         Columns to leave out, such as ids.
     categories
@@ -87,14 +87,14 @@ def table(
         The column, or array of an NPZ file, that says what the label of each row costs, in the units of the budget;
         it is no input. A label costs 1 if it is not given.
     seed
-        Decides which rows are held out and which are labelled at the start; by default the run's
+        Decides which rows are held out and which are labeled at the start; by default the run's
         seed, or 0.
 
     Returns
     -------
     Data
         A pool with the training part, float32 inputs of shape (N, features) in the order of the file and
-        int64 or float32 targets of shape (N,); the held-out pool, all labelled; and what is known about them.
+        int64 or float32 targets of shape (N,); the held-out pool, all labeled; and what is known about them.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _assemble(
     codes = answers.values if answers.task == "classification" else None
     train, held = hold_out(codes, len(content), validation, splits)
     count = count_initial(initial, len(train), len(answers.names))
-    labelled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
+    labeled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
     part, rest = content.take(train), content.take(held)
     encoder = fit(part)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
@@ -181,15 +181,15 @@ def _assemble(
     def pool(rows: Content, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
         inputs = torch.from_numpy(encoder.transform(rows))
         targets = torch.from_numpy(answers.values[where])
-        return TensorPool(inputs, targets, labelled=ids, info=info, costs=None if costs is None else costs[where])
+        return TensorPool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
 
     _logger.info(
-        "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labelled, %d held out",
+        "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labeled, %d held out",
         *(content.file, answers.task, content.target_name, info.classes, info.features),
         *(len(train), count, len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS)
-    return Data(pool(part, train, labelled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults)
+    return Data(pool(part, train, labeled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults)
 
 
 def _check_choices(**given: tuple[str, Any]) -> None:

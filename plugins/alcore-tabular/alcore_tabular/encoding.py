@@ -1,4 +1,4 @@
-"""Turning numbers and categories into standardised features, learnt from the training part alone."""
+"""Turning numbers and categories into standardized features, learnt from the training part alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.preprocessing import OneHotEncoder
 
 from alcore.errors import UsageError
-from alcore_tabular.content import Array, Content, absent
-from alcore_tabular.wording import listed, shown, warn
+from alcore_tabular.messages import listed, shown, warn
+from alcore_tabular.table import Array, Content, absent
 
 _FILLER = "(missing)"
-_BLOCK = 8192  # rows that are standardised at once, so that a large array is not copied in double precision
+_BLOCK = 8192  # rows that are standardized at once, so that a large array is not copied in double precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Encoder:
     ----------
     numbers
         Places of the numeric columns that vary: int64, shape (D,).
-    centre, scale
+    center, scale
         Their mean and standard deviation (population): float64, shape (D,).
     fill
         Their median, which takes the place of missing values: float64, shape (D,).
@@ -35,7 +35,7 @@ class Encoder:
     """
 
     numbers: Array
-    centre: Array
+    center: Array
     scale: Array
     fill: Array
     texts: Array
@@ -59,7 +59,7 @@ class Encoder:
             block = content.numbers[rows][:, self.numbers].astype(np.float64)
             block = np.where(np.isnan(block), self.fill, block)
             with np.errstate(over="ignore"):
-                result[rows, :width] = (block - self.centre) / self.scale
+                result[rows, :width] = (block - self.center) / self.scale
         self._refuse_overflow(content, result)
         if self.categories is not None:
             texts = _filled(content.texts[:, self.texts])
@@ -73,7 +73,7 @@ class Encoder:
             name = content.number_names[self.numbers[places[0]]]
             content.refuse(
                 name,
-                "has a value that is too far from the others to be standardised: "
+                "has a value that is too far from the others to be standardized: "
                 f"{content.at(int(rows[0]), name)}. Correct it, or {content.leave_out(name)}",
             )
 
@@ -95,9 +95,9 @@ def fit(content: Content) -> Encoder:
     Raises
     ------
     UsageError
-        If no column is left, or if numbers are too large to be standardised.
+        If no column is left, or if numbers are too large to be standardized.
     """
-    centre, scale, fill, constant = _moments(content)
+    center, scale, fill, constant = _moments(content)
     texts = _filled(content.texts)
     alike = np.array([len(set(texts[:, place])) == 1 for place in range(texts.shape[1])], dtype=bool)
     dull = [name for name, same in zip(content.number_names, constant, strict=True) if same]
@@ -118,13 +118,13 @@ def fit(content: Content) -> Encoder:
     if len(told):
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         encoder.fit(texts[:, told])
-    return Encoder(varied, centre[varied], scale[varied], fill[varied], told, encoder)
+    return Encoder(varied, center[varied], scale[varied], fill[varied], told, encoder)
 
 
 def _moments(content: Content) -> tuple[Array, Array, Array, Array]:
     """Return mean, standard deviation and median of each column, and whether it is constant: shapes (F,)."""
     width = content.numbers.shape[1]
-    centre, scale, fill = np.zeros(width), np.zeros(width), np.zeros(width)
+    center, scale, fill = np.zeros(width), np.zeros(width), np.zeros(width)
     constant = np.ones(width, dtype=bool)
     for place in range(width):
         column = content.numbers[:, place].astype(np.float64)
@@ -135,17 +135,17 @@ def _moments(content: Content) -> tuple[Array, Array, Array, Array]:
             fill[place] = np.median(column[~gaps])
             column[gaps] = fill[place]
         with np.errstate(over="ignore", invalid="ignore"):
-            centre[place], scale[place] = column.mean(), column.std()
+            center[place], scale[place] = column.mean(), column.std()
         if not np.isfinite(scale[place]):
             name = content.number_names[place]
             largest = int(np.abs(column).argmax())
             content.refuse(
                 name,
-                f"has numbers that are too large to be standardised: {content.at(largest, name)}. Give it "
+                f"has numbers that are too large to be standardized: {content.at(largest, name)}. Give it "
                 f"in another unit, or {content.leave_out(name)}",
             )
         constant[place] = column.min() == column.max() or scale[place] == 0
-    return centre, scale, fill, constant
+    return center, scale, fill, constant
 
 
 def _filled(texts: Array) -> Array:

@@ -1,12 +1,12 @@
-"""Which rows are held out, and which of the others are labelled at the start."""
+"""Which rows are held out, and which of the others are labeled at the start."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from alcore.errors import UsageError
-from alcore_tabular.content import Array
-from alcore_tabular.wording import setting
+from alcore_tabular.messages import setting
+from alcore_tabular.table import Array
 
 
 def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -38,7 +38,7 @@ def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Gener
 
 
 def count_initial(initial: int | float, size: int, classes: int) -> int:
-    """Return how many samples are labelled at the start.
+    """Return how many samples are labeled at the start.
 
     Parameters
     ----------
@@ -65,18 +65,18 @@ def count_initial(initial: int | float, size: int, classes: int) -> int:
     if initial == 0:  # a start strategy makes the first selection
         return 0
     if initial < fewest:
-        reason = f"the {classes} classes need a labelled sample each" if classes else "training needs a sample"
+        reason = f"the {classes} classes need a labeled sample each" if classes else "training needs a sample"
         raise UsageError(f"initial: {initial} is too few, since {reason}; give {setting('initial', fewest)} or more.")
     if initial > size:
         raise UsageError(
-            f"initial: {initial} samples are to be labelled at the start, but the training part has {size} "
+            f"initial: {initial} samples are to be labeled at the start, but the training part has {size} "
             f"(the others are held out). Give {size} at most, or a share such as {setting('initial', 0.1)}."
         )
     return initial
 
 
 def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Generator) -> Array:
-    """Draw the samples that are labelled at the start: one of each class, and any others.
+    """Draw the samples that are labeled at the start: one of each class, and any others.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from alcore_tabular.columns import MOSTLY_NUMBERS
-from alcore_tabular.content import Array, Content
-from alcore_tabular.numerals import DecimalMark, exact, has_decimal_comma, number
-from alcore_tabular.wording import listed, setting
+from alcore_tabular.messages import listed, setting
+from alcore_tabular.number_format import DecimalMark, exact, has_decimal_comma, number
+from alcore_tabular.table import Array, Content
 
 Task = Literal["auto", "classification", "regression"]
 

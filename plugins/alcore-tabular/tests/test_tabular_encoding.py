@@ -1,4 +1,4 @@
-"""Features: standardised and one-hot, learnt from the training part alone."""
+"""Features: standardized and one-hot, learnt from the training part alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def inputs_of(pool) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(values=hnp.arrays(np.float64, (N, 2), elements=FINITE), seed=st.integers(0, 3))
-def test_numbers_are_standardised_as_the_textbook_says(tmp_path_factory, values, seed) -> None:
+def test_numbers_are_standardized_as_the_textbook_says(tmp_path_factory, values, seed) -> None:
     values[:2] = [[-3, 5], [4, -6]]  # some spread wherever these rows land
     values[2:12] = np.arange(20).reshape(10, 2)
     with warnings.catch_warnings():

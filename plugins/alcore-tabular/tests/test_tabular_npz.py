@@ -47,7 +47,7 @@ def test_targets_of_any_plain_type(save, y, names) -> None:
     assert codes == [0] * 15 + [1] * 15
 
 
-def test_images_are_flattened_and_standardised(save) -> None:
+def test_images_are_flattened_and_standardized(save) -> None:
     images = RNG.integers(0, 256, size=(40, 2, 4), dtype=np.uint8)
     data = table(save(pixels=images, label=np.arange(40) / 7), inputs="pixels", target="label")
     rows = [round(data.train.answer(place)[1].item() * 7) for place in range(data.train.total)]

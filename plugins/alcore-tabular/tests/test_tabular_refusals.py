@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 from alcore_tabular import TableWarning, table
-from alcore_tabular.wording import listed, nearest, setting, shown
+from alcore_tabular.messages import listed, nearest, setting, shown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,7 +145,7 @@ def test_a_held_out_value_too_far_away(rows, write) -> None:
         row[2] = f"{place + 0.5}"
     held = int(table(write(rows), target="bought").val.answer(0)[1].item())
     rows[held + 1][0] = "1e300"
-    assert f"'size' has a value that is too far from the others to be standardised: line {held + 2}" in refusal(
+    assert f"'size' has a value that is too far from the others to be standardized: line {held + 2}" in refusal(
         write(rows)
     )
 

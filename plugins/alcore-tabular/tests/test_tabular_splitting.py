@@ -53,7 +53,7 @@ def test_regression_splits_without_classes(size, share) -> None:
         (0.99, 3, 3, 3),
     ],
 )
-def test_how_many_are_labelled_at_the_start(initial, size, classes, count) -> None:
+def test_how_many_are_labeled_at_the_start(initial, size, classes, count) -> None:
     assert count_initial(initial, size, classes) == count
 
 
@@ -86,7 +86,7 @@ def test_the_seed_decides_and_none_is_zero(rows, write) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_class_of_a_table_is_labelled_at_the_start(rows, write, seed) -> None:
+def test_every_class_of_a_table_is_labeled_at_the_start(rows, write, seed) -> None:
     for row, kind in zip(rows[1:], ["a"] * 36 + ["b", "b", "c", "c"], strict=True):
         row[2] = kind
     data = table(write(rows), target="bought", initial=3, seed=seed)

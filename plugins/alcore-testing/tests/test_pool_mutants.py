@@ -31,7 +31,7 @@ class TestMemoryMapped(PoolContract):
         np.save(self._file, toy_pool("binary").inputs(torch.arange(40)).numpy())
 
     def make(self) -> Any:
-        return TensorPool(np.load(self._file, mmap_mode="r"), torch.arange(40) % 2, labelled=[3, 20, 7])
+        return TensorPool(np.load(self._file, mmap_mode="r"), torch.arange(40) % 2, labeled=[3, 20, 7])
 
 
 class Blind(TensorPool):
@@ -49,7 +49,7 @@ class Blind(TensorPool):
 class TestLabelsFromOutside(PoolContract):
     def make(self) -> Any:
         whole = toy_pool("binary")
-        return Blind(whole.inputs(torch.arange(40)), torch.zeros(40, dtype=torch.int64), labelled=[3, 20, 7])
+        return Blind(whole.inputs(torch.arange(40)), torch.zeros(40, dtype=torch.int64), labeled=[3, 20, 7])
 
 
 class Mutant(TensorPool):
@@ -220,7 +220,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
     def make(self: PoolContract) -> Any:
         whole = toy_pool("classes")
-        return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labelled=[3, 20, 7, 11, 30, 14])
+        return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labeled=[3, 20, 7, 11, 30, 14])
 
     check_mutant(type("Claimed", (PoolContract,), {"make": make}), mutant)
 

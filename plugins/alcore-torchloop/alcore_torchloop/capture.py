@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 from alcore_torchloop import graphs
-from alcore_torchloop.recording import Recorder, copied, dependencies, unreplaced_buffers
+from alcore_torchloop.graph_cache import Recorder, copied, dependencies, unreplaced_buffers
 from alcore_torchloop.stepping import Stepper
-from alcore_torchloop.whole import eager_step, graphed_step
+from alcore_torchloop.train_step import eager_step, graphed_step
 
 
 class StaticCaptureTraining:

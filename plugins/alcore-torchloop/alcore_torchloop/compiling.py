@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alcore_torchloop.recording import UnfitError, form_of, logger
+from alcore_torchloop.graph_cache import UnfitError, form_of, logger
 from alcore_torchloop.stepping import Stepper
 
 LossOf = Callable[[Any, Any], torch.Tensor]

@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
-from alcore.pools.batches import evaluating
+from alcore.inference import evaluating
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore_torchloop.compiling import Compiler
-from alcore_torchloop.patience import Patience
+from alcore_torchloop.early_stopping import Patience
 from alcore_torchloop.placing import placed
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
-from alcore_torchloop.whole import Step, step_for
+from alcore_torchloop.train_step import Step, step_for
 
 
 class DefaultTrainingLoop:
@@ -270,7 +270,7 @@ def _own_step(model: Any, batch: Any) -> torch.Tensor:
 
 def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
     if not losses:
-        raise UsageError("DefaultTrainingLoop: the training loader gave no batch; is anything labelled?")
+        raise UsageError("DefaultTrainingLoop: the training loader gave no batch; is anything labeled?")
     values = torch.stack(losses)
     if skipping and bool(torch.isfinite(values).any()):
         values = values[torch.isfinite(values)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from alcore.pools.batches import place
-from alcore.training.loader import BatchLoader
+from alcore.pools import to_device
+from alcore.training import BatchLoader
 
 
 def placed(batches: Iterable[Any], device: torch.device | None, dtype: torch.dtype | None) -> Iterable[Any]:
@@ -28,4 +28,4 @@ class _Placed:
         return len(self._batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Any:
-        return (place(batch, self._device, self._dtype) for batch in self._batches)
+        return (to_device(batch, self._device, self._dtype) for batch in self._batches)

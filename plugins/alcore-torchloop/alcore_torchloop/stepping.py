@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alcore_torchloop.backward import go_backward
-from alcore_torchloop.direct import is_untouched, update_of
+from alcore_torchloop.fused_optimizers import is_untouched, update_of
 
 
 class Stepper:

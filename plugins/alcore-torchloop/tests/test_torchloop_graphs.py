@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_torchloop import DefaultTrainingLoop, StaticCaptureEvaluateNoGrad, StaticCaptureTraining, graphs
-from alcore_torchloop.recording import MOST_GRAPHS, Dependencies
+from alcore_torchloop.graph_cache import MOST_GRAPHS, Dependencies
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 from alcore import Driver, TensorPool
@@ -277,7 +277,7 @@ def test_a_run_that_is_interrupted_inside_an_epoch(tapes: Any, tmp_path: Any) ->
                 driver.interrupt()
             return step_of(model, batch)
 
-        pool = TensorPool(inputs, inputs[:, :1] * 2, labelled=range(14))
+        pool = TensorPool(inputs, inputs[:, :1] * 2, labeled=range(14))
         driver = Driver(
             c.DriverConfig(4, 1, run_id, root_log_dir=tmp_path, device="cpu", seed=0, drop_last=False),
             net(),

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlatea
 
 from alcore import TensorPool, UsageError
 from alcore.errors import DivergedError
-from alcore.training.loader import BatchLoader
+from alcore.training import BatchLoader
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {
@@ -354,7 +354,7 @@ def test_a_device_alone_moves_the_batches():
 
 
 def test_batches_of_a_drivers_loader_are_left_as_they_are():
-    pool = TensorPool(torch.randn(8, 2), torch.arange(8) % 2, labelled=range(8))
+    pool = TensorPool(torch.randn(8, 2), torch.arange(8) % 2, labeled=range(8))
     loader = BatchLoader(pool, 4, device=CPU, dtype=torch.float64)
     model = torch.nn.Linear(2, 2).double()
     seen = []
@@ -392,7 +392,7 @@ def test_a_loss_that_is_no_number_names_the_epoch(bad):
 
 def test_no_batches():
     model, _, _ = problem()
-    with pytest.raises(UsageError, match="gave no batch; is anything labelled"):
+    with pytest.raises(UsageError, match="gave no batch; is anything labeled"):
         DefaultTrainingLoop()(model, torch.optim.SGD(model.parameters(), lr=0.1), [], 1, train_step_fn=loss_of)
 
 
@@ -448,6 +448,6 @@ def test_importing_the_plugin_imports_no_torch():
 def test_what_the_plugin_offers():
     from alcore import plugins
 
-    made = plugins.registry().make("loop", "default", schedule="batch")
+    made = plugins.installed().make("loop", "default", schedule="batch")
     assert type(made) is DefaultTrainingLoop
     assert made.schedule == "batch"

@@ -240,7 +240,7 @@ def test_interrupted_at_any_batch_and_resumed_equals_uninterrupted(name: str, tm
             return LOSS(model(batch[0]), batch[1])
 
         pool, held = (
-            TensorPool(inputs, inputs[:, :1] * 2, labelled=range(14)),
+            TensorPool(inputs, inputs[:, :1] * 2, labeled=range(14)),
             TensorPool(inputs, inputs[:, :1], range(40)),
         )
         driver = Driver(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference.outputs import by_position, is_map, kind_of, reduce_map
+from alcore.inference import by_position, is_map, kind_of, reduce_map
 from alcore.strategies import PointwiseQuery
 from alcore_uq import measures
 from alcore_uq.estimates import estimate

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import streaming as scoring
+from alcore.inference import streaming
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 
@@ -40,27 +40,27 @@ def make_driver(folder, pool, query, learner=None, **options):
     )
 
 
-def pool_of(outputs, labelled):
+def pool_of(outputs, labeled):
     """A pool whose inputs are the outputs themselves, for a learner that changes nothing."""
     classes = max(outputs.shape[1], 2) if outputs.dim() > 1 else 2
-    return TensorPool(outputs, torch.arange(len(outputs)) % classes, labelled=labelled)
+    return TensorPool(outputs, torch.arange(len(outputs)) % classes, labeled=labeled)
 
 
-def brute_force(outputs, labelled, n, measure):
-    """Score the whole pool at once, sort by (score, id), and keep the first n that are not labelled."""
+def brute_force(outputs, labeled, n, measure):
+    """Score the whole pool at once, sort by (score, id), and keep the first n that are not labeled."""
     scores = MEASURES[measure](outputs).tolist()
-    candidates = sorted(set(range(len(outputs))) - set(labelled))
+    candidates = sorted(set(range(len(outputs))) - set(labeled))
     return sorted(candidates, key=lambda sample: (-scores[sample], sample))[:n]
 
 
 @st.composite
 def problems(draw):
-    """Outputs with many ties, and what of them is labelled."""
+    """Outputs with many ties, and what of them is labeled."""
     size, columns = draw(st.integers(1, 70)), draw(st.integers(1, 3))
     seed = draw(st.integers(0, 2**16))
     outputs = torch.randint(-2, 3, (size, columns), generator=torch.Generator().manual_seed(seed)).float()
-    labelled = draw(st.lists(st.integers(0, size - 1), unique=True, max_size=size))
-    return outputs, labelled
+    labeled = draw(st.lists(st.integers(0, size - 1), unique=True, max_size=size))
+    return outputs, labeled
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,23 +71,23 @@ def problems(draw):
     chunk=st.sampled_from([1, 7, 32, 4096]),
 )
 def test_it_picks_what_brute_force_over_the_whole_pool_picks(problem, n, measure, chunk):
-    outputs, labelled = problem
+    outputs, labeled = problem
     query = ClassifierUQQuery(n, measure)
-    driver = make_driver("not-made", pool_of(outputs, labelled), query)
+    driver = make_driver("not-made", pool_of(outputs, labeled), query)
     asked = Column()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_MIN_ROWS", chunk)
-        patch.setattr(scoring, "_MAX_ROWS", chunk)
+        patch.setattr(streaming, "_MIN_ROWS", chunk)
+        patch.setattr(streaming, "_MAX_ROWS", chunk)
         query.sample(asked)
-    assert asked == brute_force(outputs, labelled, n, measure)
-    assert len(asked) == min(n, len(outputs) - len(labelled))
+    assert asked == brute_force(outputs, labeled, n, measure)
+    assert len(asked) == min(n, len(outputs) - len(labeled))
     assert asked.scores == [MEASURES[measure](outputs)[sample].item() for sample in asked]
     assert not driver.log_dir.exists()
 
 
 def test_a_run_asks_for_these_samples(tmp_path):
     outputs = torch.randn(200, 3, generator=torch.Generator().manual_seed(5))
-    pool = pool_of(outputs, labelled=range(0, 200, 4))
+    pool = pool_of(outputs, labeled=range(0, 200, 4))
     driver = make_driver(tmp_path, pool, ClassifierUQQuery(12, "margin"))
     driver.run()
     assert [one.sample for one in driver.query_queue.asked] == brute_force(outputs, range(0, 200, 4), 12, "margin")
@@ -95,7 +95,7 @@ def test_a_run_asks_for_these_samples(tmp_path):
 
 def test_a_second_round_asks_for_none_of_the_first(tmp_path):
     outputs = torch.randn(30, generator=torch.Generator().manual_seed(5))
-    driver = make_driver(tmp_path, pool_of(outputs, labelled=[3]), ClassifierUQQuery(20))
+    driver = make_driver(tmp_path, pool_of(outputs, labeled=[3]), ClassifierUQQuery(20))
     rounds = []
     with driver.session():
         for _ in range(3):
@@ -108,7 +108,7 @@ def test_a_second_round_asks_for_none_of_the_first(tmp_path):
 
 def test_posterior_samples_through_a_driver(tmp_path):
     samples = torch.randn(50, 4, 3, generator=torch.Generator().manual_seed(2))  # sample, draw, class
-    pool = TensorPool(samples, torch.arange(50) % 3, labelled=[0])
+    pool = TensorPool(samples, torch.arange(50) % 3, labeled=[0])
     query = ClassifierUQQuery(6, "entropy")
     driver = make_driver(tmp_path, pool, query, inference_fn=lambda learner, x: learner(x).transpose(0, 1))
     driver.run()
@@ -122,7 +122,7 @@ def test_posterior_samples_of_probabilities_through_a_driver(tmp_path):
     class Sure(torch.nn.Identity):
         outputs = "probabilities"
 
-    pool = TensorPool(samples, torch.arange(50) % 3, labelled=[0])
+    pool = TensorPool(samples, torch.arange(50) % 3, labeled=[0])
     query = ClassifierUQQuery(6, "margin")
     driver = make_driver(tmp_path, pool, query, Sure(), inference_fn=lambda learner, x: learner(x).transpose(0, 1))
     driver.run()
@@ -145,15 +145,15 @@ def test_probabilities_are_taken_as_the_learner_says(tmp_path):
 @pytest.mark.parametrize(
     ("pool", "inference", "words"),
     [
-        (TensorPool(torch.zeros(4, 1), torch.rand(4), labelled=[0]), None, "regression"),
-        (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0]), lambda m, x: {"y": x}, "inference_fn"),
-        (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labelled=[0]), lambda m, x: x.long(), "int64"),
+        (TensorPool(torch.zeros(4, 1), torch.rand(4), labeled=[0]), None, "regression"),
+        (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labeled=[0]), lambda m, x: {"y": x}, "inference_fn"),
+        (TensorPool(torch.zeros(4, 1), torch.arange(4) % 2, labeled=[0]), lambda m, x: x.long(), "int64"),
         (
-            TensorPool(torch.zeros(4, 2, 3, 5, dtype=torch.int64), torch.arange(4) % 2, labelled=[0]),
+            TensorPool(torch.zeros(4, 2, 3, 5, dtype=torch.int64), torch.arange(4) % 2, labeled=[0]),
             None,
             "map of .*int64",
         ),
-        (TensorPool(torch.zeros(4, 5, 3), torch.arange(4) % 2, labelled=[0]), None, r"\(2, 5, 3\) for 2 samples"),
+        (TensorPool(torch.zeros(4, 5, 3), torch.arange(4) % 2, labeled=[0]), None, r"\(2, 5, 3\) for 2 samples"),
     ],
 )
 def test_refused_before_step_0(tmp_path, pool, inference, words):
@@ -203,7 +203,7 @@ def test_modes_and_statistics_of_the_learner_stay(tmp_path):
     learner[0].eval()  # a frozen layer
     before = [module.training for module in learner.modules()]
     state = {name: value.clone() for name, value in learner.state_dict().items()}
-    pool = TensorPool(torch.randn(100, 2), torch.arange(100) % 2, labelled=[0, 1])
+    pool = TensorPool(torch.randn(100, 2), torch.arange(100) % 2, labeled=[0, 1])
     driver = make_driver(tmp_path, pool, ClassifierUQQuery(5), learner)
     driver.run()
     assert [module.training for module in learner.modules()] == before
@@ -236,6 +236,6 @@ def test_what_the_plugin_offers():
 
     from alcore import plugins
 
-    assert plugins.registry().make("query", "uq", max_samples=3).max_samples == 3
+    assert plugins.installed().make("query", "uq", max_samples=3).max_samples == 3
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_uq.nothing

@@ -12,7 +12,8 @@ from hypothesis.stateful import rule
 
 from alcore.protocols import Failed, Label, Request
 from alcore.store.files import StorageError
-from alcore.store.run import request_id
+from alcore.store.inbox import Inbox
+from alcore.store.tables import request_id
 from store_model.lives import Lives, scene
 from store_model.plain import Model
 from store_model.writer import SAMPLES
@@ -123,13 +124,32 @@ class Answers(Lives):
     @rule(saved=st.booleans(), late=st.lists(labels | corrections, min_size=1, max_size=3))
     @scene
     def put_late(self, saved: bool, late: list[tuple[Any, ...]]) -> None:
+        """Put answers between the end of a labeling phase and the end of its step: they go to the inbox."""
         self.be_labeling()
 
         def put_each() -> None:
             for answer in late:
-                self._put_one(self._answer(*answer))
+                item, change = self._answer(*answer)
+                self.publish(lambda item=item: self.writer.labels.put(item), [change])
 
         self.end_step(saved=saved, more=False, between=put_each)
+
+    @rule(many=st.lists(labels | corrections | failures, min_size=1, max_size=3))
+    @scene
+    def another_process_publishes(self, many: list[tuple[Any, ...]]) -> None:
+        if self.model.asked:
+            put = [self._answer(*answer) for answer in many if answer[0] != "bad object"]
+            self.publish(
+                lambda: Inbox(self.root / "r1" / "inbox").publish([item for item, _ in put]), [c for _, c in put]
+            )
+
+    @rule(text=st.sampled_from(["", "{", '{"format":2}', '{"format":1,"answers":[{"kind":"value"}]}']))
+    @scene
+    def another_program_puts_a_malformed_file(self, text: str) -> None:
+        path = Inbox(self.root / "r1" / "inbox").publish([])
+        path.write_text(text)
+        self.inbox[path.name] = [lambda model: model.refuse(None, path.name)]
+        self.malformed.add(path.name)
 
     @rule(many=st.lists(labels | failures, max_size=2))
     @scene
@@ -143,7 +163,7 @@ class Answers(Lives):
         with pytest.raises(ConnectionError):
             self.writer.labels.put_many(items())
         with pytest.raises(ConnectionError):
-            self.writer.labels.take()
+            self.writer.labels.close()
         self.close()
 
     def _put_each(self, several: list[tuple[Any, ...]]) -> None:

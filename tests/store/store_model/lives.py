@@ -1,4 +1,4 @@
-"""The lives of a run: each begins with an opening or a take-over and ends in some way; the model is always right."""
+"""The lives of a run: each begins with an opening and ends in some way; the model is always right."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from alcore.errors import RunLockedError, UsageError
-from alcore.store import checkpoints, history
+from alcore.errors import RunLockedError
+from alcore.store import checkpoints
 from alcore.store.lock import is_locked
-from alcore.store.run import RunStore, request_id
+from alcore.store.run import RunStore
+from alcore.store.tables import request_id
 from store_model.plain import Asked, Model
-from store_model.power import LITTER, PowerCut, leave_litter
+from store_model.power import LEFTOVERS, PowerCut, leave_behind
 from store_model.views import Onlooker, shown, tables
 from store_model.writer import SAMPLES, Writer, cost_of, records_of, same_state, state_of
 
 ID = "r1"
-OWN = "mine.safetensors"  # a file of the user's in the folder of checkpoints
 
 
 class DeadError(Exception):
@@ -59,11 +59,15 @@ class Lives(RuleBasedStateMachine):
     writer
         Who writes; None while nobody does.
     stale
-        A writer that was taken over and doesn't know it yet; or None.
+        A writer beside which another one has opened the run, as where locks do not work; or None.
+    inbox
+        By file, what its answers do to the model once they are taken in.
+    malformed
+        The files that hold no answers.
     queue
         The requests that a label strategy has still to take out in this life.
     littered
-        Whether files that nobody names may lie in the folder of checkpoints.
+        Whether files that the database does not name may lie in the folder of checkpoints.
     points
         About where each life ends, counted in points where one may; None where lives aren't cut short.
     """
@@ -76,6 +80,8 @@ class Lives(RuleBasedStateMachine):
         self.writer: Any = None
         self.stale: Any = None
         self.queue: list[tuple[int, int]] = []
+        self.inbox: dict[str, list[Callable[[Model], Any]]] = {}
+        self.malformed: set[str] = set()
         self.littered = False
         self.points: int | None = None
         self.loaded: dict[Path, Any] = {}
@@ -85,7 +91,6 @@ class Lives(RuleBasedStateMachine):
         self.model = Model(retries)
         first = state_of(0, "start", 0)
         store = RunStore.create(self.root, ID, meta=self.model.meta, experiment="", state=first)
-        (self.ckpt / OWN).write_text("weights of mine")
         self.writer = Writer(store, retries)
 
     @property
@@ -105,7 +110,7 @@ class Lives(RuleBasedStateMachine):
         try:
             self.live_through(act)
         finally:
-            if self.writer is not None or self.power.committed:
+            if self.writer is not None or self.power.commits:
                 self.model = after
 
     def live_through(self, act: Callable[[], Any]) -> None:
@@ -133,7 +138,7 @@ class Lives(RuleBasedStateMachine):
         asked: list[Asked] = []
         queue.begin(step, math.inf)
         for strategy, items in {"uq": samples, "gan": [f"input {step}.{n}" for n in range(inputs)]}.items():
-            queue.asking(strategy)
+            queue.begin_strategy(strategy, 1)
             queue.put_many(items, [place / 2 for place in range(len(items))])
             rank = 0
             for place, item in enumerate(items):
@@ -147,69 +152,104 @@ class Lives(RuleBasedStateMachine):
             lambda: self.writer.store.commit_query(step, queue.asked, records_of(records), digest),
             lambda model: model.query(digest, asked, records),
         )
-        self.writer.begin_labeling(step)
+        self.hand_out()
+
+    def hand_out(self) -> None:
+        """Take in what the inbox holds, and hand out what is open after that."""
+        self.writer.begin_labeling(self.model.step)
+        self.take_inbox()
+        self.writer.hand_out(self.model.step)
         self.queue = [one.place for one in self.model.line]
 
+    def publish(self, act: Callable[[], Any], changes: list[Callable[[Model], Any]]) -> None:
+        """Publish answers to the inbox, or die before or after they are there."""
+        try:
+            self.live_through(act)
+        finally:
+            new = self._published() - set(self.inbox)
+            self.inbox |= dict.fromkeys(new, changes)
+            assert len(new) == 1 or self.writer is None
+
+    def take_inbox(self) -> None:
+        """Commit the answers of each file in the inbox and remove it, or die between any two of these."""
+        models, state = [self.model], self.writer.state
+        for name, changes in sorted(self.inbox.items()):
+            models.append(copy.deepcopy(models[-1]))
+            for change in changes:
+                change(models[-1])
+            if state is not None and name not in self.malformed:
+                models[-1].labeler["labeler"] = state
+        try:
+            self.live_through(self.writer.labels.take_inbox)
+        finally:
+            self.model = models[-1 if self.writer is not None else self.power.commits]
+            left = self._published()
+            self.inbox = {name: changes for name, changes in self.inbox.items() if name in left}
+            assert not (self.inbox and self.writer is not None)
+
+    def _published(self) -> set[str]:
+        return {path.name for path in (self.root / ID / "inbox").glob("[0-9]*.json")}
+
     def end_step(self, *, saved: bool, more: bool, between: Callable[[], None] = lambda: None) -> None:
-        """End the labeling phase, and the step; what comes between the two counts in the next step."""
+        """End the labeling phase, and the step; what comes between the two is taken in at the next labeling phase."""
         step, store = self.model.step, self.writer.store
-        assert [shown(item) for item in self.writer.labels.take()] == self.model.brought()
-        assert self.writer.labels.take() == []
-        self.model.late = 1
+        self.take_inbox()
+        self.commit(lambda: store.end_labeling(step), Model.end_labeling)
+        assert [shown(one.item) for one in self.writer.labels.close()] == self.model.brought()
+        assert self.writer.labels.close() == []
         between()
-        self.commit(store.settle_doubts, Model.settle)
         records = {("late", step, 0): {"size": 3.0}} if more else {}
         self.commit_step(step, {"step": step, "losses": {"loss": 0.5}}, records, saved=saved)
 
     def commit_step(self, step: int, record: dict[str, Any], records: dict[Any, Any], *, saved: bool) -> None:
         """Commit the end of a step, perhaps not for the first time."""
         seconds, state = {"training": 0.25}, state_of(step, "labeling", 0) if saved else None
-        self.keep_power_for(f"{step:06d}-labeling-000000.safetensors")
         self.commit(
             lambda: self.writer.store.commit_step(step, record, seconds, records_of(records), state),
             lambda model: model.end_step(step, {**record, "seconds": seconds}, records, saved=saved),
         )
 
-    def keep_power_for(self, file: str) -> None:
-        """Let nothing happen while a damaged file is replaced: it would be whole before the model is told so."""
-        if file in self.model.saved and not self.model.saved[file].intact:
-            self.power.left = None
-
     # -- how it begins and ends ------------------------------------------------------------------------------
 
-    def open(self, doubt: str, *, take_over: bool = False) -> None:
-        """Begin the next life, and settle what was in a label strategy's hands when the last one ended."""
+    def open(self, in_flight: str) -> None:
+        """Begin the next life, and settle what was in flight when the last one ended."""
         opened: list[RunStore] = []
-        self.model.late = 0
-        self.live_through(lambda: opened.append(RunStore.open(self.root, ID, take_over=take_over)))
+        self.live_through(lambda: opened.append(RunStore.open(self.root, ID)))
         self.littered = False
         self.writer, store = Writer(opened[0], self.model.retries), opened[0]
-        drop_in = history.last_step(store.database) if doubt == "drop" else None
-        change = Model.drop_doubtful if doubt == "drop" else Model.settle
-        self.commit(lambda: store.settle_doubts(drop_in=drop_in), change)
-        self.writer.take_up()
+        drop_in = store.last_step() if in_flight == "drop" else None
+        change = Model.drop_in_flight if in_flight == "drop" else Model.settle
+        self.commit(lambda: store.settle_in_flight(drop_in=drop_in), change)
+        self.writer.candidates.take(store.requested_samples(store.last_step() + 1))
         self.queue = [one.place for one in self.model.line]
+        if self.model.labeling:
+            assert not store.labeling(self.model.step).committed
+            self.writer.requests.begin(self.model.step, math.inf)
+            if store.labeling(self.model.step).ended:
+                self.commit(lambda: store.reopen_labeling(self.model.step), Model.reopen_labeling)
+            self.hand_out()
         if self.points is not None:
             self.power.left = self.points + self.deaths % 5
 
-    @rule(doubt=st.sampled_from(["ask", "drop"]))
-    def reopen_or_take_over(self, doubt: str) -> None:
+    @rule(in_flight=st.sampled_from(["ask", "drop"]))
+    def open_by_another_writer(self, in_flight: str) -> None:
         with contextlib.suppress(DeadError):
             if self.writer is None:
-                self.open(doubt)
+                self.open(in_flight)
             else:
-                self.take_over(doubt)
+                self.open_beside(in_flight)
 
-    def take_over(self, doubt: str) -> None:
-        """Begin a life beside that of a writer which can't be reached."""
+    def open_beside(self, in_flight: str) -> None:
+        """Open the run while another writer has it, as where locks do not work."""
         with pytest.raises(RunLockedError, match="run r1 is being written by"):
             RunStore.open(self.root, ID)
         if self.stale is not None:
             self.stale.store.close()
         self.stale, self.writer = self.writer, None
-        self.open(doubt, take_over=True)
+        (self.root / ID / "lock").unlink()
+        self.open(in_flight)
 
-    @rule(how=st.sampled_from(["closed", "done", "killed", *LITTER]))
+    @rule(how=st.sampled_from(["closed", "done", "killed", *LEFTOVERS]))
     @scene
     def end(self, how: str) -> None:
         """Close the run, or leave what a process that is killed leaves."""
@@ -220,8 +260,8 @@ class Lives(RuleBasedStateMachine):
             return
         next_root = Path(self.temporary.name) / str(self.deaths + 1)
         shutil.copytree(self.root / ID, next_root / ID)
-        if how in LITTER:
-            leave_litter(next_root / ID, how)
+        if how in LEFTOVERS:
+            leave_behind(next_root / ID, how)
         self.die()
 
     def _finish(self) -> None:
@@ -257,37 +297,35 @@ class Lives(RuleBasedStateMachine):
         """Each holds what was saved; a file that was found intact is read again when it is another one."""
         for row in run.checkpoints():
             saved, path = self.model.saved[row["file"]], self.ckpt / row["file"]
-            if not saved.intact:
-                with pytest.raises(UsageError, match=r"damaged|can't be read"):
-                    checkpoints.load(path, row["sha256"])
-                continue
             found = path.stat()
             version = row["sha256"], found.st_ino, found.st_mtime_ns
             if self.loaded.get(path) != version:
                 held = checkpoints.load(path, row["sha256"])
-                assert same_state(held, state_of(saved.step, saved.phase, saved.epoch, saved.batches))
+                assert same_state(held, state_of(saved.step, saved.phase, saved.epoch))
                 assert row["bytes"] == found.st_size
                 self.loaded[path] = version
 
     @invariant()
-    def files_that_nobody_names_are_gone_after_an_opening(self) -> None:
-        assert (self.ckpt / OWN).read_text() == "weights of mine"
-        found = {path.name for path in self.ckpt.iterdir()} - {OWN}
-        assert self.littered or found <= set(self.model.saved)
+    def unnamed_files_are_gone_after_an_opening(self) -> None:
+        assert self.littered or {path.name for path in self.ckpt.iterdir()} == set(self.model.saved)
+
+    @invariant()
+    def inbox_holds_what_was_published_and_not_taken_in(self) -> None:
+        assert self._published() == set(self.inbox)
 
     @precondition(lambda self: self.writer is not None)
     @invariant()
     def the_writer_knows_what_the_model_says(self) -> None:
         model, store, labels = self.model, self.writer.store, self.writer.labels
         ids = {one.place: request_id(ID, *one.place) for one in model.asked}
-        assert [(one.id, one.attempt) for one in store.open_requests()] == [
-            (ids[one.place], one.attempts) for one in model.line
-        ]
-        assert [one.id for one in store.in_doubt()] == [ids[one.place] for one in model.asked if one.taken]
+        state = store.labeling(model.step - (not model.labeling))
+        assert [(one.id, one.attempt) for one in state.open] == [(ids[one.place], one.attempts) for one in model.line]
+        assert [one.id for one in store.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
         assert [store.spent(), store.spent(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:
-            delivered = history.delivered_in(store.database, model.step)
-            assert [shown(one.item) for one in delivered] == model.brought()
+            assert [shown(one.item) for one in state.accepted] == model.brought()
+            assert not state.ended
+            assert not state.committed
             assert labels.counts == model.counts(model.step)
             assert [labels.qsize(), self.writer.requests.qsize()] == [len(model.brought()), len(self.queue)]
 

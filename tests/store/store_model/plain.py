@@ -45,19 +45,16 @@ class Saved:
     step: int
     phase: str
     epoch: int
-    batches: int | None
-    intact: bool = True
 
     @property
     def file(self) -> str:
         """Its name."""
-        inside = "" if self.batches is None else f"_{self.batches:06d}"
-        return FIRST if self.phase == "start" else f"{self.step:06d}-{self.phase}-{self.epoch:06d}{inside}.safetensors"
+        return FIRST if self.phase == "start" else f"{self.step:06d}-{self.phase}-{self.epoch:06d}.safetensors"
 
     @property
     def age(self) -> tuple[Any, ...]:
-        """Where it stands among the others: the first one before a step, the end of a step after its training."""
-        return self.phase != "start", self.step, self.phase == "labeling", self.epoch, self.batches or 0
+        """Its place among the others: the first one before a step, the end of a step after its training."""
+        return self.phase != "start", self.step, self.phase == "labeling", self.epoch
 
 
 class Model:
@@ -73,18 +70,17 @@ class Model:
         self.retries = retries
         self.asked: list[Asked] = []
         self.line: list[Asked] = []  # the open ones, as they are handed out when the phase is taken up again
-        self.phase: list[Asked] = []  # those that were open when it began, or answered late before
+        self.phase: list[Asked] = []  # those that were open when it began
         self.order: list[dict[str, Any]] = []  # answers as they arrived
         self.refused: list[tuple[Any, ...]] = []  # step, place, what was put, whether it is a repeat
         self.records: dict[tuple[str, int, int], Any] = {}
         self.steps: dict[int, dict[str, Any]] = {}
         self.queries: dict[int, str] = {}
-        self.saved: dict[str, Saved] = {FIRST: Saved(0, "start", 0, None)}
+        self.saved: dict[str, Saved] = {FIRST: Saved(0, "start", 0)}
         self.meta: dict[str, Any] = {"seed": 3, "status": "running"}
         self.labeler: dict[str, str] = {}  # the label strategy's state: now, and at the end of each step
         self.again: list[Place] = []  # requests that were handed out once more, each time
         self.step, self.labeling = 0, False
-        self.late = 0  # 1 when the labeling phase is over and its step isn't
 
     def at(self, place: Place) -> Asked:
         """Return the request at a place."""
@@ -104,16 +100,29 @@ class Model:
         self.queries[self.step] = model
         self.asked += asked
         self.line = sorted([*self.line, *asked], key=lambda one: one.place)
-        late = [one for one in self.asked if self.here(one)]
-        self.phase, self.labeling = [*self.line, *late], True
+        self.phase, self.labeling = [*self.line], True
 
     def settle(self) -> None:
-        """Nothing is in a label strategy's hands any more."""
+        """No request is in flight any more."""
         for one in self.asked:
             one.taken = False
 
-    def drop_doubtful(self) -> None:
-        """Set aside what was in a label strategy's hands when the run was cut off."""
+    def end_labeling(self) -> None:
+        """Keep the label strategy's state where the phase leaves requests open, and nothing in flight."""
+        if self.line:
+            self.settle()
+            self._keep_state(self.step)
+
+    def reopen_labeling(self) -> None:
+        """Take back that the phase is over."""
+        self.labeler.pop(f"labeler-{self.step}", None)
+
+    def _keep_state(self, step: int) -> None:
+        if step not in self.steps and "labeler" in self.labeler:
+            self.labeler.setdefault(f"labeler-{step}", self.labeler["labeler"])
+
+    def drop_in_flight(self) -> None:
+        """Give up what was in flight when the run was cut off."""
         for one in [one for one in self.asked if one.taken]:
             self.refuse(one, None)
             self._give_up(one)
@@ -125,12 +134,11 @@ class Model:
         """Commit the end of a step, once more perhaps: what is on record stands."""
         self.records = {**records, **self.records}
         if saved:
-            self.save(Saved(step, "labeling", 0, None))
-        if step not in self.steps and "labeler" in self.labeler:
-            self.labeler[f"labeler-{step}"] = self.labeler["labeler"]
+            self.save(Saved(step, "labeling", 0))
+        self._keep_state(step)
         self.steps.setdefault(step, record)
         if step == self.step:
-            self.step, self.labeling, self.late = step + 1, False, 0
+            self.step, self.labeling = step + 1, False
 
     def save(self, checkpoint: Saved) -> None:
         """Name a checkpoint; one of this name is replaced by the same."""
@@ -140,12 +148,7 @@ class Model:
 
     def here(self, one: Asked) -> bool:
         """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
-        return one.state == "labelled" and one.closed == self.now
-
-    @property
-    def now(self) -> int:
-        """The step that an answer counts in."""
-        return self.step + self.late
+        return one.state == "labelled" and one.closed == self.step
 
     def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
         """Take an answer in, for the request that it names."""
@@ -161,10 +164,10 @@ class Model:
                 return
             one.answers[-1]["superseded"] = True
         else:
-            one.state, one.closed, one.taken = "labelled", self.now, False
+            one.state, one.closed, one.taken = "labelled", self.step, False
             self.line.remove(one)
         one.answers.append(
-            {"place": one.place, "step": self.now, "source": source, "attempt": one.attempts, "kind": kind,
+            {"place": one.place, "step": self.step, "source": source, "attempt": one.attempts, "kind": kind,
              "value": value, "cost": cost, "superseded": False}
         )  # fmt: skip
         self.order.append(one.answers[-1])
@@ -188,7 +191,7 @@ class Model:
     def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
         """Keep aside what is not taken."""
         place = None if one is None else one.place
-        self.refused.append((self.now, place, repr(shown), repeat))
+        self.refused.append((self.step, place, repr(shown), repeat))
 
     def oldest(self) -> Asked | None:
         """Return the request that an answer which names none is for."""
@@ -209,7 +212,7 @@ class Model:
         self.answer(one, "object", value, "", 0.0 if one is None else one.cost, value)
 
     def _give_up(self, one: Asked) -> None:
-        one.state, one.closed = "failed", self.now
+        one.state, one.closed = "failed", self.step
         self.line.remove(one)
 
     # -- what follows from it ------------------------------------------------------------------------------
@@ -282,13 +285,12 @@ class Model:
     def prune(self, last: int, every: int | None, best: str | None) -> list[str]:
         """Drop what no rule wants; ``best`` is "max" or "min" of the figure that the records hold."""
         files = self.files()
-        intact = [file for file in files if self.saved[file].intact]
         ends = {self.saved[file].step: file for file in files if self.saved[file].phase == "labeling"}
         scores = {step: self.records.get(("m", step, 0), {"f1": math.nan})["f1"] for step in ends}
         scores = {step: score for step, score in scores.items() if math.isfinite(score)}
-        if not intact or (best and not scores):
+        if best and not scores:
             return []
-        kept = {files[0], intact[-1], *files[-last:]}
+        kept = {files[0], *files[-last:]}
         kept |= {file for step, file in ends.items() if every and (step + 1) % every == 0}
         if best:
             top = {"max": max, "min": min}[best](scores.values())

@@ -29,7 +29,8 @@ class PowerCut:
     def __init__(self) -> None:
         self.patches = pytest.MonkeyPatch()
         self.left: int | None = None  # points until it happens
-        self.on = self.committed = self.disk_is_full = False
+        self.on = self.disk_is_full = False
+        self.commits = 0  # since the block of `over` began
         self.folder: Path | None = None
         self.kept: Path | None = None
         cut = self
@@ -51,7 +52,7 @@ class PowerCut:
     @contextlib.contextmanager
     def over(self, folder: Path, kept: Path) -> Iterator[None]:
         """Let it happen to what the block does; afterwards ``kept`` is there if it happened."""
-        self.folder, self.kept, self.on, self.committed = folder, kept, True, False
+        self.folder, self.kept, self.on, self.commits = folder, kept, True, 0
         try:
             yield
         except Killed:
@@ -69,7 +70,7 @@ class PowerCut:
             shutil.copytree(self.folder, self.kept)
             raise Killed
         self.left -= 1
-        self.committed |= committing
+        self.commits += committing
 
     def _before(self, act: Any) -> Any:
         def patched(*args: Any, **options: Any) -> Any:
@@ -79,18 +80,21 @@ class PowerCut:
         return patched
 
 
-LITTER = ("published", "half written", "hot journal")
+LEFTOVERS = ("published", "half written", "hot journal")
 
 
-def leave_litter(folder: Path, what: str) -> None:
-    """Leave in a run directory what a process that was killed may leave there."""
+def leave_behind(folder: Path, what: str) -> None:
+    """Leave in a run directory what a process that was killed may leave there, and a file of the user's."""
     ckpt = folder / "ckpt"
+    (ckpt / "mine.safetensors").write_text("weights of mine")
     if what == "published":
         checkpoints.publish(ckpt, "000077-labeling-000000", state_of(77, "labeling", 0))
-        checkpoints.publish(ckpt, "000078-training-000002_000003", state_of(78, "training", 2, 3))
+        checkpoints.publish(ckpt, "000078-training-000002", state_of(78, "training", 2))
     elif what == "half written":
         (ckpt / ".000077-training-000001.0a1b2c3d.part").write_bytes(b"\0" * 9)
         (ckpt / ".tmpq1w2e3").write_bytes(b"")
+        (folder / ".driver_log.json.part").write_bytes(b"{")
+        (folder / "inbox" / f".{9:020d}-0a1b2c3d.json.part").write_bytes(b"{")
     else:
         _leave_hot_journal(folder / "run.db")
 

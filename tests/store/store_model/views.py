@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from alcore.codec import loads
@@ -14,16 +16,16 @@ class Onlooker(Run):
     """Another process that reads a run: all that it wants to know at one moment."""
 
     def __enter__(self) -> Onlooker:
-        self._opened = self._connection()
+        self._opened = super()._connection()
         self._kept = self._opened.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)
 
-    def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
-        """Return all rows of one query."""
-        return self._kept.execute(query, parameters).fetchall()
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        yield self._kept
 
 
 def tables(run: Run) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +12,8 @@ from alcore.driver.label_queue import LabelQueue
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
-from alcore.store import history
 from alcore.store.run import RunStore
-from alcore.store.statements import Record
+from alcore.store.tables import Record
 
 SAMPLES = 24
 
@@ -25,9 +23,9 @@ def cost_of(item: Any) -> float:
     return 2.5 if isinstance(item, str) else 1.0 + item % 2
 
 
-def state_of(step: int, phase: str, epoch: int, batches: int | None = None) -> dict[str, Any]:
+def state_of(step: int, phase: str, epoch: int) -> dict[str, Any]:
     """What a checkpoint holds: the same whenever this part of the run is computed."""
-    tensor = torch.tensor([step, epoch, -1 if batches is None else batches], dtype=torch.float64)
+    tensor = torch.tensor([step, epoch], dtype=torch.float64)
     return {"model": {"w": tensor, "tied": tensor}, "at": {"step": step, "phase": phase}}
 
 
@@ -44,7 +42,7 @@ def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 class Writer:
-    """What writes to a run, put together as `alcore.driver.session` does.
+    """What writes to a run, put together as `alcore.driver` does.
 
     Parameters
     ----------
@@ -62,20 +60,23 @@ class Writer:
         self.requests.on_take = store.mark_taken
         self.state: str | None = None
         self.labels = LabelQueue(
-            store, self.requests, pool.check, cost_of, retries, state=lambda: self.state, after_commit=self._look
+            store,
+            self.requests,
+            pool.check,
+            cost_of,
+            retries,
+            strategy_state=lambda: self.state,
+            after_commit=self._look,
         )
 
     def begin_labeling(self, step: int) -> None:
-        """Hand out what is open, and take back what this phase had brought already."""
-        self.requests.refill(self.labels.begin(step))
+        """Open the label queue, with what this phase has accepted already."""
+        self.labels.open(step, self.store.labeling(step))
 
-    def take_up(self) -> None:
-        """Go on from what is committed."""
-        step = history.last_step(self.store.database)
-        self.candidates.take(history.samples_before(self.store.database, step + 1))
-        if step >= 0 and not history.has_ended(self.store.database, step):
-            self.requests.begin(step, math.inf)
-            self.begin_labeling(step)
+    def hand_out(self, step: int) -> None:
+        """Hand out what is open."""
+        self.begin_labeling(step)
+        self.requests.refill(self.store.labeling(step).open)
 
     def _look(self) -> None:
-        assert not self.store.database.committing, "told before it was safe"
+        assert not self.store.committing, "called before it was committed"

@@ -1,0 +1,298 @@
+"""What several commands share: options, messages, and building, running and reporting a Driver.
+
+Importing this module imports no torch, so that commands that need none answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from alcore.cli.progress import Progress, WarningHandler
+from alcore.cli.text_tables import curve, losses
+from alcore.codec import export_json
+from alcore.errors import AlcoreError, UsageError
+from alcore.plugins.registry import Registry, installed
+from alcore.store.reading import Run
+
+if TYPE_CHECKING:
+    from alcore.driver import Driver
+    from alcore.experiment import Experiment, Resolved
+
+DEFAULT_ROOT = Path("active_learning_logs")
+
+# -- options ---------------------------------------------------------------------------------------------------
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.")]
+Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ResultAsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")]
+InDoubt = Annotated[
+    Literal["ask", "drop"] | None,
+    typer.Option(
+        "--in-doubt", help="Requests that were being labeled when the run was cut off: ask again, or drop them."
+    ),
+]
+OtherRanks = Annotated[
+    bool, typer.Option("--other-ranks", help="Go on with another number of processes than the run began with.")
+]
+DriverTable = Annotated[dict[str, Any], "what flags set in the table [driver]; see takes_driver_flags"]
+
+
+class DriverFlag(NamedTuple):
+    """A flag that sets a parameter of the table ``[driver]``."""
+
+    setting: str
+    type: type
+    metavar: str
+    help: str
+
+
+DRIVER_FLAGS = {
+    "steps": DriverFlag("max_active_learning_steps", int, "N", "End after so many steps."),
+    "batch_size": DriverFlag("batch_size", int, "N", "Items in a training batch."),
+    "budget": DriverFlag("budget", float, "COST", "What all labels may cost; one costs 1."),
+    "keep": DriverFlag("keep", str, "RULES", "Checkpoints to keep, e.g. last=3,best=f1,every=10; all by default."),
+    "seed": DriverFlag("seed", int, "N", "Seed of everything random [0]."),
+    "device": DriverFlag("device", str, "NAME", "Where to compute [cpu]."),
+    "dtype": DriverFlag("dtype", str, "NAME", "Floating-point type [float32]."),
+    "threads": DriverFlag("threads", int, "N", "CPU threads; chosen by the learner's size."),
+    "queue": DriverFlag("queue", str, "NAME", "Queue from query to labeling [fifo]."),
+    "root": DriverFlag("root_log_dir", str, "DIR", "Where run directories are [active_learning_logs]."),
+}
+
+
+def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command flags of `DRIVER_FLAGS`, in place of its parameter that is annotated as `DriverTable`.
+
+    Parameters
+    ----------
+    **flags
+        The flags, each with the help text of this command; None takes the one in `DRIVER_FLAGS`.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        (table,) = (name for name, one in signature.parameters.items() if one.annotation is DriverTable)
+
+        @functools.wraps(command)
+        def with_flags(**arguments: Any) -> None:
+            given = {DRIVER_FLAGS[flag].setting: arguments.pop(flag) for flag in flags}
+            command(**arguments, **{table: {name: value for name, value in given.items() if value is not None}})
+
+        options = []
+        for flag, help_text in flags.items():
+            _, kind, metavar, standard_help = DRIVER_FLAGS[flag]
+            hint: Any = Annotated[kind | None, typer.Option(metavar=metavar, help=help_text or standard_help)]
+            options.append(inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
+        parameters: list[inspect.Parameter] = []
+        for name, one in signature.parameters.items():
+            parameters += options if name == table else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_flags
+
+    return decorate
+
+
+# -- messages --------------------------------------------------------------------------------------------------
+
+
+def rank() -> int:
+    """Return the number of this process, as torchrun sets it."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdigit() else 0
+
+
+def say(text: str, *, on_every_rank: bool = False) -> None:
+    """Print a message on stderr; on rank 0 only, unless it concerns every rank."""
+    if not rank():
+        print(f"alcore: {text}", file=sys.stderr)
+    elif on_every_rank:
+        print(f"alcore, rank {rank()}: {text}", file=sys.stderr)
+
+
+class _NotATerminal:
+    """A stream that is not a terminal, whatever the stream that it wraps is."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def prepare() -> Registry:
+    """Show warnings as messages of the command, silence ranks other than 0, and return what is installed."""
+    if rank():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+        sys.stderr = _NotATerminal(sys.stderr)  # else each rank would draw its progress bar
+    logging.getLogger("alcore").addHandler(WarningHandler(logging.CRITICAL if rank() else logging.WARNING))
+    warnings.showwarning = lambda message, *_where: say(f"warning: {message}")
+    registry = installed()
+    for plugin in registry.plugins:
+        if plugin.state in ("broken", "refused"):
+            say(f"warning: plugin {plugin} could not be loaded: {plugin.error}.")
+    return registry
+
+
+# -- runs ------------------------------------------------------------------------------------------------------
+
+
+def build_driver(
+    experiment: Experiment, registry: Registry, *, run_id: str | None, allow_code: bool, quiet: bool, as_json: bool
+) -> Driver:
+    """Return the Driver of an experiment, with a progress bar unless `quiet`."""
+    from alcore.experiment import build, resolve
+
+    progress = Progress()
+    resolved = resolve(experiment, registry, allow_code=allow_code)
+    driver = build(resolved, run_id=run_id, observers=[] if quiet else [progress])
+    if not as_json:
+        progress.headline = _headline(resolved, driver)
+    return driver
+
+
+def run_driver(driver: Driver) -> None:
+    """Run a driver; the first ctrl-C or SIGTERM ends it at the next safe point, the second at once."""
+    try:
+        with _signals(driver):
+            driver.run()
+    except KeyboardInterrupt:
+        say(
+            f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
+            f"{driver.log_dir}. Go on with: alcore resume {_shell_name(driver)}"
+        )
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
+            say(
+                f"what was gathered is in {driver.log_dir}. Once the cause is fixed, go on with: "
+                f"alcore resume {_shell_name(driver)}"
+            )
+        raise
+
+
+@contextlib.contextmanager
+def _signals(driver: Driver) -> Iterator[None]:
+    """Let SIGINT and SIGTERM interrupt the driver at a safe point; a second signal ends it at once."""
+
+    def handle(number: int, _frame: Any) -> None:
+        if driver.interrupted:
+            raise KeyboardInterrupt
+        if not rank():
+            print(file=sys.stderr)  # ends the line of the progress bar
+        say(f"{signal.Signals(number).name}: ending at the next safe point; once more ends at once.")
+        driver.interrupt()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_experiment(driver: Driver) -> None:
+    """Write the experiment of a run that goes on, since steps, budget or retention may have changed."""
+    from alcore.store.files import write_whole
+
+    if driver.ranks.main and driver.description is not None:
+        write_whole(driver.log_dir / "experiment.toml", driver.description, durable=True)
+
+
+def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
+    """Print the result on stdout: as JSON, as the run directory alone, or as a learning curve and what to do next."""
+    if not driver.ranks.main:
+        return
+    result = Run(driver.log_dir)
+    if as_json:
+        typer.echo(export_json(_result(result)), nl=False)
+    elif quiet:
+        typer.echo(str(driver.log_dir))
+    else:
+        typer.echo(_report_text(result, driver))
+
+
+def _result(run: Run) -> dict[str, Any]:
+    summary = run.summary()
+    return {
+        "run_id": summary.run_id,
+        "log_dir": str(run.folder),
+        "status": summary.status,
+        "reason": summary.reason,
+        "steps": summary.steps,
+        "labels": summary.labels,
+        "metrics": run.records(),
+    }
+
+
+def _report_text(run: Run, driver: Driver) -> str:
+    records = run.records()
+    lines = [
+        "",
+        curve(records, 8) if records else losses(run.steps(), 8),
+        "",
+        f"Ended: {driver.stop_reason}.",
+    ]
+    if failed := [one for one in run.requests() if one["state"] == "failed"]:
+        lines.append(f"{len(failed)} requests could not be labeled; alcore show {_shell_name(driver)} says why.")
+    outputs = [
+        ("driver_log.json", "what each step did"),
+        *((f"{strategy}.json", "its records") for strategy in records),
+        ("ckpt/", "weights and training state"),
+        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(driver.log_dir / 'experiment.toml'))}"),
+    ]
+    width = max(22, *(len(file) for file, _ in outputs))
+    lines.append(f"Outputs: {driver.log_dir}{os.sep}")
+    lines += [f"  {file:<{width}} {what}" for file, what in outputs]
+    lines.append(f"Next: alcore show {_shell_name(driver)}")
+    return "\n".join(lines)
+
+
+def _headline(resolved: Resolved, driver: Driver) -> str:
+    """Return one line that says what is run."""
+    import torch
+
+    names = {kind: ", ".join(part.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
+    start = f"start {names['start']}, " if resolved.parts["start"] else ""
+    threads = torch.get_num_threads()
+    return (
+        f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, {start}query {names['query']}, "
+        f"label {names['label']}, metrology {names['metrology']}; seed {driver.config.seed}, {driver.device}, "
+        f"{threads} thread{'s' if threads != 1 else ''}"
+        + (f" on each of {driver.ranks.size} ranks" if driver.ranks.size > 1 else "")
+    )
+
+
+def _shell_name(driver: Driver) -> str:
+    """Return what to call a run on the command line: its id where that is enough, else its folder, quoted."""
+    usual = Path(driver.config.root_log_dir) == DEFAULT_ROOT
+    return driver.run_id if usual else shlex.quote(str(driver.log_dir))
+
+
+def check_restart(run_id: str | None, resume: str) -> None:
+    """Refuse a restart by torchrun that would begin another run."""
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts != "0" and (run_id is None or resume != "auto"):
+        raise UsageError(
+            f"this is restart {restarts} by torchrun, and which run to go on with is not known: give the command "
+            "--run-id ID --resume auto, so that each start of it goes on with the same run."
+        )

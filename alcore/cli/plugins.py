@@ -1,0 +1,70 @@
+"""``alcore plugins``: what is installed, what it offers, and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from alcore.cli.common import AsJson
+from alcore.cli.text_tables import table
+from alcore.errors import UsageError
+from alcore.plugins.registry import Clash, Registry, installed
+
+
+def plugins(
+    action: Annotated[
+        str,
+        typer.Argument(metavar="[list|check]", help="check exits with 1 if a plugin is not ok.", show_default=False),
+    ] = "list",
+    as_json: AsJson = False,
+) -> None:
+    """List plugins: package, version, what each offers, and its state."""
+    if action not in ("list", "check"):
+        raise UsageError(f"alcore plugins {action}: write list or check.")
+    registry = installed()
+    clashes = registry.clashes()
+    faults = [plugin for plugin in registry.plugins if plugin.state in ("broken", "refused")]
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "plugins": [
+                        {
+                            **{
+                                f.name: getattr(plugin, f.name)
+                                for f in dataclasses.fields(plugin)
+                                if f.name not in ("offers", "commands")
+                            },
+                            "offers": {kind: sorted(names) for kind, names in plugin.offers.items()},
+                        }
+                        for plugin in registry.plugins
+                    ],
+                    "clashes": [
+                        {"kind": kind, "name": name, "plugins": [str(one) for one in owners]}
+                        for kind, name, owners in clashes
+                    ],
+                },
+                indent=1,
+            )
+        )
+    else:
+        _print(registry, clashes)
+    if action == "check" and (faults or clashes):
+        raise typer.Exit(1)
+
+
+def _print(registry: Registry, clashes: list[Clash]) -> None:
+    rows = []
+    for plugin in registry.plugins:
+        offers = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(plugin.offers.items()))
+        rows.append([plugin.distribution, plugin.version, plugin.state, offers or "-"])
+    typer.echo(table(rows, ["package", "version", "state", "offers"]))
+    for plugin in registry.plugins:
+        if plugin.error:
+            typer.echo(f"\n{plugin} is {plugin.state}: {plugin.error}.")
+    for clash in clashes:
+        typer.echo(f"\n{clash}.")
+    typer.echo("\nNext: alcore describe KIND NAME, for instance alcore describe query uq")

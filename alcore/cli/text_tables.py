@@ -1,0 +1,57 @@
+"""Tables in plain text: the same on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alcore.store.reading import figures
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Return a table with a header: columns of numbers are aligned to the right, others to the left."""
+    cells = [list(header)] + [[_text(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    right = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def some(items: Sequence[Any], most: int) -> list[Any]:
+    """Return at most `most` items, evenly spaced: the first, the last, and some between."""
+    if len(items) <= most:
+        return list(items)
+    places = {round(i * (len(items) - 1) / (most - 1)) for i in range(most)}
+    return [items[place] for place in sorted(places)]
+
+
+def curve(records: dict[str, list[Any]], most: int) -> str:
+    """Return the learning curve of each metrology strategy as a table of at most `most` rows."""
+    blocks = []
+    for strategy, entries in records.items():
+        shown = [entry for entry in some(entries, most) if isinstance(entry, dict)]
+        names = list(dict.fromkeys(name for entry in shown for name in figures(entry)))
+        rows = [
+            [entry.get("step"), entry.get("train_samples"), *(entry.get(name) for name in names)] for entry in shown
+        ]
+        title = f"{strategy}, on: {on}" if (on := shown[-1].get("on") if shown else None) else strategy
+        blocks.append(f"{title}\n{table(rows, ['step', 'samples', *names])}")
+    return "\n\n".join(blocks)
+
+
+def losses(steps: Sequence[dict[str, Any]], most: int) -> str:
+    """Return the training losses of a run as a table of at most `most` rows."""
+    rows = [[step["step"], step["train_samples"], step.get("losses", {}).get("loss")] for step in some(steps, most)]
+    return table(rows, ["step", "samples", "loss"])

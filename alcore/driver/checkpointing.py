@@ -1,0 +1,275 @@
+"""The state of a run for its checkpoints: everything that its next step depends on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from alcore.distributed.ranks import Ranks, mean_over_ranks
+from alcore.driver.agreement import compare_weights
+from alcore.driver.interruption import Interruption
+from alcore.driver.step_record import StepRecord
+from alcore.errors import Interrupted, StaleWriterError
+from alcore.inference.learner import model_state
+from alcore.protocols import Phase
+from alcore.randomness import derive_seed, global_rng_state, seed_everything, set_global_rng_state
+from alcore.store.run import RunStore
+from alcore.training.trainer import Trainer
+
+
+class Checkpointer:
+    """Collects the state of the parts of a run, and gives it back to them.
+
+    Parameters
+    ----------
+    learner
+        Its weights and buffers.
+    trainer
+        Optimizer and scheduler, and the training loop's own state; None where the run doesn't train.
+    strategies, listeners
+        Objects by name; those with a ``state_dict`` are part of the state.
+    ranks
+        The processes of the run; each has global generators of its own.
+    """
+
+    def __init__(
+        self,
+        learner: Any,
+        trainer: Trainer | None,
+        strategies: Mapping[str, Any],
+        listeners: Mapping[str, Any],
+        ranks: Ranks,
+    ) -> None:
+        self._learner, self._trainer = learner, trainer
+        self._strategies, self._listeners, self._ranks = strategies, listeners, ranks
+
+    def collect(
+        self,
+        *,
+        step: int,
+        phase: str,
+        epoch: int,
+        record: Mapping[str, Any] | None = None,
+        beside_learner: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return the state for a checkpoint; all ranks must call this at once.
+
+        Parameters
+        ----------
+        step, phase, epoch
+            What the state is the end of: this phase of this step, or an epoch inside it.
+        record
+            What the step has recorded so far.
+        beside_learner
+            What the method of this name returned, where it is not to be collected now.
+
+        Returns
+        -------
+        dict
+            ``model``, ``optimizer``, ``scheduler``, ``rng``, ``strategies``, ``plugins``, ``loop`` and ``at``. Labels
+            are not part of it: the database has them, and a resumed run appends them to its pool.
+        """
+        optimization = None if self._trainer is None else self._trainer.optimization
+        return {
+            "at": {"step": step, "phase": phase, "epoch": epoch, "book": dict(record or {})},
+            "model": model_state(self._learner),
+            **({"optimizer": None, "scheduler": None} if optimization is None else optimization.state()),
+            **(self.beside_learner() if beside_learner is None else beside_learner),
+        }
+
+    def beside_learner(self) -> dict[str, Any]:
+        """Return the part of the state that phases after training may change: all but learner and optimizer."""
+        rng = global_rng_state()
+        everywhere = [rng] if self._ranks.size == 1 else self._ranks.gather(rng)
+        return {
+            "strategies": _states(self._strategies),
+            "plugins": _states(self._listeners),
+            "loop": None if self._trainer is None else _state(self._trainer.loop),
+            "rng": everywhere[0],
+            **({"rng_of_ranks": everywhere[1:]} if self._ranks.size > 1 else {}),
+        }
+
+    def restore(self, state: Mapping[str, Any], seed: int) -> list[str]:
+        """Give strategies, listeners, training loop and global generators their state of a checkpoint.
+
+        Returns
+        -------
+        list of str
+            Warnings.
+        """
+        warnings = []
+        for kind, parts in (("strategies", self._strategies), ("plugins", self._listeners)):
+            for name, saved in state[kind].items():
+                part = parts.get(name)
+                if part is None:
+                    warnings.append(f"the run had a {kind[:-1]} {name!r} with state, and this driver has none")
+                elif callable(getattr(part, "load_state_dict", None)):
+                    part.load_state_dict(saved)
+        loop = None if self._trainer is None else self._trainer.loop
+        if state["loop"] is not None and callable(getattr(loop, "load_state_dict", None)):
+            loop.load_state_dict(state["loop"])  # type: ignore[union-attr]
+        rank, everywhere = self._ranks.rank, [state["rng"], *state.get("rng_of_ranks", [])]
+        if rank < len(everywhere):
+            set_global_rng_state(everywhere[rank])
+        else:  # the run had fewer ranks
+            seed_everything(derive_seed(seed, "rank", rank, state["at"]["step"]))
+        return warnings
+
+
+class TrainingCheckpointer:
+    """Checkpoints inside a step: at the end of an epoch, or of the training.
+
+    Parameters
+    ----------
+    checkpointer
+        Collects the state.
+    store
+        Where checkpoints go.
+    trainer
+        Whose training it is.
+    learner
+        What is trained.
+    every
+        Save one every so many epochs; 0 does not.
+    ranks
+        The processes of the run.
+    interruption
+        Tells whether the run was asked to end.
+    epochs_done
+        How many epochs of the first training were done before the run was resumed.
+    trained
+        Whether the first training was over then.
+
+    Notes
+    -----
+    The state at the end of the last epoch, and of the training, is kept in host memory until the step ends. It is
+    saved where the run is interrupted or fails, so that a resumed run goes on from there. Several ranks end together
+    between two epochs, so they keep the state at the end of the training alone.
+    """
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer,
+        store: RunStore,
+        trainer: Trainer,
+        learner: Any,
+        every: int,
+        ranks: Ranks,
+        interruption: Interruption,
+        *,
+        epochs_done: int = 0,
+        trained: bool = False,
+    ) -> None:
+        self._checkpointer, self._store, self._trainer, self._learner = checkpointer, store, trainer, learner
+        self._every, self._ranks, self._interruption = every, ranks, interruption
+        self.epochs_done, self.trained = epochs_done, trained
+        self._epochs = epochs_done
+        self._kept: dict[str, Any] | None = None
+        self._is_training = False
+        self._record: StepRecord | None = None
+
+    def begin(self, record: StepRecord) -> None:
+        """Begin a training, whose losses go to this record."""
+        self._record, self._kept, self._epochs, self._is_training = record, None, self.epochs_done, True
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record the losses of an epoch, numbered from 0 in this call of the loop, and save a checkpoint if it is due.
+
+        Raises
+        ------
+        Interrupted
+            When the run was asked to end.
+        """
+        assert self._record is not None
+        self._trainer.share_buffers()
+        self._epochs = self.epochs_done + epoch + 1
+        everywhere = self._ranks.gather(dict(metrics))
+        losses = {name: mean_over_ranks([one[name] for one in everywhere]) for name in everywhere[0]}
+        self._record.values |= {"epochs": self._epochs, "losses": losses}
+        ends = self._interruption.agree()
+        if ends or (self._every and self._epochs % self._every == 0):
+            self._save(self._collect())
+        elif self._ranks.size == 1:
+            self._kept = _copied(self._collect(), {})
+        if ends:
+            raise Interrupted("it was asked to end")
+
+    def end_training(self) -> None:
+        """Check that ranks agree on the weights, and keep the state that later phases may change."""
+        self._trainer.share_buffers()
+        compare_weights(self._ranks, self._learner)
+        self._kept, self._is_training = None, False
+        optimization = self._trainer.optimization
+        if self._epochs and optimization is not None and optimization.optimizer is not None:
+            state = self._collect(_copied(self._checkpointer.beside_learner(), {}))
+            state["at"]["trained"] = True  # a loop may have ended before its last epoch
+            self._kept = state
+        self.epochs_done, self.trained = 0, False
+
+    def end_step(self) -> None:
+        """Forget what was kept of the step."""
+        self._kept, self.epochs_done, self.trained = None, 0, False
+
+    def save_kept(self, error: BaseException | None) -> None:
+        """Save the state that was kept, if this error ended the run inside a step.
+
+        Not where the disk was the cause, or another writer, or a second Ctrl-C, which ends at once; nor where the
+        training itself failed.
+        """
+        saves = isinstance(error, Interrupted) or (
+            isinstance(error, Exception) and not self._is_training and not isinstance(error, OSError | StaleWriterError)
+        )
+        kept, self._kept = self._kept, None
+        if kept is None or not saves:
+            return
+        try:
+            self._save(kept)
+        except Exception as failure:  # noqa: BLE001 - the error that ended the run is what matters
+            assert error is not None
+            error.add_note(f"and no checkpoint could be saved: {type(failure).__name__}: {failure}")
+
+    def _collect(self, beside_learner: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        assert self._record is not None
+        return self._checkpointer.collect(
+            step=self._record.step,
+            phase=Phase.TRAINING.value,
+            epoch=self._epochs,
+            record=self._record.of_training(),
+            beside_learner=beside_learner,
+        )
+
+    def _save(self, state: Mapping[str, Any]) -> None:
+        self._kept = None
+        at = state["at"]
+        self._store.commit_checkpoint(at["step"], Phase.TRAINING.value, at["epoch"], state)
+
+
+def _state(part: Any) -> Any:
+    return part.state_dict() if callable(getattr(part, "state_dict", None)) else None
+
+
+def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: dict(state) for name, part in parts.items() if (state := _state(part)) is not None}
+
+
+def _copied(value: Any, known: dict[Any, torch.Tensor]) -> Any:
+    """Return a copy of nested state in host memory; tensors that share their numbers do so in the copy too."""
+    if isinstance(value, torch.Tensor):
+        key = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+        if not value.numel() or key not in known:
+            known[key] = value.detach().to("cpu", copy=True)
+        return known[key]
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        result = copy.copy(value)
+        for key, one in value.items():
+            result[key] = _copied(one, known)
+        return result
+    if type(value) in (list, tuple):
+        return type(value)(_copied(one, known) for one in value)
+    return copy.copy(value) if isinstance(value, set) else value

@@ -1,0 +1,69 @@
+"""How a run is asked to end: by Ctrl-C, a signal or another thread, and at which points it does."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from alcore.distributed.ranks import Ranks
+from alcore.errors import Interrupted
+
+
+class Interruption:
+    """The request to end a run, and the safe points where it takes effect.
+
+    Parameters
+    ----------
+    ranks
+        The processes of the run. Several of them end together, where all ask each other.
+
+    Notes
+    -----
+    Safe points are between batches, scored chunks, answers and phases. A label strategy may wait for days, so it is
+    interrupted at once, unless a transaction is under way.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._committing: Callable[[], bool] | None = None  # set while a label strategy works
+        self.requested = False
+
+    def request(self) -> None:
+        """Ask the run to end; usable from a signal handler or another thread."""
+        self.requested = True
+        committing = self._committing
+        if committing is not None and threading.current_thread() is threading.main_thread() and not committing():
+            self.safe_point()
+
+    @contextlib.contextmanager
+    def immediate(self, committing: Callable[[], bool]) -> Iterator[None]:
+        """Let a request end the block wherever it is, unless `committing` returns True."""
+        self._committing = committing
+        try:
+            self.safe_point()
+            yield
+        finally:
+            self._committing = None
+
+    def safe_point(self) -> None:
+        """Raise `Interrupted` if the run was asked to end.
+
+        Several ranks end where they agree on it, but for rank 0 while a label strategy works and the others wait: it
+        ends where it was asked to, or where another rank has ended.
+        """
+        if self._committing is None:
+            if self.requested and self._ranks.size == 1:
+                raise Interrupted("it was asked to end")
+        elif self.requested or self._ranks.others_ended():
+            raise Interrupted("it was asked to end")
+
+    def agree(self) -> bool:
+        """Tell all ranks alike whether one of them was asked to end; all must call this at once."""
+        self.requested = self._ranks.any(self.requested)
+        return self.requested
+
+    def agreed_safe_point(self) -> None:
+        """Raise `Interrupted` on all ranks if one of them was asked to end; all must call this at once."""
+        if self.agree():
+            raise Interrupted("it was asked to end")

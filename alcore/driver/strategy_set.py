@@ -1,0 +1,60 @@
+"""The strategies of a run and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from alcore.config import StrategiesConfig
+from alcore.errors import UsageError
+from alcore.names import snake_case, unique_names
+
+
+class StrategySet:
+    """The strategies of a run, by kind and by name.
+
+    Parameters
+    ----------
+    config
+        What the user gave.
+
+    Attributes
+    ----------
+    query, metrology : list
+        In their order.
+    start, label : object or None
+        The strategy of the first selection, and the one that labels.
+    by_name : dict
+        All of them; a name is the class in snake case, a second instance has ``-2`` behind it.
+    """
+
+    def __init__(self, config: StrategiesConfig) -> None:
+        self.query = list(config.query_strategies)
+        self.metrology = list(config.metrology_strategies or ())
+        self.start, self.label = config.start_strategy, config.label_strategy
+        parts: list[Any] = [*self.query, *self.metrology]
+        parts += [one for one in (self.label, self.start) if one is not None]
+        names = unique_names(snake_case(type(part).__name__) for part in parts)
+        self.by_name: dict[str, Any] = dict(zip(names, parts, strict=True))
+
+    def name_of(self, strategy: Any) -> str:
+        """Return the name of a strategy."""
+        for name, part in self.by_name.items():
+            if part is strategy:
+                return name
+        raise UsageError(f"{type(strategy).__name__} is not a strategy of this driver.")
+
+
+def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float]:
+    """Return a function that gives what the label of an item is expected to cost.
+
+    The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``, else it is 1.
+    """
+
+    def cost(item: Any) -> float:
+        found = getattr(label_strategy, "cost", None)
+        if not callable(found) and isinstance(item, int):
+            found = getattr(pool, "cost", None)
+        return float(found(item)) if callable(found) else 1.0
+
+    return cost

@@ -1,0 +1,87 @@
+"""The learner as a whole: eval mode, device, weights, and which state it is in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from alcore.errors import UsageError
+from alcore.protocols import RunContext
+
+
+@contextlib.contextmanager
+def evaluating(learner: Any) -> Iterator[None]:
+    """Run a block with a module in eval mode and without gradients; each submodule then gets its mode back."""
+    with eval_mode(learner), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def eval_mode(learner: Any) -> Iterator[None]:
+    """Run a block with a module in eval mode; each submodule then gets its mode back."""
+    modules = learner.modules() if isinstance(learner, torch.nn.Module) else ()
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def place_learner(learner: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Move a module to a device and a floating-point type; any other learner is returned unchanged."""
+    return learner.to(device=device, dtype=dtype) if isinstance(learner, torch.nn.Module) else learner
+
+
+def model_state(learner: Any) -> dict[str, Any]:
+    """Return the learner's ``state_dict`` as a plain dict; an empty one for a learner without the method."""
+    return dict(learner.state_dict() or {}) if callable(getattr(learner, "state_dict", None)) else {}
+
+
+def model_digest(learner: Any) -> str:
+    """Return 16 hexadecimal digits that identify the learner's weights and buffers."""
+    known = hashlib.sha256()
+    for name, value in model_state(learner).items():
+        known.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
+            known.update(flat.view(torch.uint8).numpy().data)
+        else:
+            known.update(repr(value).encode())
+    return known.hexdigest()[:16]
+
+
+def load_model(learner: Any, weights: Mapping[str, Any]) -> None:
+    """Load the weights and buffers of a checkpoint into the learner.
+
+    Raises
+    ------
+    UsageError
+        When names or shapes of the weights are not those of the learner.
+    """
+    if not weights and not callable(getattr(learner, "load_state_dict", None)):
+        return
+    try:
+        learner.load_state_dict(dict(weights))
+    except (RuntimeError, KeyError) as error:
+        raise UsageError(
+            f"the learner is not the one of this run: {' '.join(str(error).split())[:300]}. "
+            "Build it as it was built then."
+        ) from error
+
+
+def learner_state(context: RunContext) -> str:
+    """Return text that identifies the state of the learner, or "" for a learner without a ``state_dict``.
+
+    A learner that is trained may have state that its weights don't show, so its state counts as another in each step.
+    """
+    if not model_state(context.learner):
+        return ""
+    step = f"{context.active_learning_step_idx} " if context.trains else ""
+    return step + model_digest(context.learner)

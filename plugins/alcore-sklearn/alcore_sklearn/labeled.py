@@ -1,0 +1,102 @@
+"""The labeled samples of a pool as arrays that scikit-learn takes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from alcore.errors import UsageError
+from alcore.pools import tensors_of, to_device
+
+Order = Literal["labelled", "pool"]
+
+
+class Arrays(NamedTuple):
+    """Rows (N, D) and targets (N,) or (N, T) of N labeled samples."""
+
+    rows: np.ndarray[Any, Any]
+    targets: np.ndarray[Any, Any]
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that identify the values."""
+        known = hashlib.sha256()
+        for array in self:
+            known.update(f"{array.shape} {array.dtype}".encode())
+            known.update(np.ascontiguousarray(array).tobytes())
+        return known.hexdigest()[:16]
+
+
+def as_rows(inputs: Any) -> np.ndarray[Any, Any]:
+    """Return inputs as one row a sample: shape (B, D), whatever the shape of one input."""
+    tensors = tensors_of(inputs)
+    if len(tensors) != 1:
+        raise UsageError(
+            f"scikit-learn takes one array of inputs, and this data gives {len(tensors)} tensors a sample; join them "
+            "in the pool."
+        )
+    rows = tensors[0].detach().cpu()
+    rows = rows.float() if rows.dtype is torch.bfloat16 else rows  # which numpy lacks
+    return rows.flatten(1).numpy() if rows.dim() > 1 else rows[:, None].numpy()
+
+
+def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None = None) -> Arrays:
+    """Return the labeled samples of a pool.
+
+    Parameters
+    ----------
+    pool
+        With ``batch(positions)``, or any sequence of (input, target).
+    order
+        ``"labelled"`` keeps the order in which they were labeled; ``"pool"`` sorts them by id.
+    dtype
+        Floating-point type of inputs.
+    rows
+        How many of them, the first ones labeled; all where it is None.
+    """
+    count = len(pool) if rows is None else rows
+    if not count:
+        return Arrays(np.empty((0, 0)), np.empty(0))
+    positions = torch.arange(count)
+    if order == "pool":
+        if not hasattr(pool, "labeled_ids"):
+            raise UsageError(
+                f"order='pool' needs a pool that tells the ids of its labeled samples as labeled_ids, and "
+                f"{type(pool).__name__} doesn't; use order='labelled'."
+            )
+        positions = torch.argsort(pool.labeled_ids[:count])
+    batch = pool.batch(positions) if callable(getattr(pool, "batch", None)) else _items(pool, positions)
+    inputs, targets = to_device(batch, torch.device("cpu"), dtype)
+    return Arrays(as_rows(inputs), torch.as_tensor(targets).detach().numpy())
+
+
+def class_codes(targets: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, Any]:
+    """Return targets as class codes: int64 (N,).
+
+    Parameters
+    ----------
+    targets
+        Shape (N,) or (N, 1), whole numbers of any type.
+    classes
+        How many classes there are; 0 where that is not known.
+
+    Raises
+    ------
+    UsageError
+        When one is no whole number, or not one of the classes.
+    """
+    flat = targets.reshape(-1) if targets.ndim == 1 or targets.shape[1:] == (1,) else None
+    if flat is None:
+        raise UsageError(f"a classifier takes one class a sample, and the targets have shape {targets.shape}.")
+    codes = flat.astype(np.int64)
+    if not np.array_equal(codes, flat) or (len(codes) and (codes.min() < 0 or codes.max() >= (classes or 2**31))):
+        raise UsageError(
+            f"targets must be class codes, whole numbers from 0 to {classes - 1 if classes else 'the number less one'}."
+        )
+    return codes
+
+
+def _items(pool: Any, positions: torch.Tensor) -> Any:
+    return torch.utils.data.default_collate([pool[position] for position in positions.tolist()])

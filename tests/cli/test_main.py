@@ -1,0 +1,101 @@
+"""The command itself: sub-commands of plugins, options before a sub-command, and how an error is printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from alcore.cli import main as module
+from alcore.plugins import Plugin, Registry
+
+
+def plugin(*commands):
+    return Plugin("greeter", "1.0", "g", "greeter", commands=list(commands))
+
+
+def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
+    def add(app):
+        app.command("greet")(lambda: None)
+
+    def fail(app):
+        raise LookupError("no app")
+
+    app = module.application(Registry([plugin(fail), plugin(add)]))
+    names = [command.name for command in app.registered_commands]
+    assert names == ["run", "resume", "fork", "runs", "show", "export", "plugins", "describe", "greet"]
+    assert capsys.readouterr().err == (
+        "alcore: warning: the commands of greeter 1.0 are left out: LookupError: no app.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--only", "a,b", "run"], "a,b"),
+        (["--only=a", "run"], "a"),
+        (["--version", "--only", "a"], "a"),
+        (["run", "--only", "a"], None),
+        (["run", "--label", "--only=x"], None),
+        (["--only"], None),
+        ([], None),
+    ],
+)
+def test_only_is_read_before_the_sub_command(monkeypatch, words, expected):
+    monkeypatch.setenv("ALCORE_ONLY", "x")
+    monkeypatch.delenv("ALCORE_ONLY")
+    module._take_only(["alcore", *words])
+    found = os.environ.pop("ALCORE_ONLY", None)
+    assert found == expected
+
+
+def test_unexpected_error_is_one_line_and_exits_with_1(command, monkeypatch):
+    def broken(registry):
+        error = RuntimeError("worn out")
+        error.add_note("in the query phase of step 3 of run x")
+        raise error
+
+    monkeypatch.setattr(module, "application", broken)
+    out, err = command("runs", code=1)
+    assert out == ""
+    assert err == (
+        "alcore: error: RuntimeError: worn out, in the query phase of step 3 of run x. "
+        "Run it again with --debug for the traceback.\n"
+    )
+    _, err = command("runs", "--debug", code=1)
+    assert "Traceback (most recent call last)" in err
+
+
+def test_interruption_exits_with_130(command, monkeypatch):
+    def interrupted(registry):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "application", interrupted)
+    assert command("runs", code=130) == ("", "alcore: interrupted.\n")
+
+
+def test_debug_may_stand_anywhere(command):
+    command("--version", "--debug")
+    assert sys.argv == ["alcore", "--version"]
+
+
+def test_error_is_reported_to_torchrun(command, monkeypatch, tmp_path):
+    def broken(registry):
+        raise RuntimeError("worn out")
+
+    monkeypatch.setattr(module, "application", broken)
+    command("runs", code=1)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    command("runs", code=1)
+    assert "worn out" in (tmp_path / "error.json").read_text()
+
+
+def test_error_of_another_rank_names_the_rank(command, monkeypatch):
+    def broken(registry):
+        raise RuntimeError("worn out")
+
+    monkeypatch.setattr(module, "application", broken)
+    monkeypatch.setenv("RANK", "1")
+    assert command("runs", code=1)[1].startswith("alcore, rank 1: error: RuntimeError: worn out.")

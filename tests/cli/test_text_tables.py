@@ -1,0 +1,45 @@
+"""Tables in plain text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alcore.cli.text_tables import curve, losses, some, table
+
+
+def test_table_aligns_numbers_right_and_words_left():
+    assert table([["a", 1, 0.5], ["bcd", 10, None]], ["name", "n", "score"]) == (
+        "name   n   score\n"
+        "a      1  0.5000\n"
+        "bcd   10       -"
+    )  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(["x", "yy", "zzz", "-5"]), min_size=3, max_size=3), max_size=6))
+def test_table_has_every_cell_in_order(rows):
+    header = ["one", "three", "n"]
+    lines = table(rows, header).splitlines()
+    assert [line.split() for line in lines] == [header, *rows]
+
+
+@given(st.integers(0, 500), st.integers(2, 40))
+def test_some_keeps_both_ends_and_the_order(size, most):
+    items = list(range(size))
+    chosen = some(items, most)
+    assert len(chosen) == min(size, most)
+    assert chosen == sorted(set(chosen))
+    assert chosen[:1] + chosen[-1:] == items[:1] + items[-1:]
+
+
+def test_curve_shows_fractions_and_what_they_were_measured_on():
+    records = {"f1": [{"step": 0, "train_samples": 5, "on": "pool", "f1": 0.25, "samples": 9, "positive": "1"}]}
+    title, *lines = curve(records, 5).splitlines()
+    assert title.startswith("f1, on")
+    assert title.endswith("pool")
+    assert lines == ["step  samples      f1", "   0        5  0.2500"]
+
+
+def test_losses_are_shown_where_nothing_is_measured():
+    steps = [{"step": 0, "train_samples": 5, "losses": {"loss": 0.5}}, {"step": 1, "train_samples": 6}]
+    assert losses(steps, 5).splitlines()[1:] == ["   0        5  0.5000", "   1        6       -"]

@@ -1,0 +1,99 @@
+"""A run on several ranks: the same choices for any number of them, equal weights, each label bought once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outcomes import ended, essence
+
+from alcore.store.reading import Run
+
+
+def test_any_number_of_ranks_chooses_and_measures_the_same(play: Any, tmp_path: Path) -> None:
+    found = {}
+    for count in (1, 2, 3, 4):
+        ended(play(count, run_id="same", root=f"runs{count}", train=False, samples=1000))
+        run = Run(tmp_path / f"runs{count}" / "same")
+        requests = [(r["step"], r["ordinal"], r["sample"], r["item"], r["score"], r["value"]) for r in run.requests()]
+        found[count] = requests, repr(run.records())
+    assert len(found[1][0]) > 20
+    assert found[1] == found[2] == found[3] == found[4]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_all_ranks_end_with_the_same_weights_and_one_buys_the_labels(play: Any, tmp_path: Path, count: int) -> None:
+    reason, _, labelled = ended(play(count, validate=True))
+    run = Run(tmp_path / "runs" / "r1")
+    assert reason == "all 3 steps are done"
+    paid = (tmp_path / "paid").read_text().splitlines()
+    assert len(paid) == len(set(paid)) == len(run.requests()) == labelled - 20
+    assert run.meta()["ranks"] == count
+    assert [one.name for one in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
+
+
+def test_one_rank_is_a_run_as_any(play: Any, tmp_path: Path) -> None:
+    ended(play(1))
+    assert "ranks" not in Run(tmp_path / "runs" / "r1").meta()
+
+
+def test_a_second_run_of_the_same_seed_gives_the_same_bytes(play: Any, tmp_path: Path) -> None:
+    for root in ("one", "two"):
+        (tmp_path / "paid").unlink(missing_ok=True)
+        ended(play(2, root=root, every_epoch=True))
+    assert essence(tmp_path / "one" / "r1") == essence(tmp_path / "two" / "r1")
+
+
+def test_gradients_are_those_of_the_batches_of_all_ranks(start: Any, tmp_path: Path) -> None:
+    """Two ranks with batches of 4 train as one process that takes the mean over the same two batches."""
+    script = tmp_path / "averaging.py"
+    script.write_text(AVERAGING)
+    for count in (2, 3):
+        processes = start(count, script).wait()
+        assert processes.codes == [0] * count, "\n".join(processes.texts)
+
+
+AVERAGING = """
+import queue, torch
+from alcore import DistributedManager, Driver, TensorPool, config as c
+
+def data():
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    return TensorPool(inputs, (inputs.sum(1) > 0).long(), labeled=range(26))
+
+torch.manual_seed(4)
+learner = torch.nn.Linear(3, 2, dtype=torch.float64)
+twin = torch.nn.Linear(3, 2, dtype=torch.float64)
+twin.load_state_dict(learner.state_dict())
+loss_of = torch.nn.functional.cross_entropy
+manager = DistributedManager()
+seen = []
+
+def step(model, batch):
+    seen.append(batch)
+    return loss_of(model(batch[0]), batch[1])
+
+driver = Driver(
+    c.DriverConfig(4, max_active_learning_steps=1, seed=2, dtype=torch.float64, dist_manager=manager),
+    learner, c.StrategiesConfig([], queue.Queue),
+    c.TrainingConfig(data(), 3, optimizer_config=c.OptimizerConfig(torch.optim.SGD, {"lr": 0.5})),
+)
+driver.run(step)
+everywhere = driver.ranks.gather(seen)
+optimizer = torch.optim.SGD(twin.parameters(), lr=0.5)
+for batches in zip(*everywhere, strict=True):
+    optimizer.zero_grad()
+    (sum(loss_of(twin(x), y) for x, y in batches) / len(batches)).backward()
+    optimizer.step()
+for one, other in zip(learner.parameters(), twin.parameters()):
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+epoch = len(seen) // 3
+rows = [torch.cat([batch[0] for batch in mine[:epoch]]) for mine in everywhere]
+assert len({len(one) for one in rows}) == 1, "ranks got shares of different size"
+whole = torch.cat(rows).unique(dim=0)
+assert len(whole) == 26, "not every labelled sample was trained on"
+assert len({str(mine[0]) for mine in everywhere}) == manager.world_size, "two ranks trained on the same batch"
+assert str(seen[0]) != str(seen[epoch]), "the second epoch had the order of the first"
+"""

@@ -1,0 +1,83 @@
+"""`export_run`: what is written of a run, and what is said where the data can't be made again."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alcore import Data, DataInfo, Label, TensorPool
+from alcore.errors import UsageError
+from alcore.experiment import build as build_driver
+from alcore.experiment import export_run, resolve
+from alcore.store.reading import Run
+from alcore.strategies import BaseLabel, BaseQuery
+
+INFO = DataInfo("classification", 2, 1, (1,), ("a", "b"))
+
+
+def separate_pools() -> Data:
+    """Two labeled items, and six others to choose from, whose inputs are 10, 11, 12 and so on."""
+    train = TensorPool(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]), labeled=[0, 1], info=INFO)
+    return Data(train, unlabeled=TensorPool(torch.arange(10.0, 16.0)[:, None], torch.arange(6) % 2), info=INFO)
+
+
+class Last(BaseQuery):
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put_many(next(self.driver.candidates())[-2:].tolist())
+
+
+class Expert(BaseLabel):
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        while not queue_to_label.empty():
+            item = queue_to_label.get()
+            serialize_queue.put(Label(item, int(item) % 2, source="expert", cost=2.5))
+
+
+class Loop:
+    def __call__(self, model, **arguments): ...
+
+
+@pytest.fixture
+def run(registry, chosen, monkeypatch, tmp_path):
+    """A finished run of one step that labeled samples 4 and 5."""
+    offers = registry.plugins[0].offers
+    offers["data"]["moons"], offers["query"]["uq"], offers["label"]["dummy"] = separate_pools, Last, Expert
+    offers["learner"]["mlp"] = lambda: torch.nn.Linear(1, 1)
+    monkeypatch.setattr("alcore.experiment.export.installed", lambda: registry)
+    sets = [f"driver.root_log_dir={tmp_path}", "driver.max_active_learning_steps=1"]
+    driver = build_driver(resolve(chosen(*sets, metrology=[]), registry), run_id="done")
+    driver.run()
+    return Run(driver.log_dir)
+
+
+def test_export_has_labels_model_and_labeled_data(run, tmp_path):
+    written = dict(export_run(run, tmp_path / "out"))
+    assert list(written) == ["labels.csv", "model.safetensors", "labelled.npz", "info.json"]
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["sample"], row["value"], row["source"], row["cost"]) for row in rows] == [
+        ("4", "0", "expert", "2.5"), ("5", "1", "expert", "2.5"),
+    ]  # fmt: skip
+    assert {row["state"] for row in rows} == {"labelled"}
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) == {"weight", "bias"}
+    with np.load(tmp_path / "out" / "labelled.npz") as arrays:
+        assert arrays["inputs"].tolist() == [[0.0], [1.0], [14.0], [15.0]]
+        assert arrays["targets"].tolist() == [0, 1, 0, 1]
+
+
+def test_export_of_a_run_built_in_python_says_that_its_data_is_missing(build, tmp_path):
+    driver = build(max_active_learning_steps=1)
+    driver.run()
+    written = dict(export_run(Run(driver.log_dir), tmp_path / "out"))
+    assert written["labelled.npz"].startswith("not written: the run was built in Python")
+    assert {one.name for one in (tmp_path / "out").iterdir()} == {"labels.csv", "model.safetensors"}
+
+
+def test_export_into_an_existing_folder_is_refused(run, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UsageError, match="exists already"):
+        list(export_run(run, tmp_path / "taken"))

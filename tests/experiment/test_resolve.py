@@ -1,0 +1,273 @@
+"""`resolve`: which value wins (signature < data < file < flags and --set), what is refused, and the data."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alcore import Data, DataInfo
+from alcore.errors import PluginError, UsageError
+from alcore.experiment import STANDARD_PARTS, Experiment, load_data, resolve
+from alcore.plugins.signatures import ParameterTable
+
+
+@pytest.fixture
+def faults(registry):
+    """Return the message of an experiment that is refused."""
+
+    def message(experiment):
+        with pytest.raises(UsageError) as error:
+            resolve(experiment, registry)
+        return str(error.value)
+
+    return message
+
+
+# -- which value wins ------------------------------------------------------------------------------------------
+
+
+def test_standard_run_has_the_defaults_of_the_command(registry, chosen):
+    resolved = resolve(chosen(), registry)
+    assert resolved.settings.driver["batch_size"] == 32
+    assert resolved.data.info.features == 3
+    assert resolved.values["query.uq"] == {}
+
+
+def test_data_wins_over_signature(registry, chosen):
+    resolved = resolve(chosen(data=["s"], query=["q"]), registry)
+    assert resolved.values["query.q"] == {"mode": "data", "count": 9}
+    assert resolved.settings.driver["batch_size"] == 7
+    assert resolved.settings.training["max_training_epochs"] == 3
+    assert resolved.settings.optimizer.optimizer_cls is torch.optim.SGD
+    assert resolved.settings.optimizer.optimizer_kwargs == {"lr": 0.5, "momentum": 0.1}
+
+
+FILE = """
+[driver]
+batch_size = 8
+[training.optimizer]
+lr = 0.25
+[data.s]
+[query.q]
+mode = "file"
+"""
+
+
+def test_file_wins_over_data_and_leaves_the_rest(registry, read, chosen):
+    resolved = resolve(chosen(base=read(FILE)), registry)
+    assert resolved.values["query.q"] == {"mode": "file", "count": 9}
+    assert resolved.settings.driver["batch_size"] == 8
+    assert resolved.settings.driver["max_active_learning_steps"] == 5
+    assert resolved.settings.optimizer.optimizer_kwargs == {"lr": 0.25, "momentum": 0.1}
+
+
+def test_set_wins_over_file_and_leaves_the_rest(registry, read, chosen):
+    sets = ["query.q.mode=typed", "driver.batch_size=9", "training.optimizer.lr=0.125"]
+    resolved = resolve(chosen(*sets, base=read(FILE)), registry)
+    assert resolved.values["query.q"] == {"mode": "typed", "count": 9}
+    assert resolved.settings.driver["batch_size"] == 9
+    assert resolved.settings.driver["max_active_learning_steps"] == 5
+    assert resolved.settings.optimizer.optimizer_kwargs == {"lr": 0.125, "momentum": 0.1}
+
+
+def test_last_of_two_sets_wins(registry, chosen):
+    resolved = resolve(chosen("query.uq.count=2", "query.uq.count=3"), registry)
+    assert resolved.values["query.uq"] == {"count": 3}
+
+
+def test_suggested_table_is_merged_into_the_users_table(registry, suggest, read, chosen):
+    registry.plugins[0].offers["data"]["moons"] = suggest({"query": {"uq": {"table": {"a": 1, "b": {"c": 2, "d": 3}}}}})
+    resolved = resolve(chosen(base=read("[query.uq]\ntable = {b = {c = 4}}\n")), registry)
+    assert resolved.values["query.uq"] == {"table": {"a": 1, "b": {"c": 4, "d": 3}}}
+
+
+@pytest.mark.parametrize("argument", ["momentum=0.75", "nesterov=true", "lr=2"])
+def test_argument_of_suggested_optimizer_is_checked_against_its_class(registry, chosen, argument):
+    name, _, value = argument.partition("=")
+    optimizer = resolve(chosen(f"training.optimizer.{argument}", data=["s"]), registry).settings.optimizer
+    assert optimizer.optimizer_cls is torch.optim.SGD
+    assert optimizer.optimizer_kwargs[name] == {"true": True}.get(value) or float(value)
+
+
+@pytest.mark.parametrize(("cls", "kwargs"), [("Adam", {}), ("SGD", {"lr": 0.5, "momentum": 0.1})])
+def test_suggested_arguments_go_to_the_suggested_optimizer_only(registry, chosen, cls, kwargs):
+    optimizer = resolve(chosen(f"training.optimizer.cls={cls}", data=["s"]), registry).settings.optimizer
+    assert optimizer.optimizer_cls is getattr(torch.optim, cls)
+    assert optimizer.optimizer_kwargs == kwargs
+
+
+LEVELS = st.fixed_dictionaries({}, optional={level: st.integers(1, 99) for level in ("data", "file", "set")})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LEVELS)
+def test_nearest_level_that_gives_a_value_wins(registry, suggest, tmp_path_factory, chosen, levels):
+    suggested = {"query": {"uq": {"count": levels["data"]}}} if "data" in levels else {}
+    registry.plugins[0].offers["data"]["moons"] = suggest(suggested)
+    path = tmp_path_factory.mktemp("levels") / "e.toml"
+    path.write_text(f"[query.uq]\ncount = {levels['file']}\n" if "file" in levels else "")
+    sets = [f"query.uq.count={levels['set']}"] if "set" in levels else []
+    resolved = resolve(chosen(*sets, base=Experiment.read(path)), registry)
+    expected = levels.get("set", levels.get("file", levels.get("data")))
+    assert resolved.values["query.uq"].get("count") == expected
+
+
+def test_two_parts_of_one_plugin_have_values_of_their_own(registry, read):
+    resolved = resolve(read('[query.few]\nuse = "q"\ncount = 1\n[query.many]\nuse = "q"\ncount = 50\n'), registry)
+    assert resolved.values["query.few"] == {"count": 1}
+    assert resolved.values["query.many"] == {"count": 50}
+
+
+def test_value_may_hold_equals_and_spaces(registry, chosen):
+    assert resolve(chosen("query.uq.mode = a=b c"), registry).values["query.uq"] == {"mode": "a=b c"}
+
+
+# -- what is refused, and when ---------------------------------------------------------------------------------
+
+
+def test_all_faults_come_at_once(faults, chosen):
+    text = faults(
+        chosen("query.qq.x=1", "driver.batch_sice=1", "training.optimizer.cls=Adamm", "metrology.f1.x=1",
+               "learner.mlp.width=a", "training.max_training_epochs=-1", query=["qq"])
+    )  # fmt: skip
+    assert text.startswith("6 things are wrong:\n")
+    for fragment in ("'qq'", "'batch_size'", "'Adam'", "metrology.f1 has no parameter 'x'", "learner.mlp.width is 'a'",
+                     "training.max_training_epochs is -1"):  # fmt: skip
+        assert fragment in text
+
+
+def test_one_fault_is_one_sentence(faults, chosen):
+    assert faults(chosen("query.uq.count=a")) == "query.uq.count is 'a'; it must be int."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"query": ["nearest"]},
+        "query.uq.count=a",
+        "driver.batch_size=0",
+        "driver.queue=fivo",
+        "driver.device=quantum",
+        "training.class_weights=[-1]",
+        "training.optimizer.cls=Adamm",
+    ],
+    ids=str,
+)
+def test_fault_that_needs_no_data_comes_before_the_data_is_made(registry, faults, chosen, change):
+    def data() -> Data:
+        raise AssertionError("the data was made")
+
+    registry.plugins[0].offers["data"]["moons"] = data
+    assert faults(chosen(change) if isinstance(change, str) else chosen(**change))
+
+
+def test_suggestions_of_data_are_checked(registry, suggest, faults, chosen):
+    suggestions = {"query": {"uq": {"cuont": 3}}, "driver": {"batch_size": 0, "queue": "fivo"}}
+    registry.plugins[0].offers["data"]["moons"] = suggest(suggestions)
+    text = faults(chosen())
+    for fragment in ("has no parameter 'cuont'", "driver.batch_size is 0", "did you mean 'fifo'?"):
+        assert fragment in text
+
+
+def test_each_value_is_checked_once(registry, monkeypatch, chosen):
+    checked = collections.Counter()
+    original = ParameterTable.validate
+
+    def counting(self, values, where, **options):
+        checked.update(f"{where}.{name}" for name in values or ["(nothing)"])
+        return original(self, values, where, **options)
+
+    monkeypatch.setattr(ParameterTable, "validate", counting)
+    resolve(chosen("query.q.count=1", "driver.batch_size=3", data=["s"], query=["q"]), registry)
+    assert checked.pop("training.(nothing)") == 1, "the user gave nothing of it, the data something"
+    assert set(checked.values()) == {1}
+    assert set(checked) >= {"query.q.count", "query.q.mode", "driver.batch_size", "driver.max_active_learning_steps"}
+    assert checked.total() == 10
+
+
+def test_code_in_a_file_is_not_imported_unasked(registry, read, chosen):
+    with pytest.raises(UsageError, match="--allow-code"):
+        resolve(read('[learner.net]\nuse = "surely_not_here:net"\n'), registry)
+    with pytest.raises(UsageError, match="ModuleNotFoundError"):
+        resolve(read('[learner.net]\nuse = "surely_not_here:net"\n'), registry, allow_code=True)
+    with pytest.raises(UsageError, match="ModuleNotFoundError"):
+        resolve(chosen(learner=["surely_not_here:net"]), registry)
+
+
+@pytest.mark.parametrize("kind", list(STANDARD_PARTS))
+def test_no_table_imports_code_unasked(registry, read, kind):
+    with pytest.raises(UsageError, match=rf"\[{kind}\.x\].*--allow-code"):
+        resolve(read(f'[{kind}.x]\nuse = "os:abort"\n'), registry)
+
+
+def test_users_own_code_is_called_by_its_name(registry, chosen):
+    experiment = chosen("learner.Linear.out_features=3", "learner.Linear.in_features=2", learner=["torch.nn:Linear"])
+    resolved = resolve(experiment, registry)
+    assert resolved.factories["learner.Linear"] is torch.nn.Linear
+    assert resolved.values["learner.Linear"] == {"in_features": 2, "out_features": 3}
+
+
+def test_refusal_is_a_usage_error(registry, chosen):
+    with pytest.raises(UsageError) as error:
+        resolve(chosen(query=["nearest"]), registry)
+    assert error.value.exit_code == 2
+    assert issubclass(PluginError, UsageError)
+
+
+# -- data ------------------------------------------------------------------------------------------------------
+
+
+def test_data_factory_that_returns_something_else_is_refused(registry, faults, chosen):
+    registry.plugins[0].offers["data"]["moons"] = lambda: [1, 2]
+    assert "data.moons gave a list" in faults(chosen())
+
+
+@pytest.mark.parametrize(("names", "left"), [({}, 0), ({"metrology": ["f1"]}, 1)], ids=["standard", "chosen"])
+def test_standard_metrology_is_left_out_of_a_regression(registry, suggest, chosen, names, left):
+    data = suggest({})()
+    data.info = DataInfo("regression", 0, 3, (3,))
+    registry.plugins[0].offers["data"]["moons"] = lambda: data
+    assert len(resolve(chosen(**names), registry).parts["metrology"]) == left
+
+
+def test_data_gets_the_seed_of_the_run_unless_it_has_one(registry, suggest, chosen):
+    seeds = []
+
+    def data(seed: int | None = None) -> Data:
+        seeds.append((seed, torch.initial_seed()))
+        return suggest({})()
+
+    registry.plugins[0].offers["data"]["moons"] = data
+    resolve(chosen("driver.seed=5"), registry)
+    resolve(chosen("driver.seed=5", "data.moons.seed=6"), registry)
+    assert [one for one, _ in seeds] == [5, 6]
+    assert seeds[0][1] == seeds[1][1], "the global generators follow the run's seed alone"
+
+
+def test_data_file_that_changed_is_refused(registry, read, faults, chosen, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("1,2\n")
+    digests = f'[digests]\n"{path}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\n'
+    gone = f'"{tmp_path / "gone"}" = "{"0" * 64}"\n'
+    resolve(chosen(base=read(digests + gone)), registry)
+    path.write_text("1,3\n")
+    message = faults(chosen(base=read(digests)))
+    assert "points.csv has changed" in message
+    assert "[digests]" in message
+    with pytest.raises(UsageError, match="has changed"):
+        load_data(chosen(base=read(digests)), registry)
+
+
+def test_load_data_returns_the_data_of_the_run(registry, read, chosen):
+    experiment = chosen(base=read("[data.s]\n"))
+    data = load_data(experiment, registry)
+    assert data.train.labeled_ids.tolist() == resolve(experiment, registry).data.train.labeled_ids.tolist() == [0, 1]
+
+
+def test_load_data_needs_no_other_part(registry, read):
+    assert len(load_data(read('[data.s]\n[learner.net]\nuse = "gone:net"\n[query.absent]\n'), registry).train) == 2

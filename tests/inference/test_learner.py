@@ -1,0 +1,84 @@
+"""The learner as a whole: modes, weights, and which state it is in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from alcore.errors import UsageError
+from alcore.inference.learner import (
+    eval_mode,
+    evaluating,
+    learner_state,
+    load_model,
+    model_digest,
+    model_state,
+    place_learner,
+)
+
+
+def test_each_submodule_gets_its_mode_back_after_an_error() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(2))
+    model[1].eval()  # a frozen part
+    model.train(True)
+    model[1].eval()
+    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
+        assert not any(part.training for part in model.modules())
+        assert not torch.is_grad_enabled()
+        raise ZeroDivisionError
+    assert [part.training for part in model.modules()] == [True, True, False]
+    assert torch.is_grad_enabled()
+
+
+def test_evaluating_takes_a_learner_that_is_not_a_module() -> None:
+    with evaluating(object()):
+        assert not torch.is_grad_enabled()
+
+
+def test_eval_mode_leaves_gradients_enabled() -> None:
+    model = torch.nn.Linear(2, 1)
+    with eval_mode(model):
+        assert not model.training
+        assert torch.is_grad_enabled()
+    assert model.training
+
+
+def test_only_a_module_is_moved_to_device_and_dtype() -> None:
+    other = object()
+    assert place_learner(other, torch.device("cpu"), torch.float64) is other
+    assert place_learner(torch.nn.Linear(2, 1), torch.device("cpu"), torch.float64).weight.dtype == torch.float64
+
+
+def test_state_digest_and_loading_of_a_learner_without_state_dict() -> None:
+    assert model_state(object()) == {}
+    assert model_digest(object()) == model_digest(SimpleNamespace(state_dict=lambda: None))
+    load_model(object(), {})
+
+
+def test_digest_tells_weights_apart_by_name_and_value() -> None:
+    one, same, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    load_model(same, model_state(one))
+    assert model_digest(one) == model_digest(same) != model_digest(other)
+    assert model_digest(SimpleNamespace(state_dict=lambda: {"a": 1})) != model_digest(
+        SimpleNamespace(state_dict=lambda: {"b": 1})
+    )
+
+
+def test_weights_of_another_learner_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"the learner is not the one of this run: .*size mismatch"):
+        load_model(torch.nn.Linear(2, 1), model_state(torch.nn.Linear(3, 1)))
+
+
+@pytest.mark.parametrize(("trains", "alike"), [(True, False), (False, True)])
+def test_state_of_a_learner_that_trains_is_another_in_each_step(trains: bool, alike: bool) -> None:
+    learner = torch.nn.Linear(2, 1)
+
+    def at(step: int, model: Any = learner) -> str:
+        return learner_state(SimpleNamespace(learner=model, trains=trains, active_learning_step_idx=step))  # type: ignore[arg-type]
+
+    assert at(0) == at(0) != ""
+    assert (at(0) == at(1)) is alike
+    assert at(0, object()) == ""

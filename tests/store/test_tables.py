@@ -1,0 +1,313 @@
+"""What a run writes comes back: requests, answers, the state of a labeling phase, records, and copies of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alcore.codec import dumps
+from alcore.protocols import Label, Request, Spent
+from alcore.store.reading import Run
+from alcore.store.replica import Replica
+from alcore.store.run import RunStore
+from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    made = RunStore.create(tmp_path, "r1", meta={"status": "running"}, experiment="", state={})
+    yield made
+    made.close()
+
+
+def ask(store: RunStore, step: int, *items: Any, cost: float = 1.0) -> list[Request]:
+    """Commit a query phase."""
+    asked = []
+    for ordinal, item in enumerate(items):
+        request = Request(request_id("r1", step, ordinal), step, ordinal, item)
+        asked.append(AskedRequest(request, item if type(item) is int else None, "uq", None, ordinal, cost))
+    store.commit_query(step, asked, [], f"model {step}")
+    return [one.request for one in asked]
+
+
+def label(request: Request, value: Any = 1, *, source: str = "ann", cost: float = 2.0) -> AcceptedLabel:
+    item = Label(request.item, value, source, cost)
+    return AcceptedLabel(request, item, "label", source, dumps(value), cost)
+
+
+def ids(requests: Any) -> list[str]:
+    return [one.id for one in requests]
+
+
+def labels(store: RunStore) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in Run(store.folder).read("SELECT step, source, attempt, value, superseded FROM labels")]
+
+
+# -- requests --------------------------------------------------------------------------------------------
+
+
+def test_asked_requests_come_back_and_are_none_before_they_are_committed(store: RunStore) -> None:
+    assert store.asked_requests(0) is None
+    ask(store, 0)
+    assert store.asked_requests(0) == []
+    made = ask(store, 1, 7, torch.arange(2.0))
+    found = store.asked_requests(1)
+    assert found is not None
+    assert ids(one.request for one in found) == ids(made)
+    assert [one.sample for one in found] == [7, None]
+    assert torch.equal(found[1].request.item, torch.arange(2.0))
+    assert store.requested_samples(1) == []
+    assert store.requested_samples(2) == [7]
+
+
+def test_asked_request_passes_to_another_rank_as_a_list(store: RunStore) -> None:
+    ask(store, 0, 7, "text")
+    for one in store.asked_requests(0) or []:
+        again = AskedRequest.of_list(one.as_list())
+        assert again[1:] == one[1:]
+        assert again.as_list() == one.as_list()
+
+
+def test_costs_are_expected_while_a_request_is_open_and_paid_after_it_is_labeled(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 0, 1, 2, cost=1.5)
+    ask(store, 1, 3, cost=10.0)
+    assert [store.spent(), store.spent(1), store.spent(0)] == [14.5, 4.5, 0.0]
+    with store.answering(0) as writer:
+        writer.accept(first, label(first, cost=4.0))
+        writer.give_up(second.id)
+    with store.answering(1) as writer:
+        writer.accept(third, label(third, cost=5.0))
+    assert store.spent() == 4.0 + 0.0 + 5.0 + 10.0
+    assert store.spent(1) == 4.0 + 0.0 + 1.5, "the third was open when step 1 began"
+    assert store.bought(0) == Spent(0, 0.0)
+    assert store.bought(1) == Spent(1, 4.0)
+    assert store.bought(2) == Spent(2, 9.0)
+    with store.answering(1) as writer:
+        writer.accept(third, label(third, 0, cost=6.0), corrects=True)
+    assert store.bought(2) == Spent(2, 10.0)
+
+
+def test_waits_before_counts_what_was_open_when_the_step_began(store: RunStore) -> None:
+    (request,) = ask(store, 0, 0)
+    assert [store.waits_before(0), store.waits_before(1)] == [False, True]
+    with store.answering(1) as writer:
+        writer.accept(request, label(request))
+    assert [store.waits_before(1), store.waits_before(2)] == [True, False]
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+def test_accepted_answers_come_back_in_the_order_of_their_requests(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 7, 8, "text")
+    with store.answering(0) as writer:
+        writer.accept(third, AcceptedLabel(third, (1, 2), "object", "", dumps((1, 2)), 1.0))
+        writer.accept(second, label(second, 0))
+        writer.accept(first, AcceptedLabel(first, 7, "id", "", None, 1.0))
+    found = store.accepted(0)
+    assert ids(one.request for one in found) == ids([first, second, third])
+    assert [one.kind for one in found] == ["id", "label", "object"]
+    assert [found[0].item, found[2].item] == [7, (1, 2)]
+    assert (found[1].item.item, found[1].item.value, found[1].item.source, found[1].item.cost) == (8, 0, "ann", 2.0)
+    assert ids(one.request for one in store.labeling(0).accepted) == ids(one.request for one in found)
+    assert store.accepted(1) == []
+    assert [row["state"] for row in Run(store.folder).requests()] == ["labelled"] * 3
+
+
+def test_correction_supersedes_the_earlier_answer_and_keeps_it(store: RunStore) -> None:
+    (request,) = ask(store, 0, 7)
+    with store.answering(0) as writer:
+        writer.accept(request, label(request, 0))
+    with store.answering(0) as writer:
+        writer.accept(request, label(request, 1), corrects=True)
+    assert labels(store) == [(0, "ann", 0, "0", 1), (0, "ann", 0, "1", 0)]
+    assert [one.item.value for one in store.accepted(0)] == [1]
+    assert store.label_counts(0) == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
+
+
+def test_answers_of_a_block_that_fails_are_not_committed(store: RunStore) -> None:
+    first, second = ask(store, 0, 7, 8)
+    with pytest.raises(ConnectionError), store.answering(0) as writer:  # noqa: PT012
+        writer.accept(first, label(first))
+        writer.retry(second.id, 1)
+        writer.refuse(None, "7", "nobody asked")
+        writer.keep_state("state")
+        raise ConnectionError
+    assert store.accepted(0) == []
+    assert [one.attempt for one in store.labeling(0).open] == [0, 0]
+    assert Run(store.folder).refused() == []
+    assert store.label_strategy_state() is None
+
+
+def test_retried_request_comes_after_the_others_with_its_next_attempt(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 0, 1, 2)
+    for request in (second, first):
+        with store.answering(0) as writer:
+            writer.refuse(request.id, "null", "not now")
+            writer.retry(request.id, 1)
+    state = store.labeling(0)
+    assert [(one.id, one.attempt) for one in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
+    assert ids(store.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
+
+
+def test_given_up_request_is_failed_in_its_step(store: RunStore) -> None:
+    first, second = ask(store, 0, 7, "text")
+    with store.answering(3) as writer:
+        for request in (first, second):
+            writer.refuse(request.id, "null", "lost")
+            writer.retry(request.id, 1)
+            writer.give_up(request.id)
+    state = store.labeling(3)
+    assert state.open == []
+    assert state.given_up == {7: first.id}
+    assert store.labeling(0).given_up == {}
+    assert store.label_counts(3) == {"labelled": 0, "failed": 2, "refused": 2, "repeated": 0}
+    assert [(row["state"], row["attempt"]) for row in Run(store.folder).requests()] == [("failed", 1)] * 2
+
+
+def test_refused_answers_are_kept_with_their_reasons_and_repeats_counted_apart(store: RunStore) -> None:
+    (request,) = ask(store, 0, 7)
+    with store.answering(0) as writer:
+        writer.refuse(None, '"what"', "nobody asked for it")
+        writer.refuse(request.id, "7", "a repeat", repeat=True)
+    assert Run(store.folder).refused() == [
+        {"step": 0, "request": None, "item": '"what"', "reason": "nobody asked for it"},
+        {"step": 0, "request": request.id, "item": "7", "reason": "a repeat"},
+    ]
+    assert store.label_counts(0) == {"labelled": 0, "failed": 0, "refused": 1, "repeated": 1}
+
+
+def test_label_strategy_state_is_the_one_kept_last(store: RunStore) -> None:
+    for text in ('{"step": 0}', '{"step": 1}'):
+        with store.answering(0) as writer:
+            writer.keep_state(text)
+    assert store.label_strategy_state() == '{"step": 1}'
+    assert "labeler" not in store.meta()
+
+
+# -- labeling phases -------------------------------------------------------------------------------------
+
+
+def test_labeling_knows_whether_the_run_asks_for_samples(store: RunStore) -> None:
+    ask(store, 0, "text")
+    assert not store.labeling(0).asks_for_samples
+    ask(store, 1, 7)
+    assert store.labeling(0).asks_for_samples
+
+
+def test_labeling_that_leaves_requests_open_ends_when_it_is_said_to(store: RunStore) -> None:
+    ask(store, 0, 7)
+    store.end_labeling(0)
+    assert [(store.labeling(step).ended, store.labeling(step).committed) for step in (0, 1)] == [
+        (True, False),
+        (False, False),
+    ]
+    store.reopen_labeling(0)
+    assert not store.labeling(0).ended
+    store.commit_step(0, {"step": 0}, {}, [], None)
+    assert store.labeling(0)[-2:] == (True, True)
+
+
+def test_labeling_without_open_requests_writes_nothing_at_its_end(store: RunStore) -> None:
+    (request,) = ask(store, 0, 7)
+    with store.answering(0) as writer:
+        writer.accept(request, label(request))
+        writer.keep_state("state")
+    before = (store.folder / "run.db").read_bytes()
+    store.end_labeling(0)
+    assert (store.folder / "run.db").read_bytes() == before
+
+
+def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 0, 1, 2)
+    for request in (second, first):
+        store.mark_taken(request)
+    assert ids(store.in_flight()) == ids([first, second])
+    store.settle_in_flight()
+    assert store.in_flight() == []
+    assert len(store.labeling(0).open) == 3
+    store.mark_taken(third)
+    store.settle_in_flight(drop_in=0)
+    assert store.in_flight() == []
+    assert ids(store.labeling(0).open) == ids([first, second])
+    assert store.labeling(0).given_up == {2: third.id}
+    assert Run(store.folder).refused()[0]["reason"] == "in flight when the run was cut off, and dropped"
+
+
+def test_answered_request_is_not_in_flight(store: RunStore) -> None:
+    requests = ask(store, 0, 0, 1, 2)
+    for request in requests:
+        store.mark_taken(request)
+    with store.answering(0) as writer:
+        writer.accept(requests[0], label(requests[0]))
+        writer.retry(requests[1].id, 1)
+        writer.give_up(requests[2].id)
+    assert store.in_flight() == []
+
+
+# -- steps and records -----------------------------------------------------------------------------------
+
+
+def test_steps_committed_and_last_step(store: RunStore) -> None:
+    assert [store.steps_committed(), store.last_step(), store.is_committed(0)] == [0, -1, False]
+    ask(store, 0)
+    assert [store.steps_committed(), store.last_step()] == [0, 0]
+    store.commit_step(0, {"step": 0}, {}, [], None)
+    assert [store.steps_committed(), store.last_step(), store.is_committed(0)] == [1, 0, True]
+    store.commit_step(3, {"step": 3}, {}, [], None)  # those who call the phases by hand may skip some
+    assert [store.steps_committed(), store.last_step(), store.is_committed(2)] == [4, 3, False]
+
+
+def test_first_training_step_follows_the_first_label(store: RunStore) -> None:
+    (request,) = ask(store, 1, 7)
+    assert store.first_training_step() is None
+    with store.answering(1) as writer:
+        writer.accept(request, label(request))
+    assert store.first_training_step() == 2
+
+
+def test_records_that_a_replay_repeats_stay_as_they_are(store: RunStore) -> None:
+    store.commit_query(0, [], [Record(0, "f1", 0, {"f1": 0.5})], "m")
+    store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.75}), Record(0, "f1", 1, (1,))], None)
+    assert store.record_texts(0, "f1") == ['{"f1":0.5}', dumps((1,))]
+    assert store.records(1, "f1") == [{"f1": 0.5}, (1,)]
+    assert store.records(0, "f1") == store.records(1, "f2") == []
+
+
+# -- replicas --------------------------------------------------------------------------------------------
+
+
+def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 7, 8, 9)
+    replica = Replica(store.image())
+    before = sorted(store.folder.rglob("*"))
+    for one in (store, replica):
+        one.commit_checkpoint(0, "training", 1, {"value": 1})
+    with store.answering(0) as writer:
+        writer.accept(first, label(first, 0))
+        writer.accept(first, label(first, 1), corrects=True)
+        writer.refuse(second.id, "null", "lost")
+        writer.retry(second.id, 1)
+        writer.give_up(second.id)
+        writer.keep_state("state")
+    store.mark_taken(third)
+    replica.apply_label_changes(store.label_changes(0))
+    replica.apply_label_changes(store.label_changes(0))
+    for one in (store, replica):
+        one.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
+        one.finish([], status="done")
+    queries = [f"SELECT * FROM {table}" for table in ("requests", "labels", "refused", "records", "steps", "meta")]
+    mine, theirs = ([list(map(tuple, Run(one.folder).read(query))) for query in queries] for one in (store, replica))
+    assert theirs == mine
+    assert replica.label_rows(0) == store.label_rows(0)
+    assert [one["phase"] for one in replica.checkpoints()] == ["start"]
+    assert {one.name for one in replica.folder.iterdir()} == {"run.db"}
+    assert {one.name for one in set(store.folder.rglob("*")) - set(before)} == {
+        "000000-training-000001.safetensors", "000000-labeling-000000.safetensors", "driver_log.json", "f1.json"
+    }  # fmt: skip
+    replica.close()
+    assert not replica.folder.exists()
