@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from alcore_testing.core import Run
 from helpers.source import PAGES, ROOT, WORDS, public_names
 
 from alcore import Driver
+from alcore.store import Run
 
 SPECIFICATION = ROOT / "docs" / "specification.md"
 NAME_INTERNALS = ("architecture.md", "CONTRIBUTING.md")
