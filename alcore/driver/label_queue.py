@@ -120,6 +120,11 @@ class LabelQueue:
         return found
 
     @property
+    def leaves_open(self) -> bool:
+        """Whether requests are open in the phase under way."""
+        return bool(self._open)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many requests the last phase settled as labeled or failed, and how many answers it refused."""
         return self._store.label_counts(self._step)

@@ -24,8 +24,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def read(database: Database, query: str) -> list[Any]:
-    with database.reading() as connection:
-        return connection.execute(query).fetchall()
+    return database.read(lambda connection: connection.execute(query).fetchall())
 
 
 def keys(path: Path) -> list[str]:
@@ -72,7 +71,7 @@ def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, e
 
 
 def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
-    with database.reading() as connection:
+    def look(connection: sqlite3.Connection) -> None:
         assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
         assert keys(tmp_path / "run.db") == []
         assert not database.committing
@@ -84,6 +83,8 @@ def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, data
         assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
         other.execute("ROLLBACK")
         other.close()
+
+    database.read(look)
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
 
@@ -94,9 +95,8 @@ def test_reading_inside_a_transaction_sees_what_it_wrote(database: Database) -> 
         assert len(read(database, "SELECT * FROM meta")) == 2
 
 
-def test_reading_undoes_what_its_block_writes(tmp_path: Path, database: Database) -> None:
-    with database.reading() as connection:
-        connection.execute(INSERT, ("a", "1"))
+def test_reading_undoes_what_its_function_writes(tmp_path: Path, database: Database) -> None:
+    database.read(lambda connection: connection.execute(INSERT, ("a", "1")))
     assert keys(tmp_path / "run.db") == []
 
 
