@@ -40,6 +40,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.calls: list[CodeType] = []
+        self._importing = 0  # how many modules are being imported, one inside the other
 
     def start(self) -> None:
         sys.setprofile(self._see)
@@ -49,7 +50,14 @@ class Walk:
 
     def _see(self, frame: FrameType, event: str, _argument: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and _place(code.co_filename):
+        if code.co_name == "<module>" and event in ("call", "return"):
+            self._importing += 1 if event == "call" else -1
+        if (
+            event == "call"
+            and not self._importing
+            and code.co_flags & inspect.CO_OPTIMIZED
+            and _place(code.co_filename)
+        ):
             self.calls.append(code)
 
     def figures(self) -> dict[str, Any]:
