@@ -478,6 +478,7 @@ class MetrologyStrategy(Protocol):
     """Measures the learner. It may also offer what `PartOptions` and `MetrologyStrategyOptions` list."""
 
     records: list[Any]
+    """What was measured, the oldest first; core stores what each `compute` added, and restores it on resume."""
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append what was found to `records`."""

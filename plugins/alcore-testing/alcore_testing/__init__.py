@@ -19,14 +19,28 @@ pytest.register_assert_rewrite(
     *(
         f"alcore_testing.{name}"
         for name in (
-            *("contract", "drivers", "label", "learner", "loop", "metrology", "pool", "queues", "stop", "watch"),
+            *(
+                "contract",
+                "drivers",
+                "essence",
+                "label",
+                "learner",
+                "loop",
+                "metrology",
+                "pool",
+                "plain",
+                "queues",
+                "stop",
+                "watch",
+            ),
             *("query_base", "query_effects", "query_outputs", "query_picks", "query_runs"),
         )
     )
 )
 
 from alcore_testing.contract import Contract, requires  # noqa: E402
-from alcore_testing.drivers import ask, build_driver, prepare  # noqa: E402
+from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare  # noqa: E402
+from alcore_testing.essence import differences, essence_of  # noqa: E402
 from alcore_testing.examples import run_examples  # noqa: E402
 from alcore_testing.label import LabelContract  # noqa: E402
 from alcore_testing.learner import LearnerContract  # noqa: E402
@@ -66,6 +80,7 @@ __all__ = [
     "QueryContract",
     "QueueContract",
     "StopCriterionContract",
+    "ToyDriver",
     "ToyLabel",
     "ToyLearner",
     "ToyMetrology",
@@ -73,6 +88,8 @@ __all__ = [
     "TrainingLoopContract",
     "ask",
     "build_driver",
+    "differences",
+    "essence_of",
     "peak_memory",
     "prepare",
     "requires",
