@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -368,8 +368,10 @@ class Driver:
             store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
             with contextlib.ExitStack() as undo:
                 undo.callback(store.close)
-                point = self._resume(store, checkpoint)
-                self.stop_reason = why_finished(store, self.config.budget) or self._step_limit(point.step)
+                meta = store.meta()
+                self.config = dataclasses.replace(self.config, seed=meta["seed"])
+                point = self._resume(store, checkpoint, meta)
+                self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
                 settle_in_flight(self.label_strategy, store, in_doubt)
                 if self.stop_reason is None:
                     store.set_meta(status="running", reason=None, error=None)
@@ -476,13 +478,11 @@ class Driver:
         if info.task == "classification":
             checks.check_columns(info, self.learner, self.probe(), self.warn_once)
 
-    def _resume(self, store: RunStore, checkpoint: str | None) -> ResumePoint:
-        seed = int(store.meta()["seed"])
-        self.config = dataclasses.replace(self.config, seed=seed)
+    def _resume(self, store: RunStore, checkpoint: str | None, meta: Mapping[str, Any]) -> ResumePoint:
         return resume(
             store,
             checkpoint,
-            seed=seed,
+            meta=meta,
             learner=self.learner,
             trainer=self._trainer,
             pools=self._pools,

@@ -15,22 +15,23 @@ class RankScope:
     ----------
     ranks
         All ranks of the run.
+
+    Attributes
+    ----------
+    all : Ranks
+        All ranks of the run.
+    current : Ranks
+        The ranks that compute together now.
     """
 
     def __init__(self, ranks: Ranks) -> None:
-        self.all = ranks
-        self._by_itself = 0
-
-    @property
-    def current(self) -> Ranks:
-        """The ranks that compute together now."""
-        return self.all.by_itself() if self._by_itself else self.all
+        self.all = self.current = ranks
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Let this rank compute by itself in the block, since the others do something else, or nothing."""
-        self._by_itself += 1
+        before, self.current = self.current, self.all.by_itself()
         try:
             yield
         finally:
-            self._by_itself -= 1
+            self.current = before

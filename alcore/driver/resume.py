@@ -48,7 +48,7 @@ def resume(
     store: RunStore,
     checkpoint: str | None,
     *,
-    seed: int,
+    meta: Mapping[str, Any],
     learner: Any,
     trainer: Trainer | None,
     pools: PoolSet,
@@ -66,8 +66,8 @@ def resume(
         The run.
     checkpoint
         File name of the checkpoint; the last one where it is None.
-    seed
-        Of the run.
+    meta
+        What is known about the run as a whole.
     learner, trainer, pools, candidates, strategies, checkpointer
         The parts, as they were before the run.
     ranks
@@ -80,7 +80,6 @@ def resume(
     UsageError
         When a pool or the learner is not the one of the run, or the checkpoint is damaged.
     """
-    meta = store.meta()
     _check_pools(pools, meta["pools"], meta["run_id"])
     if ranks.main:
         _compare_environment(meta["environment"], logger)
@@ -110,14 +109,13 @@ def resume(
     candidates.take(store.requested_samples(point.step))
     for strategy in strategies.metrology:
         strategy.records[:] = store.records(point.step, strategies.name_of(strategy))
-    for warning in checkpointer.restore(saved, seed):
+    for warning in checkpointer.restore(saved, int(meta["seed"])):
         logger.warning(warning)
     return point
 
 
-def why_finished(store: RunStore, budget: float | None) -> str | None:
+def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None) -> str | None:
     """Return why a run has ended, unless the driver's settings now allow more of it."""
-    meta = store.meta()
     if meta["status"] != "done" or meta.get("reason") is None:
         return None
     reason = str(meta["reason"])

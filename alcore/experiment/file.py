@@ -49,6 +49,13 @@ class Part:
         Whether `use` was typed by the user, so that the code it names may be imported; False if a file names it.
     values
         The parameters that were given.
+
+    Attributes
+    ----------
+    where : str
+        The name of the table, as messages use it.
+    plugin_kind : str
+        The kind under which plugins offer it; a start strategy is a query strategy.
     """
 
     kind: str
@@ -57,15 +64,9 @@ class Part:
     trusted: bool
     values: dict[str, Any]
 
-    @property
-    def plugin_kind(self) -> str:
-        """The kind under which plugins offer it; a start strategy is a query strategy."""
-        return "query" if self.kind == "start" else self.kind
-
-    @property
-    def where(self) -> str:
-        """The name of the table, as messages use it."""
-        return f"{self.kind}.{self.name}"
+    def __post_init__(self) -> None:
+        self.where = f"{self.kind}.{self.name}"
+        self.plugin_kind = "query" if self.kind == "start" else self.kind
 
 
 class Experiment:

@@ -6,14 +6,18 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write
 
 FORMAT = 1
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Database:
@@ -119,16 +123,17 @@ class Database:
             finally:
                 self._writing = False
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Let the block read what is committed at one moment; usable from any thread, and inside a transaction."""
+    def read(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a function of `alcore.store.tables` reads, of what is committed at one moment.
+
+        Usable from any thread, and inside a transaction.
+        """
         with self._lock, self._storage_errors():  # reading may have to roll back what a killed writer left half done
             if self._writing:
-                yield self._connection
-                return
+                return query(self._connection, *args, **kwargs)
             self._connection.execute("BEGIN")
             try:
-                yield self._connection
+                return query(self._connection, *args, **kwargs)
             finally:
                 if self._connection.in_transaction:  # an I/O error may have ended it
                     self._connection.execute("ROLLBACK")

@@ -106,8 +106,7 @@ class RunStore:
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
-        with self._database.reading() as connection:
-            return tables.meta(connection)
+        return self._database.read(tables.meta)
 
     def set_meta(self, **values: Any) -> None:
         """Commit what is known about the run as a whole; other keys stay."""
@@ -130,8 +129,7 @@ class RunStore:
     def export(self) -> None:
         """Rewrite the files that are made from the database."""
         try:
-            with self._database.reading() as connection:
-                exports.write_all(connection, self.folder)
+            self._database.read(exports.write_all, self.folder)
         except OSError as error:
             raise cant_write(self.folder, error) from error
         self._exported = time.monotonic()
@@ -158,18 +156,15 @@ class RunStore:
 
     def asked_requests(self, step: int) -> list[AskedRequest] | None:
         """Return what a query phase asked for, in order; None if it is not committed."""
-        with self._database.reading() as connection:
-            return tables.asked_requests(connection, step)
+        return self._database.read(tables.asked_requests, step)
 
     def requested_samples(self, before: int) -> list[int]:
         """Return the samples that were asked for in the steps before this one."""
-        with self._database.reading() as connection:
-            return tables.requested_samples(connection, before)
+        return self._database.read(tables.requested_samples, before)
 
     def waits_before(self, step: int) -> bool:
         """Tell whether a request of an earlier step was open when this step began."""
-        with self._database.reading() as connection:
-            return tables.waits_before(connection, step)
+        return self._database.read(tables.waits_before, step)
 
     def spent(self, before: int | None = None) -> float:
         """Return what the current labels cost, plus what the open requests are expected to cost.
@@ -179,13 +174,11 @@ class RunStore:
         before
             As it was known at the query phase of this step; now where it is None.
         """
-        with self._database.reading() as connection:
-            return tables.spent(connection, before)
+        return self._database.read(tables.spent, before)
 
     def bought(self, before: int) -> Spent:
         """Return the number and the cost of the current labels that arrived before a step."""
-        with self._database.reading() as connection:
-            return tables.bought(connection, before)
+        return self._database.read(tables.bought, before)
 
     def mark_taken(self, request: Request) -> None:
         """Commit that a label strategy is about to work on a request."""
@@ -194,8 +187,7 @@ class RunStore:
 
     def in_flight(self) -> list[Request]:
         """Return the open requests that a label strategy has taken out and not answered, oldest first."""
-        with self._database.reading() as connection:
-            return tables.in_flight(connection)
+        return self._database.read(tables.in_flight)
 
     def settle_in_flight(self, *, drop_in: int | None = None) -> None:
         """Make requests in flight plain open ones, or give them up in the labeling phase of a step."""
@@ -208,8 +200,7 @@ class RunStore:
 
     def labeling(self, step: int) -> LabelingState:
         """Return a labeling phase as it is committed."""
-        with self._database.reading() as connection:
-            return tables.labeling(connection, step)
+        return self._database.read(tables.labeling, step)
 
     @contextlib.contextmanager
     def answering(self, step: int) -> Iterator[AnswerWriter]:
@@ -229,40 +220,33 @@ class RunStore:
 
     def accepted(self, step: int) -> list[AcceptedLabel]:
         """Return the answers that a labeling phase has accepted so far, in the order of their requests."""
-        with self._database.reading() as connection:
-            return tables.accepted(connection, step)
+        return self._database.read(tables.accepted, step)
 
     def label_counts(self, step: int) -> dict[str, int]:
         """Return how many requests a labeling phase labeled or gave up, and how many answers it did not accept."""
-        with self._database.reading() as connection:
-            return tables.label_counts(connection, step)
+        return self._database.read(tables.label_counts, step)
 
     def label_strategy_state(self) -> str | None:
         """Return the state of the label strategy that was committed last, if one was."""
-        with self._database.reading() as connection:
-            return tables.label_strategy_state(connection)
+        return self._database.read(tables.label_strategy_state)
 
     def label_rows(self, step: int) -> list[list[Any]]:
         """Return the labels that arrived in a step, as rows."""
-        with self._database.reading() as connection:
-            return tables.label_rows(connection, step)
+        return self._database.read(tables.label_rows, step)
 
     def label_changes(self, step: int) -> dict[str, Any]:
         """Return what the labeling phase of a step has changed, for `Replica.apply_label_changes`."""
-        with self._database.reading() as connection:
-            return tables.label_changes(connection, step)
+        return self._database.read(tables.label_changes, step)
 
     # -- records ---------------------------------------------------------------------------------------------
 
     def records(self, before: int, strategy: str) -> list[Any]:
         """Return the records of a metrology strategy in the steps before this one."""
-        with self._database.reading() as connection:
-            return tables.records(connection, before, strategy)
+        return self._database.read(tables.records, before, strategy)
 
     def record_texts(self, step: int, strategy: str) -> list[str]:
         """Return a metrology strategy's records of a step as they are stored."""
-        with self._database.reading() as connection:
-            return tables.record_texts(connection, step, strategy)
+        return self._database.read(tables.record_texts, step, strategy)
 
     # -- steps and checkpoints -------------------------------------------------------------------------------
 
@@ -294,28 +278,23 @@ class RunStore:
 
     def is_committed(self, step: int) -> bool:
         """Tell whether a step is committed as a whole."""
-        with self._database.reading() as connection:
-            return tables.is_committed(connection, step)
+        return self._database.read(tables.is_committed, step)
 
     def steps_committed(self) -> int:
         """Return the step after the last one that is committed as a whole; there may be gaps before it."""
-        with self._database.reading() as connection:
-            return tables.steps_committed(connection)
+        return self._database.read(tables.steps_committed)
 
     def last_step(self) -> int:
         """Return the last step of which anything is committed; -1 if there is none."""
-        with self._database.reading() as connection:
-            return tables.last_step(connection)
+        return self._database.read(tables.last_step)
 
     def first_training_step(self) -> int | None:
         """Return the first step that had anything to train on, in a run that began with nothing labeled."""
-        with self._database.reading() as connection:
-            return tables.first_training_step(connection)
+        return self._database.read(tables.first_training_step)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        with self._database.reading() as connection:
-            return tables.checkpoints(connection)
+        return self._database.read(tables.checkpoints)
 
     def prune(self, keep: retention.Retention) -> list[str]:
         """Delete the checkpoints that a retention does not keep: their rows in one transaction, then the files.
@@ -325,9 +304,8 @@ class RunStore:
         list of str
             Warnings.
         """
-        with self._database.reading() as connection:
-            rows = tables.checkpoints(connection)
-            figures = {} if keep.best is None else tables.figures_at_checkpoints(connection)
+        rows = self.checkpoints()
+        figures = {} if keep.best is None else self._database.read(tables.figures_at_checkpoints)
         dropped, warnings = retention.to_drop(rows, keep, figures)
         if dropped:
             with self._database.transaction() as connection:
