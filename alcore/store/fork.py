@@ -52,9 +52,9 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
     Raises
     ------
     UsageError
-        When the run has no such step, or its first checkpoint is damaged.
+        If the run has no such step, or its first checkpoint is damaged.
     RunExistsError
-        When the run id is taken.
+        If the run id is taken.
 
     Notes
     -----

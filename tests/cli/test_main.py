@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from alcore.cli import main as module
-from alcore.plugins import Plugin, Registry
+from alcore.plugins import Plugin, Registry, core_version
 
 
 def plugin(*commands):
@@ -99,3 +99,64 @@ def test_error_of_another_rank_names_the_rank(command, monkeypatch):
     monkeypatch.setattr(module, "application", broken)
     monkeypatch.setenv("RANK", "1")
     assert command("runs", code=1)[1].startswith("alcore, rank 1: error: RuntimeError: worn out.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["describe", "qery", "uq"], ["'qery'", "did you mean 'query'?"]),
+        (["describe", "query", "ug"], ["'ug'", "did you mean 'uq'?"]),
+        (["show", "nothing"], ["'nothing'", "active_learning_logs", "alcore runs"]),
+        (["show", "./nothing"], ["nothing", "run directory"]),
+        (["export", "nothing"], ["'nothing'"]),
+        (["resume", "nothing"], ["'nothing'"]),
+        (["plugins", "lits"], ["lits", "list or check"]),
+    ],
+    ids=str,
+)
+def test_wrong_argument_is_refused_in_one_paragraph(command, arguments, fragments):
+    out, err = command(*arguments, code=2)
+    assert out == ""
+    assert err.startswith("alcore: error: ")
+    assert err.count("alcore: ") == err.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["rnu"], "'run"),
+        (["run", "--qury", "uq"], "--query"),
+        (["run", "--seed", "x"], "--seed"),
+        (["run", "a.toml", "b.toml"], "b.toml"),
+        (["resume", "one", "--take-over"], "--take-over"),
+        (["show"], "RUN"),
+    ],
+    ids=str,
+)
+def test_unknown_word_or_flag_exits_with_2(command, arguments, fragment):
+    out, err = command(*arguments, code=2)
+    assert fragment in err
+    assert out == ""
+
+
+def test_traceback_is_shown_with_debug_only(command):
+    _, plain = command("describe", "query", "up", code=2)
+    assert "Traceback" not in plain
+    _, debug = command("--debug", "describe", "query", "up", code=2)
+    assert "Traceback (most recent call last)" in debug
+    assert debug.endswith(plain)
+
+
+def test_help_names_every_command_and_how_to_start(command):
+    text, _ = command("--help")
+    for name in ("run", "resume", "fork", "runs", "show", "export", "plugins", "describe"):
+        assert f"\n  {name} " in text
+        assert f"alcore {name} " in command(name, "--help")[0].splitlines()[0]
+    assert "alcore run --query uq --metrology f1" in text
+    assert command("-h")[0] == text
+
+
+def test_version_is_that_of_the_distribution(command):
+    assert command("--version")[0] == f"alcore {core_version()}\n"

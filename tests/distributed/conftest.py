@@ -1,4 +1,4 @@
-"""Several processes that work together, with the environment that torchrun gives them."""
+"""Several processes that work together, in the environment that torchrun gives them, and watched as torchrun does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest.register_assert_rewrite("outcomes")
 
 
 class Server:
-    """Forks processes that need not import anything first."""
+    """A fork server: the processes that it starts have imported everything already."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -47,6 +47,10 @@ class Server:
 class Processes:
     """The ranks of one start.
 
+    With ``TORCHELASTIC_USE_AGENT_STORE=True``, which is the default, the server holds their store, and `wait` sends
+    SIGTERM to all ranks when one has failed: torchrun does both. With ``False`` rank 0 holds the store, and nobody
+    watches.
+
     Attributes
     ----------
     codes
@@ -62,7 +66,8 @@ class Processes:
         self.codes: list[int] = []
         self.texts: list[str] = []
         self._server = server
-        if environment.setdefault("TORCHELASTIC_USE_AGENT_STORE", "True") == "True":
+        self._watched = environment.setdefault("TORCHELASTIC_USE_AGENT_STORE", "True") == "True"
+        if self._watched:
             server.ask(store=port)
         self._outputs = [folder / f"output-{port}-{rank}" for rank in range(count)]
         self.pids: list[int] = []
@@ -78,8 +83,11 @@ class Processes:
     def wait(self, seconds: float = 100.0) -> Processes:
         """Wait until all have ended; where some have not by then, they are killed, and the test fails."""
         until = time.monotonic() + seconds
-        codes = self._ended()
+        codes, terminated = self._ended(), not self._watched
         while None in codes and time.monotonic() < until:
+            if not terminated and any(codes):
+                terminated = True
+                self.kill(number=signal.SIGTERM)
             time.sleep(0.02)
             codes = self._ended()
         hung = [rank for rank, code in enumerate(codes) if code is None]
@@ -91,6 +99,13 @@ class Processes:
 
     def _ended(self) -> list[int | None]:
         return [self._server.ask(ended=pid) for pid in self.pids]
+
+    def ends(self, rank: int, seconds: float) -> int | None:
+        """Return the exit code of a rank, or None where it hasn't ended after so many seconds."""
+        until = time.monotonic() + seconds
+        while (code := self._ended()[rank]) is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return code
 
     def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
         """Send a signal to one rank, or to all that still live."""
@@ -116,7 +131,7 @@ Start = Callable[..., Processes]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The server of this test process."""
+    """The fork server of this test process."""
     one = Server()
     yield one
     one.close()
@@ -124,7 +139,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def start(server: Server, tmp_path: Path) -> Iterator[Start]:
-    """Start so many ranks of a python command in the test's folder; none is left at its end."""
+    """Start so many ranks of a python command in the test's folder; those that live at the end are killed."""
     started: list[Processes] = []
 
     def begin(count: int, *argv: str | Path, **environment: str) -> Processes:
@@ -142,11 +157,11 @@ def script() -> Path:
     return HERE / "experiment.py"
 
 
-Play = Callable[..., Processes]
+RunExperiment = Callable[..., Processes]
 
 
 @pytest.fixture
-def play(start: Start, script: Path) -> Play:
+def run_experiment(start: Start, script: Path) -> RunExperiment:
     """Run the experiment, with these options, on so many ranks to its end."""
 
     def run(count: int, **options: Any) -> Processes:

@@ -1,7 +1,7 @@
 """A small experiment on however many ranks there are: ``python experiment.py '{"run_id": "r1", ...}'``.
 
-Each line of the file ``paid`` is an answer that somebody was paid for. What can be asked of it stands in `DEFAULTS`;
-``fault`` is ``[rank, step, phase, what]``.
+Each line of the file ``paid`` is an answer that somebody was paid for. `DEFAULTS` lists the options; ``fault`` is
+``[rank, step, phase, what]``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ import alcore
 from alcore import DistributedManager, Driver, Label, SetQuery, TensorPool
 from alcore import config as c
 from alcore.inference import evaluate, extract_features, top_k
-from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+from alcore.strategies import BaseQuery
+
+sys.path.append(str(Path(__file__).parents[1]))
+from helpers.experiment import Paid, Smoothed, Wandering
 
 DEFAULTS: dict[str, Any] = {
     "run_id": "r1", "root": "runs", "steps": 3, "restore": False, "other_ranks": False, "train": True, "epochs": 2,
@@ -38,44 +41,21 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Wandering(BaseQuery):
-    """Asks for one or two samples, or a new input, by draws from every global generator: otherwise on each rank."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
-        self.calls += 1
-        ids = torch.cat(list(self.driver.candidates()))
-        for turn in range(1 + self.calls % 2):
-            draws = random.random() + float(np.random.random()) + float(torch.rand(()))
-            query_queue.put(ids[int(1000 * draws + turn) % len(ids)])
-        if self.calls == 2:
-            query_queue.put(torch.randn(2))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.calls = state["calls"]
-
-
 class Farthest(SetQuery):
-    """Asks for samples whose features are far from all labelled ones."""
+    """Asks for samples whose features are far from those of all labeled samples."""
 
-    def choose(self, candidates: Any, labelled: Any, n: int) -> Any:
-        distances = torch.cdist(candidates.features, labelled.features).amin(1)
+    def choose(self, candidates: Any, labeled: Any, n: int) -> Any:
+        distances = torch.cdist(candidates.features, labeled.features).amin(1)
         top = torch.topk(distances, n)
         return top.indices, top.values
 
 
-class Paid(BaseLabel):
-    """Writes down each answer before it delivers it."""
-
-    idempotent = True
+class Labeler(Paid):
+    """Writes each answer to the file ``paid`` before it delivers it."""
 
     def __init__(self, wait: float) -> None:
-        self.wait, self.answers = wait, 0
+        super().__init__(pay=self.write)
+        self.wait = wait
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         trouble(self.driver, "labeling")
@@ -83,49 +63,23 @@ class Paid(BaseLabel):
         if OPTIONS["label"] == "evaluates":
             assert len(list(evaluate(self.driver).batches)) > 0
             assert len(extract_features(self.driver).ids) > 0
-        if OPTIONS["label"] == "late":  # from a thread, between what is shared and what is taken, and at any time
-            threading.Thread(
-                target=self.late, args=(queue_to_label.get_request(), serialize_queue), daemon=True
-            ).start()
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
-            time.sleep(self.wait)
-            with Path("paid").open("a") as file:
-                file.write(f"{request.id} {request.attempt}\n")
-            self.answers += 1
-            serialize_queue.put(Label(request, self.answers % 2, source="noise", cost=0.5))
+        if OPTIONS["label"] == "late":  # from a thread, at any time after the phase
+            arguments = (queue_to_label.get_request(), serialize_queue)
+            threading.Thread(target=self.answer_late, args=arguments, daemon=True).start()
+        super().label(queue_to_label, serialize_queue, *args, **kwargs)
 
-    def late(self, request: Any, answers: Any) -> None:
+    def write(self, request: Any) -> None:
+        time.sleep(self.wait)
+        with Path("paid").open("a") as file:
+            file.write(f"{request.id} {request.attempt}\n")
+
+    def answer_late(self, request: Any, answers: Any) -> None:
         time.sleep(random.Random(request.ordinal + request.step).random() * 0.3)
         answers.put(Label(request, 1))
 
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"answers": self.answers}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.answers = state["answers"]
-
-
-class Smoothed(BaseMetrology):
-    """A figure that depends on all of its past, and is measured on each rank by itself."""
-
-    mean = 0.0
-
-    def compute(self, *args: Any, **kwargs: Any) -> None:
-        trouble(self.driver, "metrology")
-        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
-        self.mean = 0.5 * self.mean + 0.5 * value
-        self.append_record(mean=self.mean)
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean = state["mean"]
-
 
 class Watch:
-    """An observer, which rank 0 alone has, and a stop criterion with state, which all have."""
+    """A stop criterion with state; all ranks ask it."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -143,19 +97,17 @@ class Watch:
         self.seen = state["seen"]
 
 
-class Onlooker:
-    """An observer: rank 0 alone has it."""
+class Observer:
+    """An observer; rank 0 alone calls it."""
 
     @alcore.runhook
     def alcore_step_end(self, driver: Driver) -> None:
-        if OPTIONS["observer"] == "slow":
-            time.sleep(4.0)
         if OPTIONS["observer"] == "evaluates":
             print("evaluated", sum(len(targets) for _, targets in evaluate(driver).batches))
 
 
 class Astray(BaseQuery):
-    """Decides by its rank whether to score."""
+    """Scores on rank 0 alone, so that ranks differ in what they exchange."""
 
     def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
         if self.driver.ranks.rank == 0:
@@ -163,7 +115,7 @@ class Astray(BaseQuery):
 
 
 class Learner(torch.nn.Module):
-    """Has dropout, which draws on each rank, and batch normalisation, whose buffers each rank changes."""
+    """Has dropout, which draws on each rank, and batch normalization, whose buffers each rank changes."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -182,7 +134,7 @@ class Learner(torch.nn.Module):
 
 
 def unshared(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, **kwargs: Any) -> None:
-    """A training loop that goes its own way."""
+    """A training loop that gets its losses from the model itself, so that gradients aren't averaged."""
     for _ in range(max_epochs):
         for batch in train_dataloader:
             optimizer.zero_grad()
@@ -195,7 +147,7 @@ OPTIONS: dict[str, Any] = {}
 
 
 def trouble(driver: Driver, phase: str, kind: str = "") -> bool:
-    """Make the trouble that was asked for at this place."""
+    """Fail here, where the option ``fault`` says so; return whether the loss is to be NaN."""
     if OPTIONS["fault"] is None:
         return False
     rank, step, when, what = OPTIONS["fault"]
@@ -241,22 +193,18 @@ def build() -> Driver:
         c.StrategiesConfig(
             [
                 *([Astray()] if o["query"] == "astray" else []),
-                Wandering(), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5),
+                Wandering(samples=(2, 1), inputs=(2,)), ClassifierUQQuery(3), Farthest(2), Farthest(2, candidates=0.5),
             ],
             queue.Queue,
-            Paid(o["wait"]), [F1Metrology(), Smoothed()],
+            Labeler(o["wait"]), [F1Metrology(), Smoothed(lambda: trouble(DRIVER[0], "metrology"))],
         ),
         c.TrainingConfig(
             pool(o["samples"], o["data_seed"] if RANK else 0), o["epochs"],
             val_datapool=pool(50, o["val_seed"] if RANK else 9) if o["validate"] else None,
             optimizer_config=c.OptimizerConfig(torch.optim.Adam, {"lr": o["lr"]}, **schedule), train_loop_fn=loop,
         ),
-        plugins=[Watch(), Onlooker(), *([] if o["budget"] is None else [Budget(labels=o["budget"])])],
+        plugins=[Watch(), Observer(), *([] if o["budget"] is None else [Budget(labels=o["budget"])])],
     )  # fmt: skip
-    if beats := os.environ.get("ALCORE_TEST_BEATS"):
-        group: Any = driver.ranks
-        group.beat_seconds, group.dead_after = map(float, beats.split())
-        group.begin(lambda: driver._interrupted)
     DRIVER.append(driver)
     return driver
 
@@ -265,7 +213,7 @@ RANK = int(os.environ.get("RANK", "0"))
 
 
 def main() -> None:
-    """Run it, or take it up again where its run is there already."""
+    """Run the experiment; with ``restore``, go on with its run where there is one."""
     OPTIONS.update(DEFAULTS | json.loads(sys.argv[1]))
     torch.set_num_threads(1)
     driver = build()

@@ -1,8 +1,9 @@
-"""A fork server: imports everything once, then starts ranks as it is told, one line of JSON each.
+"""A fork server: imports everything once, then starts ranks on request; request and answer are one line of JSON each.
 
 ``{"start": {"argv": [...], "environment": {...}, "output": FILE, "folder": DIR}}`` forks a process that runs a script,
-or alcore's command where the first word is ``-m``, and answers with its number; ``{"ended": PID}`` answers with its
-exit code, negative for a signal, or null while it lives; ``{"store": PORT}`` opens a store there, as torchrun does.
+or alcore's command where the first word is ``-m``; the answer is its process id. ``{"ended": PID}`` is answered by the
+exit code of a process, negative for a signal, or null while it lives. ``{"store": PORT}`` opens a store at that port,
+as torchrun does.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def start(argv: list[str], environment: dict[str, str], output: str, folder: str
 
 
 def live(argv: list[str]) -> int:
-    """Do what a fresh interpreter would do with these words, what it does at its exit too; return the exit code."""
+    """Do what a new interpreter would do with these arguments, its exit included; return the exit code."""
     import atexit
 
     if argv[0] == "-m":

@@ -1,8 +1,8 @@
 """Kill ranks at random times: ``python tests/distributed/kills.py [--kills 50] [--ranks 2] [--ends 50]``.
 
-Each run loses one rank, or all, once or twice, is started again by the same command, and must end as the one that lost
-none, with each label bought once. ``--ends`` runs, in fresh interpreters, are left alone and must end without an abort.
-Prints one line of JSON, and every failure to stderr.
+In each of ``--kills`` runs one rank, or all ranks, are killed once or twice. The run is started again by the same
+command, and must end as the run in which none was killed, with each label bought once. ``--ends`` more runs, in new
+interpreters, aren't disturbed, and must end without an abort. Prints one line of JSON, and every failure to stderr.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alcore_testing.essence import differences, essence_of
 from conftest import HERE, Processes, Server
-from outcomes import ends_of, essence
+from outcomes import without_training_checkpoints
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 
 
 def live(server: Server, folder: Path, ranks: int, kill_at: float | None, rank: int | None) -> Processes:
-    """Start the ranks, and kill one, or all where it is None, after so many seconds."""
+    """Start the ranks; after so many seconds kill one rank, or all where `rank` is None."""
     processes = Processes(server, ranks, [str(HERE / "experiment.py"), json.dumps(OPTIONS)], folder)
     if kill_at is not None:
         time.sleep(kill_at)
@@ -35,8 +36,8 @@ def live(server: Server, folder: Path, ranks: int, kill_at: float | None, rank: 
     return processes.wait()
 
 
-def left_alone(folder: Path, ranks: int) -> list[int]:
-    """Run in interpreters that end as interpreters do; return their exit codes."""
+def undisturbed(folder: Path, ranks: int) -> list[int]:
+    """Run in new interpreters, which end as interpreters do; return their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,9 +51,9 @@ def left_alone(folder: Path, ranks: int) -> list[int]:
 
 
 def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:
-    """Say what is wrong with a run that has ended."""
-    found = ends_of(essence(folder / "runs" / "r1"))
-    wrong = [f"{name} differs" for name in expected if found[name] != expected[name]]
+    """Return what is wrong with a run that has ended."""
+    found = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
+    wrong = differences(expected, found)
     paid = (folder / "paid").read_text().splitlines()
     if set(paid) != bought or len(paid) - len(bought) > lives:
         wrong.append(f"{len(paid)} answers were bought, and {len(bought)} are needed")
@@ -75,7 +76,7 @@ def main() -> int:
         seconds = time.monotonic() - since
         if any(whole.codes):
             raise RuntimeError("\n".join(whole.texts))
-        expected = ends_of(essence(folder / "runs" / "r1"))
+        expected = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
         bought = set((folder / "paid").read_text().splitlines())
         for number in range(options.kills + options.ends):
             dice = random.Random(number)
@@ -89,7 +90,7 @@ def main() -> int:
                 last = live(server, folder, options.ranks, None, None)
                 codes, texts = last.codes, last.texts
             else:
-                codes = left_alone(folder, options.ranks)
+                codes = undisturbed(folder, options.ranks)
             wrong = [f"ended with {codes}"] if any(codes) else judge(folder, expected, bought, lives)
             if wrong:
                 failures += 1
@@ -98,7 +99,7 @@ def main() -> int:
     finally:
         server.close()
         shutil.rmtree(root, ignore_errors=True)
-    row = {"fault": "killed ranks", "ranks": options.ranks, "runs": options.kills, "left alone": options.ends}
+    row = {"fault": "killed ranks", "ranks": options.ranks, "runs": options.kills, "undisturbed": options.ends}
     print(json.dumps(row | {"failures": failures, "seconds": round(time.monotonic() - began, 1)}), flush=True)
     return int(failures > 0)
 

@@ -1,4 +1,4 @@
-"""A run on several ranks: the same choices for any number of them, equal weights, each label bought once."""
+"""A run on several ranks: the same choices for any number of ranks, equal weights, each label bought once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outcomes import ended, essence
+from alcore_testing.essence import differences, essence_of
+from outcomes import ended
 
 from alcore.store.reading import Run
 
 
-def test_any_number_of_ranks_chooses_and_measures_the_same(play: Any, tmp_path: Path) -> None:
+def test_any_number_of_ranks_chooses_the_same_samples_and_measures_the_same(
+    run_experiment: Any, tmp_path: Path
+) -> None:
     found = {}
     for count in (1, 2, 3, 4):
-        ended(play(count, run_id="same", root=f"runs{count}", train=False, samples=1000))
+        ended(run_experiment(count, run_id="same", root=f"runs{count}", train=False, samples=1000))
         run = Run(tmp_path / f"runs{count}" / "same")
         requests = [(r["step"], r["ordinal"], r["sample"], r["item"], r["score"], r["value"]) for r in run.requests()]
         found[count] = requests, repr(run.records())
@@ -23,29 +26,31 @@ def test_any_number_of_ranks_chooses_and_measures_the_same(play: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_all_ranks_end_with_the_same_weights_and_one_buys_the_labels(play: Any, tmp_path: Path, count: int) -> None:
-    reason, _, labelled = ended(play(count, validate=True))
+def test_ranks_end_with_equal_weights_and_each_label_is_bought_once(
+    run_experiment: Any, tmp_path: Path, count: int
+) -> None:
+    reason, _, labeled = ended(run_experiment(count, validate=True))
     run = Run(tmp_path / "runs" / "r1")
     assert reason == "all 3 steps are done"
     paid = (tmp_path / "paid").read_text().splitlines()
-    assert len(paid) == len(set(paid)) == len(run.requests()) == labelled - 20
+    assert len(paid) == len(set(paid)) == len(run.requests()) == labeled - 20
     assert run.meta()["ranks"] == count
     assert [one.name for one in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
 
 
-def test_one_rank_is_a_run_as_any(play: Any, tmp_path: Path) -> None:
-    ended(play(1))
+def test_run_of_one_rank_is_an_ordinary_run(run_experiment: Any, tmp_path: Path) -> None:
+    ended(run_experiment(1))
     assert "ranks" not in Run(tmp_path / "runs" / "r1").meta()
 
 
-def test_a_second_run_of_the_same_seed_gives_the_same_bytes(play: Any, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_runs(run_experiment: Any, tmp_path: Path) -> None:
     for root in ("one", "two"):
         (tmp_path / "paid").unlink(missing_ok=True)
-        ended(play(2, root=root, every_epoch=True))
-    assert essence(tmp_path / "one" / "r1") == essence(tmp_path / "two" / "r1")
+        ended(run_experiment(2, root=root, every_epoch=True))
+    assert differences(*(essence_of(tmp_path / root / "r1") for root in ("one", "two"))) == []
 
 
-def test_gradients_are_those_of_the_batches_of_all_ranks(start: Any, tmp_path: Path) -> None:
+def test_gradients_are_the_mean_over_the_batches_of_all_ranks(start: Any, tmp_path: Path) -> None:
     """Two ranks with batches of 4 train as one process that takes the mean over the same two batches."""
     script = tmp_path / "averaging.py"
     script.write_text(AVERAGING)
@@ -93,7 +98,7 @@ epoch = len(seen) // 3
 rows = [torch.cat([batch[0] for batch in mine[:epoch]]) for mine in everywhere]
 assert len({len(one) for one in rows}) == 1, "ranks got shares of different size"
 whole = torch.cat(rows).unique(dim=0)
-assert len(whole) == 26, "not every labelled sample was trained on"
+assert len(whole) == 26, "not every labeled sample was trained on"
 assert len({str(mine[0]) for mine in everywhere}) == manager.world_size, "two ranks trained on the same batch"
 assert str(seen[0]) != str(seen[epoch]), "the second epoch had the order of the first"
 """

@@ -1,4 +1,4 @@
-"""The installed command under torchrun, on two ranks."""
+"""Under torchrun: restarts of the command, and how all ranks end when one fails."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from outcomes import essence
+from alcore_testing.essence import differences, essence_of
+from outcomes import without_training_checkpoints
 
 from alcore.store.reading import Run
 
 COMMAND = ["-m", "alcore", "run", "--query", "uq", "--metrology", "f1", "--steps", "6", "--root", "runs"]
 
 
-def torchrun(folder: Path, *words: str, before: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+def torchrun(
+    folder: Path, *words: str, before: tuple[str, ...] = (), command: list[str] = COMMAND
+) -> subprocess.Popen[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port"]
     return subprocess.Popen(
-        [sys.executable, *launcher, str(port), *before, *COMMAND, *words],
+        [sys.executable, *launcher, str(port), *before, *command, *words],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -46,7 +48,7 @@ def workers(launcher: int) -> dict[int, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-def test_the_command_runs_on_two_ranks_and_is_restarted_where_one_is_killed(tmp_path: Path) -> None:
+def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -> None:
     whole = torchrun(tmp_path, "--run-id", "whole")
     out, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err
@@ -65,15 +67,11 @@ def test_the_command_runs_on_two_ranks_and_is_restarted_where_one_is_killed(tmp_
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert out.count("Ended: all 6 steps are done.") == 1
-    found = [essence(tmp_path / "runs" / run) for run in ("whole", "again")]
-    for one in found:  # ids of requests hash the id of the run
-        one["requests"] = [{k: v for k, v in row.items() if k != "id"} for row in one["requests"]]
-        one["labels"] = [row[1:] for row in one["labels"]]
-        one["checkpoints"] = {file: one["checkpoints"][file] for file in one["checkpoints"] if "training" not in file}
-    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    found = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
+    assert differences(*found) == []
 
 
-def test_a_restart_that_does_not_say_which_run_is_refused(tmp_path: Path) -> None:
+def test_restart_without_run_id_is_refused(tmp_path: Path) -> None:
     environment = {**os.environ, "TORCHELASTIC_RESTART_COUNT": "1"}
     command = [sys.executable, "-m", "alcore", "run", "--run-id", "r1"]
     refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
@@ -95,3 +93,39 @@ def test_resume_auto_begins_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
     refused = subprocess.run(plain, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 2
     assert "alcore resume r1 goes on with it" in refused.stderr
+
+
+FAILING = """
+import os, signal, time
+from alcore import DistributedManager
+
+ranks = DistributedManager(timeout=60.0).join()
+ranks.begin()
+if ranks.rank == 1:
+    {action}
+{meanwhile}
+"""
+
+
+@pytest.mark.parametrize("meanwhile", ["ranks.any(True)", "ranks.alone(lambda: time.sleep(1000))"])
+@pytest.mark.parametrize(
+    ("action", "cause"),
+    [
+        ("raise ValueError('trouble')", "ValueError: trouble"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "Signal 9 (SIGKILL) received by PID"),
+    ],
+)
+def test_torchrun_ends_all_ranks_and_shows_the_root_cause(
+    tmp_path: Path, action: str, cause: str, meanwhile: str
+) -> None:
+    """Rank 0 waits for the others, or labels alone."""
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(action=action, meanwhile=meanwhile))
+    began = time.monotonic()
+    launcher = torchrun(tmp_path, command=[str(script)])
+    _, err = launcher.communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert launcher.returncode == 1
+    root = err.partition("Root Cause (first observed failure):")[2]
+    assert "rank      : 1 (local_rank: 1)" in root
+    assert cause in root

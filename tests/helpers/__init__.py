@@ -1,1 +1,1 @@
-"""What several tests share. pytest finds it by ``pythonpath`` in pyproject.toml; scripts append ``tests`` to sys.path."""
+"""What several tests share: pytest has ``tests`` on its path (pyproject.toml), and scripts put it on theirs."""

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("alcore-*/alcore_*") if path.is_dir())
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+PAGES = sorted(
+    [
+        *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("plugins/*/README.md"),
+    ]
+)
+"""The pages that say what is so now."""
 WORDS = (
     "config", "errors", "hookspecs", "protocols", "strategies", "pools", "inference", "training", "randomness",
     "distributed", "plugins", "store", "experiment",

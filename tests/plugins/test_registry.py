@@ -182,6 +182,20 @@ def test_clash_names_both_plugins_and_the_remedy(install):
     assert str(error.value) == f"{clash}."
 
 
+def test_clash_within_a_distribution_is_blocked_by_entry_point(install):
+    registry = install(Entry("many", "a", **query("first")), Entry("many", "b", **query("first")))
+    (clash,) = registry.clashes()
+    assert str(clash).endswith("with ALCORE_BLOCK=b")
+
+
+def test_name_of_a_blocked_plugin_says_what_is_blocked(install, monkeypatch):
+    install()  # this clears both variables
+    monkeypatch.setenv("ALCORE_BLOCK", "far-away")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry("far-away", **query("first"))])
+    with pytest.raises(PluginError, match=r"'first'.*Left out by ALCORE_BLOCK or --only: far-away\."):
+        installed().offer("query", "first")
+
+
 def test_same_name_of_two_kinds_does_not_clash(install):
     registry = install(Entry("near-by", **query("first")), Entry("far-away", alcore_queues=lambda: {"first": dict}))
     assert registry.clashes() == []

@@ -3,51 +3,87 @@
 from __future__ import annotations
 
 import ast
+import functools
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.source import PAGES, ROOT, WORDS, public_names
 
 from alcore import Driver
-from alcore.store.reading import Run
+from alcore.store import Run
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMED_TESTS = sorted(
-    {name for page in PAGES for name in re.findall(r"`([\w./-]+\.py::\w+)`", page.read_text(encoding="utf-8"))}
-)
+SPECIFICATION = ROOT / "docs" / "specification.md"
+NAME_INTERNALS = ("architecture.md", "CONTRIBUTING.md")
 
-
-def test_the_specification_names_tests() -> None:
-    assert len(NAMED_TESTS) > 30
+PLAIN_PAGES = [
+    page for page in PAGES if page.name not in ("architecture.md", "CONTRIBUTING.md")
+]  # those name internals
 
 
-@pytest.mark.parametrize("name", NAMED_TESTS)
-def test_each_test_that_is_named_exists(name: str) -> None:
-    path, _, function = name.partition("::")
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    assert function.startswith("test_")
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def none(faults: Iterable[str]) -> None:
+    """Fail with everything that was found."""
+    found = list(faults)
+    assert not found, "\n".join(["", *found])
+
+
+@functools.cache
+def functions_in(path: str) -> set[str]:
+    """Return the test functions of a file, those of its classes as ``Class::test``."""
+    tree = ast.parse(text_of(ROOT / path)) if (ROOT / path).is_file() else ast.Module([], [])
+    classes = [(f"{one.name}::", one.body) for one in tree.body if isinstance(one, ast.ClassDef)]
+    return {
+        f"{owner}{one.name}"
+        for owner, body in [("", tree.body), *classes]
+        for one in body
+        if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")
+    }
+
+
+def test_tests_that_pages_name_exist() -> None:
+    named = [(page, *found) for page in PAGES for found in re.findall(r"`([\w./-]+\.py)::([\w:]+)`", text_of(page))]
+    none(f"{page.name}: {path}::{test}" for page, path, test in named if test not in functions_in(path))
+
+
+def test_each_statement_of_the_specification_has_a_place_and_a_test() -> None:
+    rows = [line.strip("| ").split(" | ") for line in text_of(SPECIFICATION).splitlines() if line.startswith("| ")]
+    tables = [row for row in rows if row[0] not in ("statement", "the specification")]
+    none(row[0] for row in tables if len(row) != 3 or not row[1].strip() or "::test_" not in row[2])
+
+
+def test_files_that_pages_name_exist() -> None:
+    for page in [*PAGES, ROOT / "benchmarks" / "README.md"]:
+        named = re.findall(
+            r"`((?:alcore|plugins|tests|docs|examples|benchmarks|\.ci)(?:/[\w.-]+)+)/?[^`/]*`", text_of(page)
+        )
+        none(f"{page.name}: {path}" for path in named if not (ROOT / path).exists())
+        inside = re.findall(r"`(alcore_\w+)((?:/[\w.]+)*)`", text_of(page))
+        inside = [(name, rest) for name, rest in inside if rest or page == SPECIFICATION]
+        homes = [(name + rest, ROOT / "plugins" / name.replace("_", "-") / (name + rest)) for name, rest in inside]
+        none(f"{page.name}: {name}" for name, path in homes if not path.exists() and "nearzero" not in name)
+
+
+def test_names_of_core_on_pages_are_public() -> None:
+    for page in (page for page in PAGES if page.name not in NAME_INTERNALS):
+        for name in re.findall(r"`(alcore(?:\.\w+)+)", text_of(page)):
+            module, _, last = name.rpartition(".")
+            words = module.split(".")[1:]
+            assert last in (*public_names(module), *(WORDS if not words else ())), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text_of(page)):
         if not re.match(r"[a-z]+:", target):
             assert (page.parent / target).exists(), target
-
-
-@pytest.mark.parametrize(
-    "row", re.findall(r"^\| .+? \| (.+?) \| `", (ROOT / "docs" / "specification.md").read_text(), re.MULTILINE)
-)
-def test_places_that_the_specification_names_exist(row: str) -> None:
-    for place in re.findall(r"`(alcore\w*(?:/[\w/]+)?(?:\.py)?)`", row):
-        plugin = place.split("/")[0].replace("_", "-")
-        homes = [ROOT / place, ROOT / "plugins" / plugin / place]
-        assert any(home.exists() for home in homes), place
 
 
 def blocks(language: str) -> list[str]:
@@ -83,8 +119,16 @@ def test_the_readmes_strategy_works(build: Callable[..., Driver], columns: int) 
     assert sorted(asked) == sorted((best[:, -1] - best[:, -2]).argsort()[:4].add(8).tolist())
 
 
-def test_the_readmes_figures_are_those_of_its_picture() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \|$", text, re.MULTILINE)
-    assert len(rows) == 8
-    assert all(float(uncertain) >= float(random) for _, uncertain, random in rows)
+def test_figures_of_the_readme_are_those_of_its_picture() -> None:
+    """`examples/baselines.py` writes picture and data side by side; the table is compared with the data."""
+    data = json.loads(text_of(ROOT / "docs" / "images" / "baselines.json"))
+    points = {row["labels"]: row for row in data["curve"]}
+    rows = re.findall(r"^\| (\d+) \| (\S+ ± \S+) \| (\S+ ± \S+) \|$", text_of(ROOT / "README.md"), re.MULTILINE)
+    assert len(rows) > 5
+    for labels, *shown in rows:
+        point = points[int(labels)]
+        assert shown == [f"{point[name]:.3f} ± {point[f'{name}_sd']:.3f}" for name in ("uncertainty", "random")], labels
+    assert f"| all 1000 | {data['roofline']:.3f} ± {data['roofline_sd']:.3f} | |" in text_of(ROOT / "README.md")
+    reached = {name: min(n for n, row in points.items() if row[name] >= 0.75) for name in ("uncertainty", "random")}
+    words = f"Uncertainty reaches 0.75 with {reached['uncertainty']} labels, random\nchoice with {reached['random']}."
+    assert " ".join(words.split()) in " ".join(text_of(ROOT / "README.md").split())

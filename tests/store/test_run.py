@@ -18,8 +18,9 @@ from alcore.store import checkpoints, creation, run, tables
 from alcore.store.checkpoints import StagedCheckpoint
 from alcore.store.lock import RunLock, is_locked
 from alcore.store.reading import Run
+from alcore.store.retention import Retention
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest, Record, request_id
+from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
 
 Create = Callable[..., RunStore]
 STATE = {"model": {"w": torch.arange(3.0)}}
@@ -416,3 +417,34 @@ def test_opening_a_missing_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no run 'r1' in .*`alcore runs` lists"):
         RunStore.open(tmp_path, "r1")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- cost ----------------------------------------------------------------------------------------------------
+
+
+def test_each_act_of_a_run_is_one_transaction_and_a_labeling_phase_is_read_in_one(create: Create) -> None:
+    store = create()
+    statements: list[str] = []
+    store._database._connection.set_trace_callback(statements.append)
+
+    def count(act: Callable[[], Any]) -> tuple[int, int]:
+        """Return the number of transactions that write, and of those that read."""
+        statements.clear()
+        act()
+        return statements.count("BEGIN IMMEDIATE"), statements.count("BEGIN")
+
+    first = asked(0)
+
+    def answer() -> None:
+        with store.answering(0) as writer:
+            writer.accept(first.request, AcceptedLabel(first.request, 0, "id", "", None, 1.0))
+            writer.keep_state("state")
+
+    assert count(lambda: store.commit_query(0, [first], [Record(0, "f1", 0, 1.0)], "m")) == (1, 0)
+    assert count(lambda: store.labeling(0)) == (0, 1)
+    assert count(answer) == (1, 0)
+    assert count(lambda: store.commit_checkpoint(0, "training", 1, STATE)) == (1, 0)
+    assert count(lambda: store.commit_step(0, {"step": 0}, {}, [], STATE)) == (1, 0)
+    assert count(lambda: store.commit_step(1, {"step": 1}, {}, [], STATE)) == (1, 0)
+    assert count(lambda: store.prune(Retention())) == (1, 1)
+    assert count(lambda: store.prune(Retention())) == (0, 1)

@@ -124,7 +124,7 @@ class Store(Answers):
 
 
 @pytest.mark.timeout(900)  # what fails is made small by playing it many times
-def test_the_store_does_what_the_model_says() -> None:
+def test_store_does_what_the_model_says() -> None:
     """In several short searches, since a long one tries again and again what it tried first."""
 
     def begin() -> Store:

@@ -189,6 +189,19 @@ def test_label_strategy_state_is_the_one_kept_last(store: RunStore) -> None:
     assert "labeler" not in store.meta()
 
 
+def test_label_strategy_state_of_a_committed_step_is_not_changed_by_a_replay(store: RunStore) -> None:
+    def kept() -> list[str]:
+        return [row[0] for row in Run(store.folder).read("SELECT key FROM meta WHERE key LIKE 'labeler-%'")]
+
+    store.commit_step(0, {"step": 0}, {}, [], None)
+    with store.answering(1) as writer:
+        writer.keep_state("state")
+    store.commit_step(0, {"step": 0}, {}, [], None)
+    assert kept() == []
+    store.commit_step(1, {"step": 1}, {}, [], None)
+    assert kept() == ["labeler-1"]
+
+
 # -- labeling phases -------------------------------------------------------------------------------------
 
 
@@ -235,7 +248,7 @@ def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
     assert store.in_flight() == []
     assert ids(store.labeling(0).open) == ids([first, second])
     assert store.labeling(0).given_up == {2: third.id}
-    assert Run(store.folder).refused()[0]["reason"] == "in flight when the run was cut off, and dropped"
+    assert Run(store.folder).refused()[0]["reason"] == "in doubt when the run was cut off, and dropped"
 
 
 def test_answered_request_is_not_in_flight(store: RunStore) -> None:
@@ -247,6 +260,7 @@ def test_answered_request_is_not_in_flight(store: RunStore) -> None:
         writer.retry(requests[1].id, 1)
         writer.give_up(requests[2].id)
     assert store.in_flight() == []
+    assert [row["taken"] for row in Run(store.folder).read("SELECT taken FROM requests")] == [0, 0, 0]
 
 
 # -- steps and records -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import alcore
 if TYPE_CHECKING:
     from alcore_bayes.batchbald import batch_bald
     from alcore_bayes.batchquery import BatchBALDQuery
-    from alcore_bayes.dropout import DropoutSampler, mc_dropout
+    from alcore.inference.dropout import DropoutSampler, mc_dropout
     from alcore_bayes.ensembles import Ensemble, ensemble
     from alcore_bayes.measures import (
         bald,

@@ -9,7 +9,7 @@ import torch
 from alcore.errors import QueryError, UsageError
 from alcore.inference import Kind
 from alcore_bayes.measures import bald
-from alcore_bayes.posterior import plogp, probabilities
+from alcore.inference.posterior import plogp, probabilities
 
 _BLOCK = 2**17  # numbers in a block of conditional probabilities
 _COLUMNS = 1024  # classes of candidates that are looked at before the bounds are compared with the best again

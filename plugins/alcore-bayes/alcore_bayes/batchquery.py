@@ -8,7 +8,7 @@ from alcore.errors import QueryError, UsageError
 from alcore.inference import Features, chunks, kind_of
 from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
-from alcore_bayes.posterior import probabilities
+from alcore.inference.posterior import probabilities
 from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from alcore.inference import Kind
-from alcore_bayes.posterior import (
+from alcore.inference.posterior import (
     by_blocks,
     check_posterior,
     class_major,

@@ -9,7 +9,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import check_outputs, first_rows
 from alcore.randomness import preserve_rng_state
-from alcore_bayes.dropout import DropoutSampler
+from alcore.inference.dropout import DropoutSampler
 
 if TYPE_CHECKING:
     from alcore.driver import Driver

@@ -180,7 +180,7 @@ def test_distances_are_kept_while_features_stay_and_change_nothing(monkeypatch):
             query.sample(asked[-1])
             for sample in asked[-1]:
                 pool.append(sample)
-            driver.take(asked[-1])
+            driver._candidates.take(asked[-1])
         return asked
 
     def forget(query, *_):

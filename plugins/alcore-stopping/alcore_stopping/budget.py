@@ -1,36 +1,30 @@
-"""A stop criterion on what was bought: a number of labels, or what they cost."""
+"""A stop criterion on a number of labels, or on their cost."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import alcore
 from alcore.errors import UsageError
-from alcore.store import Run
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
-
-_BOUGHT = "SELECT COUNT(*) AS labels, COALESCE(SUM(cost), 0) AS cost FROM labels WHERE superseded = 0 AND step < ?"
+from alcore.protocols import RunContext
 
 
 class Budget:
-    """End the run when so many labels were bought, or so much was paid for them.
+    """End the run when a number of labels was bought, or a cost was paid for them.
 
     Parameters
     ----------
     labels
-        Number of labels that this run has bought; those that were there at the start don't count.
+        Number of labels that the run buys; labels that the pool has at the start don't count.
     cost
-        What was paid for them: 1.0 a label, unless the label strategy says otherwise.
+        Cost of these labels: 1.0 a label, unless the label strategy says otherwise.
 
     Notes
     -----
-    The criterion is asked when the learner has been trained and measured with all labels, so the last ones aren't
-    wasted. A step is never cut short, so the limit may be passed by what one step buys. ``DriverConfig.budget``
-    (``--set driver.budget=100``) is the other way: it is never passed, and a step asks for fewer samples where it has
-    to. Of the two limits the first that is reached ends the run. There is no state: the run directory knows.
+    The criterion is asked after the learner was trained and measured with all labels, so the last ones are used. A step
+    is never cut short, so the limit may be exceeded by the labels of one step. ``DriverConfig.budget``
+    (``--set driver.budget=100``) is never exceeded: a step then asks for fewer samples if it has to. If both `labels`
+    and `cost` are given, the first limit that is reached ends the run. The criterion has no state.
     """
 
     def __init__(self, labels: int | None = None, cost: float | None = None) -> None:
@@ -45,9 +39,9 @@ class Budget:
         self.labels, self.cost = labels, cost
 
     @alcore.runhook
-    def alcore_should_stop(self, driver: Driver) -> str | None:
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return the reason to stop, or None."""
-        ((labels, cost),) = Run(driver.log_dir).read(_BOUGHT, driver.active_learning_step_idx)
+        labels, cost = driver.spent()
         if self.labels is not None and labels >= self.labels:
             return f"{labels} labels were bought, and the budget is {self.labels}"
         if self.cost is not None and cost >= self.cost:

@@ -1,34 +1,30 @@
-"""A stop criterion on the pool: the learner is sure of every unlabeled sample."""
+"""A stop criterion on the pool: the learner is confident about every unlabeled sample."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import alcore
 from alcore.errors import UsageError
 from alcore.inference import check_outputs, chunks, class_probabilities, kind_of
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.protocols import RunContext
 
 
 class Confident:
-    """End the run when the learner is sure of every sample that is still unlabeled.
+    """End the run when the learner is confident about every unlabeled sample.
 
     Parameters
     ----------
     threshold
-        How unsure it may be: 1 less the probability of the most likely class must be below this for each sample.
+        The least confidence, 1 less the probability of the most likely class, must be below this for each sample.
 
     Notes
     -----
     This is the max-confidence criterion of Zhu and Hovy (Active learning for word sense disambiguation with methods for
     addressing the class imbalance problem, EMNLP 2007), with the least confidence as the uncertainty. The pool is
-    streamed, up to the first chunk with a sample that is less sure: at most one more pass over it a step, memory
+    streamed, up to the first chunk with a less confident sample: at most one more pass over it a step, memory
     O(chunk). There is no state.
 
     It helps where probabilities are calibrated. It is known to hurt where they aren't: a network that was trained for
-    long is sure of everything, also of what it has never seen.
+    long is confident about everything, even about inputs unlike any that it was trained on.
     """
 
     def __init__(self, threshold: float = 0.1) -> None:
@@ -37,14 +33,16 @@ class Confident:
         self.threshold = threshold
 
     @alcore.runhook
-    def alcore_should_stop(self, driver: Driver) -> str | None:
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return the reason to stop, or None."""
         if driver.info is not None and driver.info.task != "classification":
-            raise UsageError("Confident is for classes, and the task of this data is regression; use another.")
+            raise UsageError(
+                "Confident is for classification, and the task of this data is regression; use another stop criterion."
+            )
         kind, count, largest = kind_of(driver.learner), 0, 0.0
         for ids, outputs in chunks(driver):
             unsure = 1 - class_probabilities(check_outputs(outputs).double(), kind).amax(dim=1)
-            if not bool((unsure < self.threshold).all()):  # so that a NaN is not sure
+            if not bool((unsure < self.threshold).all()):  # also for NaN
                 return None
             count, largest = count + len(ids), max(largest, float(unsure.max()))
         if not count:

@@ -1,45 +1,43 @@
-"""Stop criteria on what is measured: a value that is reached, and one that doesn't get better any more."""
+"""Stop criteria on a metric: it reached a threshold, or it stopped improving."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import alcore
 from alcore.errors import UsageError
-from alcore_stopping.metrics_of_run import figures, lower_is_better
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.protocols import RunContext
+from alcore_stopping.metrics_of_run import lower_is_better, metric_of_run
 
 Mode = Literal["max", "min"]
 
 
 def _mode(owner: object, name: str, mode: Mode | None) -> Mode:
-    """Return what is better of a figure: as the user says, else as its name says."""
+    """Return `mode` if it is given, else whether a higher or a lower value is better by the name of the metric."""
     if mode not in (None, "max", "min"):
         raise UsageError(f"{type(owner).__name__}: mode is {mode!r}; it must be 'max' or 'min', or left out.")
     return mode or ("min" if lower_is_better(name) else "max")
 
 
 class MetricReached:
-    """End the run when a figure is as good as is wanted.
+    """End the run when a metric reaches a threshold.
 
     Parameters
     ----------
     threshold
         The value to reach.
     name
-        Which figure: a number in a metrology record, such as ``f1``, ``accuracy``, ``rmse``, or with the strategy
-        before it, ``f1_metrology.f1``.
+        The metric: a number in a metrology record, such as ``f1``, ``accuracy`` or ``rmse``, or with the name of the
+        strategy, ``f1_metrology.f1``.
     mode
         ``"max"``: at least the threshold; ``"min"``: at most. If not given, ``"min"`` for a name that ends in
         loss, error, rmse, mse, mae, mape, nll, brier, ece or perplexity, else ``"max"``.
 
     Notes
     -----
-    The criterion looks at what was measured last, and keeps no state. It helps where a target is set. It is
-    known to hurt where the figure is noisy, as a small validation set is: one lucky step ends the run.
+    The criterion uses the last measurement, and has no state. It helps where a target is set. It is known to hurt where
+    the metric is noisy, as with a small validation set: one lucky step ends the run.
     """
 
     def __init__(self, threshold: float, name: str = "f1", mode: Mode | None = None) -> None:
@@ -49,9 +47,9 @@ class MetricReached:
         self.mode = _mode(self, name, mode)
 
     @alcore.runhook
-    def alcore_should_stop(self, driver: Driver) -> str | None:
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return the reason to stop, or None."""
-        measured = figures(driver, self.name)
+        measured = metric_of_run(driver, self.name)
         if not measured:
             return None
         value = measured[-1].value
@@ -62,26 +60,26 @@ class MetricReached:
 
 
 class Plateau:
-    """End the run when a figure hasn't become better for a number of steps.
+    """End the run when a metric has not improved for a number of steps.
 
     Parameters
     ----------
     patience
-        How many steps in a row may bring no improvement before the run ends.
+        The run ends after this many steps in a row without improvement.
     min_delta
-        A figure is better if it beats the best one so far by more than this.
+        A value is an improvement if it is better than the best one so far by more than this.
     name
-        Which figure: a number in a metrology record, such as ``f1``, ``accuracy``, ``rmse``, or with the strategy
-        before it, ``f1_metrology.f1``.
+        The metric: a number in a metrology record, such as ``f1``, ``accuracy`` or ``rmse``, or with the name of the
+        strategy, ``f1_metrology.f1``.
     mode
         ``"max"``: higher is better; ``"min"``: lower is. If not given, ``"min"`` for a name that ends in loss,
         error, rmse, mse, mae, mape, nll, brier, ece or perplexity, else ``"max"``.
 
     Notes
     -----
-    The records of the run are gone through anew each time, so there is no state to lose. Steps that measure nothing
-    don't count; one that measures NaN counts as no improvement. It helps where no target is known. It is known to hurt
-    where learning curves have flat parts, as they have while a class is yet to be found: be patient.
+    The criterion reads the records of the run each time, and has no state. Steps without a measurement don't count; a
+    step that measures NaN counts as one without improvement. It helps where no target is known. It is known to hurt
+    where learning curves have flat parts, for instance before a rare class is found; raise `patience` then.
     """
 
     def __init__(self, patience: int = 5, min_delta: float = 0.0, name: str = "f1", mode: Mode | None = None) -> None:
@@ -93,18 +91,18 @@ class Plateau:
         self.mode = _mode(self, name, mode)
 
     @alcore.runhook
-    def alcore_should_stop(self, driver: Driver) -> str | None:
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return the reason to stop, or None."""
-        measured = figures(driver, self.name)
+        measured = metric_of_run(driver, self.name)
         if not measured:
             return None
         sign = 1 if self.mode == "max" else -1
         best, waited = None, 0
-        for figure in measured:
-            if math.isnan(figure.value):
+        for one in measured:
+            if math.isnan(one.value):
                 waited += 1
-            elif best is None or sign * (figure.value - best.value) > self.min_delta:
-                best, waited = figure, 0
+            elif best is None or sign * (one.value - best.value) > self.min_delta:
+                best, waited = one, 0
             else:
                 waited += 1
         if waited < self.patience:

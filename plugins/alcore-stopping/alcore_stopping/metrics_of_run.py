@@ -1,56 +1,54 @@
-"""What the metrology strategies of a run have measured, step by step."""
+"""The values of a metric that the metrology strategies of a run measured, step by step."""
 
 from __future__ import annotations
 
 import numbers
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from alcore.errors import UsageError, did_you_mean
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.protocols import RunContext
 
 _ERRORS = {"brier", "ece", "error", "loss", "mae", "mape", "mse", "nll", "perplexity", "rmse"}
 
 
-class Figure(NamedTuple):
-    """A measured value and the step in which it was measured."""
+class Measurement(NamedTuple):
+    """The value of a metric, and the step in which it was measured."""
 
     step: int
     value: float
 
 
 def lower_is_better(name: str) -> bool:
-    """Tell whether the last word of a figure's name is that of an error: ``rmse``, ``val_loss``."""
+    """Tell whether the last word of a metric's name is that of an error: ``rmse``, ``val_loss``."""
     return re.split(r"[._\-\s]", name.lower())[-1] in _ERRORS
 
 
-def figures(driver: Driver, name: str) -> list[Figure]:
-    """Return a figure of each step that has measured it, oldest first.
+def metric_of_run(context: RunContext, name: str) -> list[Measurement]:
+    """Return the value of a metric in each step that measured it, oldest first.
 
     Parameters
     ----------
-    driver
-        Whose metrology strategies are asked.
+    context
+        The run, with its metrology strategies.
     name
-        A number in a metrology record, such as ``f1``, or with the strategy before it, ``f1_metrology.f1``. Of two
-        strategies that have it the first one counts, and of two records of a step the last one.
+        A number in a metrology record, such as ``f1``, or with the name of the strategy, ``f1_metrology.f1``. Of two
+        strategies that measure it the first is taken, and of two records of one step the last.
 
     Raises
     ------
     UsageError
-        When nothing is measured in this run, or something is and never this figure.
+        If the run measures nothing, or has records and none with this metric.
     """
-    if driver.config.skip_metrology or not driver.metrology_strategies:
+    if not context.measures:
         raise UsageError(
             f"the run measures nothing, so {name!r} is never known; give it a metrology strategy that measures it, "
             "for instance --metrology f1."
         )
     known: dict[str, None] = {}
-    for strategy in driver.metrology_strategies:
-        own = driver.strategy_name(strategy)
+    for strategy in context.metrology_strategies:
+        own = context.strategy_name(strategy)
         found: dict[int, float] = {}
         for step, record in _records(strategy.records):
             numeric = {str(key): float(value) for key, value in record.items() if _is_number(value)}
@@ -59,18 +57,18 @@ def figures(driver: Driver, name: str) -> list[Figure]:
                 if key in numeric:
                     found[step] = numeric[key]
         if found:
-            return [Figure(step, value) for step, value in sorted(found.items())]
+            return [Measurement(step, value) for step, value in sorted(found.items())]
     if known:
         raise UsageError(f"no metrology strategy of this run measures {name!r}: {did_you_mean(name, known)}.")
     return []
 
 
 def _records(records: list[Any]) -> Iterator[tuple[int, Mapping[Any, Any]]]:
-    """Yield records that are mappings with their steps; one that doesn't say its step has that of its place."""
-    for place, record in enumerate(records):
+    """Yield records that are mappings, with their steps; for a record without ``step``, its position is its step."""
+    for position, record in enumerate(records):
         if isinstance(record, Mapping):
-            step = record.get("step", place)
-            yield step if isinstance(step, int) else place, record
+            step = record.get("step", position)
+            yield step if isinstance(step, int) else position, record
 
 
 def _is_number(value: Any) -> bool:

@@ -1,18 +1,16 @@
-"""A stop criterion on the predictions: they don't change any more."""
+"""A stop criterion on the predictions: they stopped changing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import alcore
 from alcore.errors import UsageError
 from alcore.inference import check_outputs, chunks, kind_of, predicted_classes, subset
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
+from alcore.protocols import RunContext
 
 
 def cohen_kappa(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -29,8 +27,8 @@ def cohen_kappa(first: torch.Tensor, second: torch.Tensor) -> float:
     Returns
     -------
     float
-        At most 1, which is full agreement; 0 is that of chance. Where both know one and the same class only, 0:
-        agreement says nothing then.
+        At most 1, which is full agreement; 0 is agreement by chance. It is 0 if both assign one and the same class to
+        all samples, since their agreement then says nothing.
 
     References
     ----------
@@ -53,19 +51,19 @@ class StabilizingPredictions:
     window
         How many successive kappas are averaged.
     size
-        How many samples the predictions are compared on: the stop set, drawn from the unlabeled samples in the first
-        step and kept for all of the run.
+        Number of samples on which predictions are compared: the stop set, drawn from the unlabeled samples in the first
+        step and kept for the whole run.
 
     Notes
     -----
     After each training the classes of the stop set are predicted, and compared with those of the step before by
     Cohen's kappa; the run ends when the mean of the last `window` kappas is at least `threshold` (Bloodgood and
     Vijay-Shanker, A method for stopping active learning based on stabilizing predictions and the need for
-    user-adjustable stopping, CoNLL 2009; their values are the defaults). No label is needed. A kappa where the learner
-    predicts one class alone is 0. Time: `size` forward passes a step; state: `size` ids and classes.
+    user-adjustable stopping, CoNLL 2009; their values are the defaults). No label is needed. If the learner
+    predicts one class alone, kappa is 0. Time: `size` forward passes a step; state: `size` ids and classes.
 
-    It helps where there is no validation set. It is known to stop too late with a learner that is trained anew from
-    random weights, and too early with few new labels a step, which change little: raise `window` then.
+    It helps where there is no validation set. It is known to stop too late with a learner that is trained from
+    random weights in each step, and too early with few new labels a step, which change little; raise `window` then.
     """
 
     def __init__(self, threshold: float = 0.99, window: int = 3, size: int = 2000) -> None:
@@ -80,11 +78,12 @@ class StabilizingPredictions:
         self._kappas: list[float] = []
 
     @alcore.runhook
-    def alcore_should_stop(self, driver: Driver) -> str | None:
+    def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return the reason to stop, or None."""
         if driver.info is not None and driver.info.task != "classification":
             raise UsageError(
-                "StabilizingPredictions is for classes, and the task of this data is regression; use another."
+                "StabilizingPredictions is for classification, and the task of this data is regression; use another "
+                "stop criterion."
             )
         if self._ids is None:
             self._ids = subset(driver, self.size, driver.generator("stabilizing predictions", "stop set"))
@@ -103,7 +102,7 @@ class StabilizingPredictions:
         )
 
     @staticmethod
-    def _predict(driver: Driver, ids: torch.Tensor) -> torch.Tensor:
+    def _predict(driver: RunContext, ids: torch.Tensor) -> torch.Tensor:
         kind = kind_of(driver.learner)
         return torch.cat([predicted_classes(check_outputs(out), kind).cpu() for _, out in chunks(driver, ids=ids)])
 

@@ -50,7 +50,7 @@ def stops(criterion, values):
     """The step in which a criterion ends a run that measures these values, and its reason; no Driver is made."""
     metrology = types.SimpleNamespace(records=[])
     driver = types.SimpleNamespace(
-        config=types.SimpleNamespace(skip_metrology=False),
+        measures=True,
         metrology_strategies=[metrology],
         strategy_name=lambda _: "m",
     )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import torch
 
-from alcore_testing.core import describe_factory, installed, load_factory, parameters_of, validate
+from alcore.plugins import describe_factory, installed, load_factory, parameters_of, validate
 from alcore_testing.toys import CASES, Case
 
 F = TypeVar("F", bound=Callable[..., Any])

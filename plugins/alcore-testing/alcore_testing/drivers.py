@@ -5,17 +5,41 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from alcore import Driver, Phase, runhook
 from alcore import config as c
-from alcore.randomness import seed_everything
-from alcore_testing import core
-from alcore_testing.core import preserve_rng_state
+from alcore.randomness import derive_generator, preserve_rng_state, seed_everything
 from alcore_testing.essence import checkpoint_differences, differences, essence_of
 from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop, toy_pool
+
+
+class ToyDriver(Driver):
+    """A Driver that can stand at a later step without a run.
+
+    Attributes
+    ----------
+    ahead : int
+        How many steps it is ahead of what its run, if there is one, has done.
+    """
+
+    ahead = 0
+
+    @property
+    def active_learning_step_idx(self) -> int:
+        """The step under way."""
+        return super().active_learning_step_idx + self.ahead
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """Return a generator as a run has it in this step and phase."""
+        if not self.ahead:
+            return super().generator(*purpose)
+        return derive_generator(int(self.config.seed or 0), self.active_learning_step_idx, self.phase, *purpose)
+
+
+D = TypeVar("D", bound=Driver)
 
 
 def build_driver(
@@ -34,7 +58,7 @@ def build_driver(
     loop: Any = toy_loop,
     queue_cls: Callable[[], Any] = queue.Queue,
     **settings: Any,
-) -> Driver:
+) -> ToyDriver:
     """Return a driver of a toy problem; nothing is written before it runs.
 
     Parameters
@@ -53,7 +77,7 @@ def build_driver(
         Fields of `DriverConfig`.
     """
     given = {"batch_size": 8, "max_active_learning_steps": 3, "device": "cpu", "seed": 0, "root_log_dir": folder}
-    return Driver(
+    return ToyDriver(
         c.DriverConfig(**{**given, **settings}),
         toy_learner(case) if learner is None else learner,
         c.StrategiesConfig(
@@ -75,9 +99,9 @@ def build_driver(
     )
 
 
-def prepare(driver: Driver) -> Driver:
+def prepare(driver: D) -> D:
     """Do what comes before step 0: check that everything fits together, and place the learner; return the driver."""
-    core.prepare(driver)
+    driver.prepare()
     return driver
 
 
@@ -102,7 +126,7 @@ def ask(driver: Driver, *args: Any, **kwargs: Any) -> list[int]:
         When a strategy asked for something that can't be asked for: a sample that is labeled, was asked for
         before, or is not in the pool; or for more than its share.
     """
-    asked = [one.sample for one in core.choose(driver, *args, **kwargs)]
+    asked = [one.sample for one in driver.choose(*args, **kwargs)]
     refused = dict(driver.query_queue.dropped)
     assert not refused, f"asked for what can't be asked for: {refused}"
     assert None not in asked, "asked for a generated input, not for a sample"

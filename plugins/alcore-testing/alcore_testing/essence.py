@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from alcore_testing.core import Run
+from alcore.store import Run
 from alcore_testing.plain import text_of
 
 _TABLES = {

@@ -9,8 +9,7 @@ import runpy  # noqa: TID251 - runs the examples of a README in the tests of its
 from pathlib import Path
 from typing import Any
 
-from alcore.randomness import seed_everything
-from alcore_testing.core import preserve_rng_state
+from alcore.randomness import preserve_rng_state, seed_everything
 
 
 def run_examples(page: Path, folder: Path) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from alcore import BaseQuery, Driver, Failed, Label, Phase, Request
+from alcore import BaseQuery, Failed, Label, Phase, Request
+from alcore.store import Run
 from alcore_testing.contract import Contract, requires
-from alcore_testing.core import Run
-from alcore_testing.drivers import assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
 from alcore_testing.plain import same, text_of
 from alcore_testing.queues import in_time
 from alcore_testing.toys import toy_loss, toy_pool
@@ -63,7 +63,7 @@ class LabelContract(Contract):
         """Return the value that a sample's label must have; None where it isn't known."""
         return self.pool().answer(sample)[1]
 
-    def build(self, folder: Path, *, ask: Sequence[Any] = SAMPLES, strategy: Any = None, **settings: Any) -> Driver:
+    def build(self, folder: Path, *, ask: Sequence[Any] = SAMPLES, strategy: Any = None, **settings: Any) -> ToyDriver:
         """Return a driver that asks for these items in step 0, and for the first candidates later."""
         given: dict[str, Any] = {"pool": self.pool(), "label": strategy or self.make(), "skip_training": True}
         return build_driver(folder, _Asks(list(ask)), **{"max_active_learning_steps": 2, **given, **settings})

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
+from alcore.inference import evaluating, kind_of, model_digest, model_state
+from alcore.training import resolve_train_step
 from alcore_testing.contract import Contract, requires
-from alcore_testing.core import evaluating, kind_of, model_digest, model_state, resolve_train_step, tensor_pool
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.toys import toy_loop
 from alcore_testing.watch import untouched
@@ -204,8 +205,7 @@ def pool_of(task: str, shape: tuple[int, ...], labeled: Any = range(48)) -> Tens
     if task != "regression":
         targets = torch.arange(48) % info.classes
         inputs += targets.reshape(-1, *[1] * len(shape))
-    pool: TensorPool = tensor_pool(inputs, targets, labeled, info)
-    return pool
+    return TensorPool(inputs, targets, labeled=labeled, info=info)
 
 
 def _infer(learner: Any, inputs: torch.Tensor) -> torch.Tensor:

@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from alcore.driver.state import model_digest, undisturbed
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from alcore.errors import AlcoreError, Interrupted, UsageError
-from alcore.randomness import seed_everything
+from alcore.inference import model_digest
+from alcore.randomness import preserve_rng_state, seed_everything
 from alcore_testing.contract import Contract, requires
-from alcore_testing.core import model_digest, preserve_rng_state
 from alcore_testing.drivers import assert_same_run, build_driver, prepare
 from alcore_testing.toys import toy_loss
 from alcore_testing.watch import untouched
@@ -199,7 +198,7 @@ class TrainingLoopContract(Contract):
         """Interrupted in an epoch and resumed from the one before, a run ends with the same bytes."""
         with preserve_rng_state():
             seed_everything(0)
-            settings = {"epochs": 3, "max_active_learning_steps": 2, "model_checkpoint_frequency": 1}
+            settings: dict[str, Any] = {"epochs": 3, "max_active_learning_steps": 2, "model_checkpoint_frequency": 1}
             whole = build_driver(tmp_path / "whole", loop=self.make(), **settings)
             whole.run(toy_loss)
             seed_everything(0)

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from alcore import AlcoreError, Driver, Phase, TensorPool, UsageError
+from alcore.store import Run
 from alcore_testing.contract import CaseContract
-from alcore_testing.core import Run, tensor_pool
-from alcore_testing.drivers import assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
 from alcore_testing.plain import same, text_of
 from alcore_testing.toys import CASES, Case, toy_learner, toy_loss, toy_pool
 from alcore_testing.watch import untouched
@@ -37,7 +37,7 @@ class MetrologyContract(CaseContract):
 
     kind = "metrology"
 
-    def build(self, folder: Path, *, case: Case | None = None, strategy: Any = None, **settings: Any) -> Driver:
+    def build(self, folder: Path, *, case: Case | None = None, strategy: Any = None, **settings: Any) -> ToyDriver:
         """Return a driver that measures with one strategy."""
         case = case or self.case()
         given = {"learner": toy_learner(case), "pool": toy_pool(case), "validation": _validation(case)}
@@ -55,7 +55,7 @@ class MetrologyContract(CaseContract):
             assert len(records) > len(before)
             assert same(records[: len(before)], before), "earlier records were changed"
             before = copy.deepcopy(records)
-            driver.active_learning_step_idx += 1
+            driver.ahead += 1
 
     def test_records_can_be_stored_and_exported(self, tmp_path: Path) -> None:
         """Records are numbers, strings, tensors, lists and dicts: what comes back from the database is the same."""
@@ -169,7 +169,7 @@ class _Measured(TensorPool):
         """Return a pool of the same samples."""
         ids = torch.arange(pool.total)
         everything = pool.inputs(ids), torch.stack([pool.answer(one)[1] for one in ids.tolist()])
-        made: _Measured = tensor_pool(*everything, pool.labeled_ids, pool.info, cls)
+        made = cls(*everything, labeled=pool.labeled_ids, info=pool.info)
         made.everything = everything
         return made
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from alcore import BaseLabel, DataInfo, DataPool, Driver, Label, Phase
-from alcore.pools import is_choosable, pool_digest
+from alcore.pools import is_choosable, pool_digest, tensors_of
 from alcore_testing.contract import Contract, requires
-from alcore_testing.core import tensors_of
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.plain import same
 from alcore_testing.toys import toy_loop, toy_loss

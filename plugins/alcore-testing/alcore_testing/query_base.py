@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from alcore import Driver
+from alcore.protocols import RunContext
 from alcore_testing.contract import CaseContract
-from alcore_testing.drivers import ask, build_driver, prepare
+from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare
 from alcore_testing.toys import Case, toy_learner, toy_loop, toy_pool
 
 
@@ -38,7 +38,7 @@ class QueryBase(CaseContract):
         """Return a fresh pool for a case, always the same one; the settings are those of `toy_pool`."""
         return toy_pool(case, **settings)
 
-    def build(self, folder: Path, *strategies: Any, case: Case | None = None, **settings: Any) -> Driver:
+    def build(self, folder: Path, *strategies: Any, case: Case | None = None, **settings: Any) -> ToyDriver:
         """Return a driver whose strategies have been attached, and nothing else."""
         case = case or self.case()
         given = {"pool": self.pool(case), "learner": self.learner(case), "loop": type(self).loop}
@@ -49,13 +49,13 @@ class QueryBase(CaseContract):
         return ask(prepare(self.build(folder, self.make(max_samples=max_samples), **settings)))
 
 
-def candidates_of(driver: Driver) -> list[int]:
+def candidates_of(driver: RunContext) -> list[int]:
     """Return the ids that may be asked for now."""
     return [one for ids in driver.candidates() for one in ids.tolist()]
 
 
-def next_step(driver: Driver, asked: list[int], *, label: bool = True) -> None:
+def next_step(driver: ToyDriver, asked: list[int], *, label: bool = True) -> None:
     """Go on to the next step; what was asked for is labeled, unless it takes longer."""
-    driver.active_learning_step_idx += 1
+    driver.ahead += 1
     for sample in asked if label else ():
         driver.train_datapool.append(sample)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from alcore import DataInfo, SetQuery
+from alcore.pools import tensors_of
 from alcore_testing.contract import requires
-from alcore_testing.core import tensors_of
 from alcore_testing.drivers import ask, prepare
 from alcore_testing.query_base import QueryBase
 from alcore_testing.toys import FEATURES, LABELED, Case

@@ -43,7 +43,7 @@ class QueryRuns(QueryBase):
         by_step = []
         for step in range(1, 6):
             driver = prepare(self.build(tmp_path, seed=0))
-            driver.active_learning_step_idx = step
+            driver.ahead = step
             by_step.append(ask(driver))
         for what, others in (("seed", by_seed), ("step", by_step)):
             differ = any(sorted(one) != sorted(first) for one in others)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from alcore.store import Run
 from alcore_testing.contract import Contract
-from alcore_testing.core import Run
 from alcore_testing.drivers import build_driver
 from alcore_testing.toys import toy_loss
 

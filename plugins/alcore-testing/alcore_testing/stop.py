@@ -12,8 +12,8 @@ import pytest
 from alcore import AlcoreError, Driver, Phase, runhook
 from alcore.hookspecs import Lifecycle
 from alcore.randomness import seed_everything
+from alcore.store import Run
 from alcore_testing.contract import Contract
-from alcore_testing.core import Run
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.plain import text_of
 from alcore_testing.toys import ToyMetrology, toy_loss

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from alcore import BaseLabel, BaseMetrology, BaseQuery, DataInfo, TensorPool, UsageError
-from alcore_testing.core import predicted_classes, tensor_pool
+from alcore.inference import predicted_classes
 
 ALL_OUTPUTS = ("binary", "classes", "posterior", "values", "map", "mapping")
 ALL_TASKS = ("classification", "regression")
@@ -110,8 +110,7 @@ def toy_pool(
         targets = inputs @ torch.tensor([1.0, -0.5, 0.25, 0.0]) + 0.1
     known = [one for one in (LABELED if labeled is None else labeled) if one < len(inputs)]
     info = DataInfo(case.task, case.classes, FEATURES, (FEATURES,))
-    pool: TensorPool = tensor_pool(inputs * scale, targets, known, info)
-    return pool
+    return TensorPool(inputs * scale, targets, labeled=known, info=info)
 
 
 class _BatchNorm(torch.nn.BatchNorm1d):

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from alcore_testing.core import global_rng_state
+from alcore.randomness import global_rng_state
 from alcore_testing.plain import text_of
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from alcore_testing import Contract, QueryContract, ToyQuery, build_driver, peak_memory, requires, untouched
 from alcore_testing.contract import CaseContract
-from alcore_testing.core import installed
+
+from alcore.plugins import installed
 
 pytest_plugins = ["pytester"]
 

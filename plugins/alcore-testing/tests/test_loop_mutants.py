@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import TrainingLoopContract
-from alcore_testing.core import evaluating, seed_everything
 
 from alcore.errors import DivergedError, UsageError
+from alcore.inference import evaluating
 
 
 class Plain:
@@ -280,13 +280,13 @@ class DrawsFromAClock(Mutant):
         return float(loss.detach())
 
 
-class SeedsEverything(Mutant):
-    """To be reproducible it seeds the global generators when it is attached."""
+class DrawsWhenAttached(Mutant):
+    """It draws a seed of its own from a global generator when it is attached."""
 
     test, words = "test_attach_and_check_change_nothing", "global generators"
 
     def attach(self, context: Any) -> None:
-        seed_everything(0)
+        self.seed = int(torch.randint(2**31, ()))
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import MetrologyContract
-from alcore_testing.core import check_outputs, evaluate, kind_of, predicted_classes
 
 from alcore import BaseMetrology, UsageError
+from alcore.inference import check_outputs, evaluate, kind_of, predicted_classes
 
 
 class Accuracy(BaseMetrology):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
-from alcore_testing.core import Features, chunks
 from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
+from alcore.inference import Features, chunks
 
 
 class Central(SetQuery):

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import QueryContract
-from alcore_testing.core import class_probabilities, kind_of
 from alcore_testing.query_outputs import QueryOutputs
 
 from alcore import PointwiseQuery, UsageError
 from alcore.errors import QueryError
+from alcore.inference import class_probabilities, kind_of
 
 
 class Gini(PointwiseQuery):

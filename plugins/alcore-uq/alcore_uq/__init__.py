@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import alcore
 
 if TYPE_CHECKING:
-    from alcore_uq.measures import entropy, least_confidence, margin
+    from alcore.inference.uncertainty import entropy, least_confidence, margin
     from alcore_uq.query import ClassifierUQQuery
 
 __all__ = ["ClassifierUQQuery", "entropy", "least_confidence", "margin"]
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return query.ClassifierUQQuery
     if name in __all__:
-        from alcore_uq import measures
+        from alcore.inference import uncertainty as measures
 
         return getattr(measures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

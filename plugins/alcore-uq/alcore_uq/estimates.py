@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from alcore_uq.measures import top_two
+from alcore.inference.uncertainty import top_two
 
 _DEEPEST = -87.0  # exp of less is subnormal in single precision, which is slow; what is left out is far below u
 _NARROW = 40.0  # exp of this, and of its negative, is far from the ends of single precision

@@ -9,7 +9,7 @@ import torch
 from alcore.errors import UsageError, check_choice
 from alcore.inference import by_position, is_map, kind_of, reduce_map
 from alcore.strategies import PointwiseQuery
-from alcore_uq import measures
+from alcore.inference import uncertainty as measures
 from alcore_uq.estimates import estimate
 
 _MEASURES = {

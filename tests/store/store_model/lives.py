@@ -182,8 +182,9 @@ class Lives(RuleBasedStateMachine):
         try:
             self.live_through(self.writer.labels.take_inbox)
         finally:
-            self.model = models[-1 if self.writer is not None else self.power.commits]
-            left = self._published()
+            taken_in = len(self.inbox) if self.writer is not None else self.power.commits
+            self.model, left = models[taken_in], self._published()
+            assert left >= set(sorted(self.inbox)[taken_in:]), "removed before its answers were committed"
             self.inbox = {name: changes for name, changes in self.inbox.items() if name in left}
             assert not (self.inbox and self.writer is not None)
 

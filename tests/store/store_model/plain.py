@@ -233,6 +233,7 @@ class Model:
                 }
                 for one in self.asked
             ],
+            "taken": {one.place for one in self.asked if one.taken},
             "answers": self.order,
             "refused": self.refused,
             "records": repr(records),

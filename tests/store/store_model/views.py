@@ -48,6 +48,7 @@ def tables(run: Run) -> dict[str, Any]:
             }
             for row in asked
         ],
+        "taken": {places[row["id"]] for row in run.read("SELECT id FROM requests WHERE taken")},
         "answers": [
             {
                 **{name: row[name] for name in of_answer},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import Kind, check_outputs
+from alcore.inference.outputs import Kind, check_outputs
 
 _BLOCK = 2**20  # bytes
 _ALIGNED = 64  # samples; where a block ends in the middle of a vector register, equal samples get unequal scores

@@ -88,7 +88,7 @@ def test_every_flag_reaches_the_run(base, rows):
     ]
 
 
-def test_the_written_experiment_is_complete_and_has_no_run_id(base):
+def test_written_experiment_is_complete_and_has_no_run_id(base):
     written = tomllib.loads((base[0] / "experiment.toml").read_text())
     assert set(written["data"]["moons"]) == {"samples", "majority", "noise", "initial", "seed"}
     assert set(written["training"]) >= {"max_training_epochs", "max_fine_tuning_epochs", "reset_learner", "optimizer"}
@@ -96,7 +96,7 @@ def test_the_written_experiment_is_complete_and_has_no_run_id(base):
     assert "base" not in (base[0] / "experiment.toml").read_text()
 
 
-def test_a_run_is_repeated_exactly_from_its_file(base, run_alcore, requests_of, tmp_path):
+def test_run_repeats_exactly_from_its_file(base, run_alcore, requests_of, tmp_path):
     folder, _ = base
     again = run_alcore("run", folder / "experiment.toml", "--quiet", "--root", "again", cwd=tmp_path)
     second = tmp_path / again.out.strip()
@@ -116,7 +116,7 @@ def test_another_seed_gives_another_run(base, run_alcore, requests_of, tmp_path)
     assert requests_of(second) != requests_of(base[0])
 
 
-def test_flags_and_set_override_the_file_and_the_rest_stays(base, run_alcore, tmp_path):
+def test_flags_and_set_override_the_file(base, run_alcore, tmp_path):
     again = run_alcore(
         *("run", base[0] / "experiment.toml", "-q", "--root", "r", "--steps", "1", "--query", "uq"),
         *("--set", "query.uq.max_samples=4"),
@@ -141,7 +141,7 @@ def spreadsheet(tmp_path):
     return path
 
 
-def test_a_run_on_a_csv_file_is_repeated_exactly_from_another_folder(spreadsheet, here, run_alcore, requests_of):
+def test_run_on_a_csv_file_repeats_from_another_folder(spreadsheet, here, run_alcore, requests_of):
     first = here(
         *("run", "--data", "csv", "--set", "data.csv.path=points.csv", "--set", "data.csv.target=kind"),
         *("--steps", "2", "--set", "training.max_training_epochs=2", "-q"),
@@ -180,7 +180,7 @@ def test_results_go_to_stdout_and_the_headline_to_stderr(base):
         assert line.strip() == "'kept here/base'", "a path with a space is quoted"
 
 
-def test_the_commands_that_a_run_suggests_work(here, tmp_path):
+def test_commands_that_a_run_suggests_work(here, tmp_path):
     printed = here("run", "--steps", "1", "--run-id", "one").out
     again = re.search(r"run it again with: alcore run (.*)", printed)
     following = re.search(r"^Next: alcore (.*)", printed, re.MULTILINE)
@@ -190,7 +190,7 @@ def test_the_commands_that_a_run_suggests_work(here, tmp_path):
     assert here(*following.group(1).split()).out.startswith("Run one: done")
 
 
-def test_the_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(script, environment, tmp_path):
+def test_progress_bar_is_drawn_on_a_terminal_only(script, environment, tmp_path):
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(
@@ -213,7 +213,7 @@ def test_the_bar_is_drawn_on_a_terminal_and_stdout_stays_clean(script, environme
     assert "\x1b" not in out
 
 
-def test_a_pipe_that_closes_early_is_no_traceback(script, environment, here, tmp_path):
+def test_closed_pipe_gives_no_traceback(script, environment, here, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -225,7 +225,7 @@ def test_a_pipe_that_closes_early_is_no_traceback(script, environment, here, tmp
     assert "BrokenPipe" not in done.stderr
 
 
-def test_json_prints_one_document_and_warnings_go_to_stderr(here):
+def test_json_is_one_document_and_warnings_go_to_stderr(here):
     result = here("run", "--steps", "2", "--json", "--budget", "15", "--run-id", "doc")
     assert {name: result.data[name] for name in ("run_id", "status", "steps", "labels")} == {
         "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
@@ -235,7 +235,7 @@ def test_json_prints_one_document_and_warnings_go_to_stderr(here):
     assert result.err == "alcore: warning: 5 requests were dropped: over the budget\n"
 
 
-def test_quiet_prints_the_folder_alone_and_a_run_of_that_id_is_left_alone(here, tmp_path):
+def test_existing_run_id_is_refused_and_its_run_unchanged(here, tmp_path):
     result = here("run", "--steps", "1", "--quiet", "--run-id", "mine")
     assert result.out == f"{Path('active_learning_logs') / 'mine'}\n"
     assert result.err == ""
@@ -248,6 +248,6 @@ def test_quiet_prints_the_folder_alone_and_a_run_of_that_id_is_left_alone(here, 
     assert "--run-id" in again.message
 
 
-def test_no_steps_are_no_steps(here):
+def test_zero_steps_buy_no_labels(here):
     result = here("run", "--steps", "0", "--json")
     assert (result.data["steps"], result.data["labels"]) == (0, 0)

@@ -55,13 +55,13 @@ def loss_of(here, run):
     return here("show", run, "--json").data["steps"][0]["losses"]["loss"]
 
 
-def test_any_factory_is_a_learner_with_parameters(here, package, tmp_path):
+def test_factory_of_the_user_is_a_learner_with_parameters(here, package, tmp_path):
     here("run", "--learner", f"{package}:net", "--set", "learner.net.width=7", "--steps", "1", "-q", "--run-id", "own")
     written = tomllib.loads((tmp_path / "active_learning_logs" / "own" / "experiment.toml").read_text())
     assert written["learner"] == {"net": {"use": f"{package}:net", "width": 7}}
 
 
-def test_a_file_that_names_code_runs_only_with_allow_code(here, package, tmp_path, requests_of):
+def test_file_that_names_code_needs_allow_code(here, package, tmp_path, requests_of):
     here("run", "--learner", f"{package}:net", "--steps", "1", "-q", "--run-id", "own")
     file = tmp_path / "active_learning_logs" / "own" / "experiment.toml"
     marker = tmp_path / "imported"
@@ -97,7 +97,7 @@ def test_export_and_show_import_no_code_of_a_run_unasked(here, package, tmp_path
     ],
     ids=["binary", "three classes"],
 )
-def test_classification_has_cross_entropy(here, package, tmp_path, targets, expected):
+def test_default_loss_of_classification_is_cross_entropy(here, package, tmp_path, targets, expected):
     table(tmp_path / "t.csv", targets)
     here(
         *("run", "--data", "csv", "--set", "data.csv.path=t.csv", "--set", "data.csv.target=y", "--steps", "1", "-q"),
@@ -106,7 +106,7 @@ def test_classification_has_cross_entropy(here, package, tmp_path, targets, expe
     assert loss_of(here, "loss") == pytest.approx(expected, abs=1e-6)
 
 
-def test_regression_has_the_squared_error(here, package, tmp_path):
+def test_default_loss_of_regression_is_the_squared_error(here, package, tmp_path):
     import numpy as np
 
     table(tmp_path / "t.csv", [math.sqrt(i) + 0.25 for i in range(60)])
@@ -122,12 +122,12 @@ def test_regression_has_the_squared_error(here, package, tmp_path):
     assert loss_of(here, "loss") == pytest.approx(float((initial.astype("f8") ** 2).mean()), rel=1e-5)
 
 
-def test_a_training_step_of_its_own_comes_first(here, package):
+def test_training_step_of_the_learner_comes_first(here, package):
     here("run", "--learner", f"{package}:Own", "--steps", "1", "-q", "--run-id", "loss")
     assert loss_of(here, "loss") == 42.0
 
 
-def test_a_factory_that_raises_is_named(here, package, tmp_path):
+def test_raising_factory_is_named(here, package, tmp_path):
     (tmp_path / "lab" / "bad.py").write_text("def net():\n    raise ValueError('no net today')\n")
     result = here("run", "--learner", "lab.bad:net", "--steps", "1", code=1)
     assert "no net today" in result.err

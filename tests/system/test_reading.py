@@ -1,4 +1,4 @@
-"""What is said about plugins and runs: plugins, describe, runs, show, export."""
+"""Commands that read: plugins, describe, runs, show, export."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def say(run_alcore, folder):
     return lambda *args, **options: run_alcore(*args, cwd=folder, **options)
 
 
-def test_plugins_are_listed_with_package_version_offers_and_state(here):
+def test_plugins_lists_package_version_offers_and_state(here):
     lines = here("plugins").out.splitlines()
     assert lines[0].split() == ["package", "version", "state", "offers"]
     found = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines if line.startswith("alcore")}
@@ -44,7 +44,7 @@ def test_plugins_are_listed_with_package_version_offers_and_state(here):
     assert here("plugins", "check").out.splitlines() == lines
 
 
-def test_plugins_as_json(here):
+def test_plugins_json(here):
     data = here("plugins", "--json").data
     by_name = {one["distribution"]: one for one in data["plugins"]}
     assert by_name["alcore-f1"] == {
@@ -54,7 +54,7 @@ def test_plugins_as_json(here):
     assert data["clashes"] == []
 
 
-def test_describe_tells_types_defaults_and_documentation(here):
+def test_describe_has_types_defaults_and_documentation(here):
     text = here("describe", "query", "uq").out
     assert "query uq: alcore_uq.query.ClassifierUQQuery, from alcore-uq 0.1.0" in text
     assert re.search(r"max_samples \(int; default 10\)\n +How many samples to ask for in a step\.", text)
@@ -62,7 +62,7 @@ def test_describe_tells_types_defaults_and_documentation(here):
     assert "--set query.uq.PARAMETER=VALUE" in text
 
 
-def test_describe_as_json(here):
+def test_describe_json(here):
     data = here("describe", "query", "uq", "--json").data
     assert (data["kind"], data["name"], data["package"], data["version"]) == ("query", "uq", "alcore-uq", "0.1.0")
     first, second = data["parameters"][:2]
@@ -73,24 +73,7 @@ def test_describe_as_json(here):
     assert (second["name"], second["default"]) == ("measure", "least_confidence")
 
 
-def test_everything_that_is_offered_can_be_described(here):
-    offered = [
-        (kind, name)
-        for plugin in here("plugins", "--json").data["plugins"]
-        for kind, names in plugin["offers"].items()
-        for name in names
-        if plugin["distribution"] in ("alcore-tabular", "alcore-torchloop") or (kind, name) == ("queue", "fifo")
-    ]
-    assert ("data", "csv") in offered
-    assert ("loop", "default") in offered
-    for kind, name in offered:
-        data = here("describe", kind, name, "--json").data
-        assert data["doc"], (kind, name)
-        if kind != "queue":
-            assert all(one["doc"] for one in data["parameters"]), f"a parameter of {kind} {name} is not documented"
-
-
-def test_runs_are_listed_with_state_and_last_metrics(say):
+def test_runs_lists_state_and_last_metrics(say):
     lines = say("runs").out.splitlines()
     assert lines[0].split()[:4] == ["run", "status", "steps", "labels"]
     found = {line.split()[0]: line for line in lines[1:]}
@@ -101,19 +84,19 @@ def test_runs_are_listed_with_state_and_last_metrics(say):
     assert re.search(r"f1=0\.\d{3}", found["done-run"])
 
 
-def test_runs_as_json_agrees_with_the_exports(say, folder):
+def test_runs_json_agrees_with_the_exports(say, folder):
     by_id = {one["run_id"]: one for one in say("runs", "--json").data}
     last = json.loads((folder / "active_learning_logs" / "done-run" / "f1_metrology.json").read_text())[-1]
     assert by_id["done-run"]["metrics"]["f1"] == last["f1"]
     assert (by_id["failed-run"]["status"], by_id["failed-run"]["labels"]) == ("failed", 1)
 
 
-def test_no_runs_are_said_to_be_none(here):
+def test_runs_of_an_empty_folder(here):
     assert here("runs").out.startswith("No runs in active_learning_logs.")
     assert here("runs", "--json").data == []
 
 
-def test_show_has_curve_books_and_timings(say):
+def test_show_has_curve_counts_and_timings(say):
     text = say("show", "done-run").out
     assert text.startswith("Run done-run: done (all 3 steps are done)")
     curve, _, steps = text.partition("\nsteps\n")
@@ -135,7 +118,7 @@ def test_show_json_is_the_whole_run(say, folder, rows):
     assert (data["status"], data["seed"]) == ("done", 0)
 
 
-def test_show_step_has_the_picks_and_why(say, folder, requests_of):
+def test_show_step_has_samples_and_scores(say, folder, requests_of):
     data = say("show", "done-run", "--step", "1", "--json").data
     asked = [one for one in requests_of(folder / "active_learning_logs" / "done-run") if one[0] == 1]
     assert [(one["sample"], one["score"]) for one in data["requests"]] == [(one[2], one[4]) for one in asked]
@@ -145,7 +128,7 @@ def test_show_step_has_the_picks_and_why(say, folder, requests_of):
     assert [line.split()[1] for line in text.splitlines()[2:]] == [str(one[2]) for one in asked]
 
 
-def test_a_run_is_found_by_the_start_of_its_id_and_by_its_folder(say):
+def test_run_is_found_by_the_start_of_its_id_and_by_its_folder(say):
     whole = say("show", "done-run").out
     assert say("show", "done").out == whole
     assert say("show", "active_learning_logs/done-run").out == whole
@@ -153,11 +136,11 @@ def test_a_run_is_found_by_the_start_of_its_id_and_by_its_folder(say):
     assert "did you mean 'done-run'?" in message
 
 
-def test_show_of_a_failed_run_says_why(say):
+def test_show_of_a_failed_run_has_the_reason(say):
     assert say("show", "failed-run").out.startswith("Run failed-run: failed (RuntimeError: boom")
 
 
-def test_export_reproduces_the_last_record_elsewhere(say, folder, requests_of, tmp_path):
+def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
     import numpy as np
     import torch
     from alcore_moons import MLP, MoonsPool
@@ -192,7 +175,7 @@ def test_export_reproduces_the_last_record_elsewhere(say, folder, requests_of, t
     assert json.loads((out / "info.json").read_text())["task"] == "classification"
 
 
-def test_export_writes_over_nothing(say, tmp_path):
+def test_export_into_an_existing_folder_is_refused(say, tmp_path):
     (tmp_path / "taken").mkdir()
     message = say("export", "done-run", "--output", tmp_path / "taken", code=2).message
     assert "exists already" in message
@@ -200,7 +183,7 @@ def test_export_writes_over_nothing(say, tmp_path):
     assert list((tmp_path / "taken").iterdir()) == []
 
 
-def test_reading_leaves_a_run_as_it_was(say, folder, tmp_path):
+def test_reading_changes_no_file_of_a_run(say, folder, tmp_path):
     path = folder / "active_learning_logs" / "seven"
     before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
     say("show", "seven")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from alcore_bayes import DropoutSampler, mc_dropout
-from alcore_bayes.dropout import dropout_layers
+from alcore.inference.dropout import dropout_layers
 from alcore_testing import untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -47,7 +47,7 @@ def strategies(rows, folder):
     return {row[0] for row in rows(folder, "SELECT strategy FROM requests")}
 
 
-def test_a_foreign_plugin_is_listed_described_and_run(here, distribution, rows, tmp_path):
+def test_foreign_plugin_is_listed_described_and_run(here, distribution, rows, tmp_path):
     env = distribution("far-away", offering("far_away", "first"), version="3.1")
     found = state_of(here, env, "far-away")
     assert (found["version"], found["state"], found["offers"]) == ("3.1", "ok", {"query": ["first"]})
@@ -62,32 +62,15 @@ def test_a_foreign_plugin_is_listed_described_and_run(here, distribution, rows, 
     assert "no plugin offers the query 'first'" in message, "the plugin is installed in no other environment"
 
 
-BREAKAGES = {
+BREAKAGES = {  # tests/plugins/test_registry.py has more of them
     "import error": ("import a_library_that_is_not_there", "a_library_that_is_not_there"),
-    "syntax error": ("def (:", "SyntaxError"),
-    "exception": ("raise RuntimeError('licence expired')", "licence expired"),
     "exit": ("raise SystemExit('not today')", "not today"),
-    "misspelled hook": (
-        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategy():\n    return {'rare': dict}",
-        "alcore_query_strategy",
-    ),
-    "unknown argument": (
-        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies(drivers):\n    return {'rare': dict}",
-        "drivers",
-    ),
-    "list": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return ['rare']", "list"),
-    "no factory": ("import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return {'rare': 3}", "'rare'"),
-    "raising hook": (
-        "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return 1 / 0",
-        "ZeroDivision",
-    ),
-    "no hook": ("x = 1", "hookimpl"),
-    "forgotten marker": ("def alcore_query_strategies():\n    return {'rare': dict}", "hookimpl"),
+    "no hook": ("def alcore_query_strategies():\n    return {'rare': dict}", "hookimpl"),
 }
 
 
 @pytest.mark.parametrize("case", BREAKAGES)
-def test_a_broken_plugin_is_data_with_its_reason(here, distribution, case):
+def test_broken_plugin_is_listed_with_its_reason(here, distribution, case):
     source, reason = BREAKAGES[case]
     env = distribution("broken-one", source, version="0.4")
     found = state_of(here, env, "broken-one")
@@ -98,7 +81,7 @@ def test_a_broken_plugin_is_data_with_its_reason(here, distribution, case):
     here("plugins", "check", env=env, code=1)
 
 
-def test_a_broken_plugin_stops_nobody_who_does_not_need_it(here, distribution):
+def test_run_without_the_broken_plugin_gets_a_warning(here, distribution):
     env = distribution("broken-one", BREAKAGES["import error"][0], version="0.4")
     result = here("run", "--steps", "1", env=env)
     (warning,) = [line for line in result.err.splitlines() if "broken-one" in line]
@@ -107,24 +90,14 @@ def test_a_broken_plugin_stops_nobody_who_does_not_need_it(here, distribution):
     assert "broken-one" not in result.out
 
 
-def test_a_broken_plugin_is_named_when_an_unknown_name_is_asked_for(here, distribution):
-    env = distribution("broken-one", BREAKAGES["import error"][0], version="0.4")
-    message = here("describe", "query", "rare", env=env, code=2).message
-    for fragment in ("query 'rare'", "broken-one 0.4", "a_library_that_is_not_there", "There are: "):
-        assert fragment in message
-    result = here("run", "--query", "rare", "--steps", "1", env=env, code=2)
-    assert message in " ".join(result.err.split()), "run says the same, after its warning"
-
-
-@pytest.mark.parametrize("value", ["absent_module", "broken_one:absent"])
-def test_an_entry_point_that_names_nothing_is_broken(here, distribution, value):
-    env = distribution("broken-one", "x = 1", entry_points={"e": value})
+def test_entry_point_that_names_nothing_is_broken(here, distribution):
+    env = distribution("broken-one", "x = 1", entry_points={"e": "broken_one:absent"})
     found = state_of(here, env, "broken-one")
     assert found["state"] == "broken"
     assert "absent" in found["error"]
 
 
-def test_a_factory_that_can_not_be_imported_is_named_with_its_plugin(here, distribution):
+def test_factory_is_imported_when_it_is_used(here, distribution):
     source = "import alcore\n@alcore.hookimpl\ndef alcore_query_strategies():\n    return {'rare': 'far_away:Absent'}"
     env = distribution("far-away", source)
     assert state_of(here, env, "far-away")["state"] == "ok", "nothing is imported before it is needed"
@@ -139,14 +112,14 @@ def clash(distribution):
     return distribution("second-uq", offering("second_uq", "uq", "Usurper"), version="7.7")
 
 
-def test_two_plugins_with_one_name_are_both_named(here, clash):
+def test_clash_names_both_plugins(here, clash):
     message = here("run", "--query", "uq", "--steps", "1", env=clash, code=2).message
     for fragment in ("query 'uq'", "alcore-uq 0.1.0", "second-uq 7.7", "ALCORE_BLOCK="):
         assert fragment in message
     assert here("describe", "query", "uq", env=clash, code=2).message == message
 
 
-def test_a_clash_is_listed_and_stops_nobody_who_does_not_need_the_name(here, clash):
+def test_clash_is_listed_and_other_names_work(here, clash):
     (listed,) = here("plugins", "--json", env=clash).data["clashes"]
     assert (listed["kind"], listed["name"]) == ("query", "uq")
     assert set(listed["plugins"]) == {"alcore-uq 0.1.0", "second-uq 7.7"}
@@ -155,7 +128,7 @@ def test_a_clash_is_listed_and_stops_nobody_who_does_not_need_the_name(here, cla
     here("run", "--query", "random", "--steps", "1", "-q", env=clash)
 
 
-def test_the_remedy_of_a_clash_works(here, clash):
+def test_remedy_of_a_clash_works(here, clash):
     message = here("describe", "query", "uq", env=clash, code=2).message
     remedy = re.search(r"ALCORE_BLOCK=([\w.-]+\w)", message)
     assert remedy
@@ -163,19 +136,15 @@ def test_the_remedy_of_a_clash_works(here, clash):
     assert {described["package"], remedy.group(1)} == {"second-uq", "alcore-uq"}
 
 
-@pytest.mark.parametrize(
-    ("blocked", "expected"),
-    [("alcore-uq", "second-uq"), ("Alcore_UQ , alcore-random", "second-uq"), ("second_uq", "alcore-uq")],
-)
-def test_a_blocked_plugin_is_left_out(here, clash, blocked, expected):
-    env = {**clash, "ALCORE_BLOCK": blocked}
-    assert here("describe", "query", "uq", "--json", env=env).data["package"] == expected
+def test_blocked_plugin_is_left_out(here, clash):
+    env = {**clash, "ALCORE_BLOCK": "Alcore_UQ , alcore-random"}
+    assert here("describe", "query", "uq", "--json", env=env).data["package"] == "second-uq"
     states = {one["distribution"]: one["state"] for one in here("plugins", "--json", env=env).data["plugins"]}
-    assert sorted(states.values()).count("blocked") == len(blocked.split(","))
+    assert {name for name, state in states.items() if state == "blocked"} == {"alcore-uq", "alcore-random"}
     here("plugins", "check", env=env)
 
 
-def test_only_leaves_everything_else_out(here, clash, rows, tmp_path):
+def test_only_leaves_other_plugins_out(here, clash, rows, tmp_path):
     wanted = "second-uq,alcore-moons,alcore-torchloop,alcore-dummy,alcore-f1"
     here("--only", wanted, "run", "--steps", "1", "-q", "--run-id", "r", env=clash)
     assert strategies(rows, tmp_path / "active_learning_logs" / "r") == {"usurper"}
@@ -185,14 +154,7 @@ def test_only_leaves_everything_else_out(here, clash, rows, tmp_path):
     assert ok == {"alcore", "alcore-uq"}
 
 
-def test_a_name_of_a_blocked_plugin_says_that_it_is_blocked(here):
-    message = here("describe", "query", "uq", env={"ALCORE_BLOCK": "alcore-uq"}, code=2).message
-    assert "query 'uq'" in message
-    assert "ALCORE_BLOCK" in message
-    assert "alcore-uq" in message
-
-
-def test_a_blocked_plugin_is_not_imported(here, distribution, tmp_path):
+def test_blocked_plugin_is_not_imported(here, distribution, tmp_path):
     env = distribution("far-away", f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
     here("plugins", env={**env, "ALCORE_BLOCK": "far-away"})
     assert not (tmp_path / "imported").exists()
@@ -200,8 +162,8 @@ def test_a_blocked_plugin_is_not_imported(here, distribution, tmp_path):
     assert (tmp_path / "imported").exists(), "this test can't fail otherwise"
 
 
-@pytest.mark.parametrize("requires", ["alcore>=9", "Alcore (<0.1)", "alcore==0.2.*; python_version >= '3.8'"])
-def test_a_plugin_for_another_core_is_refused_before_import(here, distribution, tmp_path, requires):
+def test_plugin_for_another_core_is_refused_before_import(here, distribution, tmp_path):
+    requires = "Alcore (<0.1)"
     env = distribution("too-new", f"open({str(tmp_path / 'imported')!r}, 'w').close()\n", requires=requires)
     found = state_of(here, env, "too-new")
     assert found["state"] == "refused"
@@ -212,12 +174,7 @@ def test_a_plugin_for_another_core_is_refused_before_import(here, distribution, 
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_requirement_that_does_not_apply_here_refuses_nothing(here, distribution):
-    env = distribution("far-away", offering("far_away", "first"), requires="alcore>=9; python_version < '3'")
-    assert state_of(here, env, "far-away")["state"] == "ok"
-
-
-def test_one_distribution_may_have_several_entry_points(here, distribution):
+def test_distribution_may_have_several_entry_points(here, distribution):
     modules = {**offering("one", "first"), **offering("two", "second"), "three": "import absent_thing"}
     env = distribution("many", modules, entry_points="a = one\nb = two\nc = three\nb = one")
     found = {
@@ -231,18 +188,8 @@ def test_one_distribution_may_have_several_entry_points(here, distribution):
     assert set(found) == {("a", "one"), ("b", "two"), ("b", "one"), ("c", "three")}
 
 
-def test_the_remedy_works_where_one_distribution_offers_a_name_twice(here, distribution):
-    modules = {**offering("one", "first"), **offering("two", "first")}
-    env = distribution("many", modules, entry_points={"a": "one", "b": "two"})
-    message = here("describe", "query", "first", env=env, code=2).message
-    remedy = re.search(r"ALCORE_BLOCK=([\w.-]+\w|\w)", message)
-    assert remedy
-    described = here("describe", "query", "first", "--json", env={**env, "ALCORE_BLOCK": remedy.group(1)}).data
-    assert described["package"] == "many"
-
-
-def test_a_distribution_without_metadata_stops_nobody(here, distribution):
-    """What an interrupted uninstallation leaves."""
+def test_distribution_without_metadata_changes_nothing(here, distribution):
+    # such as an interrupted uninstallation leaves
     env = distribution("half-gone", offering("half_gone", "first"), metadata="")
     plugins = here("plugins", "--json", env=env).data["plugins"]
     assert {one["state"] for one in plugins if one["distribution"] == "alcore-uq"} == {"ok"}
@@ -262,19 +209,12 @@ def alcore_commands(app):
 """
 
 
-def test_a_plugin_adds_a_command(here, distribution):
+def test_plugin_adds_a_command(here, distribution):
     env = distribution("greeter", COMMANDS)
     assert re.search(r"^  greet +Say hello\.$", here("--help", env=env).out, re.MULTILINE)
     assert here("greet", "moon", env=env).out == "hello moon\n"
     assert state_of(here, env, "greeter")["state"] == "ok"
     assert "greet" not in here("--help").out
-
-
-def test_a_command_that_can_not_be_added_takes_no_other_away(here, distribution):
-    env = distribution("greeter", "import alcore\n@alcore.hookimpl\ndef alcore_commands(app):\n    app.absent()")
-    result = here("plugins", env=env)
-    assert "warning: the commands of greeter 1.0 are left out: AttributeError" in result.err
-    assert "alcore-uq" in result.out
 
 
 LISTENERS = """
@@ -308,7 +248,7 @@ class Enough:
 """
 
 
-def test_observers_and_stop_criteria_are_named_too(here, distribution):
+def test_observer_and_stop_criterion_are_chosen_by_name(here, distribution):
     env = distribution("listening", LISTENERS)
     result = here(
         *("run", "--observe", "noisy", "--stop", "enough", "--set", "stop.enough.labels=70", "--json"), env=env
@@ -316,9 +256,3 @@ def test_observers_and_stop_criteria_are_named_too(here, distribution):
     assert (result.data["reason"], result.data["labels"]) == ("70 samples are enough", 20)
     assert "observer Noisy raised in alcore_step_end" in result.err
     assert "seen 0" in result.err
-
-
-def test_an_unknown_name_gets_the_nearest_foreign_one(here, distribution):
-    env = distribution("far-away", offering("far_away", "farthest"))
-    message = here("describe", "query", "fartest", env=env, code=2).message
-    assert "did you mean 'farthest'? There are: " in message

@@ -15,7 +15,7 @@ from alcore_bayes import (
     vote_entropy,
 )
 from alcore_bayes import posterior as posterior_module
-from alcore_bayes.posterior import probabilities
+from alcore.inference.posterior import probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -1,0 +1,64 @@
+"""docs/architecture.md names every package, module and part of the Driver, with what each part is given."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import alcore.driver
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PARTS = re.findall(r"^\| `(\w+)` \| .+ \| (?:`([\w, ]+)`)? ?\|$", PAGE, re.MULTILINE)
+ELSEWHERE = {
+    "Trainer": "alcore.training.trainer",
+    "LoaderFactory": "alcore.training.loader",
+    "ClassBalance": "alcore.training.class_balance",
+    "Listeners": "alcore.plugins.listeners",
+}
+
+
+def class_of(part: str) -> type:
+    """Return the class of a part, wherever it is."""
+    modules = [f"alcore.driver.{one.name}" for one in pkgutil.iter_modules(alcore.driver.__path__)]
+    for name in [ELSEWHERE[part]] if part in ELSEWHERE else modules:
+        found = vars(importlib.import_module(name)).get(part)
+        if isinstance(found, type) and found.__module__ == name:
+            return found
+    raise AssertionError(f"docs/architecture.md names {part}, and there is no such class")
+
+
+@pytest.mark.parametrize(("part", "given"), PARTS)
+def test_part_is_given_what_the_page_says(part: str, given: str) -> None:
+    parameters = list(inspect.signature(class_of(part)).parameters)
+    assert parameters == [one.strip() for one in given.split(",") if one.strip()]
+
+
+def test_page_lists_every_part_that_the_driver_is_composed_of() -> None:
+    source = inspect.getsource(alcore.driver.Driver)
+    made = {name for name, _ in PARTS if re.search(rf"\b{name}\(", source)}
+    classes = {
+        name
+        for name, value in vars(importlib.import_module("alcore.driver.driver")).items()
+        if isinstance(value, type) and value.__module__.startswith(("alcore.driver", "alcore.training"))
+        if re.search(rf"(?<!def )\b{name}\(", source)
+    }
+    assert classes - made == set()
+
+
+def test_page_names_every_package_and_module_of_core() -> None:
+    top = {one.name for one in pkgutil.iter_modules([str(ROOT / "alcore")])} - {"__main__"}
+    table = PAGE[PAGE.index("| package or module |") : PAGE.index("A plugin is a distribution")]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|")]
+    named = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    assert named == top
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", PAGE))))
+def test_link_leads_to_a_file(path: str) -> None:
+    assert (ROOT / "docs" / path).exists()
