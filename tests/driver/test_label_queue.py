@@ -7,6 +7,7 @@ import math
 import os
 import queue
 import re
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ from alcore.protocols import Failed, Label, Request
 from alcore.store.database import Database
 from alcore.store.files import StorageError
 from alcore.store.reading import Run
-from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import request_id
 
@@ -49,7 +49,9 @@ class Desk:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries, strategy_state=state)
+        self.labels = LabelQueue(
+            self.store, self.requests, check or self.pool.check, cost, retries, strategy_state=state
+        )
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
@@ -752,6 +754,95 @@ def test_a_generator_that_raises_undoes_its_put_many(desk: Make) -> None:
     assert at.states() == ["open", "open"]
     with pytest.raises(RuntimeError, match="labeler broke"):
         at.close()
+
+
+# -- outside a labeling phase ----------------------------------------------------------------------------
+
+
+def inbox_of(at: Desk) -> list[str]:
+    return [one.name for one in (at.store.folder / "inbox").glob("*.json")]
+
+
+def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
+    at = desk(3, 4, 5, 6)
+    at.labels.put(Label(3, 1))
+    assert [one.item for one in at.close()] == [3]
+    at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
+    assert at.states() == ["labelled", "open", "open", "open"]
+    assert len(inbox_of(at)) == 1
+    at.ask(1, [7])
+    assert at.states() == ["labelled", "labelled", "failed", "labelled", "open"]
+    at.labels.put(Label(7, 1))
+    assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
+    assert at.labels.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
+    assert inbox_of(at) == []
+
+
+def test_put_after_the_run_ended_goes_to_the_inbox(desk: Make) -> None:
+    at = desk(3)
+    at.close()
+    at.store.close()
+    at.labels.put(Label(3, 1))
+    assert len(inbox_of(at)) == 1
+
+
+def test_put_after_a_phase_that_failed_goes_to_the_inbox_and_makes_the_fault_good(
+    desk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk(3, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
+        with pytest.raises(StorageError):
+            at.labels.put(Label(3, 1))
+        with pytest.raises(StorageError):
+            at.close()
+    at.labels.put(Label(3, 1))
+    assert at.states() == ["open", "open"]
+    assert len(inbox_of(at)) == 1
+    at.begin(0)
+    assert [one.item for one in at.close()] == [3]
+
+
+def test_inbox_file_whose_commit_failed_counts_when_it_is_taken_again(
+    desk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk(3, 5)
+    at.close()
+    at.labels.put(Label(3, 1))
+    at.labels.open(0, at.store.labeling(0))
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
+        with pytest.raises(StorageError):
+            at.labels.take_inbox()
+    assert at.close() == []
+    assert at.states() == ["open", "open"]
+    at.begin(0)
+    assert [one.item for one in at.close()] == [3]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["", "while a thread of the parent puts"])
+def test_put_of_a_forked_child_goes_to_the_inbox(desk: Make, held: bool) -> None:
+    at = desk(3)
+    with contextlib.ExitStack() as locks:
+        if held:
+            locks.enter_context(at.store.inbox._lock)
+            other = threading.Thread(target=lambda: (at.labels._lock.acquire(), locked.set(), go.wait(10)))
+            locked, go = threading.Event(), threading.Event()
+            locks.callback(go.set)
+            other.start()
+            assert locked.wait(10)
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            failed = True
+            try:
+                at.labels.put(Label(3, 1))
+                failed = False
+            finally:
+                os._exit(failed)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert at.states() == ["open"]
+    assert len(inbox_of(at)) == 1
 
 
 # -- another pool ----------------------------------------------------------------------------------------

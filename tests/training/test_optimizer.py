@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR
 from alcore.config import OptimizerConfig
 from alcore.training import Optimization
 
+
 def two_groups(parameters: Iterable[torch.nn.Parameter], **options: Any) -> torch.optim.Optimizer:
     weight, bias = parameters
     return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.5}], **options)
