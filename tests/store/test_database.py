@@ -70,7 +70,7 @@ def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, e
     assert keys(tmp_path / "run.db") == ["b"]
 
 
-def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
+def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
     def look(connection: sqlite3.Connection) -> None:
         assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
         assert keys(tmp_path / "run.db") == []
@@ -89,13 +89,13 @@ def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, data
         connection.execute(INSERT, ("a", "1"))
 
 
-def test_reading_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
+def test_read_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
         assert len(read(database, "SELECT * FROM meta")) == 2
 
 
-def test_reading_undoes_what_its_function_writes(tmp_path: Path, database: Database) -> None:
+def test_read_undoes_what_is_written_in_it(tmp_path: Path, database: Database) -> None:
     database.read(lambda connection: connection.execute(INSERT, ("a", "1")))
     assert keys(tmp_path / "run.db") == []
 
