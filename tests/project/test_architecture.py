@@ -370,7 +370,7 @@ def loads(statements: list[str], *names: str) -> list[str]:
 
 
 def test_listing_plugins_and_asking_for_help_loads_no_torch() -> None:
-    assert loads(STATEMENTS, "torch", "sklearn", "pandas", "matplotlib") == []
+    assert loads(STATEMENTS, "torch", "numpy", "sklearn", "pandas", "matplotlib") == []
 
 
 def test_importing_the_driver_loads_no_plugin() -> None:
