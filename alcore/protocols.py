@@ -296,7 +296,7 @@ class PartOptions(Protocol):
         """
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return what the part must have back after an interruption, of values that `alcore.codec` stores.
+        """Return what the part must have back after an interruption: tensors, arrays, JSON, and containers of these.
 
         Called at each checkpoint; for a label strategy, whenever an answer is committed. A part without it is made
         anew when a run resumes; a metrology strategy's `records` are restored in any case.

@@ -32,7 +32,8 @@ from helpers.source import (
 
 import alcore
 from alcore import protocols
-from alcore.inference.context import InferenceContext
+from alcore.hookspecs import Registration
+from alcore.inference import InferenceContext
 
 OWN = {path.name for path in PLUGINS}
 
@@ -334,12 +335,16 @@ def test_pages_use_what_is_public() -> None:
 
 # -- what importing costs -------------------------------------------------------------------------------
 
+HOOKS = [hook for hook in vars(Registration) if hook.startswith("alcore_") and hook != "alcore_commands"]
 STATEMENTS = [
     "import alcore",
     "import alcore; alcore.hookimpl, alcore.runhook, alcore.UsageError, alcore.Label; dir(alcore)",
     *(f"import alcore.{word}; dir(alcore.{word})" for word in ("errors", "hookspecs", "protocols", "plugins", "store")),
     "import alcore.cli.main",
-    *(f"import {path.name}; dir({path.name})" for path in PLUGINS if path.name != "alcore_testing"),
+    *(
+        f"import {name} as p; dir(p); [getattr(p, hook)() for hook in vars(p) if hook in {HOOKS}]"
+        for name in sorted(OWN - {"alcore_testing"})
+    ),
 ]
 PROGRAM = """
 import os, sys
@@ -365,7 +370,7 @@ def loads(statements: list[str], *names: str) -> list[str]:
 
 
 def test_listing_plugins_and_asking_for_help_loads_no_torch() -> None:
-    assert loads(STATEMENTS, "torch", "sklearn", "pandas", "matplotlib") == []
+    assert loads(STATEMENTS, "torch", "numpy", "sklearn", "pandas", "matplotlib") == []
 
 
 def test_importing_the_driver_loads_no_plugin() -> None:

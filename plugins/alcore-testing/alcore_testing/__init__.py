@@ -15,28 +15,11 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"alcore_testing.{name}"
-        for name in (
-            *(
-                "contract",
-                "drivers",
-                "essence",
-                "label",
-                "learner",
-                "loop",
-                "metrology",
-                "pool",
-                "plain",
-                "queues",
-                "stop",
-                "watch",
-            ),
-            *("query_base", "query_effects", "query_outputs", "query_picks", "query_runs"),
-        )
-    )
+_CHECKING = (
+    "contract drivers essence label learner loop metrology plain pool queues query_base query_effects query_outputs"
+    " query_picks query_runs stop watch"
 )
+pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
 from alcore_testing.contract import Contract, requires  # noqa: E402
 from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare  # noqa: E402
