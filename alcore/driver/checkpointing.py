@@ -61,11 +61,11 @@ class Checkpointer:
         Parameters
         ----------
         step, phase, epoch
-            What the state is the end of: this phase of this step, or an epoch inside it.
+            The state is that at the end of this phase of this step, or of this epoch inside it.
         record
             What the step has recorded so far.
         beside_learner
-            What the method of this name returned, where it is not to be collected now.
+            An earlier result of `beside_learner`, to use in place of a new one.
 
         Returns
         -------

@@ -24,7 +24,7 @@ class LabelQueue:
     """Where a label strategy delivers answers; `put` may be called from any thread.
 
     While `LabelStrategy.label` runs, an answer is committed to the database. At any other time it is written to the
-    inbox of the run directory, and taken in at the next labeling phase or at the end of the step.
+    inbox of the run directory, and taken in at the next labeling phase, or at the end of a step without one.
 
     Parameters
     ----------
@@ -94,7 +94,8 @@ class LabelQueue:
         Raises
         ------
         BaseException
-            What a put raised that its thread did not make good: the thread may hold an answer that is nowhere else.
+            The error of a `put` that its thread did not repeat with success: the thread may hold an answer that is
+            nowhere else.
         """
         with self._lock:
             self._is_open = False

@@ -35,7 +35,7 @@ class ResumePoint(NamedTuple):
     trained
         Whether its training is over, whatever the number of epochs.
     record
-        What the step recorded of them.
+        Losses and number of epochs of that training so far.
     """
 
     step: int
