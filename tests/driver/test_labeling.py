@@ -67,13 +67,13 @@ class Drawing(BaseLabel):
             serialize_queue.put(Label(request, value))
 
 
-def test_global_generators_are_as_if_the_label_strategy_had_drawn_nothing(build: Any, toys: Any, tmp_path: Path) -> None:
+def test_global_generators_are_as_if_the_label_strategy_had_drawn_nothing(
+    build: Any, toys: Any, tmp_path: Path
+) -> None:
     found = []
     for disturbs in (False, True):
         torch.manual_seed(0), random.seed(0), np.random.seed(0)
-        driver = build(
-            label_strategy=Drawing(disturbs=disturbs), run_id="r", root_log_dir=tmp_path / str(disturbs)
-        )
+        driver = build(label_strategy=Drawing(disturbs=disturbs), run_id="r", root_log_dir=tmp_path / str(disturbs))
         torch.manual_seed(0)
         driver.run()
         found.append((dumps(global_rng_state()), driver.learner.weight.tolist()))
