@@ -41,7 +41,7 @@ def accept(request: Request, answer: Any, check: Any = lambda value: None) -> Ac
     ],
 )
 def test_kind_source_value_and_cost_of_an_answer(request_: Request, answer: Any, expected: tuple[Any, ...]) -> None:
-    assert accept(request_, answer)[1:] == expected
+    assert repr(accept(request_, answer)[1:]) == repr(expected)  # labels are equal by identity alone
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_pool_without_a_check_finds_no_fault() -> None:
 def test_items_are_completed_only_from_another_pool() -> None:
     pool = TensorPool(torch.arange(20.0).reshape(10, 2), torch.arange(10) % 3)
     answers = [accept(SAMPLE, 7), accept(TEXT, Label("text", 2))]
-    assert items_for_pool(answers, None) == [7, Label("text", 2)]
+    assert items_for_pool(answers, None) == [7, answers[1].item]
     seven, text = items_for_pool(answers, pool)
     assert (seven[0].tolist(), int(seven[1])) == ([14.0, 15.0], 1)
-    assert text == Label("text", 2)
+    assert text is answers[1].item
 
 
 def test_item_of_a_pool_without_answer_or_inputs_is_what_was_put() -> None:
