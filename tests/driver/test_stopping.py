@@ -80,6 +80,7 @@ class Store:
         (Store(status="interrupted", reason="good enough"), None, False),
         (Store(status="done", reason="good enough"), None, True),
         (Store(status="done", reason="all 3 steps are done"), None, False),
+        (Store(status="done", reason="all classes are found"), None, True),  # of a stop criterion
         (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 4.0, True),
         (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 5.0, False),
         (Store(status="done", reason="the budget of 4 is spent", spent=4.0), None, False),
