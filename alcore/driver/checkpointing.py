@@ -102,11 +102,12 @@ class Checkpointer:
             Warnings.
         """
         warnings = []
-        for kind, parts in (("strategies", self._strategies), ("plugins", self._listeners)):
-            for name, saved in state[kind].items():
+        kinds = [("strategies", "strategy", self._strategies), ("plugins", "plugin", self._listeners)]
+        for key, kind, parts in kinds:
+            for name, saved in state[key].items():
                 part = parts.get(name)
                 if part is None:
-                    warnings.append(f"the run had a {kind[:-1]} {name!r} with state, and this driver has none")
+                    warnings.append(f"the run had a {kind} {name!r} with state, and this driver has none")
                 elif callable(getattr(part, "load_state_dict", None)):
                     part.load_state_dict(saved)
         loop = None if self._trainer is None else self._trainer.loop

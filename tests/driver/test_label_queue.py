@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from alcore.codec import loads
-from alcore.driver.answers import completed_item, items_for_pool
+from alcore.driver.answers import items_for_pool
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import StaleWriterError, UsageError
+from alcore.errors import StaleWriterError
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Failed, Label, Request
@@ -858,13 +858,3 @@ def test_answers_are_completed_from_the_pool_that_was_chosen_from(desk: Make) ->
     assert torch.equal(one[0], torch.tensor([2.0, 3.0]))
     assert one[1] == 0
     assert (made.item, made.value) == ("made", 2)
-
-
-def test_an_item_of_a_pool_without_answer_or_inputs() -> None:
-    pool = ["item 0", "item 1"]
-    assert completed_item(1, "id", 1, pool) == "item 1"
-    label = Label(1, 0)
-    assert completed_item(1, "label", label, pool) is label
-    assert completed_item(1, "object", ("x", "y"), TensorPool(torch.zeros(2, 2))) == ("x", "y")
-    with pytest.raises(UsageError, match="no targets"):
-        completed_item(1, "id", 1, TensorPool(torch.zeros(2, 2)))

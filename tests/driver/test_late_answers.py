@@ -471,6 +471,17 @@ def test_unnamed_value_counts_once_where_the_run_is_killed_before_its_file_is_re
     assert waiting(again) == []
 
 
+@pytest.mark.xfail(reason="the database does not know which file of the inbox was committed last", strict=True)
+def test_late_failure_counts_once_where_the_run_is_killed_before_its_file_is_removed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make("r", At(end_0=putting(Failed(21, "busy"))), label_retries=1)
+    killed_before_removal(first, monkeypatch)
+    again = go_on(make("r", label_retries=1))
+    assert [one["reason"] for one in Run(again.log_dir).refused()] == ["busy"]
+    assert states(again)[1] != "failed"
+
+
 def test_unnamed_value_before_the_first_phase_of_a_resumed_run_counts_once(
     texts: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -304,7 +304,7 @@ def test_the_log_leaves_out_what_only_the_writer_needs(make: Make) -> None:
 
 
 def test_no_such_run(make: Make) -> None:
-    with pytest.raises(UsageError, match="there is no run 'r' in .*ghost"):
+    with pytest.raises(UsageError, match=r"there is no run 'r' in .*ghost"):
         make(Points(None), "ghost").restore()
 
 
