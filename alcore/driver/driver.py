@@ -19,7 +19,7 @@ from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pool
 from alcore.driver.answers import value_check
 from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
 from alcore.driver.description import describe_run, environment
-from alcore.driver.in_flight import InFlight, settle_in_flight
+from alcore.driver.in_flight import InFlight, check_decided, settle_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
@@ -368,6 +368,7 @@ class Driver:
             store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
             with contextlib.ExitStack() as undo:
                 undo.callback(store.close)
+                check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
                 meta = store.meta()
                 self.config = dataclasses.replace(self.config, seed=meta["seed"])
                 point = self._resume(store, checkpoint, meta)

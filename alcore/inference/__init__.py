@@ -1,6 +1,7 @@
 """The learner over a pool: outputs, features, uncertainty, and the best samples of a stream."""
 
 from alcore.inference.context import InferenceContext
+from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
 from alcore.inference.evaluation import EVALUATION_ROWS, Evaluation, evaluate
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import FeatureCache, Features
@@ -28,8 +29,19 @@ from alcore.inference.outputs import (
     reduce_map,
     take_rows,
 )
+from alcore.inference.posterior import (
+    bald,
+    check_posterior,
+    expected_entropy,
+    mean_std,
+    plogp,
+    posterior_probabilities,
+    variation_ratio,
+    vote_entropy,
+)
 from alcore.inference.ranking import Ranked, TopK, merge
 from alcore.inference.streaming import check_scores, chunk_rows, chunks, subset, top_k
+from alcore.inference.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
 
 __all__ = [
     "EVALUATION_ROWS",
@@ -38,20 +50,27 @@ __all__ = [
     "Features",
     "InferenceContext",
     "Kind",
+    "MCDropout",
     "Ranked",
     "TopK",
+    "bald",
     "binary_logits",
     "by_position",
     "check_layer",
     "check_outputs",
+    "check_posterior",
     "check_scores",
+    "check_temperature",
     "chunk_rows",
     "chunks",
     "class_probabilities",
     "default_loss",
+    "dropout_layers",
+    "entropy",
     "eval_mode",
     "evaluate",
     "evaluating",
+    "expected_entropy",
     "extract_features",
     "first_rows",
     "is_binary",
@@ -60,15 +79,24 @@ __all__ = [
     "labeled_features",
     "labeled_targets",
     "learner_state",
+    "least_confidence",
     "load_model",
+    "margin",
+    "mc_dropout",
+    "mean_std",
     "merge",
     "model_digest",
     "model_state",
     "outputs_of",
     "place_learner",
+    "plogp",
+    "posterior_probabilities",
     "predicted_classes",
     "reduce_map",
     "subset",
     "take_rows",
     "top_k",
+    "top_two",
+    "variation_ratio",
+    "vote_entropy",
 ]

@@ -1,12 +1,11 @@
-"""Measures of uncertainty: each maps a learner's outputs to one score a sample, higher for less sure.
+"""Measures of uncertainty: each maps a learner's outputs to one score a sample, higher for a less certain prediction.
 
-For two classes with one output column all three rank samples alike, namely by how near the logit is to zero.
-They are computed from the logit then: the entropy of a nearly certain or nearly even prediction takes only a
-handful of distinct values in single precision, so that ranking by it picks wrong samples. Other outputs are
-computed in double precision for the same reason, from what is left beside the largest probability, which
-1 - max(p) would round away.
+For two classes with one output column, all three measures rank samples by the distance of the logit from zero, and are
+computed from the logit: in single precision, the entropy of a nearly certain or nearly even prediction has only a few
+distinct values, so that ranking by it picks wrong samples. For the same reason, other outputs are scored in double
+precision, and from the sum of all probabilities but the largest, since 1 - max(p) would lose small values by rounding.
 
-A sample's score doesn't depend, to the last bit, on which samples are scored with it, so that equal predictions tie.
+The score of a sample is the same to the last bit whichever samples are scored with it, so that equal predictions tie.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ def least_confidence(outputs: torch.Tensor, kind: Kind = "logits", temperature: 
     Returns
     -------
     torch.Tensor
-        Scores, float64, shape (B,): for one output column minus the absolute logit instead, which ranks alike, in
-        its own precision, where nothing is lost.
+        Scores, float64, shape (B,). For one output column they are minus the absolute logit, which gives the same
+        ranking, in the precision of the logit.
 
     References
     ----------
@@ -74,8 +73,8 @@ def margin(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1.
 def entropy(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1.0) -> torch.Tensor:
     """Return the Shannon entropy of the predicted class, in nats.
 
-    Parameters and shapes are those of `least_confidence`; for one output column minus the absolute logit is
-    returned instead, which ranks alike.
+    Parameters and shapes are those of `least_confidence`; for one output column, minus the absolute logit is
+    returned, which gives the same ranking.
 
     References
     ----------
@@ -92,7 +91,7 @@ def entropy(outputs: torch.Tensor, kind: Kind = "logits", temperature: float = 1
 
 
 def check_temperature(temperature: float) -> float:
-    """Return a temperature that logits can be divided by, or raise `UsageError`."""
+    """Return `temperature` if logits can be divided by it, else raise `UsageError`."""
     if not 0 < temperature < math.inf:
         raise UsageError(f"temperature is {temperature}; it must be positive and finite.")
     return temperature
@@ -105,19 +104,19 @@ def _nearness(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Te
 
 
 def _direct(outputs: torch.Tensor, kind: Kind, temperature: float) -> bool:
-    """Tell whether probabilities are at hand, or must be averaged first; else logits say more."""
+    """Tell whether to compute from probabilities: they are given, or must be averaged. Logits are more precise."""
     return outputs.dim() == 3 or (kind == "probabilities" and temperature == 1)
 
 
 def _logits(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
-    """Return logits with classes on the first axis, where whole rows of them are added at once."""
+    """Return logits with the classes on the first axis, along which sums over classes are fastest."""
     logits = outputs.movedim(-1, 0).to(torch.float64, memory_format=torch.contiguous_format)
     logits = logits.log() if kind == "probabilities" else logits
     return logits if check_temperature(temperature) == 1 else logits / temperature
 
 
 def _gaps(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Tensor:
-    """Return how far each class's logit is below the largest: float64, (C, ...), none above zero."""
+    """Return the logits less the largest logit of each sample: float64, (C, ...)."""
     logits = _logits(outputs, kind, temperature)
     return (logits - logits.amax(dim=0)).clamp_(min=_DEEPEST)
 
@@ -136,7 +135,7 @@ def _probabilities(outputs: torch.Tensor, kind: Kind, temperature: float) -> tor
 
 
 def _total(rows: torch.Tensor) -> torch.Tensor:
-    """Add up the first axis by folding it: torch's own sum rounds by where in memory a column happens to stand."""
+    """Add up the first axis by folding it; the rounding of torch's own sum depends on the position of a column."""
     while len(rows) > 1:
         half = len(rows) // 2
         rows = torch.cat([rows[:half] + rows[half : 2 * half], rows[2 * half :]])
@@ -144,7 +143,7 @@ def _total(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _top_and_rest(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest of each column, and the sum of all others, which keeps what is small; NaN for NaN."""
+    """Return the largest value of each column, and the sum of all others; NaN for NaN."""
     top, rest = rows, torch.zeros_like(rows)
     while len(top) > 1:
         half = len(top) // 2
@@ -155,7 +154,7 @@ def _top_and_rest(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def top_two(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest and the second largest of each column of (C, B); NaN for NaN."""
+    """Return the largest and the second largest value of each column of (C, B); NaN for NaN."""
     top, second = rows, torch.full_like(rows, -torch.inf)
     while len(top) > 1:
         half = len(top) // 2

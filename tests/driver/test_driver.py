@@ -717,7 +717,7 @@ def test_parts_that_do_not_fit_are_refused(build: Any, settings: dict[str, Any],
 
 
 def test_an_empty_training_pool_is_refused(build: Any, toys: Any) -> None:
-    with pytest.raises(UsageError, match="no labelled item"):
+    with pytest.raises(UsageError, match="no labeled item"):
         build(train_datapool=toys.pool(labelled=0)).run()
 
 

@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from alcore_bayes import DropoutSampler, mc_dropout
-from alcore.inference.dropout import dropout_layers
 from alcore_testing import untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from alcore import UsageError
-from alcore.inference import evaluating
+from alcore.errors import UsageError
+from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
+from alcore.inference.learner import evaluating
 
 
 class Watched:
@@ -52,7 +51,7 @@ def test_each_pass_is_one_network_for_all_samples():
 def test_a_samples_outputs_depend_on_no_other_sample(order, size, seed):
     learner, pool = network(nn.Dropout(0.4), nn.AlphaDropout(0.1)), inputs()
     whole = mc_dropout(learner, pool, 5, seed)
-    sampler = DropoutSampler(learner, 5, seed)
+    sampler = MCDropout(learner, 5, seed)
     with evaluating(learner):
         parts = [sampler(lambda rows=rows: learner(pool[rows])) for rows in torch.tensor(order).split(size)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, order], rtol=1e-5, atol=1e-6)
@@ -234,7 +233,7 @@ def test_layers_that_count():
 @pytest.mark.parametrize("learner", [nn.Linear(4, 2), nn.Sequential(nn.Dropout(0.0)), object()])
 def test_a_learner_without_dropout_is_refused(learner):
     with pytest.raises(UsageError, match=r"has no dropout layer.*torch\.nn\.Dropout.*ensemble.*\(K, B, C\)"):
-        DropoutSampler(learner)
+        MCDropout(learner)
 
 
 def test_a_layer_that_is_never_called_is_told():
@@ -260,7 +259,7 @@ def test_samples_that_are_not_along_the_first_axis_are_told():
             return self.drop(x.transpose(0, 1)).mean(dim=0)
 
     learner = TimeFirst()
-    sampler = DropoutSampler(learner, 2)
+    sampler = MCDropout(learner, 2)
     sampler(lambda: learner(torch.ones(3, 5, 4)))
     with pytest.raises(UsageError, match=r"'drop' was given units of shape \(3, 4\) a sample, and then \(2, 4\)"):
         sampler(lambda: learner(torch.ones(2, 5, 4)))
@@ -270,4 +269,37 @@ def test_other_outputs_are_told():
     with pytest.raises(UsageError, match=r"returned \(2, 3, 4\)"):
         mc_dropout(nn.Sequential(nn.Dropout(0.5)), torch.ones(2, 3, 4))
     with pytest.raises(UsageError, match="samples is 0"):
-        DropoutSampler(nn.Sequential(nn.Dropout(0.5)), 0)
+        MCDropout(nn.Sequential(nn.Dropout(0.5)), 0)
+
+
+# -- masks that are given ----------------------------------------------------------------------------------------------
+
+
+def test_masks_are_drawn_once_for_each_layer_and_call():
+    asked = []
+
+    def uniform(name, call, shape):
+        asked.append((name, call, shape))
+        return torch.zeros(2, *shape) if call else torch.ones(2, *shape)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            return torch.cat([self.drop(x), self.drop(x)], dim=1)
+
+    learner = Twice().eval()
+    sampler = MCDropout(learner, 2, uniform=uniform)
+    for _ in range(2):
+        outputs = sampler(lambda: learner(torch.ones(3, 4)))
+    assert asked == [("drop", 0, (4,)), ("drop", 1, (4,))]
+    assert torch.equal(outputs[0], torch.tensor([[2.0] * 4 + [0.0] * 4] * 3))
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, torch.tensor(1.0) / 0.85), (torch.float64, 1 / 0.85)])
+def test_scale_is_computed_in_the_given_type(dtype, scale):
+    layer = nn.Sequential(nn.Dropout(0.15)).double().eval()
+    sampler = MCDropout(layer, 1, uniform=lambda _name, _call, shape: torch.ones(1, *shape), scale_dtype=dtype)
+    assert sampler(lambda: layer(torch.ones(2, 3, dtype=torch.float64)))[0, 0, 0].item() == float(scale)

@@ -1,4 +1,4 @@
-"""Query strategies for learners with posterior samples, and two ways to get such samples: MC dropout and ensembles."""
+"""Query strategies for learners with posterior samples, and ensembles as such learners."""
 
 from __future__ import annotations
 
@@ -10,57 +10,33 @@ import alcore
 if TYPE_CHECKING:
     from alcore_bayes.batchbald import batch_bald
     from alcore_bayes.batchquery import BatchBALDQuery
-    from alcore.inference.dropout import DropoutSampler, mc_dropout
     from alcore_bayes.ensembles import Ensemble, ensemble
-    from alcore_bayes.measures import (
-        bald,
-        consensus_kl,
-        expected_entropy,
-        mean_std,
-        predictive_entropy,
-        variation_ratio,
-        vote_entropy,
-    )
     from alcore_bayes.noise import perturb
     from alcore_bayes.query import BALDQuery, CommitteeQuery, MeanStdQuery, PowerBALDQuery, VariationRatioQuery
 
 _HOME = {
-    "batchbald": ["batch_bald"],
-    "batchquery": ["BatchBALDQuery"],
-    "dropout": ["DropoutSampler", "mc_dropout"],
-    "ensembles": ["Ensemble", "ensemble"],
-    "measures": [
-        "bald",
-        "consensus_kl",
-        "expected_entropy",
-        "mean_std",
-        "predictive_entropy",
-        "variation_ratio",
-        "vote_entropy",
-    ],
-    "noise": ["perturb"],
-    "query": ["BALDQuery", "CommitteeQuery", "MeanStdQuery", "PowerBALDQuery", "VariationRatioQuery"],
+    "BALDQuery": "query",
+    "BatchBALDQuery": "batchquery",
+    "CommitteeQuery": "query",
+    "Ensemble": "ensembles",
+    "MeanStdQuery": "query",
+    "PowerBALDQuery": "query",
+    "VariationRatioQuery": "query",
+    "batch_bald": "batchbald",
+    "ensemble": "ensembles",
+    "perturb": "noise",
 }
 __all__ = [
     "BALDQuery",
     "BatchBALDQuery",
     "CommitteeQuery",
-    "DropoutSampler",
     "Ensemble",
     "MeanStdQuery",
     "PowerBALDQuery",
     "VariationRatioQuery",
-    "bald",
     "batch_bald",
-    "consensus_kl",
     "ensemble",
-    "expected_entropy",
-    "mc_dropout",
-    "mean_std",
     "perturb",
-    "predictive_entropy",
-    "variation_ratio",
-    "vote_entropy",
 ]
 
 
@@ -84,7 +60,6 @@ def alcore_learners() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

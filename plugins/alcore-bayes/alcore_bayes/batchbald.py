@@ -1,4 +1,4 @@
-"""BatchBALD: a batch whose classes together would tell most about the model, chosen greedily."""
+"""BatchBALD: a batch whose classes would jointly give most information about the model, chosen greedily."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import Kind
-from alcore_bayes.measures import bald
-from alcore.inference.posterior import plogp, probabilities
+from alcore.inference import Kind, bald, plogp, posterior_probabilities
 
 _BLOCK = 2**17  # numbers in a block of conditional probabilities
-_COLUMNS = 1024  # classes of candidates that are looked at before the bounds are compared with the best again
-_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}  # gains within it are equal, so that ties go by position
+_COLUMNS = 1024  # classes of candidates that are scored before the bounds are compared with the best score again
+_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}  # gains that differ by less tie
 
 
 class Configurations:
@@ -24,18 +22,18 @@ class Configurations:
     samples
         Number of posterior samples, K.
     limit
-        How many joint configurations are enumerated; where there are more, this many are sampled.
+        Largest number of joint configurations; if there are more, this many are sampled.
     generator
-        What is drawn from.
+        The generator to draw from.
 
     Attributes
     ----------
     probability : torch.Tensor
-        Of each configuration: float64 (S,), adding up to 1.
+        Probability of each configuration: float64 (S,), with sum 1.
     weights : torch.Tensor
-        Of the models given each configuration, p(k | y_1 ... y_n): float64 (S, K), rows adding up to 1.
+        Weights of the models given each configuration, p(k | y_1 ... y_n): float64 (S, K), with row sums 1.
     exact : bool
-        Whether they are all configurations that are possible.
+        Whether all possible configurations are there.
     """
 
     def __init__(self, samples: int, limit: int, generator: torch.Generator) -> None:
@@ -45,7 +43,7 @@ class Configurations:
         self.exact = True
 
     def extend(self, p: torch.Tensor) -> None:
-        """Take in another sample.
+        """Add a sample.
 
         Parameters
         ----------
@@ -54,9 +52,9 @@ class Configurations:
 
         Notes
         -----
-        Where S C configurations are too many, `limit` of them are drawn by stratified resampling: one from each of
-        `limit` equal parts of the cumulative probability. It is unbiased, with less variance than independent draws of
-        the same configurations. (One common offset, as in systematic resampling, would give each configuration the same
+        If S C configurations are too many, `limit` of them are drawn by stratified resampling: one from each of `limit`
+        equal parts of the cumulative probability. It is unbiased, with less variance than independent draws of the same
+        configurations. (With one common offset, as in systematic resampling, each configuration would get the same
         quantile of the class.)
         """
         classes = p.shape[1]
@@ -91,7 +89,7 @@ def batch_bald(
     generator: torch.Generator | None = None,
     safe_point: Callable[[], None] = lambda: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return n samples whose joint classes tell most about the model, chosen greedily (BatchBALD).
+    """Return n samples whose joint classes give most information about the model, chosen greedily (BatchBALD).
 
     Parameters
     ----------
@@ -103,30 +101,31 @@ def batch_bald(
     kind
         ``"logits"`` or ``"probabilities"``.
     num_samples
-        How many joint configurations of the chosen classes are looked at. While there are no more than this, C^m after
-        m choices, everything is exact and in double precision; then this many are sampled, in single precision.
+        Largest number of joint configurations of the chosen classes. Up to this number, C^m after m choices, the result
+        is exact, in double precision; after that, this many are sampled, in single precision.
     generator
-        What configurations are sampled from; a fixed one where it is None.
+        The generator to sample configurations from; one with a fixed seed if None.
     safe_point
-        Called between blocks; what it raises ends the work.
+        Called between blocks; it may raise to end the computation.
 
     Returns
     -------
     tuple
-        Positions of the chosen, in the order of the choice: int64 (min(n, N),); and what each added to the mutual
-        information of the batch and the model, in nats: float64 (min(n, N),).
+        Positions of the chosen, in the order of the choice: int64 (min(n, N),); and the mutual information of batch
+        and model that each added, in nats: float64 (min(n, N),).
 
     Notes
     -----
     ``a(x_1 ... x_n) = H(y_1 ... y_n) - sum_i mean_k H(y_i | k)`` grows with x_n by ``I(y_n; k | y_1 ... y_{n-1})``, the
     mean over configurations of ``H(sum_k w_k p_k) - sum_k w_k H(p_k)``, where w are the weights of the models given the
-    configuration. It never is more than it was with fewer samples chosen (submodularity), so that a candidate whose
-    last gain is below the best one of this round needs no look; the choice is that of the full search (of sampled
-    gains, within their noise).
+    configuration. It is never more than with fewer chosen samples (submodularity), so a candidate whose last gain is
+    below the best one of this round need not be scored; the choice is that of the full search (for sampled gains,
+    within their noise).
 
     The paper's estimate takes the mean over the models, mean_k H(p_k), for the second term. With the weights of the
-    sampled configurations in both terms, what is off in them cancels. For drawn posteriors of K = 20 and C = 10, the
-    differences between candidates, which decide the choice, were off by a quarter to a twentieth of the paper's error.
+    sampled configurations in both terms, their errors cancel. For random posteriors of K = 20 and C = 10, the errors of
+    differences between candidates, which decide the choice, were a quarter to a twentieth of those of the paper's
+    estimate.
 
     Time O(n S N C K) at most, with S configurations. Memory O(K N C) for the probabilities, and O(K N + S (K + C))
     beside them, never O(S N).
@@ -138,13 +137,13 @@ def batch_bald(
     """
     if num_samples < 1:
         raise UsageError(f"BatchBALD: num_samples is {num_samples}; there must be at least 1 joint configuration.")
-    p = probabilities(outputs, kind).cpu()
+    p = posterior_probabilities(outputs, kind).cpu()
     if len(bad := nan_rows(p)):
         raise QueryError(f"the outputs of candidate {', '.join(map(str, bad.tolist()))} hold NaN.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     known = Configurations(p.shape[0], num_samples, generator)
     entropies = _entropies(p)
-    gains = bald(p, "probabilities")  # of each candidate when it was last looked at, so a bound
+    gains = bald(p, "probabilities")  # of each candidate when it was last scored, an upper bound of its gain
     open_ = torch.ones(p.shape[1], dtype=torch.bool)
     chosen: list[int] = []
     gained: list[float] = []
@@ -168,7 +167,7 @@ def _update(
     known: Configurations,
     safe_point: Callable[[], None],
 ) -> None:
-    """Compute gains anew, from the highest on, until no bound is as high as the best."""
+    """Recompute gains, starting with the highest, until no bound reaches the best gain."""
     dtype = torch.float64 if known.exact else torch.float32
     order = torch.where(open_, gains, -torch.inf).sort(descending=True, stable=True).indices[: int(open_.sum())]
     best = -torch.inf

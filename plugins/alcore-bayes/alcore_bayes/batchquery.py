@@ -5,41 +5,40 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import Features, chunks, kind_of
+from alcore.inference import Features, chunks, kind_of, posterior_probabilities
 from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
-from alcore.inference.posterior import probabilities
 from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source
 
 
 class BatchBALDQuery(SetQuery):
-    """Ask for the batch of samples whose classes together would tell most about the model (BatchBALD).
+    """Ask for the batch of samples whose classes would jointly give most information about the model (BatchBALD).
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and None
-        looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and None
+        takes all.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
     num_samples
-        How many joint configurations of the batch's classes are looked at: all while there are no more, else so many
-        that are drawn.
+        Largest number of joint configurations of the batch's classes. If there are more, this many are drawn at random.
 
     Notes
     -----
-    Greedy: each sample adds most to ``I(y_1 ... y_n; w) = H(y_1 ... y_n) - sum_i mean_k H(y_i | w_k)``, where BALD
-    would count twice what two similar samples both tell. The score that is recorded is what a sample added, in nats.
+    Greedy: each sample adds the most to ``I(y_1 ... y_n; w) = H(y_1 ... y_n) - sum_i mean_k H(y_i | w_k)``, where BALD
+    would count the common information of two similar samples twice. The score that is recorded is what a sample added,
+    in nats.
 
     Time: K forward passes over N candidates, and O(n S N C K) at most for n samples and S configurations; bounds from
-    earlier rounds spare much of it. Memory: O(K N C), 800 bytes a candidate for K = 20 and C = 10, so give `candidates`
+    earlier rounds avoid much of it. Memory: O(K N C), 800 bytes a candidate for K = 20 and C = 10, so give `candidates`
     on large pools.
 
-    It helps in batches from pools with near-duplicates, where BALD asks for the same thing again and again. It is known
-    to hurt in large batches: log(K) nats tell K models apart, and once the batch does that (after 5 to 10 samples, for
-    K = 20 models that differ much) further choices are arbitrary. Take more models then, or `PowerBALDQuery`, which
+    It helps in batches from pools with near-duplicates, for which BALD asks repeatedly. It is known to hurt in large
+    batches: log(K) nats identify one of K models, and once the batch has this much information (after 5 to 10 samples,
+    for K = 20 models that differ much) further choices are arbitrary. Then use more models, or `PowerBALDQuery`, which
     costs as little as BALD.
 
     References
@@ -64,18 +63,18 @@ class BatchBALDQuery(SetQuery):
         self.samples = check_samples("BatchBALDQuery", samples)
 
     def check(self) -> None:
-        """Refuse regression, and a learner that has no posterior samples to give, before anything is trained."""
+        """Raise `UsageError` for regression, and for a learner that gives no posterior samples."""
         outputs = check_source(self.driver, self.samples)
         if outputs is not None:
-            probabilities(outputs, kind_of(self.driver.learner))
+            posterior_probabilities(outputs, kind_of(self.driver.learner))
 
     def gather(self, ids: torch.Tensor) -> Features:
-        """Return the class probabilities of these samples as outputs: (K, N, C)."""
+        """Return these samples, with their class probabilities as outputs: (K, N, C)."""
         return Features(ids, torch.empty(len(ids), 0), self._probabilities(ids))
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return positions in the order of the greedy choice, and what each added."""
-        del labeled  # they have no part in it
+        """Return positions in the order of the greedy choice, and the information that each added."""
+        del labeled  # not used
         generator, safe_point = self.generator("configurations"), self.driver.safe_point
         return batch_bald(candidates.outputs, n, "probabilities", self.num_samples, generator, safe_point)
 
@@ -84,7 +83,7 @@ class BatchBALDQuery(SetQuery):
         source = PosteriorSamples(self.driver, self.samples, self.generator("dropout").initial_seed())
         kind, result, start = kind_of(self.driver.learner), torch.empty(0), 0
         for part, outputs in chunks(self.driver, source, ids=ids, samples=self.samples):
-            p = probabilities(outputs, kind).cpu()
+            p = posterior_probabilities(outputs, kind).cpu()
             if len(bad := nan_rows(p)):
                 raise QueryError(
                     f"the class probabilities of sample {', '.join(map(str, part[bad].tolist()))} are NaN, so a batch "

@@ -1,4 +1,4 @@
-"""An ensemble of learners of one kind, as samples of a posterior."""
+"""An ensemble of learners, whose outputs are posterior samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
 
 class Ensemble(torch.nn.Module):
-    """Learners that are trained side by side; it returns the outputs of each.
+    """Learners that are trained together; it returns the outputs of each.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Ensemble(torch.nn.Module):
     Attributes
     ----------
     outputs : str
-        ``"logits"`` or ``"probabilities"``, as the members say.
+        The kind of the members' outputs, ``"logits"`` or ``"probabilities"``.
 
     Notes
     -----
@@ -44,7 +44,7 @@ class Ensemble(torch.nn.Module):
     def __init__(self, members: Sequence[torch.nn.Module], task: str = "classification") -> None:
         super().__init__()
         if len(members) < 2:
-            raise UsageError(f"an ensemble of {len(members)} has no disagreement to look at; take at least 2 members.")
+            raise UsageError(f"an ensemble of {len(members)} can't disagree; it needs at least 2 members.")
         kinds = {kind_of(member) for member in members}
         if len(kinds) > 1:
             raise UsageError(
@@ -66,7 +66,7 @@ class Ensemble(torch.nn.Module):
     def training_step(self, batch: Any) -> torch.Tensor:
         """Return the mean of the members' losses, whose gradient is that of their sum.
 
-        Each member is then trained as it would be alone with the same learning rate, whatever the number of members.
+        So each member is trained as it would be alone with the same learning rate, for any number of members.
         """
         return self._loss("training_step", batch)
 
@@ -93,23 +93,23 @@ def ensemble(
     info
         What is known about the data; it is passed on to the members.
     learner
-        Name of the members' kind, one that ``alcore plugins`` lists.
+        Name of the members' learner, one that ``alcore plugins`` lists.
     members
-        How many, K.
+        Number of members, K.
     parameters
-        Of each member, by name, as they would stand in ``[learner.NAME]``.
+        Parameters of each member, by name, as in a table ``[learner.NAME]``.
 
     Raises
     ------
     UsageError
-        When there is no such learner, a parameter is wrong, or the learner is no `torch.nn.Module`.
+        If there is no such learner, a parameter is wrong, or the learner is not a `torch.nn.Module`.
 
     Notes
     -----
     One number is drawn from torch's global generator, and the weights of member k depend on it and on k.
     """
     if members < 2:
-        raise UsageError(f"learner ensemble: members is {members}; it takes at least 2 to disagree.")
+        raise UsageError(f"learner ensemble: members is {members}; at least 2 are needed, since one can't disagree.")
     if learner == "ensemble":
         raise UsageError("learner ensemble: its members can't be ensembles; name another learner (alcore plugins).")
     factory = plugins.load_factory(plugins.installed().offer("learner", learner))
@@ -126,8 +126,8 @@ def ensemble(
             member = factory(**values)
             if not isinstance(member, torch.nn.Module):
                 raise UsageError(
-                    f"learner ensemble: {learner} makes a {type(member).__name__}, which is no torch.nn.Module and "
-                    "can't be trained side by side with others; name a learner that is one."
+                    f"learner ensemble: {learner} makes a {type(member).__name__}, which is not a torch.nn.Module, so "
+                    "it can't be trained together with others; name a learner that is one."
                 )
             made.append(member)
     return Ensemble(made, info.task)

@@ -1,4 +1,4 @@
-"""Noise that makes a batch of samples from single scores: stochastic batch acquisition."""
+"""Stochastic batch acquisition: noise that turns scores of single samples into a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 Noise = Literal["power", "softmax", "softrank"]
-_SMALLEST = 1e-300  # so that samples of score 0 come last, in random order
+_SMALLEST = 1e-300  # samples of score 0 come last, in random order
 
 
 def perturb(
@@ -16,24 +16,24 @@ def perturb(
     """Return scores with Gumbel noise, whose k highest are a random batch that prefers high scores.
 
     With g_i from the standard Gumbel distribution: ``"power"``: ``log(s_i) + g_i / beta``, a draw without replacement
-    with probabilities that go as s_i^beta. ``"softmax"``: ``s_i + g_i / beta``, as exp(beta s_i). ``"softrank"``:
-    ``-log(r_i) + g_i / beta``, as r_i^-beta, where r_i is the rank of the score, from 1 for the highest.
+    with probabilities proportional to s_i^beta. ``"softmax"``: ``s_i + g_i / beta``, to exp(beta s_i). ``"softrank"``:
+    ``-log(r_i) + g_i / beta``, to r_i^-beta, where r_i is the rank of the score, from 1 for the highest.
 
     Parameters
     ----------
     scores
         Floating point (N,); for ``"power"`` not negative.
     generator
-        What the noise is drawn from: one number a score, in their order.
+        The generator to draw from: one number for each score, in their order.
     noise
-        Which of the three.
+        ``"power"``, ``"softmax"`` or ``"softrank"``.
     beta
-        Above 0: how strongly high scores are preferred. As it grows, the best k are taken as they are.
+        Above 0: how strongly high scores are preferred. For large values, the k highest scores are chosen.
 
     Returns
     -------
     torch.Tensor
-        Float64 (N,) on the CPU. NaN stays NaN. Among scores of 0, ``"power"`` leaves the order to the noise.
+        Float64 (N,) on the CPU. NaN stays NaN. With ``"power"``, samples of score 0 are in random order.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Query strategies that score each sample by itself from posterior samples."""
+"""Query strategies that score each sample independently of the others, from posterior samples."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import Ranked, TopK, check_scores, chunks, kind_of, top_k
+from alcore.inference import (
+    Ranked,
+    TopK,
+    bald,
+    check_scores,
+    chunks,
+    kind_of,
+    mean_std,
+    top_k,
+    variation_ratio,
+    vote_entropy,
+)
 from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
-from alcore_bayes import measures
 from alcore_bayes.noise import Noise, perturb
 from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source
 
 
 class PosteriorQuery(PointwiseQuery):
-    """A pointwise query strategy whose `score` gets posterior samples; the base of those in this module.
+    """A pointwise query strategy whose `score` is given posterior samples; the base class of this module.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
     """
 
     def __init__(self, max_samples: int = 10, samples: int = 20) -> None:
@@ -34,11 +44,11 @@ class PosteriorQuery(PointwiseQuery):
 
     @property
     def kind(self) -> str:
-        """What the learner returns: ``"logits"`` or ``"probabilities"``."""
+        """The kind of the learner's outputs: ``"logits"`` or ``"probabilities"``."""
         return kind_of(self.driver.learner)
 
     def infer(self, inputs: Any) -> Any:
-        """Return posterior samples: the learner's own, else by MC dropout; (K, B, C), or (K, B, 1) for one column.
+        """Return posterior samples, the learner's own or by MC dropout: (K, B, C), or (K, B, 1) for one column.
 
         Parameters
         ----------
@@ -48,14 +58,14 @@ class PosteriorQuery(PointwiseQuery):
         return (self._source or self._posterior())(inputs)
 
     def check(self) -> None:
-        """Refuse regression, and a learner that has no posterior samples to give, before anything is trained."""
+        """Raise `UsageError` for regression, and for a learner that gives no posterior samples."""
         outputs = check_source(self.driver, self.samples)
         if outputs is not None:
             check_scores(self.score(outputs), outputs.shape[1])
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates with the highest scores, best first."""
-        self._source = self._posterior()  # one for all chunks: its masks are drawn once
+        self._source = self._posterior()  # one for all chunks, since its masks are drawn once
         try:
             self._sample(query_queue)
         finally:
@@ -70,25 +80,25 @@ class PosteriorQuery(PointwiseQuery):
 
 
 class BALDQuery(PosteriorQuery):
-    """Ask for the samples whose class would tell most about the model (BALD).
+    """Ask for the samples whose class would give most information about the model (BALD).
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
 
     Notes
     -----
     The score is the mutual information between class and model, ``H(mean_k p_k) - mean_k H(p_k)``: high where each
-    model is sure and they disagree, low where all agree that the class is a matter of chance.
+    model is certain and they disagree, low where all models agree on an uncertain prediction.
 
     Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
 
-    It helps where some samples are noisy by nature, which entropy would ask for again and again. It is known to hurt in
-    large batches, where it asks for near-duplicates, since each sample is scored by itself (`BatchBALDQuery` and
-    `PowerBALDQuery` are for that), and it can be no better than random where the posterior samples are poor.
+    It helps where the labels of some samples are noisy, for which entropy would ask again and again. It is known to
+    hurt in large batches, where it asks for near-duplicates, since samples are scored independently of each other (use
+    `BatchBALDQuery` or `PowerBALDQuery`), and it can be no better than random where the posterior samples are poor.
 
     References
     ----------
@@ -98,7 +108,7 @@ class BALDQuery(PosteriorQuery):
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the mutual information of class and model: float64 (B,), in nats."""
-        return measures.bald(outputs, self.kind, top=self.wanted)
+        return bald(outputs, self.kind, top=self.wanted)
 
 
 class VariationRatioQuery(PosteriorQuery):
@@ -109,7 +119,7 @@ class VariationRatioQuery(PosteriorQuery):
     max_samples
         How many samples to ask for in a step.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
     of
         ``"votes"`` counts predicted classes, ``1 - max_c votes_c / K``; ``"mean"`` takes the mean probabilities,
         ``1 - max_c mean_k p_kc``.
@@ -118,9 +128,9 @@ class VariationRatioQuery(PosteriorQuery):
     -----
     Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
 
-    It is simple and robust, and in the experiments of Gal et al. as good as BALD. Votes take K values at most: where
-    more samples tie than are asked for, the lower ids are taken, which can be one-sided in a pool that is sorted;
-    ``of="mean"`` hardly ever ties. ``"mean"`` does not tell disagreement from noise.
+    It is simple and robust, and was as good as BALD in the experiments of Gal et al. Votes have at most K values: if
+    more samples tie than are asked for, the lowest ids are taken, which is biased in a sorted pool; ``of="mean"``
+    rarely ties. ``"mean"`` does not distinguish disagreement from noise.
 
     References
     ----------
@@ -134,8 +144,8 @@ class VariationRatioQuery(PosteriorQuery):
         self.of = of
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return the share of predictions beside the most common one: float64 (B,)."""
-        return measures.variation_ratio(outputs, self.kind, self.of, top=self.wanted)
+        """Return the share of predictions that differ from the most common one: float64 (B,)."""
+        return variation_ratio(outputs, self.kind, self.of, top=self.wanted)
 
 
 class MeanStdQuery(PosteriorQuery):
@@ -146,7 +156,7 @@ class MeanStdQuery(PosteriorQuery):
     max_samples
         How many samples to ask for in a step.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
 
     Notes
     -----
@@ -154,8 +164,8 @@ class MeanStdQuery(PosteriorQuery):
 
     Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
 
-    It helps as BALD does where the models disagree. It weighs a shift between two likely classes as much as one of the
-    same size between unlikely ones, and was behind BALD and variation ratios in the experiments of Gal et al.
+    It helps, like BALD, where the models disagree. A difference between two likely classes counts as much as one of
+    the same size between unlikely ones; it was worse than BALD and variation ratios in the experiments of Gal et al.
 
     References
     ----------
@@ -164,18 +174,18 @@ class MeanStdQuery(PosteriorQuery):
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the mean standard deviation of the class probabilities: float64 (B,)."""
-        return measures.mean_std(outputs, self.kind, top=self.wanted)
+        return mean_std(outputs, self.kind, top=self.wanted)
 
 
 class CommitteeQuery(PosteriorQuery):
-    """Ask for the samples that the members of a committee disagree about most (query by committee).
+    """Ask for the samples about which the members of a committee disagree most (query by committee).
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     samples
-        How many members MC dropout draws, K. A learner that returns (K, B, C), such as an ensemble, says by itself.
+        Number of members that MC dropout draws, K; not used if the learner returns (K, B, C), as an ensemble does.
     measure
         ``"vote_entropy"``: the entropy of the members' votes, ``-sum_c v_c log(v_c)``. ``"kl"``: the mean divergence of
         the members from their mean, ``mean_k KL(p_k || mean_j p_j)``, the same quantity as BALD.
@@ -184,9 +194,9 @@ class CommitteeQuery(PosteriorQuery):
     -----
     Time: K forward passes over N candidates, and O(K N C). Memory: O(chunk + max_samples).
 
-    It helps with a small ensemble (``--learner ensemble``), whose members differ more than dropout makes them. Votes
-    ignore how sure the members are and tie often; equal scores go by sample id. As with BALD, large batches hold
-    near-duplicates.
+    It helps with a small ensemble (``--learner ensemble``), whose members differ more than models drawn by
+    dropout. Votes ignore how certain the members are, and often tie; of equal scores the lowest ids are taken. As with
+    BALD, large batches contain near-duplicates.
 
     References
     ----------
@@ -204,24 +214,24 @@ class CommitteeQuery(PosteriorQuery):
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return how much the members disagree: float64 (B,), in nats."""
         if self.measure == "kl":
-            return measures.consensus_kl(outputs, self.kind, top=self.wanted)
-        return measures.vote_entropy(outputs, self.kind)
+            return bald(outputs, self.kind, top=self.wanted)
+        return vote_entropy(outputs, self.kind)
 
 
 class PowerBALDQuery(PosteriorQuery):
-    """Ask for a random batch that prefers samples with high BALD scores (PowerBALD and its kin).
+    """Ask for a random batch that prefers samples with high BALD scores (PowerBALD, SoftmaxBALD, SoftrankBALD).
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     samples
-        How many samples of the posterior MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of posterior samples that MC dropout draws, K; not used if the learner returns (K, B, C).
     beta
-        How strongly high scores are preferred: near 0 the choice is nearly uniform, and with a large one that of BALD.
+        How strongly high scores are preferred: near 0 the choice is nearly uniform, and for large values that of BALD.
     noise
-        ``"power"``: with probabilities that go as s^beta (PowerBALD). ``"softmax"``: as exp(beta s) (SoftmaxBALD).
-        ``"softrank"``: as r^-beta, where r is the rank of the score (SoftrankBALD).
+        ``"power"``: with probabilities proportional to s^beta (PowerBALD). ``"softmax"``: to exp(beta s) (SoftmaxBALD).
+        ``"softrank"``: to r^-beta, where r is the rank of the score (SoftrankBALD).
 
     Notes
     -----
@@ -230,10 +240,10 @@ class PowerBALDQuery(PosteriorQuery):
 
     Time: that of `BALDQuery`. Memory: O(chunk + max_samples); ``"softrank"`` holds a score for each candidate, O(N).
 
-    It costs no more than BALD, and in the experiments of its authors does as well as BatchBALD for the batches that
-    BatchBALD can do, and goes on to larger ones. It is known to hurt where a step asks for a single sample, which
-    should be the best one. Softmax depends on the scale of the scores: BALD scores are often below 0.1, and beta = 1 is
-    hardly more than random choice then.
+    It costs no more than BALD, and in the experiments of its authors is as good as BatchBALD for the batch sizes that
+    BatchBALD can handle, and also works for larger ones. It is known to hurt where a step asks for a single sample,
+    which should be the best one. Softmax depends on the scale of the scores: BALD scores are often below 0.1, for which
+    beta = 1 is close to random choice.
 
     References
     ----------
@@ -248,8 +258,8 @@ class PowerBALDQuery(PosteriorQuery):
         self.beta, self.noise = float(beta), noise
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return the BALD score before any noise: float64 (B,), in nats."""
-        return measures.bald(outputs, self.kind)
+        """Return the BALD score without noise: float64 (B,), in nats."""
+        return bald(outputs, self.kind)
 
     def _sample(self, query_queue: QueryQueue) -> None:
         k, generator = self.wanted, self.generator("noise")

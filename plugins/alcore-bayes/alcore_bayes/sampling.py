@@ -1,36 +1,33 @@
-"""Where a strategy gets its posterior samples from: the learner itself, or MC dropout."""
+"""Posterior samples for a strategy: the learner's own, or by MC dropout."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import check_outputs, first_rows
+from alcore.inference import MCDropout, check_outputs, first_rows
+from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
-from alcore.inference.dropout import DropoutSampler
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
 
 
 class PosteriorSamples:
-    """Maps inputs to posterior samples, the same way for all chunks of a pool.
+    """Maps inputs to posterior samples of the same models for all chunks of a pool.
 
     Parameters
     ----------
-    driver
-        Gives the learner, and its outputs with ``inference_fn``.
+    context
+        The run, with its learner.
     samples
-        How many samples MC dropout draws, K. A learner that returns (K, B, C) says by itself how many.
+        Number of samples that MC dropout draws, K; not used if the learner returns (K, B, C).
     seed
-        Of the dropout masks.
+        Seed of the dropout masks.
     """
 
-    def __init__(self, driver: Driver, samples: int, seed: int) -> None:
-        self._driver, self._samples, self._seed = driver, samples, seed
-        self._dropout: DropoutSampler | None = None
+    def __init__(self, context: RunContext, samples: int, seed: int) -> None:
+        self._context, self._samples, self._seed = context, samples, seed
+        self._dropout: MCDropout | None = None
 
     def __call__(self, inputs: Any) -> torch.Tensor:
         """Return posterior samples (K, B, C), or (K, B, 1) for one output column.
@@ -43,46 +40,48 @@ class PosteriorSamples:
         Raises
         ------
         UsageError
-            When the learner returns one output a sample and has no dropout layer, or draws fewer than two samples.
+            If the learner returns one output a sample and has no dropout layer, or returns one posterior sample.
         """
         if self._dropout is None:
-            outputs = check_outputs(self._driver.infer(inputs))
+            outputs = check_outputs(self._context.infer(inputs))
             if outputs.dim() == 3:
-                return _several(outputs, self._driver.learner)
-            self._dropout = DropoutSampler(self._driver.learner, self._samples, self._seed)
-        return self._dropout(lambda: check_outputs(self._driver.infer(inputs)))
+                return _several(outputs, self._context.learner)
+            self._dropout = MCDropout(self._context.learner, self._samples, self._seed)
+        return self._dropout(lambda: check_outputs(self._context.infer(inputs)))
 
 
 def check_samples(strategy: str, samples: int) -> int:
-    """Return a number of posterior samples, or raise `UsageError` where it is below 2."""
+    """Return `samples` if it is at least 2, else raise `UsageError`."""
     if samples < 2:
         raise UsageError(
-            f"{strategy}: samples is {samples}; there must be at least 2 samples of the posterior, which could differ."
+            f"{strategy}: samples is {samples}; at least 2 posterior samples are needed, since one can't disagree."
         )
     return samples
 
 
-def check_source(driver: Driver, samples: int) -> torch.Tensor | None:
-    """Return posterior samples for a few candidates, or None where there is no candidate.
+def check_source(context: RunContext, samples: int) -> torch.Tensor | None:
+    """Return posterior samples for up to two candidates, or None if there is no candidate.
 
     Raises
     ------
     UsageError
-        When the task is no classification, or there are no posterior samples to be had from this learner.
+        If the task is not classification, or this learner gives no posterior samples.
     """
-    if driver.info is not None and driver.info.task != "classification":
+    if context.info is not None and context.info.task != "classification":
         raise UsageError(
-            f"it compares class probabilities, and the task of this data is {driver.info.task}; use another query "
+            f"it compares class probabilities, and the task of this data is {context.info.task}; use another query "
             "strategy."
         )
-    ids = next(driver.candidates(2), None)
+    ids = next(context.candidates(2), None)
     if ids is None:
         return None
-    driver.probe()
-    source, n = PosteriorSamples(driver, samples, 0), len(ids)
+    context.probe()
+    source, n = PosteriorSamples(context, samples, 0), len(ids)
     with preserve_rng_state():
-        outputs: torch.Tensor = first_rows(source(driver.choice_pool.inputs(ids)), n, n)
-        source(driver.choice_pool.inputs(ids[:1].repeat(3)))  # finds a dropout layer whose first axis isn't the samples
+        outputs: torch.Tensor = first_rows(source(context.choice_pool.inputs(ids)), n, n)
+        source(
+            context.choice_pool.inputs(ids[:1].repeat(3))
+        )  # raises if the samples are not on the first axis of a dropout layer's input
     return outputs
 
 
@@ -90,6 +89,6 @@ def _several(outputs: torch.Tensor, learner: Any) -> torch.Tensor:
     if outputs.shape[0] < 2:
         raise UsageError(
             f"the learner {type(learner).__name__} returned {outputs.shape[0]} sample of the posterior, of shape "
-            f"{tuple(outputs.shape)}; there must be at least 2, which could differ: (K, B, C)."
+            f"{tuple(outputs.shape)}; at least 2 are needed, since one can't disagree: (K, B, C)."
         )
     return outputs

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from alcore_bayes import bald, batch_bald
+from alcore_bayes import batch_bald
 from alcore_bayes import batchbald as module
 from alcore_bayes.batchbald import Configurations
 from alcore_testing import peak_memory
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from alcore import UsageError
 from alcore.errors import QueryError
+from alcore.inference import bald
 
 
 def entropy(p):

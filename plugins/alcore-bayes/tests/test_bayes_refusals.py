@@ -44,7 +44,7 @@ def network():
         (network(), {"inference_fn": lambda learner, x: learner(x)[None]}, r"returned 1 sample of the posterior"),
         (network(), {"inference_fn": lambda learner, x: {"y": learner(x)}}, "returned a dict"),
         (network(), {"inference_fn": lambda learner, x: learner(x)[:, :, None, None]}, r"\(2, 3, 1, 1\)"),
-        (nn.Sequential(nn.Dropout(0.5), nn.Unflatten(1, (2, 2)), nn.Flatten(0, 1)), {}, "must stand on its first axis"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Unflatten(1, (2, 2)), nn.Flatten(0, 1)), {}, "must be on the first axis"),
     ],
 )
 def test_refused_before_step_0(tmp_path, strategy, learner, settings, words):

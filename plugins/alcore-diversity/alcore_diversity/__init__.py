@@ -1,4 +1,4 @@
-"""Choose samples that differ from each other and from what is labeled."""
+"""Choose samples that differ from each other and from the labeled ones."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from alcore_diversity.stratified_start import StratifiedStart
     from alcore_diversity.typiclust import TypiClustQuery
 
+_HOME = {
+    "BADGEQuery": "badge",
+    "ClassBalancedQuery": "class_balanced",
+    "ClusterMarginQuery": "cluster_margin",
+    "InformationDensityQuery": "density",
+    "KCenterQuery": "kcenter",
+    "ProbCoverQuery": "probcover",
+    "StratifiedQuery": "stratified",
+    "StratifiedStart": "stratified_start",
+    "TypiClustQuery": "typiclust",
+}
 __all__ = [
     "BADGEQuery",
     "ClassBalancedQuery",
@@ -30,28 +41,24 @@ __all__ = [
     "TypiClustQuery",
 ]
 
-_STRATEGIES = {
-    "kcenter": "alcore_diversity.kcenter:KCenterQuery",
-    "badge": "alcore_diversity.badge:BADGEQuery",
-    "typiclust": "alcore_diversity.typiclust:TypiClustQuery",
-    "probcover": "alcore_diversity.probcover:ProbCoverQuery",
-    "cluster-margin": "alcore_diversity.cluster_margin:ClusterMarginQuery",
-    "density": "alcore_diversity.density:InformationDensityQuery",
-    "class-balanced": "alcore_diversity.class_balanced:ClassBalancedQuery",
-    "stratified": "alcore_diversity.stratified:StratifiedQuery",
-    "stratified-start": "alcore_diversity.stratified_start:StratifiedStart",
-}
-
 
 @alcore.hookimpl
 def alcore_query_strategies() -> dict[str, Any]:
-    """Offer the strategies; classes are named by strings, so that listing plugins imports no torch."""
-    return dict(_STRATEGIES)
+    """Offer the query strategies; classes are named by strings, so that listing plugins imports no torch."""
+    return {
+        "kcenter": "alcore_diversity.kcenter:KCenterQuery",
+        "badge": "alcore_diversity.badge:BADGEQuery",
+        "typiclust": "alcore_diversity.typiclust:TypiClustQuery",
+        "probcover": "alcore_diversity.probcover:ProbCoverQuery",
+        "cluster-margin": "alcore_diversity.cluster_margin:ClusterMarginQuery",
+        "density": "alcore_diversity.density:InformationDensityQuery",
+        "class-balanced": "alcore_diversity.class_balanced:ClassBalancedQuery",
+        "stratified": "alcore_diversity.stratified:StratifiedQuery",
+        "stratified-start": "alcore_diversity.stratified_start:StratifiedStart",
+    }
 
 
 def __getattr__(name: str) -> Any:
-    for path in _STRATEGIES.values():
-        module, _, found = path.partition(":")
-        if name == found:
-            return getattr(importlib.import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -65,7 +65,7 @@ def make_driver(folder, query, pool=None, learner=None, *, steps=2, epochs=0, **
 def ask(query, pool=None, learner=None, step=0):
     """What the strategy asks for in one step; nothing is written to the disk."""
     asked = Asked()
-    make_driver("not-made", query, pool, learner).active_learning_step_idx = step
+    make_driver("not-made", query, pool, learner)._position.step = step
     query.check()
     query.sample(asked)
     return asked

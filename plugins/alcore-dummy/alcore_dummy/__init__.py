@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
@@ -9,6 +10,9 @@ import alcore
 if TYPE_CHECKING:
     from alcore_dummy.label import DummyLabelStrategy
 
+_HOME = {
+    "DummyLabelStrategy": "label",
+}
 __all__ = ["DummyLabelStrategy"]
 
 
@@ -19,8 +23,6 @@ def alcore_label_strategies() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from alcore_dummy import label
-
-        return getattr(label, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
@@ -9,6 +10,9 @@ import alcore
 if TYPE_CHECKING:
     from alcore_f1.metrology import F1Metrology
 
+_HOME = {
+    "F1Metrology": "metrology",
+}
 __all__ = ["F1Metrology"]
 
 
@@ -19,8 +23,6 @@ def alcore_metrology_strategies() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from alcore_f1 import metrology
-
-        return getattr(metrology, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from alcore_moons.data import MoonsPool, moons
     from alcore_moons.learner import MLP, mlp
 
-_HOME = {"MoonsPool": "data", "moons": "data", "MLP": "learner", "mlp": "learner"}
+_HOME = {
+    "MLP": "learner",
+    "MoonsPool": "data",
+    "mlp": "learner",
+    "moons": "data",
+}
 __all__ = ["MLP", "MoonsPool", "mlp", "moons"]
 
 
@@ -28,6 +33,6 @@ def alcore_learners() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

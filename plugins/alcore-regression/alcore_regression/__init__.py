@@ -1,4 +1,4 @@
-"""Active learning where a quantity is predicted: what to label next, and how good the learner is."""
+"""Active learning for regression: query strategies and metrology."""
 
 from __future__ import annotations
 
@@ -29,9 +29,19 @@ _HOME = {
     "posterior_variance": "variance",
 }
 __all__ = [
-    "EMCMQuery", "GSxQuery", "GSyQuery", "IGSQuery", "RegressionMetrology", "VarianceQuery", "bootstrap_committee",
-    "expected_model_change", "gsx", "gsy", "igs", "posterior_variance",
-]  # fmt: skip
+    "EMCMQuery",
+    "GSxQuery",
+    "GSyQuery",
+    "IGSQuery",
+    "RegressionMetrology",
+    "VarianceQuery",
+    "bootstrap_committee",
+    "expected_model_change",
+    "gsx",
+    "gsy",
+    "igs",
+    "posterior_variance",
+]
 
 
 @alcore.hookimpl
@@ -53,6 +63,6 @@ def alcore_metrology_strategies() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

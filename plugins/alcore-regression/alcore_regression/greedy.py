@@ -1,4 +1,4 @@
-"""Greedy sampling: again and again the sample that is farthest from everything labeled, in inputs, outputs or both."""
+"""Greedy sampling: repeatedly choose the sample farthest from all labeled ones, in inputs, outputs or both."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_BLOCK = 1024  # rows, and labeled samples, whose distances are held at a time
+_BLOCK = 1024  # rows, and labeled samples, whose distances are in memory at a time
 Picks = tuple[torch.Tensor, torch.Tensor]
 Space = tuple[torch.Tensor, torch.Tensor]
 
 
-def _go_on() -> None:
-    """Do nothing between two blocks."""
+def _do_nothing() -> None:
+    """Take the place of a `safe_point`."""
 
 
-def gsx(features: torch.Tensor, labeled: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _go_on) -> Picks:
+def gsx(
+    features: torch.Tensor, labeled: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _do_nothing
+) -> Picks:
     """Choose by distance in the inputs: GSx.
 
     Each pick is the candidate with the largest distance to the nearest labeled sample,
@@ -31,7 +33,7 @@ def gsx(features: torch.Tensor, labeled: torch.Tensor, n: int, *, safe_point: Ca
     n
         How many to choose; fewer come back when there are fewer.
     safe_point
-        Called between blocks of distances, and may raise to end it.
+        Called between blocks of distances; it may raise to end the computation.
 
     Returns
     -------
@@ -47,11 +49,13 @@ def gsx(features: torch.Tensor, labeled: torch.Tensor, n: int, *, safe_point: Ca
     return _greedy([(features, labeled)], n, safe_point)
 
 
-def gsy(predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _go_on) -> Picks:
+def gsy(
+    predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point: Callable[[], None] = _do_nothing
+) -> Picks:
     """Choose by distance in the output: GSy.
 
-    As `gsx` with the distance ``||f(x_n) - y_m||`` between the prediction for a candidate and a known target. What was
-    picked has its prediction as its target.
+    As `gsx` with the distance ``||f(x_n) - y_m||`` between the prediction for a candidate and a known target. The
+    target of a picked sample is its prediction.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ def gsy(predictions: torch.Tensor, targets: torch.Tensor, n: int, *, safe_point:
     targets
         Of the labeled samples: shape (M, T).
     n, safe_point
-        As in `gsx`, and so is what is returned.
+        As in `gsx`, and so are the returned values.
 
     References
     ----------
@@ -76,7 +80,7 @@ def igs(
     targets: torch.Tensor,
     n: int,
     *,
-    safe_point: Callable[[], None] = _go_on,
+    safe_point: Callable[[], None] = _do_nothing,
 ) -> Picks:
     """Choose by distance in inputs and output: improved greedy sampling, iGS.
 
@@ -89,7 +93,7 @@ def igs(
     labeled, targets
         Of the labeled samples: shapes (M, D) and (M, T).
     n, safe_point
-        As in `gsx`, and so is what is returned.
+        As in `gsx`, and so are the returned values.
 
     References
     ----------
@@ -116,10 +120,10 @@ def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> 
 
 
 def _lower(least: torch.Tensor, spaces: Sequence[Space], safe_point: Callable[[], None]) -> None:
-    """Take more labeled samples into account: lower each row's least distance (N,) in place.
+    """Lower the least distance of each row, (N,), in place, for more labeled samples.
 
-    Differences are taken before they are squared, and in double precision: duplicates are exactly 0 apart, and equal
-    rows have equal distances, which the faster way by a matrix product doesn't give.
+    Differences are computed before they are squared, in double precision: duplicates have distance 0, and equal rows
+    have equal distances, which the faster computation by a matrix product does not guarantee.
     """
     for start in range(0, len(least), _BLOCK):
         safe_point()
@@ -143,5 +147,5 @@ def _central(features: torch.Tensor) -> int:
     for block in torch.split(features, _BLOCK):
         mean += block.double().sum(dim=0)
     least = torch.full((len(features),), torch.inf, dtype=torch.float64)
-    _lower(least, [(features, mean / len(features))], _go_on)
+    _lower(least, [(features, mean / len(features))], _do_nothing)
     return int(least.argmin())

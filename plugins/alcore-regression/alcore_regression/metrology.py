@@ -15,23 +15,24 @@ from alcore_regression.outputs import check_regression, check_values, columns, p
 
 
 class RegressionMetrology(BaseMetrology):
-    """Measure RMSE, MAE and R2 of the learner, and the likelihood of the targets where it gives a variance.
+    """Measure RMSE, MAE and R2 of the learner, and the likelihood of the targets if it returns posterior samples.
 
     Parameters
     ----------
     noise
         Variance of the noise of the targets, in their unit squared: added to the variance of posterior samples in
-        ``nll``. It must be above 0, or a target beside samples that all agree would have no likelihood.
+        ``nll``. It must be above 0, since otherwise a target that differs from samples without variance has likelihood
+        0.
 
     Notes
     -----
     Each record holds ``step``, ``train_samples``, ``on`` (``"validation"``, ``"pool"`` or ``"train"``), ``rmse``,
-    ``mae``, ``r2``, ``samples``, and for outputs (K, B, T), the samples of a posterior, ``nll``: the mean of
-    ``(log(2 pi v) + (y - m)^2 / v) / 2`` with the mean m of the K predictions and v their variance plus `noise`.
-    R2 is 1 less the squared error over that of the mean target; where all targets are equal it is 1 if the predictions
-    are right, else 0, and for a single sample NaN. Figures of several quantities are means over them. They are those
-    of scikit-learn's ``root_mean_squared_error``, ``mean_absolute_error`` and ``r2_score``. Sums are in double
-    precision, memory is O(chunk).
+    ``mae``, ``r2``, ``samples``, and for posterior samples (K, B, T) ``nll``: the mean of ``(log(2 pi v) + (y - m)^2 /
+    v) / 2`` with the mean m of the K predictions and v their variance plus `noise`. R2 is 1 less the ratio of the
+    squared error to that of the mean target; if all targets are equal it is 1 for correct predictions and 0 for others,
+    and for a single sample it is NaN. Of several quantities the mean is recorded. The values are those of
+    scikit-learn's ``root_mean_squared_error``, ``mean_absolute_error`` and ``r2_score``. Sums are in double precision,
+    memory is O(chunk).
     """
 
     def __init__(self, noise: float = 1e-6) -> None:
@@ -41,7 +42,7 @@ class RegressionMetrology(BaseMetrology):
         self.noise = noise
 
     def check(self) -> None:
-        """Refuse classes, and outputs that are no quantities, before anything is trained."""
+        """Raise `UsageError` for classification, and for outputs that are not those of a regression."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
         if is_choosable(self.driver.choice_pool) and (outputs := self.driver.probe()) is not None:
@@ -67,15 +68,15 @@ class RegressionMetrology(BaseMetrology):
                 sums.add_likelihood(predicted, true, outputs.cpu().double().var(dim=0, correction=0) + self.noise)
         if sums is None or not sums.count:
             raise UsageError("RegressionMetrology: there is no sample to measure on.")
-        self.append_record(on=on, **sums.figures())
+        self.append_record(on=on, **sums.metrics())
 
 
 class _Sums:
-    """Sums over chunks, one a quantity; the spread of the targets is merged from the chunks' own means.
+    """Sums over chunks, for each quantity; the spread of the targets is merged from those of the chunks.
 
     The spread follows Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for computing sample
-    variances: a sum of squares less a squared sum would lose all digits where targets are far from 0. They count from
-    the first target, so that equal targets have a spread of exactly 0.
+    variances: a sum of squares less a squared sum would lose all digits where targets are far from 0. The first
+    target is subtracted from all, so that equal targets have a spread of exactly 0.
     """
 
     def __init__(self, quantities: int) -> None:
@@ -86,7 +87,7 @@ class _Sums:
         self._has_likelihood = False
 
     def add(self, predicted: torch.Tensor, true: torch.Tensor) -> None:
-        """Take in a chunk of shape (B, T)."""
+        """Add a chunk of shape (B, T)."""
         n = len(true)
         if not n:
             return
@@ -103,20 +104,20 @@ class _Sums:
         self.count += n
 
     def add_likelihood(self, predicted: torch.Tensor, true: torch.Tensor, variance: torch.Tensor) -> None:
-        """Take in the same chunk with the variances, all of shape (B, T)."""
+        """Add the same chunk with the variances, all of shape (B, T)."""
         self._has_likelihood = True
         self._nll += ((2 * math.pi * variance).log() + (predicted - true).square() / variance).sum(dim=0) / 2
 
-    def figures(self) -> dict[str, Any]:
-        """Return the figures by name."""
-        figures = {
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics by name."""
+        metrics = {
             "rmse": (self._squares / self.count).sqrt().mean().item(),
             "mae": (self._absolutes / self.count).mean().item(),
             "r2": self._r2(),
         }
         if self._has_likelihood:
-            figures["nll"] = (self._nll / self.count).mean().item()
-        return {**figures, "samples": self.count}
+            metrics["nll"] = (self._nll / self.count).mean().item()
+        return {**metrics, "samples": self.count}
 
     def _r2(self) -> float:
         if self.count < 2:

@@ -1,4 +1,4 @@
-"""What a learner of quantities returns, and its targets, brought to one form: float64, one column a quantity."""
+"""Bring the outputs and targets of a regression to one form: float64, one column for each quantity."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def columns(values: torch.Tensor) -> torch.Tensor:
 
 
 def check_regression(task: str | None) -> None:
-    """Refuse data that is known to be of classes."""
+    """Raise `UsageError` for data that is known to be a classification."""
     if task not in (None, "regression"):
         raise UsageError(
-            f"it is for quantities, and the task of this data is {task}; use a query strategy or metrology for "
-            "classes, or say that the data is regression (--set data.csv.task=regression, or "
+            f"it is for regression, and the task of this data is {task}; use a query strategy or metrology for "
+            "classification, or declare the data a regression (--set data.csv.task=regression, or "
             "alcore.DataInfo('regression') in Python)."
         )
 
 
 def check_finite(values: torch.Tensor, ids: torch.Tensor, what: str) -> None:
-    """Refuse values that have no distance to others, naming their samples.
+    """Raise `QueryError` if values are NaN or infinite; the message names the samples.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def check_finite(values: torch.Tensor, ids: torch.Tensor, what: str) -> None:
     ids
         Sample ids: int64 (N,), -1 where unknown.
     what
-        What the values are, for the message.
+        Name of the values, for the message.
 
     Raises
     ------
     QueryError
-        When one is NaN or infinite.
+        If a value is NaN or infinite.
     """
     bad = ~values.sum(dim=1, dtype=torch.float64).isfinite()
     if bool(bad.any()):
@@ -77,5 +77,5 @@ def check_finite(values: torch.Tensor, ids: torch.Tensor, what: str) -> None:
         named = ", ".join(str(int(ids[i])) if ids[i] >= 0 else f"number {i} in training order" for i in places)
         raise QueryError(
             f"{what} of sample {named} {'are' if what.endswith('s') else 'is'} NaN or infinite, so samples can't be "
-            "ranked; look at the inputs, or at what the learner makes of them."
+            "ranked; look at the inputs, or at the learner's outputs for them."
         )

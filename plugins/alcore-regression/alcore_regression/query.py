@@ -1,4 +1,4 @@
-"""Query strategies that look at candidates and labeled samples together."""
+"""Query strategies that compare candidates with labeled samples."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Chosen = tuple[torch.Tensor, torch.Tensor]
 
 
 class GSxQuery(SetQuery):
-    """Ask for the samples that are farthest from everything labeled in the inputs: greedy sampling GSx.
+    """Ask for the samples whose inputs are farthest from those of labeled samples: greedy sampling GSx.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
         Where distances are measured: ``"inputs"`` (the inputs, flattened), ``""`` (the penultimate activations), or
         the dotted name of a submodule of the learner.
@@ -33,11 +33,11 @@ class GSxQuery(SetQuery):
     Each pick maximizes ``min_m ||x_n - x_m||`` over the candidates n, with m over labeled samples and earlier picks
     (Yu and Kim, Passive sampling for regression, ICDM 2010; GSx in Wu, Lin and Huang, Active learning for regression
     using greedy sampling, Information Sciences 474, 2019). Without labeled samples the first pick is the candidate
-    nearest to the mean of all candidates. The learner has no part in it where `layer` is ``"inputs"``.
+    nearest to the mean of all candidates. The learner is not used if `layer` is ``"inputs"``.
 
     Time O(N (M + k) D) for N candidates, M labeled samples and k picks; memory O(N) beside the features. It helps at
-    the start, as few labels cover the space of the inputs then. It is known to hurt where inputs have outliers or long
-    tails, which it asks for first, features of no use, or different scales: standardize them.
+    the start, since few labels then cover the space of the inputs. It is known to hurt where inputs have outliers or
+    long tails, for which it asks first, irrelevant features, or different scales: standardize them.
     """
 
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "inputs") -> None:
@@ -50,10 +50,10 @@ class GSxQuery(SetQuery):
 
 
 class _OutputQuery(GSxQuery):
-    """A strategy that compares what the learner predicts with the targets; without labels it is `GSxQuery`."""
+    """A strategy that compares predictions with targets; without labels it chooses as `GSxQuery`."""
 
     def check(self) -> None:
-        """Refuse classes, and outputs that are no quantities, before anything is trained."""
+        """Raise `UsageError` for classification, and for outputs that are not those of a regression."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
         outputs = self.driver.probe()
@@ -91,10 +91,10 @@ class GSyQuery(_OutputQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        Where distances are measured if there are no labels yet: ``"inputs"`` (the inputs, flattened), ``""`` (the
+        Where distances are measured while there are no labels: ``"inputs"`` (the inputs, flattened), ``""`` (the
         penultimate activations), or the dotted name of a submodule of the learner.
 
     Notes
@@ -104,8 +104,8 @@ class GSyQuery(_OutputQuery):
     prediction as its target. Several quantities count by their Euclidean distance, so they should be of one scale.
     Without labeled samples it chooses as `GSxQuery`.
 
-    Time O(N (M + k) T) for T quantities, memory O(N). It helps where the range of the target matters. It is known to
-    hurt where the learner is still far off, and where distant samples have equal targets.
+    Time O(N (M + k) T) for T quantities, memory O(N). It helps where the whole range of the target matters. It is
+    known to hurt where predictions are still poor, and where distant samples have equal targets.
     """
 
     def _pick(
@@ -116,15 +116,15 @@ class GSyQuery(_OutputQuery):
 
 
 class IGSQuery(_OutputQuery):
-    """Ask for the samples that are far from everything labeled in inputs and output: improved greedy sampling, iGS.
+    """Ask for the samples that are far from labeled samples in inputs and output: improved greedy sampling, iGS.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
         Where distances are measured: ``"inputs"`` (the inputs, flattened), ``""`` (the penultimate activations), or
         the dotted name of a submodule of the learner.
@@ -133,8 +133,8 @@ class IGSQuery(_OutputQuery):
     -----
     Each pick maximizes ``min_m ||x_n - x_m|| ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active
     learning for regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labeled samples
-    with its prediction as its target. The scales of inputs and targets have no part in it, but that of one input, or
-    of one of several targets, against the others has. Without labeled samples it chooses as `GSxQuery`.
+    with its prediction as its target. The choice does not depend on the scales of inputs and targets, but on that of
+    one input, or of one of several targets, relative to the others. Without labeled samples it chooses as `GSxQuery`.
 
     Time O(N (M + k) (D + T)), memory O(N) beside the features. It helps where the target varies more in some places
     than in others. It is known to hurt where inputs have outliers or long tails, as all greedy sampling does.
@@ -154,13 +154,13 @@ class EMCMQuery(_OutputQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample to the linear models: ``""`` (the penultimate activations), ``"inputs"``, or the dotted
+        Features of a sample for the linear models: ``""`` (the penultimate activations), ``"inputs"``, or the dotted
         name of a submodule of the learner.
     members
-        How many linear models the committee has.
+        Number of linear models in the committee.
     ridge
         Strength of the penalty on their weights, in units of the mean variance of the features.
 
@@ -169,7 +169,7 @@ class EMCMQuery(_OutputQuery):
     The score is ``1/K sum_k ||f(x) - f_k(x)|| ||x||`` with the features x, a constant 1 among them, and K linear
     models f_k fitted to bootstraps of the labeled samples: the expected length of the gradient of the squared error
     with respect to a linear last layer (Cai, Zhang and Zhou, Maximizing expected model change for active learning in
-    regression, ICDM 2013). The best k are taken at once, though the paper asks for one at a time. Without labeled
+    regression, ICDM 2013). The k best samples are chosen at once; the paper asks for one at a time. Without labeled
     samples it chooses as `GSxQuery`.
 
     Time O(N K D + K min(M, D)^2 max(M, D)), memory O(N) beside the features. It helps where the learner is close to

@@ -1,4 +1,4 @@
-"""Posterior variance: how far samples of a posterior are from each other."""
+"""Posterior variance: the spread of posterior samples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import top_k
+from alcore.inference import MCDropout, dropout_layers, top_k
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
-from alcore_regression.dropout import Dropout, has_dropout
 from alcore_regression.outputs import check_regression, check_values
 
 
 def posterior_variance(samples: torch.Tensor) -> torch.Tensor:
-    """Return the variance of what K models predict, summed over the quantities.
+    """Return the variance of the predictions of K models, summed over the quantities.
 
     ``sum_t 1/K sum_k (f_kt(x) - mean_t)^2``, the ambiguity of an ensemble.
 
@@ -41,28 +40,29 @@ def posterior_variance(samples: torch.Tensor) -> torch.Tensor:
 
 
 class VarianceQuery(BaseQuery):
-    """Ask for the samples that the samples of a posterior agree on least.
+    """Ask for the samples about which the posterior samples agree least.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     draws
-        How many dropout masks to draw, for a learner that returns one prediction a sample.
+        Number of dropout masks to draw, K; not used if the learner returns (K, B, T).
 
     Notes
     -----
     The score is the variance of K predictions, summed over the quantities (Krogh and Vedelsby, Neural network
     ensembles, cross validation, and active learning, NIPS 1995; Burbidge, Rowland and King, Active learning for
-    regression based on query by committee, IDEAL 2007). A learner or ``inference_fn`` that returns ``(K, B, T)``, such
-    as an ensemble, gives them itself; ``(K, B, 1)`` for one quantity. Otherwise they are Monte-Carlo dropout (Gal and
-    Ghahramani, Dropout as a Bayesian approximation, ICML 2016): K passes with dropout on, each with one mask for all
-    samples, so that a sample's score doesn't depend on those beside it. Dropout counts where it is a module of the
-    learner (`torch.nn.Dropout`, ``Dropout1d`` to ``Dropout3d``), not where it is a function called in ``forward``.
+    regression based on query by committee, IDEAL 2007). They are
+    the outputs of a learner or ``inference_fn`` that returns ``(K, B, T)``, such as an ensemble, or ``(K, B, 1)`` for
+    one quantity. Otherwise they come from Monte Carlo dropout (Gal and Ghahramani, Dropout as a Bayesian approximation,
+    ICML 2016): K passes with dropout active, each with one mask for all samples, so that the score of a sample is
+    independent of the others. Dropout must be a module of the learner (`torch.nn.Dropout`, ``Dropout1d`` to
+    ``Dropout3d``, `torch.nn.AlphaDropout`), not a function that ``forward`` calls; see `alcore.inference.MCDropout`.
 
-    The pool is streamed: K passes over it, memory O(K chunk + max_samples). It helps where the posterior knows what it
-    doesn't know. It is known to hurt in large batches, where it asks for near-duplicates, and where the noise of the
-    target differs from place to place, which it doesn't see.
+    The pool is streamed: K passes over it, memory O(K chunk + max_samples). It helps where the posterior variance is
+    high where the learner is wrong. It is known to hurt in large batches, where it asks for near-duplicates, and where
+    the noise of the target varies over the inputs, which it ignores.
     """
 
     def __init__(self, max_samples: int = 10, draws: int = 20) -> None:
@@ -72,7 +72,7 @@ class VarianceQuery(BaseQuery):
         self.draws = draws
 
     def check(self) -> None:
-        """Refuse classes, and a learner without a posterior, before anything is trained."""
+        """Raise `UsageError` for classification, and for a learner without posterior samples."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
         outputs = self.driver.probe()
@@ -81,10 +81,10 @@ class VarianceQuery(BaseQuery):
         if check_values(outputs).dim() == 3:
             if len(outputs) < 2:
                 raise UsageError("the learner returned one sample of a posterior, and a variance needs at least 2.")
-        elif not has_dropout(self.driver.learner):
+        elif not dropout_layers(self.driver.learner):
             raise UsageError(
                 f"the learner {type(self.driver.learner).__name__} has no dropout, and its outputs of shape "
-                f"{tuple(outputs.shape)} are no samples of a posterior. Give it dropout "
+                f"{tuple(outputs.shape)} are not samples of a posterior. Give it dropout "
                 "(--set learner.mlp.dropout=0.1), or let it return (K, B, T): the predictions of K models."
             )
 
@@ -102,4 +102,11 @@ class VarianceQuery(BaseQuery):
         outputs = self.driver.probe()
         if outputs is None or outputs.dim() == 3:
             return self.driver.infer
-        return Dropout(self.driver.learner, self.driver.infer, self.draws, self.generator)
+        sampler = MCDropout(self.driver.learner, self.draws, uniform=self._uniform, scale_dtype=torch.float64)
+        return lambda inputs: sampler(lambda: self.driver.infer(inputs)).contiguous()
+
+    def _uniform(self, layer: str, call: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return uniform numbers for K masks, shape (K, *shape); those of mask k are the same for any K."""
+        one = [1, *shape]
+        names = (f"{draw} {layer} {call + 1} {one}" for draw in range(self.draws))
+        return torch.cat([torch.rand(one, generator=self.generator(name)) for name in names])

@@ -1,13 +1,11 @@
 """Posterior variance, and Monte-Carlo dropout with masks that all samples share."""
 
 import queue
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from alcore_regression import VarianceQuery, posterior_variance
-from alcore_regression.dropout import Dropout, has_dropout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,12 +80,23 @@ def by_hand(learner, inputs, masks):
         return torch.stack([learner[3](hidden * mask) for mask in masks])
 
 
-def test_a_pass_is_the_network_with_one_mask():
-    learner, inputs = dropout_net(0.25), torch.randn(20, 3)
-    posterior = Dropout(learner.eval(), lambda x: learner(x).detach(), 3, lambda _name: torch.Generator())
-    samples = posterior(inputs)
-    mask = (torch.rand(1, 16, generator=torch.Generator()) >= 0.25) / 0.75
-    torch.testing.assert_close(samples, by_hand(learner, inputs, [mask] * 3))
+def test_a_pass_is_the_network_with_one_mask_of_the_run():
+    learner, inputs = dropout_net(0.25).eval(), torch.randn(20, 3)
+    query = VarianceQuery(5, draws=3)
+    make_driver(query, learner, inputs)
+    masks = [
+        (torch.rand(1, 16, generator=query.generator(f"{draw} 2 1 [1, 16]")) >= 0.25).double() / 0.75
+        for draw in range(3)
+    ]
+    assert torch.equal(query._posterior()(inputs), by_hand(learner, inputs, [mask.float() for mask in masks]))
+
+
+def test_masks_are_the_same_for_any_number_of_draws():
+    learner, inputs = dropout_net(), torch.randn(20, 3)
+    few, many = VarianceQuery(5, draws=2), VarianceQuery(5, draws=6)
+    for query in (few, many):
+        make_driver(query, learner, inputs)
+    assert torch.equal(few._posterior()(inputs), many._posterior()(inputs)[:2])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32])
@@ -134,7 +143,7 @@ def test_masks_are_those_of_seed_step_and_draw():
     driver = make_driver(query, learner, inputs)
     rounds = []
     for step in (0, 0, 1):
-        driver.active_learning_step_idx = step
+        driver._position.step = step
         rounds.append(Column())
         query.sample(rounds[-1])
     assert rounds[0].scores == rounds[1].scores
@@ -155,38 +164,6 @@ def test_many_draws_come_near_the_variance_of_dropout():
     np.testing.assert_allclose(asked.scores, exact[asked].numpy(), rtol=0.15)
 
 
-def test_channels_are_dropped_whole():
-    learner = torch.nn.Sequential(torch.nn.Dropout2d(0.5))
-    posterior = Dropout(learner.eval(), learner, 4, lambda _name: torch.Generator())
-    samples = posterior(torch.ones(2, 64, 3, 5))
-    assert samples.unique().tolist() == [0, 2]
-    assert torch.equal(samples, samples[:, :1, :, :1, :1].expand(4, 2, 64, 3, 5))
-
-
-def test_a_layer_that_is_called_twice_has_two_masks():
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.drop = torch.nn.Dropout(0.5)
-
-        def forward(self, x):
-            return torch.cat([self.drop(x), self.drop(x)], dim=1)
-
-    learner = Twice().eval()
-    samples = Dropout(learner, learner, 2, lambda name: torch.Generator().manual_seed(zlib.crc32(name.encode())))(
-        torch.ones(3, 64)
-    )
-    assert not torch.equal(samples[0, 0, :64], samples[0, 0, 64:])
-    assert not torch.equal(samples[0], samples[1])
-    assert torch.equal(samples[0, 0], samples[0, 2])
-
-
-def test_everything_drops_where_p_is_1():
-    learner = torch.nn.Sequential(torch.nn.Dropout(1.0)).eval()
-    samples = Dropout(learner, learner, 2, lambda _name: torch.Generator())(torch.ones(3, 4))
-    assert torch.equal(samples, torch.zeros(2, 3, 4))
-
-
 def test_the_learner_and_the_global_generator_stay():
     learner = dropout_net()
     learner.train()
@@ -199,13 +176,6 @@ def test_the_learner_and_the_global_generator_stay():
     assert [one.training for one in learner.modules()] == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert all(one.grad is None for one in learner.parameters())
-    assert not any(one._forward_hooks for one in learner.modules())
-
-
-def test_hooks_go_when_a_pass_fails():
-    learner = dropout_net()
-    with pytest.raises(RuntimeError):
-        Dropout(learner, learner, 2, lambda _name: torch.Generator())(torch.ones(3, 4))
     assert not any(one._forward_hooks for one in learner.modules())
 
 
@@ -242,13 +212,6 @@ def test_an_empty_pool_and_more_than_there_are():
         query.check()
         query.sample(asked)
         assert asked == expected
-
-
-def test_has_dropout():
-    assert has_dropout(dropout_net(0.1))
-    assert not has_dropout(dropout_net(0.0))
-    assert not has_dropout(lambda x: x)
-    assert not has_dropout(torch.nn.AlphaDropout(0.5))
 
 
 def test_parameters():

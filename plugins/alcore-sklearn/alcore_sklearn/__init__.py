@@ -1,7 +1,8 @@
-"""Estimators of scikit-learn: as a learner with a training loop that fits it, and as what a query strategy asks."""
+"""Estimators of scikit-learn: a learner, a training loop that fits it, and a query strategy."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
@@ -12,14 +13,13 @@ if TYPE_CHECKING:
     from alcore_sklearn.loop import SklearnTrainingLoop
     from alcore_sklearn.query import SklearnUncertaintyQuery
 
-__all__ = ["SklearnLearner", "SklearnTrainingLoop", "SklearnUncertaintyQuery", "available"]
-
-_HOMES = {
+_HOME = {
     "SklearnLearner": "learner",
     "SklearnTrainingLoop": "loop",
     "SklearnUncertaintyQuery": "query",
     "available": "estimators",
 }
+__all__ = ["SklearnLearner", "SklearnTrainingLoop", "SklearnUncertaintyQuery", "available"]
 
 
 @alcore.hookimpl
@@ -41,8 +41,6 @@ def alcore_query_strategies() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"alcore_sklearn.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""Stop criteria: end a run when more labels would not be worth their price."""
+"""Stop criteria: end a run when more labels would not be worth their cost."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def alcore_stop_criteria() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -13,7 +13,7 @@ from numpy.lib.npyio import NpzFile
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import nearest, setting
-from alcore_tabular.table import Array, Content
+from alcore_tabular.raw_table import Array, Content
 
 _DAMAGED = (
     OSError,

@@ -12,7 +12,7 @@ from alcore.errors import UsageError
 from alcore_tabular.csv_reader import Sheet, read_sheet
 from alcore_tabular.messages import capital, nearest, setting, shown, warn
 from alcore_tabular.number_format import DecimalMark, has_decimal_comma, number
-from alcore_tabular.table import Array, Content
+from alcore_tabular.raw_table import Array, Content
 
 MOSTLY_NUMBERS = 0.8  # from this share on, a column is one of numbers, and the text in it a fault
 _MOST_CATEGORIES = 50  # that are taken for granted

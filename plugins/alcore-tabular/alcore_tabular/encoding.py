@@ -10,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import listed, shown, warn
-from alcore_tabular.table import Array, Content, absent
+from alcore_tabular.raw_table import Array, Content, absent
 
 _FILLER = "(missing)"
 _BLOCK = 8192  # rows that are standardized at once, so that a large array is not copied in double precision

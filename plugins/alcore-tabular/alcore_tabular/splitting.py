@@ -6,7 +6,7 @@ import numpy as np
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import setting
-from alcore_tabular.table import Array
+from alcore_tabular.raw_table import Array
 
 
 def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from alcore_tabular.columns import MOSTLY_NUMBERS
 from alcore_tabular.messages import listed, setting
 from alcore_tabular.number_format import DecimalMark, exact, has_decimal_comma, number
-from alcore_tabular.table import Array, Content
+from alcore_tabular.raw_table import Array, Content
 
 Task = Literal["auto", "classification", "regression"]
 

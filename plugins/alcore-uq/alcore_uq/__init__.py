@@ -1,16 +1,17 @@
-"""Uncertainty sampling: ask for the samples a classifier is least sure about."""
+"""Uncertainty sampling: ask for the samples about which a classifier is least certain."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
 
 if TYPE_CHECKING:
-    from alcore.inference.uncertainty import entropy, least_confidence, margin
     from alcore_uq.query import ClassifierUQQuery
 
-__all__ = ["ClassifierUQQuery", "entropy", "least_confidence", "margin"]
+_HOME = {"ClassifierUQQuery": "query"}
+__all__ = ["ClassifierUQQuery"]
 
 
 @alcore.hookimpl
@@ -20,12 +21,6 @@ def alcore_query_strategies() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ClassifierUQQuery":
-        from alcore_uq import query
-
-        return query.ClassifierUQQuery
-    if name in __all__:
-        from alcore.inference import uncertainty as measures
-
-        return getattr(measures, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,24 +1,24 @@
-"""Cheap estimates of the measures, and how far off they can be: most samples need no closer look.
+"""Cheap estimates of the uncertainty measures with bounds of their error, so that few samples are scored exactly.
 
 An estimate is the measure in float32, of d = logit / temperature with |d| <= h, or of that less its row's largest. Let
 u = 2^-24. Then d is known to 2u|d|, w = exp(d) to (2h + 2)u relative, the sum s of w over C classes to (2h + 2 + C)u
 relative, and the sum t of w d to (2h + 5 + C)u h s. That makes quotients of w and s, such as the margin, known to
-(4h + C + 6)u, and entropy = ln s - t / s to (4h^2 + 2Ch + 11h + C + ln C + 2)u. What is said to be the error is up to
-twice that.
+(4h + C + 6)u, and entropy = ln s - t / s to (4h^2 + 2Ch + 11h + C + ln C + 2)u. The returned error is up to twice
+that bound.
 """
 
 from __future__ import annotations
 
 import torch
 
-from alcore.inference.uncertainty import top_two
+from alcore.inference import top_two
 
-_DEEPEST = -87.0  # exp of less is subnormal in single precision, which is slow; what is left out is far below u
-_NARROW = 40.0  # exp of this, and of its negative, is far from the ends of single precision
+_DEEPEST = -87.0  # exp of less is subnormal in single precision, which is slow; it is far below u
+_NARROW = 40.0  # exp of this and of its negative is well inside the range of single precision
 
 
 def estimate(measure: str, outputs: torch.Tensor, temperature: float) -> tuple[torch.Tensor, float] | None:
-    """Return a measure in single precision, and the most it can be wrong by.
+    """Return a measure in single precision, and an upper bound of its error.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def estimate(measure: str, outputs: torch.Tensor, temperature: float) -> tuple[t
     outputs
         Class logits, (B, C).
     temperature
-        What they are divided by.
+        Logits are divided by this.
 
     Returns
     -------
     tuple or None
-        Float32 (B,), NaN where the measure is NaN, and the error. None for other outputs, and those that single
-        precision would lose a part of.
+        Float32 (B,), NaN where the measure is NaN, and the error. None for other outputs, and for
+        double precision.
     """
     short = outputs.dtype in (torch.float32, torch.float16, torch.bfloat16)
     if not short or outputs.dim() != 2 or outputs.shape[1] < 2:
@@ -46,7 +46,7 @@ def estimate(measure: str, outputs: torch.Tensor, temperature: float) -> tuple[t
     scaled = logits if temperature == 1 else logits / temperature
     weights = scaled.exp()
     ones = weights.new_ones(classes)
-    total = weights.mv(ones)  # a product with ones is the fastest sum over a short last axis
+    total = weights.mv(ones)  # the product with ones is the fastest sum over a short last axis
     if measure == "entropy":
         rough = total.log().sub_(weights.mul_(scaled).mv(ones).div_(total))
     elif measure == "least_confidence":

@@ -6,7 +6,7 @@ import queue
 import numpy as np
 import pytest
 import torch
-from alcore_uq import ClassifierUQQuery, entropy, least_confidence, margin
+from alcore_uq import ClassifierUQQuery
 from alcore_uq.estimates import estimate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from alcore import Driver, TensorPool
 from alcore import config as c
+from alcore.inference import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 every_measure = pytest.mark.parametrize("measure", MEASURES)

@@ -6,14 +6,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from alcore_uq import ClassifierUQQuery, entropy, least_confidence, margin
+from alcore_uq import ClassifierUQQuery
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import streaming
+from alcore.inference import entropy, least_confidence, margin, streaming
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 
