@@ -380,6 +380,11 @@ def test_importing_the_driver_loads_no_plugin() -> None:
 # -- the checks themselves ------------------------------------------------------------------------------
 
 
+def test_statements_that_load_too_much_or_fail_are_found() -> None:
+    found = loads(["import json", "import decimal", "import nowhere"], "decimal", "colorsys")
+    assert found == ["`import decimal` loads decimal", "`import nowhere` fails"]
+
+
 def test_imports_are_found_wherever_they_stand() -> None:
     tree = ast.parse(
         "import a.b\nfrom c import d as e\nif TYPE_CHECKING:\n    from f.g import h\n"
