@@ -82,7 +82,8 @@ class BaseQuery(BaseStrategy):
         """How many samples to ask for in this step: `max_samples`, or a share of ``DriverConfig.samples_per_step``."""
         return self.driver.wanted(self.max_samples)
 
-    def _set_max_samples(self, max_samples: int) -> None:
+    def set_max_samples(self, max_samples: int) -> None:
+        """Set `max_samples`; `UsageError` for a negative number."""
         if max_samples < 0:
             raise UsageError(f"{type(self).__name__}: max_samples is {max_samples}; it must not be negative.")
         self.max_samples = max_samples
@@ -137,7 +138,7 @@ class PointwiseQuery(BaseQuery):
     """
 
     def __init__(self, max_samples: int = 10) -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
 
     def infer(self, inputs: Any) -> Any:
         """Return the outputs that `score` is given; the learner's, unless a strategy overrides this method.
@@ -227,7 +228,7 @@ class SetQuery(BaseQuery):
     """Whether `choose` uses features. If not, memory is O(N C), and labeled samples come with their targets alone."""
 
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
         count = isinstance(candidates, int)
         if candidates is not None and not (candidates >= 1 if count else 0 < candidates <= 1):
             raise UsageError(

@@ -164,7 +164,7 @@ def test_torchs_seed_decides_whatever_generator_the_members_draw_from(monkeypatc
         nn.init.constant_(member.weight, draw())
         return member
 
-    monkeypatch.setattr(plugins, "registry", Registry)
+    monkeypatch.setattr(plugins, "installed", Registry)
     first = [float(member.weight[0, 0].detach()) for member in made(learner="drawn").members]
     draw()
     again = [float(member.weight[0, 0].detach()) for member in made(learner="drawn").members]
@@ -184,7 +184,7 @@ def test_making_one_leaves_python_and_numpy_alone():
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"members": 1}, "members is 1; it takes at least 2"),
+        ({"members": 1}, "members is 1; at least 2"),
         ({"learner": "ensemble"}, "can't be ensembles"),
         ({"learner": "mlq"}, "no plugin offers the learner 'mlq': did you mean 'mlp'"),
         ({"parameters": {"hiden": [3]}}, "has no parameter 'hiden': did you mean 'hidden'"),
@@ -201,8 +201,8 @@ def test_a_learner_that_is_no_module_is_refused(monkeypatch):
         def offer(self, kind, name):
             return plugins.Offer(kind, name, lambda: object(), None)
 
-    monkeypatch.setattr(plugins, "registry", Registry)
-    with pytest.raises(UsageError, match=r"makes a object, which is no torch\.nn\.Module"):
+    monkeypatch.setattr(plugins, "installed", Registry)
+    with pytest.raises(UsageError, match=r"makes a object, which is not a torch\.nn\.Module"):
         ensemble(TWO, learner="svm")
 
 

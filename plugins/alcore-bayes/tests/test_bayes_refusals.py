@@ -88,7 +88,7 @@ def test_nan_is_refused_by_name_among_ranks(tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "parameters", "words"),
     [
-        (BALDQuery, {"samples": 1}, "BALDQuery: samples is 1; there must be at least 2"),
+        (BALDQuery, {"samples": 1}, "BALDQuery: samples is 1; at least 2"),
         (BatchBALDQuery, {"samples": 0}, "BatchBALDQuery: samples is 0"),
         (BatchBALDQuery, {"max_samples": -1}, "BatchBALDQuery: max_samples is -1"),
         (BatchBALDQuery, {"candidates": 0}, "candidates is 0; it must be a count of at least 1, or a fraction"),

@@ -1,4 +1,4 @@
-"""BADGE: k-means++ over the gradients that samples would give the last layer, which are never written out."""
+"""BADGE: k-means++ over gradient embeddings of the last layer, which are not stored explicitly."""
 
 from __future__ import annotations
 
@@ -81,15 +81,15 @@ def badge(
     Parameters
     ----------
     features
-        What the last layer takes: shape (N, D), finite.
+        Inputs of the last layer: shape (N, D), finite.
     probabilities
         Of the classes: shape (N, C).
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     generator
-        What is drawn from.
+        The generator to draw from.
     safe_point
-        Called now and then; may raise to end the search.
+        Called regularly; it may raise to end the computation.
 
     Returns
     -------
@@ -100,12 +100,12 @@ def badge(
 
     Notes
     -----
-    The first is the sample with the longest gradient, of equal ones the first, as in the authors' code. Each
+    The first one is the sample with the longest gradient, of equal ones the first, as in the authors' code. Each
     further one is drawn with a probability in proportion to its squared distance to the nearest one chosen so far;
     if all are at distance 0, the rest is drawn uniformly.
 
-    Squared distances only fall. So samples are proposed by the distances of a while ago, and a proposal is taken with
-    the probability by which its own has fallen since: this draws from just the same distribution, and all distances
+    Squared distances never grow. So samples are proposed by earlier distances, and a proposal is accepted with the
+    ratio of its current to its earlier distance: this draws from exactly the same distribution, and all distances
     need to be known anew only once in many draws.
     """
     gradients = Gradients(features, probabilities.double())
@@ -135,7 +135,7 @@ def badge(
 
 
 def _draw(gradients: Gradients, near: torch.Tensor, n: int, generator: torch.Generator) -> list[tuple[int, float]]:
-    """Draw up to n samples, at least one: propose by `near`, and take each with the part of it that is left."""
+    """Draw up to n samples, at least one: propose by `near`, and accept each with the ratio of its current distance."""
     reach = near.cumsum(dim=0)
     draws = torch.rand(2, _PROPOSALS, generator=generator, dtype=torch.float64)
     proposed = torch.searchsorted(reach, draws[0] * reach[-1], right=True).clamp_(max=len(near) - 1)
@@ -161,10 +161,10 @@ class BADGEQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What the last layer takes: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
+        Inputs of the last layer: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
         dotted name of a submodule of the learner.
 
     Notes
@@ -173,15 +173,15 @@ class BADGEQuery(SetQuery):
 
         g(x) = (p - onehot(y)) h^T,
 
-    and the batch is a k-means++ seeding of these: first the longest one, then each with a probability in proportion
-    to min over what is chosen of ||g(x) - g(c)||^2. The score is that squared distance, of the first its squared norm.
-    One output column counts as two classes, posterior samples by their mean probability. With no difference left the
+    and the batch is a k-means++ seeding of these: first the longest one, then each with a probability in proportion to
+    min over what is chosen of ||g(x) - g(c)||^2. The score is that squared distance, of the first its squared norm. One
+    output column means two classes; for posterior samples, their mean probability is used. With no difference left the
     rest is drawn uniformly. Labeled samples play no part.
 
     Time is O(N k (D + C)), in a few products over all N; memory O(N C) beside the features, O(N D), where the
     embeddings would be O(N C D).
 
-    It helps in batches, with a trained network, where it weighs uncertainty against diversity by itself; it has no
+    It helps in batches, with a trained network, where it balances uncertainty and diversity; it has no
     parameter to tune. It is known to hurt little anywhere, but gains little over margin sampling at batch sizes
     near 1, and nothing while the learner is confident about everything.
 
@@ -195,13 +195,13 @@ class BADGEQuery(SetQuery):
     needs_labeled = False
 
     def check(self) -> None:
-        """Refuse regression, outputs that are no classifier's, and a learner without the layer."""
+        """Raise `UsageError` for regression, outputs that are not a classifier's, and a learner without the layer."""
         refuse_unless_classifier(self.driver)
         super().check()
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order they were drawn, and squared distances."""
-        del labeled  # they have no part in it
+        del labeled  # not used
         refuse_non_finite(candidates)
         found = probabilities(candidates, self.driver)
         return badge(candidates.features, found, n, self.generator(), self.driver.safe_point)

@@ -1,60 +1,78 @@
-"""What strategies refuse: features and outputs that are no numbers, and learners that are no classifiers."""
+"""Checks of features and outputs, and of learners that must be classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 
 from alcore.errors import QueryError, UsageError, did_you_mean
-from alcore.inference import Features, class_probabilities, kind_of
+from alcore.inference import Features, class_probabilities, entropy, kind_of, least_confidence, margin
+from alcore.protocols import RunContext
 from alcore_diversity.distances import largest
-
-if TYPE_CHECKING:
-    from alcore.driver import Driver
 
 _MOST = torch.finfo(torch.float32).max
 
+Measure = Literal["entropy", "margin", "least_confidence"]
+_MEASURES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "entropy": lambda p: entropy(p, "probabilities"),
+    "margin": lambda p: 1 + margin(p, "probabilities"),
+    "least_confidence": lambda p: least_confidence(p, "probabilities"),
+}
 
-def refuse_non_finite(*embedded: Features) -> None:
-    """Raise `QueryError` that names the samples with features that are NaN, infinite, or beyond single precision."""
-    for part in embedded:
+
+def refuse_non_finite(*samples: Features) -> None:
+    """Raise `QueryError` if features are NaN, infinite, or too large for float32; the message names the samples."""
+    for part in samples:
         if not largest(part.features) <= _MOST:
             _refuse(part.ids, ~(part.features.abs() <= _MOST).all(dim=1), "features")
 
 
-def probabilities(embedded: Features, driver: Driver) -> torch.Tensor:
+def probabilities(samples: Features, context: RunContext) -> torch.Tensor:
     """Return class probabilities: float64, shape (N, C), C of at least 2.
 
     Raises
     ------
     QueryError
-        When one is NaN; it names the samples.
+        If one is NaN; the message names the samples.
     """
-    found = class_probabilities(embedded.outputs.double(), kind_of(driver.learner))
+    found = class_probabilities(samples.outputs.double(), kind_of(context.learner))
     if not bool(torch.isfinite(found.sum())):
-        _refuse(embedded.ids, ~torch.isfinite(found).all(dim=1), "outputs")
+        _refuse(samples.ids, ~torch.isfinite(found).all(dim=1), "outputs")
     return found
 
 
-def refuse_unless_classifier(driver: Driver) -> None:
-    """Raise `UsageError`, before anything is trained, if there are no class probabilities to be had."""
-    if driver.info is not None and driver.info.task != "classification":
+def refuse_unless_classifier(context: RunContext) -> None:
+    """Raise `UsageError` if the learner doesn't give class probabilities."""
+    if context.info is not None and context.info.task != "classification":
         raise UsageError(
-            f"it looks at class probabilities, and the task of this data is {driver.info.task}; use kcenter, typiclust "
-            "or probcover, which look at features alone."
+            f"it uses class probabilities, and the task of this data is {context.info.task}; use kcenter, typiclust or "
+            "probcover, which use features alone."
         )
-    outputs = driver.probe()
+    outputs = context.probe()
     if outputs is not None:
-        class_probabilities(outputs, kind_of(driver.learner))
+        class_probabilities(outputs, kind_of(context.learner))
 
 
 def check_known(owner: str, name: str, value: str, known: Iterable[str]) -> None:
-    """Raise `UsageError` unless a parameter has one of the known values; it says which is nearest."""
+    """Raise `UsageError` unless a parameter has one of the known values; the message names the nearest."""
     words = list(known)
     if value not in words:
         raise UsageError(f"{owner}: {name} is {value!r}; {did_you_mean(value, words)}.")
+
+
+def check_measure(owner: str, name: str) -> None:
+    """Raise `UsageError` unless there is an uncertainty measure of this name."""
+    check_known(owner, "uncertainty", name, _MEASURES)
+
+
+def uncertainty_of(measure: Measure, p: torch.Tensor) -> torch.Tensor:
+    """Return the uncertainty of class probabilities (N, C), not negative: float64, shape (N,).
+
+    ``"margin"`` is 1 less the difference between the two largest probabilities.
+    """
+    return _MEASURES[measure](p)
 
 
 def _refuse(ids: torch.Tensor, bad: torch.Tensor, what: str) -> None:

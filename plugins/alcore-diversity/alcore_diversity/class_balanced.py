@@ -1,4 +1,4 @@
-"""Class balance: ask for what evens out the number of labels of each class, going by predictions."""
+"""Class balance: ask for samples that equalize the number of labels of each class, by predicted classes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import probabilities, refuse_unless_classifier
-from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
+from alcore_diversity.checks import Measure, check_measure, probabilities, refuse_unless_classifier, uncertainty_of
 
 
 def class_balanced(predicted: torch.Tensor, uncertainty: torch.Tensor, counts: torch.Tensor, n: int) -> torch.Tensor:
-    """Choose from the class with the fewest labels, counting what was chosen, the most uncertain sample.
+    """Choose the most uncertain sample of the class with the fewest labels and chosen samples, n times.
 
     Parameters
     ----------
@@ -23,15 +22,15 @@ def class_balanced(predicted: torch.Tensor, uncertainty: torch.Tensor, counts: t
     uncertainty
         Shape (N,).
     counts
-        How many labels each class has: int64, shape (C,).
+        Number of labels of each class: int64, shape (C,).
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
 
     Returns
     -------
     torch.Tensor
         Positions, int64 (k,), in the order in which they were chosen. Of classes with equally few labels the first
-        comes first, of equally uncertain samples too. A class of which nothing is predicted any more is left out.
+        is taken, and of equally uncertain samples the first. A class without further predicted samples is left out.
     """
     order = torch.sort(uncertainty, descending=True, stable=True).indices
     order = order[torch.sort(predicted[order], stable=True).indices]  # class by class
@@ -52,29 +51,29 @@ def class_balanced(predicted: torch.Tensor, uncertainty: torch.Tensor, counts: t
 
 
 class ClassBalancedQuery(SetQuery):
-    """Ask for samples of the classes that have the fewest labels, as far as predictions tell.
+    """Ask for samples that are predicted to be of the classes with the fewest labels.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     uncertainty
-        What decides within a class: ``"entropy"``, ``"margin"`` or ``"least_confidence"``.
+        Measure that decides within a class: ``"entropy"``, ``"margin"`` or ``"least_confidence"``.
 
     Notes
     -----
-    Again and again the next sample is, of the class with the smallest number of labels and picks, the most uncertain
-    one that is predicted to be of that class. The score is the uncertainty. With nothing labeled all classes count
-    as equal. Posterior samples count by their mean probability.
+    The next sample is always the most uncertain one that is predicted to be of the class with the smallest number of
+    labels and picks. The score is the uncertainty. With nothing labeled all classes start with 0 labels. For posterior
+    samples, their mean probability is used.
 
     Time is O(N (C + log N)), memory O(N C).
 
     It helps with classes of very unequal size, where random or uncertain samples are nearly all of the largest one.
-    It is known to hurt where the learner can't tell the rare classes yet, since it then asks for its mistakes, and
-    where the score that counts is accuracy under the natural frequencies.
+    It is known to hurt where the learner can't predict the rare classes yet, since it then asks for its mistakes, and
+    where the result is judged by accuracy under the natural frequencies.
 
     References
     ----------
@@ -92,20 +91,20 @@ class ClassBalancedQuery(SetQuery):
         self.uncertainty = uncertainty
 
     def check(self) -> None:
-        """Refuse regression, and outputs that are no classifier's."""
+        """Raise `UsageError` for regression, and for outputs that are not a classifier's."""
         refuse_unless_classifier(self.driver)
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return positions, the rarest class first, and how uncertain each is."""
+        """Return positions, the rarest class first, and their uncertainty."""
         found = probabilities(candidates, self.driver)
-        uncertainty = MEASURES[self.uncertainty](found)
+        uncertainty = uncertainty_of(self.uncertainty, found)
         counts = label_counts(labeled.targets, found.shape[1])
         positions = class_balanced(found.argmax(dim=1), uncertainty, counts, n)
         return positions, uncertainty[positions]
 
 
 def label_counts(targets: torch.Tensor | None, classes: int) -> torch.Tensor:
-    """Return how many labels each class has: int64, shape (C,).
+    """Return the number of labels of each class: int64, shape (C,).
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ def label_counts(targets: torch.Tensor | None, classes: int) -> torch.Tensor:
     flat = targets.reshape(len(targets), -1)
     if flat.shape[1] != 1:
         raise UsageError(
-            f"targets of shape {tuple(targets.shape[1:])} each are no classes, so labels can't be counted by class; "
+            f"targets of shape {tuple(targets.shape[1:])} each are not classes, so labels can't be counted by class; "
             "use another query strategy."
         )
     labels = (flat[:, 0] > 0).long() if classes == 2 else flat[:, 0].long()

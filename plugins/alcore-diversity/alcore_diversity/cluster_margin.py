@@ -1,4 +1,4 @@
-"""Cluster-Margin: of the samples with the smallest margins take some of each cluster, small clusters first."""
+"""Cluster-Margin: choose from clusters of the samples with the smallest margins, small clusters first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier, uncertainty_of
 from alcore_diversity.clusters import average_linkage
-from alcore_diversity.uncertainty import margin
 
 _CLUSTER_SIZE = 10
 
@@ -32,7 +31,7 @@ def round_robin(clusters: torch.Tensor, n: int) -> torch.Tensor:
         Positions, int64 (k,). Of clusters of one size that with the lower number comes first.
     """
     _, labels, sizes = torch.unique(clusters, return_inverse=True, return_counts=True)
-    place = torch.empty_like(labels)  # the how-manieth of its cluster each sample is
+    place = torch.empty_like(labels)  # the position of each sample within its cluster
     order = torch.sort(labels, stable=True).indices
     place[order] = torch.arange(len(labels)) - (sizes.cumsum(dim=0) - sizes)[labels[order]]
     turn = torch.empty_like(sizes)
@@ -57,9 +56,9 @@ def cluster_margin(
     margins
         Shape (N,), smaller for less sure.
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     generator
-        What samples of a cluster are drawn from.
+        The generator to draw samples of a cluster from.
     shortlist
         How many times n samples are looked at.
     threshold
@@ -86,8 +85,8 @@ class ClusterMarginQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
         What clusters are made from: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
         dotted name of a submodule of the learner.
@@ -101,7 +100,7 @@ class ClusterMarginQuery(SetQuery):
     The margin is the difference between the two largest class probabilities. The samples with the smallest ones are
     clustered once, by agglomeration with average linkage, and then taken in turn: from each cluster, the smallest
     first, a random one, and again from the smallest that is not used up. No score is given, since the order has none.
-    Posterior samples count by their mean probability.
+    For posterior samples, their mean probability is used.
 
     The paper clusters the whole pool once, before the first step; here it is the shortlist that is clustered, in each
     step, since the features change with the model and all pairs of a large pool don't fit in memory.
@@ -135,13 +134,13 @@ class ClusterMarginQuery(SetQuery):
         self.shortlist, self.threshold = shortlist, threshold
 
     def check(self) -> None:
-        """Refuse regression, outputs that are no classifier's, and a learner without the layer."""
+        """Raise `UsageError` for regression, outputs that are not a classifier's, and a learner without the layer."""
         refuse_unless_classifier(self.driver)
         super().check()
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         """Return positions in the order in which they were taken."""
-        del labeled  # they have no part in it
+        del labeled  # not used
         refuse_non_finite(candidates)
-        margins = -margin(probabilities(candidates, self.driver))
+        margins = -uncertainty_of("margin", probabilities(candidates, self.driver))
         return cluster_margin(candidates.features, margins, n, self.generator(), self.shortlist, self.threshold)

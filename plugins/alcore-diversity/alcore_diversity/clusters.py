@@ -1,4 +1,4 @@
-"""Clusters by scikit-learn, safe with few, equal or huge samples, and the most typical sample of one."""
+"""Clusters by scikit-learn, also of few, equal or very large samples, and the most typical sample of a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from alcore_diversity.distances import BLOCK, largest
 
-_FEW_CLUSTERS = 50  # above this in mini-batches, as TypiClust's authors do
+_FEW_CLUSTERS = 50  # with more clusters, mini-batches are used, as by the authors of TypiClust
 _BATCH = 5000
 _SEEDS = 16
 
@@ -25,7 +25,7 @@ def k_means(features: torch.Tensor, clusters: int, generator: torch.Generator) -
     clusters
         How many clusters; N where there are fewer samples. Equal samples can make for fewer.
     generator
-        What the seed is drawn from.
+        The generator to draw the seed from.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def average_linkage(features: torch.Tensor, clusters: int | None, threshold: flo
 
 
 def most_typical(features: torch.Tensor, neighbors: int) -> tuple[int, float]:
-    """Return which sample has the smallest mean distance to its nearest neighbors, and that distance.
+    """Return the sample with the smallest mean distance to its nearest neighbors, and that distance.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def most_typical(features: torch.Tensor, neighbors: int) -> tuple[int, float]:
 
     Notes
     -----
-    Distances are rounded to a millionth of the largest one from the mean of all, so that what is equal but for
-    rounding is equal; of equal samples it is the first. The few samples nearest to the mean come first: they tell how
-    small the mean distance can be, and most of the others can then be ruled out without sorting their distances. Time
+    Distances are rounded to a millionth of the largest distance from the mean, so that values that differ by rounding
+    errors are equal; of equal samples the first is returned. The few samples nearest to the mean are tried first: they
+    give an upper bound of the smallest mean distance, which rules out most others without sorting their distances. Time
     is O(m^2 D), memory O(m D).
     """
     count = min(neighbors, len(features) - 1)
@@ -107,13 +107,13 @@ def most_typical(features: torch.Tensor, neighbors: int) -> tuple[int, float]:
     seeds = norms.topk(min(_SEEDS, len(rows)), largest=False).indices
     for some in (seeds, *torch.split(torch.arange(len(rows)), max(1, 4 * BLOCK // len(rows)))):
         squares = torch.addmm(norms, rows[some], rows.T, alpha=-2).add_(norms[some, None])
-        squares.masked_fill_(squares < 1, 0)  # products round, which would tell copies apart
+        squares.masked_fill_(squares < 1, 0)  # products are rounded, so copies would differ
         squares[torch.arange(len(some)), some] = torch.inf
         near = torch.count_nonzero(squares <= reach * reach, dim=1).clamp_(max=count)
         least = near * squares.amin(dim=1).sqrt_()  # not above the sum of distances to the nearest
         least += (count - near) * (reach if reach < torch.inf else 0.0)
-        hopeful = least <= (best + 2) * count
-        some, squares = some[hopeful], squares[hopeful]
+        possible = least <= (best + 2) * count
+        some, squares = some[possible], squares[possible]
         if len(some):
             nearest = squares.topk(count, dim=1, largest=False, sorted=False).values.sqrt_()
             means[some] = nearest.mean(dim=1)

@@ -1,4 +1,4 @@
-"""Information density: uncertainty, weighted by how many samples are like this one."""
+"""Information density: uncertainty, weighted by the similarity to other samples."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.checks import (
+    Measure,
+    check_known,
+    check_measure,
+    probabilities,
+    refuse_non_finite,
+    refuse_unless_classifier,
+    uncertainty_of,
+)
 from alcore_diversity.distances import BLOCK, blocks, unit
-from alcore_diversity.uncertainty import MEASURES, Measure, check_measure
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -48,12 +55,12 @@ def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = la
     features
         Shape (N, D), finite.
     safe_point
-        Called now and then; may raise to end the search.
+        Called regularly; it may raise to end the computation.
 
     Returns
     -------
     torch.Tensor
-        Shape (N,): float64 of single precision, so that equal samples get equal values. Time is O(N^2 D), in blocks;
+        Shape (N,): float64 of single precision, so that equal samples have equal values. Time is O(N^2 D), in blocks;
         memory O(N D).
     """
     placed = features.double()
@@ -66,7 +73,7 @@ def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = la
         for other in sides:
             norms = squares[part][:, None] + squares[other]
             distances = torch.addmm(norms, placed[part], placed[other].T, alpha=-2)
-            distances.masked_fill_(distances <= norms.mul_(noise), 0)  # products round, which would tell copies apart
+            distances.masked_fill_(distances <= norms.mul_(noise), 0)  # products are rounded, so copies would differ
             means[part] += distances.sqrt_().add_(1).reciprocal_().sum(dim=1)
     return means.div_(max(len(features), 1)).float().double()
 
@@ -83,9 +90,9 @@ def information_density(
     similarity
         Mean similarity to all samples, shape (N,); a negative one counts as 0.
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     beta
-        Weight of the similarity, at least 0; with 0 uncertainty alone counts.
+        Weight of the similarity, at least 0; with 0 only the uncertainty is used.
 
     Returns
     -------
@@ -98,23 +105,23 @@ def information_density(
 
 
 class InformationDensityQuery(SetQuery):
-    """Ask for samples that the classifier is unsure about and that stand for many others: information density.
+    """Ask for samples that the classifier is uncertain about and that are similar to many others: information density.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        Features of a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the dotted
         name of a submodule of the learner.
     uncertainty
         ``"entropy"``, ``"margin"`` (one less the difference between the two largest probabilities) or
         ``"least_confidence"``.
     beta
-        Weight of the density; with 0 uncertainty alone counts.
+        Weight of the density; with 0 only the uncertainty is used.
     similarity
         ``"cosine"``, or ``"euclidean"`` for 1 / (1 + distance).
 
@@ -124,14 +131,14 @@ class InformationDensityQuery(SetQuery):
 
         u(x) * (mean over x' in U of similarity(x, x'))^beta.
 
-    A negative mean counts as 0, so use ``similarity="euclidean"`` with features that are centerd on zero. Posterior
-    samples count by their mean probability.
+    A negative mean counts as 0, so use ``similarity="euclidean"`` with features that are centered on zero. For
+    posterior samples, their mean probability is used.
 
     Cosines take time O(N D) and memory O(N) beside the features, O(N D), since their mean is a product with the mean
     unit vector. Euclidean similarities take time O(N^2 D): set ``candidates`` above some 10^4 samples.
 
-    It helps where uncertainty alone asks for outliers. It is known to hurt where the classes are of unequal size, as
-    it leaves out what is rare, and in large batches, where it asks for near-duplicates.
+    It helps where uncertainty alone asks for outliers. It is known to hurt where the classes are of unequal size, since
+    it leaves out rare classes, and in large batches, where it asks for near-duplicates.
 
     References
     ----------
@@ -157,17 +164,17 @@ class InformationDensityQuery(SetQuery):
         self.uncertainty, self.beta, self.similarity = uncertainty, beta, similarity
 
     def check(self) -> None:
-        """Refuse regression, outputs that are no classifier's, and a learner without the layer."""
+        """Raise `UsageError` for regression, outputs that are not a classifier's, and a learner without the layer."""
         refuse_unless_classifier(self.driver)
         super().check()
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, highest score first, and the scores."""
-        del labeled  # they have no part in it
+        del labeled  # not used
         refuse_non_finite(candidates)
-        unsure = MEASURES[self.uncertainty](probabilities(candidates, self.driver))
+        uncertainty = uncertainty_of(self.uncertainty, probabilities(candidates, self.driver))
         if self.similarity == "cosine":
             similarity = mean_cosine(candidates.features)
         else:
             similarity = mean_closeness(candidates.features, self.driver.safe_point)
-        return information_density(unsure, similarity, n, self.beta)
+        return information_density(uncertainty, similarity, n, self.beta)

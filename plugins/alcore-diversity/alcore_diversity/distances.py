@@ -1,4 +1,4 @@
-"""Squared Euclidean distances: quick ones with a bound on their error, and exact ones where that decides."""
+"""Squared Euclidean distances: fast ones with a bound of their error, and exact ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import torch
 
 BLOCK = 2**18
-"""Numbers in a block that is worked on at once; some of these fit into a processor's cache."""
+"""Numbers in a block of a computation; several blocks fit into a processor's cache."""
 
-_UNIT = 2.0**-24  # rounding of single precision
-_TINY = 2.0**-120  # more than what underflow can take from a squared distance of placed rows
+_UNIT = 2.0**-24  # unit roundoff of single precision
+_TINY = 2.0**-120  # bound of the underflow error of a squared distance of scaled rows
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Yield slices of so many rows that a block of this width holds `BLOCK` numbers."""
+    """Yield slices of rows, such that a block of this width has `BLOCK` numbers."""
     step = max(1, BLOCK // max(width, 1))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
@@ -39,7 +39,7 @@ def exact_squares(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def distinct(rows: torch.Tensor) -> torch.Tensor:
-    """Return the positions of rows that equal none before them, ascending: int64; rows have shape (n, D)."""
+    """Return the positions of rows that equal no earlier row, ascending: int64; rows have shape (n, D)."""
     if len(rows) < 2:
         return torch.arange(len(rows))
     _, group = torch.unique(rows, dim=0, return_inverse=True)
@@ -48,18 +48,18 @@ def distinct(rows: torch.Tensor) -> torch.Tensor:
 
 
 def like(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return other features, or none at all, as rows of the same width."""
+    """Return other features, which may be empty, as rows of the same width."""
     return others if len(others) else features.new_empty(0, features.shape[1])
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:
-    """Return rows scaled to length 1, float64 (n, D); a zero vector stays one."""
+    """Return rows scaled to length 1, float64 (n, D); a zero vector stays zero."""
     rows = rows.double()
     return rows / rows.square().sum(dim=1, keepdim=True).sqrt_().clamp_(min=torch.finfo(torch.float64).tiny)
 
 
 class Frame:
-    """Features moved and scaled, so that single precision serves them as well as it can.
+    """Features shifted and scaled to lose as little as possible in single precision.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Frame:
 
     Notes
     -----
-    The squared distance of two placed rows of norms a and b, as `quick_squares` computes it, is off by less than
+    The squared distance of two scaled rows of norms a and b, as `quick_squares` computes it, is off by less than
     ``error(a, b)``: a rounding for each of D terms of a product, and some more, of what is at most (a + b)^2.
     """
 
@@ -79,38 +79,38 @@ class Frame:
         origin = some.mean(dim=0).mul_(self._scale) if len(some) else some.new_zeros(some.shape[1])
         self._minus_origin = origin.neg_().float()
         self._roundings = (some.shape[1] + 16) * _UNIT
-        self._slack = some.shape[1] ** 0.5 * 2.0**-29  # for what placing takes from double precision
+        self._slack = some.shape[1] ** 0.5 * 2.0**-29  # rounding errors of `scaled`
 
-    def place(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return placed rows, float32 (n, D), and their norms, float32 (n,)."""
+    def scaled(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scaled rows, float32 (n, D), and their norms, float32 (n,)."""
         placed = torch.add(self._minus_origin.to(rows.dtype), rows, alpha=self._scale).float()
         return placed, torch.linalg.vector_norm(placed, dim=1)
 
     def error(self, norms: torch.Tensor, other: float) -> torch.Tensor:
-        """Return a bound on the error of squared distances between rows of these norms and ones of up to `other`."""
+        """Return a bound of the error of squared distances between rows of these norms and of norms up to `other`."""
         sums: torch.Tensor = norms + (other + self._slack)
         return sums.square_().mul_(self._roundings).add_(_TINY)
 
     def to_placed(self, squares: torch.Tensor) -> torch.Tensor:
-        """Return squared distances in the units of placed rows: float32."""
+        """Return squared distances in the units of scaled rows: float32."""
         return squares.mul(self._scale**2).float()
 
     def from_placed(self, squares: torch.Tensor) -> torch.Tensor:
-        """Return squared distances of placed rows in the units of features: float64."""
+        """Return squared distances of scaled rows in the units of features: float64."""
         return squares.double().mul_(self._scale**-2)
 
 
 def quick_squares(
     left: torch.Tensor, left_norms: torch.Tensor, right: torch.Tensor, right_norms: torch.Tensor
 ) -> torch.Tensor:
-    """Return squared distances between placed rows (n, D) and (m, D), by a product: float32 (n, m)."""
+    """Return squared distances between scaled rows (n, D) and (m, D), by a product: float32 (n, m)."""
     squares = torch.addmm(right_norms.square(), left, right.T, alpha=-2)
     return squares.add_(left_norms.square()[:, None])
 
 
 def largest(features: torch.Tensor) -> float:
-    """Return the largest magnitude, 0 where there are no features."""
+    """Return the largest magnitude; 0 if there are no features."""
     if not features.numel():
         return 0.0
-    low, high = torch.aminmax(features)  # both are NaN if anything is
+    low, high = torch.aminmax(features)  # both are NaN if a value is
     return max(-float(low), float(high))

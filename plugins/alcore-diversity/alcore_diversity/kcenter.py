@@ -1,30 +1,28 @@
-"""Greedy k-center (core-set): ask for what is farthest from all that is labeled, one after the other."""
+"""Greedy k-center (core-set): repeatedly choose the sample that is farthest from all labeled ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from alcore.inference import Features, extract_features, labeled_features, model_digest, model_state, subset
-from alcore.protocols import QueryQueue
+from alcore.inference import Features, extract_features, labeled_features, learner_state, subset
+from alcore.protocols import QueryQueue, RunContext
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares
 from alcore_diversity.nearest_center import NearestCenter
 
-if TYPE_CHECKING:
-    from alcore.driver import Driver
-
-_FIRST_CENTERS = 64  # all bounds take so many centers into account at first,
-_SOME_CENTERS = 256  # those of the samples with the largest bounds so many,
-_LOWERED = 3072  # which are so many samples at a time; a fourth of them, again the largest, takes all centers
-_SHORTLIST = 256  # of these, picks are made among so many
-_LITTLE = 16  # picks, for which half of a shortlist and a third of the samples lowered do
-_MOST_KEPT = 2**29  # bytes
-_FEW = 8  # picks of a shortlist, for which it was not worth the trouble
+# Upper bounds are computed from few centers for all samples, and from more centers for the samples with large bounds.
+_FIRST_CENTERS = 64  # centers for all samples
+_SOME_CENTERS = 256  # centers for the _LOWERED samples with the largest bounds
+_LOWERED = 3072  # samples; a fourth of them, again with the largest bounds, take all centers
+_SHORTLIST = 256  # samples with exact distances, of which picks are made
+_SMALL_BATCH = 16  # picks; for up to this many, half the shortlist and a third of the samples are enough
+_MOST_KEPT = 2**29  # bytes of features kept between steps
+_FEW_PICKS = 8  # of a shortlist; with fewer, more samples are lowered next time
 
 
 def k_center(
@@ -37,24 +35,24 @@ def k_center(
     features
         Of N candidates: shape (N, D), finite.
     labeled
-        The first centers: shape (L, D). Where there are none, the candidate nearest to the mean of all is chosen first.
+        The first centers: shape (L, D). If there are none, the candidate nearest to the mean of all is chosen first.
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     safe_point
-        Called now and then; may raise to end the search.
+        Called regularly; it may raise to end the computation.
 
     Returns
     -------
     tuple of torch.Tensor
         Positions, int64 (k,), in the order in which they were chosen, and the distance of each to its nearest center
-        when it was, float64 (k,): infinite for a first one without centers.
+        at that time, float64 (k,): infinite for the first one if there were no centers.
 
     Notes
     -----
-    Picks are those of Euclidean distances in double precision, of equal ones the first, though most distances are
-    never computed. A product in single precision with an error bound gives all samples an upper bound from some
-    centers; the few with the largest bounds are lowered by all centers, and among the largest of these, whose
-    distances are made exact, picks are made for as long as they beat every bound left outside.
+    Picks are those of Euclidean distances in double precision, of equal distances the first, although most distances
+    are not computed. A product in single precision with an error bound gives each sample an upper bound from some
+    centers. The bounds of the few samples with the largest ones are then lowered by all centers, and exact distances
+    are computed for the largest of these. Picks are made among them while they exceed all other bounds.
     """
     return farthest_first(NearestCenter(features, labeled), n, safe_point)
 
@@ -62,9 +60,9 @@ def k_center(
 def farthest_first(
     near: NearestCenter, n: int, safe_point: Callable[[], object] = lambda: None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do as `k_center` does, from bounds that may be known already.
+    """Choose as `k_center`, from bounds that may be known already.
 
-    What is chosen becomes a center of `near`, and is no candidate any more.
+    Chosen samples become centers of `near`, and are not candidates afterwards.
     """
     n = min(n, int(np.count_nonzero(near.bound.numpy() >= 0)))
     picks: list[int] = []
@@ -74,7 +72,7 @@ def farthest_first(
         near.add(near.features[picks])
         near.store(torch.tensor(picks), torch.tensor([-1.0], dtype=torch.float64))
     near.lower(None, min(len(near.centers), _FIRST_CENTERS))
-    sizes = (_LOWERED // 3, _SHORTLIST // 2) if n <= _LITTLE else (_LOWERED, _SHORTLIST)
+    sizes = (_LOWERED // 3, _SHORTLIST // 2) if n <= _SMALL_BATCH else (_LOWERED, _SHORTLIST)
     lowered, shortlist = sizes
     while len(picks) < n:
         safe_point()
@@ -89,12 +87,12 @@ def farthest_first(
         picks += [pick for pick, _ in new]
         squares += [square for _, square in new]
         shortlist = sizes[1] if new else 2 * shortlist
-        lowered = 2 * lowered if not new or (len(new) < _FEW and not all_) else sizes[0]
+        lowered = 2 * lowered if not new or (len(new) < _FEW_PICKS and not all_) else sizes[0]
     return torch.tensor(picks, dtype=torch.int64), torch.tensor(squares, dtype=torch.float64).sqrt_()
 
 
 class _Top(NamedTuple):
-    """The samples with the largest bounds: ascending positions, and the best of the rest, by (bound, position)."""
+    """The samples with the largest bounds: ascending positions, and the best other sample, by (bound, position)."""
 
     rows: torch.Tensor
     next_bound: float
@@ -102,7 +100,7 @@ class _Top(NamedTuple):
 
 
 def _largest(bound: torch.Tensor, size: int, among: _Top | None = None) -> _Top:
-    """Return the samples with the largest bounds, of all or among those that were the largest before."""
+    """Return the samples with the largest bounds, of all samples or of an earlier result."""
     values = bound if among is None else bound[among.rows]
     if len(values) <= size:
         return among or _Top(torch.arange(len(bound)), -1.0, len(bound))
@@ -119,17 +117,17 @@ def _largest(bound: torch.Tensor, size: int, among: _Top | None = None) -> _Top:
 
 
 def _pick(near: NearestCenter, top: _Top, n: int) -> list[tuple[int, float]]:
-    """Choose up to n of the top samples, in order: those that no other sample can surpass."""
+    """Choose up to n of the top samples, in order: those that no other sample can exceed."""
     settled = near.settle(top.rows)
     values = settled.values
     new: list[tuple[int, float]] = []
     while len(new) < n:
-        best = int(values.argmax())  # the first of equal ones
+        best = int(values.argmax())  # of equal values the first
         square, pick = float(values[best]), int(top.rows[best])
         if square < max(top.next_bound, 0) or (square == top.next_bound and pick > top.next_row):
             break
         new.append((pick, square))
-        if square:  # else a center is there already
+        if square:  # otherwise it coincides with a center
             settled.choose(best)
         values[best] = -1
     near.add(near.features[[pick for pick, square in new if square]])
@@ -138,14 +136,14 @@ def _pick(near: NearestCenter, top: _Top, n: int) -> list[tuple[int, float]]:
 
 
 def nearest_to_mean(features: torch.Tensor) -> int:
-    """Return the position of the sample nearest to the mean of all, of equally near ones the first."""
+    """Return the position of the sample nearest to the mean of all; of equally near ones the first."""
     parts = list(blocks(*features.shape))
     mean = torch.stack([features[part].double().sum(dim=0) for part in parts]).sum(dim=0, keepdim=True) / len(features)
     frame = Frame(features)
-    center, norm = frame.place(mean)
+    center, norm = frame.scaled(mean)
     squares, error = [], []
     for part in parts:
-        x, norms = frame.place(features[part])
+        x, norms = frame.scaled(features[part])
         squares.append(quick_squares(x, norms, center, norm).flatten())
         error.append(frame.error(norms, float(norm)))
     quick, off = torch.cat(squares), torch.cat(error)
@@ -154,7 +152,7 @@ def nearest_to_mean(features: torch.Tensor) -> int:
 
 
 class _Kept(NamedTuple):
-    """What a step leaves: on what features depend, sample ids, ids of centers, and distances by sample."""
+    """Kept for the next step: the state that features depend on, sample ids, ids of centers, and distances."""
 
     state: str
     ids: torch.Tensor
@@ -163,17 +161,17 @@ class _Kept(NamedTuple):
 
 
 class KCenterQuery(SetQuery):
-    """Ask for the samples farthest from all that is labeled: greedy k-center, known as core-set.
+    """Ask for the samples farthest from all labeled ones: greedy k-center, known as core-set.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        Features of a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the dotted
         name of a submodule of the learner.
 
     Notes
@@ -182,16 +180,16 @@ class KCenterQuery(SetQuery):
 
         argmax over x of min over c in L and P of ||f(x) - f(c)||,
 
-    of equally far ones that with the lowest id. With nothing labeled, the sample nearest to the mean comes first.
-    The largest distance left is at most twice that of the best possible choice. The score is the distance.
+    of equally far ones that with the lowest id. With nothing labeled, the sample nearest to the mean is chosen first.
+    The largest remaining distance is at most twice that of the best possible choice. The score is the distance.
 
-    Time is O(N L D) at worst and usually a small part of that; memory O(N) beside the features, O(N D). Up to 512 MiB
-    of features are kept from step to step with their distances, where features stay the same: they are the inputs, or
-    nothing is trained. A step then looks at few samples. Picks don't depend on what is kept, which is in memory alone.
+    Time is O(N L D) at worst and usually a small part of that; memory O(N) beside the features, O(N D). If features
+    stay the same, since they are the inputs or nothing is trained, up to 512 MiB of them are kept in memory between
+    steps with their distances, and a step computes few distances. Picks don't depend on what is kept.
 
     It helps where the features tell samples apart well (pretrained or self-supervised ones) and batches are large. It
-    is known to hurt with many classes or features, with outliers, which are the first it asks for, and with features
-    of a learner that knows little yet.
+    is known to hurt with many classes or features, with outliers, for which it asks first, and with features
+    of a learner that was trained on few labels.
 
     References
     ----------
@@ -203,8 +201,8 @@ class KCenterQuery(SetQuery):
         super().__init__(max_samples, candidates, layer)
         self._kept: _Kept | None = None
 
-    def attach(self, driver: Driver) -> None:
-        """Receive the driver; what is known of the samples of another one is forgotten."""
+    def attach(self, driver: RunContext) -> None:
+        """Receive the run; distances of an earlier run are dropped."""
         super().attach(driver)
         self._kept = None
 
@@ -213,13 +211,13 @@ class KCenterQuery(SetQuery):
         return farthest_first(_begin(candidates, labeled), n, self.driver.safe_point)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Ask for the samples that `choose` returns, going on from the step before where that is possible."""
+        """Ask for the samples that `choose` returns, starting from the distances of the previous step if possible."""
         ids = subset(self.driver, self.candidates, self.generator("candidates"))
         n = min(self.wanted, len(ids))
         if not n:
             return
         labeled, state = labeled_features(self.driver, self.layer), self._state()
-        kept = self._go_on(state, ids, labeled)
+        kept = self._take_kept(state, ids, labeled)
         if kept is None:
             near = _begin(extract_features(self.driver, ids, self.layer), labeled)
             kept = _Kept(state, ids, labeled.ids, near)
@@ -231,15 +229,15 @@ class KCenterQuery(SetQuery):
         query_queue.put_many(chosen.tolist(), distances.tolist())
 
     def _state(self) -> str:
-        """Return what the features depend on beside the inputs; empty where that can't be told."""
+        """Return the state that features depend on beside the inputs; "" if it may change in each step."""
         learner = self.driver.learner
         plain = not isinstance(learner, torch.nn.Module) and not callable(getattr(learner, "features", None))
         if self.layer == "inputs" or (not self.layer and plain):
             return "inputs"
-        return model_digest(learner) if self.driver.config.skip_training and model_state(learner) else ""
+        return "" if self.driver.trains else learner_state(self.driver)
 
-    def _go_on(self, state: str, ids: torch.Tensor, labeled: Features) -> _Kept | None:
-        """Return what is kept, with the samples labeled since as centers, or None where it doesn't hold now."""
+    def _take_kept(self, state: str, ids: torch.Tensor, labeled: Features) -> _Kept | None:
+        """Return what was kept, with samples labeled since then as centers, or None if it doesn't apply now."""
         kept, self._kept = self._kept, None
         if kept is None or kept.state != state or not bool(torch.isin(kept.centers, labeled.ids).all()):
             return None
@@ -247,7 +245,7 @@ class KCenterQuery(SetQuery):
         rows = torch.searchsorted(kept.ids, labeled.ids[new]).clamp_(max=len(kept.ids) - 1)
         near = kept.near
         if not torch.equal(kept.ids[rows], labeled.ids[new]):
-            return None  # one that was no candidate
+            return None  # one of them was not a candidate
         near.bound[rows] = -1
         if not torch.equal(kept.ids[near.bound >= 0], ids):
             return None

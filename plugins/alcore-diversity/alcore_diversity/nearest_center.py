@@ -1,4 +1,4 @@
-"""How far samples are from the nearest of some centers: bounds for all, and exact values for the few that matter."""
+"""Distances of samples to their nearest center: upper bounds for all, and exact values for a few."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _GOLDEN = 0.6180339887498949
 
 
 class NearestCenter:
-    """Bounds on the squared distances of N samples to the nearest of some centers.
+    """Upper bounds of the squared distances of N samples to their nearest center.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class NearestCenter:
         return len(self.features)
 
     def add(self, centers: torch.Tensor) -> None:
-        """Take in more centers, shape (m, D), of which the bounds know nothing yet."""
+        """Add centers, shape (m, D), which the bounds don't take into account yet."""
         self.centers = torch.cat([self.centers, centers])
 
     def lower(self, rows: torch.Tensor | None, upto: int) -> None:
@@ -71,14 +71,14 @@ class NearestCenter:
         return settled
 
     def store(self, rows: torch.Tensor, values: torch.Tensor) -> None:
-        """Take exact values of samples, float64 (n,), as their bounds."""
+        """Set the bounds of samples to exact values, float64 (n,)."""
         self.bound[rows], self.seen[rows] = values, len(self.centers)
 
     def _lower(self, parts: list[slice] | tuple[torch.Tensor, ...], known: int, upto: int) -> None:
-        centers, norms = self._frame.place(self.centers[known:upto])
+        centers, norms = self._frame.scaled(self.centers[known:upto])
         largest, squares = float(norms.max()), norms.square()
         for part in parts:
-            x, x_norms = self._frame.place(self.features[part])
+            x, x_norms = self._frame.scaled(self.features[part])
             new = torch.addmm(squares, x, centers.T, alpha=-2).amin(dim=1).add_(x_norms.square())
             new = self._frame.from_placed(new.add_(self._frame.error(x_norms, largest)))
             self.bound[part] = torch.minimum(self.bound[part], new)
@@ -106,15 +106,15 @@ class Settled:
     def __init__(self, frame: Frame, features: torch.Tensor, bound: torch.Tensor) -> None:
         self._frame, self.features = frame, features
         self.values = torch.full_like(bound, torch.inf).masked_fill_(bound < 0, -1)
-        self._placed, self._norms = frame.place(features)
+        self._placed, self._norms = frame.scaled(features)
         self._limit = frame.to_placed(bound).masked_fill_(bound < 0, -torch.inf)
         self._between: torch.Tensor | None = None
 
     def lower(self, centers: torch.Tensor) -> None:
-        """Take centers into account, shape (m, D): exactly those that may be the nearest one of a sample."""
+        """Take centers into account, shape (m, D): those that may be the nearest center of a sample, exactly."""
         if not len(centers):
             return
-        placed, norms = self._frame.place(centers)
+        placed, norms = self._frame.scaled(centers)
         error = self._frame.error(self._norms, float(norms.max()))
         least = quick_squares(self._placed, self._norms, placed, norms).sub_(error[:, None])
         self._limit = torch.minimum(self._limit, least.amin(dim=1).add_(error, alpha=2))
@@ -125,7 +125,7 @@ class Settled:
             self.values.scatter_reduce_(0, row, exact, "amin")
 
     def choose(self, row: int) -> None:
-        """Make a sample a center: it is no candidate any more, and the others are lowered by it."""
+        """Make a sample a center: it is not a candidate afterwards, and the values of the others are lowered."""
         self.values[row], self._limit[row] = -1, -torch.inf
         rows = (self._least(row) <= self._limit).nonzero().flatten()
         if len(rows):
@@ -134,7 +134,7 @@ class Settled:
             self.values[rows], self._limit[rows] = values, self._frame.to_placed(values)
 
     def _least(self, row: int) -> torch.Tensor:
-        """Return lower bounds on the squared distances of all to one of them, placed: float32 (n,)."""
+        """Return lower bounds of the squared distances of all samples to one scaled sample: float32 (n,)."""
         if self._between is None and len(self.values) ** 2 <= 4 * BLOCK:
             self._between = self._least_of(slice(None))
         return self._least_of(slice(row, row + 1))[0] if self._between is None else self._between[row]
@@ -145,5 +145,5 @@ class Settled:
 
 
 def _spread(positions: torch.Tensor) -> torch.Tensor:
-    """Reorder positions so that the first ones, however many, come from everywhere."""
+    """Reorder positions so that any number of first ones is spread over all."""
     return positions[torch.arange(len(positions), dtype=torch.float64).mul_(_GOLDEN).frac_().argsort()]

@@ -1,4 +1,4 @@
-"""ProbCover: cover as many samples as possible by balls around those that are labeled."""
+"""ProbCover: cover as many samples as possible by balls around labeled ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prob_cover(
     generator: torch.Generator,
     safe_point: Callable[[], object] = lambda: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose the sample whose ball holds the most samples that no ball holds yet, and so on.
+    """Choose repeatedly the sample whose ball has the most samples that are not covered yet.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def prob_cover(
     radius
         Of the balls, which are closed; may be infinite.
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     generator
-        What the rest is drawn from, once everything is covered.
+        The generator to draw the rest from, once everything is covered.
     safe_point
-        Called now and then; may raise to end the search.
+        Called regularly; it may raise to end the computation.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def prob_cover(
 
     Notes
     -----
-    Each sample is counted out of all balls once, when it is covered, so there are at most N^2 distances beside those
+    Each sample is subtracted from all balls once, when it is covered, so there are at most N^2 distances beside those
     of the first count, N^2 / 2; none is kept.
     """
     count, n = len(features), min(n, len(features))
@@ -64,7 +64,7 @@ def prob_cover(
     covered: list[float] = []
     while len(picks) < n:
         safe_point()
-        pick = int(gains.argmax())  # the first of equal ones
+        pick = int(gains.argmax())  # of equal values the first
         if gains[pick] < 1:
             break
         picks.append(pick)
@@ -82,7 +82,7 @@ def prob_cover(
 
 
 def pure_radius(features: torch.Tensor, clusters: torch.Tensor, purity: float, generator: torch.Generator) -> float:
-    """Return the largest radius at which this part of the balls holds samples of one cluster alone.
+    """Return the largest radius at which a fraction `purity` of the balls has samples of one cluster only.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def pure_radius(features: torch.Tensor, clusters: torch.Tensor, purity: float, g
     Returns
     -------
     float
-        Just below the distance at which one ball too many reaches another cluster: 0 where too many samples share a
+        Just below the distance at which one ball too many reaches another cluster: 0 if too many samples share a
         place with another cluster, infinite for one cluster alone.
     """
     anchors = torch.randperm(len(features), generator=generator)[:_ANCHORS].sort().values
@@ -112,7 +112,7 @@ def pure_radius(features: torch.Tensor, clusters: torch.Tensor, purity: float, g
         for others in torch.split((clusters != cluster).nonzero().flatten(), max(1, BLOCK // len(own))):
             settled.lower(features[others])
         enemies.append(settled.values)
-    impure = math.floor(len(anchors) * (1 - purity) + 1e-9)  # so many balls may reach another cluster
+    impure = math.floor(len(anchors) * (1 - purity) + 1e-9)  # number of balls that may reach another cluster
     reach = torch.cat(enemies).sort().values
     return math.inf if impure == len(reach) else float(reach[impure].sqrt()) * (1 - 2**-40)
 
@@ -125,10 +125,10 @@ class ProbCoverQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        Features of a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the dotted
         name of a submodule of the learner.
     delta
         Radius of the neighborhoods, in units of the features; None finds it, see below.
@@ -139,19 +139,19 @@ class ProbCoverQuery(SetQuery):
 
     Notes
     -----
-    With balls of radius delta around all labeled samples and picks, the next pick is the one whose ball holds the most
-    candidates that no ball holds yet, of equal ones that with the lowest id. The score is their number. Once all are
+    With balls of radius delta around all labeled samples and picks, the next pick is the one whose ball has the most
+    candidates that are not covered yet, of equal ones that with the lowest id. The score is their number. Once all are
     covered, the rest is drawn uniformly.
 
-    Where ``delta`` is None it is the largest one at which a part ``purity`` of the balls holds one class alone, the
-    clusters of k-means, as many as there are classes, standing for classes. That is a quantile of the distances to the
-    nearest sample of another cluster, which is taken over all candidates, or 1000 random ones. It is found in each
+    Where ``delta`` is None it is the largest one at which a fraction ``purity`` of the balls has one class only, with
+    the clusters of k-means, as many as there are classes, in place of classes. That is a quantile of the distances to
+    the nearest sample of another cluster, which is taken over all candidates, or 1000 random ones. It is found in each
     step, as the features change with the model.
 
     Time is O(N (N + L) D), in blocks; memory O(N D). Set ``candidates`` above some 10^4 samples.
 
-    It helps with few labels (up to some ten a class) and features that were learnt without labels, and it needs no
-    trained learner, so it serves as a first selection. It is known to hurt with many labels, when all that matters is
+    It helps with few labels (up to some ten a class) and features that were learned without labels, and it needs no
+    trained learner, so it can choose a first selection. It is known to hurt with many labels, when all that matters is
     covered, and with a delta that doesn't suit the features.
 
     References
@@ -176,7 +176,7 @@ class ProbCoverQuery(SetQuery):
         self.delta, self.purity, self.normalize = delta, purity, normalize
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return positions in the order in which they were chosen, and how many samples each one covers anew."""
+        """Return positions in the order in which they were chosen, and the number of samples that each one adds."""
         refuse_non_finite(candidates, labeled)
         features, known = candidates.features, like(candidates.features, labeled.features)
         if self.normalize:

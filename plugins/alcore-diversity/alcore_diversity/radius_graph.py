@@ -1,4 +1,4 @@
-"""Which samples are within a radius of which: decided in single precision, and exactly where that can't decide."""
+"""Pairs of samples within a radius, computed in single precision, and exactly where rounding could matter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Balls:
     radius
         At least 0, in units of the features; may be infinite.
     safe_point
-        Called now and then; may raise to end the search.
+        Called regularly; it may raise to end the computation.
 
     Notes
     -----
@@ -34,12 +34,12 @@ class Balls:
         self._square = radius * radius
         self._frame = Frame(features)
         self._limit = float(self._frame.to_placed(torch.tensor(self._square, dtype=torch.float64)))
-        self._placed, self._norms = self._frame.place(features)
+        self._placed, self._norms = self._frame.scaled(features)
         self.sides = list(blocks(len(features), math.isqrt(BLOCK)))
-        """Parts of the samples, two of which make a block."""
+        """Slices of the samples, two of which make a block."""
 
     def hold(self, left: _Part, right: _Part) -> torch.Tensor:
-        """Return 1.0 where a sample on the left is within the radius of one on the right: float32 (n, m)."""
+        """Return 1.0 for pairs within the radius, a sample on the left and one on the right: float32 (n, m)."""
         squares = quick_squares(self._placed[left], self._norms[left], self._placed[right], self._norms[right])
         error = self._frame.error(self._norms[left], float(self._norms[right].amax()))[:, None]
         sure = torch.le(squares, self._limit - error, out=torch.empty_like(squares))
@@ -51,7 +51,7 @@ class Balls:
         return sure
 
     def touch(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return which samples are within the radius of any at these positions: bool (N,)."""
+        """Return which samples are within the radius of a sample at these positions: bool (N,)."""
         found = torch.zeros(len(self.features), dtype=torch.bool)
         for part in self.sides if len(columns) else ():
             self._safe_point()
@@ -60,7 +60,7 @@ class Balls:
         return found
 
     def counts(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return how many of the samples at these positions each ball holds: float32 (N,)."""
+        """Return for each ball the number of samples at these positions in it: float32 (N,)."""
         found = torch.zeros(len(self.features))
         for part in self.sides:
             self._safe_point()
@@ -69,7 +69,7 @@ class Balls:
         return found
 
     def weights(self, of: torch.Tensor) -> torch.Tensor:
-        """Return the sum of weights, float32 (N,), of the samples that each ball holds: float32 (N,)."""
+        """Return for each ball the sum of the weights, float32 (N,), of the samples in it: float32 (N,)."""
         found = torch.zeros_like(of)
         for place, left in enumerate(self.sides):
             self._safe_point()

@@ -1,4 +1,4 @@
-"""Stratified random sampling: from each predicted class, or each cluster, its share."""
+"""Stratified random sampling: a share of the samples from each predicted class, or each cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Allocation = Literal["proportional", "equal"]
 
 
 def allocate(sizes: torch.Tensor, n: int, allocation: Allocation = "proportional") -> torch.Tensor:
-    """Return how many to take of each stratum.
+    """Return the number of samples to draw from each stratum.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ def allocate(sizes: torch.Tensor, n: int, allocation: Allocation = "proportional
 def stratified(
     strata: torch.Tensor, n: int, generator: torch.Generator, allocation: Allocation = "proportional"
 ) -> torch.Tensor:
-    """Draw from each stratum its share, uniformly and without replacement.
+    """Draw the share of each stratum, uniformly and without replacement.
 
     Parameters
     ----------
     strata
         The stratum of each sample: int64, shape (N,), from 0.
     n
-        How many to draw; all N where there are fewer.
+        How many to draw; all N if there are fewer.
     generator
-        What is drawn from.
+        The generator to draw from.
     allocation
         How n is shared out, see `allocate`.
 
@@ -96,10 +96,10 @@ class StratifiedQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What clusters are made from: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the
+        Features that are clustered: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the
         dotted name of a submodule of the learner.
     strata
         ``"predicted"`` for the predicted classes, or ``"clusters"`` for clusters by k-means.
@@ -142,7 +142,7 @@ class StratifiedQuery(SetQuery):
         self.needs_features = strata == "clusters"
 
     def check(self) -> None:
-        """Refuse a learner that is no classifier, or that has no such layer, as the strata need it."""
+        """Raise `UsageError` if the learner is not a classifier, or does not have the layer, if the strata need it."""
         if self.needs_features:
             super().check()
         else:
@@ -150,7 +150,7 @@ class StratifiedQuery(SetQuery):
 
     def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         """Return positions in random order."""
-        del labeled  # they have no part in it
+        del labeled  # not used
         if self.strata == "predicted":
             strata = probabilities(candidates, self.driver).argmax(dim=1)
         else:

@@ -1,4 +1,4 @@
-"""A first selection for simulations: a sample of each class, and random ones."""
+"""A first selection for simulations: one sample of each class, and random samples."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from alcore.strategies import BaseQuery
 
 
 def one_of_each(ids: torch.Tensor, answer: Callable[[int], Hashable], n: int, classes: int | None = None) -> list[int]:
-    """Choose the first n samples, save that the first of each class goes before one that repeats a class.
+    """Choose the first n samples, but the first of each class before samples of a class that was chosen already.
 
     Parameters
     ----------
     ids
         Sample ids in random order: int64, shape (N,).
     answer
-        Gives the class of a sample.
+        Returns the class of a sample.
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     classes
-        How many classes there are: once all were met, no more answers are looked up. None looks at every one.
+        Number of classes: once all were found, no more answers are looked up. None looks up every answer.
 
     Returns
     -------
     list of int
-        Ids: the first of each class in the order they were met, then the others.
+        Ids: the first of each class in the order in which they were found, then the others.
     """
     firsts: dict[Hashable, int] = {}
     for sample in ids.tolist():
@@ -44,7 +44,7 @@ def one_of_each(ids: torch.Tensor, answer: Callable[[int], Hashable], n: int, cl
 
 
 class StratifiedStart(BaseQuery):
-    """Ask for at least one sample of each class, and for random ones beside: a first selection for simulations.
+    """Ask for at least one sample of each class, and for random ones: a first selection for simulations.
 
     Parameters
     ----------
@@ -53,26 +53,27 @@ class StratifiedStart(BaseQuery):
 
     Notes
     -----
-    It looks up the answers of unlabeled samples, so it serves only where a pool knows them: to compare strategies
+    It looks up the answers of unlabeled samples, so it needs a pool that knows them. It is for comparing strategies
     from a start that has all classes, as many published protocols do. With fewer samples than classes it asks for as
-    many classes as it can. Samples of a class are equally likely to be the one that stands for it, and the others are
-    uniform among what is left. The learner is not looked at, and may be untrained.
+    many classes as possible. The sample of a class is drawn uniformly from that class, and the others from all
+    remaining samples. The learner is not used, and may be untrained.
 
-    Answers are looked up in random order until each class was met; memory is O(N) ids.
+    Answers are looked up in random order until each class was found; memory is O(N) ids.
 
-    It helps to start classifiers that can't be trained on one class. It is known to flatter what follows, since no
-    real start has it for nothing: use ``random`` where a result must hold in practice.
+    It helps to start classifiers that can't be trained on one class. It is known to give
+    optimistic results, since a real first selection does not know the classes: use ``random`` where a result must hold
+    in practice.
     """
 
     def __init__(self, max_samples: int = 10) -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
 
     def check(self) -> None:
-        """Refuse a pool that doesn't know its answers, or whose answers are no classes."""
+        """Raise `UsageError` for a pool that doesn't know its answers, or whose answers are not classes."""
         ids = next(self.driver.candidates(1), None)
         pool, info = self.driver.choice_pool, self.driver.info
         if info is not None and info.task != "classification":
-            raise UsageError(f"it takes some of each class, and the task of this data is {info.task}; use random.")
+            raise UsageError(f"it takes samples of each class, and the task of this data is {info.task}; use random.")
         if not callable(getattr(pool, "answer", None)) or not getattr(pool, "knows_answers", True):
             raise UsageError(
                 f"it looks up answers, and {type(pool).__name__} doesn't know those of unlabeled samples, as in any "
@@ -82,7 +83,7 @@ class StratifiedStart(BaseQuery):
             self._answer(int(ids[0]))
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Ask for `max_samples` candidates, those that stand for a class first."""
+        """Ask for `max_samples` candidates, the first of each class before the others."""
         ids = subset(self.driver, None, self.generator())
         ids = ids[torch.randperm(len(ids), generator=self.generator())]
         info = self.driver.info

@@ -1,4 +1,4 @@
-"""TypiClust: the most typical sample of each cluster that has no label yet."""
+"""TypiClust: the most typical sample of each cluster without a label."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from alcore_diversity.checks import refuse_non_finite
 from alcore_diversity.clusters import k_means, most_typical
 from alcore_diversity.distances import like, unit
 
-_SMALLEST = 5  # clusters of up to so many samples come last
+_SMALLEST = 5  # samples; clusters of up to this size come last
 _MOST_CLUSTERS = 500
 
 
 def typiclust(
     features: torch.Tensor, clusters: torch.Tensor, labeled: torch.Tensor, n: int, neighbors: int = 20
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose the most typical sample of one cluster after the other.
+    """Choose the most typical sample of each cluster in turn.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def typiclust(
     labeled
         The cluster of each labeled sample: int64, shape (L,).
     n
-        How many to choose; all N where there are fewer.
+        How many to choose; all N if there are fewer.
     neighbors
         How many of the nearest samples count for typicality, but not more than half of those there are.
 
@@ -41,8 +41,8 @@ def typiclust(
 
     Notes
     -----
-    Clusters go by the number of labeled samples, the fewest first, then by their number of samples, the largest
-    first, then by number. Those of up to 5 samples come after all others. Each gives one sample in turn. Typicality is
+    Clusters are ordered by the number of labeled samples, the fewest first, then by their size, the largest first,
+    then by number. Those of up to 5 samples come after all others. One sample of each is chosen in turn. Typicality is
     measured among the samples of a cluster that are neither labeled nor chosen.
     """
     count = int(max(clusters.amax() if len(clusters) else -1, labeled.amax() if len(labeled) else -1)) + 1
@@ -75,10 +75,10 @@ class TypiClustQuery(SetQuery):
     max_samples
         How many samples to ask for in a step.
     candidates
-        How many unlabeled samples to look at, drawn at random at each step; a float is a fraction of them, and
-        None looks at all.
+        How many unlabeled samples to choose from, drawn at random in each step; a float is a fraction of them, and
+        None takes all.
     layer
-        What describes a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, else the dotted
+        Features of a sample: ``""`` for the penultimate activations, ``"inputs"`` for the inputs, otherwise the dotted
         name of a submodule of the learner.
     neighbors
         How many of the nearest samples count for typicality, but not more than half of those a cluster has.
@@ -99,8 +99,8 @@ class TypiClustQuery(SetQuery):
     Time is O(N D K) for each of some passes of k-means with K clusters, and O(N^2 D / K) for neighbors; memory
     O((N + L) D). Up to 50 clusters k-means is the full algorithm, above it goes by mini-batches.
 
-    It helps with few labels (up to some ten a class) and features that were learnt without labels, and it needs no
-    trained learner, so it serves as a first selection. It is known to hurt with many labels, where uncertainty is the
+    It helps with few labels (up to some ten a class) and features that were learned without labels, and it needs no
+    trained learner, so it can choose a first selection. It is known to hurt with many labels, where uncertainty is the
     better guide.
 
     References

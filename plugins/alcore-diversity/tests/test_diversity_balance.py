@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 from alcore_diversity import density, distances
+from alcore_diversity.checks import uncertainty_of
 from alcore_diversity.class_balanced import class_balanced, label_counts
 from alcore_diversity.density import information_density, mean_closeness, mean_cosine
 from alcore_diversity.stratified import allocate, stratified
 from alcore_diversity.stratified_start import one_of_each
-from alcore_diversity.uncertainty import entropy, least_confidence, margin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,9 +72,9 @@ def test_no_samples_have_no_density():
 def test_measures_of_uncertainty():
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [1, 0, 0], [0.5, 0.5, 0]], dtype=torch.float64)
     expected = -(0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1))
-    assert entropy(probabilities).tolist() == pytest.approx([expected, 0, math.log(2)])
-    assert margin(probabilities).tolist() == pytest.approx([0.5, 0, 1])
-    assert least_confidence(probabilities).tolist() == pytest.approx([0.3, 0, 0.5])
+    assert uncertainty_of("entropy", probabilities).tolist() == pytest.approx([expected, 0, math.log(2)])
+    assert uncertainty_of("margin", probabilities).tolist() == pytest.approx([0.5, 0, 1])
+    assert uncertainty_of("least_confidence", probabilities).tolist() == pytest.approx([0.3, 0, 0.5])
 
 
 # -- class balance -----------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_labels_are_counted():
     assert label_counts(None, 3).tolist() == label_counts(torch.empty(0), 3).tolist() == [0, 0, 0]
     with pytest.raises(UsageError, match=r"targets go from 0 to 3.*3 classes.*numbered from 0"):
         label_counts(torch.tensor([0, 3]), 3)
-    with pytest.raises(UsageError, match=r"\(5,\) each are no classes"):
+    with pytest.raises(UsageError, match=r"\(5,\) each are not classes"):
         label_counts(torch.zeros(2, 5), 3)
 
 

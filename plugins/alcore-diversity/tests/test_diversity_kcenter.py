@@ -43,7 +43,7 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(kcenter, "_SOME_CENTERS", 4)
     monkeypatch.setattr(kcenter, "_LOWERED", 4)
     monkeypatch.setattr(kcenter, "_SHORTLIST", 2)
-    monkeypatch.setattr(kcenter, "_FEW", 2)
+    monkeypatch.setattr(kcenter, "_FEW_PICKS", 2)
     monkeypatch.setattr(distances, "BLOCK", 24)
     monkeypatch.setattr(nearest_center, "BLOCK", 24)
 
@@ -139,7 +139,7 @@ def test_quick_distances_are_within_their_error(seed, width, shift):
     left = torch.randn(9, width, generator=generator) * 10 ** torch.randn(9, 1, generator=generator) + shift
     right = torch.randn(5, width, generator=generator) + shift
     frame = Frame(left, right)
-    (x, norms), (y, others) = frame.place(left), frame.place(right)
+    (x, norms), (y, others) = frame.scaled(left), frame.scaled(right)
     quick = frame.from_placed(quick_squares(x, norms, y, others))
     error = frame.from_placed(frame.error(norms, float(others.max())))
     assert bool(((quick - squares_between(left, right)).abs() <= error[:, None]).all())

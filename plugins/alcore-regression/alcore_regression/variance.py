@@ -66,7 +66,7 @@ class VarianceQuery(BaseQuery):
     """
 
     def __init__(self, max_samples: int = 10, draws: int = 20) -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
         if draws < 2:
             raise UsageError(f"VarianceQuery: draws is {draws}; a variance needs at least 2.")
         self.draws = draws

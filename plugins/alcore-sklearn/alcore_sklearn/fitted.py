@@ -23,7 +23,7 @@ class Fitted:
     Parameters
     ----------
     estimator
-        Fitted, or None where nothing is labeled, or all labels are of one class.
+        The fitted estimator, or None without labels, or with labels of one class.
     output
         What is asked of it.
     classes
@@ -107,7 +107,7 @@ class Fitted:
 
 
 def unfitted(output: Output, classes: int) -> Fitted:
-    """Return what stands in before anything is labeled: all classes alike, or 0 for a regression."""
+    """Return what is used without labels: equal probabilities of all classes, or 0 for a regression."""
     return Fitted(None, output, max(classes, 2), np.empty(0, dtype=np.int64))
 
 
@@ -130,7 +130,7 @@ def fit(template: Any, output: Output, classes: int, arrays: Arrays, seed: int) 
     Returns
     -------
     Fitted
-        Where nothing is labeled, as `unfitted`. Where all labels are of one class, a classifier is not fitted: that
+        Without labels, as `unfitted`. With labels of one class, a classifier is not fitted: that
         class has probability 1.
 
     Raises

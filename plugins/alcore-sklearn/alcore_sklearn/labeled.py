@@ -1,8 +1,9 @@
-"""The labeled samples of a pool as arrays that scikit-learn takes."""
+"""Labeled samples as arrays for scikit-learn."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class Arrays(NamedTuple):
 
 
 def as_rows(inputs: Any) -> np.ndarray[Any, Any]:
-    """Return inputs as one row a sample: shape (B, D), whatever the shape of one input."""
+    """Return inputs with one row for each sample: shape (B, D), for inputs of any shape."""
     tensors = tensors_of(inputs)
     if len(tensors) != 1:
         raise UsageError(
@@ -38,7 +39,7 @@ def as_rows(inputs: Any) -> np.ndarray[Any, Any]:
             "in the pool."
         )
     rows = tensors[0].detach().cpu()
-    rows = rows.float() if rows.dtype is torch.bfloat16 else rows  # which numpy lacks
+    rows = rows.float() if rows.dtype is torch.bfloat16 else rows  # NumPy has no bfloat16
     return rows.flatten(1).numpy() if rows.dim() > 1 else rows[:, None].numpy()
 
 
@@ -54,7 +55,7 @@ def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None
     dtype
         Floating-point type of inputs.
     rows
-        How many of them, the first ones labeled; all where it is None.
+        Number of samples, in the order in which they were labeled; all if None.
     """
     count = len(pool) if rows is None else rows
     if not count:
@@ -63,13 +64,36 @@ def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None
     if order == "pool":
         if not hasattr(pool, "labeled_ids"):
             raise UsageError(
-                f"order='pool' needs a pool that tells the ids of its labeled samples as labeled_ids, and "
-                f"{type(pool).__name__} doesn't; use order='labelled'."
+                f"order='pool' needs a pool with labeled_ids, the ids of its labeled samples, and "
+                f"{type(pool).__name__} has none; use order='labelled'."
             )
         positions = torch.argsort(pool.labeled_ids[:count])
     batch = pool.batch(positions) if callable(getattr(pool, "batch", None)) else _items(pool, positions)
     inputs, targets = to_device(batch, torch.device("cpu"), dtype)
     return Arrays(as_rows(inputs), torch.as_tensor(targets).detach().numpy())
+
+
+class JoinedBatches:
+    """Batches of (inputs, targets), joined to a pool of labeled samples.
+
+    Parameters
+    ----------
+    batches
+        In training order; at least one.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        pairs = list(batches)
+        self._inputs = torch.cat([torch.from_numpy(as_rows(inputs)) for inputs, _ in pairs])
+        self._targets = torch.cat([tensors_of(targets)[0].cpu() for _, targets in pairs])
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._targets)
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets at these positions."""
+        return self._inputs[positions], self._targets[positions]
 
 
 def class_codes(targets: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, Any]:
@@ -78,14 +102,14 @@ def class_codes(targets: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, 
     Parameters
     ----------
     targets
-        Shape (N,) or (N, 1), whole numbers of any type.
+        Shape (N,) or (N, 1), integers of any type.
     classes
-        How many classes there are; 0 where that is not known.
+        Number of classes; 0 if it is not known.
 
     Raises
     ------
     UsageError
-        When one is no whole number, or not one of the classes.
+        If one is not an integer, or not one of the classes.
     """
     flat = targets.reshape(-1) if targets.ndim == 1 or targets.shape[1:] == (1,) else None
     if flat is None:
@@ -93,7 +117,7 @@ def class_codes(targets: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, 
     codes = flat.astype(np.int64)
     if not np.array_equal(codes, flat) or (len(codes) and (codes.min() < 0 or codes.max() >= (classes or 2**31))):
         raise UsageError(
-            f"targets must be class codes, whole numbers from 0 to {classes - 1 if classes else 'the number less one'}."
+            f"targets must be class codes, integers from 0 to {classes - 1 if classes else 'the number less one'}."
         )
     return codes
 

@@ -25,14 +25,14 @@ class SklearnLearner:
     Parameters
     ----------
     estimator
-        Which one: ``sklearn.svm.SVC``, or ``SVC`` for short.
+        The estimator: ``sklearn.svm.SVC``, or ``SVC`` for short.
     parameters
-        Its arguments, such as ``{C=1.0, gamma="auto"}``. A table with a key ``use`` stands for an estimator in turn.
+        Its arguments, such as ``{C=1.0, gamma="auto"}``. A table with a key ``use`` is an estimator itself.
     output
         What a classifier returns: ``"probabilities"`` (``predict_proba``), ``"decision"`` (``decision_function``), or
         ``"auto"``, which is probabilities if the estimator offers them.
     order
-        ``"labelled"`` fits samples in the order in which they were labeled, ``"pool"`` in the order of their ids, so
+        ``"labelled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids, so
         that the last digits of a fit don't depend on how they were come by.
     info
         Task and number of classes of the data.
@@ -46,12 +46,12 @@ class SklearnLearner:
     Raises
     ------
     UsageError
-        When scikit-learn has no such estimator or argument, or it doesn't fit the task.
+        If scikit-learn has no such estimator or argument, or it doesn't fit the task.
 
     Notes
     -----
-    Columns are in the order of the class codes 0 to C - 1. A class that no label names has probability 0, or a
-    decision value of -1e30. Before anything is labeled all classes are alike, and a regression is 0; with labels of
+    Columns are in the order of the class codes 0 to C - 1. A class without labels has probability 0, or a
+    decision value of -1e30. Without labels all classes have equal probability, and a regression is 0; with labels of
     one class only, that class has probability 1. Outputs keep the precision in which scikit-learn computes them.
 
     The state is the number of samples that the estimator was fitted on, the seed, and a digest of the samples.
@@ -102,26 +102,26 @@ class SklearnLearner:
 
     @property
     def fitted(self) -> Any:
-        """The estimator of scikit-learn as it was fitted last; None where there was too little to fit."""
+        """The estimator of scikit-learn as last fitted; None if the labels were not enough to fit it."""
         return None if self._fitted is None else self._fitted.estimator
 
     def fit(self, pool: Any, seed: int = 0, dtype: torch.dtype | None = None) -> None:
-        """Fit a new estimator on all labeled samples of a pool.
+        """Fit a new estimator to all labeled samples of a pool.
 
         Parameters
         ----------
         pool
             With ``batch(positions)``, or any sequence of (input, target).
         seed
-            What its random states are derived from, where they are not among its parameters.
+            Seed of random states that are not among its parameters.
         dtype
-            Floating-point type of inputs; torch's default where it is None.
+            Floating-point type of inputs; torch's default if None.
         """
         dtype = dtype or torch.get_default_dtype()
         self._fit(pool, len(pool), seed, dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the fit is a function of, beside the labeled samples."""
+        """Return everything that determines the fit, beside the labeled samples."""
         return {
             "estimator": self.estimator,
             "parameters": plain(self.parameters),
@@ -133,7 +133,7 @@ class SklearnLearner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; `rebuild` must follow if the learner was fitted otherwise then."""
+        """Take back what `state_dict` returned; if the learner was fitted differently, `rebuild` must follow."""
         mine = self.state_dict()
         if dict(state) == mine:
             return
@@ -148,12 +148,12 @@ class SklearnLearner:
         self._fitted = None if self._rows else self._blank()
 
     def rebuild(self, pool: Any) -> None:
-        """Fit the estimator again as the state says, on the labeled samples that come first in the training order.
+        """Fit the estimator again as the state says, to the first labeled samples in training order.
 
         Parameters
         ----------
         pool
-            The training pool, with at least as many labeled samples as then.
+            The training pool, with at least as many labeled samples as at the fit.
         """
         if not self._rows:
             return
@@ -178,5 +178,5 @@ class SklearnLearner:
         self._dtype, self._digest = str(dtype).removeprefix("torch."), arrays.digest()
 
     def _blank(self) -> Fitted:
-        """Return what stands in before anything is labeled."""
+        """Return what is used without labels."""
         return unfitted(self._output, self._classes)

@@ -1,4 +1,4 @@
-"""A query strategy with an estimator of its own, which may be another one than what is being trained."""
+"""A query strategy with its own estimator, which need not be the model that is trained."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from alcore.randomness import preserve_rng_state
 from alcore.strategies import PointwiseQuery
 from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit
-from alcore_sklearn.labeled import Order, as_rows, labeled_arrays
+from alcore_sklearn.labeled import JoinedBatches, Order, as_rows, labeled_arrays
 
 MEASURES = ("least_confidence", "margin", "entropy", "decision")
 
 
 def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
-    """Return how unsure a classifier is about each sample: float64, shape (B,), higher for less sure.
+    """Return the uncertainty of each prediction: float64, shape (B,), higher for a less certain one.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
         For ``"decision"`` decision values, (B,) for two classes or (B, C); else probabilities (B, C).
     measure
         ``"least_confidence"``: 1 - max p. ``"margin"``: minus the difference between the two largest p.
-        ``"entropy"``: - sum p log p, in nats. ``"decision"``: minus the distance from the border, |f| for two
-        classes, and the difference between the two largest values for more.
+        ``"entropy"``: - sum p log p, in nats. ``"decision"``: minus the distance from the decision boundary, |f| for
+        two classes, and the difference between the two largest values for more.
 
     Notes
     -----
-    For two classes the first three rank alike. The smaller probability is returned for each then: the entropy of a
-    nearly even prediction would give many samples one and the same score.
+    For two classes the first three measures give the same ranking, and the smaller probability is returned: many
+    samples with nearly even predictions would have the same entropy.
     """
     outputs = outputs.double()
     if measure == "decision":
@@ -50,37 +50,37 @@ def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
     if measure == "entropy":
         entropy: torch.Tensor = torch.special.entr(outputs).sum(dim=1)
         return entropy
-    return ascending[:, :-1].sum(dim=1)  # keeps what 1 - max would round away
+    return ascending[:, :-1].sum(dim=1)  # 1 - max would lose small values by rounding
 
 
 class SklearnUncertaintyQuery(PointwiseQuery):
-    """Ask for the samples that a classifier of its own, fitted on the labels of each step, is least sure about.
+    """Ask for the samples about which a separate classifier, fitted in each step, is least certain.
 
     Parameters
     ----------
     max_samples
         How many samples to ask for in a step.
     estimator
-        Which one: ``sklearn.linear_model.LogisticRegression``, or ``LogisticRegression`` for short.
+        The estimator: ``sklearn.linear_model.LogisticRegression``, or ``LogisticRegression`` for short.
     parameters
-        Its arguments, such as ``{C=0.1}``. A table with a key ``use`` stands for an estimator in turn.
+        Its arguments, such as ``{C=0.1}``. A table with a key ``use`` is an estimator itself.
     measure
         ``"least_confidence"``, ``"margin"`` or ``"entropy"`` of ``predict_proba``, or ``"decision"``: the distance
-        from the border by ``decision_function``. See `uncertainty` for the formulas.
+        from the boundary by ``decision_function``. See `uncertainty` for the formulas.
     order
-        ``"labelled"`` fits samples in the order in which they were labeled, ``"pool"`` in the order of their ids.
+        ``"labelled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids.
 
     Notes
     -----
     Uncertainty sampling (Lewis and Gale, A sequential algorithm for training text classifiers, SIGIR 1994) with
-    another model than the one that is trained: "non-compatible" in the words of Zhan et al. (A comparative survey of
+    a model other than the one that is trained, called "non-compatible" by Zhan et al. (A comparative survey of
     deep active learning, IJCAI 2021). Time is that of one fit and N predictions; memory O(chunk + max_samples) beside
     the labeled samples and the estimator.
 
-    It helps where the model to be trained is slow to predict, or gives no usable probabilities. It is known to hurt
-    where the two models disagree: labels go to the border of the wrong one (Lu, Li and Lin, Re-benchmarking
-    pool-based active learning for binary classification, 2023). The learner is not looked at. Before anything is
-    labeled, and with labels of one class, all samples are alike, and the lowest ids are asked for.
+    It helps where the trained model is slow to predict, or gives no usable probabilities. It is known to hurt where the
+    two models disagree, since labels are spent at the boundary of the wrong one (Lu, Li and Lin, Re-benchmarking
+    pool-based active learning for binary classification, 2023). The learner is not used. Without labels, and with
+    labels of one class, all samples have the same score, and the lowest ids are asked for.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         self.estimator, self.parameters = full_name(estimator), dict(parameters or {})
         self._template = build(self.estimator, self.parameters)
         if not is_classifier(self._template):
-            raise UsageError(f"{self.estimator} is a regressor, and uncertainty is of classes; use a classifier.")
+            raise UsageError(f"{self.estimator} is a regressor, and the measures are for classes; use a classifier.")
         check_choice("SklearnUncertaintyQuery", "measure", measure, MEASURES)
         self.measure, self.order = measure, order
         wanted: Literal["probabilities", "decision"] = "decision" if measure == "decision" else "probabilities"
@@ -103,7 +103,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         self._fitted: Fitted | None = None
 
     def check(self) -> None:
-        """Refuse regression, a pool that can't be chosen from, and inputs that scikit-learn can't take."""
+        """Raise `UsageError` for regression, and for a pool or inputs that can't be used."""
         info = self.driver.info
         if info is not None and info.task != "classification":
             raise UsageError("it ranks by classes, and the task of this data is regression; use another strategy.")
@@ -112,20 +112,19 @@ class SklearnUncertaintyQuery(PointwiseQuery):
             as_rows(self.driver.choice_pool.inputs(ids))
 
     def infer(self, inputs: Any) -> torch.Tensor:
-        """Return the outputs of the estimator in place of the learner's."""
+        """Return the outputs of the estimator."""
         assert self._fitted is not None
         return torch.from_numpy(self._fitted(as_rows(to_device(inputs, torch.device("cpu"), self.driver.dtype))))
 
     def score(self, outputs: Any) -> torch.Tensor:
-        """Return how unsure the estimator is about each sample: float64, shape (B,)."""
+        """Return the uncertainty of the estimator about each sample: float64, shape (B,)."""
         return uncertainty(outputs, self.measure)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Fit the estimator on what is labeled, and ask for the samples that it is least sure about."""
+        """Fit the estimator to the labeled samples, and ask for those about which it is least certain."""
         driver = self.driver
-        pool = () if driver.train_datapool is None else driver.train_datapool
         with preserve_rng_state():  # a pool may augment what it returns
-            arrays = labeled_arrays(pool, self.order, driver.dtype)
+            arrays = labeled_arrays(self._labeled(), self.order, driver.dtype)
         classes = driver.info.classes if driver.info is not None else 0
         seed = int(torch.randint(2**62, (), generator=self.generator("fit")))
         self._fitted = fit(self._template, self._output, classes, arrays, seed)
@@ -133,3 +132,11 @@ class SklearnUncertaintyQuery(PointwiseQuery):
             super().sample(query_queue)
         finally:
             self._fitted = None
+
+    def _labeled(self) -> Any:
+        """Return a pool of the labeled samples; one without ``batch`` is read as training reads it."""
+        pool = self.driver.train_datapool
+        if pool is None or not len(pool):
+            return ()
+        plain = self.order == "labelled" and not callable(getattr(pool, "batch", None))
+        return JoinedBatches(self.driver.ordered_batches(pool)) if plain else pool

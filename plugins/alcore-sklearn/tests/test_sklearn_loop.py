@@ -78,12 +78,12 @@ def test_the_order_of_the_pool(pool_of):
         learner = SklearnLearner("SVC", order="pool", info=pool.info)
         learner.fit(pool, dtype=torch.float64)
         assert np.array_equal(learner(everything).numpy(), expected)
-    with pytest.raises(UsageError, match=r"order='pool' needs a pool that tells the ids .* Items doesn't"):
+    with pytest.raises(UsageError, match=r"order='pool' needs a pool with labeled_ids.* Items has none"):
         learner.fit(Items(forwards))
 
 
 @pytest.mark.parametrize("form", ["items", "batches", "DataLoader"])
-def test_other_pools_and_loaders(pool_of, form):
+def test_without_a_run_the_batches_of_a_loader_are_fitted(pool_of, form):
     pool = pool_of()
     expected, learner = (SklearnLearner("LogisticRegression", info=pool.info) for _ in range(2))
     expected.fit(pool, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_other_pools_and_loaders(pool_of, form):
     loader = {
         "items": torch.utils.data.DataLoader(Items(pool), batch_size=4),
         "batches": [(inputs[:9], targets[:9]), (inputs[9:], targets[9:])],
-        "DataLoader": torch.utils.data.DataLoader(pool, batch_size=7, shuffle=True),
+        "DataLoader": torch.utils.data.DataLoader(pool, batch_size=7),
     }[form]
     SklearnTrainingLoop()(learner, None, loader, 3, dtype=torch.float64)
     everything = pool.inputs(torch.arange(60))

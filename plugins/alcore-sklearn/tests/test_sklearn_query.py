@@ -35,9 +35,9 @@ class Asked(list):
         self.scores = scores
 
 
-def ask(pool, strategy, *, seed=0, step=0):
+def ask(pool, strategy, *, seed=0, step=0, **settings):
     driver = Driver(
-        c.DriverConfig(batch_size=4, root_log_dir="not-made", device="cpu", seed=seed, dtype=torch.float64),
+        c.DriverConfig(batch_size=4, root_log_dir="not-made", device="cpu", seed=seed, dtype=torch.float64, **settings),
         torch.nn.Linear(4, 3),
         c.StrategiesConfig([strategy], queue.Queue),
         c.TrainingConfig(pool, max_training_epochs=0),
@@ -184,7 +184,7 @@ def test_it_may_ask_for_an_svm_what_logistic_regression_is_unsure_about(tmp_path
 
 
 def test_what_is_refused(values_of, pool_of):
-    with pytest.raises(UsageError, match=r"sklearn.svm.SVR is a regressor, and uncertainty is of classes"):
+    with pytest.raises(UsageError, match=r"sklearn.svm.SVR is a regressor, and the measures are for classes"):
         SklearnUncertaintyQuery(1, "SVR")
     with pytest.raises(UsageError, match=r"sklearn.svm.LinearSVC with these parameters offers no probabilities"):
         SklearnUncertaintyQuery(1, "LinearSVC")
@@ -194,3 +194,23 @@ def test_what_is_refused(values_of, pool_of):
         SklearnUncertaintyQuery(-1)
     with pytest.raises(UsageError, match=r"ranks by classes, and the task of this data is regression"):
         ask(values_of(), SklearnUncertaintyQuery(1))
+
+
+def test_items_of_a_pool_without_batches_are_read_as_training_reads_them(pool_of):
+    known, collated = pool_of(labeled=range(20)), []
+
+    class Unbatched:
+        info, total, labeled_ids = known.info, known.total, known.labeled_ids
+        inputs, unlabeled_indices, append = known.inputs, known.unlabeled_indices, known.append
+        __len__, __getitem__ = lambda self: len(known), lambda self, index: known[index]
+
+    def collate(items):
+        collated.extend(items)
+        return torch.utils.data.default_collate(items)
+
+    asked = [
+        ask(pool, SklearnUncertaintyQuery(4), **more)
+        for pool, more in ((known, {}), (Unbatched(), {"collate_fn": collate}))
+    ]
+    assert asked[0] == asked[1]
+    assert len(collated) == 20

@@ -20,7 +20,7 @@ class Drawn(BaseQuery):
     """Draws a key for each candidate; every third step it draws two, so that it has a state."""
 
     def __init__(self, max_samples: int = 10) -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
         self.calls = 0
 
     def check(self) -> None:
