@@ -1,9 +1,9 @@
 """What plugins implement, what they are given, and what passes between them and core.
 
-A *part* is what a user gives to a run: a pool, a learner, a strategy, a training loop, an observer, a stop criterion. The
-classes here are typing protocols: a part need not inherit from anything. Base classes that save typing are in
-:mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists
-what may be added: core looks for each of these members by name, and does without it where it is missing.
+A *part* is what a user gives to a run: a pool, a learner, a strategy, a training loop, an observer, a stop criterion.
+The classes here are typing protocols: a part need not inherit from anything. Base classes that save typing are in
+:mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists what may be added:
+core looks for each of these members by name, and does without it where it is missing.
 
 Nothing in this module imports torch.
 """
@@ -352,16 +352,16 @@ class PoolOptions(Protocol):
     it as ``context.info``."""
 
     total: int
-    """Of the pool to choose from: the number of samples, labeled or not. The ids are 0 to ``total - 1``. Read to list the
-    ids in windows."""
+    """Of the pool to choose from: the number of samples, labeled or not; the ids are 0 to ``total - 1``. Read to list
+    the ids in windows."""
 
     labeled_ids: torch.Tensor
     """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of
     labeled samples are extracted, and by ``alcore export``."""
 
     knows_answers: bool
-    """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say). Read
-    before step 0."""
+    """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
+    Read before step 0."""
 
     def batch(self, positions: torch.Tensor, /) -> Any:
         """Return the labeled items at these positions of the training order, as one batch; it may be augmented.
