@@ -277,9 +277,6 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
-    def warn_once(self, message: str) -> None:
-        """Log a warning, unless the run has logged it already."""
-
 
 # -- state and checks, of any part -------------------------------------------------------------------------
 

@@ -194,7 +194,6 @@ USED_BY = {
     "val_datapool": "docs/specification.md",
     "validation_pool": "docs/from-physicsnemo.md",
     "wanted": "alcore.strategies",
-    "warn_once": "alcore_f1",
 }
 """Who uses each member of `RunContext`: a plugin, the base classes (`alcore.strategies`), or one of two pages."""
 
