@@ -62,7 +62,7 @@ class Store:
     def meta(self) -> dict[str, Any]:
         return self._meta
 
-    def spent(self) -> float:
+    def committed_cost(self) -> float:
         return self._spent
 
     def steps_committed(self) -> int:
