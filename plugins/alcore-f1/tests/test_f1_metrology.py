@@ -1,4 +1,4 @@
-"""The figures against scikit-learn's, and what a record says."""
+"""The metrics against scikit-learn's, and what a record says."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.inference import evaluation
 from alcore.store import Run
+from alcore.training import loader
 
 
 class Judged(TensorPool):
@@ -119,13 +120,13 @@ def test_more_classes(case):
 class MixedF1(F1Metrology):
     """A mutant with the fault of PhysicsNeMo's example: precision of class 1, recall of class 0, F1 of the two."""
 
-    def _figures(self, confusion):
-        figures = super()._figures(confusion)
+    def _metrics(self, confusion):
+        metrics = super()._metrics(confusion)
         (tn, fp), (_, _) = confusion.tolist()
         recall = tn / (tn + fp) if tn + fp else 0.0
-        precision = figures["precision"]
+        precision = metrics["precision"]
         total = precision + recall
-        return figures | {"recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
+        return metrics | {"recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
 
 
 # 7 of class 0, of which 1 is missed; 3 of class 1, of which 2 are missed: every figure of the two classes differs
@@ -186,7 +187,8 @@ def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
     whole, parts = F1Metrology(), F1Metrology()
     make_driver(tmp_path, pool, whole, val=pool if on == "validation" else None)
     whole.compute()
-    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(evaluation, "_ROWS", rows)
+    monkeypatch.setattr(loader, "_ORDERED_ROWS", rows)
     sizes = []
     make_driver(
         tmp_path, pool, parts, val=pool if on == "validation" else None,

@@ -52,5 +52,5 @@ def test_it_fits_the_data(info, inputs, outputs):
 
 
 def test_data_of_unknown_size_is_refused():
-    with pytest.raises(UsageError, match=r"how many features it has \(DataInfo.features\)"):
+    with pytest.raises(UsageError, match=r"is unknown \(DataInfo.features\)"):
         mlp(DataInfo("classification", classes=2))

@@ -1,4 +1,4 @@
-"""Training steps by `torch.compile`, which fall back to eager ones where compiling fails."""
+"""Training steps by `torch.compile`, which fall back to eager steps if compiling fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from alcore_torchloop.graph_cache import UnfitError, form_of, logger
+from alcore_torchloop.graph_cache import UnfitError, Warn, form_of
 from alcore_torchloop.stepping import Stepper
 
 LossOf = Callable[[Any, Any], torch.Tensor]
 
 
 class Compiler:
-    """Compiles a function that returns a loss, and keeps what it compiled for the trainings to come.
+    """Compiles a function that returns a loss, and keeps the compiled function for further trainings.
 
     Attributes
     ----------
@@ -32,38 +32,42 @@ class Compiler:
             self._last = function, torch.compile(function)
         return self._last[1]
 
-    def give_up(self, error: Exception) -> None:
-        """Go on eagerly, and say why."""
+    def give_up(self, error: Exception, warn: Warn) -> None:
+        """Continue with eager steps, and warn with the reason."""
         self.given_up = True
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("this step can't be compiled and runs eagerly, with the same numbers: %s", why)
+        warn(f"this step can't be compiled and runs eagerly, with the same results: {why}")
 
 
-def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: Stepper) -> Callable[..., Any]:
+def compiled_step(
+    compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: Stepper, warn: Warn
+) -> Callable[..., Any]:
     """Return a step that takes model and batch, and returns the loss and whether the optimizer was stepped.
 
     Parameters
     ----------
     compiler
-        Told when compiling fails.
+        Remembers whether compiling failed.
     compiled, eager
-        Return the loss of a batch, and do the same.
+        Two equivalent functions that return the loss of a batch.
     stepper
-        Goes backward and steps the optimizer.
+        Computes gradients and steps the optimizer.
+    warn
+        Called with the reason if compiling fails.
     """
     seen: set[Any] = set()
 
     def first(model: Any, batch: Any) -> tuple[torch.Tensor, bool]:
-        """Do a step that compiles, forward and backward; what a failure leaves behind is taken back."""
+        """Do a step that compiles, forward and backward; the effects of a failed one are undone."""
         stepper.begin_batch()
         before = _Before(model, stepper)
         try:
             loss = compiled(model, batch)
             stepper.backward(loss)
-        except Exception as error:  # noqa: BLE001 - a fault of the step itself comes again below
+        except Exception as error:  # noqa: BLE001 - the eager step raises an error of the step itself
             before.restore()
             loss = eager(model, batch)
-            compiler.give_up(error)
+            compiler.give_up(error, warn)
             stepper.backward(loss)
         return loss.detach(), stepper.advance()
 
@@ -85,7 +89,7 @@ def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: 
 
 
 class _Before:
-    """What a step may change before its optimizer steps: gradients, buffers and global generators."""
+    """State that a step may change before the optimizer steps: gradients, buffers and global generators."""
 
     def __init__(self, model: Any, stepper: Stepper) -> None:
         buffers = model.buffers() if isinstance(model, torch.nn.Module) else ()

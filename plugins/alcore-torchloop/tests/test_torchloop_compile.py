@@ -97,7 +97,7 @@ def test_where_compiling_fails_steps_are_eager(monkeypatch: Any, caplog: Any, fa
     for one in ours:
         assert all(torch.equal(value, theirs[name]) for name, value in one.items())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.endswith("runs eagerly, with the same numbers: no working C++ compiler")
+    assert line.endswith("runs eagerly, with the same results: no working C++ compiler")
 
 
 def test_failing_at_a_later_shape_is_no_harm_either(monkeypatch: Any, caplog: Any) -> None:

@@ -367,7 +367,7 @@ def test_batches_of_a_drivers_loader_are_left_as_they_are():
     # the dtype would tell if the loop cast the batches once more
     DefaultTrainingLoop()(model, optimizer, loader, 1, train_step_fn=step, device=CPU, dtype=torch.float64)
     assert seen == [torch.float64] * 2
-    assert loop_module.placed(loader, CPU, torch.float32) is loader
+    assert loop_module._on_device(loader, CPU, torch.float32) is loader
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
