@@ -29,10 +29,10 @@ lint: $(VENV)/test.stamp
 	@for plugin in plugins/*/alcore_*; do $(BIN)/mypy --strict $$plugin || exit 1; done
 
 bench: $(VENV)/test.stamp
-	$(BIN)/python benchmarks/moons.py
+	$(BIN)/python benchmarks/loop/moons.py
 	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/train.py
-	$(BIN)/python benchmarks/ddp.py
+	$(BIN)/python benchmarks/loop/train.py
+	$(BIN)/python benchmarks/distributed.py
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that carry the exit code of the command: the ground floor.
+"""Exceptions, each with the exit code of the command.
 
 A message says what, where, the nearest valid thing and the remedy, in one paragraph.
 """

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     )
 
 hookspec = pluggy.HookspecMarker("alcore")
+"""Marks the specification of a registration hook."""
 hookimpl = pluggy.HookimplMarker("alcore")
+"""Marks a function of a plugin that implements a registration hook."""
 runspec = pluggy.HookspecMarker("alcore_run")
+"""Marks the specification of a run hook."""
 runhook = pluggy.HookimplMarker("alcore_run")
+"""Marks a method of an observer or stop criterion that implements a run hook."""
 
 
 class Registration:

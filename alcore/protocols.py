@@ -1,8 +1,9 @@
 """What plugins implement, what they are given, and what passes between them and core.
 
-The classes here are typing protocols: a strategy, a loop or a pool need not inherit from anything. Base classes that
-save typing are in :mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists
-what may be added: core looks for each of these members by name, and does without it where it is missing.
+A *part* is what a user gives to a run: a pool, a learner, a strategy, a training loop, an observer, a stop criterion.
+The classes here are typing protocols: a part need not inherit from anything. Base classes that save typing are in
+:mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists what may be added:
+core looks for each of these members by name, and does without it where it is missing.
 
 Nothing in this module imports torch.
 """
@@ -276,9 +277,6 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
-    def warn_once(self, message: str) -> None:
-        """Log a warning, unless the run has logged it already."""
-
 
 # -- state and checks, of any part -------------------------------------------------------------------------
 
@@ -287,7 +285,7 @@ class PartOptions(Protocol):
     """What a strategy, a training loop, an observer or a stop criterion may also offer."""
 
     def attach(self, context: RunContext, /) -> None:
-        """Receive the run, before the first step. Required of strategies; called on a training loop that has it."""
+        """Receive the run, before the first step; called on a training loop that has it (strategies must have it)."""
 
     def check(self) -> None:
         """Raise `UsageError` if the part can't work with this learner and data.
@@ -296,7 +294,7 @@ class PartOptions(Protocol):
         """
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return what the part must have back after an interruption, of values that `alcore.codec` stores.
+        """Return what the part must have back after an interruption: tensors, arrays, JSON, and containers of these.
 
         Called at each checkpoint; for a label strategy, whenever an answer is committed. A part without it is made
         anew when a run resumes; a metrology strategy's `records` are restored in any case.
@@ -320,7 +318,12 @@ class DataPool(Protocol):
         """Return one labeled item; it may be augmented."""
 
     def append(self, item: Any, /) -> None:
-        """Take in what a label strategy delivered."""
+        """Add one labeled sample, in memory.
+
+        `item` is what a label strategy put: a sample id, a `Label`, or another value. Where samples are chosen from a
+        separate unlabeled pool, it is ``(input, target)`` for a sample of that pool. Don't store it outside the run: a
+        resumed run starts from the pool as it was before the run, and appends all labels again.
+        """
 
 
 @runtime_checkable
@@ -342,43 +345,53 @@ class PoolOptions(Protocol):
     """What a pool may also offer."""
 
     info: DataInfo
-    """What is known about the data; strategies and learners read it as ``context.info``."""
+    """Of the training pool, else of the pool to choose from: what is known about the data. Strategies and learners read
+    it as ``context.info``."""
 
     total: int
-    """Number of samples, labeled or not: the ids are 0 to ``total - 1``. Read to list the ids in windows."""
+    """Of the pool to choose from: the number of samples, labeled or not; the ids are 0 to ``total - 1``. Read to list
+    the ids in windows."""
 
     labeled_ids: torch.Tensor
-    """Ids of the labeled samples in training order: int64, shape (L,). Read when features of labeled samples are
-    extracted, and by ``alcore export``."""
+    """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of
+    labeled samples are extracted, and by ``alcore export``."""
 
     knows_answers: bool
-    """Whether a sample id alone is enough to label it (True where the pool doesn't say); read before step 0."""
+    """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
+    Read before step 0."""
 
     def batch(self, positions: torch.Tensor, /) -> Any:
         """Return the labeled items at these positions of the training order, as one batch; it may be augmented.
 
-        Called by the training loader in place of one `__getitem__` an item.
+        Called on the training and the validation pool, by their loaders, in place of one `__getitem__` an item.
         """
 
     def evaluation(self) -> tuple[Any, torch.Tensor]:
-        """Return the inputs and targets that metrology measures on, where there is no validation pool."""
+        """Return inputs and targets to measure on. Called on the training pool where there is no validation pool."""
 
     def answer(self, sample: int, /) -> Any:
-        """Return the labeled item of any sample whose answer is known.
+        """Return ``(input, target)`` of any sample whose label is known.
 
         Called on a separate unlabeled pool when a label strategy answers with a bare sample id; ``pool[sample]`` is
         used where it is missing.
         """
 
     def cost(self, sample: int, /) -> float:
-        """Return what the label of a sample is expected to cost; used where the label strategy has no `cost`."""
+        """Return what the label of a sample is expected to cost.
+
+        Called on the pool to choose from, where the label strategy has no `cost`.
+        """
 
     def check(self, value: Any, /) -> str | None:
-        """Return what is wrong with the value of a label, or None; called before the label is committed."""
+        """Return what is wrong with the value of a label, or None.
+
+        Called on the training pool before a label is committed.
+        """
 
     def digest(self) -> str:
-        """Return text that identifies samples and labels; compared when a run resumes.
+        """Return text that identifies samples and labels.
 
+        Called on the training pool and on a separate unlabeled pool when a run begins, and compared when it resumes.
         Without it a pool is identified by its length and its unlabeled ids.
         """
 
@@ -425,7 +438,10 @@ class LabelQueue(Protocol):
         """Deliver one answer, from any thread."""
 
     def put_many(self, items: Iterable[Any]) -> None:
-        """Deliver answers that cost nothing, in one transaction."""
+        """Deliver several answers in one transaction.
+
+        An answer that took effort is better put by itself, at once: it is durable then.
+        """
 
 
 # -- strategies ---------------------------------------------------------------------------------------------
@@ -447,7 +463,10 @@ class LabelStrategy(Protocol):
     """Gets labels for what was asked. It may also offer what `PartOptions` and `LabelStrategyOptions` list."""
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
-        """Take requests out of the first queue and put answers into the second."""
+        """Take requests out of the query queue and put answers into the label queue.
+
+        The names of the arguments are PhysicsNeMo's.
+        """
 
     def attach(self, driver: RunContext, /) -> None:
         """Receive the run, before the first step."""
@@ -461,7 +480,9 @@ class LabelStrategyOptions(Protocol):
     working on when a run was cut off."""
 
     labels_by_id: bool
-    """Whether it answers with bare sample ids, so that the pool must know the answers."""
+    """Whether it answers with bare sample ids at once, so that the pool must know the answers. Then, as it buys nothing
+    and draws nothing, its requests are not tracked while they are in flight, and the global generators are not restored
+    after it."""
 
     def cost(self, item: Any, /) -> float:
         """Return what the label of an item will cost; the pool's `cost`, else 1.0, where it is missing."""
@@ -478,6 +499,7 @@ class MetrologyStrategy(Protocol):
     """Measures the learner. It may also offer what `PartOptions` and `MetrologyStrategyOptions` list."""
 
     records: list[Any]
+    """What was measured, the oldest first; core stores what each `compute` added, and restores it on resume."""
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append what was found to `records`."""

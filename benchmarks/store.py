@@ -2,7 +2,7 @@
 
 - ``store/step``: the two-moons experiment. After each step of alcore, the same rows and the same checkpoint bytes
   are written once more beside it, with sqlite3 and os alone; milliseconds a step are compared. What alcore spends is
-  measured by wrapping the public entry points of ``alcore.store``.
+  measured by wrapping the methods of its store (``clock.py``).
 - ``store/checkpoint``: the bytes of a checkpoint where the pool has 10 million samples, over what model and optimizer
   need and a bitset of the pool would.
 - ``store/label``: one label a transaction, over the bare transaction, and over one write and fsync; and in bulk.
@@ -32,22 +32,15 @@ from alcore_moons import MLP, MoonsPool
 from alcore_random import RandomQuery
 from alcore_torchloop import DefaultTrainingLoop
 from alcore_uq import ClassifierUQQuery
+from clock import store_clock
+from safetensors.torch import load_file
 
 import alcore
 from alcore import Driver, TensorPool
 from alcore import config as c
-from alcore.driver.label_queue import LabelQueue
-from alcore.store import history
-from alcore.store.files import fsync_path
-from alcore.store.reading import Run
-from alcore.store.run import RunStore
+from alcore.store import Run
 
 SEED, PICKS = 0, 10
-ENTRIES: list[tuple[Any, str]] = [
-    *((RunStore, name) for name in ("commit_query", "open_requests", "spent", "end_labeling", "commit_step", "export")),
-    *((history, name) for name in ("label_counts", "delivered_in", "given_up_in", "has_ended", "waits_before")),
-    (LabelQueue, "put_many"),
-]
 
 
 class Bare:
@@ -89,7 +82,9 @@ class Bare:
                 file.write(data)
                 os.fsync(file.fileno())
             aside.rename(self.folder / name)
-            fsync_path(self.folder)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
         with self.transaction() as execute:
             execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", rows["checkpoints"])
             execute("INSERT INTO steps VALUES (?, ?, ?)", rows["steps"])
@@ -149,38 +144,9 @@ class Beside:
             self.pending = None
 
 
-@contextlib.contextmanager
-def store_clock() -> Iterator[dict[str, float]]:
-    """Add up the seconds inside the store's public entry points while the block runs."""
-    clock, depth = {"seconds": 0.0}, 0
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            nonlocal depth
-            depth += 1
-            began = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                depth -= 1
-                if not depth:
-                    clock["seconds"] += time.perf_counter() - began
-
-        return wrapper
-
-    saved = [(owner, name, vars(owner)[name]) for owner, name in ENTRIES]
-    for owner, name, function in saved:
-        setattr(owner, name, timed(function))
-    try:
-        yield clock
-    finally:
-        for owner, name, function in saved:
-            setattr(owner, name, function)
-
-
 def steps(root: Path, count: int, name: str) -> tuple[float, float]:
     """Run the experiment; return the median milliseconds a step of alcore's store and of the bare sequence."""
-    with store_clock() as clock:
+    with store_clock(time.perf_counter) as clock:
         beside = Beside(root, clock)
         pool = MoonsPool(seed=SEED)
         queries = [ClassifierUQQuery(max_samples=PICKS)]
@@ -217,9 +183,9 @@ def checkpoint_bytes(root: Path, size: int) -> dict[str, Any]:
     driver = build(root, "large", 2, pool, [RandomQuery(max_samples=PICKS)])
     driver.run()
     last = Run(driver.log_dir).checkpoints()[-1]
-    optimizer = driver.optimization.optimizer.state_dict()["state"] if driver.optimization else {}
-    tensors = [*driver.learner.state_dict().values(), *(one for state in optimizer.values() for one in state.values())]
-    needed = sum(one.numel() * one.element_size() for one in tensors if isinstance(one, torch.Tensor))
+    tensors = load_file(driver.log_dir / "ckpt" / last["file"])
+    kept = [one for name, one in tensors.items() if name.startswith(("model.", "optimizer."))]
+    needed = sum(one.numel() * one.element_size() for one in kept)
     return {
         "bytes": last["bytes"], "model_and_optimizer_bytes": needed, "ratio": last["bytes"] / (needed + size // 8),
         "pool": size, "database_bytes": (driver.log_dir / "run.db").stat().st_size,

@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_specification() -> None:
 
 
 def test_a_retention_is_read_at_once() -> None:
-    assert DriverConfig(4, keep="last=3,best,every=10").keep == "last=3,best,every=10"
+    assert DriverConfig(4, keep="last=3,best=f1,every=10").keep == "last=3,best=f1,every=10"
     with pytest.raises(UsageError, match="keep 'last=0': last takes a whole number"):
         DriverConfig(4, keep="last=0")
 

@@ -34,7 +34,7 @@ def test_each_hook_is_documented_with_its_exact_signature(owner: type, name: str
     assert inspect.getdoc(getattr(owner, name))
 
 
-def test_the_page_documents_no_hook_that_does_not_exist() -> None:
+def test_page_documents_no_other_hook() -> None:
     named = set(re.findall(r"\| `(alcore_\w+)\(", DOCS.read_text(encoding="utf-8")))
     assert named == {*REGISTRATION, *LIFECYCLE}
 
@@ -126,7 +126,7 @@ def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build
     assert calls[-1][1] == {"driver": driver, "reason": "all 2 steps are done", "error": None}
 
 
-def test_the_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: Any) -> None:
+def test_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: Any) -> None:
     class Broken(toys.FirstQuery):
         def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
             raise RuntimeError("no idea")
@@ -140,7 +140,7 @@ def test_the_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: An
     assert (last, at_run["reason"], at_run["error"]) == ("alcore_run_end", None, caught.value)
 
 
-def test_the_run_directory_exists_when_the_run_starts_and_is_closed_when_it_ended(build: Any) -> None:
+def test_run_directory_exists_at_the_start_and_its_log_is_closed_at_the_end(build: Any) -> None:
     seen: list[bool] = []
 
     class Watch:

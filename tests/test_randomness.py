@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alcore.codec import dumps
 from alcore.protocols import Phase
-from alcore.randomness import derive_generator, derive_seed, seed_everything
+from alcore.randomness import (
+    derive_generator,
+    derive_seed,
+    global_rng_state,
+    preserve_rng_state,
+    seed_everything,
+    set_global_rng_state,
+)
+from alcore.store import checkpoints
 
 
 def test_seeds_are_what_they_were() -> None:
@@ -65,3 +76,35 @@ def test_all_global_generators_are_seeded(seed: int) -> None:
     assert draw() == first
     seed_everything(seed + 1)
     assert all(one != other for one, other in zip(draw(), first, strict=True))
+
+
+# -- the state of the global generators ------------------------------------------------------------------
+
+
+def drawn() -> tuple[Any, ...]:
+    return random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand(), torch.rand(3).tolist()
+
+
+def test_global_generators_go_on_as_before_a_checkpoint(tmp_path: Path) -> None:
+    random.gauss(0, 1)  # keeps a second number for later
+    np.random.standard_normal()
+    checkpoints.publish(tmp_path, "c", {"rng": global_rng_state()})
+    expected = drawn()
+    set_global_rng_state(checkpoints.load(tmp_path / "c.safetensors")["rng"])
+    assert drawn() == expected
+
+
+def test_reading_the_state_does_not_move_the_generators() -> None:
+    assert dumps(global_rng_state()) == dumps(global_rng_state())
+
+
+def test_preserved_state_is_back_after_the_block_whatever_it_draws_or_raises() -> None:
+    before = dumps(global_rng_state())
+
+    def fail() -> None:
+        drawn()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), preserve_rng_state():
+        fail()
+    assert dumps(global_rng_state()) == before

@@ -112,7 +112,7 @@ def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
     if kind == "id":
         return pool.answer(asked) if hasattr(pool, "answer") else pool[asked]
     if kind == "label" and hasattr(pool, "inputs"):
-        return pool.inputs(torch.tensor([asked]))[0], item.value
+        return _first_row(pool.inputs(torch.tensor([asked]))), item.value
     return item
 
 
@@ -120,6 +120,15 @@ def value_check(pool: Any) -> Callable[[Any], str | None]:
     """Return the function that says what is wrong with the value of a label: the pool's ``check``, if it has one."""
     check = getattr(pool, "check", None)
     return check if callable(check) else lambda _value: None
+
+
+def _first_row(batch: Any) -> Any:
+    """Return the first sample of a batch of nested tensors."""
+    if isinstance(batch, Mapping):
+        return {key: _first_row(one) for key, one in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(_first_row, batch))
+    return type(batch)(map(_first_row, batch)) if isinstance(batch, tuple | list) else batch[0]
 
 
 def _not_finite(value: Any) -> str | None:

@@ -61,11 +61,11 @@ class Checkpointer:
         Parameters
         ----------
         step, phase, epoch
-            What the state is the end of: this phase of this step, or an epoch inside it.
+            The state is that at the end of this phase of this step, or of this epoch inside it.
         record
             What the step has recorded so far.
         beside_learner
-            What the method of this name returned, where it is not to be collected now.
+            An earlier result of `beside_learner`, to use in place of a new one.
 
         Returns
         -------
@@ -102,11 +102,12 @@ class Checkpointer:
             Warnings.
         """
         warnings = []
-        for kind, parts in (("strategies", self._strategies), ("plugins", self._listeners)):
-            for name, saved in state[kind].items():
+        kinds = [("strategies", "strategy", self._strategies), ("plugins", "plugin", self._listeners)]
+        for key, kind, parts in kinds:
+            for name, saved in state[key].items():
                 part = parts.get(name)
                 if part is None:
-                    warnings.append(f"the run had a {kind[:-1]} {name!r} with state, and this driver has none")
+                    warnings.append(f"the run had a {kind} {name!r} with state, and this driver has none")
                 elif callable(getattr(part, "load_state_dict", None)):
                     part.load_state_dict(saved)
         loop = None if self._trainer is None else self._trainer.loop

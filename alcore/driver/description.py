@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
     plugins = sorted(
         {
             f"{entry.dist.name} {entry.dist.version}"
-            for entry in importlib.metadata.entry_points(group="alcore")
+            for entry in importlib.metadata.entry_points(group="alcore")  # noqa: TID251 - reads names and versions alone
             if entry.dist is not None
         }
     )

@@ -19,7 +19,7 @@ from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pool
 from alcore.driver.answers import value_check
 from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
 from alcore.driver.description import describe_run, environment
-from alcore.driver.in_flight import InFlight, settle_in_flight
+from alcore.driver.in_flight import InFlight, check_decided, settle_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
@@ -72,7 +72,7 @@ class Driver:
         Called as ``inference_fn(learner, inputs)`` where strategies want outputs; ``learner(inputs)`` where
         it is None.
     plugins
-        Observers and stop criteria: objects with methods marked ``@alcore.runhook``.
+        The listeners of the run, observers and stop criteria: objects with methods marked ``@alcore.runhook``.
 
     Attributes
     ----------
@@ -82,8 +82,10 @@ class Driver:
         The model.
     train_datapool, val_datapool, unlabeled_datapool : object or None
         The pools.
-    query_queue, label_queue : RequestQueue, LabelQueue or None
-        The queues between query and label strategies; the latter is made when the run starts.
+    query_queue : RequestQueue
+        What query strategies ask for, and a label strategy takes out.
+    label_queue : LabelQueue or None
+        Where a label strategy delivers its answers; made when the run starts.
     stop_reason : str or None
         Why the run ended.
     run_id, log_dir, logger
@@ -206,7 +208,7 @@ class Driver:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Run one step: training, metrology, query and labeling; the latter two where nothing is labeled yet."""
+        """Run one step: training, metrology, query, labeling. While nothing is labeled: query and labeling only."""
         session = self._opened(train_step_fn)
         session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
         cold_start = self._is_cold_start
@@ -340,8 +342,8 @@ class Driver:
         """Resume the run of this driver's id from what was committed last; `run` goes on from there.
 
         Give the driver what it was given when the run began, made anew: pools as they were before the run, the
-        learner, the strategies. Training since the last checkpoint is done again, and its decisions are taken from
-        the record; no label is asked for twice.
+        learner, the strategies. Training since the last checkpoint is repeated. What query and metrology strategies
+        decided in that time is read from the database. No request that was answered is asked again.
 
         Parameters
         ----------
@@ -368,6 +370,7 @@ class Driver:
             store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
             with contextlib.ExitStack() as undo:
                 undo.callback(store.close)
+                check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
                 meta = store.meta()
                 self.config = dataclasses.replace(self.config, seed=meta["seed"])
                 point = self._resume(store, checkpoint, meta)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from alcore.driver.label_queue import LabelQueue
 from alcore.errors import UsageError
-from alcore.protocols import Failed, Label
+from alcore.protocols import Failed, Label, Request
 from alcore.store.run import RunStore
 
 InFlight = Literal["ask", "drop"]
@@ -24,18 +24,10 @@ def tracks_in_flight(strategy: Any) -> bool:
     )
 
 
-def settle_in_flight(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
-    """Settle what was in flight as the user says, unless the label strategy can be polled.
-
-    Raises
-    ------
-    UsageError
-        When something was in flight, and neither strategy nor user decides.
-    """
-    requests = store.in_flight()
-    if not requests or callable(getattr(strategy, "poll", None)):
-        return
-    if decision is None:
+def check_decided(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
+    """Raise `UsageError` where something was in flight, and neither label strategy nor user decides."""
+    requests = _undecided(strategy, store)
+    if requests and decision is None:
         shown = ", ".join(str(request.item)[:40] for request in requests[:5]) + (", ..." if len(requests) > 5 else "")
         raise UsageError(
             f"{len(requests)} requests were with {type(strategy).__name__} when the run was cut off, and may have been "
@@ -43,7 +35,12 @@ def settle_in_flight(strategy: Any, store: RunStore, decision: InFlight | None) 
             "pay twice) or --in-doubt drop (give them up); from Python, restore(in_doubt=...). A label strategy that "
             "offers poll(request_id), or declares idempotent = True, needs no decision."
         )
-    store.settle_in_flight(drop_in=store.last_step() if decision == "drop" else None)
+
+
+def settle_in_flight(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
+    """Settle what was in flight as the user says, unless the label strategy can be polled."""
+    if _undecided(strategy, store):
+        store.settle_in_flight(drop_in=store.last_step() if decision == "drop" else None)
 
 
 def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
@@ -54,3 +51,8 @@ def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
         if answer is not None:
             answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
     store.settle_in_flight()
+
+
+def _undecided(strategy: Any, store: RunStore) -> list[Request]:
+    """Return what was in flight, unless the label strategy can be polled."""
+    return [] if callable(getattr(strategy, "poll", None)) else store.in_flight()

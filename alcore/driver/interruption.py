@@ -49,8 +49,8 @@ class Interruption:
     def safe_point(self) -> None:
         """Raise `Interrupted` if the run was asked to end.
 
-        Several ranks end where they agree on it, but for rank 0 while a label strategy works and the others wait: it
-        ends where it was asked to, or where another rank has ended.
+        With several ranks this does nothing: they end in `agreed_safe_point`. The exception is rank 0 while a label
+        strategy works and the others wait: it ends here if it was asked to, or if another rank has ended.
         """
         if self._committing is None:
             if self.requested and self._ranks.size == 1:

@@ -13,7 +13,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
-from alcore.store.inbox import Answer
+from alcore.store.inbox import Answer, Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
 
@@ -24,7 +24,7 @@ class LabelQueue:
     """Where a label strategy delivers answers; `put` may be called from any thread.
 
     While `LabelStrategy.label` runs, an answer is committed to the database. At any other time it is written to the
-    inbox of the run directory, and taken in at the next labeling phase or at the end of the step.
+    inbox of the run directory, and taken in at the next labeling phase, or at the end of a step without one.
 
     Parameters
     ----------
@@ -68,6 +68,7 @@ class LabelQueue:
         self._asks_for_samples = False  # whether the run ever asked for a sample, so that a bare integer is an id
         self._stale = False  # what is in memory is to be read again, since a commit failed
         self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
+        self._load_open(store.labeling(0))
 
     # -- the labeling phase ----------------------------------------------------------------------------
 
@@ -93,15 +94,16 @@ class LabelQueue:
         Raises
         ------
         BaseException
-            What a put raised that its thread did not make good: the thread may hold an answer that is nowhere else.
+            The error of a `put` that its thread did not repeat with success: the thread may hold an answer that is
+            nowhere else.
         """
         with self._lock:
+            self._is_open = False
             for fault in self._faults.values():
                 raise fault
             if self._stale:
                 self._load(self._store.labeling(self._step))
             accepted, self._accepted = self._accepted, {}
-            self._is_open = False
         return sorted(accepted.values(), key=lambda one: (one.request.step, one.request.ordinal))
 
     def take_inbox(self) -> bool:
@@ -118,6 +120,11 @@ class LabelQueue:
                 self._store.inbox.remove(path)
         self._in_inbox.clear()
         return found
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether requests are open in the phase under way."""
+        return bool(self._open)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -145,17 +152,17 @@ class LabelQueue:
 
         When this raises, none of them is on the disk, unless it was interrupted; they may be put again.
         """
-        if os.getpid() != self._process:  # a forked child, in which another thread may hold the lock for good
-            self._publish(list(items))
+        if os.getpid() != self._process:  # a forked child, in which the locks may be held by threads that it lacks
+            self._publish(list(items), Inbox(self._store.inbox.folder))
             return
         with self._lock:
             if not self._is_open:
-                self._publish(list(items))
+                self._publish(list(items), self._store.inbox)
+                self._faults.pop(threading.current_thread(), None)
                 return
             try:
                 self._commit_many(items)
             except BaseException as error:
-                self._stale = True
                 self._faults[threading.current_thread()] = error
                 raise
             self._faults.pop(threading.current_thread(), None)
@@ -180,13 +187,16 @@ class LabelQueue:
         accepted = [one for one in state.accepted if one.request.id not in self._handed_over]
         known = [*state.open, *(one.request for one in accepted)]
         self._requests.settle(self._open.keys() - {one.id for one in state.open})
-        self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
-        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
+        self._load_open(state)
         self._accepted = {one.request.id: one for one in accepted}
         self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
         self._stale = False
 
-    def _publish(self, items: list[Any]) -> None:
+    def _load_open(self, state: LabelingState) -> None:
+        self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
+        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
+
+    def _publish(self, items: list[Any], inbox: Inbox) -> None:
         """Write answers to the inbox. A value that names no request answers the oldest one without an answer there."""
         named, answered = [], set(self._in_inbox)
         for item in items:
@@ -196,7 +206,7 @@ class LabelQueue:
                     answered.add(key)
                     item = Answer(self._open[key], item)
             named.append(item)
-        self._store.inbox.publish(named)
+        inbox.publish(named)
         self._in_inbox = answered
 
     def _commit_many(self, items: Iterable[Any]) -> None:
@@ -205,17 +215,19 @@ class LabelQueue:
             if self._stale:
                 self._load(self._store.labeling(self._step))
             settled: list[str] = []
+            self._stale = True  # until the transaction has ended
             with self._store.answering(self._step) as writer:
                 retries = [again for item in items if (again := self._take_in(item, writer, settled)) is not None]
                 if (state := self._strategy_state()) is not None:
                     writer.keep_state(state)
+            self._stale = False
             self._requests.settle(settled)
         for request in retries:
             self._requests.requeue(request)
 
     def _take_in(self, item: Any, writer: Any, settled: list[str]) -> Request | None:
         """Store one answer; return its request if that is to be tried again."""
-        key = self._match(item)
+        key, names_its_request = self._match(item), not isinstance(item, Answer)
         if isinstance(item, Answer):
             item = item.value
         if key is None or (key not in self._open and key not in self._accepted):
@@ -233,7 +245,7 @@ class LabelQueue:
         elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
             writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", repeat=True)
             return None
-        elif before.source != answer.source:
+        elif before.source != answer.source or not names_its_request:
             writer.refuse(request.id, as_text(item), f"{before.source or 'another answer'!r} was first")
             return None
         else:  # a correction by the same source: the old answer is kept beside the new one

@@ -122,7 +122,8 @@ class LabelingPhase:
                     with self._interruption.immediate(lambda: self._store.committing), self._scope.alone():
                         self._strategy.label(self._requests, self._answers, *args, **kwargs)
             self._answers.take_inbox()
-            self._store.end_labeling(step)
+            if self._answers.leaves_open:  # or a resumed run would ask for these again in this step
+                self._store.end_labeling(step)
 
         shared = False
         try:

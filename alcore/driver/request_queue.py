@@ -164,7 +164,7 @@ class RequestQueue:
         sample = as_sample_id(item)
         if sample is not None:
             if sample not in self._candidates:
-                self.dropped[f"{self._strategy}: not an unlabelled sample, or asked for already"] += 1
+                self.dropped[f"{self._strategy}: not an unlabeled sample, or asked for already"] += 1
                 return
             item = sample
         elif item is None:

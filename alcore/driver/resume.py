@@ -12,7 +12,7 @@ from alcore.driver.answers import items_for_pool
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.pool_set import PoolSet
-from alcore.driver.stopping import NOTHING_LABELED
+from alcore.driver.stopping import NOTHING_LABELED, is_step_limit
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
@@ -35,7 +35,7 @@ class ResumePoint(NamedTuple):
     trained
         Whether its training is over, whatever the number of epochs.
     record
-        What the step recorded of them.
+        Losses and number of epochs of that training so far.
     """
 
     step: int
@@ -119,7 +119,7 @@ def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None)
     if meta["status"] != "done" or meta.get("reason") is None:
         return None
     reason = str(meta["reason"])
-    if reason.startswith("all "):
+    if is_step_limit(reason):
         return None  # the driver counts its steps itself
     if reason.startswith("the budget") and (budget is None or budget > store.spent()):
         return None

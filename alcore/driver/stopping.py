@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from alcore.pools.candidates import Candidates
@@ -13,6 +14,11 @@ NOTHING_LABELED = "nothing is labelled yet"
 def step_limit(max_steps: int | None, done: int) -> str | None:
     """Return the reason to end where the number of finished steps has reached the limit, else None."""
     return f"all {max_steps} steps are done" if max_steps is not None and done >= max_steps else None
+
+
+def is_step_limit(reason: str) -> bool:
+    """Tell whether a run ended by `step_limit`, not by a stop criterion."""
+    return re.fullmatch(r"all \d+ steps are done", reason) is not None
 
 
 def nothing_to_label(

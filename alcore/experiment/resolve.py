@@ -153,8 +153,9 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
             f"--allow-code, or name the code yourself with --{part.kind} {part.use}."
         )
     here = str(Path.cwd())
-    if here not in sys.path:  # as with python -m; only now, or a file of a run directory might be imported instead
-        sys.path.insert(0, here)
+    # As with python -m; only now, or a file of a run directory might be imported instead.
+    if here not in sys.path:  # noqa: TID251 - the folder in which the user named or allowed the code
+        sys.path.insert(0, here)  # noqa: TID251
     try:
         found = import_name(part.use)
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):

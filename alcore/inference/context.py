@@ -20,6 +20,9 @@ class InferenceContext(RunContext, Protocol):
     def ranks(self) -> Ranks:
         """The processes that share the work; while this rank works by itself, this rank alone."""
 
+    def warn_once(self, message: str) -> None:
+        """Log a warning, unless the run has logged it already."""
+
     @property
     def feature_cache(self) -> FeatureCache:
         """The features that were computed for the current state of the learner."""

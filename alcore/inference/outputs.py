@@ -18,6 +18,7 @@ from alcore.errors import UsageError
 from alcore.pools.batches import tensors_of
 
 Kind = str
+"""What the outputs of a classifier are: ``"logits"`` or ``"probabilities"``."""
 
 _SHORT = 64  # torch's softmax over a last axis of up to this length is several times slower than over a first axis
 _REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

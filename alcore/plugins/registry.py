@@ -196,7 +196,7 @@ def import_name(text: str) -> Callable[..., Any]:
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    entries = importlib.metadata.entry_points(group="alcore")
+    entries = importlib.metadata.entry_points(group="alcore")  # noqa: TID251 - what is installed is trusted
     return sorted(entries, key=lambda entry: ((entry.dist.name if entry.dist else "") or "?", entry.name, entry.value))
 
 

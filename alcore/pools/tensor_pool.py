@@ -125,7 +125,7 @@ class TensorPool:
         tuple of torch.Tensor
             Inputs (B, ...) and targets (B, ...), copies.
         """
-        return self.answers(self.labeled_ids[positions])
+        return self._rows(self.labeled_ids[positions])
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
@@ -143,14 +143,8 @@ class TensorPool:
 
     def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input and target of any sample whose answer is known."""
-        inputs, targets = self.answers(torch.tensor([sample]))
+        inputs, targets = self._rows(torch.tensor([sample]))
         return inputs[0], targets[0]
-
-    def answers(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return inputs (B, ...) and targets (B, ...), copies, of samples whose answers are known: int64 (B,)."""
-        if self._targets is None:
-            raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
-        return self.inputs(ids), self._targets[ids]
 
     def cost(self, sample: int) -> float:
         """Return what the label of a sample costs; 1.0 for a pool without `costs`."""
@@ -220,6 +214,11 @@ class TensorPool:
                 known.update(_bytes_of(rows))
         known.update(self.labeled_ids.numpy().tobytes())
         return known.hexdigest()
+
+    def _rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._targets is None:
+            raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
+        return self.inputs(ids), self._targets[ids]
 
     def _mark(self, sample: int) -> None:
         if not 0 <= sample < len(self._mask):

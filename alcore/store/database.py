@@ -128,15 +128,18 @@ class Database:
 
         Usable from any thread, and inside a transaction.
         """
-        with self._lock, self._storage_errors():  # reading may have to roll back what a killed writer left half done
-            if self._writing:
-                return query(self._connection, *args, **kwargs)
-            self._connection.execute("BEGIN")
+        with self._lock:
             try:
-                return query(self._connection, *args, **kwargs)
-            finally:
-                if self._connection.in_transaction:  # an I/O error may have ended it
-                    self._connection.execute("ROLLBACK")
+                if self._writing:
+                    return query(self._connection, *args, **kwargs)
+                self._connection.execute("BEGIN")  # may have to roll back what a killed writer left half done
+                try:
+                    return query(self._connection, *args, **kwargs)
+                finally:
+                    if self._connection.in_transaction:  # an I/O error may have ended it
+                        self._connection.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                raise self._storage_error(error) from error
 
     def image(self) -> bytes:
         """Return the whole database as bytes."""
@@ -151,16 +154,20 @@ class Database:
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
-        """Raise a full disk, an I/O error or a locked database as alcore's errors, with the remedy."""
+        """Raise errors of the disk or of a lock as alcore's errors."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise RunLockedError(
-                    f"{self._path} has been in the middle of another process's transaction for a minute: end that "
-                    "process, which may be a stopped one, and resume the run; what it had not committed is rolled back."
-                ) from error
-            raise cant_write(self._path, error) from error
+            raise self._storage_error(error) from error
+
+    def _storage_error(self, error: sqlite3.OperationalError) -> Exception:
+        """Return what to raise for a full disk, an I/O error or a locked database, with the remedy."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return RunLockedError(
+                f"{self._path} has been in the middle of another process's transaction for a minute: end that "
+                "process, which may be a stopped one, and resume the run; what it had not committed is rolled back."
+            )
+        return cant_write(self._path, error)
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> None:

@@ -18,6 +18,7 @@ from alcore import Failed, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError, RunExistsError
 from alcore.pools import DataInfo
+from alcore.protocols import RunContext, Spent
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel, BaseQuery, PointwiseQuery
 
@@ -717,7 +718,7 @@ def test_parts_that_do_not_fit_are_refused(build: Any, settings: dict[str, Any],
 
 
 def test_an_empty_training_pool_is_refused(build: Any, toys: Any) -> None:
-    with pytest.raises(UsageError, match="no labelled item"):
+    with pytest.raises(UsageError, match="no labeled item"):
         build(train_datapool=toys.pool(labelled=0)).run()
 
 
@@ -730,6 +731,166 @@ def test_pointwise_scores_of_a_wrong_shape_are_refused_before_training(build: An
     with pytest.raises(UsageError, match=r"wrong can't be used here: score"):
         driver.run()
     assert not driver.log_dir.exists()
+
+
+# -- what parts are given --------------------------------------------------------------------------------
+
+
+class Loop:
+    """A training loop that may look at the run and refuse it."""
+
+    def __init__(self, log: list[str], fault: str | None = None) -> None:
+        self.log, self.fault = log, fault
+
+    def attach(self, context: Any) -> None:
+        self.context = context
+        self.log.append("attach")
+
+    def check(self) -> None:
+        self.log.append(f"check {self.context.active_learning_step_idx}")
+        if self.fault:
+            raise UsageError(self.fault)
+
+    def __call__(self, model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int) -> None:
+        self.log.append("train")
+
+
+def test_loop_is_attached_and_checked_before_step_0(build: Any) -> None:
+    log: list[str] = []
+    driver = build(train_loop_fn=Loop(log), max_active_learning_steps=1)
+    assert log == ["attach"]
+    driver.run()
+    assert log == ["attach", "check 0", "train"]
+
+
+def test_loop_that_refuses_the_run_is_named(build: Any) -> None:
+    driver = build(train_loop_fn=Loop([], "it needs a GPU"))
+    with pytest.raises(UsageError, match=r"^the training loop can't be used here: it needs a GPU$"):
+        driver.run()
+    assert not driver.log_dir.exists()
+
+
+def test_loop_is_checked_again_at_resume(build: Any) -> None:
+    build(run_id="r", max_active_learning_steps=1).run()
+    with pytest.raises(UsageError, match="the training loop can't be used here"):
+        build(run_id="r", train_loop_fn=Loop([], "it needs a GPU")).restore()
+
+
+def test_listeners_get_the_driver_that_they_were_given_to(build: Any) -> None:
+    class Watch:
+        seen: Any = None
+
+        @alcore.runhook
+        def alcore_run_start(self, driver: Any) -> None:
+            self.seen = driver
+
+    watch = Watch()
+    driver = build(plugins=[watch], max_active_learning_steps=0)
+    driver.run()
+    assert watch.seen is driver
+
+
+def test_driver_has_every_member_of_the_run_context(build: Any) -> None:
+    driver = build()
+    members = {name for name in vars(RunContext) if not name.startswith("_")}
+    assert len(members) > 25
+    assert {name for name in members if not hasattr(driver, name)} == set()
+    methods = {name for name in members if callable(getattr(RunContext, name))}
+    assert {name for name in methods if not callable(getattr(driver, name))} == set()
+
+
+def test_pools_have_other_names(build: Any, toys: Any) -> None:
+    held_out, unlabeled = toys.pool(labelled=4), toys.pool(labelled=0)
+    driver = build(val_datapool=held_out, unlabeled_datapool=unlabeled)
+    assert driver.training_pool is driver.train_datapool
+    assert driver.validation_pool is driver.val_datapool is held_out
+    assert driver.unlabeled_pool is driver.unlabeled_datapool is driver.choice_pool is unlabeled
+    assert build().choice_pool.labeled_ids.tolist() == list(range(8))
+
+
+def test_spent_counts_the_labels_of_earlier_steps(build: Any, toys: Any) -> None:
+    seen = []
+
+    class Watch:
+        @alcore.runhook
+        def alcore_phase_start(self, driver: Any, phase: Any) -> None:
+            if phase == "labeling":
+                seen.append(driver.spent())
+
+    class Dear(toys.EchoLabel):
+        def cost(self, item: Any) -> float:
+            return 2.0
+
+    driver = build(plugins=[Watch()], label_strategy=Dear())
+    assert driver.spent() == Spent(0, 0.0)
+    driver.run()
+    assert seen == [Spent(0, 0.0), Spent(3, 6.0), Spent(6, 12.0)]
+    again = build(plugins=[Watch()], label_strategy=Dear(), run_id=driver.run_id, max_active_learning_steps=4)
+    again.restore()
+    assert again.spent() == Spent(9, 18.0)
+    again.run()
+
+
+@pytest.mark.parametrize(
+    ("settings", "trains", "measures"),
+    [
+        ({}, True, True),
+        ({"skip_training": True}, False, True),
+        ({"skip_metrology": True}, True, False),
+        ({"metrology_strategies": None}, True, False),
+    ],
+)
+def test_context_says_which_phases_the_run_has(
+    build: Any, settings: dict[str, Any], trains: bool, measures: bool
+) -> None:
+    driver = build(**settings)
+    assert (driver.trains, driver.measures) == (trains, measures)
+
+
+# -- what the caller gave --------------------------------------------------------------------------------
+
+
+def test_queue_is_made_once(build: Any) -> None:
+    made = []
+
+    def make() -> Any:
+        made.append(queue.Queue())
+        return made[-1]
+
+    build(queue_cls=make).run()
+    assert len(made) == 1
+
+
+def test_configs_of_the_caller_are_not_written_to(tmp_path: Path, toys: Any) -> None:
+    def driver(config: c.DriverConfig, strategies: c.StrategiesConfig, training: c.TrainingConfig) -> Any:
+        return alcore.Driver(config, toys.learner(), strategies, training)
+
+    def configs(steps: int) -> tuple[Any, ...]:
+        return (
+            c.DriverConfig(4, max_active_learning_steps=steps, run_id="r", root_log_dir=tmp_path),
+            c.StrategiesConfig([toys.FirstQuery()], queue.Queue, toys.EchoLabel(), [toys.CountMetrology()]),
+            c.TrainingConfig(toys.pool(), 1, class_weights="balanced"),
+        )
+
+    for steps in (1, 2):
+        given = configs(steps)
+        before = [dict(vars(one)) for one in given]
+        kwargs = dict(given[2].optimizer_config.optimizer_kwargs)
+        made = driver(*given)
+        if steps == 2:
+            made.restore()
+        made.run()
+        assert [vars(one) for one in given] == before
+        assert (len(given[1].query_strategies), len(given[1].metrology_strategies)) == (1, 1)
+        assert given[2].optimizer_config.optimizer_kwargs == kwargs
+
+
+def test_seed_of_a_resumed_run_is_that_of_the_run(build: Any) -> None:
+    build(run_id="r", seed=7, max_active_learning_steps=1).run()
+    again = build(run_id="r", seed=8)
+    again.restore()
+    assert again.config.seed == 7
+    again.run()
 
 
 # -- what a newcomer gets wrong --------------------------------------------------------------------------

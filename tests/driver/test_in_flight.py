@@ -73,6 +73,19 @@ def test_the_user_decides_where_nobody_knows(restart: Restart) -> None:
     assert len(log) == 2
 
 
+def test_the_same_driver_can_be_restored_once_the_user_has_decided(build: Any) -> None:
+    log: list[str] = []
+    settings = {"run_id": "run", "max_active_learning_steps": 2}
+    with pytest.raises(Power):
+        build(label_strategy=Lab(log, fails_at=5), **settings).run()
+    driver = build(label_strategy=Lab(log), **settings)
+    with pytest.raises(UsageError, match="Decide with"):
+        driver.restore()
+    driver.restore(in_doubt="ask")
+    driver.run()
+    assert states(driver) == ["labelled"] * 6
+
+
 def test_asked_again(restart: Restart) -> None:
     driver, log = restart(Lab)
     driver.restore(in_doubt="ask")

@@ -7,6 +7,7 @@ import math
 import os
 import queue
 import re
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -18,17 +19,18 @@ import pytest
 import torch
 
 from alcore.codec import loads
-from alcore.driver.answers import completed_item
+from alcore.driver.answers import items_for_pool
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import StaleWriterError, UsageError
+from alcore.errors import StaleWriterError
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Failed, Label, Request
 from alcore.store.database import Database
 from alcore.store.files import StorageError
 from alcore.store.reading import Run
-from alcore.store.run import RunStore, request_id
+from alcore.store.run import RunStore
+from alcore.store.tables import request_id
 
 
 class Desk:
@@ -47,18 +49,30 @@ class Desk:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = LabelQueue(self.store, self.requests, check or self.pool.check, cost, retries, state=state)
+        self.labels = LabelQueue(
+            self.store, self.requests, check or self.pool.check, cost, retries, strategy_state=state
+        )
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
         self.requests.begin(step, math.inf)
-        self.requests.asking("uq")
+        self.requests.begin_strategy("uq", 1)
         self.requests.put_many(items)
-        self.store.commit_query(0, self.requests.asked, [], "m")
+        self.store.commit_query(step, self.requests.asked, [], "m")
         self.begin(step)
 
     def begin(self, step: int) -> None:
-        self.requests.refill(self.labels.begin(step))
+        """Open a labeling phase, and take in what the inbox holds."""
+        state = self.store.labeling(step)
+        self.labels.open(step, state)
+        if self.labels.take_inbox():
+            state = self.store.labeling(step)
+            self.labels.open(step, state)
+        self.requests.refill(state.open)
+
+    def close(self, pool: Any = None) -> list[Any]:
+        """End the labeling phase; return what the training pool would get."""
+        return items_for_pool(self.labels.close(), pool)
 
     @property
     def reader(self) -> Run:
@@ -104,7 +118,7 @@ def test_a_bare_id_of_any_kind(desk: Make, item: Any) -> None:
     at.labels.put(item)
     assert at.current() == {1: ("id", None)}
     assert at.states() == ["open", "labelled"]
-    (taken,) = at.labels.take()
+    (taken,) = at.close()
     assert taken == 7
     assert type(taken) is int
 
@@ -117,7 +131,7 @@ def test_a_label_is_taken_as_it_was_put(desk: Make, item: Any) -> None:
     assert at.current() == {1: ("label", 1)}
     row = at.reader.requests()[1]
     assert (row["source"], row["cost"]) == ("ann", 2.5)
-    assert at.labels.take() == [label]
+    assert at.close() == [label]
 
 
 def test_a_label_may_name_its_request(desk: Make) -> None:
@@ -125,7 +139,7 @@ def test_a_label_may_name_its_request(desk: Make) -> None:
     request = at.requests.get_request()
     at.labels.put(Label(request, 1, source="ann"))
     assert at.current() == {0: ("label", 1)}
-    (taken,) = at.labels.take()
+    (taken,) = at.close()
     assert (taken.item, taken.value, taken.source) == (3, 1, "ann")
     at.pool.append(taken)  # a pool knows nothing of requests
     assert at.pool.labeled_ids.tolist() == [3]
@@ -137,7 +151,7 @@ def test_a_label_may_name_its_request(desk: Make) -> None:
 @pytest.mark.parametrize("same_object", [True, False])
 def test_a_generated_input_is_matched_by_object_or_content(desk: Make, generated: Any, same_object: bool) -> None:
     at = desk(3, generated, "other")
-    item = next(one.item for one in at.store.open_requests() if one.ordinal == 1)
+    item = next(one.item for one in at.store.labeling(0).open if one.ordinal == 1)
     if same_object:
         item = [at.requests.get() for _ in range(2)][1]
     at.labels.put(Label(item, 1))
@@ -166,7 +180,7 @@ def test_any_other_object_answers_the_oldest_open_request(desk: Make) -> None:
     for pair in pairs:
         at.labels.put(pair)
     assert at.states() == ["labelled"] * 3
-    taken = at.labels.take()
+    taken = at.close()
     assert taken[1] is pairs[0]
     assert taken[2] is pairs[1]
     kind, value = at.current()[2]
@@ -178,23 +192,23 @@ def test_answers_come_back_in_the_order_of_the_requests(desk: Make) -> None:
     at = desk(9, 1, 5, 3)
     for item in (3, Label(1, 1), 9, Label(5, 0)):
         at.labels.put(item)
-    taken = [one.item if isinstance(one, Label) else one for one in at.labels.take()]
+    taken = [one.item if isinstance(one, Label) else one for one in at.close()]
     assert taken == [9, 1, 5, 3]
-    assert at.labels.take() == []
+    assert at.close() == []
 
 
 def test_requests_of_an_earlier_step_come_first(desk: Make) -> None:
     at = desk(9)
     at.ask(1, [4, 2])
     at.labels.put_many([2, 9, 4])
-    assert at.labels.take() == [9, 4, 2]
+    assert at.close() == [9, 4, 2]
 
 
 def test_a_later_phase_starts_anew(desk: Make) -> None:
     at = desk(9, 4)
     at.labels.put(9)
     assert (at.labels.qsize(), at.labels.empty()) == (1, False)
-    at.labels.take()
+    at.close()
     at.begin(1)
     assert (at.labels.qsize(), at.labels.empty()) == (0, True)
     assert at.labels.counts == {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
@@ -239,14 +253,14 @@ def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
         thread.join(60)
     assert seen == [True] * 24
     assert at.current() == {sample: ("label", sample % 2) for sample in range(24)}
-    assert [one.item for one in at.labels.take()] == list(range(24))
+    assert [one.item for one in at.close()] == list(range(24))
     assert at.labels.counts["labelled"] == 24
 
 
 def test_put_many_is_one_transaction(desk: Make) -> None:
     at = desk(5, 3, 9)
     commits = []
-    at.store.database._connection.set_trace_callback(lambda text: text == "COMMIT" and commits.append(text))
+    at.store._database._connection.set_trace_callback(lambda text: text == "COMMIT" and commits.append(text))
     seen = []
 
     def items() -> Iterator[Any]:
@@ -264,10 +278,10 @@ def test_the_methods_of_queue_queue_are_there(desk: Make) -> None:
     at = desk(5, 3)
     at.labels.put(5, True, None)
     at.labels.put_nowait(3)
-    assert at.labels.take() == [5, 3]
+    assert at.close() == [5, 3]
 
 
-def test_the_state_of_the_labeler_is_committed_with_each_answer(desk: Make) -> None:
+def test_the_state_of_the_label_strategy_is_committed_with_each_answer(desk: Make) -> None:
     states = iter(["one", None, "three"])
     at = desk(5, 3, 9, state=lambda: next(states))
     found = []
@@ -278,7 +292,7 @@ def test_the_state_of_the_labeler_is_committed_with_each_answer(desk: Make) -> N
     assert found == ["one", "one", "three"]
 
 
-def test_an_answer_is_not_committed_without_the_state_of_the_labeler(desk: Make) -> None:
+def test_an_answer_is_not_committed_without_the_state_of_the_label_strategy(desk: Make) -> None:
     def state() -> str:
         raise ZeroDivisionError
 
@@ -287,7 +301,7 @@ def test_an_answer_is_not_committed_without_the_state_of_the_labeler(desk: Make)
         at.labels.put(5)
     assert at.states() == ["open"]
     with pytest.raises(ZeroDivisionError):
-        at.labels.take()
+        at.close()
 
 
 # -- refusals --------------------------------------------------------------------------------------------
@@ -326,7 +340,7 @@ def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: 
     (row,) = at.reader.refused()
     assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
     assert re.search(reason, row["reason"])
-    assert len(at.labels.take()) == 2
+    assert len(at.close()) == 2
 
 
 def test_what_was_refused_is_kept_exactly(desk: Make) -> None:
@@ -369,24 +383,24 @@ def test_an_answer_that_nobody_asked_for_is_kept_aside(desk: Make, item: Any) ->
     assert reason.startswith("nobody asked for it")
     assert at.reader.refused()[0]["request"] is None
     at.labels.put(3)
-    assert at.labels.take() == [3]
+    assert at.close() == [3]
 
 
 def test_an_object_without_an_open_request_is_kept_aside(desk: Make) -> None:
     at = desk(3)
     at.labels.put_many([3, (torch.ones(2), 1)])
-    assert at.labels.take() == [3]
+    assert at.close() == [3]
     assert at.labels.counts["refused"] == 1
 
 
 def test_an_answer_from_before_this_phase_is_kept_aside(desk: Make) -> None:
     at = desk(3, 4)
     at.labels.put(Label(3, 1))
-    at.labels.take()
+    at.close()
     at.begin(1)
     at.labels.put(Label(3, 0))
     assert at.current() == {0: ("label", 1)}
-    assert at.labels.take() == []
+    assert at.close() == []
 
 
 @pytest.mark.parametrize("late", [3, Label(3, 1), Failed(3, "again")], ids=lambda one: type(one).__name__)
@@ -396,7 +410,7 @@ def test_an_answer_after_the_request_was_given_up(desk: Make, late: Any) -> None
     at.labels.put_many([late, 5])
     assert at.states() == ["failed", "labelled"]
     assert at.labels.counts == {"labelled": 1, "failed": 1, "refused": 2, "repeated": 0}
-    assert at.labels.take() == [5]
+    assert at.close() == [5]
 
 
 def test_a_bare_integer_is_never_the_value_of_a_sample(desk: Make) -> None:
@@ -417,18 +431,6 @@ def test_a_bare_integer_stays_an_id_where_all_samples_were_given_up(desk: Make, 
     assert at.reasons()[1].startswith("nobody asked for it")
 
 
-def test_an_answer_after_the_end_of_a_phase_belongs_to_the_next(desk: Make) -> None:
-    at = desk(3, 4, 5, 6)
-    at.labels.put(Label(3, 1))
-    assert [one.item for one in at.labels.take()] == [3]
-    at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
-    assert at.states() == ["labelled", "labelled", "failed", "labelled"]
-    at.ask(1, [7])
-    at.labels.put(Label(7, 1))
-    assert [(one.item, one.value) for one in at.labels.take()] == [(4, 0), (6, 0), (7, 1)]
-    assert at.labels.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
-
-
 def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(desk: Make) -> None:
     at = desk("a", "b")
     at.labels.put(1)
@@ -438,7 +440,7 @@ def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(des
 def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> None:
     at = desk(3)
     at.labels.put(3)
-    at.labels.take()
+    at.close()
     at.ask(1, ["generated"])
     at.labels.put(3)
     assert at.states() == ["labelled", "open"]
@@ -460,7 +462,7 @@ def test_what_was_answered_or_given_up_is_not_handed_out(desk: Make) -> None:
 
 def test_what_was_answered_since_the_phase_began_is_not_handed_out(desk: Make) -> None:
     at = desk(3, 5)
-    found = at.labels.begin(0)
+    found = at.store.labeling(0).open
     at.labels.put(Label(3, 1))
     at.requests.refill(found)
     assert at.requests.get() == 5
@@ -499,7 +501,7 @@ def test_a_failure_is_tried_again_as_often_as_was_said(desk: Make) -> None:
     assert at.states() == ["failed"]
     assert at.reasons() == ["busy"] * 3
     assert at.labels.counts == {"labelled": 0, "failed": 1, "refused": 3, "repeated": 0}
-    assert at.labels.take() == []
+    assert at.close() == []
 
 
 def test_a_label_after_a_failure_is_kept_with_its_attempt(desk: Make) -> None:
@@ -510,7 +512,7 @@ def test_a_label_after_a_failure_is_kept_with_its_attempt(desk: Make) -> None:
     assert (again.item, again.attempt, again.id) == (3, 1, request_id("r1", 0, 0))
     at.labels.put(Label(again, 1))
     assert at.states() == ["labelled", "open"]
-    assert [row["attempt"] for row in at.store.database.read("SELECT attempt FROM labels")] == [1]
+    assert [row["attempt"] for row in at.reader.read("SELECT attempt FROM labels")] == [1]
     assert at.labels.counts["failed"] == 0
 
 
@@ -542,9 +544,9 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
         at.labels.put(answer)
     assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
     assert at.reasons() == ["a repeat of the answer that is there"] * 2
-    assert len(at.store.database.read("SELECT * FROM labels")) == 1
+    assert len(at.reader.read("SELECT * FROM labels")) == 1
     assert at.store.spent() == 1.0
-    assert at.labels.take() == [answer]
+    assert at.close() == [answer]
 
 
 def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: Make) -> None:
@@ -552,17 +554,17 @@ def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: 
     at.labels.put(Label(3, 0, source="ann", cost=2.0))
     at.labels.put(Label(3, 1, source="ann", cost=3.0))
     assert at.current() == {0: ("label", 1)}
-    rows = at.store.database.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
+    rows = at.reader.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
     assert [tuple(row) for row in rows] == [("0", 1, 2.0), ("1", 0, 3.0)]
     assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
-    assert [one.value for one in at.labels.take()] == [1]
+    assert [one.value for one in at.close()] == [1]
 
 
 def test_corrections_of_corrections(desk: Make) -> None:
     at = desk(3)
     for value in (0, 1, 0, 1):
         at.labels.put(Label(3, value))
-    rows = at.store.database.read("SELECT value, superseded FROM labels ORDER BY rowid")
+    rows = at.reader.read("SELECT value, superseded FROM labels ORDER BY rowid")
     assert [tuple(row) for row in rows] == [("0", 1), ("1", 1), ("0", 1), ("1", 0)]
 
 
@@ -634,19 +636,19 @@ def test_what_a_full_disk_refused_can_be_put_again(desk: Make, monkeypatch: pyte
     at = desk(3, 5)
     at.labels.put(Label(3, 0, source="ann"))
     with monkeypatch.context() as patched:
-        patched.setattr(at.store.database, "_connection", FullDisk(at.store.database._connection))
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
         with pytest.raises(StorageError):
             at.labels.put_many([Label(5, 1), Label(3, 1, source="ann")])
     assert at.states() == ["labelled", "open"]
     at.labels.put(Label(5, 1))
     assert at.current() == {0: ("label", 0), 1: ("label", 1)}
     assert at.reasons() == []
-    assert [one.item for one in at.labels.take()] == [3, 5]
+    assert [one.item for one in at.close()] == [3, 5]
 
 
 def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     at = desk(3, 5)
-    transaction = at.store.database.transaction
+    transaction = at.store._database.transaction
 
     @contextlib.contextmanager
     def interrupted() -> Iterator[sqlite3.Connection]:
@@ -655,12 +657,12 @@ def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(at.store.database, "transaction", interrupted)
+        patched.setattr(at.store._database, "transaction", interrupted)
         with pytest.raises(KeyboardInterrupt):
             at.labels.put(Label(3, 1))
     at.labels.put_many([Label(3, 1), Label(5, 1)])
     assert at.reasons() == ["a repeat of the answer that is there"]
-    assert [one.item for one in at.labels.take()] == [3, 5]
+    assert [one.item for one in at.close()] == [3, 5]
 
 
 def test_answers_of_a_generator_that_raised_can_be_put_again(desk: Make) -> None:
@@ -694,36 +696,16 @@ def test_the_end_of_a_phase_waits_for_a_put_that_fails(desk: Make, monkeypatch: 
             raised.append(error)
 
     with monkeypatch.context() as patched:
-        patched.setattr(at.store.database, "_connection", FullDisk(at.store.database._connection, pause))
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection, pause))
         worker = threading.Thread(target=put)
         worker.start()
         assert inside.wait(10)
         threading.Timer(0.2, go.set).start()
         with pytest.raises(StorageError):  # that of a thread which has not put it again
-            at.labels.take()
+            at.close()
         worker.join()
     assert len(raised) == 1
     assert at.states() == ["open", "open"]
-
-
-def test_a_put_after_the_end_says_what_to_do(desk: Make) -> None:
-    at = desk(3)
-    at.store.close()
-    with pytest.raises(UsageError, match=r"run r1 has ended.*is not stored.*alcore resume r1"):
-        at.labels.put(Label(3, 1))
-
-
-def test_a_forked_child_may_not_put(desk: Make) -> None:
-    at = desk(3)
-    child = os.fork()
-    if not child:
-        try:
-            at.labels.put(Label(3, 1))
-        except UsageError as error:
-            os._exit(7 if "forked from it" in str(error) else 1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    assert at.states() == ["open"]
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
@@ -732,7 +714,7 @@ def test_nothing_is_made_of_answers_whose_commit_failed(
 ) -> None:
     at = desk(3, 5)
     at.labels.put(3)
-    transaction = at.store.database.transaction
+    transaction = at.store._database.transaction
 
     @contextlib.contextmanager
     def broken() -> Iterator[sqlite3.Connection]:
@@ -741,13 +723,13 @@ def test_nothing_is_made_of_answers_whose_commit_failed(
             raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(at.store.database, "transaction", broken)
+        patched.setattr(at.store._database, "transaction", broken)
         with pytest.raises((type(error), OSError)):
             at.labels.put(5)
     assert at.states() == ["labelled", "open"]
     for _ in range(2):
         with pytest.raises((type(error), OSError)):
-            at.labels.take()
+            at.close()
 
 
 def test_a_run_that_was_taken_over_takes_no_more_labels(desk: Make) -> None:
@@ -756,7 +738,7 @@ def test_a_run_that_was_taken_over_takes_no_more_labels(desk: Make) -> None:
     with pytest.raises(StaleWriterError):
         at.labels.put(3)
     with pytest.raises(StaleWriterError):
-        at.labels.take()
+        at.close()
     assert at.states() == ["open"]
 
 
@@ -771,7 +753,96 @@ def test_a_generator_that_raises_undoes_its_put_many(desk: Make) -> None:
         at.labels.put_many(items())
     assert at.states() == ["open", "open"]
     with pytest.raises(RuntimeError, match="labeler broke"):
-        at.labels.take()
+        at.close()
+
+
+# -- outside a labeling phase ----------------------------------------------------------------------------
+
+
+def inbox_of(at: Desk) -> list[str]:
+    return [one.name for one in (at.store.folder / "inbox").glob("*.json")]
+
+
+def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
+    at = desk(3, 4, 5, 6)
+    at.labels.put(Label(3, 1))
+    assert [one.item for one in at.close()] == [3]
+    at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
+    assert at.states() == ["labelled", "open", "open", "open"]
+    assert len(inbox_of(at)) == 1
+    at.ask(1, [7])
+    assert at.states() == ["labelled", "labelled", "failed", "labelled", "open"]
+    at.labels.put(Label(7, 1))
+    assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
+    assert at.labels.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
+    assert inbox_of(at) == []
+
+
+def test_put_after_the_run_ended_goes_to_the_inbox(desk: Make) -> None:
+    at = desk(3)
+    at.close()
+    at.store.close()
+    at.labels.put(Label(3, 1))
+    assert len(inbox_of(at)) == 1
+
+
+def test_put_after_a_phase_that_failed_goes_to_the_inbox_and_makes_the_fault_good(
+    desk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk(3, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
+        with pytest.raises(StorageError):
+            at.labels.put(Label(3, 1))
+        with pytest.raises(StorageError):
+            at.close()
+    at.labels.put(Label(3, 1))
+    assert at.states() == ["open", "open"]
+    assert len(inbox_of(at)) == 1
+    at.begin(0)
+    assert [one.item for one in at.close()] == [3]
+
+
+def test_inbox_file_whose_commit_failed_counts_when_it_is_taken_again(
+    desk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk(3, 5)
+    at.close()
+    at.labels.put(Label(3, 1))
+    at.labels.open(0, at.store.labeling(0))
+    with monkeypatch.context() as patched:
+        patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
+        with pytest.raises(StorageError):
+            at.labels.take_inbox()
+    assert at.close() == []
+    assert at.states() == ["open", "open"]
+    at.begin(0)
+    assert [one.item for one in at.close()] == [3]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["", "while a thread of the parent puts"])
+def test_put_of_a_forked_child_goes_to_the_inbox(desk: Make, held: bool) -> None:
+    at = desk(3)
+    with contextlib.ExitStack() as locks:
+        if held:
+            locks.enter_context(at.store.inbox._lock)
+            other = threading.Thread(target=lambda: (at.labels._lock.acquire(), locked.set(), go.wait(10)))
+            locked, go = threading.Event(), threading.Event()
+            locks.callback(go.set)
+            other.start()
+            assert locked.wait(10)
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            failed = True
+            try:
+                at.labels.put(Label(3, 1))
+                failed = False
+            finally:
+                os._exit(failed)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert at.states() == ["open"]
+    assert len(inbox_of(at)) == 1
 
 
 # -- another pool ----------------------------------------------------------------------------------------
@@ -781,19 +852,9 @@ def test_answers_are_completed_from_the_pool_that_was_chosen_from(desk: Make) ->
     at = desk(9, 1, "made", check=lambda value: None)
     chosen = TensorPool(torch.arange(60.0).reshape(30, 2), torch.arange(30) % 3)
     at.labels.put_many([Label(1, 0), 9, Label("made", 2)])
-    nine, one, made = at.labels.take(chosen)
+    nine, one, made = at.close(chosen)
     assert torch.equal(nine[0], torch.tensor([18.0, 19.0]))
     assert nine[1] == 0
     assert torch.equal(one[0], torch.tensor([2.0, 3.0]))
     assert one[1] == 0
     assert (made.item, made.value) == ("made", 2)
-
-
-def test_an_item_of_a_pool_without_answer_or_inputs() -> None:
-    pool = ["item 0", "item 1"]
-    assert completed_item(1, "id", 1, pool) == "item 1"
-    label = Label(1, 0)
-    assert completed_item(1, "label", label, pool) is label
-    assert completed_item(1, "object", ("x", "y"), TensorPool(torch.zeros(2, 2))) == ("x", "y")
-    with pytest.raises(UsageError, match="no targets"):
-        completed_item(1, "id", 1, TensorPool(torch.zeros(2, 2)))

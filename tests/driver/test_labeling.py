@@ -1,15 +1,27 @@
-"""The state of a label strategy: what it drew last is kept until the phase that it belongs to is taken up."""
+"""The labeling phase: the state of the label strategy, what its draws disturb, and what the training pool gets."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import torch
+
+from alcore import Driver
 from alcore.codec import dumps, loads
-from alcore.driver.labeling import LabelerState
+from alcore.driver.labeling import LabelStrategyState
+from alcore.protocols import Failed, Label
+from alcore.randomness import global_rng_state
+from alcore.store.reading import Run
+from alcore.strategies import BaseLabel
 
 
-class Drawing:
+class Counting:
+    """A label strategy with state."""
+
     def __init__(self) -> None:
         self.n = 0
 
@@ -20,33 +32,102 @@ class Drawing:
         self.n = state["n"]
 
 
-def saved_in_step_2() -> str:
-    state = LabelerState(Drawing())
-    with state.phase(2):
-        random.random()
-        saved = state.commit()
-    assert saved is not None
-    return saved
-
-
-def test_phases_on_record_leave_it_for_the_phase_that_was_cut_off() -> None:
-    saved = saved_in_step_2()
-    for _ in range(2):
-        random.random()
-    state = LabelerState(Drawing(), saved)
-    with state.phase(0):
-        pass
-    with state.phase(2):
-        again = state.commit()
-    assert again == saved
-
-
-def test_an_answer_outside_a_phase_keeps_what_was_drawn_in_the_last_one() -> None:
-    saved = saved_in_step_2()
-    strategy = Drawing()
-    state = LabelerState(strategy, saved)
+def test_state_is_committed_with_the_step_of_its_answers_and_given_back() -> None:
+    strategy = Counting()
+    state = LabelStrategyState(strategy)
+    state.begin(2)
     strategy.n = 7
-    random.random()
-    late = state.commit()
-    assert late is not None
-    assert late == dumps({**loads(saved), "strategy": {"n": 7}})
+    saved = state.commit()
+    assert saved is not None
+    assert {name: loads(saved)[name] for name in ("step", "strategy")} == {"step": 2, "strategy": {"n": 7}}
+    fresh = Counting()
+    again = LabelStrategyState(fresh, saved)
+    assert fresh.n == 7
+    assert again.commit() == saved  # an answer that comes before the next phase changes nothing
+
+
+@pytest.mark.parametrize("strategy", [None, object(), BaseLabel()], ids=["none", "no state_dict", "empty state"])
+def test_strategy_without_state_commits_nothing(strategy: Any) -> None:
+    assert LabelStrategyState(strategy).commit() is None
+
+
+class Drawing(BaseLabel):
+    """Draws from every global generator, or from those of its requests."""
+
+    def __init__(self, *, disturbs: bool) -> None:
+        self.disturbs, self.values = disturbs, []
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            value = int(torch.rand((), generator=self.generator(request.id)) > 0.5)
+            if self.disturbs:
+                random.random(), np.random.random(), torch.rand(3)
+            self.values.append(value)
+            serialize_queue.put(Label(request, value))
+
+
+def test_global_generators_are_as_if_the_label_strategy_had_drawn_nothing(
+    build: Any, toys: Any, tmp_path: Path
+) -> None:
+    found = []
+    for disturbs in (False, True):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        driver = build(label_strategy=Drawing(disturbs=disturbs), run_id="r", root_log_dir=tmp_path / str(disturbs))
+        torch.manual_seed(0)
+        driver.run()
+        found.append((dumps(global_rng_state()), driver.learner.weight.tolist()))
+    assert found[0] == found[1]
+
+
+class Scripted(BaseLabel):
+    """Puts answers by the place of their requests."""
+
+    def __init__(self, *answers: Any, then: Any = None) -> None:
+        self.answers, self.then = answers, then
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        requests = [queue_to_label.get_request() for _ in range(queue_to_label.qsize())]
+        for request, value in zip(requests, self.answers, strict=False):
+            serialize_queue.put(Failed(request, "no") if value is None else Label(request, value))
+        if self.then is not None:
+            raise self.then
+
+
+def untrained(build: Any, pool: Any, toys: Any, label: Any, **settings: Any) -> Driver:
+    driver: Driver = build(
+        train_datapool=pool, unlabeled_datapool=toys.pool(labelled=0), skip_training=True, label_strategy=label,
+        metrology_strategies=None, max_active_learning_steps=1, **settings,
+    )  # fmt: skip
+    return driver
+
+
+def test_item_that_the_pool_refuses_does_not_keep_the_others_from_it(build: Any, toys: Any) -> None:
+    class Two(list[Any]):
+        def append(self, item: Any) -> None:
+            _inputs, value = item
+            if value == 1:
+                raise ValueError("no room for it")
+            list.append(self, value)
+
+    pool = Two()
+    driver = untrained(build, pool, toys, Scripted(0, 1, 2), run_id="r")
+    with pytest.raises(ValueError, match="no room"):
+        driver.run()
+    assert list(pool) == [0, 2]
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled"] * 3
+
+
+def test_label_strategy_that_fails_keeps_its_answers(build: Any) -> None:
+    driver = build(label_strategy=Scripted(1, 0, then=ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        driver.run()
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled", "labelled", "open"]
+    assert driver.train_datapool.labeled_ids.tolist()[8:] == [8, 9]
+
+
+def test_phase_counts_what_was_labeled_failed_and_refused(build: Any) -> None:
+    driver = build(label_strategy=Scripted(1, None, 5), max_active_learning_steps=1)
+    driver.run()
+    (step,) = Run(driver.log_dir).steps()
+    assert (step["labelled"], step["failed"], step["refused"]) == (1, 2, 2)

@@ -21,7 +21,9 @@ from alcore.errors import EncodingError, QueryError
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Request
-from alcore.store.run import RunStore, request_id
+from alcore.store.reading import Run
+from alcore.store.run import RunStore
+from alcore.store.tables import request_id
 
 
 class Plain:
@@ -57,13 +59,13 @@ def make(
     queue_cls: Callable[[], Any] = queue.Queue,
     cost: Callable[[Any], float] = lambda item: 1.0,
     pool: Any = None,
-    allowance: float = math.inf,
+    budget: float = math.inf,
 ) -> RequestQueue:
     if pool is None:
         pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labelled)
     made = RequestQueue(queue_cls(), Candidates(pool), "r1", cost)
-    made.begin(0, allowance)
-    made.asking("uq")
+    made.begin(0, budget)
+    made.begin_strategy("uq", 1)
     return made
 
 
@@ -152,7 +154,7 @@ def test_what_was_asked_in_an_earlier_step_is_dropped() -> None:
 def test_several_strategies_never_ask_for_one_sample_twice() -> None:
     requests = make()
     requests.put_many([4, 2])
-    requests.asking("random")
+    requests.begin_strategy("random", 1)
     requests.put_many([2, 9])
     assert [(ask.strategy, ask.sample, ask.rank, ask.request.ordinal) for ask in requests.asked] == [
         ("uq", 4, 0, 0),
@@ -190,7 +192,7 @@ def test_scores_of_any_kind_are_kept_as_numbers(tmp_path: Path, score: Any) -> N
     assert [(ask.score, ask.rank) for ask in requests.asked] == [(kept, 0), (kept, 1)]
     store = RunStore.create(tmp_path, "r1", meta={}, experiment="", state={})
     store.commit_query(0, requests.asked, [], "m")
-    assert [row["score"] for row in store.database.read("SELECT score FROM requests")] == [kept, kept]
+    assert [row["score"] for row in Run(store.folder).read("SELECT score FROM requests")] == [kept, kept]
     store.close()
 
 
@@ -211,8 +213,8 @@ def test_a_request_carries_its_key() -> None:
     ]
 
 
-def test_the_allowance_is_not_overdrawn() -> None:
-    requests = make(cost=lambda item: float(item), allowance=10.0)
+def test_the_budget_is_not_exceeded() -> None:
+    requests = make(cost=lambda item: float(item), budget=10.0)
     requests.put_many([4, 5, 3, 1, 2])
     assert [(ask.sample, ask.cost) for ask in requests.asked] == [(4, 4.0), (5, 5.0), (1, 1.0)]
     assert requests.dropped == {"over the budget": 2}
@@ -223,21 +225,21 @@ def test_the_allowance_is_not_overdrawn() -> None:
 
 @pytest.mark.parametrize(("cost", "budget", "count"), [(0.1, 0.3, 3), (0.1, 1.0, 10), (0.7, 2.1, 3), (1.0, 2.5, 2)])
 def test_rounding_takes_no_label_away(cost: float, budget: float, count: int) -> None:
-    requests = make(cost=lambda item: cost, allowance=budget)
+    requests = make(cost=lambda item: cost, budget=budget)
     requests.put_many(range(15))
     assert len(requests.asked) == count
 
 
 @pytest.mark.parametrize("cost", [math.nan, math.inf, -1.0])
-@pytest.mark.parametrize("allowance", [10.0, math.inf])
-def test_a_cost_that_is_no_amount_is_an_error(cost: float, allowance: float) -> None:
-    requests = make(cost=lambda item: cost, allowance=allowance)
+@pytest.mark.parametrize("budget", [10.0, math.inf])
+def test_a_cost_that_is_not_an_amount_is_an_error(cost: float, budget: float) -> None:
+    requests = make(cost=lambda item: cost, budget=budget)
     with pytest.raises(QueryError, match="cost of 3 is"):
         requests.put(3)
     assert requests.asked == []
 
 
-def test_cost_is_asked_for_the_normalised_item() -> None:
+def test_cost_is_asked_for_the_normalized_item() -> None:
     seen: list[Any] = []
     requests = make(cost=lambda item: seen.append(item) or 1.0)
     requests.put_many([np.int64(3), "text"])
@@ -389,7 +391,7 @@ def test_an_interrupted_get_loses_nothing() -> None:
     st.integers(0, 12),
 )
 def test_puts_against_a_plain_model(items: list[int], labelled: set[int], budget: int) -> None:
-    requests = make(10, tuple(labelled), allowance=float(budget))
+    requests = make(10, tuple(labelled), budget=float(budget))
     requests.put_many(items)
     expected: list[int] = []
     unasked = over = 0

@@ -49,6 +49,11 @@ def make(build: Make, toys: Any) -> Make:
     return new
 
 
+def loop_of(driver: Driver) -> Any:
+    assert driver.training_config is not None
+    return driver.training_config.train_loop_fn
+
+
 def test_the_first_step_selects_and_the_second_trains(make: Make) -> None:
     driver = make()
     driver.run()
@@ -57,7 +62,7 @@ def test_the_first_step_selects_and_the_second_trains(make: Make) -> None:
     assert {one["strategy"] for one in run.requests(0)} == {"random_query"}
     assert {one["strategy"] for one in run.requests(1)} == {"first_query"}
     assert [record["step"] for record in run.records()["count_metrology"]] == [1, 2]
-    assert driver.train_loop_fn.calls == [(3, 0.1), (1, 0.01)]  # type: ignore[union-attr]  # as if training began at step 0
+    assert loop_of(driver).calls == [(3, 0.1), (1, 0.01)]  # as if training began at step 0
 
 
 def test_without_a_start_an_empty_pool_is_refused(make: Make) -> None:
@@ -69,7 +74,7 @@ def test_a_pool_with_labels_needs_no_start(make: Make, toys: Any) -> None:
     driver = make(train_datapool=toys.pool(labelled=8))
     driver.run()
     assert {one["strategy"] for one in Run(driver.log_dir).requests()} == {"first_query"}
-    assert driver.train_loop_fn.calls == [(3, 0.1), (1, 0.01), (1, 0.01)]  # type: ignore[union-attr]
+    assert loop_of(driver).calls == [(3, 0.1), (1, 0.01), (1, 0.01)]
 
 
 @pytest.mark.parametrize("end_after", range(1, 12))
@@ -97,8 +102,8 @@ def test_resumed_equals_uninterrupted(make: Make, toys: Any, end_after: int) -> 
     rest.run()
     assert torch.equal(rest.learner.weight, whole.learner.weight)
     assert rest.train_datapool.labeled_ids.tolist() == whole.train_datapool.labeled_ids.tolist()
-    calls = [*rest.train_loop_fn.calls]  # type: ignore[union-attr]
-    assert calls == whole.train_loop_fn.calls[len(whole.train_loop_fn.calls) - len(calls) :]  # type: ignore[union-attr]
+    calls = [*loop_of(rest).calls]
+    assert calls == loop_of(whole).calls[len(loop_of(whole).calls) - len(calls) :]
 
 
 def test_labels_that_come_late_are_waited_for(make: Make) -> None:
@@ -123,7 +128,7 @@ def test_where_all_of_the_start_failed_it_is_asked_again(make: Make, toys: Any) 
     driver.run()
     run = Run(driver.log_dir)
     assert [one["train_samples"] for one in run.steps()] == [0, 0, 6]
-    assert driver.train_loop_fn.calls == [(3, 0.1)]  # type: ignore[union-attr]
+    assert loop_of(driver).calls == [(3, 0.1)]
 
 
 def test_samples_of_a_step_are_shared_out(make: Make, toys: Any) -> None:

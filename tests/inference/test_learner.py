@@ -67,6 +67,25 @@ def test_digest_tells_weights_apart_by_name_and_value() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64, torch.complex64])
+def test_digest_tells_weights_of_any_type_and_shape_apart(dtype: torch.dtype) -> None:
+    def digest(value: torch.Tensor) -> str:
+        return model_digest(SimpleNamespace(state_dict=lambda: {"a": value}))
+
+    one, other = torch.tensor([1, 0]).to(dtype), torch.tensor([0, 1]).to(dtype)
+    assert digest(one) != digest(other)
+    assert digest(one[0]) != digest(one[1])  # no dimensions
+
+
+def test_digest_does_not_depend_on_layout_in_memory_or_on_the_mode() -> None:
+    learner = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    before = model_digest(learner)
+    learner[0].weight = torch.nn.Parameter(learner[0].weight.detach().T.contiguous().T)
+    assert model_digest(learner.eval()) == before
+    learner[1].running_mean += 1
+    assert model_digest(learner) != before
+
+
 def test_weights_of_another_learner_are_refused() -> None:
     with pytest.raises(UsageError, match=r"the learner is not the one of this run: .*size mismatch"):
         load_model(torch.nn.Linear(2, 1), model_state(torch.nn.Linear(3, 1)))

@@ -1,19 +1,27 @@
-"""Benchmarks are not run by tests, but what they take hold of must be there."""
+"""Benchmarks are not measured in tests, but those that need nothing else must run."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import json
+import subprocess
+import sys
 
-STORE = Path(__file__).parents[2] / "benchmarks" / "store.py"
+import pytest
+from helpers.source import ROOT
+
+RUNS = {
+    "store.py --steps 2 --repeats 1 --labels 3 --pool 1000": {"store/step", "store/label", "store/checkpoint"},
+    "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
+    "loop/train.py --epochs 1 --repeats 1": {"train"},
+}
 
 
-def test_what_the_store_benchmark_times_is_there() -> None:
-    spec = importlib.util.spec_from_file_location("benchmarks_store", STORE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    missing = [f"{owner.__name__}.{name}" for owner, name in module.ENTRIES if not hasattr(owner, name)]
-    assert missing == []
-    assert len(module.ENTRIES) > 5
+@pytest.mark.parametrize("command", RUNS)
+def test_benchmark_prints_its_figures(command: str) -> None:
+    script, *options = command.split()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *options], capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row.get("name", row.get("benchmark")) for row in rows} >= RUNS[command]

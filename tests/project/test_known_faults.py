@@ -17,21 +17,17 @@ from unittest import mock
 import pytest
 import torch
 
-from alcore import Driver, UsageError, training
+from alcore import BaseLabel, Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore import driver as driver_module
-from alcore.driver import checks, lifetime, services
-from alcore.driver import run_log as runlog
-from alcore.inference import learner as placement
-from alcore.store import exports
-from alcore.store.reading import Run
-from alcore.strategies import BaseLabel
-from alcore.training.loader import BatchLoader
+from alcore.driver import checks, stopping
+from alcore.driver import driver as driver_module
+from alcore.store import Run, exports
+from alcore.training import Optimization, loader, trainer
 
 Build = Callable[..., Driver]
 
 
-# -- a labelling exception is logged and the samples that were taken out are lost -----------------------
+# -- a labeling exception is logged and the samples that were taken out are lost -----------------------
 
 
 class BreaksAfterOne(BaseLabel):
@@ -89,7 +85,7 @@ def everything_becomes_float() -> Iterator[None]:
             return batch.to(device, dtype)
         return type(batch)(place(one, device, dtype) for one in batch)
 
-    with mock.patch("alcore.training.loader.place", place):
+    with mock.patch.object(loader, "to_device", place):
         yield
 
 
@@ -114,12 +110,12 @@ def check_own_training_step(build: Build) -> None:
 
 @contextlib.contextmanager
 def own_training_step_is_forgotten() -> Iterator[None]:
-    real = training.resolve_train_step
+    real = trainer.resolve_train_step
 
     def resolve(given: Any, learner: Any, info: Any) -> Any:
         return real(given, torch.nn.Identity(), info)
 
-    with mock.patch.object(training, "resolve_train_step", resolve):
+    with mock.patch.object(trainer, "resolve_train_step", resolve):
         yield
 
 
@@ -138,7 +134,7 @@ def modules_must_have_a_device() -> Iterator[None]:
     def place_learner(learner: Any, device: Any, dtype: Any) -> Any:
         return learner if learner.device == device else learner.to(device, dtype)
 
-    with mock.patch.object(lifetime, "place_learner", place_learner):
+    with mock.patch.object(driver_module, "place_learner", place_learner):
         yield
 
 
@@ -166,12 +162,12 @@ def check_every_parameter_group(build: Build) -> None:
 
 @contextlib.contextmanager
 def only_the_first_group() -> Iterator[None]:
-    def prepare(self: training.Optimization, step: int) -> None:
+    def prepare(self: Optimization, training: int) -> None:
         self.optimizer = self._config.optimizer_cls(list(self._learner.parameters()), **self._config.optimizer_kwargs)
-        if step and self._fine_tuning_lr is not None:
+        if training and self._fine_tuning_lr is not None:
             self.optimizer.param_groups[0]["lr"] = self._fine_tuning_lr
 
-    with mock.patch.object(training.Optimization, "prepare", prepare):
+    with mock.patch.object(Optimization, "prepare", prepare):
         yield
 
 
@@ -191,10 +187,12 @@ def check_drop_last(build: Build) -> None:
 
 @contextlib.contextmanager
 def drop_last_is_ignored() -> Iterator[None]:
-    def loader(*args: Any, drop_last: bool, **kwargs: Any) -> BatchLoader:
-        return BatchLoader(*args, **kwargs)
+    real = loader.BatchLoader
 
-    with mock.patch.object(services, "BatchLoader", loader):
+    def batch_loader(*args: Any, drop_last: bool, **kwargs: Any) -> loader.BatchLoader:
+        return real(*args, **kwargs)
+
+    with mock.patch.object(loader, "BatchLoader", batch_loader):
         yield
 
 
@@ -202,8 +200,6 @@ def drop_last_is_ignored() -> Iterator[None]:
 
 
 def check_empty_pool(build: Build) -> None:
-    from alcore import TensorPool
-
     pool = TensorPool(torch.zeros(10, 2), torch.arange(10) % 2, labeled=range(8))
     driver = build(train_datapool=pool, max_active_learning_steps=9)
     driver.run()
@@ -213,7 +209,7 @@ def check_empty_pool(build: Build) -> None:
 
 @contextlib.contextmanager
 def empty_pools_go_on() -> Iterator[None]:
-    with mock.patch.object(driver_module.ending, "end_of_pool", return_value=None):
+    with mock.patch.object(stopping, "nothing_to_label", return_value=None):
         yield
 
 
@@ -221,11 +217,11 @@ def empty_pools_go_on() -> Iterator[None]:
 
 
 def check_no_metrology(build: Build) -> None:
-    driver = build(metrology_strategies=None)
     try:
+        driver = build(metrology_strategies=None)
         driver.run()
     except TypeError as error:
-        raise AssertionError(f"None is not taken: {error}") from error
+        raise AssertionError(f"None is refused: {error}") from error
     assert driver.stop_reason == "all 3 steps are done"
 
 
@@ -287,7 +283,7 @@ def check_json_log(build: Build) -> None:
     try:
         log = json.loads((driver.log_dir / "driver_log.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise AssertionError(f"the log is no JSON: {error}") from error
+        raise AssertionError(f"the log is not JSON: {error}") from error
     assert log["status"] == "failed"
     assert "quoted" in log["error"]
 
@@ -322,7 +318,7 @@ def check_two_drivers(build: Build) -> None:
 def one_logger_for_all() -> Iterator[None]:
     shared = logging.Logger("shared", logging.INFO)
 
-    def run_logger(run_id: str) -> logging.Logger:
+    def run_logger(run_id: str, level: int) -> logging.Logger:
         shared.handlers.clear()
         return shared
 
@@ -351,11 +347,6 @@ def test_alcore_does_not_have_the_fault(check: Callable[[Build], None], build: B
 
 
 @pytest.mark.parametrize("check", FAULTS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_the_check_finds_the_fault(check: Callable[[Build], None], build: Build) -> None:
-    with FAULTS[check](), pytest.raises((AssertionError, TypeError)):
+def test_check_finds_the_fault(check: Callable[[Build], None], build: Build) -> None:
+    with FAULTS[check](), pytest.raises(AssertionError):
         check(build)
-
-
-def test_modules_that_the_faults_replace_are_the_ones_in_use() -> None:
-    assert placement.place_learner is lifetime.place_learner
-    assert runlog.run_logger is driver_module.run_logger

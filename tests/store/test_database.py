@@ -24,8 +24,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def read(database: Database, query: str) -> list[Any]:
-    with database.reading() as connection:
-        return connection.execute(query).fetchall()
+    return database.read(lambda connection: connection.execute(query).fetchall())
 
 
 def keys(path: Path) -> list[str]:
@@ -71,8 +70,8 @@ def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, e
     assert keys(tmp_path / "run.db") == ["b"]
 
 
-def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
-    with database.reading() as connection:
+def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
+    def look(connection: sqlite3.Connection) -> None:
         assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
         assert keys(tmp_path / "run.db") == []
         assert not database.committing
@@ -84,19 +83,20 @@ def test_reading_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, data
         assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
         other.execute("ROLLBACK")
         other.close()
+
+    database.read(look)
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
 
 
-def test_reading_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
+def test_read_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
         assert len(read(database, "SELECT * FROM meta")) == 2
 
 
-def test_reading_undoes_what_its_block_writes(tmp_path: Path, database: Database) -> None:
-    with database.reading() as connection:
-        connection.execute(INSERT, ("a", "1"))
+def test_read_undoes_what_is_written_in_it(tmp_path: Path, database: Database) -> None:
+    database.read(lambda connection: connection.execute(INSERT, ("a", "1")))
     assert keys(tmp_path / "run.db") == []
 
 

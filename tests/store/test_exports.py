@@ -35,8 +35,7 @@ def fill(database: Database) -> None:
 
 
 def write(database: Database, folder: Path) -> None:
-    with database.reading() as connection:
-        exports.write_all(connection, folder)
+    database.read(exports.write_all, folder)
 
 
 def strict(path: Path) -> Any:
@@ -58,8 +57,7 @@ def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database
 
 def test_records_keep_their_types_in_memory(database: Database) -> None:
     fill(database)
-    with database.reading() as connection:
-        found = tables.records_by_strategy(connection)["f1"]
+    found = database.read(tables.records_by_strategy)["f1"]
     assert found[0] == (1, 0.5)
     assert type(found[0][1]) is np.float32
     assert np.isnan(found[1]["f1"])

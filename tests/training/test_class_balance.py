@@ -89,9 +89,9 @@ def test_classes_are_read_from_blocks_and_from_items(toys: Any) -> None:
 
 @pytest.mark.parametrize(
     ("targets", "message"),
-    [([0.5, 1.0], "no classes, but torch.float32"), ([-1, 1], "no classes"), ([[0, 1], [1, 0]], r"shape \(2, 2\)")],
+    [([0.5, 1.0], "not classes but torch.float32"), ([-1, 1], "not classes"), ([[0, 1], [1, 0]], r"shape \(2, 2\)")],
 )
-def test_targets_that_are_no_classes(targets: Any, message: str) -> None:
+def test_targets_that_are_not_classes_are_refused(targets: Any, message: str) -> None:
     pool = TensorPool(torch.ones(2, 2), torch.tensor(targets), range(2), info=DataInfo("classification", 2, 2, (2,)))
     with pytest.raises(UsageError, match=message):
         classes_of(pool, "it is so")
@@ -192,10 +192,19 @@ def test_class_weights_are_in_the_default_loss(build: Make, toys: Any) -> None:
 
 
 def test_balanced_weights_follow_the_labels(build: Make, toys: Any) -> None:
-    driver = build(train_datapool=uneven(toys), class_weights="balanced", max_active_learning_steps=2)
-    seen = []
-    driver.train_loop_fn = lambda *args, **kwargs: seen.append(driver.info.class_weights)  # type: ignore[union-attr]
-    driver.run()
+    class Weights:
+        seen: list[Any] = []  # noqa: RUF012
+
+        def attach(self, context: Any) -> None:
+            self.context = context
+
+        def __call__(self, *args: Any, **kwargs: Any) -> None:
+            self.seen.append(self.context.info.class_weights)
+
+    build(
+        train_datapool=uneven(toys), class_weights="balanced", max_active_learning_steps=2, train_loop_fn=Weights()
+    ).run()
+    seen = Weights.seen
     assert seen == [pytest.approx((20 / 34, 20 / 6)), pytest.approx((23 / 40, 23 / 6))]
 
 
@@ -206,7 +215,7 @@ def test_a_class_without_samples_is_told_once(build: Make, toys: Any, caplog: An
     build(train_datapool=pool, learner=model, sampler="balanced", class_weights="balanced").run()
     lines = [record.getMessage() for record in caplog.records if "balanced" in record.getMessage()]
     assert len(lines) == 1
-    assert "no sample of class 2 is labelled yet" in lines[0]
+    assert "no sample of class 2 is labeled yet" in lines[0]
 
 
 def wrong() -> dict[str, tuple[dict[str, Any], str]]:
@@ -220,7 +229,7 @@ def wrong() -> dict[str, tuple[dict[str, Any], str]]:
             {"train_datapool": regression, "class_weights": [1, 2]}, "class_weights is given, and the task.*regression"
         ),
         "unknown classes": (
-            {"train_datapool": nested, "sampler": "balanced", "learner": Own()}, "unknown.*no pairs.*a dict"
+            {"train_datapool": nested, "sampler": "balanced", "learner": Own()}, "unknown.*not pairs.*a dict"
         ),
         "too many": ({"class_weights": [1, 1, 1]}, "has 3 weights, and this data has 2 classes"),
         "own step": ({"class_weights": "balanced", "learner": Own()}, "default loss uses, and Own has a training_step"),

@@ -167,7 +167,7 @@ def test_the_last_batch(pool_cls: type[Items], n: int, drop_last: bool, sizes: l
 
 @pytest.mark.parametrize("pool_cls", [Blocks, Items])
 def test_dropping_every_batch_is_refused(pool_cls: type[Items]) -> None:
-    with pytest.raises(UsageError, match="3 labelled items, fewer than the batch size of 4"):
+    with pytest.raises(UsageError, match="3 labeled items, fewer than the batch size of 4"):
         loader(pool_cls(3), drop_last=True)
 
 

@@ -46,16 +46,16 @@ class MoonsPool(TensorPool):
             raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
         points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
         order = np.random.default_rng(seed % 2**64).permutation(samples)
+        self._everything = torch.tensor(points, dtype=torch.float32), torch.tensor(classes, dtype=torch.int64)
         super().__init__(
-            torch.tensor(points, dtype=torch.float32),
-            torch.tensor(classes, dtype=torch.int64),
+            *self._everything,
             labeled=order[:count],
             info=DataInfo("classification", classes=2, features=2, shape=(2,), names=("0", "1")),
         )
 
     def evaluation(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return all inputs, float32 (N, 2), and their classes, int64 (N,)."""
-        return self.answers(torch.arange(self.total))
+        return self._everything
 
 
 def moons(

@@ -19,8 +19,8 @@ from alcore_tabular.columns import read_csv
 from alcore_tabular.encoding import fit
 from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
-from alcore_tabular.splitting import count_initial, draw_initial, hold_out
 from alcore_tabular.raw_table import Content, Missing, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.splitting import count_initial, draw_initial, hold_out
 from alcore_tabular.targets import Answers, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")

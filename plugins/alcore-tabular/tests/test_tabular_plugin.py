@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
 import sys
 import typing
 from pathlib import Path
@@ -21,15 +20,6 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_hook_names_the_factory() -> None:
     module, name = alcore_tabular.alcore_data()["csv"].split(":")
     assert getattr(sys.modules[module], name) is table
-
-
-def test_importing_the_package_loads_no_library() -> None:
-    code = (
-        "import sys, alcore_tabular; alcore_tabular.alcore_data(); "
-        "print([m for m in ('torch', 'numpy', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_public_names_are_found_and_others_are_not() -> None:

@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"alcore_testing.{name}"
-        for name in (
-            *("contract", "drivers", "label", "learner", "loop", "metrology", "pool", "queues", "stop", "watch"),
-            *("query_base", "query_effects", "query_outputs", "query_picks", "query_runs"),
-        )
-    )
+_CHECKING = (
+    "contract drivers essence label learner loop metrology plain pool queues query_base query_effects query_outputs"
+    " query_picks query_runs stop watch"
 )
+pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
 from alcore_testing.contract import Contract, requires  # noqa: E402
-from alcore_testing.drivers import ask, build_driver, prepare  # noqa: E402
+from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare  # noqa: E402
+from alcore_testing.essence import differences, essence_of  # noqa: E402
 from alcore_testing.examples import run_examples  # noqa: E402
 from alcore_testing.label import LabelContract  # noqa: E402
 from alcore_testing.learner import LearnerContract  # noqa: E402
@@ -66,6 +63,7 @@ __all__ = [
     "QueryContract",
     "QueueContract",
     "StopCriterionContract",
+    "ToyDriver",
     "ToyLabel",
     "ToyLearner",
     "ToyMetrology",
@@ -73,6 +71,8 @@ __all__ = [
     "TrainingLoopContract",
     "ask",
     "build_driver",
+    "differences",
+    "essence_of",
     "peak_memory",
     "prepare",
     "requires",

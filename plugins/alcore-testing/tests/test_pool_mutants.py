@@ -217,7 +217,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
-def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
     def make(self: PoolContract) -> Any:
         whole = toy_pool("classes")
         return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labeled=[3, 20, 7, 11, 30, 14])

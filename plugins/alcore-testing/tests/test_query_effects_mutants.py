@@ -213,7 +213,7 @@ MUTANTS: list[Any] = [*Mutant.__subclasses__(), *Central.__subclasses__()]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
-def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
     claims = {"outputs": ALL_OUTPUTS, "tasks": ALL_TASKS} if issubclass(mutant, Mutant) else {}
     base = QueryContract if issubclass(mutant, Mutant) else TestTheCentralOnes
     members = {"make": lambda self, **parameters: mutant(**parameters), **claims}

@@ -249,7 +249,7 @@ MUTANTS = Mutant.__subclasses__()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
-def test_the_contract_fails_it(mutant: type, check_mutant: Any) -> None:
+def test_contract_finds_the_mutant(mutant: type, check_mutant: Any) -> None:
     class Claimed(TestTheCorrectOne):
         def make(self, **parameters: Any) -> Any:
             return mutant(**parameters)

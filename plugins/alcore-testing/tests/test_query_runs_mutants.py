@@ -148,7 +148,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
-def test_the_contract_fails_it(mutant: Any, check_mutant: Any) -> None:
+def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
     members = {"make": lambda self, **parameters: mutant(**parameters), **getattr(mutant, "claims", {})}
     check_mutant(type("Claimed", (TestTheDrawnOnes,), members), mutant)
 

@@ -137,7 +137,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
-def test_the_contract_fails_it(mutant: Any, check_mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if mutant.waits:
         monkeypatch.setattr(queues, "PATIENCE", 0.3)
     check_mutant(type("Claimed", (QueueContract,), {"make": lambda self: mutant()}), mutant)

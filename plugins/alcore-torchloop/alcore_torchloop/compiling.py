@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alcore_torchloop.graph_cache import UnfitError, Warn, form_of
+from alcore_torchloop.graph_cache import UnfitError, form_of, logger
 from alcore_torchloop.stepping import Stepper
 
 LossOf = Callable[[Any, Any], torch.Tensor]
@@ -32,16 +32,14 @@ class Compiler:
             self._last = function, torch.compile(function)
         return self._last[1]
 
-    def give_up(self, error: Exception, warn: Warn) -> None:
+    def give_up(self, error: Exception) -> None:
         """Continue with eager steps, and warn with the reason."""
         self.given_up = True
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warn(f"this step can't be compiled and runs eagerly, with the same results: {why}")
+        logger.warning("this step can't be compiled and runs eagerly, with the same results: %s", why)
 
 
-def compiled_step(
-    compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: Stepper, warn: Warn
-) -> Callable[..., Any]:
+def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: Stepper) -> Callable[..., Any]:
     """Return a step that takes model and batch, and returns the loss and whether the optimizer was stepped.
 
     Parameters
@@ -52,8 +50,6 @@ def compiled_step(
         Two equivalent functions that return the loss of a batch.
     stepper
         Computes gradients and steps the optimizer.
-    warn
-        Called with the reason if compiling fails.
     """
     seen: set[Any] = set()
 
@@ -67,7 +63,7 @@ def compiled_step(
         except Exception as error:  # noqa: BLE001 - the eager step raises an error of the step itself
             before.restore()
             loss = eager(model, batch)
-            compiler.give_up(error, warn)
+            compiler.give_up(error)
             stepper.backward(loss)
         return loss.detach(), stepper.advance()
 

@@ -14,16 +14,9 @@ from alcore_torchloop.graphs import Graph, Graphs
 
 logger = logging.getLogger("alcore.torchloop")
 
-Warn = Callable[[str], None]
-
 MOST_GRAPHS = 8
 MOST_CHANGES = 16  # in a row, without a replay between them
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
-
-
-def log_warning(message: str) -> None:
-    """Log a warning, where no run does."""
-    logger.warning("%s", message)
 
 
 class UnfitError(Exception):
@@ -77,12 +70,11 @@ class Recorder:
         Returns what graphs depend on beside arguments.
     warmup
         Eager calls with arguments of one shape before the graph is recorded, on its stream.
-    warn
-        Called with the reason if recording fails.
 
     Notes
     -----
-    Up to `MOST_GRAPHS` shapes get a graph. If recording fails, all further calls are eager.
+    Up to `MOST_GRAPHS` shapes get a graph. If recording fails, a warning gives the reason, and all
+    further calls are eager.
     """
 
     def __init__(
@@ -93,10 +85,9 @@ class Recorder:
         finish: Callable[[Any], Any],
         depends: Callable[[], Dependencies],
         warmup: int,
-        warn: Warn = log_warning,
     ) -> None:
         self._graphs, self._eager, self._recorded, self._finish = graphs, eager, recorded, finish
-        self._depends, self._warmup, self._warn = depends, max(1, warmup), warn
+        self._depends, self._warmup = depends, max(1, warmup)
         self._known: Dependencies | None = None
         self._found: dict[Any, int | _Recording] = {}
         self._given_up, self._changes = False, 0
@@ -153,7 +144,7 @@ class Recorder:
         self._given_up = True
         self._found.clear()
         why = " ".join(str(error).split()) or type(error).__name__
-        self._warn(f"this step can't be captured as a graph and runs eagerly, with the same results: {why}")
+        logger.warning("this step can't be captured as a graph and runs eagerly, with the same results: %s", why)
 
 
 def form_of(thing: Any, tensors: list[torch.Tensor]) -> Any:

@@ -13,11 +13,10 @@ from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.inference import evaluating
 from alcore.pools import to_device
-from alcore.protocols import EpochEnd, RunContext, TrainStep, ValidateStep
+from alcore.protocols import EpochEnd, TrainStep, ValidateStep
 from alcore.training import BatchLoader
 from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.early_stopping import EarlyStopping
-from alcore_torchloop.graph_cache import Warn, log_warning
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
 from alcore_torchloop.train_step import Step, step_for
@@ -91,14 +90,9 @@ class DefaultTrainingLoop:
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
         self.patience, self.min_delta, self.capture = patience, min_delta, capture
         self._compiler = Compiler() if capture == "compile" else None
-        self._warn: Warn = log_warning
         self._stepper: Stepper | None = None  # of the training under way
         self._early: EarlyStopping | None = None
         self._resumed: Mapping[str, Any] = {}
-
-    def attach(self, context: RunContext) -> None:
-        """Receive the run, before the first step: warnings go to its log, once each."""
-        self._warn = context.warn_once
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next epoch of the training under way depends on; empty between trainings."""
@@ -177,7 +171,7 @@ class DefaultTrainingLoop:
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
             step = step_for(
                 train_step_fn or _own_step, stepper, model, device,
-                amp=self.amp, capture=self.enable_static_capture, compiler=self._compiler, warn=self._warn,
+                amp=self.amp, capture=self.enable_static_capture, compiler=self._compiler,
             )  # fmt: skip
             model.train()
             for epoch in range(max_epochs):

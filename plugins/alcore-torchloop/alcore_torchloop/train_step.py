@@ -9,7 +9,7 @@ import torch
 
 from alcore_torchloop import graphs
 from alcore_torchloop.compiling import Compiler, compiled_step
-from alcore_torchloop.graph_cache import Dependencies, Recorder, Warn, dependencies, log_warning, unreplaced_buffers
+from alcore_torchloop.graph_cache import Dependencies, Recorder, dependencies, unreplaced_buffers
 from alcore_torchloop.graphs import Graphs
 from alcore_torchloop.precision import in_precision
 from alcore_torchloop.stepping import Stepper
@@ -28,7 +28,6 @@ def step_for(
     amp: str = "off",
     capture: bool = True,
     compiler: Compiler | None = None,
-    warn: Warn = log_warning,
 ) -> Step:
     """Return the step of a training, which takes model and batch.
 
@@ -49,16 +48,14 @@ def step_for(
         eager, since their reduction of gradients can't be captured.
     compiler
         Keeps the compiled function between trainings.
-    warn
-        Called with the reason if the step can't be compiled or captured.
     """
     eager = in_precision(loss_of, amp, device)
     if not capture or _world_size() > 1:
         return eager_step(eager, stepper)
     if compiler is not None:
-        return compiled_step(compiler, in_precision(compiler.compiled(loss_of), amp, device), eager, stepper, warn)
+        return compiled_step(compiler, in_precision(compiler.compiled(loss_of), amp, device), eager, stepper)
     source = graphs.graphs_for(device or graphs.device_of(model))
-    return eager_step(eager, stepper) if source is None else graphed_step(eager, stepper, model, source, _WARMUP, warn)
+    return eager_step(eager, stepper) if source is None else graphed_step(eager, stepper, model, source, _WARMUP)
 
 
 def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
@@ -75,12 +72,7 @@ def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
 
 
 def graphed_step(
-    loss_of: Callable[..., torch.Tensor],
-    stepper: Stepper,
-    model: Any,
-    source: Graphs,
-    warmup: int,
-    warn: Warn = log_warning,
+    loss_of: Callable[..., torch.Tensor], stepper: Stepper, model: Any, source: Graphs, warmup: int
 ) -> Step:
     """Return a step equivalent to that of `eager_step`, which replays graphs after a few calls.
 
@@ -96,10 +88,8 @@ def graphed_step(
         Makes the graphs.
     warmup
         Eager steps before a graph is recorded, each a step of the training.
-    warn
-        Called with the reason if the step can't be captured.
     """
-    return Recorder(source, eager_step(loss_of, stepper), *_Graphed(loss_of, stepper, model).parts(), warmup, warn)
+    return Recorder(source, eager_step(loss_of, stepper), *_Graphed(loss_of, stepper, model).parts(), warmup)
 
 
 class _Graphed:

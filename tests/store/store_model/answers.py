@@ -67,21 +67,10 @@ class Answers(Lives):
     def work(self, fates: list[str], last_first: bool) -> None:
         """Take requests out, then answer them, not all and not in their order."""
         self.be_labeling()
-        taken = [(fate, self._take_one_out()) for fate in fates[: len(self.queue)]]
+        taken = [(fate, self.take_one_out()) for fate in fates[: len(self.queue)]]
         for fate, place in reversed(taken) if last_first else taken:
             if fate != "nothing":
                 self._put_one(self._answer_to(fate, place, (place[1] % 2, "ann", 1.0), by_id=True))
-
-    def _take_one_out(self) -> tuple[int, int]:
-        place, found = self.queue[0], []
-
-        def change(model: Model) -> None:
-            one = model.at(place)
-            one.taken = one.state == "open"
-
-        self.commit(lambda: found.append(self.writer.requests.get_request()), change)
-        assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
-        return self.queue.pop(0)
 
     @rule(several=st.lists(labels, min_size=1, max_size=4))
     @scene
@@ -134,14 +123,26 @@ class Answers(Lives):
 
         self.end_step(saved=saved, more=False, between=put_each)
 
-    @rule(many=st.lists(labels | corrections | failures, min_size=1, max_size=3))
+    @rule(answer=labels | corrections | failures)
     @scene
-    def another_process_publishes(self, many: list[tuple[Any, ...]]) -> None:
-        if self.model.asked:
-            put = [self._answer(*answer) for answer in many if answer[0] != "bad object"]
-            self.publish(
-                lambda: Inbox(self.root / "r1" / "inbox").publish([item for item, _ in put]), [c for _, c in put]
-            )
+    def another_process_publishes(self, answer: tuple[Any, ...]) -> None:
+        self.another_process_publishes_one(answer)
+
+    def another_process_publishes_one(self, answer: tuple[Any, ...]) -> None:
+        """Publish an answer that names its request."""
+        if self.model.asked and answer[0] != "bad object":
+            item, change = self._answer(*answer)
+            self.publish(lambda: Inbox(self.root / "r1" / "inbox").publish([item]), [change])
+
+    @rule(several=st.lists(labels | failures, min_size=1, max_size=3), points=st.integers(0, 5))
+    @scene
+    def power_fails_while_the_inbox_is_taken_in(self, several: list[tuple[Any, ...]], points: int) -> None:
+        self.be_labeling()
+        for answer in several:
+            self.another_process_publishes_one(answer)
+        self.power.left = points
+        self.hand_out()
+        self.power.left = None
 
     @rule(text=st.sampled_from(["", "{", '{"format":2}', '{"format":1,"answers":[{"kind":"value"}]}']))
     @scene

@@ -41,7 +41,7 @@ def scene(play: Callable[..., None]) -> Callable[..., None]:
     def played(self: Lives, **drawn: Any) -> None:
         with contextlib.suppress(DeadError):
             if self.writer is None:
-                self.open("ask")
+                self.open(("ask", "drop")[self.deaths % 2])
             play(self, **drawn)
 
     return played
@@ -161,6 +161,18 @@ class Lives(RuleBasedStateMachine):
         self.writer.hand_out(self.model.step)
         self.queue = [one.place for one in self.model.line]
 
+    def take_one_out(self) -> tuple[int, int]:
+        """Take a request out, as a label strategy does; return its place."""
+        place, found = self.queue[0], []
+
+        def change(model: Model) -> None:
+            one = model.at(place)
+            one.taken = one.state == "open"
+
+        self.commit(lambda: found.append(self.writer.requests.get_request()), change)
+        assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
+        return self.queue.pop(0)
+
     def publish(self, act: Callable[[], Any], changes: list[Callable[[Model], Any]]) -> None:
         """Publish answers to the inbox, or die before or after they are there."""
         try:
@@ -250,10 +262,12 @@ class Lives(RuleBasedStateMachine):
         (self.root / ID / "lock").unlink()
         self.open(in_flight)
 
-    @rule(how=st.sampled_from(["closed", "done", "killed", *LEFTOVERS]))
+    @rule(how=st.sampled_from(["closed", "done", "killed", *LEFTOVERS]), in_flight=st.integers(0, 2))
     @scene
-    def end(self, how: str) -> None:
-        """Close the run, or leave what a process that is killed leaves."""
+    def end(self, how: str, in_flight: int) -> None:
+        """Close the run, or leave what a process that is killed leaves; some requests may be in flight then."""
+        for _ in range(min(in_flight, len(self.queue)) if self.model.labeling else 0):
+            self.take_one_out()
         if how in ("closed", "done"):
             if how == "done":
                 self._finish()

@@ -3,10 +3,9 @@
 Each figure is in CPU seconds on one thread: alcore and the floor, and with --peers other libraries, where they are
 installed, take turns in one process, and the best of several rounds counts. Peak anonymous memory, above what stands
 when the data are there, is measured in a process for each. Picks are compared with those of double precision, as sets
-(``..._equal`` of ``of``) and in order (``picks_equal``). Figures and floors are in ``query_figures.py`` and
-``query_sets.py``.
+(``..._equal`` of ``of``) and in order (``picks_equal``). Figures and floors are in ``figures.py`` and ``sets.py``.
 
-Usage: python benchmarks/query.py [FIGURE ...] [--repeats 5] [--peers] [--mapped-rows 10000000]
+Usage: python benchmarks/query/query.py [FIGURE ...] [--repeats 5] [--peers] [--mapped-rows 10000000]
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from query_figures import POINTWISE, Figure, K
-from query_peers import peers_of
-from query_sets import SETS
+from figures import POINTWISE, Figure, K
+from peers import peers_of
+from sets import SETS
 
 FIGURES = {**POINTWISE, **SETS}
 

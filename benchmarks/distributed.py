@@ -5,7 +5,7 @@ over a pool on disk; a training figure is samples a second of a training phase. 
 after the other in one process: each scores its share of the pool, and what they found is merged. The floor of both is
 one rank.
 
-Usage: python benchmarks/ddp.py [--rows 2000000] [--ranks 1 2] [--play 1 8 64] [--play-rows 10000000] [--repeats 3]
+Usage: python benchmarks/distributed.py [--rows 2000000] [--ranks 1 2] [--play 1 8 64] [--play-rows 10000000]
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).parent / "query"))
 from query import peak, write_rows
 
 WIDTH, PICKS = 64, 100

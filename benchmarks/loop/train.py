@@ -7,7 +7,7 @@ equal to the bit. One JSON line a case, with microseconds a batch, the ratios to
 other weights. Lightning Fabric and PhysicsNeMo, the latter with its static capture off and on, are timed too where
 they are installed; they get a DataLoader that collates item by item, since neither brings a loader of its own.
 
-Usage: python benchmarks/train.py [--repeats 7] [--epochs 20]
+Usage: python benchmarks/loop/train.py [--repeats 7] [--epochs 20]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from alcore import TensorPool
 from alcore.randomness import derive_generator
-from alcore.training.loader import BatchLoader
+from alcore.training import BatchLoader
 
 SEED = (0, 0, "training")
 Train = Callable[[torch.nn.Module, torch.optim.Optimizer, int], None]

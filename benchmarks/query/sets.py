@@ -6,7 +6,7 @@ import copy
 import math
 
 import torch
-from query_figures import Figure, K, best, draw
+from figures import Figure, K, best, draw
 
 
 def spread(features: torch.Tensor, near: torch.Tensor, k: int, size: int = 2048) -> torch.Tensor:
@@ -108,7 +108,7 @@ def bald(_: str) -> Figure:
     """BALD of 10^5 samples, 20 draws from a posterior, 10 classes."""
     from alcore_bayes import bald as measure
 
-    from alcore.inference.ranking import TopK
+    from alcore.inference import TopK
 
     p, ids = torch.softmax(2 * draw(20, 10**5, 10), dim=2), torch.arange(10**5)
     ones = torch.ones(10)

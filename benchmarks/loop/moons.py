@@ -2,13 +2,13 @@
 
 The floor does the same training steps (batches indexed at once, zero_grad, backward, step), forward passes and
 argsort without any framework, and draws its orders from the same generators. Both run in one process on one
-thread, in turn, and CPU seconds are compared. What the run directory costs is measured by wrapping the public
-entry points of ``alcore.store``; it is subtracted from alcore's time and reported beside it.
+thread, in turn, and CPU seconds are compared. What the run directory costs is measured by wrapping the
+methods of its store (``clock.py``); it is subtracted from alcore's time and reported beside it.
 
 Where PhysicsNeMo is installed, the experiment is run with it too, its static capture off and on, and the CPU seconds
 of the whole run, checkpoints and all, are given over those of alcore's whole run.
 
-Usage: python benchmarks/moons.py [--repeats 5] [--steps 70]
+Usage: python benchmarks/loop/moons.py [--repeats 5] [--steps 70]
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import torch
 from alcore_dummy import DummyLabelStrategy
@@ -35,9 +34,10 @@ from alcore_uq import ClassifierUQQuery
 
 from alcore import Driver
 from alcore import config as c
-from alcore.driver.label_queue import LabelQueue
 from alcore.randomness import derive_generator
-from alcore.store.run import RunStore
+
+sys.path.append(str(Path(__file__).parents[1]))
+from clock import store_clock
 
 SEED, BATCH, PICKS = 0, 16, 10
 
@@ -113,40 +113,6 @@ def _model() -> MLP:
     return MLP()
 
 
-@contextlib.contextmanager
-def store_clock() -> Iterator[dict[str, float]]:
-    """Add up the CPU seconds inside the store's public entry points while the block runs."""
-    clock = {"seconds": 0.0}
-    depth = 0
-
-    def timed(function: Any) -> Any:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            nonlocal depth
-            depth += 1
-            began = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                depth -= 1
-                if not depth:
-                    clock["seconds"] += time.process_time() - began
-
-        return wrapper
-
-    entries = [(RunStore, name) for name in ("create", "commit_query", "open_requests", "commit_checkpoint",
-                                             "commit_step", "finish", "close", "spent")]  # fmt: skip
-    entries.append((LabelQueue, "put_many"))
-    saved = [(owner, name, vars(owner)[name]) for owner, name in entries]
-    for owner, name, function in saved:
-        plain = function.__func__ if isinstance(function, classmethod) else function
-        setattr(owner, name, classmethod(timed(plain)) if isinstance(function, classmethod) else timed(plain))
-    try:
-        yield clock
-    finally:
-        for owner, name, function in saved:
-            setattr(owner, name, function)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
@@ -161,7 +127,7 @@ def main() -> None:
             began = time.process_time()
             expected = floor(options.steps)
             between = time.process_time()
-            with store_clock() as clock:
+            with store_clock(time.process_time) as clock:
                 reached = framework(options.steps, root)
             ended = time.process_time()
             if reached != expected:

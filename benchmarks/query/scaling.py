@@ -4,7 +4,7 @@ Each size is a run in a process of its own: pool on disk, memory-mapped, 64 floa
 all. CPU seconds of the query phase on one thread, of the best of several runs; memory is what the run adds to what
 stood after imports. The law fitted is seconds = a + b samples.
 
-Usage: python benchmarks/scaling.py [--rows 10000 100000 1000000 10000000] [--learner linear mlp] [--repeats 3]
+Usage: python benchmarks/query/scaling.py [--rows 10000 100000 1000000 10000000] [--learner linear mlp] [--repeats 3]
 """
 
 from __future__ import annotations

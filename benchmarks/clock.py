@@ -1,0 +1,68 @@
+"""How long a run is inside its store: used by ``store.py`` and ``loop/moons.py``.
+
+The one place outside of core and tests that takes hold of parts of core that aren't public.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from alcore.driver.label_queue import LabelQueue
+from alcore.store.run import RunStore
+
+
+def _is_timed(name: str, value: Any) -> bool:
+    plain = inspect.isfunction(value) and not hasattr(value, "__wrapped__")  # one that is wrapped is a context manager
+    return not name.startswith("_") and (plain or isinstance(value, classmethod))
+
+
+ENTRIES: list[tuple[Any, str]] = [
+    *((RunStore, name) for name, value in vars(RunStore).items() if _is_timed(name, value)),
+    (LabelQueue, "put_many"),
+]
+"""The public methods of the store, and the delivery of labels, which is one transaction with checks around it."""
+
+
+@contextlib.contextmanager
+def store_clock(now: Callable[[], float]) -> Iterator[dict[str, float]]:
+    """Add up the seconds inside the store while the block runs.
+
+    Parameters
+    ----------
+    now
+        The clock, such as `time.perf_counter` or `time.process_time`.
+
+    Yields
+    ------
+    dict
+        ``"seconds"``, which may be set back to 0 at any time.
+    """
+    clock, depth = {"seconds": 0.0}, 0
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal depth
+            depth += 1
+            began = now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                depth -= 1
+                if not depth:
+                    clock["seconds"] += now() - began
+
+        return wrapper
+
+    saved = [(owner, name, vars(owner)[name]) for owner, name in ENTRIES]
+    for owner, name, function in saved:
+        is_class_method = isinstance(function, classmethod)
+        replaced: Any = timed(function.__func__ if is_class_method else function)
+        setattr(owner, name, classmethod(replaced) if is_class_method else replaced)
+    try:
+        yield clock
+    finally:
+        for owner, name, function in saved:
+            setattr(owner, name, function)

@@ -1,0 +1,94 @@
+"""Why a run ends, apart from stop criteria and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from alcore.driver.resume import why_finished
+from alcore.driver.stopping import nothing_to_label, step_limit
+
+
+@pytest.mark.parametrize(("limit", "done", "ends"), [(None, 99, False), (3, 2, False), (3, 3, True), (0, 0, True)])
+def test_step_limit(limit: int | None, done: int, ends: bool) -> None:
+    assert step_limit(limit, done) == (f"all {limit} steps are done" if ends else None)
+
+
+class Pool:
+    """Candidates, as far as they are asked here."""
+
+    def __init__(self, known: bool, left: bool) -> None:
+        self.known, self.left = known, left
+
+    def any(self) -> bool:
+        return self.left
+
+
+def reason(**changes: Any) -> str | None:
+    given: dict[str, Any] = {
+        "requested": False, "dropped": {}, "candidates": Pool(True, True), "started": False, "settled": False,
+        "has_query_strategies": True, "max_steps": None, "budget": None, **changes,
+    }  # fmt: skip
+    return nothing_to_label(**given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"requested": True}, None),
+        ({}, "the query strategies asked for nothing"),
+        ({"max_steps": 5}, None),
+        ({"max_steps": 5, "candidates": Pool(False, True)}, "the query strategies asked for nothing"),
+        ({"has_query_strategies": False}, None),
+        ({"candidates": Pool(True, False)}, "the pool has no unlabelled sample left"),
+        ({"candidates": Pool(False, False)}, "the query strategies asked for nothing"),
+        ({"dropped": {"over the budget": 2}, "budget": 4.0}, "the budget of 4 is spent"),
+        ({"dropped": {"over the budget": 2}, "budget": 4.0, "requested": True}, None),
+        ({"started": True, "settled": True}, None),
+        ({"started": True}, "nothing is labelled yet, and the requests of the start are open or were given up"),
+    ],
+)
+def test_step_that_asked_for_nothing(changes: dict[str, Any], expected: str | None) -> None:
+    assert reason(**changes) == expected
+
+
+class Store:
+    """A store, as far as it is asked here."""
+
+    def __init__(self, *, spent: float = 0.0, waits: bool = False, **meta: Any) -> None:
+        self._meta, self._spent, self._waits = meta, spent, waits
+
+    def meta(self) -> dict[str, Any]:
+        return self._meta
+
+    def spent(self) -> float:
+        return self._spent
+
+    def steps_committed(self) -> int:
+        return 1
+
+    def waits_before(self, step: int) -> bool:
+        return self._waits
+
+
+@pytest.mark.parametrize(
+    ("store", "budget", "finished"),
+    [
+        (Store(status="running", reason=None), None, False),
+        (Store(status="failed", reason=None), None, False),
+        (Store(status="interrupted", reason="good enough"), None, False),
+        (Store(status="done", reason="good enough"), None, True),
+        (Store(status="done", reason="all 3 steps are done"), None, False),
+        (Store(status="done", reason="all classes are found"), None, True),  # of a stop criterion
+        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 4.0, True),
+        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 5.0, False),
+        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), None, False),
+        (Store(status="done", reason="nothing is labelled yet, and", waits=True), None, False),
+        (Store(status="done", reason="nothing is labelled yet, and"), None, True),
+    ],
+)
+def test_finished_run_goes_on_only_where_the_settings_allow_more(
+    store: Any, budget: float | None, finished: bool
+) -> None:
+    assert (why_finished(store, budget) is not None) == finished

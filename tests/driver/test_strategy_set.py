@@ -1,0 +1,79 @@
+"""The strategies of a run, their names, and what their labels cost."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+import pytest
+
+from alcore.config import StrategiesConfig
+from alcore.driver.strategy_set import StrategySet, expected_costs
+from alcore.errors import UsageError
+
+
+class Named:
+    """Any strategy."""
+
+
+class Other(Named):
+    """Another one."""
+
+
+def strategies(**parts: Any) -> StrategySet:
+    given: dict[str, Any] = {"query_strategies": [], "queue_cls": queue.Queue, **parts}
+    return StrategySet(StrategiesConfig(**given))
+
+
+def test_names_are_unique_and_in_a_fixed_order() -> None:
+    parts = [Named() for _ in range(5)]
+    found = strategies(
+        query_strategies=parts[:2], metrology_strategies=parts[2:3], label_strategy=parts[3], start_strategy=parts[4]
+    )
+    assert found.by_name == dict(zip(["named", "named-2", "named-3", "named-4", "named-5"], parts, strict=True))
+    assert [found.name_of(part) for part in parts] == list(found.by_name)
+
+
+def test_lists_are_copies_of_those_of_the_config() -> None:
+    given = [Named()]
+    found = strategies(query_strategies=given, metrology_strategies=given)
+    found.query.clear()
+    found.metrology.clear()
+    assert len(given) == 1
+
+
+def test_missing_kinds_are_empty() -> None:
+    found = strategies()
+    assert (found.query, found.metrology, found.start, found.label, found.by_name) == ([], [], None, None, {})
+
+
+def test_name_of_a_stranger_is_refused_even_if_it_is_equal() -> None:
+    with pytest.raises(UsageError, match="Other is not a strategy of this driver"):
+        strategies(query_strategies=[Named()]).name_of(Other())
+
+
+class Priced:
+    """A pool or a label strategy with prices."""
+
+    def __init__(self, price: float) -> None:
+        self.price = price
+
+    def cost(self, item: Any) -> float:
+        return self.price
+
+
+@pytest.mark.parametrize(
+    ("label", "pool", "item", "expected"),
+    [
+        (Priced(3), Priced(2), 7, 3.0),
+        (Priced(3), Priced(2), "text", 3.0),
+        (None, Priced(2), 7, 2.0),
+        (object(), Priced(2), 7, 2.0),
+        (None, Priced(2), "text", 1.0),
+        (None, None, 7, 1.0),
+    ],
+)
+def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_1(
+    label: Any, pool: Any, item: Any, expected: float
+) -> None:
+    assert expected_costs(label, pool)(item) == expected
