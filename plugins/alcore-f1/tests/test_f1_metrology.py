@@ -317,7 +317,7 @@ def test_a_positive_class_that_does_not_exist(tmp_path, columns, classes, positi
     refused(tmp_path, pool, F1Metrology(positive), words)
 
 
-def test_nothing_to_measure_on(tmp_path):
+def test_metrology_without_samples_is_refused(tmp_path):
     pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labeled=[0])
     metrology = F1Metrology()
     make_driver(tmp_path, pool, metrology, val=TensorPool(torch.zeros(4), torch.arange(4) % 2))
@@ -335,7 +335,7 @@ def test_modes_of_the_learner_stay():
     assert torch.equal(learner[2].running_mean, statistics)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     made = plugins.installed().make("metrology", "f1", positive="0")

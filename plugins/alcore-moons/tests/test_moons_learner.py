@@ -45,7 +45,7 @@ def test_hidden_layers_and_dropout():
     ],
     ids=["two classes", "five classes", "regression", "images"],
 )
-def test_it_fits_the_data(info, inputs, outputs):
+def test_mlp_has_inputs_and_outputs_of_the_data(info, inputs, outputs):
     model = mlp(info, hidden=(8,))
     assert model(torch.randn(6, *inputs)).shape == (6, outputs)
     assert linears(model)[0].out_features == 8

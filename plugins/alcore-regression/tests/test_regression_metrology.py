@@ -194,7 +194,7 @@ def test_targets_that_are_unknown_are_refused():
         measure(torch.zeros(4), torch.tensor([0.0, 1, torch.nan, 2]))
 
 
-def test_nothing_to_measure_on():
+def test_metrology_without_samples_is_refused():
     pool = TensorPool(torch.zeros(4), torch.zeros(4), labeled=[0])
     metrology = RegressionMetrology()
     make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.zeros(4)))
