@@ -180,7 +180,7 @@ class Group(Ranks):
 
     # -- rank 0 alone --------------------------------------------------------------------------------------
 
-    def alone(self, work: Callable[[], None], interrupted: Callable[[], bool] = lambda: False) -> None:
+    def on_rank_0(self, work: Callable[[], None], interrupted: Callable[[], bool] = lambda: False) -> None:
         """Let rank 0 work, for as long as it takes, while the other ranks wait."""
         self._times_alone += 1
         key = f"{_ALONE}{self._times_alone}"

@@ -71,7 +71,7 @@ class Ranks:
         """Return on every rank whether `flag` is true on at least one rank."""
         return flag
 
-    def alone(self, work: Callable[[], None], interrupted: Callable[[], bool] = lambda: False) -> None:
+    def on_rank_0(self, work: Callable[[], None], interrupted: Callable[[], bool] = lambda: False) -> None:
         """Let rank 0 work, for as long as it takes, while the other ranks wait.
 
         The process-group time-out doesn't apply to this wait. An error of `work` ends the other ranks too.

@@ -121,7 +121,7 @@ class Checkpointer:
         return warnings
 
 
-class TrainingCheckpointer:
+class TrainingProgress:
     """Checkpoints inside a step: at the end of an epoch, or of the training.
 
     Parameters
@@ -205,7 +205,7 @@ class TrainingCheckpointer:
         compare_weights(self._ranks, self._learner)
         self._kept, self._is_training = None, False
         optimization = self._trainer.optimization
-        if self._epochs and optimization is not None and optimization.optimizer is not None:
+        if optimization is not None and optimization.optimizer is not None:
             state = self._collect(_copied(self._checkpointer.beside_learner(), {}))
             state["at"]["trained"] = True  # a loop may have ended before its last epoch
             self._kept = state

@@ -17,9 +17,9 @@ from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
 from alcore.driver.answers import value_check
-from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
+from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
-from alcore.driver.in_flight import InFlight, check_decided, settle_in_flight
+from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.label_queue import LabelQueue
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
@@ -112,7 +112,7 @@ class Driver:
         checks.warn_of_separate_runs(config, self.logger)
         self.warn_once = WarnOnce(self.logger)
         self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
-        self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.alone)
+        self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.by_itself)
         self._position = RunPosition()
 
         manager = config.dist_manager
@@ -131,7 +131,7 @@ class Driver:
             workers=config.num_dataloader_workers,
             device=self.device,
             dtype=self.dtype,
-            after_batch=self._interruption.safe_point,
+            before_batch=self._interruption.safe_point,
         )
         self._balance = ClassBalance(
             self._pools.train,
@@ -156,6 +156,7 @@ class Driver:
         self.stop_reason: str | None = None
         self.description: str | None = None
         self._session: RunSession | None = None
+        self._half_restored = False  # whether a restore has begun to change parts
         self._labeling: LabelingPhase | None = None
 
         self.listeners.attach(self)
@@ -209,7 +210,7 @@ class Driver:
         **kwargs: Any,
     ) -> None:
         """Run one step: training, metrology, query, labeling. While nothing is labeled: query and labeling only."""
-        session = self._opened(train_step_fn)
+        session = self._ensure_session(train_step_fn)
         session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
         cold_start = self._is_cold_start
         if not cold_start:
@@ -231,7 +232,7 @@ class Driver:
         self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
     ) -> None:
         """Train the learner on what is labeled."""
-        session = self._opened(train_step_fn)
+        session = self._ensure_session(train_step_fn)
         assert self._trainer is not None
         assert session.training is not None
         with session.phase(Phase.TRAINING):
@@ -250,7 +251,7 @@ class Driver:
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""
-        session = self._opened()
+        session = self._ensure_session()
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
                 before = len(strategy.records)
@@ -259,12 +260,12 @@ class Driver:
                 strategy.records[before:] = session.add_metrics(self.strategy_name(strategy), new)
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
-                    with self._scope.alone():
+                    with self._scope.by_itself():
                         serialize(*args, **kwargs)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
-        session = self._opened()
+        session = self._ensure_session()
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
@@ -274,7 +275,7 @@ class Driver:
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
         """Get the labels that were asked for, and append them to the training pool."""
-        session = self._opened()
+        session = self._ensure_session()
         assert self._labeling is not None
         with session.phase(Phase.LABELING):
             session.add_label_counts(self._labeling.run(self._position.step, session.replaying, *args, **kwargs))
@@ -299,7 +300,7 @@ class Driver:
                 requested=bool(self.query_queue.asked),
                 dropped=self.query_queue.dropped,
                 candidates=self._candidates,
-                started=cold_start,
+                cold_start=cold_start,
                 settled=session.record.settled,
                 has_query_strategies=bool(self.query_strategies),
                 max_steps=self.config.max_active_learning_steps,
@@ -314,7 +315,7 @@ class Driver:
 
     def _budget_left(self, store: RunStore) -> float:
         budget = self.config.budget
-        return float("inf") if budget is None else budget - store.spent(self._position.step)
+        return float("inf") if budget is None else budget - store.committed_cost(self._position.step)
 
     @property
     def _is_cold_start(self) -> bool:
@@ -327,7 +328,7 @@ class Driver:
     def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
         """Make the run directory, and keep it open while the block runs; for those who call the steps themselves."""
         with self._failures_published():
-            session = self._opened(train_step_fn)
+            session = self._ensure_session(train_step_fn)
         try:
             with self._failures_published():
                 yield
@@ -337,7 +338,7 @@ class Driver:
         session.close(self.stop_reason, None)
 
     def restore(
-        self, checkpoint: str | None = None, *, in_doubt: InFlight | None = None, other_ranks: bool = False
+        self, checkpoint: str | None = None, *, in_doubt: InDoubt | None = None, other_ranks: bool = False
     ) -> None:
         """Resume the run of this driver's id from what was committed last; `run` goes on from there.
 
@@ -364,6 +365,8 @@ class Driver:
         """
         if self._session is not None:
             raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
+        if self._half_restored:
+            raise UsageError("an earlier restore of this driver failed half-way; make a new Driver with fresh parts.")
         with self._failures_published():
             self.prepare()
             compare_pools(self.ranks, self._pools, {})
@@ -372,10 +375,10 @@ class Driver:
                 undo.callback(store.close)
                 check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
                 meta = store.meta()
-                self.config = dataclasses.replace(self.config, seed=meta["seed"])
+                self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
                 point = self._resume(store, checkpoint, meta)
                 self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
-                settle_in_flight(self.label_strategy, store, in_doubt)
+                release_in_flight(self.label_strategy, store, in_doubt)
                 if self.stop_reason is None:
                     store.set_meta(status="running", reason=None, error=None)
                 self._position.step = point.step
@@ -430,7 +433,7 @@ class Driver:
         """Whether the run was asked to end."""
         return self._interruption.requested
 
-    def _opened(self, train_step_fn: TrainStep | None = None) -> RunSession:
+    def _ensure_session(self, train_step_fn: TrainStep | None = None) -> RunSession:
         if self._session is None:
             self._create(train_step_fn)
         assert self._session is not None
@@ -449,7 +452,7 @@ class Driver:
         if self._trainer is not None:
             self._trainer.make_optimization()
         begin_alike(self.ranks, self.learner, self._seed)
-        pools = {name: pool_digest(pool) for name, pool in self._pools.stored().items()}
+        pools = {name: pool_digest(pool) for name, pool in self._pools.identified().items()}
         compare_pools(self.ranks, self._pools, pools)
         names = {
             "query": [self.strategy_name(one) for one in self.query_strategies],
@@ -507,7 +510,7 @@ class Driver:
             value_check(self.train_datapool),
             self._costs,
             self.config.label_retries,
-            strategy_state=state.commit,
+            strategy_state=state.to_store,
             after_commit=self._interruption.safe_point,
         )
         self._labeling = LabelingPhase(
@@ -516,7 +519,7 @@ class Driver:
         )  # fmt: skip
         training = None
         if self._trainer is not None:
-            training = TrainingCheckpointer(
+            training = TrainingProgress(
                 self._checkpointer, store, self._trainer, self.learner, self.config.model_checkpoint_frequency,
                 self.ranks, self._interruption,
                 epochs_done=0 if point is None else point.epochs,

@@ -9,7 +9,7 @@ from alcore.errors import UsageError
 from alcore.protocols import Failed, Label, Request
 from alcore.store.run import RunStore
 
-InFlight = Literal["ask", "drop"]
+InDoubt = Literal["ask", "drop"]
 """What to do with them: ask again, or give them up."""
 
 
@@ -24,7 +24,7 @@ def tracks_in_flight(strategy: Any) -> bool:
     )
 
 
-def check_decided(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
+def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Raise `UsageError` where something was in flight, and neither label strategy nor user decides."""
     requests = _undecided(strategy, store)
     if requests and decision is None:
@@ -37,10 +37,10 @@ def check_decided(strategy: Any, store: RunStore, decision: InFlight | None) -> 
         )
 
 
-def settle_in_flight(strategy: Any, store: RunStore, decision: InFlight | None) -> None:
+def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Settle what was in flight as the user says, unless the label strategy can be polled."""
     if _undecided(strategy, store):
-        store.settle_in_flight(drop_in=store.last_step() if decision == "drop" else None)
+        store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None)
 
 
 def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
@@ -50,7 +50,7 @@ def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
         answer = strategy.poll(request.id)
         if answer is not None:
             answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
-    store.settle_in_flight()
+    store.release_in_flight()
 
 
 def _undecided(strategy: Any, store: RunStore) -> list[Request]:

@@ -13,7 +13,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
-from alcore.store.inbox import Answer, Inbox
+from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
 
@@ -64,7 +64,6 @@ class LabelQueue:
         self._samples: dict[int, str] = {}  # the requests of samples that may be answered
         self._accepted: dict[str, AcceptedLabel] = {}
         self._handed_over: Set[str] = frozenset()
-        self._in_inbox: set[str] = set()  # requests that an unnamed value in the inbox answers
         self._asks_for_samples = False  # whether the run ever asked for a sample, so that a bare integer is an id
         self._stale = False  # what is in memory is to be read again, since a commit failed
         self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
@@ -108,21 +107,25 @@ class LabelQueue:
 
     def take_inbox(self) -> bool:
         """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
-        found = False
-        for path, answers, fault in self._store.inbox.read():
+        found, inbox, committed = False, self._store.inbox, self._store.inbox_file()
+        for path, answers, fault in inbox.read():
             found = True
-            if answers is None:
+            if path.name == committed:  # the run was cut off before the file was removed
+                pass
+            elif answers is None:
                 with self._store.answering(self._step) as writer:
                     writer.refuse(None, path.name, fault)
-                self._store.inbox.set_aside(path)
+                    writer.note_inbox_file(path.name)
             else:
-                self._commit_many(answers)
-                self._store.inbox.remove(path)
-        self._in_inbox.clear()
+                self._commit_many(answers, path.name)
+            if answers is None:
+                inbox.set_aside(path)
+            else:
+                inbox.remove(path)
         return found
 
     @property
-    def leaves_open(self) -> bool:
+    def has_unanswered(self) -> bool:
         """Whether requests are open in the phase under way."""
         return bool(self._open)
 
@@ -153,11 +156,11 @@ class LabelQueue:
         When this raises, none of them is on the disk, unless it was interrupted; they may be put again.
         """
         if os.getpid() != self._process:  # a forked child, in which the locks may be held by threads that it lacks
-            self._publish(list(items), Inbox(self._store.inbox.folder))
+            Inbox(self._store.inbox.folder).publish(list(items))
             return
         with self._lock:
             if not self._is_open:
-                self._publish(list(items), self._store.inbox)
+                self._store.inbox.publish(list(items))
                 self._faults.pop(threading.current_thread(), None)
                 return
             try:
@@ -196,21 +199,8 @@ class LabelQueue:
         self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
         self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
 
-    def _publish(self, items: list[Any], inbox: Inbox) -> None:
-        """Write answers to the inbox. A value that names no request answers the oldest one without an answer there."""
-        named, answered = [], set(self._in_inbox)
-        for item in items:
-            if not isinstance(item, Label | Failed) and not (as_sample_id(item) is not None and self._asks_for_samples):
-                key = next((one for one in self._open if one not in answered), None)
-                if key is not None:
-                    answered.add(key)
-                    item = Answer(self._open[key], item)
-            named.append(item)
-        inbox.publish(named)
-        self._in_inbox = answered
-
-    def _commit_many(self, items: Iterable[Any]) -> None:
-        """Commit answers, and give back to the query queue what is to be tried again."""
+    def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None) -> None:
+        """Commit answers, those of a file of the inbox perhaps; put up again what is to be tried again."""
         with self._lock:
             if self._stale:
                 self._load(self._store.labeling(self._step))
@@ -220,6 +210,8 @@ class LabelQueue:
                 retries = [again for item in items if (again := self._take_in(item, writer, settled)) is not None]
                 if (state := self._strategy_state()) is not None:
                     writer.keep_state(state)
+                if inbox_file is not None:
+                    writer.note_inbox_file(inbox_file)
             self._stale = False
             self._requests.settle(settled)
         for request in retries:
@@ -227,9 +219,7 @@ class LabelQueue:
 
     def _take_in(self, item: Any, writer: Any, settled: list[str]) -> Request | None:
         """Store one answer; return its request if that is to be tried again."""
-        key, names_its_request = self._match(item), not isinstance(item, Answer)
-        if isinstance(item, Answer):
-            item = item.value
+        key = self._match(item)
         if key is None or (key not in self._open and key not in self._accepted):
             writer.refuse(None, as_text(item), _UNKNOWN)
             return None
@@ -245,7 +235,7 @@ class LabelQueue:
         elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
             writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", repeat=True)
             return None
-        elif before.source != answer.source or not names_its_request:
+        elif before.source != answer.source:
             writer.refuse(request.id, as_text(item), f"{before.source or 'another answer'!r} was first")
             return None
         else:  # a correction by the same source: the old answer is kept beside the new one
@@ -255,8 +245,6 @@ class LabelQueue:
 
     def _match(self, item: Any) -> str | None:
         """Return the id of the request that an answer is for."""
-        if isinstance(item, Answer):
-            return item.request.id
         named = item.item if isinstance(item, Label | Failed) else item
         if isinstance(named, Request):
             return named.id

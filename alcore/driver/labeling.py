@@ -28,7 +28,7 @@ class LabelStrategyState:
     strategy
         The label strategy, or None.
     saved
-        What `commit` returned last, where the run is resumed.
+        What `to_store` returned last, where the run is resumed.
     """
 
     def __init__(self, strategy: Any, saved: str | None = None) -> None:
@@ -45,7 +45,7 @@ class LabelStrategyState:
         """Note the step whose answers come next."""
         self._step = step
 
-    def commit(self) -> str | None:
+    def to_store(self) -> str | None:
         """Return what to store with an answer, or None where there is nothing."""
         state = dict(self._strategy.state_dict()) if self._has_state else {}
         return dumps({"step": self._step, "strategy": state, "rng": None}) if state else None
@@ -119,15 +119,15 @@ class LabelingPhase:
             self._requests.refill(requests)
             with self._generators_preserved():
                 if not self._requests.empty():
-                    with self._interruption.immediate(lambda: self._store.committing), self._scope.alone():
+                    with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself():
                         self._strategy.label(self._requests, self._answers, *args, **kwargs)
             self._answers.take_inbox()
-            if self._answers.leaves_open:  # or a resumed run would ask for these again in this step
+            if self._answers.has_unanswered:  # or a resumed run would ask for these again in this step
                 self._store.end_labeling(step)
 
         shared = False
         try:
-            self._scope.current.alone(get_labels, lambda: self._interruption.requested)
+            self._scope.current.on_rank_0(get_labels, lambda: self._interruption.requested)
             shared = True
         finally:
             counts = self._hand_over(shared=shared)

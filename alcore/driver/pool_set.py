@@ -31,7 +31,7 @@ class PoolSet(NamedTuple):
         """Whether the pool to choose from lists its unlabeled samples and gives their inputs."""
         return is_choosable(self.choice)
 
-    def stored(self) -> dict[str, Any]:
+    def identified(self) -> dict[str, Any]:
         """Return the pools whose initial state belongs to the run, by name."""
         named = {"train": self.train, "unlabeled": self.unlabeled}
         return {name: pool for name, pool in named.items() if pool is not None}

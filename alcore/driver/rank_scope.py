@@ -28,7 +28,7 @@ class RankScope:
         self.all = self.current = ranks
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def by_itself(self) -> Iterator[None]:
         """Let this rank compute by itself in the block, since the others do something else, or nothing."""
         before, self.current = self.current, self.all.by_itself()
         try:

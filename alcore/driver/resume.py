@@ -121,7 +121,7 @@ def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None)
     reason = str(meta["reason"])
     if is_step_limit(reason):
         return None  # the driver counts its steps itself
-    if reason.startswith("the budget") and (budget is None or budget > store.spent()):
+    if reason.startswith("the budget") and (budget is None or budget > store.committed_cost()):
         return None
     if reason.startswith(NOTHING_LABELED) and store.waits_before(store.steps_committed()):
         return None
@@ -129,7 +129,7 @@ def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None)
 
 
 def _check_pools(pools: PoolSet, digests: Mapping[str, str], run_id: str) -> None:
-    for name, pool in pools.stored().items():
+    for name, pool in pools.identified().items():
         if digests.get(name) != pool_digest(pool):
             raise UsageError(
                 f"the {name} pool is not the one that run {run_id} began with: samples, targets or what is labeled at "

@@ -14,7 +14,7 @@ import torch
 
 from alcore.codec import dumps, loads
 from alcore.distributed.ranks import Ranks
-from alcore.driver.checkpointing import Checkpointer, TrainingCheckpointer
+from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.interruption import Interruption
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
@@ -84,7 +84,7 @@ class RunSession:
         position: RunPosition,
         listeners: Listeners,
         checkpointer: Checkpointer,
-        training: TrainingCheckpointer | None,
+        training: TrainingProgress | None,
         scope: RankScope,
         interruption: Interruption,
         *,

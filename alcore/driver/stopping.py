@@ -26,7 +26,7 @@ def nothing_to_label(
     requested: bool,
     dropped: Mapping[str, int],
     candidates: Candidates,
-    started: bool,
+    cold_start: bool,
     settled: bool,
     has_query_strategies: bool,
     max_steps: int | None,
@@ -42,16 +42,16 @@ def nothing_to_label(
         How many requests it dropped, by reason.
     candidates
         What may be asked for.
-    started
+    cold_start
         Whether nothing was labeled when the step began, so that the start strategy chose.
     settled
         Whether any request was labeled or given up in this step.
     has_query_strategies, max_steps, budget
         What the run is configured with.
     """
-    if requested or (started and settled):  # in the latter case the next step has something to train on
+    if requested or (cold_start and settled):  # in the latter case the next step has something to train on
         return None
-    if started:
+    if cold_start:
         return f"{NOTHING_LABELED}, and the requests of the start are open or were given up"
     if dropped.get("over the budget"):
         return f"the budget of {budget:g} is spent"

@@ -8,11 +8,10 @@ from __future__ import annotations
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.files import StorageError, free_run_id, write_whole
 from alcore.store.fork import Fork, fork_run
-from alcore.store.inbox import Answer, Inbox
+from alcore.store.inbox import Inbox
 from alcore.store.reading import Run, Summary, figures, find_run, run_folders, summaries
 
 __all__ = [
-    "Answer",
     "Fork",
     "Inbox",
     "Run",

@@ -5,7 +5,6 @@ Each file is one batch of answers, one line of `alcore.codec` JSON::
     {"format": 1, "answers": [
         {"kind": "label", "request": "<id>", "value": 1, "source": "ann", "cost": 1.0},
         {"kind": "failed", "item": 7, "reason": "the sample is lost"},
-        {"kind": "answer", "request": "<id>", "value": 0.5},
         {"kind": "value", "value": 7}]}
 
 A `Label` or `Failed` has either ``request``, the id of a request, or ``item``, what was asked for.
@@ -22,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from alcore.codec import dumps, loads
 from alcore.protocols import Failed, Label, Request
@@ -31,13 +30,6 @@ from alcore.store.files import cant_write, check_folder, write_whole
 FORMAT = 1
 _FILE = re.compile(r"\d{20}-[0-9a-f]{8}\.json", re.ASCII)
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-
-
-class Answer(NamedTuple):
-    """A value that answers a certain request, where a label strategy put nothing but the value."""
-
-    request: Request
-    value: Any
 
 
 class Inbox:
@@ -64,7 +56,7 @@ class Inbox:
         Parameters
         ----------
         answers
-            `Label`, `Failed`, `Answer`, sample ids, or any values that can be stored. Of a `Request` its id is stored.
+            `Label`, `Failed`, sample ids, or any values that can be stored. Of a `Request` its id is stored.
 
         Returns
         -------
@@ -150,8 +142,6 @@ def _encoded(answer: Any) -> dict[str, Any]:
                     "cost": answer.cost}  # fmt: skip
         case Failed():
             return {"kind": "failed", **_item(answer.item), "reason": answer.reason}
-        case Answer():
-            return {"kind": "answer", **_item(answer.request), "value": answer.value}
     return {"kind": "value", "value": answer}
 
 
@@ -172,7 +162,6 @@ def _decoded(text: str) -> list[Any]:
 _MEMBERS = {
     "label": {"value", "source", "cost"},
     "failed": {"reason"},
-    "answer": {"value"},
     "value": {"value"},
 }
 
@@ -182,7 +171,7 @@ def _answer(found: Any) -> Any:
     if not isinstance(kind, str) or kind not in _MEMBERS:
         raise ValueError(f"an answer is of kind {kind!r}; it must be one of {', '.join(_MEMBERS)}")
     given = set(found) - {"kind"}
-    names = {"request"} if kind == "answer" else given & {"request", "item"}
+    names = given & {"request", "item"}
     if given != _MEMBERS[kind] | names or len(names) != (kind != "value"):
         raise ValueError(f"an answer of kind {kind} has the members {', '.join(map(repr, found))}")
     if kind == "value":
@@ -190,7 +179,7 @@ def _answer(found: Any) -> Any:
     item = _named_request(found["request"]) if "request" in found else found["item"]
     if kind == "label":
         return Label(item, found["value"], found["source"], found["cost"])
-    return Failed(item, found["reason"]) if kind == "failed" else Answer(item, found["value"])
+    return Failed(item, found["reason"])
 
 
 def _named_request(key: Any) -> Request:

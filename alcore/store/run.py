@@ -166,7 +166,7 @@ class RunStore:
         """Tell whether a request of an earlier step was open when this step began."""
         return self._database.read(tables.waits_before, step)
 
-    def spent(self, before: int | None = None) -> float:
+    def committed_cost(self, before: int | None = None) -> float:
         """Return what the current labels cost, plus what the open requests are expected to cost.
 
         Parameters
@@ -174,7 +174,7 @@ class RunStore:
         before
             As it was known at the query phase of this step; now where it is None.
         """
-        return self._database.read(tables.spent, before)
+        return self._database.read(tables.committed_cost, before)
 
     def bought(self, before: int) -> Spent:
         """Return the number and the cost of the current labels that arrived before a step."""
@@ -189,7 +189,7 @@ class RunStore:
         """Return the open requests that a label strategy has taken out and not answered, oldest first."""
         return self._database.read(tables.in_flight)
 
-    def settle_in_flight(self, *, drop_in: int | None = None) -> None:
+    def release_in_flight(self, *, drop_in: int | None = None) -> None:
         """Make requests in flight plain open ones, or give them up in the labeling phase of a step."""
         with self._database.transaction() as connection:
             if drop_in is not None:
@@ -207,6 +207,10 @@ class RunStore:
         """Give what writes answers of the labeling phase of a step, all of them in one transaction."""
         with self._database.transaction() as connection:
             yield AnswerWriter(connection, step)
+
+    def inbox_file(self) -> str | None:
+        """Return the file of the inbox whose answers were committed last; it may not have been removed yet."""
+        return self._database.read(tables.inbox_file)
 
     def end_labeling(self, step: int) -> None:
         """Commit that a labeling phase is over, which matters where it leaves requests open."""

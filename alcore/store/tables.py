@@ -219,8 +219,8 @@ def set_epoch(connection: sqlite3.Connection, value: int) -> None:
 def meta(connection: sqlite3.Connection) -> dict[str, Any]:
     """Return what is known about the run as a whole, without what only its writer needs."""
     rows = connection.execute(
-        "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeling_ended') AND key NOT LIKE 'labeler%'"
-        " ORDER BY key"
+        "SELECT key, value FROM meta WHERE key NOT IN ('epoch', 'labeling_ended', 'inbox_file')"
+        " AND key NOT LIKE 'labeler%' ORDER BY key"
     )
     return {row["key"]: loads(row["value"]) for row in rows}
 
@@ -312,7 +312,7 @@ def waits_before(connection: sqlite3.Connection, step: int) -> bool:
     return found.fetchone() is not None
 
 
-def spent(connection: sqlite3.Connection, before: int | None) -> float:
+def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
     """Return what the current labels cost, plus what the open requests are expected to cost.
 
     Parameters
@@ -431,6 +431,10 @@ class AnswerWriter:
         """Keep the state of the label strategy after these answers; a fork reads its key ``step``."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(text),))
 
+    def note_inbox_file(self, name: str) -> None:
+        """Note the file of the inbox that these answers are from, so that it is not taken in again."""
+        set_meta(self._connection, {"inbox_file": name})
+
     def _close(self, request_id: str, state: str) -> None:
         self._connection.execute(
             "UPDATE requests SET state = ?, closed = ?, taken = 0 WHERE id = ?", (state, self._step, request_id)
@@ -476,6 +480,12 @@ def end_labeling(connection: sqlite3.Connection, step: int) -> None:
 def reopen_labeling(connection: sqlite3.Connection, step: int) -> None:
     """Take back that a labeling phase is over."""
     connection.execute("DELETE FROM meta WHERE key IN ('labeling_ended', 'labeler-' || ?)", (step,))
+
+
+def inbox_file(connection: sqlite3.Connection) -> str | None:
+    """Return the file of the inbox whose answers were committed last, if there was one."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'inbox_file'").fetchone()
+    return None if row is None else str(loads(row["value"]))
 
 
 def accepted(connection: sqlite3.Connection, step: int) -> list[AcceptedLabel]:
@@ -741,7 +751,7 @@ def set_meta_of_fork(connection: sqlite3.Connection, step: int, values: Mapping[
         del found["labeler"]  # of a later step; nothing had been answered by the end of this one
     for later in [key for key in found if key.startswith("labeler-") and int(key.partition("-")[2]) > step]:
         del found[later]
-    for gone in ("labeling_ended", "ended", "reason", "error"):
+    for gone in ("labeling_ended", "inbox_file", "ended", "reason", "error"):
         found.pop(gone, None)
     connection.execute("DELETE FROM meta WHERE key <> 'epoch'")
     connection.executemany("INSERT INTO meta VALUES (?, ?)", found.items())

@@ -100,8 +100,8 @@ class BatchLoader:
         Returns the positions of an epoch, int64 (P,), from its generator; a shuffle of all where it is None.
     before_epoch
         Called when an epoch begins.
-    after_batch
-        Called when a batch is done with; what it raises ends the epoch.
+    before_batch
+        Called before each batch; what it raises ends the epoch.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class BatchLoader:
         shard: tuple[int, int] = (0, 1),
         choose: Callable[[torch.Generator], torch.Tensor] | None = None,
         before_epoch: Callable[[], None] | None = None,
-        after_batch: Callable[[], None] | None = None,
+        before_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
         self._device, self._dtype = device, dtype
-        self._before_epoch, self._after_batch = before_epoch, after_batch
+        self._before_epoch, self._before_batch = before_epoch, before_batch
         self._seed = (*(seed or (0,)), *(shard[:1] if shard[0] else ()))
         generator_for = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
         self.sampler = EpochOrder(len(pool), generator_for, epoch, shard, choose)
@@ -159,9 +159,9 @@ class BatchLoader:
         if self._before_epoch is not None:
             self._before_epoch()
         for batch in self._split_blocks() if self._items is None else self._single_items(self._items):
+            if self._before_batch is not None:
+                self._before_batch()
             yield batch
-            if self._after_batch is not None:
-                self._after_batch()
         self.sampler.epoch += 1
 
     def _single_items(self, items: DataLoader[Any]) -> Iterator[Any]:
@@ -189,7 +189,7 @@ class LoaderFactory:
 
     Parameters
     ----------
-    batch_size, drop_last, collate_fn, workers, device, dtype, after_batch
+    batch_size, drop_last, collate_fn, workers, device, dtype, before_batch
         As in `BatchLoader`; `drop_last` concerns shuffled loaders alone.
     """
 
@@ -202,7 +202,7 @@ class LoaderFactory:
         workers: int,
         device: torch.device,
         dtype: torch.dtype,
-        after_batch: Callable[[], None],
+        before_batch: Callable[[], None],
     ) -> None:
         self._batch_size, self._drop_last = batch_size, drop_last
         self._make = functools.partial(
@@ -211,7 +211,7 @@ class LoaderFactory:
             workers=workers,
             device=device,
             dtype=dtype,
-            after_batch=after_batch,
+            before_batch=before_batch,
         )
 
     def shuffled(

@@ -119,17 +119,17 @@ def test_by_itself_exchanges_nothing(ranks: list[Group]) -> None:
 def test_other_ranks_wait_until_rank_0_has_worked(ranks: list[Group]) -> None:
     worked: list[int] = []
     for turn in range(3):
-        waits = in_thread(lambda: ranks[1].alone(lambda: worked.append(-1)))
+        waits = in_thread(lambda: ranks[1].on_rank_0(lambda: worked.append(-1)))
         time.sleep(0.1)
-        ranks[0].alone(lambda turn=turn: worked.append(turn))  # type: ignore[misc]
+        ranks[0].on_rank_0(lambda turn=turn: worked.append(turn))  # type: ignore[misc]
         waits()
     assert worked == [0, 1, 2]
 
 
 def test_failure_of_the_work_of_rank_0_ends_the_waiting_ranks(ranks: list[Group]) -> None:
-    waits = in_thread(lambda: ranks[1].alone(lambda: None))
+    waits = in_thread(lambda: ranks[1].on_rank_0(lambda: None))
     with pytest.raises(ZeroDivisionError):
-        ranks[0].alone(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        ranks[0].on_rank_0(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     with pytest.raises(RankError, match="rank 0 failed, so that rank 1 ends too: ZeroDivisionError"):
         waits()
 
@@ -139,12 +139,12 @@ def test_runtime_error_of_the_work_of_rank_0_is_not_taken_for_a_broken_connectio
         raise RuntimeError("trouble")
 
     with pytest.raises(RuntimeError, match=r"^trouble$"):
-        ranks[0].alone(work)
+        ranks[0].on_rank_0(work)
 
 
 def test_interruption_of_a_waiting_rank_is_told_by_others_ended(ranks: list[Group]) -> None:
     interrupted = threading.Event()
-    waits = in_thread(lambda: ranks[1].alone(lambda: None, interrupted.is_set))
+    waits = in_thread(lambda: ranks[1].on_rank_0(lambda: None, interrupted.is_set))
     assert not ranks[0].others_ended()
     interrupted.set()
     with pytest.raises(Interrupted, match="it was asked to end"):
@@ -198,8 +198,8 @@ assert ranks.differing(min(ranks.rank, 1)) == 1
 assert average(float(ranks.rank)) == 1.0
 assert average(0.1) == 0.1
 times = []
-ranks.alone(lambda: time.sleep(5))  # longer than the time-out
-ranks.alone(lambda: times.append(ranks.rank))
+ranks.on_rank_0(lambda: time.sleep(5))  # longer than the time-out
+ranks.on_rank_0(lambda: times.append(ranks.rank))
 assert times == ([0] if ranks.main else [])
 time.sleep(0.7 * ranks.rank)  # one that comes late is waited for
 assert ranks.share(lambda: 3) == 3

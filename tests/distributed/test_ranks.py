@@ -18,7 +18,7 @@ def test_single_process_exchanges_with_itself() -> None:
     assert ranks.gather("a") == ["a"]
     assert ranks.differing("a") is None
     assert [ranks.any(True), ranks.any(False)] == [True, False]
-    ranks.alone(lambda: done.append(1), lambda: True)
+    ranks.on_rank_0(lambda: done.append(1), lambda: True)
     assert done == [1]
     assert not ranks.others_ended()
     error = RuntimeError()

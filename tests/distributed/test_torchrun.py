@@ -107,7 +107,7 @@ if ranks.rank == 1:
 """
 
 
-@pytest.mark.parametrize("meanwhile", ["ranks.any(True)", "ranks.alone(lambda: time.sleep(1000))"])
+@pytest.mark.parametrize("meanwhile", ["ranks.any(True)", "ranks.on_rank_0(lambda: time.sleep(1000))"])
 @pytest.mark.parametrize(
     ("action", "cause"),
     [

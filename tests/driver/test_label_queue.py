@@ -545,7 +545,7 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
     assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
     assert at.reasons() == ["a repeat of the answer that is there"] * 2
     assert len(at.reader.read("SELECT * FROM labels")) == 1
-    assert at.store.spent() == 1.0
+    assert at.store.committed_cost() == 1.0
     assert at.close() == [answer]
 
 
@@ -591,17 +591,17 @@ def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
 
 def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
     at = desk(1, 2, 4, 8, cost=lambda item: float(item))
-    assert at.store.spent() == 15.0
+    assert at.store.committed_cost() == 15.0
     at.labels.put(1)
-    assert at.store.spent() == 15.0
+    assert at.store.committed_cost() == 15.0
     at.labels.put(Label(2, 1, cost=20.0))  # dearer than expected
-    assert at.store.spent() == 33.0
+    assert at.store.committed_cost() == 33.0
     at.labels.put(Label(2, 0, cost=20.5))
-    assert at.store.spent() == 33.5
+    assert at.store.committed_cost() == 33.5
     at.labels.put(Failed(4, "no"))  # costs nothing any more
-    assert at.store.spent() == 29.5
+    assert at.store.committed_cost() == 29.5
     at.labels.put({"object": 1})
-    assert at.store.spent() == 29.5
+    assert at.store.committed_cost() == 29.5
     assert [row["cost"] for row in at.reader.requests()] == [1.0, 20.5, None, 8.0]
 
 
@@ -609,7 +609,7 @@ def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
 def test_a_cost_of_any_number_type(desk: Make, cost: Any) -> None:
     at = desk(3)
     at.labels.put(Label(3, 1, cost=cost))
-    assert at.store.spent() == float(cost)
+    assert at.store.committed_cost() == float(cost)
     assert at.states() == ["labelled"]
 
 

@@ -37,18 +37,18 @@ def test_state_is_committed_with_the_step_of_its_answers_and_given_back() -> Non
     state = LabelStrategyState(strategy)
     state.begin(2)
     strategy.n = 7
-    saved = state.commit()
+    saved = state.to_store()
     assert saved is not None
     assert {name: loads(saved)[name] for name in ("step", "strategy")} == {"step": 2, "strategy": {"n": 7}}
     fresh = Counting()
     again = LabelStrategyState(fresh, saved)
     assert fresh.n == 7
-    assert again.commit() == saved  # an answer that comes before the next phase changes nothing
+    assert again.to_store() == saved  # an answer that comes before the next phase changes nothing
 
 
 @pytest.mark.parametrize("strategy", [None, object(), BaseLabel()], ids=["none", "no state_dict", "empty state"])
 def test_strategy_without_state_commits_nothing(strategy: Any) -> None:
-    assert LabelStrategyState(strategy).commit() is None
+    assert LabelStrategyState(strategy).to_store() is None
 
 
 class Drawing(BaseLabel):

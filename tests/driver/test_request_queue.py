@@ -91,7 +91,7 @@ def test_an_id_of_any_kind_is_the_same_id(item: Any) -> None:
     (asked,) = requests.asked
     assert asked.sample == asked.request.item == 7
     assert type(asked.sample) is type(asked.request.item) is int  # SQLite would keep np.int64 as a blob
-    assert requests.dropped == {"uq: not an unlabelled sample, or asked for already": 1}
+    assert requests.dropped == {"uq: not an unlabeled sample, or asked for already": 1}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_several_strategies_never_ask_for_one_sample_twice() -> None:
         ("uq", 2, 1, 1),
         ("random", 9, 0, 2),
     ]
-    assert requests.dropped == {"random: not an unlabelled sample, or asked for already": 1}
+    assert requests.dropped == {"random: not an unlabeled sample, or asked for already": 1}
 
 
 @pytest.mark.parametrize("item", [object(), [object()], lambda: 0])
@@ -404,6 +404,6 @@ def test_puts_against_a_plain_model(items: list[int], labelled: set[int], budget
             expected.append(item)
     assert [ask.sample for ask in requests.asked] == expected
     assert [ask.request.ordinal for ask in requests.asked] == list(range(len(expected)))
-    assert requests.dropped["uq: not an unlabelled sample, or asked for already"] == unasked
+    assert requests.dropped["uq: not an unlabeled sample, or asked for already"] == unasked
     assert requests.dropped["over the budget"] == over
     assert drained(requests) == expected

@@ -27,7 +27,7 @@ class Pool:
 
 def reason(**changes: Any) -> str | None:
     given: dict[str, Any] = {
-        "requested": False, "dropped": {}, "candidates": Pool(True, True), "started": False, "settled": False,
+        "requested": False, "dropped": {}, "candidates": Pool(True, True), "cold_start": False, "settled": False,
         "has_query_strategies": True, "max_steps": None, "budget": None, **changes,
     }  # fmt: skip
     return nothing_to_label(**given)
@@ -45,8 +45,8 @@ def reason(**changes: Any) -> str | None:
         ({"candidates": Pool(False, False)}, "the query strategies asked for nothing"),
         ({"dropped": {"over the budget": 2}, "budget": 4.0}, "the budget of 4 is spent"),
         ({"dropped": {"over the budget": 2}, "budget": 4.0, "requested": True}, None),
-        ({"started": True, "settled": True}, None),
-        ({"started": True}, "nothing is labelled yet, and the requests of the start are open or were given up"),
+        ({"cold_start": True, "settled": True}, None),
+        ({"cold_start": True}, "nothing is labelled yet, and the requests of the start are open or were given up"),
     ],
 )
 def test_step_that_asked_for_nothing(changes: dict[str, Any], expected: str | None) -> None:
@@ -91,4 +91,4 @@ class Store:
 def test_finished_run_goes_on_only_where_the_settings_allow_more(
     store: Any, budget: float | None, finished: bool
 ) -> None:
-    assert (why_finished(store, budget) is not None) == finished
+    assert (why_finished(store, store.meta(), budget) is not None) == finished

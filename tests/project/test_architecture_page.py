@@ -1,4 +1,4 @@
-"""docs/architecture.md names every package, module and part of the Driver, with what each part is given."""
+"""docs/architecture.md names every package, module and component of the Driver, with what each part is given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import alcore.driver
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-PARTS = re.findall(r"^\| `(\w+)` \| .+ \| (?:`([\w, ]+)`)? ?\|$", PAGE, re.MULTILINE)
+COMPONENTS = re.findall(r"^\| `(\w+)` \| [^|]+ \| (?:`([\w, ]+)`)? ?\| `[\w.]+` \|$", PAGE, re.MULTILINE)
 ELSEWHERE = {
     "Trainer": "alcore.training.trainer",
     "LoaderFactory": "alcore.training.loader",
@@ -23,25 +23,25 @@ ELSEWHERE = {
 }
 
 
-def class_of(part: str) -> type:
-    """Return the class of a part, wherever it is."""
+def class_of(component: str) -> type:
+    """Return the class of a component, wherever it is."""
     modules = [f"alcore.driver.{one.name}" for one in pkgutil.iter_modules(alcore.driver.__path__)]
-    for name in [ELSEWHERE[part]] if part in ELSEWHERE else modules:
-        found = vars(importlib.import_module(name)).get(part)
+    for name in [ELSEWHERE[component]] if component in ELSEWHERE else modules:
+        found = vars(importlib.import_module(name)).get(component)
         if isinstance(found, type) and found.__module__ == name:
             return found
-    raise AssertionError(f"docs/architecture.md names {part}, and there is no such class")
+    raise AssertionError(f"docs/architecture.md names {component}, and there is no such class")
 
 
-@pytest.mark.parametrize(("part", "given"), PARTS)
-def test_part_is_given_what_the_page_says(part: str, given: str) -> None:
-    parameters = list(inspect.signature(class_of(part)).parameters)
+@pytest.mark.parametrize(("component", "given"), COMPONENTS)
+def test_component_is_given_what_the_page_says(component: str, given: str) -> None:
+    parameters = list(inspect.signature(class_of(component)).parameters)
     assert parameters == [one.strip() for one in given.split(",") if one.strip()]
 
 
-def test_page_lists_every_part_that_the_driver_is_composed_of() -> None:
+def test_page_lists_every_component_that_the_driver_is_composed_of() -> None:
     source = inspect.getsource(alcore.driver.Driver)
-    made = {name for name, _ in PARTS if re.search(rf"\b{name}\(", source)}
+    made = {name for name, _ in COMPONENTS if re.search(rf"\b{name}\(", source)}
     classes = {
         name
         for name, value in vars(importlib.import_module("alcore.driver.driver")).items()

@@ -22,7 +22,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.protocols import Failed, Label, Request
 from alcore.store import inbox as module
 from alcore.store.files import StorageError
-from alcore.store.inbox import Answer, Inbox
+from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, AskedRequest, request_id
 
@@ -75,13 +75,13 @@ def test_published_tensors_come_back_as_they_were(inbox: Inbox) -> None:
 
 
 def test_request_is_published_by_its_id_alone(inbox: Inbox) -> None:
-    path = inbox.publish([Label(REQUEST, 1), Failed(REQUEST, "lost"), Answer(REQUEST, (1, 2))])
-    assert path.read_text().count(REQUEST.id) == 3
+    path = inbox.publish([Label(REQUEST, 1), Failed(REQUEST, "lost"), (1, 2)])
+    assert path.read_text().count(REQUEST.id) == 2
     assert "$tensor" not in path.read_text()
-    label, failed, answer = only(inbox)
-    assert [label.item.id, failed.item.id, answer.request.id] == [REQUEST.id] * 3
+    label, failed, value = only(inbox)
+    assert [label.item.id, failed.item.id] == [REQUEST.id] * 2
     assert (label.item.item, label.item.attempt) == (None, 0)
-    assert answer.value == (1, 2)
+    assert value == (1, 2)
 
 
 def test_labels_that_a_labeling_phase_will_refuse_are_published(inbox: Inbox) -> None:
@@ -212,7 +212,7 @@ ENVELOPE = '{"format":1,"answers":[%s]}'
         (ENVELOPE % '{"kind":"label","item":1,"value":1,"source":""}', "kind label has"),
         (ENVELOPE % '{"kind":"label","item":1,"request":"x","value":1,"source":"","cost":1}', "kind label has"),
         (ENVELOPE % '{"kind":"label","value":1,"source":"","cost":1}', "kind label has"),
-        (ENVELOPE % '{"kind":"answer","item":1,"value":1}', "kind answer has"),
+        (ENVELOPE % '{"kind":"answer","item":1,"value":1}', "kind 'answer'"),
         (ENVELOPE % '{"kind":"failed","request":"../x","reason":""}', "32 hexadecimal"),
         (ENVELOPE % '{"kind":"failed","request":7,"reason":""}', "32 hexadecimal"),
         (ENVELOPE % '{"kind":"value","value":{"$later":1}}', "tag '$later'"),

@@ -236,7 +236,7 @@ def test_scores_ranks_and_model_are_kept(create: Create) -> None:
         (0.5, 0, "abc", "uq"),
         (-0.5, 1, "abc", "uq"),
     ]
-    assert store.spent() == 3.5
+    assert store.committed_cost() == 3.5
 
 
 # -- steps -----------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class Store(Answers):
             "query": lambda: store.commit_query(step, [], [Record(step, "m", 0, 0.5)], "other"),
             "inside": lambda: store.commit_checkpoint(step, "training", 1, state),
             "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),
-            "settle": lambda: store.settle_in_flight(drop_in=step),
+            "settle": lambda: store.release_in_flight(drop_in=step),
             "finish": lambda: store.finish([Record(step, "m", 0, 0.5)], status="done"),
             "prune": lambda: store.prune(retention.Retention()),
         }

@@ -75,14 +75,14 @@ def test_asked_request_passes_to_another_rank_as_a_list(store: RunStore) -> None
 def test_costs_are_expected_while_a_request_is_open_and_paid_after_it_is_labeled(store: RunStore) -> None:
     first, second, third = ask(store, 0, 0, 1, 2, cost=1.5)
     ask(store, 1, 3, cost=10.0)
-    assert [store.spent(), store.spent(1), store.spent(0)] == [14.5, 4.5, 0.0]
+    assert [store.committed_cost(), store.committed_cost(1), store.committed_cost(0)] == [14.5, 4.5, 0.0]
     with store.answering(0) as writer:
         writer.accept(first, label(first, cost=4.0))
         writer.give_up(second.id)
     with store.answering(1) as writer:
         writer.accept(third, label(third, cost=5.0))
-    assert store.spent() == 4.0 + 0.0 + 5.0 + 10.0
-    assert store.spent(1) == 4.0 + 0.0 + 1.5, "the third was open when step 1 began"
+    assert store.committed_cost() == 4.0 + 0.0 + 5.0 + 10.0
+    assert store.committed_cost(1) == 4.0 + 0.0 + 1.5, "the third was open when step 1 began"
     assert store.bought(0) == Spent(0, 0.0)
     assert store.bought(1) == Spent(1, 4.0)
     assert store.bought(2) == Spent(2, 9.0)
@@ -240,11 +240,11 @@ def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
     for request in (second, first):
         store.mark_taken(request)
     assert ids(store.in_flight()) == ids([first, second])
-    store.settle_in_flight()
+    store.release_in_flight()
     assert store.in_flight() == []
     assert len(store.labeling(0).open) == 3
     store.mark_taken(third)
-    store.settle_in_flight(drop_in=0)
+    store.release_in_flight(drop_in=0)
     assert store.in_flight() == []
     assert ids(store.labeling(0).open) == ids([first, second])
     assert store.labeling(0).given_up == {2: third.id}

@@ -39,7 +39,7 @@ def trainer(toys: Any, loop: Any, learner: Any = None, **config: Any) -> Trainer
         training,
         LoaderFactory(
             batch_size=4, drop_last=False, collate_fn=None, workers=0, device=cpu, dtype=torch.float32,
-            after_batch=lambda: None,
+            before_batch=lambda: None,
         ),
         ClassBalance(training.train_datapool, None, None, lambda message: None),
         device=cpu,

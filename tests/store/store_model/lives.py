@@ -80,7 +80,7 @@ class Lives(RuleBasedStateMachine):
         self.writer: Any = None
         self.stale: Any = None
         self.queue: list[tuple[int, int]] = []
-        self.inbox: dict[str, list[Callable[[Model], Any]]] = {}
+        self.inbox: dict[str, list[Callable[[Model], Any]] | None] = {}
         self.malformed: set[str] = set()
         self.littered = False
         self.points: int | None = None
@@ -185,19 +185,23 @@ class Lives(RuleBasedStateMachine):
     def take_inbox(self) -> None:
         """Commit the answers of each file in the inbox and remove it, or die between any two of these."""
         models, state = [self.model], self.writer.state
-        for name, changes in sorted(self.inbox.items()):
+        names = sorted(name for name, changes in self.inbox.items() if changes is not None)
+        for name in names:
             models.append(copy.deepcopy(models[-1]))
-            for change in changes:
+            for change in self.inbox[name] or ():
                 change(models[-1])
             if state is not None and name not in self.malformed:
                 models[-1].labeler["labeler"] = state
         try:
             self.live_through(self.writer.labels.take_inbox)
         finally:
-            taken_in = len(self.inbox) if self.writer is not None else self.power.commits
+            taken_in = len(names) if self.writer is not None else self.power.commits
             self.model, left = models[taken_in], self._published()
-            assert left >= set(sorted(self.inbox)[taken_in:]), "removed before its answers were committed"
-            self.inbox = {name: changes for name, changes in self.inbox.items() if name in left}
+            assert left >= set(names[taken_in:]), "removed before its answers were committed"
+            done = set(names[:taken_in])
+            self.inbox = {
+                name: None if name in done else changes for name, changes in self.inbox.items() if name in left
+            }
             assert not (self.inbox and self.writer is not None)
 
     def _published(self) -> set[str]:
@@ -232,7 +236,7 @@ class Lives(RuleBasedStateMachine):
         self.writer, store = Writer(opened[0], self.model.retries), opened[0]
         drop_in = store.last_step() if in_flight == "drop" else None
         change = Model.drop_in_flight if in_flight == "drop" else Model.settle
-        self.commit(lambda: store.settle_in_flight(drop_in=drop_in), change)
+        self.commit(lambda: store.release_in_flight(drop_in=drop_in), change)
         self.writer.candidates.take(store.requested_samples(store.last_step() + 1))
         self.queue = [one.place for one in self.model.line]
         if self.model.labeling:
@@ -336,7 +340,7 @@ class Lives(RuleBasedStateMachine):
         state = store.labeling(model.step - (not model.labeling))
         assert [(one.id, one.attempt) for one in state.open] == [(ids[one.place], one.attempts) for one in model.line]
         assert [one.id for one in store.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
-        assert [store.spent(), store.spent(model.step)] == [model.spent(), model.spent(model.step)]
+        assert [store.committed_cost(), store.committed_cost(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:
             assert [shown(one.item) for one in state.accepted] == model.brought()
             assert not state.ended
