@@ -1,8 +1,8 @@
-"""Is uncertainty sampling worth it? Uncertainty, random choice and training on everything, on two moons.
+"""Compare uncertainty sampling with random choice and with training on all points, on two moons.
 
-Each of ten seeds makes its own points, initial labels and network. Uncertainty and random runs share them, and
-ask for ten labels a step. The roofline is the same network trained on all 1000 points for as many epochs as
-a run trains in all. Figures are F1 of class 1 on all points: mean and standard deviation over the seeds.
+Each of ten seeds has its own points, initial labels and network. Uncertainty and random runs share them, and ask for
+ten labels a step. The roofline is the same network trained on all 1000 points for the total number of epochs of a run.
+The metric is F1 of class 1 on all points: mean and standard deviation over the seeds.
 
 Usage: python examples/baselines.py [--seeds 10] [--steps 70] [--output FOLDER]
 """

@@ -1,8 +1,8 @@
-"""Two moons, built in Python: the experiment that ``alcore run`` runs when nothing else is asked for.
+"""Two moons, built in Python: the default experiment of ``alcore run``.
 
-A small classifier starts from 50 labeled points, most of them of one class, so that at first it misses most
-of the other one. In each step it asks for the ten points it is least sure about. Watch ``f1_metrology.json`` in
-the run directory: recall and F1 rise as the chosen points arrive.
+A small classifier starts from 50 labeled points, most of them of one class, and at first misses most of the other
+class. Each step asks for the ten points about which it is least certain. ``f1_metrology.json`` in the run directory
+shows how recall and F1 rise with the labels.
 
 Usage: python examples/moons.py [--steps 70] [--custom-loop]
 """
@@ -41,7 +41,7 @@ def training_loop(
 ) -> None:
     """Train without the default loop: any callable with these arguments is a training loop.
 
-    The decorated function is a whole training step: zero_grad, forward, backward and optimizer step.
+    The decorated function is a complete training step: zero_grad, forward, backward and optimizer step.
     """
     step = StaticCaptureTraining(model=model, optim=optimizer)(training_step)
     model.train()

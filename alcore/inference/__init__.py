@@ -2,7 +2,7 @@
 
 from alcore.inference.context import InferenceContext
 from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
-from alcore.inference.evaluation import EVALUATION_ROWS, Evaluation, evaluate
+from alcore.inference.evaluation import Evaluation, evaluate
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import FeatureCache, Features
 from alcore.inference.learner import (
@@ -44,7 +44,6 @@ from alcore.inference.streaming import check_scores, chunk_rows, chunks, subset,
 from alcore.inference.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
 
 __all__ = [
-    "EVALUATION_ROWS",
     "Evaluation",
     "FeatureCache",
     "Features",

@@ -11,8 +11,7 @@ from alcore.distributed.ranks import RoundRobin
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.protocols import RunContext
 
-EVALUATION_ROWS = 4096
-"""Most samples in a batch of an evaluation."""
+_ROWS = 4096  # most samples in a batch
 
 
 class Evaluation(NamedTuple):
@@ -47,7 +46,7 @@ def evaluate(context: RunContext) -> Evaluation:
 
 
 def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
-    parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(targets), EVALUATION_ROWS))
+    parts = (slice(start, start + _ROWS) for start in range(0, len(targets), _ROWS))
     return _outputs_and_targets(run, ((inputs[part], targets[part]) for part in parts))
 
 

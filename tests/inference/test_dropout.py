@@ -128,7 +128,7 @@ def test_everything_else_is_in_eval_mode():
     assert seen == [False] * 3
 
 
-def test_nothing_is_left_behind():
+def test_modes_hooks_and_generators_are_unchanged():
     learner = network(nn.Dropout(0.4), nn.Dropout(0.0), nn.FeatureAlphaDropout(0.2))
     for place, module in enumerate(learner.modules()):
         module.training = place % 2 == 0
@@ -142,7 +142,7 @@ def test_nothing_is_left_behind():
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_nothing_is_left_behind_by_an_error(at):
+def test_modes_hooks_and_generators_are_unchanged_after_an_error(at):
     class Breaks(nn.Module):
         calls = 0
 

@@ -205,7 +205,7 @@ def test_outputs_that_are_no_tensor_are_refused(build: Build) -> None:
 # -- pools -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_labeled_and_nothing_is_left(build: Build, toys: Any) -> None:
+def test_features_of_no_labeled_samples_and_no_candidates(build: Build, toys: Any) -> None:
     driver = build(train_datapool=toys.pool(6, labelled=0), learner=Net())
     assert len(labeled_features(driver).ids) == 0
     full = build(train_datapool=toys.pool(6, labelled=6), learner=Net())

@@ -40,7 +40,7 @@ def equal(one: Features, other: Features) -> bool:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("layer", ["", "inputs", "body.0"])
-def test_what_is_kept_is_what_would_be_computed_to_the_last_bit(build: Build, toys: Any, layer: str) -> None:
+def test_cached_features_equal_computed_ones_to_the_last_bit(build: Build, toys: Any, layer: str) -> None:
     net = Net()
     driver = build(train_datapool=toys.pool(60, labelled=0), learner=net, skip_training=True)
     whole = extract_features(driver, layer=layer)
@@ -99,7 +99,7 @@ def test_a_learner_that_is_trained_may_have_state_beside_its_weights(build: Buil
     assert net.calls > calls
 
 
-def test_nothing_is_kept_of_a_learner_that_does_not_tell_its_state(build: Build) -> None:
+def test_cache_keeps_nothing_of_a_learner_without_state_dict(build: Build) -> None:
     class Estimator:
         def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
             return inputs.sum(dim=1)

@@ -25,7 +25,7 @@ logits = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=6).map(torc
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
 
 
-def test_what_a_learner_says() -> None:
+def test_kind_of_outputs_is_the_learners_attribute() -> None:
     assert kind_of(object()) == "logits"
     assert kind_of(SimpleNamespace(outputs="probabilities")) == "probabilities"
     with pytest.raises(UsageError, match=r"SimpleNamespace\.outputs is 'softmax'; it must be 'logits' or 'probab"):

@@ -216,7 +216,7 @@ def test_models_that_agree_tie_at_zero():
 
 @every_measure
 @pytest.mark.parametrize("shape", [(3, 0, 4), (3, 0, 1), (3, 0)])
-def test_no_samples(name, shape):
+def test_measures_of_no_samples_are_empty(name, shape):
     assert MEASURES[name](torch.zeros(shape)).shape == (0,)
 
 
@@ -252,7 +252,7 @@ def test_a_nan_is_never_lost(name, kind, place, top):
 @pytest.mark.parametrize(
     "outputs", [torch.tensor(0.5), torch.zeros(3), torch.zeros(2, 2, 2, 2), torch.ones(2, 2, 2).long(), {"logits": 1}]
 )
-def test_what_are_no_posterior_samples_is_refused(name, outputs):
+def test_other_outputs_than_posterior_samples_are_refused(name, outputs):
     with pytest.raises(UsageError, match=r"the learner returned a|not posterior samples"):
         MEASURES[name](outputs)
 

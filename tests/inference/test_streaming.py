@@ -136,7 +136,7 @@ def test_outputs_that_are_not_one_a_sample_are_refused(shape: tuple[int, ...]) -
         (object(), (1,), 1, 2**12),  # nothing is known about it
     ],
 )
-def test_how_many_go_through_the_learner_at_once(learner: Any, shape: tuple[int, ...], batch: int, rows: int) -> None:
+def test_chunk_rows_by_learner_and_inputs(learner: Any, shape: tuple[int, ...], batch: int, rows: int) -> None:
     driver = SimpleNamespace(learner=learner, batch_size=batch)
     assert chunk_rows(driver, torch.zeros(1).expand(1, *shape)) == rows  # type: ignore[arg-type]
 
@@ -177,7 +177,7 @@ def test_a_validation_pool_comes_first(train: Any) -> None:
     assert warned == []
 
 
-def test_then_what_the_pool_says() -> None:
+def test_evaluation_of_the_pool_is_used_without_validation_pool() -> None:
     found, warned = measured(WithEvaluation(torch.zeros(3, 1), torch.zeros(3)))
     assert found.on == "pool"
     batches = list(found.batches)
@@ -187,7 +187,7 @@ def test_then_what_the_pool_says() -> None:
     assert warned == []
 
 
-def test_then_the_labeled_items_with_a_warning() -> None:
+def test_labeled_items_are_evaluated_last_with_a_warning() -> None:
     found, warned = measured(pool(5))
     assert found.on == "train"
     assert torch.cat([targets for _, targets in found.batches]).tolist() == list(range(5))

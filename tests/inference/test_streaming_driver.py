@@ -137,7 +137,9 @@ def test_a_bar_is_taken_away_when_scoring_fails(bars: Terminal, build: Callable[
         pytest.fail("it must not be swallowed")
 
 
-def test_no_bar_where_there_is_no_terminal(build: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_is_not_shown_without_a_terminal(
+    build: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     list(chunks(build()))
     assert capsys.readouterr() == ("", "")
 

@@ -84,7 +84,7 @@ def test_a_sample_is_worth_the_same_wherever_it_stands() -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("n", [1, 16, 17, 100])
-def test_however_many_processes_share_a_pool_they_choose_the_same(n: int) -> None:
+def test_top_k_is_the_same_for_any_number_of_processes(n: int) -> None:
     def score(outputs: torch.Tensor) -> torch.Tensor:
         return (outputs[:, 0] * 7 % 10).float()
 
@@ -127,7 +127,7 @@ def test_estimates_change_nothing(scores: list[int], k: int, error: float, dtype
     assert found.scores.tolist() == exact[expected].tolist()
 
 
-def test_what_an_estimate_rules_out_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_an_estimate_rules_out_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "_MAX_ROWS", 4096)
     scored = []
 
@@ -173,7 +173,7 @@ def test_a_fraction_is_not_rounded_up_by_the_error_of_a_product() -> None:
     assert len(subset(Recorder(100), 0.07, torch.Generator())) == 7  # type: ignore[arg-type]
 
 
-def test_each_candidate_is_as_likely_to_be_drawn() -> None:
+def test_subset_draws_each_candidate_with_equal_probability() -> None:
     driver, generator = Recorder(10), torch.Generator().manual_seed(5)
     counts = torch.zeros(10)
     for _ in range(1000):
@@ -181,6 +181,6 @@ def test_each_candidate_is_as_likely_to_be_drawn() -> None:
     assert float(((counts - 300) ** 2 / 300).sum()) < 27.9  # chi-square of 9 degrees, 1 in 1000
 
 
-def test_nothing_to_draw_from() -> None:
+def test_subset_of_no_candidates_is_empty() -> None:
     for size in (None, 3, 0.5):
         assert len(subset(Recorder(1, labeled=(0,)), size, torch.Generator())) == 0  # type: ignore[arg-type]

@@ -172,7 +172,7 @@ def test_posterior_samples_of_one_column_are_two_classes(measure):
 
 @every_measure
 @pytest.mark.parametrize("outputs", [torch.tensor([1, 2]), torch.zeros(2, 2, 2, 2), torch.tensor(0.5), {"logits": 1}])
-def test_what_is_no_classifiers_output_is_refused(measure, outputs):
+def test_outputs_that_are_not_a_classifiers_are_refused(measure, outputs):
     with pytest.raises(ValueError, match=r"the learner returned a"):
         MEASURES[measure](outputs)
 

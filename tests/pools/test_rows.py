@@ -133,7 +133,7 @@ def test_rows_stay_those_of_the_array_when_its_file_is_gone(another: bool, tmp_p
 
 
 @pytest.mark.usefixtures("all_mapped")
-def test_what_the_owner_writes_to_a_file_is_read(tmp_path: Path) -> None:
+def test_rows_show_later_changes_of_the_file(tmp_path: Path) -> None:
     array = saved(tmp_path, "r+")
     reader = Rows(array)
     array[3] = -1

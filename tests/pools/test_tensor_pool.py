@@ -66,7 +66,7 @@ def test_inputs_are_copies_of_any_rows(form: Form) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
-def test_what_is_labeled_at_the_start_in_any_form(kind: Any) -> None:
+def test_labeled_ids_are_given_in_any_form(kind: Any) -> None:
     assert TensorPool(INPUTS, TARGETS, labeled=kind([3, 1])).labeled_ids.tolist() == [3, 1]
 
 
@@ -168,14 +168,14 @@ def test_labels_do_not_write_into_the_callers_targets(form: Form) -> None:
         (None, ("classification", 0)),
     ],
 )
-def test_what_is_known_is_inferred(targets: Any, expected: tuple[str, int]) -> None:
+def test_info_is_inferred_from_the_arrays(targets: Any, expected: tuple[str, int]) -> None:
     info = TensorPool(INPUTS, targets).info
     assert (info.task, info.classes) == expected
     assert (info.features, info.shape) == (2, (2,))
     assert TensorPool(torch.zeros(3, 4, 5), torch.zeros(3)).info.shape == (4, 5)
 
 
-def test_what_is_said_is_kept() -> None:
+def test_given_info_is_kept() -> None:
     said = DataInfo("classification", 4, 2, (2,), ("a", "b", "c", "d"))
     pool = TensorPool(INPUTS, TARGETS, info=said)
     pool.append(Label(1, 3))
@@ -397,7 +397,7 @@ def test_a_pool_without_a_digest_is_known_by_length_and_unlabeled_ids() -> None:
     assert pool_digest(pool) == pool.digest()
 
 
-def test_what_can_be_chosen_from() -> None:
+def test_is_choosable_tells_pools_with_both_methods() -> None:
     assert is_choosable(TensorPool(INPUTS))
     assert is_choosable(Choosable())
     assert not is_choosable(Bare())

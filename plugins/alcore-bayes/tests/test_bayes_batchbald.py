@@ -53,7 +53,7 @@ def both_classes(outputs):
     repeated=st.booleans(),
     scale=st.sampled_from([0.1, 1.5, 20.0]),
 )
-def test_each_choice_adds_most_by_enumeration(seed, samples, size, classes, n, repeated, scale):
+def test_each_choice_adds_most_information_by_enumeration(seed, samples, size, classes, n, repeated, scale):
     outputs = posterior(seed, samples, size, classes, scale)
     if repeated:
         outputs = outputs.repeat_interleave(2, dim=1)
@@ -233,7 +233,7 @@ def test_memory_does_not_hold_configurations_times_candidates():
 # -- the edges ---------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_to_choose():
+def test_batch_bald_of_no_candidates_is_empty():
     for shape, n in (((3, 0, 4), 5), ((3, 4, 4), 0)):
         chosen, gains = batch_bald(torch.zeros(shape), n)
         assert chosen.dtype == torch.int64
@@ -268,7 +268,7 @@ def test_outputs_and_global_generators_are_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_it_comes_to_safe_points():
+def test_batch_bald_calls_safe_point():
     class Stop(Exception):
         pass
 

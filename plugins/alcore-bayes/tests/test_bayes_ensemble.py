@@ -78,7 +78,7 @@ def test_parameters_reach_the_members():
     assert sum(isinstance(one, nn.Dropout) for one in learner.modules()) == 4
 
 
-def test_it_is_made_by_name():
+def test_ensemble_is_made_by_name():
     learner = plugins.installed().make("learner", "ensemble", info=TWO, members=2)
     assert len(learner.members) == 2
 

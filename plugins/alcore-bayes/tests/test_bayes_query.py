@@ -253,7 +253,7 @@ def test_a_run_on_the_moons(tmp_path, name, kind):
         assert all(one["score"] > 0 for one in requests)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     import alcore_bayes
 
     registry = plugins.installed()

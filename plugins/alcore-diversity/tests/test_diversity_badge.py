@@ -82,7 +82,7 @@ def test_draws_follow_the_squared_distances(monkeypatch, proposals):
 
 @settings(max_examples=30, deadline=None)
 @given(size=st.integers(1, 40), n=st.integers(1, 50), kinds=st.integers(1, 40), seed=st.integers(0, 2**16))
-def test_each_once_and_scores_are_distances(size, n, kinds, seed):
+def test_badge_chooses_each_sample_once_with_distances_as_scores(size, n, kinds, seed):
     features, probabilities = draws(kinds, 4, 3, seed)
     rows = torch.randint(0, kinds, (size,), generator=seeded(seed))
     features, probabilities = features[rows], probabilities[rows]

@@ -130,7 +130,7 @@ def test_shares_of_strata(sizes, n):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 35), st.sampled_from(["proportional", "equal"]))
-def test_each_stratum_gives_its_share(strata, n, allocation):
+def test_stratified_draws_the_share_of_each_stratum(strata, n, allocation):
     strata = torch.tensor(strata, dtype=torch.int64)
     found = stratified(strata, n, seeded(0), allocation)
     assert len(set(found.tolist())) == len(found) == min(n, len(strata))
@@ -170,7 +170,7 @@ def test_one_of_each_class(labels, n, told):
 
 
 @pytest.mark.parametrize(("n", "classes", "looked_up"), [(8, 3, 5), (2, 3, 4), (8, None, 9), (0, 3, 0)])
-def test_no_more_answers_are_looked_up_than_it_takes(n, classes, looked_up):
+def test_one_of_each_looks_up_no_more_answers_than_needed(n, classes, looked_up):
     answers = iter([0, 0, 0, 1, 2, 1, 0, 2, 1])
     one_of_each(torch.arange(9), lambda _sample: next(answers), n, classes)
     assert len(list(answers)) == 9 - looked_up

@@ -66,7 +66,7 @@ def problems(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(problems())
-def test_it_chooses_what_the_plain_algorithm_chooses(problem):
+def test_k_center_chooses_as_the_plain_algorithm(problem):
     features, labeled, n = problem
     positions, reached = k_center(features, labeled, n)
     expected, expected_reached = plain(features, labeled, n)

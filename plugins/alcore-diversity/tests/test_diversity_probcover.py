@@ -55,7 +55,7 @@ def problems(draw):
 
 @settings(max_examples=50, deadline=None)
 @given(problems())
-def test_it_covers_what_the_plain_algorithm_covers(problem):
+def test_prob_cover_covers_as_the_plain_algorithm(problem):
     features, labeled, radius, n = problem
     positions, gains = prob_cover(features, labeled, radius, n, seeded(0))
     picks, expected = plain(features, labeled, radius, n)

@@ -85,7 +85,7 @@ def test_bad_parameters(make, words):
         make()
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     import alcore_diversity
 
     for name, strategy in STRATEGIES.items():

@@ -1,4 +1,4 @@
-"""The label strategy that passes sample ids on."""
+"""The label strategy that answers with sample ids."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class DummyLabelStrategy(BaseLabel):
 
     Notes
     -----
-    The labels cost nothing to make, so all of them are committed in one transaction.
+    The labels cost nothing, so all of them are committed in one transaction.
     """
 
     labels_by_id = True
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
-        """Take every request out of the first queue and put its id into the second."""
+        """Answer every request of the first queue with its sample id in the second."""
         answers: list[Any] = []
         while not queue_to_label.empty():
             item = queue_to_label.get()

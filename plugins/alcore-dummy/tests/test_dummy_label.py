@@ -69,7 +69,7 @@ def test_generated_inputs_fail_and_the_others_are_labeled(tmp_path):
     assert run.steps()[0]["failed"] == 2
 
 
-def test_it_answers_generated_inputs_with_failed():
+def test_generated_inputs_are_answered_with_failed():
     requests, answers = queue.Queue(), []
     for item in (3, drawn := torch.tensor([0.5]), 1):
         requests.put(item)
@@ -109,7 +109,7 @@ def test_a_pool_without_answers_is_refused_before_step_0(tmp_path, separate):
     assert driver.query_strategies[0].steps == [[3]]  # nothing was asked for
 
 
-def test_it_is_not_asked_when_labeling_is_skipped(tmp_path):
+def test_label_strategy_is_not_called_if_labeling_is_skipped(tmp_path):
     pool = ten(labeled=[4])
     driver = make_driver(tmp_path, pool, [3], skip_labeling=True)
     driver.run()
@@ -117,7 +117,7 @@ def test_it_is_not_asked_when_labeling_is_skipped(tmp_path):
     assert [one["state"] for one in Run(driver.log_dir).requests()] == ["open"]
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     assert type(plugins.installed().make("label", "dummy")) is DummyLabelStrategy

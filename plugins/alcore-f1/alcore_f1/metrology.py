@@ -19,9 +19,9 @@ class F1Metrology(BaseMetrology):
     Parameters
     ----------
     positive
-        Of two classes the one whose figures are given, by name or, if no class has that name, by number;
-        class 1 where it is not given. For more than two classes it must not be given: the figures are macro
-        averages then, with those of each class beside them.
+        The positive one of two classes, by name or, if no class has that name, by number; class 1 if it is not given.
+        It must not be given for more than two classes: then the metrics are macro averages, and those of each class
+        are recorded too.
 
     Notes
     -----
@@ -37,10 +37,12 @@ class F1Metrology(BaseMetrology):
         self.positive = positive
 
     def check(self) -> None:
-        """Refuse regression, outputs that are no classifier's, and a positive class that doesn't exist."""
+        """Raise `UsageError` for regression, outputs that are not a classifier's, and an unknown positive class."""
         info = self.driver.info
         if info is not None and info.task != "classification":
-            raise UsageError("F1 is of classes, and the task of this data is regression; use another metrology.")
+            raise UsageError(
+                "F1 is for classification, and the task of this data is regression; use another metrology strategy."
+            )
         if info is not None:
             self._positive_class(max(info.classes, 2))
         if is_choosable(self.driver.choice_pool) and (outputs := self.driver.probe()) is not None:
@@ -58,7 +60,7 @@ class F1Metrology(BaseMetrology):
             confusion += self._count(predicted_classes(outputs, kind).cpu(), targets.cpu(), len(confusion))
         if confusion is None:
             raise UsageError("F1Metrology: there is no sample to measure on.")
-        self.append_record(on=on, **self._figures(confusion))
+        self.append_record(on=on, **self._metrics(confusion))
 
     def _classes(self, outputs: torch.Tensor) -> int:
         columns = 2 if is_binary(outputs) else max(int(outputs.shape[-1]), 2)
@@ -77,7 +79,7 @@ class F1Metrology(BaseMetrology):
         cells = codes * classes + predicted
         return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
-    def _figures(self, confusion: torch.Tensor) -> dict[str, Any]:
+    def _metrics(self, confusion: torch.Tensor) -> dict[str, Any]:
         counts: list[list[int]] = confusion.tolist()
         hits = [row[number] for number, row in enumerate(counts)]
         true, predicted = [sum(row) for row in counts], [sum(column) for column in zip(*counts, strict=True)]
@@ -88,9 +90,9 @@ class F1Metrology(BaseMetrology):
         common = {"accuracy": _ratio(sum(hits), total), "samples": total}
         one = self._positive_class(len(counts))
         if len(counts) == 2:
-            figures = {"precision": precision[one], "recall": recall[one], "f1": f1[one]}
-            return figures | common | {"positive": self._name(one)}
-        figures = {
+            metrics = {"precision": precision[one], "recall": recall[one], "f1": f1[one]}
+            return metrics | common | {"positive": self._name(one)}
+        metrics = {
             name: math.fsum(values) / len(counts)
             for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
         }
@@ -98,7 +100,7 @@ class F1Metrology(BaseMetrology):
             {"class": self._name(i), "precision": precision[i], "recall": recall[i], "f1": f1[i], "samples": true[i]}
             for i in range(len(counts))
         ]
-        return figures | common | {"per_class": each}
+        return metrics | common | {"per_class": each}
 
     def _name(self, number: int) -> str:
         names = self.driver.info.names if self.driver.info else ()

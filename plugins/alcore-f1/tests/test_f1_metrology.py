@@ -1,4 +1,4 @@
-"""The figures against scikit-learn's, and what a record says."""
+"""The metrics against scikit-learn's, and what a record says."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.inference import evaluation
 from alcore.store import Run
+from alcore.training import loader
 
 
 class Judged(TensorPool):
@@ -117,13 +118,13 @@ def test_more_classes(case):
 class MixedF1(F1Metrology):
     """A mutant with the fault of PhysicsNeMo's example: precision of class 1, recall of class 0, F1 of the two."""
 
-    def _figures(self, confusion):
-        figures = super()._figures(confusion)
+    def _metrics(self, confusion):
+        metrics = super()._metrics(confusion)
         (tn, fp), (_, _) = confusion.tolist()
         recall = tn / (tn + fp) if tn + fp else 0.0
-        precision = figures["precision"]
+        precision = metrics["precision"]
         total = precision + recall
-        return figures | {"recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
+        return metrics | {"recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
 
 
 # 7 of class 0, of which 1 is missed; 3 of class 1, of which 2 are missed: every figure of the two classes differs
@@ -184,7 +185,8 @@ def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
     whole, parts = F1Metrology(), F1Metrology()
     make_driver(tmp_path, pool, whole, val=pool if on == "validation" else None)
     whole.compute()
-    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(evaluation, "_ROWS", rows)
+    monkeypatch.setattr(loader, "_ORDERED_ROWS", rows)
     sizes = []
     make_driver(
         tmp_path, pool, parts, val=pool if on == "validation" else None,
@@ -315,7 +317,7 @@ def test_a_positive_class_that_does_not_exist(tmp_path, columns, classes, positi
     refused(tmp_path, pool, F1Metrology(positive), words)
 
 
-def test_nothing_to_measure_on(tmp_path):
+def test_metrology_without_samples_is_refused(tmp_path):
     pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labeled=[0])
     metrology = F1Metrology()
     make_driver(tmp_path, pool, metrology, val=TensorPool(torch.zeros(4), torch.arange(4) % 2))
@@ -333,7 +335,7 @@ def test_modes_of_the_learner_stay():
     assert torch.equal(learner[2].running_mean, statistics)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     made = plugins.installed().make("metrology", "f1", positive="0")

@@ -1,4 +1,4 @@
-"""Two half circles that reach into each other, in two dimensions."""
+"""Two interleaving half circles in two dimensions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MoonsPool(TensorPool):
     initial
         Share of the points that is labeled at the start.
     seed
-        Of the points, and of the choice of those that are labeled.
+        Seed of the points, and of the choice of the labeled ones.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MoonsPool(TensorPool):
                 "0 to 1, and noise is a standard deviation of at least 0."
             )
         first = round(samples * majority)
-        labeled = round(samples * initial)
+        count = round(samples * initial)
         if samples < 2 or not 0 < first < samples:
             raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
         points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
@@ -49,7 +49,7 @@ class MoonsPool(TensorPool):
         self._everything = torch.tensor(points, dtype=torch.float32), torch.tensor(classes, dtype=torch.int64)
         super().__init__(
             *self._everything,
-            labeled=order[:labeled],
+            labeled=order[:count],
             info=DataInfo("classification", classes=2, features=2, shape=(2,), names=("0", "1")),
         )
 
@@ -78,7 +78,7 @@ def moons(
     initial
         Share of the points that is labeled at the start.
     seed
-        Of the points, and of the choice of those that are labeled; the seed of the run where it is not given.
+        Seed of the points, and of the choice of the labeled ones; the seed of the run if it is not given.
     """
     pool = MoonsPool(samples, majority, noise, initial, seed or 0)
     return Data(

@@ -24,7 +24,7 @@ class MLP(torch.nn.Module):
     hidden
         Width of each hidden layer.
     dropout
-        Share of hidden units that is dropped in training.
+        Probability of dropping a hidden unit in training.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class MLP(torch.nn.Module):
 
 
 def mlp(info: DataInfo, hidden: Sequence[int] = (16,), dropout: float = 0.0) -> MLP:
-    """Return a multi-layer perceptron with SiLU that fits the data.
+    """Return a multi-layer perceptron with SiLU for the data.
 
     Parameters
     ----------
     info
-        What is known about the data; it gives the number of inputs and outputs.
+        What is known about the data: it determines the number of inputs and outputs.
     hidden
         Width of each hidden layer.
     dropout
-        Share of hidden units that is dropped in training.
+        Probability of dropping a hidden unit in training.
     """
     features = info.features or (math.prod(info.shape) if info.shape else 0)
     if not features:
-        raise UsageError("learner mlp: the data doesn't say how many features it has (DataInfo.features).")
+        raise UsageError("learner mlp: the number of features of the data is unknown (DataInfo.features).")
     outputs = info.classes if info.task == "classification" and info.classes > 2 else 1
     return MLP(features, outputs, hidden, dropout)

@@ -13,7 +13,7 @@ from sklearn.datasets import make_moons
 from alcore import DataInfo, UsageError
 
 
-def test_what_it_is_by_default():
+def test_moons_defaults():
     pool = MoonsPool()
     inputs, targets = pool.evaluation()
     assert inputs.shape == (1000, 2)
@@ -105,7 +105,7 @@ def test_bad_parameters(options, words):
         moons(**options)
 
 
-def test_what_the_factory_adds():
+def test_factory_adds_default_settings():
     data = moons(samples=60, initial=0.5)
     assert len(data.train) == 30
     assert data.info is data.train.info
@@ -116,7 +116,7 @@ def test_what_the_factory_adds():
     assert dataclasses.is_dataclass(data)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     assert len(plugins.installed().make("data", "moons", samples=20, initial=0.5).train) == 10

@@ -45,12 +45,12 @@ def test_hidden_layers_and_dropout():
     ],
     ids=["two classes", "five classes", "regression", "images"],
 )
-def test_it_fits_the_data(info, inputs, outputs):
+def test_mlp_has_inputs_and_outputs_of_the_data(info, inputs, outputs):
     model = mlp(info, hidden=(8,))
     assert model(torch.randn(6, *inputs)).shape == (6, outputs)
     assert linears(model)[0].out_features == 8
 
 
 def test_data_of_unknown_size_is_refused():
-    with pytest.raises(UsageError, match=r"how many features it has \(DataInfo.features\)"):
+    with pytest.raises(UsageError, match=r"is unknown \(DataInfo.features\)"):
         mlp(DataInfo("classification", classes=2))

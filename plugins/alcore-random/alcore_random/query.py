@@ -1,4 +1,4 @@
-"""The random query strategy, and how a query strategy looks."""
+"""The random query strategy, which is also an example of a query strategy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from alcore.errors import UsageError
 from alcore.inference import TopK
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
@@ -22,21 +21,19 @@ class RandomQuery(BaseQuery):
 
     Notes
     -----
-    Each candidate draws a key, and the largest keys win: one pass over the pool, memory O(max_samples). The
-    draws depend on the seed of the run and on the step, not on what other code drew before.
+    A random number is drawn for each candidate, and the samples with the largest numbers are chosen: one pass over the
+    pool, memory O(max_samples). The choice depends on the seed of the run and the step, not on draws of other code.
     """
 
     def __init__(self, max_samples: int = 10) -> None:
-        if max_samples < 0:
-            raise UsageError(f"RandomQuery: max_samples is {max_samples}; it must not be negative.")
-        self.max_samples = max_samples
+        self.set_max_samples(max_samples)
 
     def check(self) -> None:
-        """Refuse a pool that can't list its unlabeled samples, before anything is trained."""
+        """Raise `UsageError` if the pool can't list its unlabeled samples."""
         next(self.driver.candidates(), None)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Ask for `max_samples` of the driver's candidates."""
+        """Ask for `max_samples` candidates."""
         chosen, generator = TopK(self.wanted), self.generator()
         for ids in self.driver.candidates():
             chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))

@@ -64,20 +64,20 @@ CHI_SQUARE_19 = 43.82
 CHI_SQUARE_29 = 58.30
 
 
-def test_each_sample_is_as_likely():
+def test_each_sample_has_equal_probability():
     first = np.bincount([one for asked in rounds(20, 1, 4000) for one in asked], minlength=20)
     assert first.sum() == 4000
     assert chi_square(first) < CHI_SQUARE_19
 
 
-def test_each_sample_is_as_likely_to_be_among_several():
+def test_each_sample_has_equal_probability_in_a_batch():
     counts = np.bincount([one for asked in rounds(20, 5, 3000) for one in asked], minlength=20)
     assert counts.sum() == 15_000
     # Drawn without replacement the counts vary less: by (1 - n/N) N/(N - 1) of what a multinomial would
     assert chi_square(counts) / ((1 - 5 / 20) * 20 / 19) < CHI_SQUARE_19
 
 
-def test_each_ordered_pair_is_as_likely():
+def test_each_ordered_pair_has_equal_probability():
     pairs = [6 * a + b for a, b in rounds(6, 2, 6000)]
     counts = np.bincount(pairs, minlength=36).reshape(6, 6)
     assert counts.diagonal().sum() == 0
@@ -152,7 +152,7 @@ def test_parameters():
         RandomQuery(-1)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     made = plugins.installed().make("query", "random", max_samples=3)

@@ -151,7 +151,7 @@ def test_few_candidates(size, n, expected, known):
         assert len(picks[1]) == len(expected)
 
 
-def test_what_it_is_given_stays():
+def test_greedy_sampling_leaves_its_arguments_unchanged():
     x, known = torch.randn(20, 3), torch.randn(4, 3)
     before = x.clone(), known.clone()
     igs(x, x[:, :1], known, known[:, :1], 5)
@@ -159,7 +159,7 @@ def test_what_it_is_given_stays():
     assert torch.equal(known, before[1])
 
 
-def test_it_can_be_ended_between_blocks():
+def test_greedy_sampling_ends_at_a_safe_point():
     def end():
         raise KeyboardInterrupt
 

@@ -17,6 +17,7 @@ from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.inference import evaluation
 from alcore.store import Run
+from alcore.training import loader
 
 torch.set_num_threads(1)
 
@@ -80,7 +81,8 @@ def exact_r2(predicted, true):
 def test_figures_are_those_of_scikit_learn(case, rows):
     predicted, true = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "EVALUATION_ROWS", rows)
+        patch.setattr(evaluation, "_ROWS", rows)
+        patch.setattr(loader, "_ORDERED_ROWS", rows)
         record = measure(torch.from_numpy(predicted), torch.from_numpy(true))
     assert record["rmse"] == pytest.approx(root_mean_squared_error(true, predicted), rel=1e-12)
     assert record["mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-12)
@@ -95,7 +97,8 @@ def test_figures_are_those_of_scikit_learn(case, rows):
 @pytest.mark.parametrize("level", [0.0, 0.1, 1e9 + 0.3])
 @pytest.mark.parametrize("rows", [1, 3, 4096])
 def test_equal_targets(monkeypatch, level, rows):
-    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(evaluation, "_ROWS", rows)
+    monkeypatch.setattr(loader, "_ORDERED_ROWS", rows)
     true = torch.full((10,), level, dtype=torch.float64)
     assert measure(true, true)["r2"] == 1
     assert measure(true + 1, true)["r2"] == 0
@@ -123,7 +126,8 @@ def test_the_likelihood_of_posterior_samples(size, draws, quantities, noise, row
     samples = torch.randn(size, draws, quantities, generator=generator, dtype=torch.float64)
     true = torch.randn(size, quantities, generator=generator, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "EVALUATION_ROWS", rows)
+        patch.setattr(evaluation, "_ROWS", rows)
+        patch.setattr(loader, "_ORDERED_ROWS", rows)
         record = measure(
             samples, true, metrology=RegressionMetrology(noise), inference_fn=lambda learner, x: x.transpose(0, 1)
         )
@@ -190,7 +194,7 @@ def test_targets_that_are_unknown_are_refused():
         measure(torch.zeros(4), torch.tensor([0.0, 1, torch.nan, 2]))
 
 
-def test_nothing_to_measure_on():
+def test_metrology_without_samples_is_refused():
     pool = TensorPool(torch.zeros(4), torch.zeros(4), labeled=[0])
     metrology = RegressionMetrology()
     make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.zeros(4)))

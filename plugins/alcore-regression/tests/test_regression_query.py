@@ -140,7 +140,7 @@ def test_seed_decides_and_global_generators_have_no_part_in_it(query_class):
 
 
 @every_query
-def test_some_of_the_candidates(query_class):
+def test_candidates_limits_the_samples_to_choose_from(query_class):
     learner = torch.nn.Linear(4, 1)
     assert len(asked_by(query_class(10, candidates=4), pool_of(), learner)) == 4
     few = asked_by(query_class(48, candidates=0.25), pool_of(), learner)
@@ -240,7 +240,7 @@ def test_parameters():
             EMCMQuery(ridge=ridge)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     import alcore_regression
 
     from alcore import plugins

@@ -63,7 +63,7 @@ def test_any_other_name_is_refused(name, near):
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=30))
-def test_no_text_makes_anything_else(text):
+def test_estimator_names_outside_the_list_are_refused(text):
     try:
         made = build(text)
     except UsageError:
@@ -105,7 +105,7 @@ def test_open_random_states_are_derived_from_the_seed_and_given_ones_stay():
     assert seeded(BaggingClassifier(random_state=7), 1).random_state == 7
 
 
-def test_what_a_classifier_is_asked_for():
+def test_output_selects_the_method_of_a_classifier():
     assert output_of(LogisticRegression(), "auto", "it") == "probabilities"
     assert output_of(LogisticRegression(), "decision", "it") == "decision"
     assert output_of(build("LinearSVC"), "auto", "it") == "decision"

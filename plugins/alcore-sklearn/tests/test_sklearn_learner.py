@@ -86,7 +86,7 @@ def test_the_random_state_comes_from_the_seed_and_a_given_one_stays(pool_of):
 
 
 @pytest.mark.parametrize("labeled", [None, []])
-def test_nothing_labeled(pool_of, labeled):
+def test_learner_without_labels(pool_of, labeled):
     pool = pool_of(3, labeled=[])
     inputs = pool.inputs(torch.arange(5))
     for estimator, expected in [
@@ -163,7 +163,7 @@ def test_without_info_the_labels_tell_how_many_classes_there_are(pool_of):
 @pytest.mark.parametrize("estimator", ["LogisticRegression", "SVC"])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("fitted", [True, False])
-def test_no_samples_and_one(pool_of, estimator, classes, fitted):
+def test_learner_of_no_samples_and_of_one(pool_of, estimator, classes, fitted):
     pool = pool_of(classes)
     learner = SklearnLearner(estimator, info=pool.info)
     if fitted:
@@ -202,7 +202,7 @@ def test_whole_numbers_of_any_type_are_class_codes(pool_of):
     assert torch.equal(learner(inputs), expected(inputs))
 
 
-def test_what_scikit_learn_refuses_is_told_with_the_number_of_samples(pool_of):
+def test_error_of_scikit_learn_has_the_number_of_samples(pool_of):
     pool = pool_of(3, labeled=range(4))
     learner = SklearnLearner("LinearDiscriminantAnalysis", {"n_components": 3}, info=pool.info)
     with pytest.raises(UsageError, match=r"LinearDiscriminantAnalysis can't be fitted on 4 labeled samples: "):

@@ -144,7 +144,7 @@ def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
     assert learner.state_dict()["rows"] == 35
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     registry = plugins.installed()
     assert type(registry.make("learner", "sklearn", estimator="SVC")) is SklearnLearner
     assert type(registry.make("loop", "sklearn")) is SklearnTrainingLoop

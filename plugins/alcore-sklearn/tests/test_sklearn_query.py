@@ -114,14 +114,14 @@ def test_the_samples_nearest_to_the_border(pool_of, classes):
 
 
 @pytest.mark.parametrize("labeled", [[], range(0, 30, 3)])
-def test_nothing_labeled_and_one_class_give_the_lowest_ids(pool_of, labeled):
+def test_query_without_labels_or_with_one_class_asks_for_the_lowest_ids(pool_of, labeled):
     pool = pool_of(labeled=labeled)
     for strategy in (SklearnUncertaintyQuery(4), SklearnUncertaintyQuery(4, "SVC", measure="decision")):
         assert ask(pool, strategy) == pool.unlabeled_indices()[:4].tolist()
 
 
 @pytest.mark.parametrize(("n", "labeled", "count"), [(0, 25, 0), (100, 25, 35), (5, 60, 0), (5, 59, 1)])
-def test_how_many(pool_of, n, labeled, count):
+def test_query_asks_for_max_samples_or_all_that_are_left(pool_of, n, labeled, count):
     asked = ask(pool_of(labeled=range(labeled)), SklearnUncertaintyQuery(n))
     assert len(asked) == len(set(asked)) == count
 
@@ -171,7 +171,7 @@ def test_a_pool_that_augments_leaves_no_trace_in_the_generators(pool_of):
     assert len(ask(pool, SklearnUncertaintyQuery(3))) == 3
 
 
-def test_it_may_ask_for_an_svm_what_logistic_regression_is_unsure_about(tmp_path, pool_of):
+def test_query_may_use_another_estimator_than_the_learner(tmp_path, pool_of):
     pool = pool_of(2)
     driver = Driver(
         c.DriverConfig(batch_size=4, max_active_learning_steps=3, root_log_dir=tmp_path, device="cpu", seed=0),
@@ -183,7 +183,7 @@ def test_it_may_ask_for_an_svm_what_logistic_regression_is_unsure_about(tmp_path
     assert len(pool) == 34
 
 
-def test_what_is_refused(values_of, pool_of):
+def test_query_refuses_data_that_it_cannot_use(values_of, pool_of):
     with pytest.raises(UsageError, match=r"sklearn.svm.SVR is a regressor, and the measures are for classes"):
         SklearnUncertaintyQuery(1, "SVR")
     with pytest.raises(UsageError, match=r"sklearn.svm.LinearSVC with these parameters offers no probabilities"):

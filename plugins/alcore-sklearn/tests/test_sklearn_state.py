@@ -65,7 +65,7 @@ def test_the_state_of_another_learner_is_refused(pool_of):
         SklearnLearner("NuSVC").load_state_dict(state)
 
 
-def test_its_own_state_leaves_a_fit_as_it_is(pool_of):
+def test_loading_its_own_state_keeps_a_fit(pool_of):
     pool = pool_of()
     learner = SklearnLearner("SVC", info=pool.info)
     learner.fit(pool)
@@ -90,7 +90,7 @@ def test_other_samples_than_it_was_fitted_on_are_told(pool_of):
         again.rebuild(pool_of(labeled=range(1, 11)))
 
 
-def test_nothing_outside_is_touched(pool_of):
+def test_fit_leaves_global_generators_unchanged(pool_of):
     pool = pool_of()
     inputs = pool.inputs(torch.arange(20))
     before, copy = dumps(global_rng_state()), inputs.clone()

@@ -115,7 +115,7 @@ def test_a_run_ends_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["accuracy", "second.accuracy", "scripted-2.accuracy"])
-def test_which_figure(tmp_path, name):
+def test_metric_is_found_by_name_and_strategy(tmp_path, name):
     strategies = [Scripted([0.9] * 5), Scripted([0.1, 0.2, 0.9, 1.0], "accuracy")]
     driver = make_driver(tmp_path, MetricReached(0.8, name), strategies)
     if name == "second.accuracy":
@@ -168,7 +168,7 @@ def test_a_figure_that_is_not_measured_yet_is_waited_for(tmp_path):
     [("f1", False), ("rmse", True), ("val_loss", True), ("m.nll", True), ("accuracy", False), ("r2", False),
      ("closs", False), ("MAE", True)],
 )  # fmt: skip
-def test_what_is_better_is_told_from_the_name(name, lower):
+def test_direction_is_inferred_from_the_name_of_the_metric(name, lower):
     assert lower_is_better(name) is lower
     assert MetricReached(0.5, name).mode == Plateau(name=name).mode == ("min" if lower else "max")
     assert MetricReached(0.5, name, "max").mode == "max"

@@ -44,7 +44,7 @@ def test_parameters():
             Budget(cost=cost)
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     import alcore_stopping
 
     from alcore import plugins

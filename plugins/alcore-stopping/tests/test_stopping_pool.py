@@ -97,7 +97,7 @@ def draw(*shape, seed=0):
     rows=st.sampled_from([1, 7, 4096]),
     seed=st.integers(0, 2**16),
 )
-def test_it_is_sure_of_every_candidate_or_of_none(size, classes, scale, threshold, rows, seed):
+def test_confident_stops_if_every_candidate_is_below_the_threshold(size, classes, scale, threshold, rows, seed):
     outputs = scale * draw(1, size, classes, seed=seed)
     driver = make_driver("not-made", Confident(threshold), outputs)
     driver._candidates.take(range(0, size, 3))

@@ -13,7 +13,7 @@ from numpy.lib.npyio import NpzFile
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import nearest, setting
-from alcore_tabular.raw_table import Array, Content
+from alcore_tabular.raw_table import Array, RawTable
 
 _DAMAGED = (
     OSError,
@@ -27,7 +27,7 @@ _DAMAGED = (
 )
 
 
-def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> Content:
+def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> RawTable:
     """Read two arrays of an NPZ file, and a third one if labels have a cost.
 
     Parameters
@@ -44,7 +44,7 @@ def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> C
     Raises
     ------
     UsageError
-        For a file that is no NPZ, arrays that aren't there or hold Python objects, and shapes that don't fit.
+        For a file that is not NPZ, arrays that are missing or have Python objects, and shapes that don't fit.
     """
     if inputs == target:
         raise UsageError(f"{path.name}: {inputs!r} is named as inputs and as target; they must be two arrays.")
@@ -66,7 +66,7 @@ def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> C
         if costs.shape != (len(features),):
             raise UsageError(f"{path.name}: array {cost!r} has the shape {costs.shape}; one cost a sample is needed.")
         numbers, names = np.hstack([numbers, _numbers(path, cost, costs)]), [*names, cost]
-    return Content(
+    return RawTable(
         file=path.name,
         numbers=numbers,
         number_names=names,
@@ -86,7 +86,7 @@ def _open(path: Path, stream: BinaryIO) -> NpzFile:
         archive = None
     if not isinstance(archive, NpzFile):
         raise UsageError(
-            f"{path.name} is no NPZ file, or a damaged one. Write it with numpy.savez(path, X=..., y=...)."
+            f"{path.name} is not an NPZ file, or is damaged. Write it with numpy.savez(path, X=..., y=...)."
         )
     return archive
 
@@ -106,7 +106,7 @@ def _array(path: Path, archive: Mapping[str, Any], name: str, parameter: str) ->
             "y.astype(str) or X.astype('float32')."
         ) from None
     if not isinstance(array, np.ndarray):
-        raise UsageError(f"{path.name}: {name!r} is no array. Write the file with numpy.savez(path, X=..., y=...).")
+        raise UsageError(f"{path.name}: {name!r} is not an array. Write the file with numpy.savez(path, X=..., y=...).")
     return array
 
 
@@ -131,7 +131,7 @@ def _cells(path: Path, name: str, array: Array) -> list[str | None]:
         try:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError as error:
-            raise UsageError(f"{path.name}: array {name!r} holds bytes that are no UTF-8 text ({error}).") from None
+            raise UsageError(f"{path.name}: array {name!r} has bytes that are not UTF-8 text ({error}).") from None
     if array.dtype.kind not in "biufU":
         raise UsageError(f"{path.name}: array {name!r} has the type {array.dtype}; numbers or strings are needed.")
     if array.dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""Which columns of a CSV file are numbers and which are categories."""
+"""Read a CSV file, and tell columns of numbers from columns of categories."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NoReturn
 import numpy as np
 
 from alcore.errors import UsageError
-from alcore_tabular.csv_reader import Sheet, read_sheet
+from alcore_tabular.csv_reader import TextTable, read_rows
 from alcore_tabular.messages import capital, nearest, setting, shown, warn
 from alcore_tabular.number_format import DecimalMark, has_decimal_comma, number
-from alcore_tabular.raw_table import Array, Content
+from alcore_tabular.raw_table import Array, RawTable
 
-MOSTLY_NUMBERS = 0.8  # from this share on, a column is one of numbers, and the text in it a fault
-_MOST_CATEGORIES = 50  # that are taken for granted
-_MOST_NAMED = 1000  # where the user names the column; each category is a feature
+MOSTLY_NUMBERS = 0.8  # with this share of numbers, text in a column is an error
+_MOST_CATEGORIES = 50  # without the user naming the column
+_MOST_NAMED = 1000  # if the user names the column; each category is a feature
 
 
 def read_csv(
@@ -27,7 +27,7 @@ def read_csv(
     blanks: Sequence[str],
     delimiter: str | None,
     mark: DecimalMark,
-) -> Content:
+) -> RawTable:
     """Read a CSV file and tell numbers from categories.
 
     Parameters
@@ -37,73 +37,75 @@ def read_csv(
     target
         The column to predict.
     drop, categories
-        Columns to leave out, and columns to take as categories whatever they look like.
+        Columns to leave out, and columns to take as categories whatever their values.
     blanks
-        What counts as missing, compared without case.
+        Cells that are missing values, compared without case.
     delimiter, mark
         What separates cells (None: guessed), and the decimal mark.
 
     Raises
     ------
     UsageError
-        For a file that is no CSV, a name that is no column, and text where numbers belong.
+        For a file that is not CSV, a name that is not a column, and text where numbers belong.
     """
-    sheet = read_sheet(path, delimiter, drop)
-    answer = _check_roles(sheet, target, drop, categories)
+    csv_text = read_rows(path, delimiter, drop)
+    answer = _check_roles(csv_text, target, drop, categories)
     missing = {blank.strip().casefold() for blank in blanks}
-    columns = _Columns(sheet, drop, categories, mark)
-    for name in sheet.names:
+    columns = _Columns(csv_text, drop, categories, mark)
+    for name in csv_text.names:
         if name != answer and name not in drop:
-            cells = [None if cell.casefold() in missing else cell for cell in sheet.column(name)]
+            cells = [None if cell.casefold() in missing else cell for cell in csv_text.column(name)]
             columns.add(name, cells)
     if not columns.numbers and not columns.texts:
-        raise UsageError(f"{sheet.file}: no column is left to learn from beside the target {answer!r}.")
-    return Content(
-        file=sheet.file,
-        numbers=_stack(list(columns.numbers.values()), len(sheet.rows), np.float64),
+        raise UsageError(f"{csv_text.file}: no column is left to learn from beside the target {answer!r}.")
+    return RawTable(
+        file=csv_text.file,
+        numbers=_stack(list(columns.numbers.values()), len(csv_text.rows), np.float64),
         number_names=list(columns.numbers),
-        texts=_stack(list(columns.texts.values()), len(sheet.rows), object),
+        texts=_stack(list(columns.texts.values()), len(csv_text.rows), object),
         text_names=list(columns.texts),
-        target=[None if cell.casefold() in missing else cell for cell in sheet.column(answer)],
+        target=[None if cell.casefold() in missing else cell for cell in csv_text.column(answer)],
         target_name=answer,
-        origin=np.arange(len(sheet.rows)),
-        describe=sheet.describe,
+        origin=np.arange(len(csv_text.rows)),
+        describe=csv_text.describe,
         dropped=tuple(drop),
     )
 
 
-def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categories: Sequence[str]) -> str:
-    names = sheet.names
+def _check_roles(csv_text: TextTable, target: str | None, drop: Sequence[str], categories: Sequence[str]) -> str:
+    names = csv_text.names
     if len(names) == 1:
         raise UsageError(
-            f"{sheet.file}: there is one column, {names[0]!r}; a target and a feature are needed. If cells "
+            f"{csv_text.file}: there is one column, {names[0]!r}; a target and a feature are needed. If cells "
             f"are separated by something else, name it, for instance with {setting('delimiter', ':')}; where none "
             "is named, a comma, a semicolon, a tab and a bar are tried."
         )
     if target is None:
         raise UsageError(
-            f"{sheet.file}: which column is to be predicted? {capital(nearest('', names))}. Name it, for "
+            f"{csv_text.file}: which column is to be predicted? {capital(nearest('', names))}. Name it, for "
             f"instance the last one with {setting('target', names[-1])}."
         )
     if target not in names:
         raise UsageError(
-            f"{sheet.file}: there is no column {target!r} to be the target; {nearest(target, names)}. Name "
+            f"{csv_text.file}: there is no column {target!r} to be the target; {nearest(target, names)}. Name "
             f"one with {setting('target', 'COLUMN')}; the first line of the file must be the names."
         )
     if target in drop:
         raise UsageError(
-            f"{sheet.file}: {target!r} is both the target and in data.csv.drop; take it out of one of them."
+            f"{csv_text.file}: {target!r} is both the target and in data.csv.drop; take it out of one of them."
         )
     for name in categories:
         if name not in names:
             raise UsageError(
-                f"{sheet.file}: there is no column {name!r} to take as categories; {nearest(name, names)}."
+                f"{csv_text.file}: there is no column {name!r} to take as categories; {nearest(name, names)}."
             )
         if name in drop:
-            raise UsageError(f"{sheet.file}: {name!r} is in data.csv.drop and data.csv.categories; one must do.")
+            raise UsageError(
+                f"{csv_text.file}: {name!r} is in data.csv.drop and data.csv.categories; name it in one of them."
+            )
         if name == target:
             raise UsageError(
-                f"{sheet.file}: {name!r} is the target; to take it as classes, give "
+                f"{csv_text.file}: {name!r} is the target; to take it as classes, give "
                 f"{setting('task', 'classification')} instead of listing it in data.csv.categories."
             )
     return target
@@ -112,8 +114,8 @@ def _check_roles(sheet: Sheet, target: str | None, drop: Sequence[str], categori
 class _Columns:
     """Feature columns sorted by kind, in the order of the file."""
 
-    def __init__(self, sheet: Sheet, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark) -> None:
-        self.sheet = sheet
+    def __init__(self, csv_text: TextTable, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark) -> None:
+        self.csv_text = csv_text
         self.drop = drop
         self.categories = categories
         self.mark = mark
@@ -121,7 +123,7 @@ class _Columns:
         self.texts: dict[str, Array] = {}
 
     def add(self, name: str, cells: list[str | None]) -> None:
-        """Sort one column in."""
+        """Add a column."""
         named = name in self.categories
         values = [None if cell is None else number(cell, self.mark) for cell in cells]
         texts = [row for row, cell in enumerate(cells) if cell is not None and values[row] is None]
@@ -141,8 +143,8 @@ class _Columns:
 
     def _refuse_text(self, name: str, texts: list[int], present: int) -> NoReturn:
         raise UsageError(
-            f"{self.sheet.file}: column {name!r} has text where numbers belong: "
-            f"{self.sheet.describe(texts[0], name)}, and {present - len(texts)} of its {present} values are "
+            f"{self.csv_text.file}: column {name!r} has text where numbers belong: "
+            f"{self.csv_text.describe(texts[0], name)}, and {present - len(texts)} of its {present} values are "
             f"numbers. Correct the cell, {self._ways_out(name, texts[0])}."
         )
 
@@ -150,14 +152,14 @@ class _Columns:
         limit = _MOST_NAMED if named else _MOST_CATEGORIES
         why = f"more than {limit}" if distinct > limit else "more than half of them"
         raise UsageError(
-            f"{self.sheet.file}: column {name!r} has text where numbers or categories belong: {distinct} "
+            f"{self.csv_text.file}: column {name!r} has text where numbers or categories belong: {distinct} "
             f"different values in {present} rows, which is {why}, for instance "
-            f"{self.sheet.describe(row, name)}. Each category is a feature, and names, ids and free text "
+            f"{self.csv_text.describe(row, name)}. Each category is a feature, and names, ids and free text "
             f"teach a model nothing: {self._out(name) if named else self._ways_out(name, row)}."
         )
 
     def _ways_out(self, name: str, row: int) -> str:
-        cell = self.sheet.column(name)[row]
+        cell = self.csv_text.column(name)[row]
         read = f"read {shown(cell)} as a number with {setting('decimal', ',')}, " if has_decimal_comma(cell) else ""
         return (
             f"{read}{self._out(name)}, or take its values as categories with "
@@ -171,7 +173,7 @@ class _Columns:
         values = self.numbers[name]
         if len(values) > 1 and np.array_equal(values, values[0] + np.arange(len(values))):
             warn(
-                f"{self.sheet.file}: column {name!r} only counts the rows, from {values[0]:g} on. In a "
+                f"{self.csv_text.file}: column {name!r} only counts the rows, from {values[0]:g} on. In a "
                 f"sorted file that gives the answer away; {self._out(name)}."
             )
 

@@ -16,8 +16,8 @@ from alcore_tabular.messages import listed, nearest, setting, shown
 from alcore_tabular.number_format import number
 
 _DELIMITERS = ",;\t|"
-_TYPED = {"\\t": "\t", "tab": "\t"}  # how a tab is typed on a command line
-_LOOK = 20  # records that the delimiter is guessed from
+_TYPED = {"\\t": "\t", "tab": "\t"}  # a tab on a command line
+_LOOK = 20  # records from which the delimiter is guessed
 _FORMATS = {
     b"PK\x03\x04": "a ZIP archive, as Excel workbooks are; export the sheet as CSV (NPZ files end in .npz)",
     b"\x1f\x8b": "compressed with gzip; unpack it with gunzip",
@@ -34,7 +34,7 @@ _FORMATS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Sheet:
+class TextTable:
     """A table of text.
 
     Parameters
@@ -44,7 +44,7 @@ class Sheet:
     names
         Names of the columns.
     rows
-        Cells without the white space around them; as many a row as there are names.
+        Cells without surrounding white space; as many in each row as there are names.
     lines
         Line of the file on which each row begins, from 1.
     """
@@ -60,12 +60,12 @@ class Sheet:
         return [row[place] for row in self.rows]
 
     def describe(self, row: int, name: str) -> str:
-        """Say where a row is and what a column holds there."""
+        """Describe where a row is and the value of a column there."""
         cell = self.rows[row][self.names.index(name)]
         return f"line {self.lines[row]} {f'has {shown(cell)}' if cell else 'is empty there'}"
 
 
-def read_sheet(path: Path, delimiter: str | None = None, drop: Sequence[str] = ()) -> Sheet:
+def read_rows(path: Path, delimiter: str | None = None, drop: Sequence[str] = ()) -> TextTable:
     """Read a CSV file in UTF-8 whose first line names the columns.
 
     Parameters
@@ -73,9 +73,9 @@ def read_sheet(path: Path, delimiter: str | None = None, drop: Sequence[str] = (
     path
         The file.
     delimiter
-        What separates the cells; guessed from the first records where it is None.
+        Separator of the cells; guessed from the first records if None.
     drop
-        Columns that may lack a name of their own, since they are left out.
+        Columns that need no unique name, since they are left out.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def read_sheet(path: Path, delimiter: str | None = None, drop: Sequence[str] = (
         raise UsageError(
             f"{path.name}: the file holds no text. It needs a line of column names, then one line a sample."
         )
-    sheet = Sheet(path.name, names, [], [])
+    csv_text = TextTable(path.name, names, [], [])
     for line, row in records:
         if len(row) != len(names):
             raise UsageError(
@@ -103,13 +103,13 @@ def read_sheet(path: Path, delimiter: str | None = None, drop: Sequence[str] = (
                 "separated otherwise, say how, for instance with "
                 f"{setting('delimiter', ';' if separator != ';' else ',')}."
             )
-        sheet.rows.append(row)
-        sheet.lines.append(line)
-    if not sheet.rows:
+        csv_text.rows.append(row)
+        csv_text.lines.append(line)
+    if not csv_text.rows:
         raise UsageError(f"{path.name}: there is a header, {listed(names)}, but no row below it.")
-    _check_header(sheet)
-    _check_names(sheet, drop)
-    return sheet
+    _check_header(csv_text)
+    _check_names(csv_text, drop)
+    return csv_text
 
 
 def _text(path: Path) -> str:
@@ -118,7 +118,7 @@ def _text(path: Path) -> str:
         _refuse_format(path, raw)
         line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
         raise UsageError(
-            f"{path.name}, line {line}: there is a zero byte, so this is no text file. Export the table as CSV."
+            f"{path.name}, line {line}: there is a zero byte, so this is not a text file. Export the table as CSV."
         )
     try:
         return raw.decode("utf-8-sig")
@@ -140,7 +140,7 @@ def _refuse_format(path: Path, raw: bytes) -> None:
 
 
 def _records(text: str, delimiter: str, file: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line on which it begins; blank lines are none."""
+    """Yield each record with the line on which it begins; blank lines are skipped."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True
     )
@@ -150,7 +150,7 @@ def _records(text: str, delimiter: str, file: str) -> Iterator[tuple[int, list[s
             record = next(reader, None)
         except csv.Error as error:
             raise UsageError(
-                f"{file}, line {line}: the record that begins there is no valid CSV ({error}). Look for a "
+                f"{file}, line {line}: the record that begins there is not valid CSV ({error}). Look for a "
                 "quotation mark that is not closed or not doubled."
             ) from None
         if record is None:
@@ -160,7 +160,7 @@ def _records(text: str, delimiter: str, file: str) -> Iterator[tuple[int, list[s
 
 
 def _guess(text: str) -> str:
-    """Return the delimiter that gives the first records one width, the widest; else the widest header."""
+    """Return the delimiter with the most cells in equally long first records, else the one with the longest header."""
 
     def merit(delimiter: str) -> tuple[bool, int]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -170,47 +170,47 @@ def _guess(text: str) -> str:
             return False, 0
         return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
 
-    return max(_DELIMITERS, key=merit)  # the first of equals: a comma
+    return max(_DELIMITERS, key=merit)  # of equal ones the first: a comma
 
 
-def _check_header(sheet: Sheet) -> None:
-    """Refuse a first line that is data, and one that comes again.
+def _check_header(csv_text: TextTable) -> None:
+    """Raise `UsageError` for a first line that is data, and for one that is repeated.
 
-    Names may be numbers, as years, pixels and wavelengths are, but then they differ and none is negative.
+    Names may be numbers, such as years, pixels and wavelengths, but only different ones that are not negative.
     """
-    for line, row in zip(sheet.lines, sheet.rows, strict=True):
-        if row == sheet.names:
+    for line, row in zip(csv_text.lines, csv_text.rows, strict=True):
+        if row == csv_text.names:
             raise UsageError(
-                f"{sheet.file}, line {line}: the line is the same as the first one. If that is a header, "
+                f"{csv_text.file}, line {line}: the line is the same as the first one. If that is a header, "
                 "take the repetition out (joined files have it); if it is data, put a line of column names "
                 "above it."
             )
     numbers, texts = [], []
-    for name in filter(None, sheet.names):
+    for name in filter(None, csv_text.names):
         value = number(name)
-        if value is None or math.isinf(value):  # "inf" is a name like any other
+        if value is None or math.isinf(value):  # "inf" may be a name
             texts.append(name)
         else:
             numbers.append(value)
     if texts:
-        data = all(name in sheet.column(name) for name in texts)
+        data = all(name in csv_text.column(name) for name in texts)
     else:
-        data = not all(name.isdigit() for name in sheet.names if name)
+        data = not all(name.isdigit() for name in csv_text.names if name)
     if data or len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
         raise UsageError(
-            f"{sheet.file}, line 1: this looks like data, not like column names: {listed(sheet.names)}. The "
+            f"{csv_text.file}, line 1: this looks like data, not like column names: {listed(csv_text.names)}. The "
             "first line must name the columns; add such a line to the file."
         )
 
 
-def _check_names(sheet: Sheet, drop: Sequence[str]) -> None:
-    names = sheet.names
+def _check_names(csv_text: TextTable, drop: Sequence[str]) -> None:
+    names = csv_text.names
     for name in drop:
         if name not in names:
-            raise UsageError(f"{sheet.file}: there is no column {name!r} to drop; {nearest(name, names)}.")
+            raise UsageError(f"{csv_text.file}: there is no column {name!r} to drop; {nearest(name, names)}.")
     if "" in names and "" not in drop:
         raise UsageError(
-            f"{sheet.file}: column {names.index('') + 1} of {len(names)} has no name in the header, as when "
+            f"{csv_text.file}: column {names.index('') + 1} of {len(names)} has no name in the header, as when "
             "pandas writes its index. Name it in the file, or leave it out with "
             f"{setting('drop', [*drop, ''])}."
         )
@@ -218,6 +218,6 @@ def _check_names(sheet: Sheet, drop: Sequence[str]) -> None:
         if count > 1 and name not in drop:
             places = [str(place + 1) for place, other in enumerate(names) if other == name]
             raise UsageError(
-                f"{sheet.file}: {count} columns are named {name!r} (columns {', '.join(places)}). Rename "
+                f"{csv_text.file}: {count} columns are named {name!r} (columns {', '.join(places)}). Rename "
                 f"them in the file, or leave all of them out with {setting('drop', [*drop, name])}."
             )

@@ -1,4 +1,4 @@
-"""The factory behind ``--data csv``: a file becomes a pool to choose from and a held-out pool."""
+"""The factory of ``--data csv``: a pool to choose from and a held-out pool from a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alcore_tabular.columns import read_csv
 from alcore_tabular.encoding import fit
 from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
-from alcore_tabular.raw_table import Content, Missing, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.raw_table import Missing, RawTable, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.splitting import count_initial, draw_initial, hold_out
 from alcore_tabular.targets import Answers, Task, encode_target
 
@@ -63,31 +63,31 @@ def table(
     inputs
         The array of inputs in an NPZ file: numbers of shape (N, ...), flattened.
     task
-        ``auto`` takes text, and at most 20 different whole numbers (with three rows each on average), for
-        classes, and other numbers for regression.
+        ``auto``: text, and at most 20 different integers (with three rows each on average), are classes, and other
+        numbers are a regression.
     initial
         Samples that are labeled at the start: a share of the training part below 1, rounded up to one
         of each class, or a whole number; 0 leaves the first selection to a start strategy.
     validation
-        Share of the rows that is held out, stratified by class; it teaches the standardization nothing.
+        Share of the rows that is held out, stratified by class; it is not used for the standardization.
     drop
         Columns to leave out, such as ids.
     categories
-        Columns to take as categories though they look like numbers, or have many values.
+        Columns to take as categories although they have numbers, or many values.
     missing
         Refuse missing values (``error``), leave out their rows (``drop``), or fill them with the median
         of the training part or a category of their own (``fill``).
     blanks
-        What counts as missing in a CSV file, compared without case.
+        Cells of a CSV file that are missing values, compared without case.
     delimiter
-        What separates the cells; a comma, semicolon, tab or bar is found out if it is not given.
+        Separator of the cells; if it is not given, a comma, semicolon, tab or bar is detected.
     decimal
         The decimal mark, a point or a comma.
     cost
-        The column, or array of an NPZ file, that says what the label of each row costs, in the units of the budget;
-        it is no input. A label costs 1 if it is not given.
+        The column, or array of an NPZ file, with the cost of the label of each row, in the units of the budget;
+        it is not an input. A label costs 1 if it is not given.
     seed
-        Decides which rows are held out and which are labeled at the start; by default the run's
+        Seed of the choice of rows that are held out and of those that are labeled at the start; by default the run's
         seed, or 0.
 
     Returns
@@ -111,7 +111,7 @@ def table(
     _check_names(drop=drop, categories=categories, blanks=blanks)
     if not 0 < validation < 1:
         raise UsageError(
-            f"validation: {validation} is no share between 0 and 1; a quarter is {setting('validation', 0.25)}."
+            f"validation: {validation} is not a fraction between 0 and 1; a quarter is {setting('validation', 0.25)}."
         )
     try:
         _find(path)
@@ -123,46 +123,44 @@ def table(
                 delimiter=delimiter is not None,
                 decimal=decimal != ".",
             )
-            content = read_npz(path, inputs, "y" if target is None else target, cost)
+            raw = read_npz(path, inputs, "y" if target is None else target, cost)
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            content = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
+            raw = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:
-        _check_cost(content, cost)
-    content = settle_missing(content, missing)
-    refuse_infinite(content)
-    refuse_few(content)
-    answers = encode_target(content, task, decimal)
+        _check_cost(raw, cost)
+    raw = settle_missing(raw, missing)
+    refuse_infinite(raw)
+    refuse_few(raw)
+    answers = encode_target(raw, task, decimal)
     costs = None
     if cost is not None:
-        content, costs = content.without(cost)
-        if not content.number_names and not content.text_names:
-            raise UsageError(f"{content.file}: no column is left to learn from beside the cost {cost!r}.")
-    return _assemble(content, answers, costs, initial, validation, 0 if seed is None else seed)
+        raw, costs = raw.without(cost)
+        if not raw.number_names and not raw.text_names:
+            raise UsageError(f"{raw.file}: no column is left to learn from beside the cost {cost!r}.")
+    return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed)
 
 
-def _check_cost(content: Content, cost: str) -> None:
-    if cost not in content.number_names:
-        if cost in content.text_names:
-            content.refuse(cost, "holds categories, and a cost is a number")
-        raise UsageError(
-            f"{content.file}: there is no column {cost!r} to be the cost; {nearest(cost, _names(content))}."
-        )
-    values = content.without(cost)[1]
+def _check_cost(raw: RawTable, cost: str) -> None:
+    if cost not in raw.number_names:
+        if cost in raw.text_names:
+            raw.refuse(cost, "holds categories, and a cost is a number")
+        raise UsageError(f"{raw.file}: there is no column {cost!r} to be the cost; {nearest(cost, _names(raw))}.")
+    values = raw.without(cost)[1]
     bad = np.flatnonzero(~(values >= 0))
     if len(bad):
-        content.refuse(cost, f"says what labels cost, and {content.at(int(bad[0]), cost)}; costs must be at least 0")
+        raw.refuse(cost, f"says what labels cost, and {raw.at(int(bad[0]), cost)}; costs must be at least 0")
 
 
-def _names(content: Content) -> list[str]:
-    return [*content.number_names, *content.text_names]
+def _names(raw: RawTable) -> list[str]:
+    return [*raw.number_names, *raw.text_names]
 
 
 def _assemble(
-    content: Content,
+    raw: RawTable,
     answers: Answers,
     costs: np.ndarray[Any, Any] | None,
     initial: int | float,
@@ -171,21 +169,21 @@ def _assemble(
 ) -> Data:
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
-    train, held = hold_out(codes, len(content), validation, splits)
+    train, held = hold_out(codes, len(raw), validation, splits)
     count = count_initial(initial, len(train), len(answers.names))
     labeled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
-    part, rest = content.take(train), content.take(held)
+    part, rest = raw.take(train), raw.take(held)
     encoder = fit(part)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
-    def pool(rows: Content, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
+    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
         inputs = torch.from_numpy(encoder.transform(rows))
         targets = torch.from_numpy(answers.values[where])
         return TensorPool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
 
     _logger.info(
         "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labeled, %d held out",
-        *(content.file, answers.task, content.target_name, info.classes, info.features),
+        *(raw.file, answers.task, raw.target_name, info.classes, info.features),
         *(len(train), count, len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS)
@@ -201,17 +199,17 @@ def _check_choices(**given: tuple[str, Any]) -> None:
 def _check_names(**given: Sequence[str]) -> None:
     for name, value in given.items():
         if isinstance(value, str):
-            raise UsageError(f"{name}: {value!r} is no list; give {setting(name, [value])}.")
+            raise UsageError(f"{name}: {value!r} is not a list; give {setting(name, [value])}.")
 
 
 def _refuse_csv_options(**given: bool) -> None:
     for name, present in given.items():
         if present:
-            raise UsageError(f"{name}: it is about the columns of a CSV file, and an NPZ file has none; leave it out.")
+            raise UsageError(f"{name}: it is for the columns of a CSV file, and an NPZ file has none; leave it out.")
 
 
 def _find(path: Path) -> None:
-    """Refuse a path that is no file, with the names that are nearest to it."""
+    """Raise `UsageError` for a path that is not a file; the message has the nearest names."""
     if path.is_dir():
         tables = _tables(path)
         held = f"it holds {listed(tables)}" if tables else "it holds no .csv, .tsv or .npz file"

@@ -1,4 +1,4 @@
-"""Turning numbers and categories into standardized features, learnt from the training part alone."""
+"""Encode numbers and categories as standardized features, fitted to the training part alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sklearn.preprocessing import OneHotEncoder
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import listed, shown, warn
-from alcore_tabular.raw_table import Array, Content, absent
+from alcore_tabular.raw_table import Array, RawTable, absent
 
 _FILLER = "(missing)"
-_BLOCK = 8192  # rows that are standardized at once, so that a large array is not copied in double precision
+_BLOCK = 8192  # rows standardized at once, so that a large array is not copied in double precision
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """What was learnt from the rows that are trained on.
+    """An encoder, fitted to the rows of the training part.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Encoder:
     texts
         Places of the categorical columns that vary: int64, shape (E,).
     categories
-        Fitted on those columns; None where there are none.
+        Fitted to those columns; None if there are none.
     """
 
     numbers: Array
@@ -43,74 +43,72 @@ class Encoder:
 
     @property
     def features(self) -> int:
-        """Number of features: one a numeric column, one a category."""
+        """Number of features: one for each numeric column and for each category."""
         one_hot = 0 if self.categories is None else sum(len(known) for known in self.categories.categories_)
         return len(self.numbers) + one_hot
 
-    def transform(self, content: Content) -> Array:
+    def transform(self, raw: RawTable) -> Array:
         """Return the features of these rows: float32, shape (N, features).
 
-        A category that the training part lacks is zero in all features of its column, with a warning.
+        A category that is not in the training part is zero in all features of its column, with a warning.
         """
-        result = np.empty((len(content), self.features), dtype=np.float32)
+        result = np.empty((len(raw), self.features), dtype=np.float32)
         width = len(self.numbers)
-        for start in range(0, len(content), _BLOCK):
+        for start in range(0, len(raw), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            block = content.numbers[rows][:, self.numbers].astype(np.float64)
+            block = raw.numbers[rows][:, self.numbers].astype(np.float64)
             block = np.where(np.isnan(block), self.fill, block)
             with np.errstate(over="ignore"):
                 result[rows, :width] = (block - self.center) / self.scale
-        self._refuse_overflow(content, result)
+        self._refuse_overflow(raw, result)
         if self.categories is not None:
-            texts = _filled(content.texts[:, self.texts])
-            self._warn_unknown(content, texts)
+            texts = _filled(raw.texts[:, self.texts])
+            self._warn_unknown(raw, texts)
             result[:, width:] = self.categories.transform(texts)
         return result
 
-    def _refuse_overflow(self, content: Content, result: Array) -> None:
+    def _refuse_overflow(self, raw: RawTable, result: Array) -> None:
         rows, places = np.nonzero(~np.isfinite(result[:, : len(self.numbers)]))
         if len(rows):
-            name = content.number_names[self.numbers[places[0]]]
-            content.refuse(
+            name = raw.number_names[self.numbers[places[0]]]
+            raw.refuse(
                 name,
                 "has a value that is too far from the others to be standardized: "
-                f"{content.at(int(rows[0]), name)}. Correct it, or {content.leave_out(name)}",
+                f"{raw.at(int(rows[0]), name)}. Correct it, or {raw.leave_out(name)}",
             )
 
-    def _warn_unknown(self, content: Content, texts: Array) -> None:
+    def _warn_unknown(self, raw: RawTable, texts: Array) -> None:
         for place, known in enumerate(self.categories.categories_):
             new = np.flatnonzero(~np.isin(texts[:, place].astype(str), known.astype(str)))
             if len(new):
-                name = content.text_names[self.texts[place]]
+                name = raw.text_names[self.texts[place]]
                 warn(
-                    f"{content.file}: column {name!r} holds categories that the training part lacks, in "
-                    f"{len(new)} of the {len(content)} held-out rows, for instance "
+                    f"{raw.file}: column {name!r} holds categories that the training part lacks, in "
+                    f"{len(new)} of the {len(raw)} held-out rows, for instance "
                     f"{shown(texts[new[0], place])}; they count as none."
                 )
 
 
-def fit(content: Content) -> Encoder:
-    """Learn from the rows of the training part; a column without spread is left out, with a warning.
+def fit(raw: RawTable) -> Encoder:
+    """Fit an encoder to the rows of the training part; a constant column is left out, with a warning.
 
     Raises
     ------
     UsageError
         If no column is left, or if numbers are too large to be standardized.
     """
-    center, scale, fill, constant = _moments(content)
-    texts = _filled(content.texts)
+    center, scale, fill, constant = _moments(raw)
+    texts = _filled(raw.texts)
     alike = np.array([len(set(texts[:, place])) == 1 for place in range(texts.shape[1])], dtype=bool)
-    dull = [name for name, same in zip(content.number_names, constant, strict=True) if same]
-    dull += [name for name, same in zip(content.text_names, alike, strict=True) if same]
+    dull = [name for name, same in zip(raw.number_names, constant, strict=True) if same]
+    dull += [name for name, same in zip(raw.text_names, alike, strict=True) if same]
     if len(dull) == len(constant) + len(alike):
-        raise UsageError(
-            f"{content.file}: every column beside the target is constant, so there is nothing to learn from."
-        )
+        raise UsageError(f"{raw.file}: every column beside the target is constant, so there is nothing to learn from.")
     if dull:
         one = len(dull) == 1
         warn(
-            f"{content.file}: {'the column' if one else f'{len(dull)} columns'} {listed(dull)} "
-            f"{'has' if one else 'have'} one value in all {len(content)} training rows and "
+            f"{raw.file}: {'the column' if one else f'{len(dull)} columns'} {listed(dull)} "
+            f"{'has' if one else 'have'} one value in all {len(raw)} training rows and "
             f"{'is' if one else 'are'} left out."
         )
     varied, told = np.flatnonzero(~constant), np.flatnonzero(~alike)
@@ -121,13 +119,13 @@ def fit(content: Content) -> Encoder:
     return Encoder(varied, center[varied], scale[varied], fill[varied], told, encoder)
 
 
-def _moments(content: Content) -> tuple[Array, Array, Array, Array]:
+def _moments(raw: RawTable) -> tuple[Array, Array, Array, Array]:
     """Return mean, standard deviation and median of each column, and whether it is constant: shapes (F,)."""
-    width = content.numbers.shape[1]
+    width = raw.numbers.shape[1]
     center, scale, fill = np.zeros(width), np.zeros(width), np.zeros(width)
     constant = np.ones(width, dtype=bool)
     for place in range(width):
-        column = content.numbers[:, place].astype(np.float64)
+        column = raw.numbers[:, place].astype(np.float64)
         gaps = np.isnan(column)
         if gaps.all():
             continue
@@ -137,12 +135,12 @@ def _moments(content: Content) -> tuple[Array, Array, Array, Array]:
         with np.errstate(over="ignore", invalid="ignore"):
             center[place], scale[place] = column.mean(), column.std()
         if not np.isfinite(scale[place]):
-            name = content.number_names[place]
+            name = raw.number_names[place]
             largest = int(np.abs(column).argmax())
-            content.refuse(
+            raw.refuse(
                 name,
-                f"has numbers that are too large to be standardized: {content.at(largest, name)}. Give it "
-                f"in another unit, or {content.leave_out(name)}",
+                f"has numbers that are too large to be standardized: {raw.at(largest, name)}. Give it "
+                f"in another unit, or {raw.leave_out(name)}",
             )
         constant[place] = column.min() == column.max() or scale[place] == 0
     return center, scale, fill, constant

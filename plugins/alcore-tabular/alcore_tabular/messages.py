@@ -1,4 +1,4 @@
-"""How warnings and refusals are worded: a remedy as a setting, the nearest name, a cell, a list cut short."""
+"""Parts of messages: a remedy as a setting, the nearest name, a cell, a shortened list."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CELL = 40  # characters of a cell in one message
 
 
 class TableWarning(UserWarning):
-    """Something in a table was changed or left out, or looks wrong, and the run goes on."""
+    """Something in a table was changed or left out, or may be a mistake; the run continues."""
 
 
 def warn(message: str) -> None:
-    """Say what was changed, once for each text and place."""
+    """Warn, once for each message and place."""
     warnings.warn(message, TableWarning, stacklevel=3)
 
 
@@ -48,7 +48,7 @@ def setting(name: str, value: str | float | Sequence[str]) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """Say which of the names is nearest to a mistyped one, whatever its case; lists twenty at most."""
+    """Return text with the nearest name to a mistyped one, whatever its case, or up to twenty names."""
     known = sorted(set(names))
     word = next((name for name in known if name.casefold() == word.casefold()), word)
     if len(known) <= _LISTED:
@@ -58,16 +58,16 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return names in quotes, cut short where there are many."""
+    """Return names in quotes, shortened if there are many."""
     text = ", ".join(repr(name) for name in names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most} more"
 
 
 def capital(text: str) -> str:
-    """Return text that begins with a capital letter and is otherwise as it was."""
+    """Return text with a capital first letter, otherwise unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def shown(cell: str) -> str:
-    """Return a cell in quotes, cut short where it is long."""
+    """Return a cell in quotes, shortened if it is long."""
     return repr(cell if len(cell) <= _CELL else cell[: _CELL - 1] + "…")

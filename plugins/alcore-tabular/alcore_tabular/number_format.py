@@ -1,4 +1,4 @@
-"""What counts as a number in a cell."""
+"""Numbers in cells."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ DecimalMark = Literal[".", ","]
 
 
 def number(cell: str, mark: DecimalMark = ".") -> float | None:
-    """Return the number that a cell holds, infinite if it is too large, or None if it is text.
+    """Return the number in a cell, infinite if it is too large, or None if it is text.
 
     Parameters
     ----------
     cell
         Its text.
     mark
-        The decimal mark; where it is a comma, a point makes the cell text, since it may group thousands.
+        The decimal mark; if it is a comma, a cell with a point is text, since the point may group thousands.
     """
     plain = _plain(cell, mark)
     if plain is None:
@@ -31,7 +31,7 @@ def number(cell: str, mark: DecimalMark = ".") -> float | None:
 
 
 def exact(cell: str, mark: DecimalMark = ".") -> Decimal:
-    """Return the number that a cell holds without rounding, so that long codes stay apart."""
+    """Return the number in a cell without rounding, so that long codes stay different."""
     return Decimal(_plain(cell, mark) or "")
 
 

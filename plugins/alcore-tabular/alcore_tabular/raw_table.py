@@ -1,4 +1,4 @@
-"""What was read from a file, whatever its format, and the checks that hold for every format."""
+"""A table as read from a file of any format, and the checks for all formats."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FEWEST_ROWS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Content:
-    """Rows of numbers and categories with their targets, none of them encoded yet.
+class RawTable:
+    """Rows of numbers and categories with their targets, not encoded yet.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ class Content:
     target_name
         Name of the target's column or array.
     origin
-        Shape (N,), int64: which row of the file each row is, from 0.
+        Shape (N,), int64: row of the file of each row, from 0.
     describe
-        Says where a row of the file is and what a column holds there, for messages.
+        Describes where a row of the file is and the value of a column there, for messages.
     dropped
-        What the user left out already, so that a remedy keeps it; None where a format has no named columns.
+        Columns that the user left out already, which a remedy keeps; None for a format without named columns.
     """
 
     file: str
@@ -60,7 +60,7 @@ class Content:
         """Return the number of rows."""
         return len(self.target)
 
-    def take(self, rows: Array) -> Content:
+    def take(self, rows: Array) -> RawTable:
         """Return these rows alone: `rows` are int64, shape (R,)."""
         return dataclasses.replace(
             self,
@@ -70,7 +70,7 @@ class Content:
             origin=self.origin[rows],
         )
 
-    def without(self, column: str) -> tuple[Content, Array]:
+    def without(self, column: str) -> tuple[RawTable, Array]:
         """Split off a column of numbers: return the other columns, and its values, shape (N,)."""
         place = self.number_names.index(column)
         names = [name for name in self.number_names if name != column]
@@ -78,40 +78,40 @@ class Content:
         return rest, self.numbers[:, place]
 
     def at(self, row: int, name: str) -> str:
-        """Say where a value is and what it is, for instance ``line 14 has '?'``."""
+        """Describe a value and its place, for instance ``line 14 has '?'``."""
         return self.describe(int(self.origin[row]), name)
 
     def leave_out(self, name: str) -> str:
-        """Say how a column is left out."""
+        """Describe how to leave a column out."""
         if self.dropped is None:
             return "save the array without that column"
         return f"leave the column out with {setting('drop', [*self.dropped, name])}"
 
     def refuse(self, name: str, message: str) -> NoReturn:
-        """Raise what is wrong with a column."""
+        """Raise `UsageError` for a column."""
         raise UsageError(f"{self.file}: column {name!r} {message}.")
 
 
 def absent(texts: Array) -> Array:
-    """Tell which cells of an array of objects are missing: bool, of the same shape."""
+    """Return which cells of an array of objects are missing: bool, of the same shape."""
     return np.array([cell is None for cell in texts.flat], dtype=bool).reshape(texts.shape)
 
 
-def refuse_infinite(content: Content) -> None:
-    """Raise for the first infinite number, which no mean or standard deviation survives."""
-    rows, columns = np.nonzero(np.isinf(content.numbers))
+def refuse_infinite(raw: RawTable) -> None:
+    """Raise `UsageError` for the first infinite number, since means and standard deviations need finite ones."""
+    rows, columns = np.nonzero(np.isinf(raw.numbers))
     if len(rows):
-        name = content.number_names[columns[0]]
-        content.refuse(
+        name = raw.number_names[columns[0]]
+        raw.refuse(
             name,
-            f"has an infinite number, or one beyond 1.8e308: {content.at(int(rows[0]), name)} (the first of "
-            f"{len(rows)} in the file). Correct it, or leave it empty and say what becomes of missing "
-            f"values, for instance with {setting('missing', 'fill')}, or {content.leave_out(name)}",
+            f"has an infinite number, or one beyond 1.8e308: {raw.at(int(rows[0]), name)} (the first of "
+            f"{len(rows)} in the file). Correct it, or leave it empty and choose what happens to missing "
+            f"values, for instance with {setting('missing', 'fill')}, or {raw.leave_out(name)}",
         )
 
 
-def settle_missing(content: Content, policy: Missing) -> Content:
-    """Refuse missing values, or drop their rows, or leave them for the encoder to fill.
+def settle_missing(raw: RawTable, policy: Missing) -> RawTable:
+    """Refuse missing values, or drop their rows, or leave them to the encoder, which fills them.
 
     Raises
     ------
@@ -120,45 +120,45 @@ def settle_missing(content: Content, policy: Missing) -> Content:
     """
     gaps = np.concatenate(
         [
-            np.array([cell is None for cell in content.target], dtype=bool)[:, None],
-            np.isnan(content.numbers),
-            absent(content.texts),
+            np.array([cell is None for cell in raw.target], dtype=bool)[:, None],
+            np.isnan(raw.numbers),
+            absent(raw.texts),
         ],
         axis=1,
     )
     if not gaps.any():
-        return content
-    names = [content.target_name, *content.number_names, *content.text_names]
-    _refuse_empty(content, gaps, names, policy)
+        return raw
+    names = [raw.target_name, *raw.number_names, *raw.text_names]
+    _refuse_empty(raw, gaps, names, policy)
     rows = gaps.any(axis=1)
     if policy == "error":
-        _refuse_missing(content, gaps, names)
+        _refuse_missing(raw, gaps, names)
     if policy == "drop":
-        warn(f"{content.file}: {rows.sum()} of {len(content)} rows were left out, since a value is missing in them.")
-        return content.take(np.flatnonzero(~rows))
+        warn(f"{raw.file}: {rows.sum()} of {len(raw)} rows were left out, since a value is missing in them.")
+        return raw.take(np.flatnonzero(~rows))
     if gaps[:, 0].any():
         first = int(np.flatnonzero(gaps[:, 0])[0])
-        content.refuse(
-            content.target_name,
-            f"is the target, and values are missing in {gaps[:, 0].sum()} of its {len(content)} rows: "
-            f"{content.at(first, names[0])}. An answer can't be filled in; leave such rows out with "
+        raw.refuse(
+            raw.target_name,
+            f"is the target, and values are missing in {gaps[:, 0].sum()} of its {len(raw)} rows: "
+            f"{raw.at(first, names[0])}. An answer can't be filled in; leave such rows out with "
             f"{setting('missing', 'drop')}",
         )
     warn(
-        f"{content.file}: {gaps.sum()} missing values in {listed(_gappy(gaps, names))} are filled in: "
+        f"{raw.file}: {gaps.sum()} missing values in {listed(_gappy(gaps, names))} are filled in: "
         "numbers with the median of the training part, categories with one of their own."
     )
-    return content
+    return raw
 
 
-def _refuse_empty(content: Content, gaps: Array, names: list[str], policy: Missing) -> None:
+def _refuse_empty(raw: RawTable, gaps: Array, names: list[str], policy: Missing) -> None:
     for column in np.flatnonzero(gaps.all(axis=0)).tolist():
         if column == 0 or policy != "fill":
-            remedy = content.leave_out(names[column]) if column else "Name another column as the target"
-            content.refuse(names[column], f"is empty: all its {len(content)} values are missing. {capital(remedy)}")
+            remedy = raw.leave_out(names[column]) if column else "Name another column as the target"
+            raw.refuse(names[column], f"is empty: all its {len(raw)} values are missing. {capital(remedy)}")
 
 
-def _refuse_missing(content: Content, gaps: Array, names: list[str]) -> NoReturn:
+def _refuse_missing(raw: RawTable, gaps: Array, names: list[str]) -> NoReturn:
     row = int(np.flatnonzero(gaps.any(axis=1))[0])
     name = names[int(np.flatnonzero(gaps[row])[0])]
     if gaps[:, 0].any():
@@ -168,11 +168,11 @@ def _refuse_missing(content: Content, gaps: Array, names: list[str]) -> NoReturn
             ", or fill the gaps (numbers with the median of the training part, categories with one of "
             f"their own) with {setting('missing', 'fill')}"
         )
-    blanks = "; what counts as missing is the list data.csv.blanks" if content.dropped is not None else ""
-    content.refuse(
+    blanks = "; what counts as missing is the list data.csv.blanks" if raw.dropped is not None else ""
+    raw.refuse(
         name,
-        f"has a missing value: {content.at(row, name)}. Missing in all: {gaps.sum()} of {gaps.size} values, "
-        f"in {gaps.any(axis=1).sum()} of {len(content)} rows, in {listed(_gappy(gaps, names))}. Leave such "
+        f"has a missing value: {raw.at(row, name)}. Missing in all: {gaps.sum()} of {gaps.size} values, "
+        f"in {gaps.any(axis=1).sum()} of {len(raw)} rows, in {listed(_gappy(gaps, names))}. Leave such "
         f"rows out with {setting('missing', 'drop')}{fill}{blanks}",
     )
 
@@ -181,11 +181,11 @@ def _gappy(gaps: Array, names: list[str]) -> list[str]:
     return [names[column] for column in np.flatnonzero(gaps.any(axis=0)).tolist()]
 
 
-def refuse_few(content: Content) -> None:
-    """Raise where there are too few rows for a held-out part to tell anything."""
-    if len(content) < FEWEST_ROWS:
+def refuse_few(raw: RawTable) -> None:
+    """Raise `UsageError` if there are too few rows for a held-out part."""
+    if len(raw) < FEWEST_ROWS:
         raise UsageError(
-            f"{content.file}: {len(content)} usable rows are too few; at least {FEWEST_ROWS} are needed. "
+            f"{raw.file}: {len(raw)} usable rows are too few; at least {FEWEST_ROWS} are needed. "
             "With a quarter held out, fewer would measure a model on less than 5 rows, where one row more "
             "or less moves every score by over 20 %. Add rows, or check that the whole file was exported."
         )

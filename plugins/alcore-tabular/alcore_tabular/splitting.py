@@ -1,4 +1,4 @@
-"""Which rows are held out, and which of the others are labeled at the start."""
+"""Choose the rows that are held out, and those of the others that are labeled at the start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Gener
     share
         Share of the rows to hold out, between 0 and 1.
     rng
-        What draws them.
+        The generator to draw from.
 
     Returns
     -------
@@ -38,12 +38,12 @@ def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Gener
 
 
 def count_initial(initial: int | float, size: int, classes: int) -> int:
-    """Return how many samples are labeled at the start.
+    """Return the number of samples that are labeled at the start.
 
     Parameters
     ----------
     initial
-        A whole number, or a share of the training part below 1; a share is rounded up to one of each class.
+        An integer, or a share of the training part below 1; a share is rounded up to one of each class.
     size
         Number of samples in the training part.
     classes
@@ -52,7 +52,7 @@ def count_initial(initial: int | float, size: int, classes: int) -> int:
     Raises
     ------
     UsageError
-        If there are fewer samples than that, or if a whole number other than 0 is below one of each class.
+        If there are fewer samples than that, or if an integer other than 0 is less than the number of classes.
     """
     if isinstance(initial, bool):
         raise UsageError(f"initial: {initial} is neither a number of samples nor a share of them.")
@@ -85,9 +85,9 @@ def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Gene
     size
         Number of samples, N.
     count
-        How many to draw; one of each class at least.
+        Number of samples to draw; at least one of each class.
     rng
-        What draws them.
+        The generator to draw from.
 
     Returns
     -------
@@ -97,6 +97,6 @@ def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Gene
     order = rng.permutation(size)
     if codes is None or not count:
         return order[:count]
-    _, first = np.unique(codes[order], return_index=True)  # where each class comes first in the random order
+    _, first = np.unique(codes[order], return_index=True)  # the first sample of each class in the random order
     rest = np.delete(order, first)
     return rng.permutation(np.concatenate([order[first], rest[: count - len(first)]]))

@@ -1,4 +1,4 @@
-"""Turning the target column into class numbers or real values."""
+"""Encode the target column as class numbers or real values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from alcore_tabular.columns import MOSTLY_NUMBERS
 from alcore_tabular.messages import listed, setting
 from alcore_tabular.number_format import DecimalMark, exact, has_decimal_comma, number
-from alcore_tabular.raw_table import Array, Content
+from alcore_tabular.raw_table import Array, RawTable
 
 Task = Literal["auto", "classification", "regression"]
 
-_MOST_CLASSES = 20  # different whole numbers that are taken for classes ...
+_MOST_CLASSES = 20  # different integers that are classes ...
 _ROWS_A_CLASS = 3  # ... if there are as many rows for each, on average
 
 
@@ -26,7 +26,7 @@ class Answers:
     Parameters
     ----------
     task
-        What is to be learnt.
+        The task.
     values
         Shape (N,): class numbers from 0 as int64, or values in the units of the file as float32.
     names
@@ -38,13 +38,13 @@ class Answers:
     names: tuple[str, ...] = ()
 
 
-def encode_target(content: Content, task: Task, mark: DecimalMark = ".") -> Answers:
-    """Encode the target of rows that all have one.
+def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers:
+    """Encode the targets of rows without missing ones.
 
     Parameters
     ----------
-    content
-        What was read, without a missing target.
+    raw
+        The table, without missing targets.
     task
         ``"auto"`` takes text, and few different whole numbers, for classes and other numbers for values.
     mark
@@ -55,24 +55,24 @@ def encode_target(content: Content, task: Task, mark: DecimalMark = ".") -> Answ
     UsageError
         For text among numbers, infinite values, a single class and a class with a single member.
     """
-    cells = [cell for cell in content.target if cell is not None]
+    cells = [cell for cell in raw.target if cell is not None]
     values = [number(cell, mark) for cell in cells]
     texts = [row for row, value in enumerate(values) if value is None]
     if task == "classification":
-        return _classes(content, cells, mark, numeric=not texts)
+        return _classes(raw, cells, mark, numeric=not texts)
     if texts and (task == "regression" or len(cells) - len(texts) >= MOSTLY_NUMBERS * len(cells)):
-        content.refuse(
-            content.target_name,
-            f"is the target and has text where numbers belong: {content.at(texts[0], content.target_name)} "
-            f"({len(texts)} of {len(cells)} values are no numbers). Correct it, or take the values as "
+        raw.refuse(
+            raw.target_name,
+            f"is the target and has text where numbers belong: {raw.at(texts[0], raw.target_name)} "
+            f"({len(texts)} of {len(cells)} values are not numbers). Correct it, or take the values as "
             f"classes with {setting('task', 'classification')}",
         )
     if texts:
-        return _classes(content, cells, mark, numeric=False)
+        return _classes(raw, cells, mark, numeric=False)
     found = np.array(values, dtype=np.float64)
     if task == "auto" and _are_codes(found):
-        return _classes(content, cells, mark, numeric=True)
-    return _values(content, found)
+        return _classes(raw, cells, mark, numeric=True)
+    return _values(raw, found)
 
 
 def _are_codes(values: Array) -> bool:
@@ -81,23 +81,23 @@ def _are_codes(values: Array) -> bool:
     return whole and len(different) <= min(_MOST_CLASSES, len(values) // _ROWS_A_CLASS)
 
 
-def _values(content: Content, values: Array) -> Answers:
+def _values(raw: RawTable, values: Array) -> Answers:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(single))
-    name = content.target_name
+    name = raw.target_name
     if len(broken):
-        content.refuse(
+        raw.refuse(
             name,
             f"is the target and {len(broken)} of its values are infinite or beyond what float32 holds "
-            f"(3.4e38): {content.at(int(broken[0]), name)}. Correct it, or give the target in another unit",
+            f"(3.4e38): {raw.at(int(broken[0]), name)}. Correct it, or give the target in another unit",
         )
     if values.min() == values.max():
-        content.refuse(name, f"is the target and is {values[0]:g} in every row, so there is nothing to learn")
+        raw.refuse(name, f"is the target and is {values[0]:g} in every row, so there is nothing to learn")
     return Answers("regression", single)
 
 
-def _classes(content: Content, cells: list[str], mark: DecimalMark, numeric: bool) -> Answers:
+def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, numeric: bool) -> Answers:
     keys: list[Any] = [exact(cell, mark) for cell in cells] if numeric else list(cells)
     members: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):
@@ -105,38 +105,38 @@ def _classes(content: Content, cells: list[str], mark: DecimalMark, numeric: boo
     order = sorted(members)  # numbers, or text
     names = tuple(_class_name(cells[members[key][0]], mark) if numeric else str(key) for key in order)
     if len(order) == 1:
-        content.refuse(
-            content.target_name,
-            f"is the target and is {names[0]!r} in every row, so there is nothing to tell apart. Name "
+        raw.refuse(
+            raw.target_name,
+            f"is the target and is {names[0]!r} in every row, so there is nothing to learn. Name "
             "another target, or add rows of a second class",
         )
     lonely = [place for place, key in enumerate(order) if len(members[key]) == 1]
     if lonely:
-        _refuse_lonely(content, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric)
+        _refuse_lonely(raw, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric)
     code = {key: place for place, key in enumerate(order)}
     return Answers("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
 
 
-def _refuse_lonely(content: Content, lonely: list[str], row: int, classes: int, numeric: bool) -> NoReturn:
+def _refuse_lonely(raw: RawTable, lonely: list[str], row: int, classes: int, numeric: bool) -> NoReturn:
     if has_decimal_comma(lonely[0]):
         hint = f". If {lonely[0]!r} is a number, give {setting('decimal', ',')}"
     elif numeric:
         hint = f". If the target is a quantity, give {setting('task', 'regression')}"
-    elif 2 * classes > len(content):
+    elif 2 * classes > len(raw):
         hint = ". It looks like ids or free text; if it is, name another target"
     else:
         hint = ""
-    content.refuse(
-        content.target_name,
+    raw.refuse(
+        raw.target_name,
         f"is the target, and {len(lonely)} of its {classes} classes {'has' if len(lonely) == 1 else 'have'} "
-        f"a single member: {listed(lonely)}; {content.at(row, content.target_name)}. A class needs two "
+        f"a single member: {listed(lonely)}; {raw.at(row, raw.target_name)}. A class needs two "
         "rows, one to train on and one to be measured on: add rows, take these out, or merge such "
         f"classes{hint}",
     )
 
 
 def _class_name(cell: str, mark: DecimalMark) -> str:
-    """Return a whole number without its point, anything else as it is in the file."""
+    """Return an integer without its decimal point, and any other text unchanged."""
     value = number(cell, mark)
     whole = value is not None and abs(value) < 2**53 and value == math.floor(value)
     return str(int(value)) if value is not None and whole else cell

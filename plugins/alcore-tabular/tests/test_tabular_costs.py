@@ -45,7 +45,7 @@ def test_costs_that_are_none_are_refused(rows, write):
         )
 
 
-def test_nothing_labeled_at_the_start(rows, write):
+def test_initial_zero_leaves_no_labels(rows, write):
     data = table(write(rows), "bought", initial=0)
     assert len(data.train) == 0
     assert data.train.total == 30

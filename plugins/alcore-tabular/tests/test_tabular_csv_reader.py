@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from alcore_tabular.csv_reader import read_sheet
+from alcore_tabular.csv_reader import read_rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def test_any_table_written_by_csv_comes_back(tmp_path_factory, table, delimiter,
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter=delimiter, **style)
         writer.writerows([names, *rows])
-    sheet = read_sheet(path, delimiter)
+    sheet = read_rows(path, delimiter)
     assert sheet.names == names
     assert sheet.rows == [[cell.strip() for cell in row] for row in rows]
 
@@ -48,44 +48,44 @@ def test_any_table_written_by_csv_comes_back(tmp_path_factory, table, delimiter,
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found_out(rows, write, delimiter) -> None:
     rows[3][1] = f"a{delimiter}b, or c; or d"  # quoted where it must be
-    assert read_sheet(write(rows, delimiter=delimiter)).rows == rows[1:]
+    assert read_rows(write(rows, delimiter=delimiter)).rows == rows[1:]
 
 
 def test_a_semicolon_wins_over_decimal_commas(tmp_path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a;b;c\n1,5;2,5;x\n1,0;2;y\n")
-    assert read_sheet(path).rows == [["1,5", "2,5", "x"], ["1,0", "2", "y"]]
+    assert read_rows(path).rows == [["1,5", "2,5", "x"], ["1,0", "2", "y"]]
 
 
 def test_a_delimiter_that_fits_all_rows_wins_over_one_that_splits_the_header(tmp_path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("x;note, in a, few words\n1;y\n2;z\n")
-    assert read_sheet(path).names == ["x", "note, in a, few words"]
+    assert read_rows(path).names == ["x", "note, in a, few words"]
 
 
 @pytest.mark.parametrize("typed", ["tab", "\\t", "\t"])
 def test_a_tab_can_be_typed(rows, write, typed) -> None:
-    assert read_sheet(write(rows, delimiter="\t"), typed).names == rows[0]
+    assert read_rows(write(rows, delimiter="\t"), typed).names == rows[0]
 
 
 def test_byte_order_mark_blank_lines_and_spaces_are_no_content(tmp_path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b'\xef\xbb\xbf\r\na, b\r\n\r\n1, "x, y"\r\n\r\n')
-    sheet = read_sheet(path)
+    sheet = read_rows(path)
     assert (sheet.names, sheet.rows, sheet.lines) == (["a", "b"], [["1", "x, y"]], [4])
 
 
 def test_a_row_is_told_by_the_line_on_which_it_begins(tmp_path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n1,"two\nlines"\n\n3,x\n4,y\n')
-    assert read_sheet(path).lines == [2, 5, 6]
+    assert read_rows(path).lines == [2, 5, 6]
 
 
 @pytest.mark.parametrize("header", ["2019,2020,place", "400.5,401.5,name", "0,1,2", "x,y,-", "inf,a,b"])
 def test_names_may_be_numbers(tmp_path, header) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"{header}\n1.5,2.5,3\n4.5,2.5,7\n")
-    assert read_sheet(path).names == header.split(",")
+    assert read_rows(path).names == header.split(",")
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_a_first_line_that_is_data_is_refused(tmp_path, first) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"{first}\np,x,setosa\n4.9,3.0,setosa\n" if first == "p,x,setosa" else f"{first}\n4.9,3.0,setosa\n")
     with pytest.raises(UsageError, match=r"line (1|2): .*first"):
-        read_sheet(path)
+        read_rows(path)

@@ -53,7 +53,7 @@ def test_numbers_are_standardized_as_the_textbook_says(tmp_path_factory, values,
 
 @settings(max_examples=40, deadline=None)
 @given(noise=hnp.arrays(np.float64, (N, 2), elements=FINITE), gap=st.booleans())
-def test_nothing_of_the_held_out_rows_reaches_the_training_part(tmp_path_factory, noise, gap) -> None:
+def test_encoding_does_not_depend_on_held_out_rows(tmp_path_factory, noise, gap) -> None:
     values = np.random.default_rng(0).normal(size=(N, 2))
     if gap:
         values[:, 1] = np.where(np.arange(N) % 5 == 0, np.nan, values[:, 1])
@@ -124,7 +124,7 @@ def test_rows_with_gaps_are_left_out_on_request(rows, write) -> None:
     assert data.train.total + data.val.total == 38
 
 
-def test_what_counts_as_missing_can_be_said(rows, write) -> None:
+def test_blanks_are_the_missing_values(rows, write) -> None:
     rows[3][1], rows[4][1] = "none", "none"
     assert table(write(rows), target="bought", blanks=("",)).info.features == 1 + 4
 

@@ -87,7 +87,7 @@ def test_a_raw_pickle_in_the_archive_is_refused(tmp_path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("X.npy", buffer.getvalue())
         archive.writestr("y.npy", pickle.dumps([0, 1] * 20))
-    assert "'y' is no array" in refusal(path)
+    assert "'y' is not an array" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_raw_pickle_in_the_archive_is_refused(tmp_path) -> None:
         ({"X": np.zeros((40, 0)), "y": Y}, {}, ["shape (40, 0)"]),
         ({"X": np.float64(1), "y": Y}, {}, ["shape ()"]),
         ({"X": X, "y": Y.astype("datetime64[s]")}, {}, ["datetime64"]),
-        ({"X": X, "y": np.array([b"\xff", b"a"])[Y]}, {}, ["no UTF-8"]),
+        ({"X": X, "y": np.array([b"\xff", b"a"])[Y]}, {}, ["not UTF-8"]),
         (
             {"X": np.where(np.arange(120).reshape(40, 3) == 7, np.nan, X), "y": Y},
             {},
@@ -134,12 +134,12 @@ def test_damaged_files_are_refused(save) -> None:
     path = save(X=X, y=Y)
     whole = path.read_bytes()
     path.write_bytes(b"nothing of the kind")
-    assert "no NPZ file" in refusal(path)
+    assert "not an NPZ file" in refusal(path)
     path.write_bytes(whole[:300])
-    assert "no NPZ file" in refusal(path)
+    assert "not an NPZ file" in refusal(path)
     middle = whole.index(X.tobytes()[:16])
     path.write_bytes(whole[:middle] + b"\1" * 16 + whole[middle + 16 :])
     assert "array 'X' can't be read: Bad CRC" in refusal(path)
     np.save(path.with_suffix(".npy"), X)
     path.with_suffix(".npy").replace(path)
-    assert "no NPZ file" in refusal(path)
+    assert "not an NPZ file" in refusal(path)

@@ -49,7 +49,7 @@ def column(name: str, cell, place: int = 0):
         (None, {"categories": ("bought",)}, ["--set data.csv.task=classification"]),
         (None, {"drop": ("size",), "categories": ("size",)}, ["data.csv.drop and data.csv.categories"]),
         (None, {"drop": ("size", "colour")}, ["no column is left"]),
-        (None, {"drop": "size"}, ["no list", "--set 'data.csv.drop=[\"size\"]'"]),
+        (None, {"drop": "size"}, ["not a list", "--set 'data.csv.drop=[\"size\"]'"]),
         (None, {"validation": 0}, ["validation: 0 "]),
         (None, {"validation": 1.0}, ["validation: 1.0 "]),
         (None, {"validation": float("nan")}, ["validation: nan "]),
@@ -162,7 +162,7 @@ def test_a_held_out_value_too_far_away(rows, write) -> None:
         (b"\x1f\x8b\x08\x00", ["gunzip"]),
         (b"PAR1\x15\x00", ["Parquet"]),
         (b'a,y\n1,2\n"3,4\n5,6\n', ["line 3", "quotation mark"]),
-        (b'a,y\n"1"x,2\n', ["line 2", "no valid CSV"]),
+        (b'a,y\n"1"x,2\n', ["line 2", "not valid CSV"]),
     ],
 )
 def test_files_that_are_no_csv(tmp_path, content, fragments) -> None:

@@ -53,7 +53,7 @@ def test_regression_splits_without_classes(size, share) -> None:
         (0.99, 3, 3, 3),
     ],
 )
-def test_how_many_are_labeled_at_the_start(initial, size, classes, count) -> None:
+def test_initial_is_the_number_of_labels_at_the_start(initial, size, classes, count) -> None:
     assert count_initial(initial, size, classes) == count
 
 

@@ -1,9 +1,8 @@
-"""Going backward from a loss on a CPU without what `torch.Tensor.backward` looks up on the way.
+"""Gradients of a loss on a CPU, without the overhead of `torch.Tensor.backward`.
 
-For a small model that is a quarter of forward and backward together: checks for nested and symbolic shapes, and the
-context that it keeps for other threads, which a CPU's backward doesn't have. Here torch's engine is called with the
-arguments that it would be called with, so that gradients are the same. Whether this torch has such an engine is tried
-out.
+For a small model the overhead is a quarter of forward and backward together: checks for nested and symbolic shapes, and
+a context for other threads, which a backward on a CPU doesn't use. Here torch's engine is called with the same
+arguments, so that gradients are the same. A trial call tells whether the engine of this torch version can be used.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import torch
 _KINDS = (torch.float32, torch.float64)
 
 
-def go_backward(loss: torch.Tensor) -> None:
-    """Do as ``loss.backward()`` does."""
+def compute_gradients(loss: torch.Tensor) -> None:
+    """Compute the same gradients as ``loss.backward()``."""
     run = _engine()
     if (
         run is None
@@ -26,7 +25,7 @@ def go_backward(loss: torch.Tensor) -> None:
         or loss.dtype not in _KINDS
         or loss.dim()
         or not loss.is_cpu
-        or torch.overrides.has_torch_function_unary(loss)  # a mode that wants to know of it, too
+        or torch.overrides.has_torch_function_unary(loss)  # also for active modes
     ):
         loss.backward()  # type: ignore[no-untyped-call]
         return
@@ -35,10 +34,10 @@ def go_backward(loss: torch.Tensor) -> None:
 
 @functools.cache
 def _engine() -> Any:
-    """Return what runs a backward, or None where it doesn't do what it should."""
+    """Return the engine's method that computes gradients, or None if it doesn't work as expected."""
     run = getattr(getattr(torch.autograd.Variable, "_execution_engine", None), "run_backward", None)
     if run is None or logging.getLogger("torch.autograd.graph").getEffectiveLevel() <= logging.DEBUG:
-        return None  # torch tells of each node of the graph then
+        return None  # torch then logs each node of the graph
     weights = [torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)]
     try:
         with torch.enable_grad():

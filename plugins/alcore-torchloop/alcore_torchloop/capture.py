@@ -1,7 +1,7 @@
-"""Decorators that turn a loss function into a whole training step, or a function into an evaluation step.
+"""Decorators that turn a loss function into a training step, or a function into an evaluation step.
 
-They are for custom training loops. On CUDA such a step is captured as a graph and replayed; on a CPU there is nothing
-to capture, and it runs as it is, with the same numbers.
+They are for custom training loops. On CUDA such a step is captured as a graph and replayed; on a CPU it runs eagerly,
+with the same results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alcore_torchloop.train_step import eager_step, graphed_step
 
 
 class StaticCaptureTraining:
-    """Make a training step out of a function that returns the loss.
+    """Make a training step from a function that returns the loss.
 
     Parameters
     ----------
@@ -29,11 +29,11 @@ class StaticCaptureTraining:
     optim
         Its optimizer, which the step zeroes and steps once.
     use_graphs
-        Capture the step as a CUDA graph; nothing to do on a CPU.
+        Capture the step as a CUDA graph; no effect on a CPU.
     cuda_graph_warmup
-        Steps that run eagerly before the capture, for each shape of batches.
+        Eager steps before the capture, for each shape of batches.
     gradient_clip_norm
-        Clip the norm of all gradients to this before the optimizer steps.
+        Clip the norm of all gradients together to this before the optimizer steps.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class StaticCaptureTraining:
         self.gradient_clip_norm = gradient_clip_norm
 
     def __call__(self, function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """Return a step that calls `function`, goes backward, steps the optimizer and returns the loss, detached."""
+        """Return a step that calls `function`, computes gradients, steps the optimizer and returns the loss."""
         stepper = Stepper(self.optim, clip_norm=self.gradient_clip_norm, direct=False)
         source = graphs.graphs_for(graphs.device_of(self.model)) if self.use_graphs else None
         if source is None:
@@ -75,25 +75,25 @@ class StaticCaptureEvaluateNoGrad:
     Parameters
     ----------
     model
-        The learner; each of its parts has its mode back afterwards.
+        The learner; each submodule then gets its mode back.
     use_graphs
-        Capture the step as a CUDA graph; nothing to do on a CPU.
+        Capture the step as a CUDA graph; no effect on a CPU.
     cuda_graph_warmup
-        Calls that run eagerly before the capture, for each shape of arguments.
+        Eager calls before the capture, for each shape of arguments.
     """
 
     def __init__(self, model: torch.nn.Module, use_graphs: bool = True, cuda_graph_warmup: int = 11) -> None:
         self.model, self.use_graphs, self.cuda_graph_warmup = model, use_graphs, cuda_graph_warmup
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that does as `function` does, in eval mode and without gradients."""
+        """Return a function equivalent to `function`, in eval mode and without gradients."""
         model, look = self.model, function
         source = graphs.graphs_for(graphs.device_of(model)) if self.use_graphs else None
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             with unreplaced_buffers(model):
                 result = function(*args, **kwargs)
-            copied(result)  # what can't be copied can't be replayed
+            copied(result)  # a result that can't be copied can't be replayed
             return result
 
         if source is not None:

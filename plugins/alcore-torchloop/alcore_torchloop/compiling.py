@@ -1,4 +1,4 @@
-"""Training steps by `torch.compile`, which fall back to eager ones where compiling fails."""
+"""Training steps by `torch.compile`, which fall back to eager steps if compiling fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LossOf = Callable[[Any, Any], torch.Tensor]
 
 
 class Compiler:
-    """Compiles a function that returns a loss, and keeps what it compiled for the trainings to come.
+    """Compiles a function that returns a loss, and keeps the compiled function for further trainings.
 
     Attributes
     ----------
@@ -33,10 +33,10 @@ class Compiler:
         return self._last[1]
 
     def give_up(self, error: Exception) -> None:
-        """Go on eagerly, and say why."""
+        """Continue with eager steps, and warn with the reason."""
         self.given_up = True
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("this step can't be compiled and runs eagerly, with the same numbers: %s", why)
+        logger.warning("this step can't be compiled and runs eagerly, with the same results: %s", why)
 
 
 def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: Stepper) -> Callable[..., Any]:
@@ -45,22 +45,22 @@ def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: 
     Parameters
     ----------
     compiler
-        Told when compiling fails.
+        Remembers whether compiling failed.
     compiled, eager
-        Return the loss of a batch, and do the same.
+        Two equivalent functions that return the loss of a batch.
     stepper
-        Goes backward and steps the optimizer.
+        Computes gradients and steps the optimizer.
     """
     seen: set[Any] = set()
 
     def first(model: Any, batch: Any) -> tuple[torch.Tensor, bool]:
-        """Do a step that compiles, forward and backward; what a failure leaves behind is taken back."""
+        """Do a step that compiles, forward and backward; the effects of a failed one are undone."""
         stepper.begin_batch()
         before = _Before(model, stepper)
         try:
             loss = compiled(model, batch)
             stepper.backward(loss)
-        except Exception as error:  # noqa: BLE001 - a fault of the step itself comes again below
+        except Exception as error:  # noqa: BLE001 - the eager step raises an error of the step itself
             before.restore()
             loss = eager(model, batch)
             compiler.give_up(error)
@@ -85,7 +85,7 @@ def compiled_step(compiler: Compiler, compiled: LossOf, eager: LossOf, stepper: 
 
 
 class _Before:
-    """What a step may change before its optimizer steps: gradients, buffers and global generators."""
+    """State that a step may change before the optimizer steps: gradients, buffers and global generators."""
 
     def __init__(self, model: Any, stepper: Stepper) -> None:
         buffers = model.buffers() if isinstance(model, torch.nn.Module) else ()

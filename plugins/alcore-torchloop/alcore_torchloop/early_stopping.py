@@ -1,4 +1,4 @@
-"""Early stopping: end a training when validation no longer gets better, and go back to the best weights."""
+"""Early stopping: end a training when the validation loss stops improving, and restore the best weights."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Patience:
+class EarlyStopping:
     """Counts the epochs since the lowest validation loss, and keeps the weights of that epoch.
 
     Parameters
     ----------
     model
-        Whose weights are kept.
+        The model, whose weights are kept.
     epochs
-        How many epochs without a lower loss end the training.
+        Number of epochs without a lower loss after which the training ends.
     min_delta
-        By how much a loss must be lower to count.
+        Amount by which a loss must be lower.
     """
 
     def __init__(self, model: Any, epochs: int, min_delta: float = 0.0) -> None:
@@ -31,21 +31,21 @@ class Patience:
         """Whether the training is to end."""
         return self._worse >= self._epochs
 
-    def look(self, loss: float) -> None:
-        """Take in the validation loss of an epoch."""
+    def add(self, loss: float) -> None:
+        """Add the validation loss of an epoch."""
         if self._best is None or loss < self._best - self._min_delta:
             self._best, self._worse = loss, 0
             self._weights = copy.deepcopy(dict(self._model.state_dict()))
         else:
             self._worse += 1
 
-    def go_back(self) -> None:
-        """Give the model the weights of the best epoch."""
+    def restore_best(self) -> None:
+        """Load the weights of the best epoch into the model."""
         if self._weights:
             self._model.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an interruption must keep."""
+        """Return what a resumed training must have back."""
         return {"best": self._best, "worse": self._worse, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,10 +1,9 @@
-"""Steps of torch's SGD, Adam and AdamW on a CPU, done in fewer calls, with weights and state the same to the bit.
+"""Steps of torch's SGD, Adam and AdamW on a CPU in fewer calls, with weights and state the same to the bit.
 
-On a CPU torch does these steps parameter by parameter, and for a small model most of the time goes into looking up
-settings and into the calls themselves. Here each operation is one call for all parameters, which does the same
-operations in the same order: ``torch._foreach_*`` has no kernels of its own on a CPU, and calls those of each tensor.
-That this is so is tried out once for each optimizer and its settings; where it isn't, the optimizer's own step is
-called.
+On a CPU torch does these steps parameter by parameter, and for a small model most of the time is overhead of looking up
+settings and of the calls. Here each operation is one call for all parameters, which does the same operations in the
+same order: ``torch._foreach_*`` has no kernels of its own on a CPU, and calls those of each tensor. A trial checks this
+once for each optimizer and its settings; if results differ, the optimizer's own step is called.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def is_untouched(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def update_of(optimizer: torch.optim.Optimizer, *, direct: bool = True) -> Update:
-    """Return what does as ``optimizer.step()`` does, directly where that is wanted and possible."""
+    """Return a function equivalent to ``optimizer.step()``, in fewer calls if that is wanted and possible."""
 
     def whole() -> None:
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Run a function as it is for a few calls, then by replaying graphs of it: one for each shape of its arguments."""
+"""Call a function eagerly a few times, then replay graphs of it, one for each shape of its arguments."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 
 
 class UnfitError(Exception):
-    """What a graph can't stand for."""
+    """A call that a graph can't replace."""
 
 
 class Dependencies(NamedTuple):
-    """What a graph depends on beside arguments: a change of any makes it stale.
+    """What a graph depends on beside arguments; it is stale if one of these changes.
 
     Parameters
     ----------
     objects
-        Compared by identity. They are kept alive for as long as they are compared with, so that no two can have
-        one address.
+        Compared by identity. They are kept alive while they are compared, so that no two can have the same address.
     values
         Compared by value.
     """
@@ -39,7 +38,7 @@ class Dependencies(NamedTuple):
     values: list[Any]
 
     def same(self, other: Dependencies | None) -> bool:
-        """Tell whether nothing has changed."""
+        """Tell whether nothing changed."""
         return (
             other is not None
             and self.values == other.values
@@ -55,27 +54,27 @@ class _Recording(NamedTuple):
 
 
 class Recorder:
-    """Calls a function, at first as it is and later by graphs.
+    """Calls a function, at first eagerly and then by graphs.
 
     Parameters
     ----------
     graphs
-        Where they come from.
+        Makes the graphs.
     eager
-        The function as it is.
+        The function.
     recorded
-        What is recorded of it. Its result stays at one place in memory, which each replay overwrites.
+        The part of it that is recorded. Its result stays at one place in memory, which each replay overwrites.
     finish
-        Makes the result of a call out of what `recorded` returned.
+        Makes the result of a call from what `recorded` returned.
     depends
         Returns what graphs depend on beside arguments.
     warmup
-        Calls with arguments of one shape that run as they are before the graph is recorded; on its stream.
+        Eager calls with arguments of one shape before the graph is recorded, on its stream.
 
     Notes
     -----
-    Up to `MOST_GRAPHS` shapes get a graph. If recording fails, a line in the log says why, and every call runs as it is
-    from then on.
+    Up to `MOST_GRAPHS` shapes get a graph. If recording fails, a warning gives the reason, and all
+    further calls are eager.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Recorder:
         self._given_up, self._changes = False, 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do as ``eager(*args, **kwargs)`` does."""
+        """Return what ``eager(*args, **kwargs)`` would return."""
         if self._given_up:
             return self._eager(*args, **kwargs)
         now = self._depends()
@@ -119,7 +118,7 @@ class Recorder:
         if isinstance(found, int):
             try:
                 found = self._found[form] = self._record(tensors, args, kwargs)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the call as it is tells more
+            except Exception as error:  # noqa: BLE001 - the eager call raises the actual error
                 self._give_up(error)
                 return self._eager(*args, **kwargs)
         for place, tensor in zip(found.inputs, tensors, strict=True):
@@ -129,7 +128,7 @@ class Recorder:
         return self._finish(found.result)
 
     def _forget(self) -> None:
-        """Drop all graphs; one more call as it is comes before a new one, in which an optimizer makes its state."""
+        """Drop all graphs; one eager call comes before a new one, in which an optimizer makes its state."""
         self._changes += 1
         for form, found in self._found.items():
             self._found[form] = min(found if isinstance(found, int) else self._warmup, self._warmup - 1)
@@ -145,11 +144,11 @@ class Recorder:
         self._given_up = True
         self._found.clear()
         why = " ".join(str(error).split()) or type(error).__name__
-        logger.warning("this step can't be captured as a graph and runs eagerly, with the same numbers: %s", why)
+        logger.warning("this step can't be captured as a graph and runs eagerly, with the same results: %s", why)
 
 
 def form_of(thing: Any, tensors: list[torch.Tensor]) -> Any:
-    """Return what two calls must have in common to share a graph, and collect the tensors.
+    """Return what two calls must have in common to use the same graph, and collect the tensors.
 
     Raises
     ------
@@ -186,7 +185,7 @@ def with_tensors(thing: Any, tensors: Iterator[torch.Tensor]) -> Any:
 
 
 def copied(result: Any) -> Any:
-    """Return a result with copies of its tensors, which no replay overwrites."""
+    """Return a result with copies of its tensors, which replays don't overwrite."""
     tensors: list[torch.Tensor] = []
     form_of(result, tensors)
     return with_tensors(result, iter([tensor.clone() for tensor in tensors]))
@@ -194,7 +193,7 @@ def copied(result: Any) -> Any:
 
 @contextlib.contextmanager
 def unreplaced_buffers(model: Any) -> Iterator[None]:
-    """Raise `UnfitError` if a block gives a module a new tensor as buffer, which a replay would not do again."""
+    """Raise `UnfitError` if a block replaces a buffer of a module by a new tensor, which a replay would not do."""
     modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
     before = [dict(module._buffers) for module in modules]
     try:
@@ -210,7 +209,7 @@ def unreplaced_buffers(model: Any) -> Iterator[None]:
 
 
 def dependencies(model: Any) -> Dependencies:
-    """Return what graphs of a model depend on: parameters and buffers, what is frozen, and the mode of each part."""
+    """Return what graphs of a model depend on: parameters, buffers, what is frozen, and the mode of each submodule."""
     if not isinstance(model, torch.nn.Module):
         return Dependencies([model], [])
     modules = list(model.modules())
@@ -221,7 +220,7 @@ def dependencies(model: Any) -> Dependencies:
 
 
 class _Itself:
-    """Equal to the same object alone, which it keeps alive."""
+    """Equal only to the same object, which it keeps alive."""
 
     def __init__(self, thing: Any) -> None:
         self._thing = thing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,24 +12,25 @@ from tqdm import tqdm
 from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.inference import evaluating
+from alcore.pools import to_device
 from alcore.protocols import EpochEnd, TrainStep, ValidateStep
+from alcore.training import BatchLoader
 from alcore_torchloop.compiling import Compiler
-from alcore_torchloop.early_stopping import Patience
-from alcore_torchloop.placing import placed
+from alcore_torchloop.early_stopping import EarlyStopping
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
 from alcore_torchloop.train_step import Step, step_for
 
 
 class DefaultTrainingLoop:
-    """Train for some epochs: forward, backward and one optimizer step for each batch, or for each window of batches.
+    """Train for a number of epochs: forward, backward and an optimizer step for each batch, or window of batches.
 
     Parameters
     ----------
     enable_static_capture
-        Capture the training step, as `capture` says.
+        Capture the training step; see `capture`.
     use_progress_bars
-        Show a bar over the batches of a training that takes longer than a second.
+        Show a progress bar for each epoch that takes longer than a second.
     schedule
         Step the learning-rate scheduler after each ``"epoch"``, or with the optimizer, after each ``"batch"``.
     accumulate
@@ -41,23 +42,21 @@ class DefaultTrainingLoop:
     amp
         Compute in mixed precision: ``"bf16"``, or ``"fp16"`` with losses that are scaled; ``"off"`` does not.
     patience
-        End a training when the validation loss was not lower for so many epochs, and go back to the weights with the
-        lowest; None trains all epochs.
+        End a training after this many epochs without a lower validation loss, and restore the weights with the lowest
+        one; None trains all epochs.
     min_delta
-        By how much a validation loss must be lower than the lowest to count.
+        Amount by which a validation loss must be lower than the lowest one.
     capture
-        What static capture does. ``"graph"`` replays the step from CUDA graphs, one for each shape of batches, and
-        changes nothing on a CPU. ``"compile"`` compiles forward and backward by `torch.compile`, on any device, which
-        takes a while and pays in long runs; its numbers differ by rounding.
+        Kind of static capture. ``"graph"`` replays the step from CUDA graphs, one for each shape of batches, and has no
+        effect on a CPU. ``"compile"`` compiles forward and backward by `torch.compile`, on any device, which takes
+        time and is for long runs; results differ by rounding.
 
     Notes
     -----
     Losses are read from the device once an epoch. A loss that is NaN or infinite ends the training at the end
-    of its epoch. In ``fp16`` a batch with such a loss is one whose step was skipped, and only an epoch of nothing else
+    of its epoch. In ``fp16`` the step of a batch with such a loss is skipped, and only an epoch without any other batch
     ends the training (Micikevicius et al. 2018, Mixed precision training, ICLR).
     """
-
-    resumes_inside_epoch = True
 
     def __init__(
         self,
@@ -91,14 +90,13 @@ class DefaultTrainingLoop:
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
         self.patience, self.min_delta, self.capture = patience, min_delta, capture
         self._compiler = Compiler() if capture == "compile" else None
-        self._losses: list[torch.Tensor] = []  # of the epoch under way
         self._stepper: Stepper | None = None  # of the training under way
-        self._early: Patience | None = None
+        self._early: EarlyStopping | None = None
         self._resumed: Mapping[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an interruption of the training under way must keep; empty between trainings."""
-        state: dict[str, Any] = {"losses": torch.stack(self._losses).cpu()} if self._losses else {}
+        """Return what the next epoch of the training under way depends on; empty between trainings."""
+        state: dict[str, Any] = {}
         if self._stepper is not None and (stepper := self._stepper.state_dict()):
             state["stepper"] = stepper
         if self._early is not None:
@@ -135,18 +133,18 @@ class DefaultTrainingLoop:
         train_dataloader
             Iterable over the batches of an epoch.
         max_epochs
-            How often to go through it.
+            Number of epochs.
         validation_dataloader
-            Gone through after each epoch, in eval mode and without gradients.
+            Iterable over validation batches, used after each epoch, in eval mode and without gradients.
         train_step_fn
-            ``step(model, batch)`` returns the loss; ``model.training_step(batch)`` where it is None.
+            ``step(model, batch)`` returns the loss; ``model.training_step(batch)`` if None.
         validate_step_fn
-            ``step(model, batch)`` may return a scalar; ``model.validation_step(batch)`` where it is None. Without
+            ``step(model, batch)`` may return a scalar; ``model.validation_step(batch)`` if None. Without
             either there is no validation.
         lr_scheduler
-            Stepped as `schedule` says; one that watches a metric gets the validation loss, else the loss.
+            Stepped as `schedule` says; `ReduceLROnPlateau` is given the validation loss, else the training loss.
         device, dtype
-            Where batches are put, and the type of their floating-point tensors, if the loader doesn't do it.
+            Where batches are moved to, and the type of their floating-point tensors; not used for alcore's own loaders.
         on_epoch_end
             Called with the epoch and its mean losses.
         **kwargs
@@ -155,12 +153,12 @@ class DefaultTrainingLoop:
         Raises
         ------
         DivergedError
-            When the mean loss of an epoch is NaN or infinite.
+            If the mean loss of an epoch is NaN or infinite.
         """
         if optimizer is None:
             raise UsageError(
                 f"DefaultTrainingLoop has nothing to train: {type(model).__name__} has no trainable parameters. "
-                "Use a training loop that fits it, or skip_training."
+                "Use a training loop for such a learner, or skip_training."
             )
         if self.schedule == "batch" and isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise UsageError(
@@ -169,7 +167,7 @@ class DefaultTrainingLoop:
             )
         try:
             if validate_step_fn is None and not callable(getattr(model, "validation_step", None)):
-                validation_dataloader = None  # it is for metrology alone
+                validation_dataloader = None  # the validation pool is for metrology alone
             stepper, early = self._begin(model, optimizer, device, validated=validation_dataloader is not None)
             step = step_for(
                 train_step_fn or _own_step, stepper, model, device,
@@ -179,29 +177,28 @@ class DefaultTrainingLoop:
             for epoch in range(max_epochs):
                 if early is not None and early.ended:
                     break
-                batches = self._bar(placed(train_dataloader, device, dtype), epoch, max_epochs)
-                self._epoch(model, batches, step, stepper, lr_scheduler)
-                metrics = {"loss": _mean(self._losses, epoch, skipping=self.amp == "fp16")}
+                batches = self._bar(_on_device(train_dataloader, device, dtype), epoch, max_epochs)
+                losses = self._epoch(model, batches, step, stepper, lr_scheduler)
+                metrics = {"loss": _mean(losses, epoch, skipping=self.amp == "fp16")}
                 if validation_dataloader is not None:
                     value = self._validate(
-                        model, placed(validation_dataloader, device, dtype), validate_step_fn, device
+                        model, _on_device(validation_dataloader, device, dtype), validate_step_fn, device
                     )
                     if value is not None:
                         metrics["validation_loss"] = value
                 if lr_scheduler is not None and self.schedule == "epoch":
                     _step(lr_scheduler, metrics)
-                self._losses = []
                 if early is not None:
-                    self._look(early, metrics, last=epoch == max_epochs - 1)
+                    self._stop_early(early, metrics, last=epoch == max_epochs - 1)
                 if on_epoch_end is not None:
                     on_epoch_end(epoch, metrics)
         finally:
-            self._losses, self._stepper, self._early = [], None, None
+            self._stepper, self._early = None, None
 
     def _begin(
         self, model: Any, optimizer: torch.optim.Optimizer, device: torch.device | None, *, validated: bool
-    ) -> tuple[Stepper, Patience | None]:
-        """Make what a training needs, as it was where it is taken up again."""
+    ) -> tuple[Stepper, EarlyStopping | None]:
+        """Make the stepper and the early stopping of a training, with the state of a resumed one."""
         if self.patience is not None and not validated:
             raise UsageError(
                 "DefaultTrainingLoop: patience watches the validation loss, and there is no validation; give a "
@@ -212,16 +209,18 @@ class DefaultTrainingLoop:
         self._stepper = Stepper(optimizer, self.accumulate, self.clip_norm, self.clip_value, scaler)
         self._stepper.load_state_dict(resumed.get("stepper", {}))
         if self.patience is not None:
-            self._early = Patience(model, self.patience, self.min_delta)
+            self._early = EarlyStopping(model, self.patience, self.min_delta)
             if "patience" in resumed:
                 self._early.load_state_dict(resumed["patience"])
-        self._losses = list(resumed["losses"].to(device).unbind()) if "losses" in resumed else []
         return self._stepper, self._early
 
-    def _epoch(self, model: Any, batches: Iterable[Any], step: Step, stepper: Stepper, scheduler: Any) -> None:
-        """Train for one epoch."""
+    def _epoch(
+        self, model: Any, batches: Iterable[Any], step: Step, stepper: Stepper, scheduler: Any
+    ) -> list[torch.Tensor]:
+        """Train for one epoch; return the losses of its batches."""
         each_step = scheduler if self.schedule == "batch" else None
-        keep = self._losses.append
+        losses: list[torch.Tensor] = []
+        keep = losses.append
         for batch in batches:
             loss, stepped = step(model, batch)
             if each_step is not None and stepped:
@@ -229,19 +228,20 @@ class DefaultTrainingLoop:
             keep(loss)
         if stepper.end_epoch() and each_step is not None:
             each_step.step()
+        return losses
 
-    def _look(self, early: Patience, metrics: Mapping[str, float], *, last: bool) -> None:
-        """Tell how the epoch went; the best weights are back before anybody saves a checkpoint."""
+    def _stop_early(self, early: EarlyStopping, metrics: Mapping[str, float], *, last: bool) -> None:
+        """Add the epoch to early stopping; the best weights are restored before a checkpoint is saved."""
         if "validation_loss" not in metrics:
             raise UsageError(
                 "DefaultTrainingLoop: patience watches the validation loss, and the validation step returns none."
             )
-        early.look(metrics["validation_loss"])
+        early.add(metrics["validation_loss"])
         if last or early.ended:
-            early.go_back()
+            early.restore_best()
 
     def _bar(self, batches: Iterable[Any], epoch: int, epochs: int) -> Iterable[Any]:
-        """Show a bar on a terminal; it appears after a second, and leaves nothing behind."""
+        """Show a progress bar on a terminal; it appears after a second, and is removed at the end."""
         if not self.use_progress_bars:
             return batches
         return tqdm(  # type: ignore[no-any-return]
@@ -277,8 +277,8 @@ def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
     mean = average(float(values.mean()))
     if not math.isfinite(mean):
         raise DivergedError(
-            f"the training loss became {mean} in epoch {epoch}; a smaller learning rate, or a look at the inputs and "
-            "targets, usually helps."
+            f"the training loss became {mean} in epoch {epoch}; try a smaller learning rate, and look for extreme "
+            "inputs and targets."
         )
     return mean
 
@@ -288,3 +288,23 @@ def _step(scheduler: Any, metrics: dict[str, float]) -> None:
         scheduler.step(metrics.get("validation_loss", metrics["loss"]))
     else:
         scheduler.step()
+
+
+def _on_device(batches: Iterable[Any], device: torch.device | None, dtype: torch.dtype | None) -> Iterable[Any]:
+    """Return batches on the learner's device; alcore's own loaders put theirs there."""
+    if isinstance(batches, BatchLoader) or (device is None and dtype is None):
+        return batches
+    return _MovedBatches(batches, device, dtype)
+
+
+class _MovedBatches:
+    """The batches of a loader, moved to a device."""
+
+    def __init__(self, batches: Iterable[Any], device: Any, dtype: Any) -> None:
+        self._batches, self._device, self._dtype = batches, device, dtype
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (to_device(batch, self._device, self._dtype) for batch in self._batches)

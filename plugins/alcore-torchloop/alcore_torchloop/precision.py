@@ -10,7 +10,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
-    """Return a step that computes in mixed precision, if that is wanted.
+    """Return a step that computes in mixed precision, unless `amp` is ``"off"``.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
     amp
         ``"off"``, ``"bf16"`` or ``"fp16"``.
     device
-        Where it computes.
+        Device of the computation.
     """
     if amp == "off":
         return step
@@ -33,10 +33,10 @@ def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
 
 
 def scaler_for(amp: str, device: torch.device | None) -> torch.amp.GradScaler | None:
-    """Return what scales losses; only those of ``"fp16"`` need it."""
+    """Return a scaler of losses for ``"fp16"``, else None."""
     return torch.amp.GradScaler(type_of(device)) if amp == "fp16" else None
 
 
 def type_of(device: torch.device | None) -> str:
-    """Return the kind of a device; a CPU where none is given."""
+    """Return the type of a device; that of a CPU if none is given."""
     return "cpu" if device is None else torch.device(device).type

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from alcore_torchloop.backward import go_backward
+from alcore_torchloop.backward import compute_gradients
 from alcore_torchloop.fused_optimizers import is_untouched, update_of
 
 
 class Stepper:
-    """Goes backward and steps the optimizer: once a batch, or once a window of batches.
+    """Computes gradients and steps the optimizer: once a batch, or once a window of batches.
 
     Parameters
     ----------
     optimizer
-        What is stepped.
+        The optimizer to step.
     accumulate
         Batches in a window, whose gradients are averaged.
     clip_norm
@@ -25,9 +25,9 @@ class Stepper:
     clip_value
         Bound of each element of a gradient.
     scaler
-        Scales losses of half precision; it may skip a step.
+        Scales losses in half precision; it may skip a step.
     direct
-        Do the step of some optimizers in fewer calls, where its result is the same to the bit.
+        Step some optimizers in fewer calls, if the result is the same to the bit.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class Stepper:
         self._update = update_of(optimizer, direct=direct)
         self._simple = accumulate == 1 and clip_norm is None and clip_value is None and scaler is None
         self.gathered = 0
-        """Batches of the window that is open."""
+        """Batches in the open window."""
 
     def begin_batch(self) -> None:
-        """Forget the gradients of the last window, where a new one begins."""
+        """Clear the gradients if a new window begins."""
         if not self.gathered:
             self._clear()
 
     def end_batch(self, loss: torch.Tensor) -> bool:
-        """Go backward, and step the optimizer if the window is full; return whether it was stepped."""
+        """Compute gradients, and step the optimizer if the window is full; return whether it was stepped."""
         if self._simple:
-            go_backward(loss)
+            compute_gradients(loss)
             self._update()
             return True
         self.backward(loss)
         return self.advance()
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Go backward from the loss of a batch, which counts as its part of the window."""
+        """Compute gradients of the loss of a batch, divided by the size of the window."""
         if self._accumulate > 1:
             loss = loss / self._accumulate
         if self.scaler is not None:
@@ -70,7 +70,7 @@ class Stepper:
         loss.backward()  # type: ignore[no-untyped-call]
 
     def take(self, parameters: Sequence[torch.nn.Parameter], gradients: Sequence[torch.Tensor | None]) -> None:
-        """Take in the gradients of a batch that are computed already; the next batch may overwrite them."""
+        """Add the gradients of a batch, computed elsewhere; the next batch may overwrite them."""
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if self._accumulate == 1:
                 parameter.grad = gradient
@@ -78,16 +78,16 @@ class Stepper:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
 
     def advance(self) -> bool:
-        """Count a batch whose gradients are there, and step if the window is full; return whether it was stepped."""
+        """Count a batch with gradients, and step if the window is full; return whether the optimizer was stepped."""
         self.gathered += 1
         return self.gathered == self._accumulate and self.step()
 
     def can_be_recorded(self) -> bool:
-        """Tell whether a step happens on the device alone, so that it can be part of a graph.
+        """Tell whether a step runs on the device alone, so that it can be part of a graph.
 
-        It doesn't where windows or the scaler decide on the host whether there is one, nor where hooks are to be
-        called. Of torch's optimizers those whose groups are all ``capturable`` keep their counters on the device, and
-        SGD has none.
+        It does not if windows or the scaler decide on the host whether to step, or if there are hooks to call. Of
+        torch's optimizers, those whose groups are all ``capturable`` keep their counters on the device, and SGD has
+        none.
         """
         optimizer = self._optimizer
         if self._accumulate > 1 or self.scaler is not None or not is_untouched(optimizer):
@@ -98,7 +98,7 @@ class Stepper:
         return own and all(group.get("capturable") is True for group in optimizer.param_groups)
 
     def constants(self) -> tuple[list[Any], list[Any]]:
-        """Return what a graph of a step holds as it is: the tensors of state and settings, and the other settings."""
+        """Return what a graph of a step depends on: the tensors of state and settings, and the other settings."""
         settings = [item for group in self._optimizer.param_groups for item in group.items() if item[0] != "params"]
         held = [value for state in self._optimizer.state.values() for value in state.values()]
         return (
@@ -107,7 +107,7 @@ class Stepper:
         )
 
     def end_epoch(self) -> bool:
-        """Step with a window that is not full, whose gradients are the mean of what it has; return whether it did."""
+        """Step with the mean gradients of an open window, if there is one; return whether the optimizer was stepped."""
         if not self.gathered:
             return False
         for parameter in self.parameters():
@@ -116,28 +116,16 @@ class Stepper:
         return self.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an interruption inside a training must keep: the open window, and the scale of the losses."""
-        state: dict[str, Any] = {}
-        if self.gathered:
-            gradients = {i: one.grad.clone() for i, one in enumerate(self.parameters()) if one.grad is not None}
-            state |= {"gathered": self.gathered, "gradients": gradients}
-        if self.scaler is not None:
-            state["scaler"] = self.scaler.state_dict()
-        return state
+        """Return what the next epoch depends on: the scale of the losses."""
+        return {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        if "gathered" in state:
-            self.gathered = state["gathered"]
-            self._clear()
-            parameters = self.parameters()
-            for i, gradient in state["gradients"].items():
-                parameters[i].grad = gradient.to(parameters[i].device)
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return what the optimizer steps."""
+        """Return the parameters that the optimizer steps."""
         return [one for group in self._optimizer.param_groups for one in group["params"]]
 
     def step(self) -> bool:
@@ -159,12 +147,12 @@ class Stepper:
 
 
 def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Return what does as ``optimizer.zero_grad()`` does, without its profiling when it is torch's own."""
+    """Return a function equivalent to ``optimizer.zero_grad()``, without the profiling of torch's own method."""
     if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
         return optimizer.zero_grad
 
     def clear() -> None:
-        for group in optimizer.param_groups:  # looked up each time: a group may join between epochs
+        for group in optimizer.param_groups:  # looked up each time, since a group may be added between epochs
             for parameter in group["params"]:
                 parameter.grad = None
 

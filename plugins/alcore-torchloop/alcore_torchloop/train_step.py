@@ -1,4 +1,4 @@
-"""The whole of a training step: forward, backward, and the optimizer; as it is, or replayed as a graph."""
+"""The training step: forward, backward and optimizer, eager, compiled, or replayed as a graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alcore_torchloop.stepping import Stepper
 
 Step = Callable[..., tuple[torch.Tensor, bool]]
 
-_WARMUP = 3  # batches of a shape that run as they are before their graph is recorded
+_WARMUP = 3  # eager batches of a shape before their graph is recorded
 
 
 def step_for(
@@ -36,18 +36,18 @@ def step_for(
     loss_of
         Called as ``loss_of(model, batch)``; returns the loss.
     stepper
-        Goes backward and steps the optimizer.
+        Computes gradients and steps the optimizer.
     model
         The learner.
     device
-        Where it is, if that is known.
+        Its device, if it is known.
     amp
-        The precision that it computes in.
+        Precision of the computation.
     capture
-        Compile the step where there is a `compiler`, else replay it from graphs on CUDA. Several processes reduce
-        gradients in ways that are not captured, so that their steps run as they are.
+        Compile the step if there is a `compiler`, else replay it from graphs on CUDA. Steps of several processes are
+        eager, since their reduction of gradients can't be captured.
     compiler
-        Keeps what is compiled from one training to the next.
+        Keeps the compiled function between trainings.
     """
     eager = in_precision(loss_of, amp, device)
     if not capture or _world_size() > 1:
@@ -59,7 +59,7 @@ def step_for(
 
 
 def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
-    """Return a step that takes what `loss_of` takes, and returns the loss and whether the optimizer was stepped."""
+    """Return a step with the arguments of `loss_of`, which returns the loss and whether the optimizer was stepped."""
     begin, end = stepper.begin_batch, stepper.end_batch
 
     def step(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, bool]:
@@ -74,26 +74,26 @@ def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
 def graphed_step(
     loss_of: Callable[..., torch.Tensor], stepper: Stepper, model: Any, source: Graphs, warmup: int
 ) -> Step:
-    """Return a step that does as `eager_step`'s does, by replaying graphs after a few calls.
+    """Return a step equivalent to that of `eager_step`, which replays graphs after a few calls.
 
     Parameters
     ----------
     loss_of
         Returns the loss of a batch.
     stepper
-        Steps the optimizer: within the graph where nothing of the step happens on the host, else after each replay.
+        Steps the optimizer: in the graph if the step runs on the device alone, else after each replay.
     model
         The learner, whose changes make graphs stale.
     source
-        Where graphs come from.
+        Makes the graphs.
     warmup
-        Calls that run as they are before a graph is recorded, each of them a step of the training.
+        Eager steps before a graph is recorded, each a step of the training.
     """
     return Recorder(source, eager_step(loss_of, stepper), *_Graphed(loss_of, stepper, model).parts(), warmup)
 
 
 class _Graphed:
-    """What of a training step is recorded, and what is done after a replay."""
+    """The part of a training step that is recorded, and the part after a replay."""
 
     def __init__(self, loss_of: Callable[..., torch.Tensor], stepper: Stepper, model: Any) -> None:
         self._loss_of, self._stepper, self._model = loss_of, stepper, model
@@ -101,23 +101,23 @@ class _Graphed:
         self._settings: list[Any] | None = None
 
     def parts(self) -> tuple[Callable[..., Any], Callable[[Any], Any], Callable[[], Dependencies]]:
-        """Return what a `Recorder` takes."""
+        """Return the functions for a `Recorder`."""
         return self.record, self.finish, self.depends
 
     def depends(self) -> Dependencies:
-        """Return what a graph depends on; an optimizer inside it brings its settings and its state."""
+        """Return what a graph depends on; with the optimizer in it, also the optimizer's settings and state."""
         found = dependencies(self._model)
         found.objects.extend(self._stepper.parameters())
         if not self._inside:
             return found
         objects, settings = self._stepper.constants()
         if self._settings is not None and settings != self._settings:
-            self._inside = False  # a schedule, say, which would make a new graph for each rate
+            self._inside = False  # for instance by a schedule, which would need a graph for each rate
         self._settings = settings
         return Dependencies([*found.objects, *objects], [*found.values, self._inside, *settings])
 
     def record(self, *args: Any, **kwargs: Any) -> Any:
-        """Go backward from no gradients, so that they come to lie where each replay will write them."""
+        """Compute gradients, starting without any, so that they are at the place that each replay writes to."""
         trained = self._trained()
         before = [one.grad for one in trained]
         for one in trained:
@@ -135,7 +135,7 @@ class _Graphed:
                 one.grad = gradient
 
     def finish(self, result: Any) -> tuple[torch.Tensor, bool]:
-        """Do what is not in the graph; the loss is a copy, since the next replay overwrites it."""
+        """Do the part that is not in the graph; the loss is copied, since the next replay overwrites it."""
         loss, trained, gradients = result
         if self._inside:
             for one, gradient in zip(trained, gradients, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_torchloop import backward
-from alcore_torchloop.backward import go_backward
+from alcore_torchloop.backward import compute_gradients
 from torch.overrides import TorchFunctionMode
 
 
@@ -46,7 +46,7 @@ def network(kind: str, dtype: torch.dtype) -> tuple[torch.nn.Module, torch.Tenso
 def test_gradients_are_the_same_to_the_bit(calls: Calls, kind: str, dtype: torch.dtype) -> None:
     model, inputs = network(kind, dtype)
     results = []
-    for go in (go_backward, torch.Tensor.backward):
+    for go in (compute_gradients, torch.Tensor.backward):
         model(inputs)  # a lazy layer gets its weights here
         model.zero_grad()
         for _ in range(2):  # gradients add up
@@ -64,7 +64,7 @@ def test_hooks_are_called_and_may_change_the_gradient_in_place(calls: Calls) -> 
         weight.grad = None
         loss = weight * 1
         loss.register_hook(lambda gradient: gradient.mul_(3))
-        go_backward(loss)
+        compute_gradients(loss)
     assert seen == [3.0, 3.0]
     assert calls.count == 2
 
@@ -72,7 +72,7 @@ def test_hooks_are_called_and_may_change_the_gradient_in_place(calls: Calls) -> 
 def test_a_loss_that_is_a_parameter_has_a_gradient_of_its_own(calls: Calls) -> None:
     one, other = (torch.nn.Parameter(torch.tensor(1.0)) for _ in range(2))
     for weight in (one, other):
-        go_backward(weight + 0)
+        compute_gradients(weight + 0)
     assert one.grad is not None
     one.grad.add_(5)
     assert other.grad == 1
@@ -89,17 +89,17 @@ def test_a_loss_that_is_a_parameter_has_a_gradient_of_its_own(calls: Calls) -> N
 def test_errors_are_torchs(calls: Calls, loss: Any, message: str) -> None:
     weight = torch.tensor(2.0, requires_grad=True)
     with pytest.raises(RuntimeError, match=message):
-        go_backward(loss(weight))
+        compute_gradients(loss(weight))
 
 
 def test_going_twice_is_an_error_as_ever(calls: Calls) -> None:
     loss = torch.tensor(2.0, requires_grad=True).exp()
-    go_backward(loss)
+    compute_gradients(loss)
     with pytest.raises(RuntimeError, match="second time"):
-        go_backward(loss)
+        compute_gradients(loss)
 
 
-def test_other_losses_go_backward_by_themselves(calls: Calls) -> None:
+def test_other_losses_compute_gradients_by_themselves(calls: Calls) -> None:
     class Own(torch.Tensor):
         pass
 
@@ -111,11 +111,11 @@ def test_other_losses_go_backward_by_themselves(calls: Calls) -> None:
             return function(*args, **(kwargs or {}))
 
     weight = torch.tensor(2.0, requires_grad=True)
-    go_backward((weight * 3).as_subclass(Own))
-    go_backward((weight * 3).half())
-    go_backward((weight * 3).reshape(1))
+    compute_gradients((weight * 3).as_subclass(Own))
+    compute_gradients((weight * 3).half())
+    compute_gradients((weight * 3).reshape(1))
     with Mode():
-        go_backward(weight * 3)
+        compute_gradients(weight * 3)
     assert "backward" in seen
     assert weight.grad == 12
     assert calls.count == 0
@@ -134,7 +134,7 @@ def test_another_torch_may_have_no_such_engine(monkeypatch: Any) -> None:
         assert backward._engine() is None
         monkeypatch.undo()
         weight = torch.tensor(2.0, requires_grad=True)
-        go_backward(weight * 3)
+        compute_gradients(weight * 3)
         assert weight.grad == 3
     backward._engine.cache_clear()
     monkeypatch.setattr(logging.getLogger("torch.autograd.graph"), "level", logging.DEBUG)

@@ -88,7 +88,7 @@ def without_backward(function: Any) -> Any:
 
 @pytest.mark.parametrize("failing", [without_compiler, without_backward])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"amp": "bf16"}], ids=str)
-def test_where_compiling_fails_steps_are_eager(monkeypatch: Any, caplog: Any, failing: Any, options: Any) -> None:
+def test_steps_are_eager_if_compiling_fails(monkeypatch: Any, caplog: Any, failing: Any, options: Any) -> None:
     monkeypatch.setattr(torch, "compile", failing)
     loop = DefaultTrainingLoop(capture="compile", **options)
     with caplog.at_level(logging.WARNING, "alcore.torchloop"):
@@ -97,7 +97,7 @@ def test_where_compiling_fails_steps_are_eager(monkeypatch: Any, caplog: Any, fa
     for one in ours:
         assert all(torch.equal(value, theirs[name]) for name, value in one.items())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.endswith("runs eagerly, with the same numbers: no working C++ compiler")
+    assert line.endswith("runs eagerly, with the same results: no working C++ compiler")
 
 
 def test_failing_at_a_later_shape_is_no_harm_either(monkeypatch: Any, caplog: Any) -> None:
@@ -124,7 +124,7 @@ def test_a_fault_of_the_step_itself_is_raised(monkeypatch: Any, caplog: Any) -> 
     assert not caplog.records
 
 
-def test_nothing_is_compiled_unless_it_is_wanted(monkeypatch: Any) -> None:
+def test_steps_are_compiled_on_request_alone(monkeypatch: Any) -> None:
     monkeypatch.setattr(torch, "compile", None)
     trained(DefaultTrainingLoop(), net())
     trained(DefaultTrainingLoop(enable_static_capture=False, capture="compile"), net())

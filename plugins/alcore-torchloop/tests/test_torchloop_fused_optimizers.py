@@ -88,7 +88,7 @@ def test_many_steps_are_the_same_to_the_bit(name: str, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("name", NOT_DIRECT)
-def test_what_is_not_the_same_is_left_to_the_optimizer(name: str) -> None:
+def test_optimizer_steps_itself_if_results_would_differ(name: str) -> None:
     cls, options = NOT_DIRECT[name]
     assert assert_same(lambda weights: cls(weights, **options), steps=20) == 20
 
@@ -101,7 +101,9 @@ def test_what_is_not_the_same_is_left_to_the_optimizer(name: str) -> None:
     st.sampled_from([0.0, 0.5, 0.99]),
     st.booleans(),
 )
-def test_whatever_the_settings(cls: Any, rate: float, decay: float, momentum: float, maximize: bool) -> None:
+def test_fused_steps_equal_the_optimizers_for_any_settings(
+    cls: Any, rate: float, decay: float, momentum: float, maximize: bool
+) -> None:
     options = {"momentum": momentum} if cls is torch.optim.SGD else {"betas": (momentum, 0.99)}
     assert_same(lambda weights: cls(weights, lr=rate, weight_decay=decay, maximize=maximize, **options), steps=10)
 
@@ -204,7 +206,7 @@ def test_other_numbers_are_left_to_the_optimizer(parameter: torch.Tensor) -> Non
     assert counter.call_count == 3
 
 
-def test_where_the_bits_differ_the_optimizer_steps(monkeypatch: Any) -> None:
+def test_optimizer_steps_itself_if_the_trial_differs(monkeypatch: Any) -> None:
     """As they might in another version of torch: a trial of each optimizer and its settings finds it."""
     kinds = dict(fused_optimizers._KINDS)
     kinds[torch.optim.SGD] = ("momentum_buffer", lambda ready: torch._foreach_add_(ready.parameters, 1e-7))

@@ -221,7 +221,7 @@ def test_the_stand_in_shows_a_stale_graph(tapes: Any, monkeypatch: Any, change: 
     assert len(tapes.tapes) == 1
 
 
-def test_each_training_has_graphs_of_its_own(tapes: Any) -> None:
+def test_each_training_has_its_own_graphs(tapes: Any) -> None:
     """A new optimizer that lies where an old one did can't get the old one's graph."""
     model, twin = net(), net()
     captured, eager = DefaultTrainingLoop(), DefaultTrainingLoop(enable_static_capture=False)
@@ -340,7 +340,7 @@ class Box:
     ids=["reads", "replaces", "replaces once", "unknown"],
 )
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}], ids=str)
-def test_what_can_not_be_captured_runs_eagerly(
+def test_steps_that_can_not_be_captured_run_eagerly(
     tapes: Any, caplog: Any, step: Any, data: Any, why: str, options: Any
 ) -> None:
     with caplog.at_level(logging.WARNING, "alcore.torchloop"):
@@ -461,7 +461,7 @@ class Cuda:
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda:0", 0), ("cuda", 1)])
-def test_what_is_asked_of_cuda(monkeypatch: Any, device: str, index: int) -> None:
+def test_cuda_graphs_call_torch_as_expected(monkeypatch: Any, device: str, index: int) -> None:
     cuda = Cuda()
     monkeypatch.setattr(torch, "cuda", cuda)
     source = graphs.graphs_for(device)

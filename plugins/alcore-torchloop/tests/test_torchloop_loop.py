@@ -82,7 +82,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_trains_as_a_loop_by_hand(name):
+def test_training_equals_a_loop_by_hand(name):
     model, batches, _ = problem()
     twin = copy.deepcopy(model)
     optimizer, other = OPTIMIZERS[name](model.parameters()), OPTIMIZERS[name](twin.parameters())
@@ -186,7 +186,7 @@ def test_an_optimizer_clears_gradients_in_its_own_way():
     assert len(calls) == 8
 
 
-def test_no_epoch_changes_nothing():
+def test_zero_epochs_change_nothing():
     model, batches, _ = problem()
     before = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -366,7 +366,7 @@ def test_batches_of_a_drivers_loader_are_left_as_they_are():
     # the dtype would tell if the loop cast the batches once more
     DefaultTrainingLoop()(model, optimizer, loader, 1, train_step_fn=step, device=CPU, dtype=torch.float64)
     assert seen == [torch.float64] * 2
-    assert loop_module.placed(loader, CPU, torch.float32) is loader
+    assert loop_module._on_device(loader, CPU, torch.float32) is loader
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -389,13 +389,13 @@ def test_a_loss_that_is_no_number_names_the_epoch(bad):
     assert told == [0, 1]
 
 
-def test_no_batches():
+def test_loader_without_batches_is_refused():
     model, _, _ = problem()
     with pytest.raises(UsageError, match="gave no batch; is anything labeled"):
         DefaultTrainingLoop()(model, torch.optim.SGD(model.parameters(), lr=0.1), [], 1, train_step_fn=loss_of)
 
 
-def test_nothing_to_train():
+def test_learner_without_parameters_is_refused():
     with pytest.raises(UsageError, match=r"Identity has no trainable parameters.*skip_training"):
         DefaultTrainingLoop()(torch.nn.Identity(), None, [torch.ones(1)], 1, train_step_fn=loss_of)
 
@@ -439,7 +439,7 @@ def test_a_quick_training_shows_nothing_even_on_a_terminal(monkeypatch):
 # -- the plugin --------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     from alcore import plugins
 
     made = plugins.installed().make("loop", "default", schedule="batch")

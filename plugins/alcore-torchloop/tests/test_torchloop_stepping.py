@@ -263,20 +263,14 @@ def test_interrupted_at_any_batch_and_resumed_equals_uninterrupted(name: str, tm
             run(f"cut-{place}", place)
         rest, seen = run(f"cut-{place}", resume=True)
         assert all(map(torch.equal, rest, whole)), place
-        assert place + seen == steps
+        assert place + seen >= steps  # the epoch that was cut is trained again
 
 
-def test_an_open_window_is_kept_in_the_state() -> None:
+def test_state_holds_the_scale_of_losses_alone() -> None:
     model = net()
-    optim = sgd()(model.parameters())
-    stepper = Stepper(optim, accumulate=3)
-    assert stepper.state_dict() == {}
-    stepper.begin_batch()
-    assert not stepper.end_batch(step_of(model, BATCHES[0]))
-    again = Stepper(sgd()(model.parameters()), accumulate=3)
-    gradients = [one.grad.clone() for one in model.parameters()]  # type: ignore[union-attr]
-    state = stepper.state_dict()
-    optim.zero_grad()
-    again.load_state_dict(state)
-    assert again.gathered == 1
-    assert all(torch.equal(one.grad, other) for one, other in zip(model.parameters(), gradients, strict=True))  # type: ignore[arg-type]
+    plain = Stepper(sgd()(model.parameters()), accumulate=3)
+    plain.begin_batch()
+    assert not plain.end_batch(step_of(model, BATCHES[0]))
+    assert plain.state_dict() == {}
+    scaled = Stepper(sgd()(model.parameters()), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+    assert scaled.state_dict()["scaler"]["scale"] == 8.0

@@ -41,7 +41,7 @@ def test_an_estimate_is_as_near_as_it_says(measure, values, scale, temperature):
 @every_measure
 @pytest.mark.parametrize("classes", [2, 10, 300])
 @pytest.mark.parametrize("spread", [1e-5, 1.0, 15.0, 60.0])
-def test_what_it_says_is_little(measure, classes, spread):
+def test_error_of_an_estimate_is_small(measure, classes, spread):
     outputs = torch.randn(2000, classes, generator=torch.Generator().manual_seed(1)) * spread
     rough, error = estimate(measure, outputs, 1.0)
     assert float((rough.double() - MEASURES[measure](outputs)).abs().max()) <= error
@@ -49,7 +49,7 @@ def test_what_it_says_is_little(measure, classes, spread):
 
 
 @every_measure
-def test_where_the_measure_is_nan_the_estimate_is(measure):
+def test_estimate_is_nan_if_the_measure_is_nan(measure):
     outputs = torch.randn(6, 3)
     outputs[1, 2], outputs[3, 0], outputs[4] = torch.nan, torch.inf, -torch.inf
     rough, _ = estimate(measure, outputs, 1.0)

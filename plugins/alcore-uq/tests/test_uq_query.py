@@ -68,7 +68,7 @@ def problems(draw):
     measure=st.sampled_from(sorted(MEASURES)),
     chunk=st.sampled_from([1, 7, 32, 4096]),
 )
-def test_it_picks_what_brute_force_over_the_whole_pool_picks(problem, n, measure, chunk):
+def test_picks_equal_brute_force_over_the_whole_pool(problem, n, measure, chunk):
     outputs, labeled = problem
     query = ClassifierUQQuery(n, measure)
     driver = make_driver("not-made", pool_of(outputs, labeled), query)
@@ -224,7 +224,7 @@ def test_the_global_generators_are_untouched():
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_what_the_plugin_offers():
+def test_plugin_offers_its_parts_by_name():
     import alcore_uq
 
     from alcore import plugins
