@@ -22,7 +22,8 @@ from alcore import config as c
 from alcore.driver import checks, stopping
 from alcore.driver import driver as driver_module
 from alcore.store import Run, exports
-from alcore.training import Optimization, loader, trainer
+from alcore.training import loader, trainer
+from alcore.training.optimizer import Optimization
 
 Build = Callable[..., Driver]
 

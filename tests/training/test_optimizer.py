@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR
 
 from alcore.config import OptimizerConfig
-from alcore.training import Optimization
+from alcore.training.optimizer import Optimization
 
 
 def two_groups(parameters: Iterable[torch.nn.Parameter], **options: Any) -> torch.optim.Optimizer:

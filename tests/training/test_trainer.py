@@ -11,7 +11,9 @@ import torch
 from alcore.config import OptimizerConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.protocols import DataInfo
-from alcore.training import ClassBalance, LoaderFactory, Trainer
+from alcore.training.class_balance import ClassBalance
+from alcore.training.loader import LoaderFactory
+from alcore.training.trainer import Trainer
 
 
 class Spy:
