@@ -46,7 +46,7 @@ class AsksTwice(Mutant):
 class AsksForLabelled(Mutant):
     """It looks at all samples, labelled or not."""
 
-    test, words = "test_rounds_empty_the_pool", "not an unlabelled sample"
+    test, words = "test_rounds_empty_the_pool", "not an unlabeled sample"
 
     def all(self) -> torch.Tensor:
         return torch.arange(self.driver.choice_pool.total)
@@ -73,7 +73,7 @@ class OneTooMany(Mutant):
 class PositionsForIds(Mutant):
     """It puts places among the candidates, not their ids."""
 
-    test, words = "test_wanting_too_many_picks_all", "not an unlabelled sample"
+    test, words = "test_wanting_too_many_picks_all", "not an unlabeled sample"
 
     def chosen(self) -> list[int]:
         return list(range(len(super().chosen())))
@@ -82,7 +82,7 @@ class PositionsForIds(Mutant):
 class OutsideThePool(Mutant):
     """Ids are counted from 1."""
 
-    test, words = "test_wanting_too_many_picks_all", "not an unlabelled sample"
+    test, words = "test_wanting_too_many_picks_all", "not an unlabeled sample"
 
     def chosen(self) -> list[int]:
         return [one + 1 for one in super().chosen()]
@@ -176,7 +176,7 @@ class ForgetsTheOthers(Mutant):
 class ChoosesFromTheTrainingPool(Mutant):
     """It doesn't know that the pool to choose from may be another one."""
 
-    test, words = "test_separate_pool_is_chosen_from", "not an unlabelled sample"
+    test, words = "test_separate_pool_is_chosen_from", "not an unlabeled sample"
 
     def all(self) -> torch.Tensor:
         ids: torch.Tensor = self.driver.train_datapool.unlabeled_indices()
