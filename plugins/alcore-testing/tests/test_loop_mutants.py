@@ -274,7 +274,7 @@ class DrawsFromAClock(Mutant):
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
         self.seen += 1  # type: ignore[misc]
         optimizer.zero_grad()
-        loss = step(model, batch) * (1 + 0.1 * (self.seen % 5))
+        loss = step(model, batch) * (1 + 0.1 * (self.seen % 7))
         loss.backward()
         optimizer.step()
         return float(loss.detach())
