@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from hypothesis import find, settings, strategies
 from alcore import Driver, TensorPool
 from alcore import config as c
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start react to Ctrl-C, also where a shell started pytest in the background.
+
+    Such a shell ignores SIGINT, and its processes inherit that; a signal that is handled is reset to its default.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

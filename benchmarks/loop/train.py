@@ -97,7 +97,7 @@ class Case:
         """Train with the default loop and the loader that a Driver gives it."""
         pool = TensorPool(self.inputs, self.targets, labeled=range(len(self.targets)))
         loader = BatchLoader(
-            pool, self.batch, device=torch.device("cpu"), dtype=torch.float32, seed=SEED, after_batch=lambda: None
+            pool, self.batch, device=torch.device("cpu"), dtype=torch.float32, seed=SEED, before_batch=lambda: None
         )
         loop = DefaultTrainingLoop(use_progress_bars=False)
         loop(model, optimizer, loader, epochs, train_step_fn=self.loss, device=torch.device("cpu"), dtype=torch.float32)
