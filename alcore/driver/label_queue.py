@@ -107,8 +107,9 @@ class LabelQueue:
 
     def take_inbox(self) -> bool:
         """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
-        found, inbox, committed = False, self._store.inbox, self._store.inbox_file()
+        found, inbox, committed = False, self._store.inbox, None
         for path, answers, fault in inbox.read():
+            committed = committed if found else self._store.inbox_file()
             found = True
             if path.name == committed:  # the run was cut off before the file was removed
                 pass
