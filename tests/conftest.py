@@ -79,12 +79,12 @@ class Toys:
     FirstQuery, EchoLabel, CountMetrology = FirstQuery, EchoLabel, CountMetrology
 
     @staticmethod
-    def pool(n: int = 40, labelled: int = 8, **kwargs: Any) -> TensorPool:
+    def pool(n: int = 40, labeled: int = 8, **kwargs: Any) -> TensorPool:
         """Return two Gaussian clouds, of which the first few samples are labelled."""
         draw = torch.Generator().manual_seed(3)
         targets = torch.arange(n) % 2
         inputs = torch.randn(n, 2, generator=draw) + 2.0 * targets[:, None]
-        return TensorPool(inputs, targets, labeled=range(labelled), **kwargs)
+        return TensorPool(inputs, targets, labeled=range(labeled), **kwargs)
 
     @staticmethod
     def learner(seed: int = 0) -> torch.nn.Module:

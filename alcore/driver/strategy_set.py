@@ -25,7 +25,7 @@ class StrategySet:
     start, label : object or None
         The strategy of the first selection, and the one that labels.
     by_name : dict
-        All of them; a name is the class in snake case, a second instance has ``-2`` behind it.
+        All of them; a name is the class in snake case, a second instance has ``-2`` after it.
     """
 
     def __init__(self, config: StrategiesConfig) -> None:

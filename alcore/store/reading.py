@@ -88,6 +88,11 @@ class Run:
         with self._connection() as connection:
             return tables.refused(connection)
 
+    def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
+        with self._connection() as connection:
+            return tables.decisions(connection)
+
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
         with self._connection() as connection:

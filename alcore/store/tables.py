@@ -531,6 +531,22 @@ def refused(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+def decisions(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of a run that equal runs have in common, by table: all but times, and ids made from the run's id."""
+    queries = {
+        "requests": "SELECT step, ordinal, sample, item, strategy, score, rank, model, cost, attempt, state, closed"
+        " FROM requests ORDER BY step, ordinal",
+        "labels": "SELECT r.step, r.ordinal, l.step, l.source, l.attempt, l.kind, l.value, l.cost, l.superseded"
+        " FROM labels l JOIN requests r ON r.id = l.request"
+        " ORDER BY r.step, r.ordinal, l.attempt, l.superseded DESC, l.rowid",
+        "refused": "SELECT step, item, reason FROM refused WHERE repeat = 0 ORDER BY step, rowid",
+        "queries": "SELECT step, model FROM queries ORDER BY step",
+        "records": "SELECT strategy, step, ordinal, value FROM records ORDER BY strategy, step, ordinal",
+        "steps": "SELECT step, record FROM steps ORDER BY step",
+    }
+    return {table: [tuple(row) for row in connection.execute(query)] for table, query in queries.items()}
+
+
 # -- labels for the other ranks ---------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ def test_rank_1_gets_the_weights_of_rank_0_and_generators_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", ["validation", "training", "unlabeled"])
 def test_other_data_on_a_rank_is_refused_with_the_pool(toys: Any, name: str) -> None:
-    pools = PoolSet(toys.pool(), toys.pool(labelled=4), None)
+    pools = PoolSet(toys.pool(), toys.pool(labeled=4), None)
     digests = {"unlabeled": "a"}
     seen = Two(0)
     compare_pools(seen, pools, digests)

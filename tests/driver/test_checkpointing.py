@@ -192,7 +192,7 @@ def make(build: Make, toys: Any) -> Make:
         torch.manual_seed(1)
         random.seed(1)
         np.random.seed(1)
-        plain = toys.pool(n=60, labelled=14)
+        plain = toys.pool(n=60, labeled=14)
 
         class Echo(toys.EchoLabel):  # type: ignore[misc]
             idempotent = True

@@ -339,7 +339,7 @@ def test_validation_pool_and_step(build: Any, toys: Any) -> None:
         seen.append((model.training, torch.is_grad_enabled(), len(batch[1])))
         return 2.5
 
-    validation = toys.pool(n=10, labelled=6)
+    validation = toys.pool(n=10, labeled=6)
     driver = build(val_datapool=validation, max_active_learning_steps=1, max_training_epochs=1)
     driver.run(validate_step_fn=validate)
     assert seen == [(False, False, 4), (False, False, 2)]
@@ -435,7 +435,7 @@ def test_loader_workers_give_the_same_result(build: Any) -> None:
 
 
 def test_unlabeled_pool_is_chosen_from_and_its_ids_are_completed_to_items(build: Any, toys: Any) -> None:
-    unlabeled = toys.pool(n=30, labelled=0)
+    unlabeled = toys.pool(n=30, labeled=0)
     train = toys.pool(n=8)
     driver = build(train_datapool=train, unlabeled_datapool=unlabeled, max_active_learning_steps=2)
     driver.run()
@@ -719,7 +719,7 @@ def test_parts_that_do_not_fit_are_refused(build: Any, settings: dict[str, Any],
 
 def test_an_empty_training_pool_is_refused(build: Any, toys: Any) -> None:
     with pytest.raises(UsageError, match="no labeled item"):
-        build(train_datapool=toys.pool(labelled=0)).run()
+        build(train_datapool=toys.pool(labeled=0)).run()
 
 
 def test_pointwise_scores_of_a_wrong_shape_are_refused_before_training(build: Any) -> None:
@@ -800,7 +800,7 @@ def test_driver_has_every_member_of_the_run_context(build: Any) -> None:
 
 
 def test_pools_have_other_names(build: Any, toys: Any) -> None:
-    held_out, unlabeled = toys.pool(labelled=4), toys.pool(labelled=0)
+    held_out, unlabeled = toys.pool(labeled=4), toys.pool(labeled=0)
     driver = build(val_datapool=held_out, unlabeled_datapool=unlabeled)
     assert driver.training_pool is driver.train_datapool
     assert driver.validation_pool is driver.val_datapool is held_out

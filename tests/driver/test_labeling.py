@@ -96,7 +96,7 @@ class Scripted(BaseLabel):
 
 def untrained(build: Any, pool: Any, toys: Any, label: Any, **settings: Any) -> Driver:
     driver: Driver = build(
-        train_datapool=pool, unlabeled_datapool=toys.pool(labelled=0), skip_training=True, label_strategy=label,
+        train_datapool=pool, unlabeled_datapool=toys.pool(labeled=0), skip_training=True, label_strategy=label,
         metrology_strategies=None, max_active_learning_steps=1, **settings,
     )  # fmt: skip
     return driver

@@ -386,7 +386,7 @@ class Echo(BaseLabel):
 @pytest.fixture
 def cold(make: Make, toys: Any) -> Make:
     def new(run_id: str, label: Any, *plugins: Any, **settings: Any) -> Driver:
-        parts = {"train_datapool": toys.pool(labelled=0), "start_strategy": Start(), "label_strategy": label}
+        parts = {"train_datapool": toys.pool(labeled=0), "start_strategy": Start(), "label_strategy": label}
         return make(run_id, *plugins, **(parts | settings))
 
     return new

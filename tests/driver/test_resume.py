@@ -255,7 +255,7 @@ def test_replayed_steps_are_marked_in_the_console_log(make: Make) -> None:
 
 def test_another_pool_is_refused(make: Make, toys: Any) -> None:
     go(make(Points(None), "run", steps=1))
-    again = make(Points(None), "run", pool=toys.pool(labelled=9))
+    again = make(Points(None), "run", pool=toys.pool(labeled=9))
     with pytest.raises(UsageError, match="the train pool is not the one"):
         again.restore()
     make(Points(None), "run").restore()  # and the run is not left locked

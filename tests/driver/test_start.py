@@ -37,7 +37,7 @@ class Epochs:
 def make(build: Make, toys: Any) -> Make:
     def new(**settings: Any) -> Driver:
         parts = {
-            "train_datapool": toys.pool(labelled=0),
+            "train_datapool": toys.pool(labeled=0),
             "start_strategy": RandomQuery(6),
             "train_loop_fn": Epochs(),
             "max_training_epochs": 3,
@@ -71,7 +71,7 @@ def test_without_a_start_an_empty_pool_is_refused(make: Make) -> None:
 
 
 def test_a_pool_with_labels_needs_no_start(make: Make, toys: Any) -> None:
-    driver = make(train_datapool=toys.pool(labelled=8))
+    driver = make(train_datapool=toys.pool(labeled=8))
     driver.run()
     assert {one["strategy"] for one in Run(driver.log_dir).requests()} == {"first_query"}
     assert loop_of(driver).calls == [(3, 0.1), (1, 0.01), (1, 0.01)]
@@ -182,7 +182,7 @@ def test_a_pool_that_grows_during_a_run_is_chosen_from_as_it_is(make: Make, toys
             ids = torch.cat(list(self.driver.candidates()))
             query_queue.put_many(ids[-self.max_samples :].tolist())
 
-    plain = toys.pool(n=12, labelled=4)
+    plain = toys.pool(n=12, labeled=4)
     pool = Growing(plain.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(4))
     driver = make(train_datapool=pool, query_strategies=[Last(2)])
     driver.run()

@@ -56,7 +56,7 @@ def plain(net: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, tor
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("layer", ["", "head", "body.0", "body", "inputs"])
 def test_layers_of_a_module(build: Build, toys: Any, layer: str) -> None:
-    pool, net = toys.pool(40, labelled=9), Net()
+    pool, net = toys.pool(40, labeled=9), Net()
     driver = build(train_datapool=pool, learner=net)
     net.train()
     found = extract_features(driver, layer=layer)
@@ -206,9 +206,9 @@ def test_outputs_that_are_no_tensor_are_refused(build: Build) -> None:
 
 
 def test_features_of_no_labeled_samples_and_no_candidates(build: Build, toys: Any) -> None:
-    driver = build(train_datapool=toys.pool(6, labelled=0), learner=Net())
+    driver = build(train_datapool=toys.pool(6, labeled=0), learner=Net())
     assert len(labeled_features(driver).ids) == 0
-    full = build(train_datapool=toys.pool(6, labelled=6), learner=Net())
+    full = build(train_datapool=toys.pool(6, labeled=6), learner=Net())
     assert len(extract_features(full).ids) == 0
     assert len(labeled_features(full).ids) == 6
 
@@ -220,7 +220,7 @@ def test_with_nothing_labeled_a_strategy_is_given_none_of_as_many_features(build
             return torch.arange(n)
 
     query = Looks(2)
-    driver = build(train_datapool=toys.pool(6, labelled=0), learner=Net(), query_strategies=[query])
+    driver = build(train_datapool=toys.pool(6, labeled=0), learner=Net(), query_strategies=[query])
     query.sample(driver.query_queue)
     assert query.shapes == ((6, 5), (0, 5), (0, 1))
 
@@ -232,7 +232,7 @@ def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: An
         def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
             return torch.arange(n)
 
-    pool = toys.pool(20, labelled=0)
+    pool = toys.pool(20, labeled=0)
     inputs = pool.inputs(torch.arange(20))
     inputs[13, 1] = bad
     train = TensorPool(inputs, torch.arange(20) % 2, labeled=[4, 13, 7])
@@ -248,7 +248,7 @@ def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: An
 
 @pytest.mark.parametrize("plain_pool", [True, False])
 def test_a_pool_of_its_own_to_choose_from(build: Build, toys: Any, plain_pool: bool) -> None:
-    choice = toys.pool(30, labelled=0)
+    choice = toys.pool(30, labeled=0)
     train = TensorPool(choice.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(5))
     if plain_pool:  # without ids, inputs or batch: its items are taken as they come
         known = train

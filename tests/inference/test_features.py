@@ -42,20 +42,20 @@ def equal(one: Features, other: Features) -> bool:
 @pytest.mark.parametrize("layer", ["", "inputs", "body.0"])
 def test_cached_features_equal_computed_ones_to_the_last_bit(build: Build, toys: Any, layer: str) -> None:
     net = Net()
-    driver = build(train_datapool=toys.pool(60, labelled=0), learner=net, skip_training=True)
+    driver = build(train_datapool=toys.pool(60, labeled=0), learner=net, skip_training=True)
     whole = extract_features(driver, layer=layer)
     calls = net.calls
     for ids in (torch.arange(60), torch.arange(5, 60), torch.tensor([3]), torch.tensor([0, 7, 8, 31, 59])):
         kept = extract_features(driver, ids, layer)
         assert net.calls == calls
-        fresh = extract_features(build(train_datapool=toys.pool(60, labelled=0), learner=Net()), ids, layer)
+        fresh = extract_features(build(train_datapool=toys.pool(60, labeled=0), learner=Net()), ids, layer)
         assert equal(kept, fresh)
         assert torch.equal(kept.features, whole.features[ids])
 
 
 @pytest.mark.usefixtures("small")
 def test_only_what_is_missing_is_computed(build: Build, toys: Any) -> None:
-    net, pool = Net(), toys.pool(40, labelled=8)
+    net, pool = Net(), toys.pool(40, labeled=8)
     driver = build(train_datapool=pool, learner=net, skip_training=True)
     first = extract_features(driver)
     calls = net.calls

@@ -100,7 +100,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_shows_a_bar_with_rate_and_time_left(
     bars: Terminal, build: Callable[..., Any], toys: Any, ids: torch.Tensor | None, whole: int
 ) -> None:
-    list(chunks(build(train_datapool=toys.pool(50, labelled=3)), ids=ids))
+    list(chunks(build(train_datapool=toys.pool(50, labeled=3)), ids=ids))
     text = bars.getvalue()
     assert (
         f"scoring:  {16 * 100 // whole if ids is not None else 38}%" in text
@@ -115,7 +115,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
 def test_a_pool_that_does_not_tell_its_size_has_a_bar_of_its_candidates(
     bars: Terminal, build: Callable[..., Any], toys: Any
 ) -> None:
-    known = toys.pool(50, labelled=3)
+    known = toys.pool(50, labeled=3)
     pool = SimpleNamespace(inputs=known.inputs, unlabeled_indices=lambda: known.unlabeled_indices())
     list(chunks(build(unlabeled_datapool=pool)))
     assert "/47.0 [" in bars.getvalue()

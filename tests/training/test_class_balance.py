@@ -81,7 +81,7 @@ def test_classes_are_read_from_blocks_and_from_items(toys: Any) -> None:
     torch.manual_seed(0)
     expected = torch.rand(())
     torch.manual_seed(0)
-    assert classes_of(toys.pool(labelled=6), "it").tolist() == [0, 1, 0, 1, 0, 1]
+    assert classes_of(toys.pool(labeled=6), "it").tolist() == [0, 1, 0, 1, 0, 1]
     assert classes_of(Items([(torch.ones(2), torch.tensor(1)), (torch.ones(2), 0)]), "it").tolist() == [1, 0]
     assert classes_of(TensorPool(torch.ones(2, 2), torch.tensor([[1.0], [0.0]]), range(2)), "it").tolist() == [1, 0]
     assert torch.equal(torch.rand(()), expected), "global generators must be left alone"

@@ -70,7 +70,7 @@ def train(of: Trainer, step: int = 0, *, epochs_done: int = 0, finished: bool = 
 
 def test_loop_gets_every_argument_of_the_protocol(toys: Any) -> None:
     spy = Spy()
-    train(trainer(toys, spy, val_datapool=toys.pool(labelled=6)))
+    train(trainer(toys, spy, val_datapool=toys.pool(labeled=6)))
     (call,) = spy.calls
     assert set(call) == {
         "optimizer", "train_dataloader", "max_epochs", "validation_dataloader", "train_step_fn", "validate_step_fn",

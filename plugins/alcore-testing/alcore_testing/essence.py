@@ -12,18 +12,6 @@ from safetensors import safe_open
 from alcore.store import Run
 from alcore_testing.plain import text_of
 
-_TABLES = {
-    "requests": "SELECT step, ordinal, sample, item, strategy, score, rank, model, cost, attempt, state, closed"
-    " FROM requests ORDER BY step, ordinal",
-    "labels": "SELECT r.step, r.ordinal, l.step, l.source, l.attempt, l.kind, l.value, l.cost, l.superseded"
-    " FROM labels l JOIN requests r ON r.id = l.request"
-    " ORDER BY r.step, r.ordinal, l.attempt, l.superseded DESC, l.rowid",
-    "refused": "SELECT step, item, reason FROM refused WHERE repeat = 0 ORDER BY step, rowid",
-    "queries": "SELECT step, model FROM queries ORDER BY step",
-    "records": "SELECT strategy, step, ordinal, value FROM records ORDER BY strategy, step, ordinal",
-    "steps": "SELECT step, record FROM steps ORDER BY step",
-}
-
 
 def essence_of(folder: Path) -> dict[str, Any]:
     """Return all that a run decided, as plain data: the same for equal seeds, and for a run that was resumed.
@@ -41,7 +29,7 @@ def essence_of(folder: Path) -> dict[str, Any]:
         ``reason`` for which the run ended; the digests of ``checkpoints`` and ``exports``, by file.
     """
     run = Run(folder)
-    found: dict[str, Any] = {name: [tuple(row) for row in run.read(query)] for name, query in _TABLES.items()}
+    found: dict[str, Any] = dict(run.decisions())
     exports = (path for path in folder.glob("*.json") if path.name != "driver_log.json")  # that one holds times
     return found | {
         "reason": run.meta().get("reason"),
