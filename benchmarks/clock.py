@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from alcore.driver.label_queue import LabelQueue
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.store.run import RunStore
 
 
@@ -21,7 +21,7 @@ def _is_timed(name: str, value: Any) -> bool:
 
 ENTRIES: list[tuple[Any, str]] = [
     *((RunStore, name) for name, value in vars(RunStore).items() if _is_timed(name, value)),
-    (LabelQueue, "put_many"),
+    (AnswerQueue, "put_many"),
 ]
 """The public methods of the store, and the delivery of labels, which is one transaction with checks around it."""
 

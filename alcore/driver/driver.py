@@ -16,12 +16,12 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import value_check
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
-from alcore.driver.label_queue import LabelQueue
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
@@ -84,7 +84,7 @@ class Driver:
         The pools.
     query_queue : RequestQueue
         What query strategies ask for, and a label strategy takes out.
-    label_queue : LabelQueue or None
+    label_queue : AnswerQueue or None
         Where a label strategy delivers its answers; made when the run starts.
     stop_reason : str or None
         Why the run ended.
@@ -149,7 +149,7 @@ class Driver:
         self.query_queue = RequestQueue(
             checks.check_queue(transport), self._candidates, self.run_id, self._costs, config.samples_per_step
         )
-        self.label_queue: LabelQueue | None = None
+        self.label_queue: AnswerQueue | None = None
         self._checkpointer = Checkpointer(
             self.learner, self._trainer, self._strategies.by_name, self.listeners.parts, ranks
         )
@@ -504,7 +504,7 @@ class Driver:
         if not self.ranks.main:
             self.log_dir = store.folder
         state = LabelStrategyState(self.label_strategy, None if point is None else store.label_strategy_state())
-        self.label_queue = LabelQueue(
+        self.label_queue = AnswerQueue(
             store,
             self.query_queue,
             value_check(self.train_datapool),

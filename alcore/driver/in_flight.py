@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from alcore.driver.label_queue import LabelQueue
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.errors import UsageError
 from alcore.protocols import Failed, Label, Request
 from alcore.store.run import RunStore
@@ -43,7 +43,7 @@ def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) 
         store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None)
 
 
-def poll_in_flight(strategy: Any, store: RunStore, answers: LabelQueue) -> None:
+def poll_in_flight(strategy: Any, store: RunStore, answers: AnswerQueue) -> None:
     """Ask a label strategy for the answers to what was in flight; what it doesn't have is open again."""
     requests = store.in_flight() if callable(getattr(strategy, "poll", None)) else []
     for request in requests:

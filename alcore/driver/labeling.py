@@ -8,10 +8,10 @@ from typing import Any
 
 from alcore.codec import dumps, loads
 from alcore.driver.agreement import compare_labels, share_labels
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import items_for_pool
 from alcore.driver.in_flight import poll_in_flight, tracks_in_flight
 from alcore.driver.interruption import Interruption
-from alcore.driver.label_queue import LabelQueue
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
@@ -77,7 +77,7 @@ class LabelingPhase:
         strategy: Any,
         store: RunStore,
         requests: RequestQueue,
-        answers: LabelQueue,
+        answers: AnswerQueue,
         state: LabelStrategyState,
         pools: PoolSet,
         scope: RankScope,

@@ -532,7 +532,7 @@ def refused(connection: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def decisions(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of a run that equal runs have in common, by table: all but times, and ids made from the run's id."""
+    """Return the rows that equal runs have in common, by table: all but times, and ids made from the id of the run."""
     queries = {
         "requests": "SELECT step, ordinal, sample, item, strategy, score, rank, model, cost, attempt, state, closed"
         " FROM requests ORDER BY step, ordinal",

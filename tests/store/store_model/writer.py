@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from alcore.driver.label_queue import LabelQueue
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
@@ -59,7 +59,7 @@ class Writer:
         self.requests = RequestQueue(queue.Queue(), self.candidates, "r1", cost_of)
         self.requests.on_take = store.mark_taken
         self.state: str | None = None
-        self.labels = LabelQueue(
+        self.labels = AnswerQueue(
             store,
             self.requests,
             pool.check,

@@ -20,7 +20,7 @@ from alcore.store.tables import AcceptedLabel, LabelingState
 _UNKNOWN = "nobody asked for it, or it was labelled or given up before"
 
 
-class LabelQueue:
+class AnswerQueue:
     """Where a label strategy delivers answers; `put` may be called from any thread.
 
     While `LabelStrategy.label` runs, an answer is committed to the database. At any other time it is written to the

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from alcore.codec import loads
+from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import items_for_pool
-from alcore.driver.label_queue import LabelQueue
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import StaleWriterError
 from alcore.pools import TensorPool
@@ -49,7 +49,7 @@ class Desk:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = LabelQueue(
+        self.labels = AnswerQueue(
             self.store, self.requests, check or self.pool.check, cost, retries, strategy_state=state
         )
         self.ask(0, items)
