@@ -86,6 +86,8 @@ class Driver:
         What query strategies ask for, and a label strategy takes out.
     label_queue : AnswerQueue or None
         Where a label strategy delivers its answers; made when the run starts.
+    position : RunPosition
+        The step and the phase under way. A test of a strategy may set them on a Driver that doesn't run.
     stop_reason : str or None
         Why the run ended.
     run_id, log_dir, logger
@@ -113,7 +115,7 @@ class Driver:
         self.warn_once = WarnOnce(self.logger)
         self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
         self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.by_itself)
-        self._position = RunPosition()
+        self.position = RunPosition()
 
         manager = config.dist_manager
         if manager is not None and manager.distributed and manager.sync_batch_norm:
@@ -198,7 +200,7 @@ class Driver:
             When the run id is taken.
         """
         with self.session(train_step_fn):
-            self.stop_reason = self.stop_reason or self._step_limit(self._position.step)
+            self.stop_reason = self.stop_reason or self._step_limit(self.position.step)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
 
@@ -238,7 +240,7 @@ class Driver:
         with session.phase(Phase.TRAINING):
             session.training.begin(session.record)
             self._trainer.train(
-                self._position.step,
+                self.position.step,
                 self.info,
                 seed=self._seed,
                 epochs_done=session.training.epochs_done,
@@ -269,7 +271,7 @@ class Driver:
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
-                strategies = [] if session.store.waits_before(self._position.step) else [self.start_strategy]
+                strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
             self._choose(strategies, self._budget_left(session.store), *args, **kwargs)
             session.commit_requests(self.query_queue, model_digest(self.learner))
 
@@ -278,13 +280,13 @@ class Driver:
         session = self._ensure_session()
         assert self._labeling is not None
         with session.phase(Phase.LABELING):
-            session.add_label_counts(self._labeling.run(self._position.step, session.replaying, *args, **kwargs))
+            session.add_label_counts(self._labeling.run(self.position.step, session.replaying, *args, **kwargs))
 
     # -- between the phases --------------------------------------------------------------------------
 
     def _choose(self, strategies: Sequence[Any], budget_left: float, *args: Any, **kwargs: Any) -> None:
         """Let query strategies ask for samples, one after the other."""
-        self.query_queue.begin(self._position.step, budget_left)
+        self.query_queue.begin(self.position.step, budget_left)
         for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
             self.query_queue.begin_strategy(self.strategy_name(strategy), left)
             strategy.sample(self.query_queue, *args, **kwargs)
@@ -293,7 +295,7 @@ class Driver:
     def _end_step(self, session: RunSession, cold_start: bool) -> None:
         """Take in answers that arrived late, find out whether the run ends here, and commit the step."""
         assert self._labeling is not None
-        if (counts := self._labeling.take_late_answers(self._position.step)) is not None:
+        if (counts := self._labeling.take_late_answers(self.position.step)) is not None:
             session.add_label_counts(counts)
         if self.stop_reason is None:
             reason = stopping.nothing_to_label(
@@ -306,16 +308,16 @@ class Driver:
                 max_steps=self.config.max_active_learning_steps,
                 budget=self.config.budget,
             )
-            self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self._position.step + 1)
+            self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self.position.step + 1)
         session.end_step(last=self.stop_reason is not None)
-        self._position.step += 1
+        self.position.step += 1
 
     def _step_limit(self, done: int) -> str | None:
         return stopping.step_limit(self.config.max_active_learning_steps, done)
 
     def _budget_left(self, store: RunStore) -> float:
         budget = self.config.budget
-        return float("inf") if budget is None else budget - store.committed_cost(self._position.step)
+        return float("inf") if budget is None else budget - store.committed_cost(self.position.step)
 
     @property
     def _is_cold_start(self) -> bool:
@@ -381,7 +383,7 @@ class Driver:
                 release_in_flight(self.label_strategy, store, in_doubt)
                 if self.stop_reason is None:
                     store.set_meta(status="running", reason=None, error=None)
-                self._position.step = point.step
+                self.position.step = point.step
                 self._begin(store, point)
                 undo.pop_all()
 
@@ -417,11 +419,11 @@ class Driver:
         list of AskedRequest
             What they asked for; these samples are not candidates any more.
         """
-        self._position.phase = Phase.QUERY
+        self.position.phase = Phase.QUERY
         try:
             self._choose(self.query_strategies, float("inf"), *args, **kwargs)
         finally:
-            self._position.phase = None
+            self.position.phase = None
         return self.query_queue.asked
 
     def interrupt(self) -> None:
@@ -531,7 +533,7 @@ class Driver:
             self.log_dir,
             self.logger,
             self.warn_once,
-            self._position,
+            self.position,
             self.listeners,
             self._checkpointer,
             training,
@@ -584,12 +586,12 @@ class Driver:
     @property
     def active_learning_step_idx(self) -> int:
         """The step under way, or the number of finished ones between steps."""
-        return self._position.step
+        return self.position.step
 
     @property
     def phase(self) -> Phase | None:
         """The phase under way."""
-        return self._position.phase
+        return self.position.phase
 
     @property
     def trains(self) -> bool:
@@ -603,7 +605,7 @@ class Driver:
 
     def spent(self) -> Spent:
         """Return how many labels were bought in earlier steps, and what they cost."""
-        return Spent(0, 0.0) if self._session is None else self._session.store.bought(self._position.step)
+        return Spent(0, 0.0) if self._session is None else self._session.store.bought(self.position.step)
 
     @property
     def device(self) -> torch.device:
@@ -720,7 +722,7 @@ class Driver:
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a fresh generator derived from run seed, step, phase and purpose."""
-        return derive_generator(self._seed, self._position.step, self._position.phase, *purpose)
+        return derive_generator(self._seed, self.position.step, self.position.phase, *purpose)
 
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""

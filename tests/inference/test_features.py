@@ -94,7 +94,7 @@ def test_a_learner_that_is_trained_may_have_state_beside_its_weights(build: Buil
     calls = net.calls
     extract_features(driver)
     assert net.calls == calls
-    driver._position.step = 1
+    driver.position.step = 1
     extract_features(driver)
     assert net.calls > calls
 

@@ -92,7 +92,7 @@ def test_picks_by_mc_dropout(tmp_path, strategy, parameters, measure):
     driver = driver_of(tmp_path, strategy(9, samples=6, **parameters), learner=learner)
     asked = ask(driver)
     (chosen,) = driver.query_strategies
-    driver._position.phase = "query"
+    driver.position.phase = "query"
     scores = measure(mc_dropout(learner, points(), 6, chosen.generator("dropout").initial_seed()))
     assert asked == best(scores.tolist(), range(2, 90), 9)
 
@@ -119,9 +119,8 @@ def test_batchbald_looks_at_a_random_part(tmp_path, candidates):
     query = BatchBALDQuery(4, candidates)
     driver = own_samples(tmp_path, query, outputs)
     asked = ask(driver)
-    driver._position.phase = "query"
-    driver._candidates = own_samples(tmp_path, BatchBALDQuery(), outputs)._candidates
-    ids = subset(driver, candidates, query.generator("candidates"))
+    driver.position.phase = "query"
+    ids = subset(own_samples(tmp_path, BatchBALDQuery(), outputs), candidates, query.generator("candidates"))
     assert len(ids) == (30 if candidates == 30 else math.ceil(0.4 * 78))
     assert asked == ids[batch_bald(outputs[:, ids], 4)[0]].tolist()
 
@@ -144,7 +143,7 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, mon
     query = PowerBALDQuery(10, beta=4.0, noise=noise)
     driver = own_samples(tmp_path, query, outputs, labeled=range(0, 70, 4))
     asked = ask(driver)
-    driver._position.phase = "query"
+    driver.position.phase = "query"
     ids = [one for one in range(70) if one % 4]
     perturbed = perturb(bald(outputs[:, ids]), query.generator("noise"), noise, 4.0)
     assert asked == [ids[one] for one in perturbed.argsort(descending=True)[:10].tolist()]
@@ -200,7 +199,7 @@ def test_masks_change_from_step_to_step(tmp_path):
     ask(driver)
     first = query.infer(points())
     assert torch.equal(query.infer(points()), first)
-    driver._position.step = 1
+    driver.position.step = 1
     assert not torch.equal(query.infer(points()), first)
 
 

@@ -22,7 +22,7 @@ class NearestCenter:
     Attributes
     ----------
     bound : torch.Tensor
-        Float64, shape (N,): not below the true values. A sample that is no candidate any more has a negative one.
+        Float64, shape (N,): not below the true values. A sample that is not a candidate any more has a negative one.
     seen : torch.Tensor
         Int32, shape (N,): how many of the first centers the bound takes into account.
 

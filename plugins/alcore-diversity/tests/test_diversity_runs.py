@@ -65,7 +65,7 @@ def make_driver(folder, query, pool=None, learner=None, *, steps=2, epochs=0, **
 def ask(query, pool=None, learner=None, step=0):
     """What the strategy asks for in one step; nothing is written to the disk."""
     asked = Asked()
-    make_driver("not-made", query, pool, learner)._position.step = step
+    make_driver("not-made", query, pool, learner).position.step = step
     query.check()
     query.sample(asked)
     return asked
@@ -180,7 +180,7 @@ def test_distances_are_kept_while_features_stay_and_change_nothing(monkeypatch):
             query.sample(asked[-1])
             for sample in asked[-1]:
                 pool.append(sample)
-            driver._candidates.take(asked[-1])
+            driver.query_queue.put_many(asked[-1])
         return asked
 
     def forget(query, *_):

@@ -38,7 +38,7 @@ def make_driver(folder, size, query, *, labeled=(0,), seed=0, steps=1, pool=None
 def picks(size, n, *, seed=0, step=0, labeled=(0,)):
     """What the strategy asks for in one step; nothing is written to the disk."""
     query, asked = RandomQuery(n), Asked()
-    make_driver("not-made", size, query, seed=seed, labeled=labeled)._position.step = step
+    make_driver("not-made", size, query, seed=seed, labeled=labeled).position.step = step
     query.sample(asked)
     return asked
 
@@ -48,7 +48,7 @@ def rounds(size, n, count):
     query = RandomQuery(n)
     driver = make_driver("not-made", size, query, labeled=())
     for step in range(count):
-        driver._position.step = step
+        driver.position.step = step
         asked = Asked()
         query.sample(asked)
         yield asked

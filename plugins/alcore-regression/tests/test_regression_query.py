@@ -85,7 +85,7 @@ def test_a_run_asks_for_what_the_function_picks(tmp_path, query_class, targets):
     elif query_class is IGSQuery:
         positions, scores = igs(x, f, known, y, 7)
     else:
-        driver._position.phase, driver._position.step = Phase.QUERY, 0  # what the generator is derived from
+        driver.position.phase, driver.position.step = Phase.QUERY, 0  # what the generator is derived from
         with torch.no_grad():
             hidden, anchors = learner[:2](x), learner[:2](known)
         scores = expected_model_change(

@@ -143,7 +143,7 @@ def test_masks_are_those_of_seed_step_and_draw():
     driver = make_driver(query, learner, inputs)
     rounds = []
     for step in (0, 0, 1):
-        driver._position.step = step
+        driver.position.step = step
         rounds.append(Column())
         query.sample(rounds[-1])
     assert rounds[0].scores == rounds[1].scores

@@ -49,7 +49,7 @@ def full_name(name: str) -> str:
     near = difflib.get_close_matches(name, [*known] if "." in name else [*by_class], n=3)
     guess = f"did you mean {' or '.join(near)}?" if near else "it may be of another package, or misspelt."
     raise UsageError(
-        f"{name!r} is no classifier or regressor of scikit-learn: {guess} alcore_sklearn.available() lists all "
+        f"{name!r} is not a classifier or regressor of scikit-learn: {guess} alcore_sklearn.available() lists all "
         f"{len(known)}; no other class is made."
     )
 

@@ -136,7 +136,7 @@ def fit(template: Any, output: Output, classes: int, arrays: Arrays, seed: int) 
     Raises
     ------
     UsageError
-        When targets are no class codes, or scikit-learn refuses the samples.
+        When targets are not class codes, or scikit-learn refuses the samples.
     """
     if not len(arrays.rows):
         return unfitted(output, classes)

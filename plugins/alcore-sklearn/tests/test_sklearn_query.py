@@ -42,7 +42,7 @@ def ask(pool, strategy, *, seed=0, step=0, **settings):
         c.StrategiesConfig([strategy], queue.Queue),
         c.TrainingConfig(pool, max_training_epochs=0),
     )
-    driver._position.step = step
+    driver.position.step = step
     strategy.check()
     asked, before, model = Asked(), dumps(global_rng_state()), model_digest(driver.learner)
     strategy.sample(asked)

@@ -100,7 +100,7 @@ def draw(*shape, seed=0):
 def test_confident_stops_if_every_candidate_is_below_the_threshold(size, classes, scale, threshold, rows, seed):
     outputs = scale * draw(1, size, classes, seed=seed)
     driver = make_driver("not-made", Confident(threshold), outputs)
-    driver._candidates.take(range(0, size, 3))
+    driver.query_queue.put_many(range(0, size, 3))
     left = [outputs[0, i].double() for i in range(1, size) if i % 3]
     positive = [torch.softmax(torch.cat([torch.zeros(1), one]) if classes == 1 else one, 0) for one in left]
     unsure = [1 - float(one.max()) for one in positive]
@@ -270,7 +270,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, name, caplog)
 def test_an_empty_pool_stops_nothing():
     for criterion in (Confident(1.0), StabilizingPredictions(0.1, 1)):
         driver = make_driver("not-made", criterion, torch.ones(1, 5, 3))
-        driver._candidates.take(range(5))
+        driver.query_queue.put_many(range(5))
         assert criterion.alcore_should_stop(driver) is None
 
 
