@@ -45,12 +45,12 @@ def test_both_forms_of_a_name(name):
         ("sklearn.svm.SVCC", "did you mean sklearn.svm.SVC"),
         ("sklearn.svm._classes.SVC", "did you mean sklearn.svm.SVC"),
         ("sklearn.linear_model.LogisticRegresion", "LogisticRegression"),
-        ("sklearn.preprocessing.StandardScaler", "no classifier or regressor of scikit-learn"),
-        ("sklearn.cluster.KMeans", "no classifier or regressor"),
-        ("sklearn.pipeline.Pipeline", "no classifier or regressor"),
+        ("sklearn.preprocessing.StandardScaler", "not a classifier or regressor of scikit-learn"),
+        ("sklearn.cluster.KMeans", "not a classifier or regressor"),
+        ("sklearn.pipeline.Pipeline", "not a classifier or regressor"),
         ("os.system", "no other class is made"),
         ("antigravity.Fly", "no other class is made"),
-        ("", "no classifier or regressor"),
+        ("", "not a classifier or regressor"),
     ],
 )
 def test_any_other_name_is_refused(name, near):
@@ -78,7 +78,7 @@ def test_faulty_parameters_are_told_at_once():
         build("SVC", {"C": "much"})
     with pytest.raises(UsageError, match=r"OneVsRestClassifier needs its parameter 'estimator'"):
         build("OneVsRestClassifier")
-    with pytest.raises(UsageError, match=r"'SCV' is no classifier.*did you mean .*SVC"):
+    with pytest.raises(UsageError, match=r"'SCV' is not a classifier.*did you mean .*SVC"):
         build("OneVsRestClassifier", {"estimator": {"use": "SCV"}})
 
 
