@@ -25,7 +25,7 @@ from typing import Any
 
 from alcore.codec import dumps, loads
 from alcore.protocols import Failed, Label, Request
-from alcore.store.files import cant_write, check_folder, fsync_path, write_whole
+from alcore.store.files import cant_write, check_folder, write_whole
 
 FORMAT = 1
 _FILE = re.compile(r"\d{20}-[0-9a-f]{8}\.json", re.ASCII)
@@ -104,7 +104,6 @@ class Inbox:
     def remove(self, path: Path) -> None:
         """Remove a file whose answers are committed."""
         path.unlink(missing_ok=True)
-        fsync_path(self.folder)  # or a power cut could bring it back after another file was noted
 
     def set_aside(self, path: Path) -> None:
         """Move a malformed file into the folder ``refused``."""
