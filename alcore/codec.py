@@ -171,6 +171,8 @@ def _pairs(body: Any, tensors: Mapping[str, torch.Tensor] | None) -> list[tuple[
 def _encode_tensor(value: torch.Tensor, tag: str, tensors: Tensors | None, prefix: str) -> Any:
     import torch
 
+    from alcore.tensors import bytes_of
+
     value = value.detach().resolve_conj().resolve_neg()
     if tensors is not None and value.dtype is not torch.complex128:  # safetensors has no form for that one
         name = prefix.lstrip(".")
@@ -178,9 +180,8 @@ def _encode_tensor(value: torch.Tensor, tag: str, tensors: Tensors | None, prefi
             name += "'"
         tensors[name] = value
         return {tag: name}
-    value = value.cpu().clone(memory_format=torch.contiguous_format)  # contiguous() keeps odd strides of one element
-    raw = value.reshape(-1).view(torch.uint8).numpy().tobytes()
-    return {tag: [str(value.dtype).removeprefix("torch."), list(value.shape), base64.b64encode(raw).decode()]}
+    raw = base64.b64encode(bytes_of(value).numpy().data).decode()
+    return {tag: [str(value.dtype).removeprefix("torch."), list(value.shape), raw]}
 
 
 def _decode_tensor(tag: str, body: Any, tensors: Mapping[str, torch.Tensor] | None) -> Any:

@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from alcore.distributed.packing import bytes_of, join_tensors, pack, split_tensors, unpack
+from alcore.distributed.packing import join_tensors, pack, split_tensors, unpack
 from alcore.distributed.ranks import Ranks
 from alcore.errors import AlcoreError, Interrupted
+from alcore.tensors import bytes_of
 
 T = TypeVar("T")
 distributed: Any = torch.distributed

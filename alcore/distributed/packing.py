@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from alcore.codec import decode, dtype_of, encode
+from alcore.tensors import bytes_of
 
 
 def split_tensors(value: Any) -> tuple[bytes, list[torch.Tensor]]:
@@ -45,14 +46,6 @@ def join_tensors(header: bytes, fill: Callable[[torch.Tensor], None]) -> Any:
     for one in tensors.values():
         fill(bytes_of(one))
     return decode(content["value"], tensors)
-
-
-def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the bytes of a tensor, on the CPU: uint8 (n,). A contiguous CPU tensor shares its memory with them."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    if flat.is_conj() or flat.is_neg():
-        flat = flat.resolve_conj().resolve_neg()
-    return flat.view(torch.uint8) if flat.numel() else torch.empty(0, dtype=torch.uint8)
 
 
 def pack(value: Any) -> torch.Tensor:

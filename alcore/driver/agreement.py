@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from alcore.codec import dumps
-from alcore.distributed.packing import bytes_of
 from alcore.distributed.ranks import Ranks
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
@@ -20,6 +19,7 @@ from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 from alcore.store.replica import Replica
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest
+from alcore.tensors import bytes_of
 
 _COMPARED_ITEMS = 64
 
@@ -115,5 +115,5 @@ def _digest_of_items(pool: Any) -> str:
 def _digest(tensors: Sequence[Any]) -> str:
     known = hashlib.sha256()
     for one in tensors:
-        known.update(bytes(bytes_of(torch.as_tensor(one)).numpy()))
+        known.update(bytes_of(torch.as_tensor(one)).numpy().data)
     return known.hexdigest()[:16]

@@ -11,6 +11,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.protocols import RunContext
+from alcore.tensors import bytes_of
 
 
 @contextlib.contextmanager
@@ -50,8 +51,7 @@ def model_digest(learner: Any) -> str:
     for name, value in model_state(learner).items():
         known.update(name.encode())
         if isinstance(value, torch.Tensor):
-            flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
-            known.update(flat.view(torch.uint8).numpy().data)
+            known.update(bytes_of(value).numpy().data)
         else:
             known.update(repr(value).encode())
     return known.hexdigest()[:16]

@@ -15,6 +15,7 @@ from alcore.errors import UsageError
 from alcore.pools.info import ArrayLike, infer_info
 from alcore.pools.rows import Rows
 from alcore.protocols import ChoosablePool, DataInfo, Label
+from alcore.tensors import bytes_of
 
 _DIGEST_WHOLE = 64 * 2**20  # bytes; of a larger array, the digest covers a sample of its rows
 _DIGEST_ROWS = 4096
@@ -211,7 +212,8 @@ class TensorPool:
                 rows = array
                 if np.prod(array.shape) * array.dtype.itemsize > _DIGEST_WHOLE:
                     rows = array[np.linspace(0, len(array) - 1, _DIGEST_ROWS).astype(np.int64)]
-                known.update(_bytes_of(rows))
+                # as a tensor where it is one, since NumPy lacks some of torch's types
+                known.update(bytes_of(rows).numpy().data if isinstance(rows, torch.Tensor) else rows.tobytes())
         known.update(self.labeled_ids.numpy().tobytes())
         return known.hexdigest()
 
@@ -255,13 +257,6 @@ class TensorPool:
         sample = len(self._mask) - 1
         self._mark(sample)
         self._set_target(sample, target)
-
-
-def _bytes_of(array: ArrayLike) -> bytes:
-    if isinstance(array, torch.Tensor):  # viewed as bytes, since NumPy lacks some of torch's types
-        whole = array.detach().cpu().clone(memory_format=torch.contiguous_format)
-        array = whole.reshape(-1).view(torch.uint8).numpy()
-    return np.ascontiguousarray(array).tobytes()
 
 
 def is_choosable(pool: Any) -> bool:

@@ -22,7 +22,8 @@ def text_of(value: Any) -> str:
     """
     match value:
         case torch.Tensor():
-            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            whole = value.detach().cpu().clone(memory_format=torch.contiguous_format)  # one element may keep a stride
+            raw = whole.reshape(-1).view(torch.uint8).numpy()
             return f"tensor({value.dtype}, {tuple(value.shape)}, {hashlib.sha256(raw.tobytes()).hexdigest()})"
         case np.ndarray() | np.generic() if value.dtype != object:
             return f"array({value.dtype}, {value.shape}, {hashlib.sha256(value.tobytes()).hexdigest()})"
