@@ -190,7 +190,7 @@ def top_k(
     """
     ranks = inference_context(context).ranks
     if shard is None and ranks.size > 1:
-        mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size))
+        mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size), samples)
         return merge([Ranked(*one) for one in ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:

@@ -8,38 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.inference import Net
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import Features, check_layer, extract_features, labeled_features, streaming
+from alcore.inference import Features, check_layer, extract_features, labeled_features
 from alcore.pools import TensorPool
 from alcore.strategies import SetQuery
 
 Build = Callable[..., Any]
 
 
-class Net(torch.nn.Module):
-    """Two layers, an activation that works in place, and a head that stands first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.head = torch.nn.Linear(5, 1)
-        self.body = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(inplace=True), torch.nn.Dropout(0.5))
-        self.calls = 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.head(self.body(x))
-
-
 def hooks(module: torch.nn.Module) -> int:
     return sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in module.modules())
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
 
 
 def plain(net: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,7 +33,7 @@ def plain(net: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, tor
 # -- what counts as features -------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("smaller")
 @pytest.mark.parametrize("layer", ["", "head", "body.0", "body", "inputs"])
 def test_layers_of_a_module(build: Build, toys: Any, layer: str) -> None:
     pool, net = toys.pool(40, labeled=9), Net()
@@ -127,7 +107,7 @@ def test_a_module_may_say_what_its_features_are(build: Build, toys: Any) -> None
     assert not found.features.requires_grad
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("smaller")
 def test_posterior_samples_stand_on_the_second_axis(build: Build, toys: Any) -> None:
     def three(net: Any, inputs: torch.Tensor) -> torch.Tensor:
         return torch.stack([net(inputs) + n for n in range(3)])
@@ -142,7 +122,7 @@ def test_posterior_samples_stand_on_the_second_axis(build: Build, toys: Any) -> 
     assert part.ids.tolist() == [12, 10]
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("smaller")
 def test_nested_inputs_and_layers_with_several_outputs(build: Build) -> None:
     class Two(torch.nn.Module):
         def __init__(self) -> None:

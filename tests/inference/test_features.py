@@ -7,38 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.inference import Net
 
-from alcore.inference import FeatureCache, Features, extract_features, labeled_features, streaming
+from alcore.inference import FeatureCache, Features, extract_features, labeled_features
 
 Build = Callable[..., Any]
-
-
-class Net(torch.nn.Module):
-    """Two layers; counts how often it is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.head = torch.nn.Linear(5, 1)
-        self.body = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(inplace=True), torch.nn.Dropout(0.5))
-        self.calls = 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.head(self.body(x))
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
 
 
 def equal(one: Features, other: Features) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("smaller")
 @pytest.mark.parametrize("layer", ["", "inputs", "body.0"])
 def test_cached_features_equal_computed_ones_to_the_last_bit(build: Build, toys: Any, layer: str) -> None:
     net = Net()
@@ -53,7 +33,7 @@ def test_cached_features_equal_computed_ones_to_the_last_bit(build: Build, toys:
         assert torch.equal(kept.features, whole.features[ids])
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("smaller")
 def test_only_what_is_missing_is_computed(build: Build, toys: Any) -> None:
     net, pool = Net(), toys.pool(40, labeled=8)
     driver = build(train_datapool=pool, learner=net, skip_training=True)

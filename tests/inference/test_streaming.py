@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from helpers.inference import Recorder
 
 from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
-from alcore.inference import streaming
 from alcore.inference.evaluation import evaluate
 from alcore.inference.streaming import chunk_rows, chunks
 from alcore.pools import TensorPool
-from alcore.pools.candidates import Candidates
 from alcore.training.loader import BatchLoader
-
-
-class Recorder:
-    """Stands for a driver: candidates of a pool, and outputs that are made of the inputs."""
-
-    def __init__(self, n: int, row: int = 1, labeled: tuple[int, ...] = (), posterior: int = 0) -> None:
-        inputs = torch.arange(n, dtype=torch.float32)[:, None].expand(n, row).clone()
-        self.choice_pool = TensorPool(inputs, torch.zeros(n), labeled)
-        self.posterior = posterior
-        self.learner, self.batch_size, self.ranks = None, 1, Ranks()
-        self.shapes: list[int] = []
-        self._candidates = Candidates(self.choice_pool)
-
-    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        return self._candidates.chunks(size)
-
-    def infer(self, inputs: torch.Tensor) -> torch.Tensor:
-        self.shapes.append(len(inputs))
-        outputs = inputs[:, :1].clone()
-        return torch.stack([outputs] * self.posterior) if self.posterior else outputs
 
 
 def streamed(driver: Recorder) -> tuple[list[int], list[float]]:
@@ -47,12 +25,6 @@ def streamed(driver: Recorder) -> tuple[list[int], list[float]]:
         ids += some.tolist()
         outputs += (out[0] if driver.posterior else out).flatten().tolist()
     return ids, outputs
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
 
 
 @pytest.mark.usefixtures("small")

@@ -89,12 +89,6 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return terminal
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
-
-
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(("ids", "whole"), [(None, 50), (torch.arange(10, 40), 30)])
 def test_a_terminal_shows_a_bar_with_rate_and_time_left(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from helpers.inference import Recorder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,29 +17,6 @@ from alcore.inference import merge, streaming
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
-
-
-class Recorder:
-    """Stands for a driver whose learner returns the sample ids."""
-
-    def __init__(self, n: int, labeled: tuple[int, ...] = ()) -> None:
-        self.choice_pool = TensorPool(torch.arange(n, dtype=torch.float32)[:, None], torch.zeros(n), labeled)
-        self.learner, self.batch_size, self.ranks = None, 1, Ranks()
-        self.shapes: list[int] = []
-        self._candidates = Candidates(self.choice_pool)
-
-    def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        return self._candidates.chunks(size)
-
-    def infer(self, inputs: torch.Tensor) -> torch.Tensor:
-        self.shapes.append(len(inputs))
-        return inputs.clone()
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 4)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 16)
 
 
 @pytest.mark.parametrize("scores", [torch.zeros(3, 1), torch.zeros(2), torch.tensor(1.0), [1, 2, 3], None])
@@ -98,6 +75,27 @@ def test_top_k_is_the_same_for_any_number_of_processes(n: int) -> None:
         assert len(seen) == math.ceil(n / 16)
         assert len(set(seen)) == 1
         assert merge(parts, 12).ids.tolist() == alone.ids.tolist()
+
+
+class FirstOfTwo(Ranks):
+    """Rank 0 of two processes, of which the other finds nothing."""
+
+    size = 2
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))]
+
+
+@pytest.mark.usefixtures("small")
+def test_ranks_score_chunks_of_the_same_rows_as_one_process() -> None:
+    def score(outputs: torch.Tensor) -> torch.Tensor:
+        return outputs[0, :, 0]
+
+    alone, shared = Recorder(100, posterior=2), Recorder(100, posterior=2)
+    shared.ranks = FirstOfTwo()
+    top_k(alone, score, 12, samples=2)  # type: ignore[arg-type]
+    top_k(shared, score, 12, samples=2)  # type: ignore[arg-type]
+    assert set(shared.shapes) == set(alone.shapes) == {8}
 
 
 # -- estimates -------------------------------------------------------------------------------------------
