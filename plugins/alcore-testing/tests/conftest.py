@@ -32,17 +32,20 @@ def errors_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[type
 
 
 @pytest.fixture
-def check_mutant(errors_of: Callable[[type, str], list[str]]) -> Callable[[type, type], None]:
+def check_mutant(errors_of: Callable[[type, str], list[str]]) -> Callable[..., None]:
     """Return a function that checks that a contract fails a faulty part in the test that is aimed at it.
 
-    A faulty part says by ``test`` which one, and by ``words`` what the error says.
+    It is called with the contract (or a test class of a correct part), the class of the faulty part, perhaps a method
+    ``make`` in place of one that calls this class, and claims. A faulty part says by ``test`` which test fails it, and
+    by ``words`` what the error says.
     """
 
-    def check(contract: type, mutant: type) -> None:
+    def check(contract: type, mutant: Any, make: Callable[..., Any] | None = None, **claims: Any) -> None:
         assert mutant.__doc__, "say what is wrong with it"
-        errors = errors_of(contract, mutant.test)  # type: ignore[attr-defined]
-        assert errors, f"{mutant.__name__} passes {mutant.test}"  # type: ignore[attr-defined]
-        assert any(mutant.words in one for one in errors), errors  # type: ignore[attr-defined]
+        members = {"make": make or (lambda _self, *args, **parameters: mutant(*args, **parameters)), **claims}
+        errors = errors_of(type("Claimed", (contract,), members), mutant.test)
+        assert errors, f"{mutant.__name__} passes {mutant.test}"
+        assert any(mutant.words in one for one in errors), errors
 
     return check
 

@@ -222,7 +222,7 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
         whole = toy_pool("classes")
         return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labeled=[3, 20, 7, 11, 30, 14])
 
-    check_mutant(type("Claimed", (PoolContract,), {"make": make}), mutant)
+    check_mutant(PoolContract, mutant, make)
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
