@@ -14,7 +14,7 @@ class Ranks:
     """The processes of a run, seen from one of them; this class is the run of a single process.
 
     `alcore.distributed.group.Group` is the run of several processes. All ranks must call `share`, `gather`,
-    `differing`, `any` and `alone` in the same order.
+    `differing`, `any` and `on_rank_0` in the same order.
 
     Attributes
     ----------

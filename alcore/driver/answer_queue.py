@@ -67,7 +67,6 @@ class AnswerQueue:
         self._asks_for_samples = False  # whether the run ever asked for a sample, so that a bare integer is an id
         self._stale = False  # what is in memory is to be read again, since a commit failed
         self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
-        self._load_open(store.labeling(0))
 
     # -- the labeling phase ----------------------------------------------------------------------------
 
@@ -130,11 +129,6 @@ class AnswerQueue:
         """Whether requests are open in the phase under way."""
         return bool(self._open)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many requests the last phase settled as labeled or failed, and how many answers it refused."""
-        return self._store.label_counts(self._step)
-
     # -- what a label strategy calls -------------------------------------------------------------------
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -191,14 +185,11 @@ class AnswerQueue:
         accepted = [one for one in state.accepted if one.request.id not in self._handed_over]
         known = [*state.open, *(one.request for one in accepted)]
         self._requests.settle(self._open.keys() - {one.id for one in state.open})
-        self._load_open(state)
+        self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
+        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
         self._accepted = {one.request.id: one for one in accepted}
         self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
         self._stale = False
-
-    def _load_open(self, state: LabelingState) -> None:
-        self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
-        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
 
     def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None) -> None:
         """Commit answers, those of a file of the inbox perhaps; put up again what is to be tried again."""

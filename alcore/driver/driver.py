@@ -28,7 +28,7 @@ from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.resume import ResumePoint, resume, why_finished
 from alcore.driver.run_log import WarnOnce, run_logger
-from alcore.driver.session import RunPosition, RunSession, create_run, open_run, utc_now
+from alcore.driver.session import RunPosition, RunSession, create_run, open_run
 from alcore.driver.strategy_set import StrategySet, expected_costs
 from alcore.errors import UsageError
 from alcore.inference.features import FeatureCache
@@ -43,7 +43,7 @@ from alcore.randomness import derive_generator
 from alcore.store import retention
 from alcore.store.files import free_run_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest
+from alcore.store.tables import AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import with_synchronized_normalization
 from alcore.training.loader import BatchLoader, LoaderFactory

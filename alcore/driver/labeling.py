@@ -48,7 +48,7 @@ class LabelStrategyState:
     def to_store(self) -> str | None:
         """Return what to store with an answer, or None where there is nothing."""
         state = dict(self._strategy.state_dict()) if self._has_state else {}
-        return dumps({"step": self._step, "strategy": state, "rng": None}) if state else None
+        return dumps({"step": self._step, "strategy": state}) if state else None
 
 
 class LabelingPhase:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from alcore.protocols import Phase
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest, Record
+from alcore.store.tables import AskedRequest, Record, utc_now
 
 
 class RunPosition:
@@ -234,11 +233,6 @@ class RunSession:
         finally:
             self.store.close()
             self._log.close()
-
-
-def utc_now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def create_run(

@@ -12,7 +12,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.features import Features, join_chunks, merge_by_id
 from alcore.inference.learner import evaluating, learner_state
-from alcore.inference.outputs import check_outputs
+from alcore.inference.outputs import check_outputs, check_tensor
 from alcore.inference.streaming import chunks
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.tensor_pool import is_choosable
@@ -166,12 +166,7 @@ class _Extractor:
 
     def __call__(self, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         self._caught = None
-        outputs = self._context.infer(inputs)
-        if not isinstance(outputs, torch.Tensor):
-            raise UsageError(
-                f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
-                "inference_fn(learner, inputs) that returns one."
-            )
+        outputs = check_tensor(self._context.infer(inputs))
         features = self._features(inputs)
         n = _count(outputs)
         if len(features) != n:

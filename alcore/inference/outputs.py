@@ -41,19 +41,25 @@ def is_binary(outputs: torch.Tensor) -> bool:
     return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
 
 
-def check_outputs(outputs: Any) -> torch.Tensor:
-    """Return classifier outputs of a known shape, or raise `UsageError`."""
+def check_tensor(outputs: Any) -> torch.Tensor:
+    """Return outputs that are a tensor, or raise `UsageError`."""
     if not isinstance(outputs, torch.Tensor):
         raise UsageError(
             f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
             "inference_fn(learner, inputs) that returns one."
         )
-    if not 1 <= outputs.dim() <= 3 or not outputs.is_floating_point():
+    return outputs
+
+
+def check_outputs(outputs: Any) -> torch.Tensor:
+    """Return classifier outputs of a known shape, or raise `UsageError`."""
+    tensor = check_tensor(outputs)
+    if not 1 <= tensor.dim() <= 3 or not tensor.is_floating_point():
         raise UsageError(
-            f"the learner returned a {outputs.dtype} tensor of shape {tuple(outputs.shape)}; a classifier "
+            f"the learner returned a {tensor.dtype} tensor of shape {tuple(tensor.shape)}; a classifier "
             "returns (B,) or (B, 1) binary logits, (B, C) class logits, or (K, B, C) posterior samples."
         )
-    return outputs
+    return tensor
 
 
 def binary_logits(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +16,7 @@ from safetensors.torch import save_file
 
 from alcore.codec import decode, encode
 from alcore.errors import UsageError
-from alcore.store.files import cant_write, fsync_path
+from alcore.store.files import cant_write, fsync_path, sha256_of
 
 _KEY = "alcore"  # one key: several would be written in another order from process to process
 
@@ -91,10 +89,8 @@ def staged(folder: Path, name: str, state: Mapping[str, Any]) -> Iterator[Staged
         try:
             save_file(unique, path, metadata=header)
             path.chmod(0o644)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = path.stat().st_size
+            fsync_path(path)
+            digest, size = sha256_of(path), path.stat().st_size
         except (OSError, SafetensorError) as error:
             raise cant_write(folder / f"{name}.safetensors", error) from error
         yield StagedCheckpoint(path, name, digest, size)
@@ -126,9 +122,7 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
         If the file is missing, damaged, or not a checkpoint.
     """
     try:
-        with path.open("rb") as file:
-            intact = sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        if intact:
+        if sha256 is None or sha256_of(path) == sha256:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
                 header = json.loads((file.metadata() or {})[_KEY])

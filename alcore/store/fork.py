@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +76,7 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
             facts = {
                 "run_id": new_id,
                 "status": "interrupted",
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "started": tables.utc_now(),
                 "forked_from": source.folder.resolve().name,
                 "forked_at": step,
             }

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from alcore.codec import dumps, loads
@@ -223,6 +224,11 @@ def meta(connection: sqlite3.Connection) -> dict[str, Any]:
         " AND key NOT LIKE 'labeler%' ORDER BY key"
     )
     return {row["key"]: loads(row["value"]) for row in rows}
+
+
+def utc_now() -> str:
+    """Return the time in UTC, to the second: the form of ``started`` and ``ended``."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def set_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ class Desk:
 
     def begin(self, step: int) -> None:
         """Open a labeling phase, and take in what the inbox holds."""
-        state = self.store.labeling(step)
+        self.step, state = step, self.store.labeling(step)
         self.labels.open(step, state)
         if self.labels.take_inbox():
             state = self.store.labeling(step)
@@ -77,6 +77,10 @@ class Desk:
     @property
     def reader(self) -> Run:
         return Run(self.store.folder)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.store.label_counts(self.step)
 
     def states(self) -> list[str]:
         return [row["state"] for row in self.reader.requests()]
@@ -211,7 +215,7 @@ def test_a_later_phase_starts_anew(desk: Make) -> None:
     at.close()
     at.begin(1)
     assert (at.labels.qsize(), at.labels.empty()) == (0, True)
-    assert at.labels.counts == {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
+    assert at.counts == {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
     assert at.requests.get() == 4
     assert at.requests.empty()
 
@@ -254,7 +258,7 @@ def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
     assert seen == [True] * 24
     assert at.current() == {sample: ("label", sample % 2) for sample in range(24)}
     assert [one.item for one in at.close()] == list(range(24))
-    assert at.labels.counts["labelled"] == 24
+    assert at.counts["labelled"] == 24
 
 
 def test_put_many_is_one_transaction(desk: Make) -> None:
@@ -336,7 +340,7 @@ def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: 
     at = desk(5, 3, 9)
     at.labels.put_many([9, bad, Label(5, 1)])
     assert at.states() == ["labelled", "failed", "labelled"]
-    assert at.labels.counts == {"labelled": 2, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.counts == {"labelled": 2, "failed": 1, "refused": 1, "repeated": 0}
     (row,) = at.reader.refused()
     assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
     assert re.search(reason, row["reason"])
@@ -390,7 +394,7 @@ def test_an_object_without_an_open_request_is_kept_aside(desk: Make) -> None:
     at = desk(3)
     at.labels.put_many([3, (torch.ones(2), 1)])
     assert at.close() == [3]
-    assert at.labels.counts["refused"] == 1
+    assert at.counts["refused"] == 1
 
 
 def test_an_answer_from_before_this_phase_is_kept_aside(desk: Make) -> None:
@@ -409,7 +413,7 @@ def test_an_answer_after_the_request_was_given_up(desk: Make, late: Any) -> None
     at.labels.put(Failed(3, "no"))
     at.labels.put_many([late, 5])
     assert at.states() == ["failed", "labelled"]
-    assert at.labels.counts == {"labelled": 1, "failed": 1, "refused": 2, "repeated": 0}
+    assert at.counts == {"labelled": 1, "failed": 1, "refused": 2, "repeated": 0}
     assert at.close() == [5]
 
 
@@ -500,7 +504,7 @@ def test_a_failure_is_tried_again_as_often_as_was_said(desk: Make) -> None:
     assert attempts == [0, 1, 2]
     assert at.states() == ["failed"]
     assert at.reasons() == ["busy"] * 3
-    assert at.labels.counts == {"labelled": 0, "failed": 1, "refused": 3, "repeated": 0}
+    assert at.counts == {"labelled": 0, "failed": 1, "refused": 3, "repeated": 0}
     assert at.close() == []
 
 
@@ -513,7 +517,7 @@ def test_a_label_after_a_failure_is_kept_with_its_attempt(desk: Make) -> None:
     at.labels.put(Label(again, 1))
     assert at.states() == ["labelled", "open"]
     assert [row["attempt"] for row in at.reader.read("SELECT attempt FROM labels")] == [1]
-    assert at.labels.counts["failed"] == 0
+    assert at.counts["failed"] == 0
 
 
 def test_attempts_are_counted_across_phases(desk: Make) -> None:
@@ -542,7 +546,7 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
     at = desk(3)
     for _ in range(3):
         at.labels.put(answer)
-    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
+    assert at.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
     assert at.reasons() == ["a repeat of the answer that is there"] * 2
     assert len(at.reader.read("SELECT * FROM labels")) == 1
     assert at.store.committed_cost() == 1.0
@@ -556,7 +560,7 @@ def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: 
     assert at.current() == {0: ("label", 1)}
     rows = at.reader.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
     assert [tuple(row) for row in rows] == [("0", 1, 2.0), ("1", 0, 3.0)]
-    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
+    assert at.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
     assert [one.value for one in at.close()] == [1]
 
 
@@ -575,7 +579,7 @@ def test_of_two_sources_the_first_counts(desk: Make) -> None:
     assert at.current() == {0: ("label", 0)}
     assert at.reasons() == ["'ann' was first"]
     assert loads(at.reader.refused()[0]["item"]) == {"item": 3, "value": 1, "source": "bob"}
-    assert at.labels.counts["refused"] == 1
+    assert at.counts["refused"] == 1
 
 
 def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
@@ -586,7 +590,7 @@ def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
     assert at.current() == {0: ("label", 0)}
     assert at.states() == ["labelled"]
     assert all(reason.endswith("the answer that is there stays") for reason in at.reasons())
-    assert at.labels.counts == {"labelled": 1, "failed": 0, "refused": 2, "repeated": 0}
+    assert at.counts == {"labelled": 1, "failed": 0, "refused": 2, "repeated": 0}
 
 
 def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
@@ -774,7 +778,7 @@ def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
     assert at.states() == ["labelled", "labelled", "failed", "labelled", "open"]
     at.labels.put(Label(7, 1))
     assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
-    assert at.labels.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
     assert inbox_of(at) == []
 
 

@@ -7,23 +7,20 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
+from alcore.inference import check_tensor
 
 SHAPES = "(B,) or (B, 1) for one quantity, (B, T) for T quantities, (K, B, T) for K samples of a posterior"
 
 
 def check_values(outputs: Any) -> torch.Tensor:
     """Return outputs of a known shape, or raise `UsageError`."""
-    if not isinstance(outputs, torch.Tensor):
+    tensor = check_tensor(outputs)
+    if not 1 <= tensor.dim() <= 3 or not tensor.is_floating_point():
         raise UsageError(
-            f"the learner returned a {type(outputs).__name__}, not a tensor; give the Driver an "
-            "inference_fn(learner, inputs) that returns one."
-        )
-    if not 1 <= outputs.dim() <= 3 or not outputs.is_floating_point():
-        raise UsageError(
-            f"the learner returned a {outputs.dtype} tensor of shape {tuple(outputs.shape)}; for regression it must "
+            f"the learner returned a {tensor.dtype} tensor of shape {tuple(tensor.shape)}; for regression it must "
             f"return {SHAPES}."
         )
-    return outputs
+    return tensor
 
 
 def predictions(outputs: torch.Tensor) -> torch.Tensor:

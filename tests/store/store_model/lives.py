@@ -345,7 +345,7 @@ class Lives(RuleBasedStateMachine):
             assert [shown(one.item) for one in state.accepted] == model.brought()
             assert not state.ended
             assert not state.committed
-            assert labels.counts == model.counts(model.step)
+            assert store.label_counts(model.step) == model.counts(model.step)
             assert [labels.qsize(), self.writer.requests.qsize()] == [len(model.brought()), len(self.queue)]
 
     def teardown(self) -> None:
