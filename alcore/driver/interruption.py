@@ -60,8 +60,10 @@ class Interruption:
 
     def agree(self) -> bool:
         """Tell all ranks alike whether one of them was asked to end; all must call this at once."""
-        self.requested = self._ranks.any(self.requested)
-        return self.requested
+        agreed = self._ranks.any(self.requested)
+        if agreed:
+            self.requested = True  # it stays so: this rank may be asked to end while the ranks exchange
+        return agreed
 
     def agreed_safe_point(self) -> None:
         """Raise `Interrupted` on all ranks if one of them was asked to end; all must call this at once."""

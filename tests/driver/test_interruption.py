@@ -105,3 +105,16 @@ def test_rank_0_ends_while_it_labels_where_another_rank_has_ended() -> None:
     of.safe_point()
     with pytest.raises(Interrupted), of.immediate(lambda: False):
         raise AssertionError("it was entered")
+
+
+def test_request_made_while_the_ranks_agree_is_kept() -> None:
+    class Late(Several):
+        def any(self, flag: bool) -> bool:
+            of.request()  # a signal that arrives after this rank has said that it was not asked
+            return super().any(flag)
+
+    of = Interruption(Late())
+    assert not of.agree()
+    assert of.requested
+    with pytest.raises(Interrupted):
+        of.agreed_safe_point()
