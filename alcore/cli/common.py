@@ -144,13 +144,21 @@ def prepare() -> Registry:
     if rank():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
         sys.stderr = _NotATerminal(sys.stderr)  # else each rank would draw its progress bar
-    logging.getLogger("alcore").addHandler(WarningHandler(logging.CRITICAL if rank() else logging.WARNING))
+    _show_warnings_of_runs()
     warnings.showwarning = lambda message, *_where: say(f"warning: {message}")
     registry = installed()
     for plugin in registry.plugins:
         if plugin.state in ("broken", "refused"):
             say(f"warning: plugin {plugin} could not be loaded: {plugin.error}.")
     return registry
+
+
+def _show_warnings_of_runs() -> None:
+    """Print what runs warn of; once, also where the command was called in this process before."""
+    logger = logging.getLogger("alcore")
+    for handler in [one for one in logger.handlers if isinstance(one, WarningHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(WarningHandler(logging.CRITICAL if rank() else logging.WARNING))
 
 
 # -- runs ------------------------------------------------------------------------------------------------------
@@ -178,14 +186,14 @@ def run_driver(driver: Driver) -> None:
     except KeyboardInterrupt:
         say(
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{driver.log_dir}. Go on with: alcore resume {_shell_name(driver)}"
+            f"{driver.log_dir}. Go on with: alcore resume {shell_name(driver.log_dir)}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
                 f"what was gathered is in {driver.log_dir}. Once the cause is fixed, go on with: "
-                f"alcore resume {_shell_name(driver)}"
+                f"alcore resume {shell_name(driver.log_dir)}"
             )
         raise
 
@@ -228,7 +236,7 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     elif quiet:
         typer.echo(str(driver.log_dir))
     else:
-        typer.echo(_report_text(result, driver))
+        typer.echo(_report_text(result, driver.stop_reason))
 
 
 def _result(run: Run) -> dict[str, Any]:
@@ -244,26 +252,26 @@ def _result(run: Run) -> dict[str, Any]:
     }
 
 
-def _report_text(run: Run, driver: Driver) -> str:
+def _report_text(run: Run, reason: str | None) -> str:
     records = run.records()
     lines = [
         "",
         curve(records, 8) if records else losses(run.steps(), 8),
         "",
-        f"Ended: {driver.stop_reason}.",
+        f"Ended: {reason}.",
     ]
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
-        lines.append(f"{len(failed)} requests could not be labeled; alcore show {_shell_name(driver)} says why.")
+        lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
     outputs = [
         ("driver_log.json", "what each step did"),
         *((f"{strategy}.json", "its records") for strategy in records),
         ("ckpt/", "weights and training state"),
-        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(driver.log_dir / 'experiment.toml'))}"),
+        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}"),
     ]
     width = max(22, *(len(file) for file, _ in outputs))
-    lines.append(f"Outputs: {driver.log_dir}{os.sep}")
+    lines.append(f"Outputs: {run.folder}{os.sep}")
     lines += [f"  {file:<{width}} {what}" for file, what in outputs]
-    lines.append(f"Next: alcore show {_shell_name(driver)}")
+    lines.append(f"Next: alcore show {shell_name(run.folder)}")
     return "\n".join(lines)
 
 
@@ -282,10 +290,10 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
     )
 
 
-def _shell_name(driver: Driver) -> str:
+def shell_name(folder: Path) -> str:
     """Return what to call a run on the command line: its id where that is enough, else its folder, quoted."""
-    usual = Path(driver.config.root_log_dir) == DEFAULT_ROOT
-    return driver.run_id if usual else shlex.quote(str(driver.log_dir))
+    usual = folder.resolve().parent == DEFAULT_ROOT.resolve()
+    return folder.name if usual else shlex.quote(str(folder))
 
 
 def check_restart(run_id: str | None, resume: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, say
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, say, shell_name
 from alcore.codec import export_json
 from alcore.store.fork import fork_run
 from alcore.store.reading import Run, find_run
@@ -46,5 +45,4 @@ def fork(
         f"Run {summary.run_id} begins with {summary.steps} steps and {summary.labels} labels of run "
         f"{found.folder.name}, and goes on from {made.checkpoint}."
     )
-    usual = made.folder.parent == DEFAULT_ROOT.resolve()
-    typer.echo(f"Next: alcore resume {summary.run_id if usual else shlex.quote(str(made.folder))}")
+    typer.echo(f"Next: alcore resume {shell_name(made.folder)}")

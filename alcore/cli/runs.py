@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -24,7 +25,8 @@ def runs(
     if clean:
         say(f"removed {_count(len(remove_unfinished_runs(root)))} from {root}.")
     if left := unfinished_runs(root):
-        say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs --clean removes them.")
+        where = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
+        say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs{where} --clean removes them.")
     found = list(summaries(root))
     if as_json:
         typer.echo(export_json([one._asdict() for one in found]), nl=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, shell_name
 from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
@@ -46,6 +47,7 @@ def _whole(run: Run) -> dict[str, Any]:
 
 
 def _whole_text(run: dict[str, Any], most: int) -> str:
+    name = shell_name(Path(run["folder"]))
     why = run.get("error") or run.get("reason")
     environment = run["environment"]
     lines = [
@@ -84,7 +86,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
             "",
             f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}",
         ]
-    lines += ["", f"Next: alcore show {run['run_id']} --step 0, or alcore export {run['run_id']}"]
+    lines += ["", f"Next: alcore show {name} --step 0, or alcore export {name}"]
     return "\n".join(lines)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import typing
 
 import pytest
 
-from alcore.cli.common import DRIVER_FLAGS, DriverTable, check_restart, say, takes_driver_flags
+from alcore.cli.common import DRIVER_FLAGS, DriverTable, check_restart, prepare, say, takes_driver_flags
 from alcore.errors import UsageError
 from alcore.experiment.settings import DRIVER
 
@@ -52,3 +53,12 @@ def test_restart_that_would_begin_another_run_is_refused(monkeypatch, run_id, re
     check_restart("one", "auto")
     with pytest.raises(UsageError, match="--run-id ID --resume auto"):
         check_restart(run_id, resume)
+
+
+def test_each_warning_is_printed_once_however_often_the_command_was_called(monkeypatch, capsys):
+    logger = logging.getLogger("alcore")
+    monkeypatch.setattr(logger, "handlers", [])
+    for _ in range(3):
+        prepare()
+    logger.warning("the disk is nearly full")
+    assert capsys.readouterr().err == "alcore: warning: the disk is nearly full\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -37,3 +39,12 @@ def test_clean_removes_unfinished_runs_and_leaves_runs(command, leftover: Path, 
     assert err == "alcore: removed 1 unfinished run from active_learning_logs.\n"
     assert not leftover.exists()
     assert command("runs")[1] == ""
+
+
+def test_suggested_command_cleans_the_folder_that_was_listed(command, leftover: Path, tmp_path: Path) -> None:
+    elsewhere = leftover.parent.rename(tmp_path / "my runs")
+    _, err = command("runs", "--root", "my runs")
+    suggested = re.search(r"alcore (runs .*--clean)", err)
+    assert suggested
+    command(*shlex.split(suggested[1]))
+    assert list(elsewhere.iterdir()) == []

@@ -41,7 +41,8 @@ def test_file_is_appended_to_and_marks_replayed_steps(tmp_path: Path) -> None:
 def test_warnings_alone_go_to_stderr_where_no_logging_is_set_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    for name in (None, "alcore"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
     logger = run_logger("r")
     log = RunLog(logger, tmp_path / "console.log", lambda: False)
     for level in (logging.INFO, logging.WARNING, logging.ERROR):

@@ -98,6 +98,11 @@ def plugins() -> list[Source]:
     return [source for package in PLUGINS for source in sources(package)]
 
 
+def plugin_tests() -> list[Source]:
+    """List the test files of all plugins."""
+    return [source for package in PLUGINS for source in sources(package.parent / "tests")]
+
+
 def code_blocks(page: Path) -> Iterator[ast.Module]:
     """Yield the Python code of a page, block by block."""
     text = page.read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ from helpers.source import (
     code_blocks,
     core,
     imports_of,
+    plugin_tests,
     plugins,
     public_names,
     sources,
@@ -314,7 +315,7 @@ def not_public(tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def test_plugins_and_examples_use_what_is_public() -> None:
-    users = [*plugins(), *sources(ROOT / "examples")]
+    users = [*plugins(), *plugin_tests(), *sources(ROOT / "examples")]
     none(f"{source.at(line)} {name}" for source in users for line, name in not_public(source.tree))
 
 

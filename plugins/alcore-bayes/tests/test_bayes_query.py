@@ -17,11 +17,11 @@ from alcore_bayes import (
     perturb,
 )
 from alcore_moons import mlp, moons
-from alcore_testing import ask, build_driver, prepare, untouched
+from alcore_testing import ask, build_driver, prepare, rows_at_once, untouched
 from torch import nn
 
 from alcore import TensorPool, plugins
-from alcore.inference import bald, mc_dropout, mean_std, streaming, subset, variation_ratio, vote_entropy
+from alcore.inference import bald, mc_dropout, mean_std, subset, variation_ratio, vote_entropy
 from alcore.store import Run
 
 STRATEGIES = {
@@ -136,9 +136,8 @@ def test_batchbald_with_few_configurations_depends_on_the_seed(tmp_path):
 
 
 @pytest.mark.parametrize("noise", ["power", "softmax", "softrank"])
-def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, monkeypatch):
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 8)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 8)
+@rows_at_once(8)
+def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise):
     outputs = torch.randn(6, 70, 3, generator=torch.Generator().manual_seed(6))
     query = PowerBALDQuery(10, beta=4.0, noise=noise)
     driver = own_samples(tmp_path, query, outputs, labeled=range(0, 70, 4))
@@ -150,9 +149,8 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise, mon
 
 
 @every_strategy
-def test_the_more_posterior_samples_the_smaller_the_chunks(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 1)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 64)
+@rows_at_once(64, least=1)
+def test_the_more_posterior_samples_the_smaller_the_chunks(tmp_path, name):
     learner, most = network(), []
     learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
     for samples in (2, 8):
@@ -174,14 +172,13 @@ def test_equal_samples_go_by_id_under_dropout(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["bald", "mean-std", "qbc", "variation-ratio"])
-def test_a_samples_score_depends_on_no_other_sample(tmp_path, name, monkeypatch):
+def test_a_samples_score_depends_on_no_other_sample(tmp_path, name):
     """The pool in another order, and in other chunks, gives each sample the same score."""
 
     def scores(order, rows):
-        monkeypatch.setattr(streaming, "_MIN_ROWS", rows)
-        monkeypatch.setattr(streaming, "_MAX_ROWS", rows)
         driver = driver_of(tmp_path, STRATEGIES[name](88, samples=5), pool=pool_of(points()[order]))
-        asked = ask(driver)
+        with rows_at_once(rows):
+            asked = ask(driver)
         return {
             order[one]: score for one, score in zip(asked, (r.score for r in driver.query_queue.asked), strict=True)
         }

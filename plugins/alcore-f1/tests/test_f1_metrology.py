@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 from alcore_f1 import F1Metrology
+from alcore_testing import rows_at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore.inference import evaluation
 from alcore.store import Run
-from alcore.training import loader
 
 
 class Judged(TensorPool):
@@ -179,20 +178,19 @@ def test_predictions_of_each_shape(outputs, learner):
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
 @pytest.mark.parametrize("on", ["pool", "validation"])
-def test_chunks_add_up_to_the_whole(tmp_path, monkeypatch, rows, on):
+def test_chunks_add_up_to_the_whole(tmp_path, rows, on):
     outputs = torch.randn(150, 4, generator=torch.Generator().manual_seed(1))
     pool = Judged(outputs, torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(2)), labeled=range(150))
     whole, parts = F1Metrology(), F1Metrology()
     make_driver(tmp_path, pool, whole, val=pool if on == "validation" else None)
     whole.compute()
-    monkeypatch.setattr(evaluation, "_ROWS", rows)
-    monkeypatch.setattr(loader, "_ORDERED_ROWS", rows)
     sizes = []
     make_driver(
         tmp_path, pool, parts, val=pool if on == "validation" else None,
         inference_fn=lambda learner, x: sizes.append(len(x)) or learner(x),
     )  # fmt: skip
-    parts.compute()
+    with rows_at_once(rows):
+        parts.compute()
     assert parts.records == whole.records
     assert sizes == [*[rows] * (150 // rows), *([150 % rows] if 150 % rows else [])]
     assert whole.records[0]["on"] == on

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alcore_testing import run_examples
-from typer.testing import CliRunner
+from alcore_testing import run_command, run_examples
 
 from alcore import plugins
-from alcore.cli.main import application
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -24,18 +22,16 @@ def test_the_example_runs(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=re.findall(r"--query (\w+)", " ".join(COMMANDS)))
-def test_the_commands_run(tmp_path, monkeypatch, command):
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_run(tmp_path, command):
     generator = np.random.default_rng(0)
     water, age = generator.uniform(1, 3, (2, 60))
     rows = zip(water, age, 40 * np.log(age) / water, strict=True)
     lines = ["water,age,strength", *(f"{one:.4f},{two:.4f},{three:.4f}" for one, two, three in rows)]
-    Path("strength.csv").write_text("\n".join(lines))
+    (tmp_path / "strength.csv").write_text("\n".join(lines))
     few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
-    app = application(plugins.installed())
-    done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "rmse" in done.output
+    done = run_command(tmp_path, *shlex.split(command)[1:], *few)
+    assert done.code == 0, done.err
+    assert "rmse" in done.out
 
 
 def test_every_strategy_and_parameter_is_in_the_tables():

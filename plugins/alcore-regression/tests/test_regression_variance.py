@@ -1,18 +1,19 @@
 """Posterior variance, and Monte-Carlo dropout with masks that all samples share."""
 
+import contextlib
 import queue
 
 import numpy as np
 import pytest
 import torch
 from alcore_regression import VarianceQuery, posterior_variance
+from alcore_testing import rows_at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import streaming
 
 torch.set_num_threads(1)
 
@@ -100,23 +101,21 @@ def test_masks_are_the_same_for_any_number_of_draws():
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32])
-def test_scores_do_not_depend_on_the_chunks(monkeypatch, rows):
+def test_scores_do_not_depend_on_the_chunks(rows):
     learner, inputs = dropout_net(), torch.randn(60, 3, generator=torch.Generator().manual_seed(2))
     expected, asked = Column(), Column()
-    for column in (expected, asked):
+    for column, context in ((expected, contextlib.nullcontext()), (asked, rows_at_once(rows))):
         query = VarianceQuery(10, draws=5)
         make_driver(query, learner, inputs)
         query.check()
-        query.sample(column)
-        monkeypatch.setattr(streaming, "_MIN_ROWS", rows)
-        monkeypatch.setattr(streaming, "_MAX_ROWS", rows)
+        with context:
+            query.sample(column)
     assert asked == expected
     np.testing.assert_allclose(asked.scores, expected.scores, rtol=1e-4)
 
 
-def test_the_more_draws_the_smaller_the_chunks(monkeypatch):
-    monkeypatch.setattr(streaming, "_MIN_ROWS", 1)
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 128)
+@rows_at_once(128, least=1)
+def test_the_more_draws_the_smaller_the_chunks():
     learner, most = dropout_net(), []
     learner.register_forward_pre_hook(lambda _module, given: most.append(len(given[0])))
     for draws in (4, 16):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import queue
-import shlex
-import sys
 
 import numpy as np
 import pytest
@@ -14,13 +11,13 @@ from alcore_dummy import DummyLabelStrategy
 from alcore_f1 import F1Metrology
 from alcore_random import RandomQuery
 from alcore_sklearn import SklearnLearner, SklearnTrainingLoop
+from alcore_testing import run_command
 from alcore_torchloop import DefaultTrainingLoop
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from alcore import Driver, UsageError, plugins
 from alcore import config as c
-from alcore.cli.main import main
 from alcore.inference import model_digest
 
 
@@ -151,23 +148,16 @@ def test_plugin_offers_its_parts_by_name():
     assert registry.make("query", "sklearn-uq", max_samples=3).max_samples == 3
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(tmp_path):
     """What is asked for by name and taken up again from its experiment file, tables of parameters included."""
-
-    def command(line):
-        monkeypatch.setattr(sys, "argv", ["alcore", *shlex.split(line)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code, capsys.readouterr().err
-
-    monkeypatch.chdir(tmp_path)
-    handlers = list(logging.getLogger("alcore").handlers)
-    command(
-        "run --learner sklearn --loop sklearn --query sklearn-uq --steps 2 --run-id one "
-        "--set learner.sklearn.estimator=CalibratedClassifierCV "
-        """--set 'learner.sklearn.parameters={cv=2, estimator={use="SVC", C=2.0}}' """
-        "--set 'query.sklearn-uq.parameters={C=0.1}'"
-    )
-    command("resume one --steps 3")
-    assert "all 3 steps are done" in capsys.readouterr().out
-    logging.getLogger("alcore").handlers[:] = handlers
+    values = [
+        "learner.sklearn.estimator=CalibratedClassifierCV",
+        'learner.sklearn.parameters={cv=2, estimator={use="SVC", C=2.0}}',
+        "query.sklearn-uq.parameters={C=0.1}",
+    ]
+    parts = ["--learner", "sklearn", "--loop", "sklearn", "--query", "sklearn-uq", "--steps", "2", "--run-id", "one"]
+    made = run_command(tmp_path, "run", *parts, *(word for value in values for word in ("--set", value)))
+    assert made.code == 0, made.err
+    extended = run_command(tmp_path, "resume", "one", "--steps", "3")
+    assert extended.code == 0, extended.err
+    assert "all 3 steps are done" in extended.out

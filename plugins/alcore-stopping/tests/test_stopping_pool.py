@@ -8,6 +8,7 @@ import queue
 import pytest
 import torch
 from alcore_stopping import Budget, Confident, StabilizingPredictions
+from alcore_testing import rows_at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
@@ -15,7 +16,6 @@ from sklearn.metrics import cohen_kappa_score
 from alcore import Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import Interrupted
-from alcore.inference import streaming
 from alcore.protocols import Phase
 from alcore.store import Run
 from alcore.strategies import BaseLabel, BaseQuery
@@ -104,9 +104,7 @@ def test_confident_stops_if_every_candidate_is_below_the_threshold(size, classes
     left = [outputs[0, i].double() for i in range(1, size) if i % 3]
     positive = [torch.softmax(torch.cat([torch.zeros(1), one]) if classes == 1 else one, 0) for one in left]
     unsure = [1 - float(one.max()) for one in positive]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "_MIN_ROWS", rows)
-        patch.setattr(streaming, "_MAX_ROWS", rows)
+    with rows_at_once(rows):
         reason = Confident(threshold).alcore_should_stop(driver)
     assert (reason is not None) == (bool(left) and max(unsure) < threshold)
     if reason is not None:
@@ -124,8 +122,8 @@ def test_a_run_ends_when_the_learner_is_sure(tmp_path):
     assert Run(driver.log_dir).meta()["reason"] == driver.stop_reason
 
 
+@rows_at_once(32)
 def test_the_pool_is_left_at_the_first_unsure_sample(monkeypatch):
-    monkeypatch.setattr(streaming, "_MAX_ROWS", 32)
     outputs = torch.full((1, 1000, 1), 30.0)
     outputs[0, 40] = 0
     driver = make_driver("not-made", Confident(), outputs)

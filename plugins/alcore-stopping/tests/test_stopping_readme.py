@@ -5,11 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from alcore_testing import run_examples
-from typer.testing import CliRunner
+from alcore_testing import run_command, run_examples
 
 from alcore import plugins
-from alcore.cli.main import application
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -22,13 +20,11 @@ def test_the_example_runs(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=re.findall(r"--stop ([\w-]+) --s", " ".join(COMMANDS)))
-def test_the_commands_run(tmp_path, monkeypatch, command):
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_run(tmp_path, command):
     few = ["--steps", "2", "--set", "training.max_training_epochs=2"]
-    app = application(plugins.installed())
-    done = CliRunner().invoke(app, [*shlex.split(command)[1:], *few], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "Ended: " in done.output
+    done = run_command(tmp_path, *shlex.split(command)[1:], *few)
+    assert done.code == 0, done.err
+    assert "Ended: " in done.out
 
 
 def test_every_criterion_and_parameter_is_in_the_tables():

@@ -16,11 +16,12 @@ from __future__ import annotations
 import pytest
 
 _CHECKING = (
-    "contract drivers essence label learner loop metrology plain pool queues query_base query_effects query_outputs"
-    " query_picks query_runs stop watch"
+    "command contract drivers essence label learner loop metrology plain pool queues query_base query_effects"
+    " query_outputs query_picks query_runs stop watch"
 )
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
+from alcore_testing.command import Finished, run_command  # noqa: E402
 from alcore_testing.contract import Contract, requires  # noqa: E402
 from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare  # noqa: E402
 from alcore_testing.essence import differences, essence_of  # noqa: E402
@@ -32,6 +33,7 @@ from alcore_testing.metrology import MetrologyContract  # noqa: E402
 from alcore_testing.pool import PoolContract  # noqa: E402
 from alcore_testing.query import QueryContract  # noqa: E402
 from alcore_testing.queues import QueueContract  # noqa: E402
+from alcore_testing.rows import rows_at_once  # noqa: E402
 from alcore_testing.stop import StopCriterionContract  # noqa: E402
 from alcore_testing.toys import (  # noqa: E402
     ALL_KINDS,
@@ -56,6 +58,7 @@ __all__ = [
     "CASES",
     "Case",
     "Contract",
+    "Finished",
     "LabelContract",
     "LearnerContract",
     "MetrologyContract",
@@ -76,6 +79,8 @@ __all__ = [
     "peak_memory",
     "prepare",
     "requires",
+    "rows_at_once",
+    "run_command",
     "run_examples",
     "toy_learner",
     "toy_loop",

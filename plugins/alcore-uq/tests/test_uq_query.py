@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from alcore_testing import rows_at_once
 from alcore_uq import ClassifierUQQuery
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import entropy, least_confidence, margin, streaming
+from alcore.inference import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 
@@ -73,9 +74,7 @@ def test_picks_equal_brute_force_over_the_whole_pool(problem, n, measure, chunk)
     query = ClassifierUQQuery(n, measure)
     driver = make_driver("not-made", pool_of(outputs, labeled), query)
     asked = Column()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "_MIN_ROWS", chunk)
-        patch.setattr(streaming, "_MAX_ROWS", chunk)
+    with rows_at_once(chunk):
         query.sample(asked)
     assert asked == brute_force(outputs, labeled, n, measure)
     assert len(asked) == min(n, len(outputs) - len(labeled))
