@@ -14,9 +14,9 @@ def snake_case(name: str) -> str:
     return re.sub(r"\W+", "_", words).strip("_").lower()
 
 
-def unique_names(names: Iterable[str]) -> list[str]:
-    """Return names that differ from each other: the second ``f1`` becomes ``f1-2``."""
-    taken = set(_RESERVED)
+def unique_names(names: Iterable[str], *, reserved: Iterable[str] = _RESERVED) -> list[str]:
+    """Return names that differ from each other and from the reserved ones: the second ``f1`` becomes ``f1-2``."""
+    taken = set(reserved)
     result = []
     for name in names:
         candidate, count = name, 1

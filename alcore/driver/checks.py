@@ -13,6 +13,7 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
 from alcore.errors import UsageError
 from alcore.protocols import DataInfo
+from alcore.training.steps import own_step
 
 
 def check_parts(
@@ -63,9 +64,7 @@ def warn_of_separate_runs(config: DriverConfig, logger: logging.Logger) -> None:
 
 def check_class_weights(training: TrainingConfig, learner: Any, train_step_fn: Any) -> None:
     """Refuse class weights where nothing would use them."""
-    own = "a train_step_fn is given" if train_step_fn is not None else None
-    if own is None and callable(getattr(learner, "training_step", None)):
-        own = f"{type(learner).__name__} has a training_step"
+    own = own_step(train_step_fn, learner)
     if training.class_weights is not None and own is not None:
         raise UsageError(
             f"TrainingConfig.class_weights is {training.class_weights!r}, which the default loss uses, and {own}; "

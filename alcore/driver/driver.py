@@ -47,7 +47,7 @@ from alcore.store.tables import AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import with_synchronized_normalization
 from alcore.training.loader import BatchLoader, LoaderFactory
-from alcore.training.steps import resolve_train_step
+from alcore.training.steps import own_step, resolve_train_step
 from alcore.training.trainer import Trainer
 
 
@@ -479,9 +479,9 @@ class Driver:
 
     def _check_columns(self, train_step_fn: TrainStep | None) -> None:
         """Compare the learner's outputs with the number of classes, where the default loss trains it."""
-        own_step = train_step_fn is not None or callable(getattr(self.learner, "training_step", None))
         info = self.info
-        if not self.trains or own_step or info is None or self.inference_fn is not None or not self._pools.choosable:
+        own = own_step(train_step_fn, self.learner) is not None or self.inference_fn is not None
+        if not self.trains or own or info is None or not self._pools.choosable:
             return
         if info.task == "classification":
             checks.check_columns(info, self.learner, self.probe(), self.warn_once)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError, did_you_mean
+from alcore.names import unique_names
 from alcore.plugins.signatures import RawValue
 
 STANDARD_PARTS: dict[str, list[str]] = {
@@ -137,13 +138,9 @@ class Experiment:
             Names that plugins offer, or ``package.module:name``. A repeated name gets a number: ``uq``, ``uq-2``.
         """
         known = {part.name: part for part in self.parts.get(kind, [])}
+        used = list(names)
         chosen: list[Part] = []
-        for use in names:
-            base = use.rpartition(":")[2]
-            name, count = base, 1
-            while name in {part.name for part in chosen}:
-                count += 1
-                name = f"{base}-{count}"
+        for use, name in zip(used, unique_names((use.rpartition(":")[2] for use in used), reserved=()), strict=True):
             same = known.get(name)
             values = same.values if same is not None and same.use == use else {}
             chosen.append(Part(kind, name, use, True, dict(values)))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.database import check_format
 from alcore.store.files import run_directory
 from alcore.store.lock import is_locked
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Summary(NamedTuple):
@@ -62,57 +65,44 @@ class Run:
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole; ``status`` is ``stopped`` where the writer is gone."""
-        with self._connection() as connection:
-            meta = tables.meta(connection)
-        if meta.get("status") == "running" and not is_locked(self.folder):
-            meta["status"] = "stopped"
-        return meta
+        return self._with_status(self._read(tables.meta))
 
     def steps(self) -> list[dict[str, Any]]:
         """Return the records of the finished steps, with ``seconds`` by phase."""
-        with self._connection() as connection:
-            return tables.steps(connection)
+        return self._read(tables.steps)
 
     def records(self) -> dict[str, list[Any]]:
         """Return the metrology records by strategy."""
-        with self._connection() as connection:
-            return tables.records_by_strategy(connection)
+        return self._read(tables.records_by_strategy)
 
     def requests(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all."""
-        with self._connection() as connection:
-            return tables.requests(connection, step)
+        return self._read(tables.requests, step)
 
     def refused(self) -> list[dict[str, Any]]:
         """Return the answers that were not accepted, with the reasons."""
-        with self._connection() as connection:
-            return tables.refused(connection)
+        return self._read(tables.refused)
 
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
-        with self._connection() as connection:
-            return tables.decisions(connection)
+        return self._read(tables.decisions)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        with self._connection() as connection:
-            return tables.checkpoints(connection)
+        return self._read(tables.checkpoints)
 
     def first_and_last_step(self) -> tuple[int, int] | None:
         """Return the first and the last finished step; None if there is none."""
-        with self._connection() as connection:
-            return tables.first_and_last_step(connection)
+        return self._read(tables.first_and_last_step)
 
     def is_committed(self, step: int) -> bool:
         """Tell whether a step is finished."""
-        with self._connection() as connection:
-            return tables.is_committed(connection, step)
+        return self._read(tables.is_committed, step)
 
     def summary(self) -> Summary:
         """Return the run on one line."""
-        meta = self.meta()
         with self._connection() as connection:
-            totals = tables.totals(connection)
+            meta, totals = self._with_status(tables.meta(connection)), tables.totals(connection)
         return Summary(
             self.folder.name,
             meta.get("status", "?"),
@@ -132,6 +122,17 @@ class Run:
         """Write all of the database, as it is at one moment, to a new file."""
         with self._connection() as connection, contextlib.closing(sqlite3.connect(target)) as copy:
             connection.backup(copy)
+
+    def _with_status(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known about the run, with the status ``stopped`` where its writer is gone."""
+        if meta.get("status") == "running" and not is_locked(self.folder):
+            meta["status"] = "stopped"
+        return meta
+
+    def _read(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a function of `alcore.store.tables` reads."""
+        with self._connection() as connection:
+            return query(connection, *args, **kwargs)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

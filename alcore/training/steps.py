@@ -23,6 +23,15 @@ _OPTIONAL = {
 }
 
 
+def own_step(given: Any, learner: Any) -> str | None:
+    """Return who gives the training step, in the words of a message; None where the task's default loss is used."""
+    if given is not None:
+        return "a train_step_fn is given"
+    if callable(getattr(learner, "training_step", None)):
+        return f"{type(learner).__name__} has a training_step"
+    return None
+
+
 def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], torch.Tensor]:
     """Return the training step: the one given, else the learner's own, else the default loss of its task.
 
