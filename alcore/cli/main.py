@@ -125,6 +125,6 @@ def _take_only(arguments: list[str]) -> None:
 def _report_failure(error: Exception) -> None:
     """Report to torchrun and the other ranks why this process ends, where there are any."""
     if "TORCHELASTIC_ERROR_FILE" in os.environ or "alcore.distributed.manager" in sys.modules:
-        from alcore.distributed.manager import publish_failure
+        from alcore.distributed.manager import report_failure
 
-        publish_failure(error)
+        report_failure(error)

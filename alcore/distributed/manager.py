@@ -110,7 +110,7 @@ class DistributedManager:
                 torch.cuda.set_device(self.device)
             _joined.append(_join(self))
             atexit.register(leave)
-            _publish_uncaught_errors()
+            _report_uncaught_errors()
         return _joined[0]
 
 
@@ -128,7 +128,7 @@ def leave() -> None:
         group.leave(torch.distributed.destroy_process_group if _owned else lambda: None)
 
 
-def publish_failure(error: BaseException) -> None:
+def report_failure(error: BaseException) -> None:
     """Report to the other ranks, and to torchrun, why this process ends; with one process, to torchrun alone."""
     if _joined:
         _joined[0].fail(_joined[0].root_cause(error))
@@ -161,11 +161,11 @@ def average(value: float) -> float:
     return mean_over_ranks(_joined[0].gather(value))
 
 
-def _publish_uncaught_errors() -> None:
+def _report_uncaught_errors() -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        publish_failure(error)
+        report_failure(error)
         before(kind, error, trace)
 
     sys.excepthook = hook

@@ -329,10 +329,10 @@ class Driver:
     @contextlib.contextmanager
     def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
         """Make the run directory, and keep it open while the block runs; for those who call the steps themselves."""
-        with self._failures_published():
+        with self._failures_reported():
             session = self._ensure_session(train_step_fn)
         try:
-            with self._failures_published():
+            with self._failures_reported():
                 yield
         except BaseException as error:
             session.close(self.stop_reason, error)
@@ -369,7 +369,7 @@ class Driver:
             raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
         if self._half_restored:
             raise UsageError("an earlier restore of this driver failed half-way; make a new Driver with fresh parts.")
-        with self._failures_published():
+        with self._failures_reported():
             self.prepare()
             compare_pools(self.ranks, self._pools, {})
             store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
@@ -548,7 +548,7 @@ class Driver:
         self.listeners.tell("alcore_run_start")
 
     @contextlib.contextmanager
-    def _failures_published(self) -> Iterator[None]:
+    def _failures_reported(self) -> Iterator[None]:
         """Let a failure end the other ranks too, and raise the failure of another rank that caused this one."""
         try:
             yield

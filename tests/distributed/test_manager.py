@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alcore.distributed import DistributedManager, average
-from alcore.distributed.manager import manager_for, publish_failure
+from alcore.distributed.manager import manager_for, report_failure
 from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
 
@@ -71,12 +71,12 @@ def test_join_gives_up_when_a_rank_never_starts(start: Any, tmp_path: Path) -> N
 
 def test_failure_is_written_to_torchruns_error_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
-    publish_failure(KeyboardInterrupt())
+    report_failure(KeyboardInterrupt())
     assert not (tmp_path / "error.json").exists()
     with pytest.raises(ValueError, match="trouble") as caught:
         raise ValueError("trouble")
     trace = caught.value.__traceback__
-    publish_failure(caught.value)
+    report_failure(caught.value)
     assert caught.value.__traceback__ is trace
     message = json.loads((tmp_path / "error.json").read_text())["message"]
     assert message["message"] == "ValueError: trouble"
@@ -85,5 +85,5 @@ def test_failure_is_written_to_torchruns_error_file(monkeypatch: pytest.MonkeyPa
 
 def test_failure_is_published_nowhere_without_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    publish_failure(ValueError("trouble"))
+    report_failure(ValueError("trouble"))
     assert list(tmp_path.iterdir()) == []
