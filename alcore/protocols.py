@@ -385,7 +385,21 @@ class PoolOptions(Protocol):
     def check(self, value: Any, /) -> str | None:
         """Return what is wrong with the value of a label, or None.
 
-        Called on the training pool before a label is committed.
+        Called on the training pool before a label is committed; of a class, `value` is its integer code. Where it is
+        missing, `info` decides.
+        """
+
+    def check_item(self, item: Any, /) -> str | None:
+        """Return what keeps an item from being appended, or None.
+
+        Called on the training pool before an answer is committed that is neither a sample id nor a `Label`.
+        """
+
+    def check_input(self, item: Any, /) -> str | None:
+        """Return what is wrong with an input that a query strategy generated, or None.
+
+        Called on the training pool, else on the pool to choose from, before the input is asked for. Where it is
+        missing, the input must have the structure of the pool's own.
         """
 
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from alcore.cli.common import rank, say
 from alcore.cli.describe import describe
 from alcore.cli.export import export
 from alcore.cli.fork import fork
+from alcore.cli.labels import labels
 from alcore.cli.plugins import plugins
 from alcore.cli.resume import resume
 from alcore.cli.run import run
@@ -39,7 +40,7 @@ def application(registry: Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run, resume, fork, runs, show, export, plugins, describe):
+    for command in (run, resume, fork, runs, show, labels, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
     for plugin in registry.plugins:
         for add_commands in plugin.commands:

@@ -20,14 +20,20 @@ def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(metavar="N", help="Show what this step asked for, and why.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every step.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Show the answers that were refused, and why.")] = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its learning curve, requests and labels by step, and timings."""
     found = find_run(root, run)
-    content = _step(found, step) if step is not None else _whole(found)
+    if refused:
+        content = {"run_id": found.folder.name, "refused": found.refused()}
+    else:
+        content = _step(found, step) if step is not None else _whole(found)
     if as_json:
         typer.echo(export_json(content), nl=False)
+    elif refused:
+        typer.echo(_refused_text(content, found))
     elif step is not None:
         typer.echo(_step_text(content))
     else:
@@ -85,9 +91,22 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += [
             "",
             f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}",
+            f"All of them: alcore show {name} --refused",
         ]
     lines += ["", f"Next: alcore show {name} --step 0, or alcore export {name}"]
     return "\n".join(lines)
+
+
+def _refused_text(content: dict[str, Any], run: Run) -> str:
+    if not content["refused"]:
+        return f"Run {content['run_id']} refused no answer."
+    rows = [
+        [one["step"], (one["request"] or "none")[:12], one["item"][:60], one["reason"]] for one in content["refused"]
+    ]
+    return (
+        table(rows, ["step", "request", "answer", "why it was refused"])
+        + f"\n\nNext: alcore labels {shell_name(run.folder)}"
+    )
 
 
 def _step(run: Run, step: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.driver.answers import BadAnswerError, accepted_label, as_text
+from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError
 from alcore.pools.tensor_pool import as_sample_id
@@ -33,7 +33,7 @@ class AnswerQueue:
     requests
         Where a request goes back to when it is to be tried again.
     check
-        Returns what is wrong with the value of a label, or None.
+        Refuses what can't be a label of the data.
     cost
         Returns what a label costs that doesn't say so itself.
     retries
@@ -48,7 +48,7 @@ class AnswerQueue:
         self,
         store: RunStore,
         requests: RequestQueue,
-        check: Callable[[Any], str | None],
+        check: AnswerCheck,
         cost: Callable[[Any], float],
         retries: int,
         *,
@@ -85,6 +85,10 @@ class AnswerQueue:
         with self._lock:
             self._step, self._is_open, self._handed_over = step, True, handed_over
             self._load(state)
+
+    def to_hand_out(self, state: LabelingState) -> list[Request]:
+        """Return the open requests that a phase hands out: not those that it has handed out as often as it may."""
+        return [one for one in state.open if one.id not in state.refused or one.attempt <= self._retries]
 
     def close(self) -> list[AcceptedLabel]:
         """End a labeling phase; return its answers in the order of the requests.
@@ -148,23 +152,19 @@ class AnswerQueue:
     def put_many(self, items: Iterable[Any]) -> None:
         """Deliver several answers in one transaction; one that is refused doesn't keep the others from it.
 
-        When this raises, none of them is on the disk, unless it was interrupted; they may be put again.
+        When this raises, none of them is on the disk, unless it was interrupted; they may be put again. If `items` is
+        a generator that raises, what it gave before is committed, and its error is raised then.
         """
-        if os.getpid() != self._process:  # a forked child, in which the locks may be held by threads that it lacks
-            Inbox(self._store.inbox.folder).publish(list(items))
-            return
-        with self._lock:
-            if not self._is_open:
-                self._store.inbox.publish(list(items))
-                self._faults.pop(threading.current_thread(), None)
-                return
-            try:
-                self._commit_many(items)
-            except BaseException as error:
-                self._faults[threading.current_thread()] = error
-                raise
-            self._faults.pop(threading.current_thread(), None)
-        self._after_commit()
+        answers, failure = [], None
+        try:
+            for item in items:  # before anything is locked, since a generator may take requests
+                answers.append(item)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failure = error
+        if answers or failure is None:
+            self._deliver(answers)
+        if failure is not None:
+            raise failure
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""
@@ -177,6 +177,24 @@ class AnswerQueue:
     def empty(self) -> bool:
         """Tell whether this phase has accepted nothing yet."""
         return not self._accepted
+
+    def _deliver(self, answers: list[Any]) -> None:
+        """Commit answers in one transaction, or publish them in the inbox where no label strategy is at work."""
+        if os.getpid() != self._process:  # a forked child, in which the locks may be held by threads that it lacks
+            Inbox(self._store.inbox.folder).publish(answers)
+            return
+        with self._lock:
+            if not self._is_open:
+                self._store.inbox.publish(answers)
+                self._faults.pop(threading.current_thread(), None)
+                return
+            try:
+                self._commit_many(answers)
+            except BaseException as error:
+                self._faults[threading.current_thread()] = error
+                raise
+            self._faults.pop(threading.current_thread(), None)
+        self._after_commit()
 
     # -- how it is done --------------------------------------------------------------------------------
 
@@ -217,10 +235,12 @@ class AnswerQueue:
             return None
         before = self._accepted.get(key)
         request = before.request if before is not None else self._open[key]
+        if isinstance(item, Failed):
+            return self._fail(writer, request, item, settled)
         try:
             answer = accepted_label(request, item, self._check, self._cost)
         except (EncodingError, BadAnswerError) as error:
-            return self._fail(writer, request, item, str(error), settled)
+            return self._refuse(writer, request, item, str(error))
         if before is None:
             writer.accept(request, answer)
             self._close(key, settled)
@@ -260,20 +280,24 @@ class AnswerQueue:
             return None
         return next((request.id for request in known if dumps(request.item) == text), None)
 
-    def _fail(self, writer: Any, request: Request, item: Any, reason: str, settled: list[str]) -> Request | None:
-        """Store a failure; return the request with its next attempt if there is one left."""
+    def _fail(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
+        """Store that a request could not be labeled; return it if it is to be tried again, else give it up."""
+        again = self._refuse(writer, request, failed, str(failed.reason))
+        if again is None and request.id not in self._accepted:
+            writer.give_up(request.id)
+            self._close(request.id, settled)
+        return again
+
+    def _refuse(self, writer: Any, request: Request, item: Any, reason: str) -> Request | None:
+        """Set an answer aside; its request stays open, and is returned if it is to be handed out again."""
         if request.id in self._accepted:
             writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
             return None
         writer.refuse(request.id, as_text(item), reason)
         again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
         writer.retry(request.id, again.attempt)
-        if again.attempt <= self._retries:
-            self._open[request.id] = again
-            return again
-        writer.give_up(request.id)
-        self._close(request.id, settled)
-        return None
+        self._open[request.id] = again
+        return again if again.attempt <= self._retries else None
 
     def _close(self, key: str, settled: list[str]) -> None:
         del self._open[key]

@@ -5,26 +5,81 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
 from alcore.codec import dumps
-from alcore.errors import EncodingError
+from alcore.driver.pool_set import PoolSet
+from alcore.errors import EncodingError, UsageError
+from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import as_sample_id
+from alcore.pools.values import class_code, value_fault
 from alcore.protocols import Failed, Label, Request
 from alcore.store.tables import AcceptedLabel
+
+REFUSALS = (UsageError, TypeError, ValueError, IndexError)
+"""Errors of a training pool's ``append`` that mean that the item is wrong."""
 
 
 class BadAnswerError(Exception):
     """An answer that can't be a label."""
 
 
-def accepted_label(
-    request: Request, answer: Any, check: Callable[[Any], str | None], cost: Callable[[Any], float]
-) -> AcceptedLabel:
+class AnswerCheck:
+    """Finds out whether an answer can be a label of the data, before it is committed.
+
+    Parameters
+    ----------
+    pools
+        The training pool may have ``check`` and ``check_item``; else what is known about the data decides.
+    """
+
+    def __init__(self, pools: PoolSet) -> None:
+        self._pools, self._info = pools, pools.info
+
+    def value(self, value: Any) -> Any:
+        """Return the value of a label as it is stored: of a class, its integer code.
+
+        Raises
+        ------
+        BadAnswerError
+            When it can't be one.
+        """
+        _refuse_if(value_fault(value, None))
+        value = class_code(value, self._info)
+        own = getattr(self._pools.train, "check", None)
+        _refuse_if(_fault_of(own, value) if callable(own) else value_fault(value, self._info))
+        return value
+
+    def bare(self, request: Request, answer: Any) -> Any:
+        """Return what a bare answer stands for: the sample id, a `Label`, or an object for the training pool.
+
+        Raises
+        ------
+        BadAnswerError
+            When the training pool can't append it.
+        """
+        sample = as_sample_id(answer)
+        if sample is not None and type(request.item) is int:
+            if not getattr(self._pools.choice, "knows_answers", True):
+                raise BadAnswerError(
+                    f"sample {sample} was labeled by its id alone, and the pool doesn't know its label; deliver "
+                    "alcore.Label(id, value)"
+                )
+            return request.item
+        _refuse_if(value_fault(answer, None))
+        if isinstance(answer, str) and self._info is not None and answer in self._info.names:
+            return Label(request.item, self.value(answer))
+        if sample is not None and self._pools.choosable:
+            raise BadAnswerError(f"{sample} answers a generated input; deliver alcore.Label(request, value)")
+        own = getattr(self._pools.train, "check_item", None)
+        _refuse_if(_fault_of(own, answer) if callable(own) else None)
+        return answer
+
+
+def accepted_label(request: Request, answer: Any, check: AnswerCheck, cost: Callable[[Any], float]) -> AcceptedLabel:
     """Return an answer to a request as it is stored.
 
     Parameters
@@ -34,7 +89,7 @@ def accepted_label(
     answer
         What was put.
     check
-        Returns what is wrong with the value of a label, or None.
+        Refuses what can't be a label of the data.
     cost
         Returns what a label costs that doesn't say so itself.
 
@@ -43,25 +98,23 @@ def accepted_label(
     BadAnswerError, alcore.errors.EncodingError
         When it can't be a label.
     """
-    if isinstance(answer, Failed):
-        raise BadAnswerError(answer.reason)
     if isinstance(answer, Label):
         paid: Any = answer.cost
         if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
             raise BadAnswerError(f"its cost is {answer.cost!r}, which is not a number of at least 0")
         if not isinstance(answer.source, str):
             raise BadAnswerError(f"its source is {answer.source!r}, which is not a text")
-        if isinstance(answer.item, Request):  # a pool knows nothing of requests
-            answer = dataclasses.replace(answer, item=request.item)
-        if fault := _not_finite(answer.value) or _fault_of(answer.value, check):
-            raise BadAnswerError(fault)
+        item = request.item if isinstance(answer.item, Request) else answer.item  # a pool knows nothing of requests
+        value = check.value(answer.value)
+        if item is not answer.item or value is not answer.value:
+            answer = dataclasses.replace(answer, item=item, value=value)
         return AcceptedLabel(request, answer, "label", answer.source, dumps(answer.value), float(answer.cost))
-    expected = float(cost(request.item))
-    if as_sample_id(answer) is not None and type(request.item) is int:
-        return AcceptedLabel(request, request.item, "id", "", None, expected)
-    if fault := _not_finite(answer):
-        raise BadAnswerError(fault)
-    return AcceptedLabel(request, answer, "object", "", dumps(answer), expected)
+    expected, item = float(cost(request.item)), check.bare(request, answer)
+    if isinstance(item, Label):
+        return AcceptedLabel(request, item, "label", "", dumps(item.value), expected)
+    if type(item) is int and type(request.item) is int:
+        return AcceptedLabel(request, item, "id", "", None, expected)
+    return AcceptedLabel(request, item, "object", "", dumps(item), expected)
 
 
 def as_text(answer: Any) -> str:
@@ -76,21 +129,38 @@ def as_text(answer: Any) -> str:
         return repr(answer)[:1000]
 
 
-def items_for_pool(accepted: Iterable[AcceptedLabel], unlabeled: Any) -> list[Any]:
-    """Return what the training pool appends of some answers.
+def append_labels(pools: PoolSet, accepted: Iterable[AcceptedLabel]) -> list[tuple[AcceptedLabel, Exception]]:
+    """Append answers to the training pool, each even where another one fails.
 
     Parameters
     ----------
+    pools
+        Where samples are chosen from another pool, the training pool doesn't know their ids, so answers are completed
+        to items.
     accepted
         The answers.
-    unlabeled
-        The pool that was chosen from, where that is not the training pool, else None. The training pool doesn't know
-        its sample ids, so these answers are completed to items.
+
+    Returns
+    -------
+    list
+        The answers that the pool refused with one of `REFUSALS`, and the errors. The first error of another type is
+        raised when all were tried.
     """
-    return [
-        one.item if unlabeled is None else completed_item(one.request.item, one.kind, one.item, unlabeled)
-        for one in accepted
-    ]
+    refused: list[tuple[AcceptedLabel, Exception]] = []
+    errors: list[Exception] = []
+    for one in accepted if pools.train is not None else ():
+        try:
+            item = one.item
+            if pools.unlabeled is not None:
+                item = completed_item(one.request.item, one.kind, item, pools.unlabeled)
+            pools.train.append(item)
+        except REFUSALS as error:
+            refused.append((one, error))
+        except Exception as error:  # noqa: BLE001 - raised after the others were appended
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return refused
 
 
 def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
@@ -112,47 +182,20 @@ def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
     if kind == "id":
         return pool.answer(asked) if hasattr(pool, "answer") else pool[asked]
     if kind == "label" and hasattr(pool, "inputs"):
-        return _first_row(pool.inputs(torch.tensor([asked]))), item.value
+        return first_item(pool.inputs(torch.tensor([asked]))), item.value
     return item
 
 
-def value_check(pool: Any) -> Callable[[Any], str | None]:
-    """Return the function that says what is wrong with the value of a label: the pool's ``check``, if it has one."""
-    check = getattr(pool, "check", None)
-    return check if callable(check) else lambda _value: None
-
-
-def _first_row(batch: Any) -> Any:
-    """Return the first sample of a batch of nested tensors."""
-    if isinstance(batch, Mapping):
-        return {key: _first_row(one) for key, one in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*map(_first_row, batch))
-    return type(batch)(map(_first_row, batch)) if isinstance(batch, tuple | list) else batch[0]
-
-
-def _not_finite(value: Any) -> str | None:
-    """Return the fault of a value that holds NaN or infinity, else None."""
-    if isinstance(value, torch.Tensor):
-        bad = (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
-    elif isinstance(value, np.ndarray | np.generic):
-        bad = value.dtype.kind in "fc" and not bool(np.isfinite(value).all())
-    elif isinstance(value, float):
-        bad = not math.isfinite(value)
-    elif isinstance(value, Mapping):
-        return next((fault for one in value.values() if (fault := _not_finite(one))), None)
-    elif isinstance(value, list | tuple):
-        return next((fault for one in value if (fault := _not_finite(one))), None)
-    else:
-        return None
-    return "its value is NaN or infinite" if bad else None
-
-
-def _fault_of(value: Any, check: Callable[[Any], str | None]) -> str | None:
+def _fault_of(check: Callable[[Any], str | None], given: Any) -> str | None:
     try:
-        return check(value)
+        return check(given)
     except Exception as error:  # noqa: BLE001 - the pool's own check
         return f"the pool can't check it: {type(error).__name__}: {error}"
+
+
+def _refuse_if(fault: str | None) -> None:
+    if fault:
+        raise BadAnswerError(fault)
 
 
 def _named(item: Any) -> Any:

@@ -17,13 +17,13 @@ from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
 from alcore.driver.answer_queue import AnswerQueue
-from alcore.driver.answers import value_check
+from alcore.driver.answers import AnswerCheck
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
-from alcore.driver.pool_set import PoolSet
+from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.resume import ResumePoint, resume, why_finished
@@ -149,7 +149,12 @@ class Driver:
         transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
         self._costs = expected_costs(self._strategies.label, self._pools.choice)
         self.query_queue = RequestQueue(
-            checks.check_queue(transport), self._candidates, self.run_id, self._costs, config.samples_per_step
+            checks.check_queue(transport),
+            self._candidates,
+            self.run_id,
+            self._costs,
+            config.samples_per_step,
+            InputCheck(self._pools),
         )
         self.label_queue: AnswerQueue | None = None
         self._checkpointer = Checkpointer(
@@ -509,7 +514,7 @@ class Driver:
         self.label_queue = AnswerQueue(
             store,
             self.query_queue,
-            value_check(self.train_datapool),
+            AnswerCheck(self._pools),
             self._costs,
             self.config.label_retries,
             strategy_state=state.to_store,

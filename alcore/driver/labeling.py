@@ -9,7 +9,7 @@ from typing import Any
 from alcore.codec import dumps, loads
 from alcore.driver.agreement import compare_labels, share_labels
 from alcore.driver.answer_queue import AnswerQueue
-from alcore.driver.answers import items_for_pool
+from alcore.driver.answers import append_labels, as_text
 from alcore.driver.in_flight import poll_in_flight, tracks_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.pool_set import PoolSet
@@ -18,6 +18,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
 from alcore.store.run import RunStore
+from alcore.store.tables import AcceptedLabel
 
 
 class LabelStrategyState:
@@ -174,7 +175,7 @@ class LabelingPhase:
         if changed:
             state = self._store.labeling(step)
             self._answers.open(step, state, self._handed_over)
-        return state.open
+        return self._answers.to_hand_out(state)
 
     @contextlib.contextmanager
     def _generators_preserved(self) -> Iterator[None]:
@@ -186,24 +187,27 @@ class LabelingPhase:
             yield
 
     def _hand_over(self, *, shared: bool) -> dict[str, int]:
-        """Append the step's answers to the training pool; one item that it refuses doesn't keep the others from it."""
-        ranks, pool, step = self._scope.current, self._pools.train, self._step
+        """Append the step's answers to the training pool; what it refuses is set aside, and tried again at a resume."""
+        ranks, step = self._scope.current, self._step
         closed = self._answers.close() if self._is_open else None
+        if ranks.main:
+            refused = self._append(closed)
+            if refused:
+                with self._store.answering(step) as writer:
+                    for one, error in refused:
+                        writer.set_aside(one.request.id, as_text(one.item), f"{type(error).__name__}: {error}")
         if shared:
             share_labels(ranks, self._store, step)
         if not ranks.main:
             self._requests.refill([])
-        accepted = self._store.accepted(step) if closed is None else closed
+            self._append(None)
+        if shared:
+            compare_labels(ranks, self._store, step, self._pools.train)
+        return self._store.label_counts(step)
+
+    def _append(self, closed: list[AcceptedLabel] | None) -> list[tuple[AcceptedLabel, Exception]]:
+        """Append what was answered, and isn't in the training pool yet; return what the pool refused."""
+        accepted = self._store.accepted(self._step) if closed is None else closed
         accepted = [one for one in accepted if one.request.id not in self._handed_over]
         self._handed_over.update(one.request.id for one in accepted)
-        errors = []
-        for item in items_for_pool(accepted, self._pools.unlabeled) if pool is not None else ():
-            try:
-                pool.append(item)
-            except Exception as error:  # noqa: BLE001 - raised after the others were appended
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        if shared:
-            compare_labels(ranks, self._store, step, pool)
-        return self._store.label_counts(step)
+        return append_labels(self._pools, accepted)

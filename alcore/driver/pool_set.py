@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
+from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import is_choosable
+from alcore.pools.values import input_fault
 from alcore.protocols import DataInfo
 
 
@@ -35,3 +41,44 @@ class PoolSet(NamedTuple):
         """Return the pools whose initial state belongs to the run, by name."""
         named = {"train": self.train, "unlabeled": self.unlabeled}
         return {name: pool for name, pool in named.items() if pool is not None}
+
+
+class InputCheck:
+    """Finds out whether a generated input is one like those of the pools, before it is asked for.
+
+    Parameters
+    ----------
+    pools
+        The training pool, or the pool to choose from, may have ``check_input``; else an input of the pool to choose
+        from is the example. Where that pool has none to give, or its inputs are not tensors or arrays, every input is
+        right.
+    """
+
+    def __init__(self, pools: PoolSet) -> None:
+        owns = [getattr(pool, "check_input", None) for pool in (pools.train, pools.choice)]
+        self._own: Any = next(filter(callable, owns), None)
+        self._choice: Any = pools.choice if pools.choosable else None
+        self._examples: list[Any] | None = None
+
+    def __call__(self, item: Any) -> str | None:
+        """Return what is wrong with an input, or None."""
+        if self._own is not None:
+            fault: str | None = self._own(item)
+            return fault
+        if self._examples is None:
+            self._examples = [] if self._choice is None else self._first_input()
+        return input_fault(item, self._examples[0]) if self._examples else None
+
+    def _first_input(self) -> list[Any]:
+        ids: torch.Tensor = self._choice.unlabeled_indices()[:1]
+        batch = self._choice.inputs(ids) if len(ids) else None
+        return [first_item(batch)] if _is_of_arrays(batch) else []
+
+
+def _is_of_arrays(batch: Any) -> bool:
+    """Tell whether a batch is made of tensors and arrays alone; lists of anything else may be items or structure."""
+    if isinstance(batch, Mapping):
+        return all(map(_is_of_arrays, batch.values()))
+    if isinstance(batch, tuple | list):
+        return all(map(_is_of_arrays, batch))
+    return isinstance(batch, torch.Tensor | np.ndarray)

@@ -33,6 +33,8 @@ class RequestQueue:
         Returns what the label of an item is expected to cost.
     samples_per_step
         How many samples all query strategies of a step may ask for together; None sets no limit.
+    check_input
+        Returns what is wrong with a generated input, or None.
 
     Attributes
     ----------
@@ -55,11 +57,12 @@ class RequestQueue:
         run_id: str,
         cost: Callable[[Any], float],
         samples_per_step: int | None = None,
+        check_input: Callable[[Any], str | None] = lambda _item: None,
     ) -> None:
         self._transport = transport
         self._candidates = candidates
         self._run_id = run_id
-        self._cost, self._samples_per_step = cost, samples_per_step
+        self._cost, self._samples_per_step, self._check_input = cost, samples_per_step, check_input
         self._lock = threading.Lock()
         self._requests: dict[int, Request] = {}  # those left to label, by ticket
         self._tickets_of: dict[str, list[int]] = {}  # by request
@@ -154,7 +157,8 @@ class RequestQueue:
         Parameters
         ----------
         item
-            An integer of any kind is a sample id; a tensor, array or JSON-like value is a generated input.
+            An integer of any kind is a sample id; a tensor, array or JSON-like value is a generated input, which must
+            be like the inputs of the pool.
         block, timeout
             As in `queue.Queue`; nothing here ever blocks.
         score
@@ -169,6 +173,11 @@ class RequestQueue:
             item = sample
         elif item is None:
             raise QueryError(f"{self._strategy} put None into the query queue; put a sample id or an input.")
+        elif fault := self._check_input(item):
+            raise QueryError(
+                f"{self._strategy} put {item!r:.60} into the query queue, which is neither a sample id nor an input of "
+                f"this pool: {fault}. Put sample ids, which are integers, one by one or with put_many, or inputs."
+            )
         else:
             dumps(item)  # raises here, inside the strategy, if it can't be stored
         if self.quota is not None and self._rank >= self.quota:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alcore.distributed.ranks import Ranks
-from alcore.driver.answers import items_for_pool
+from alcore.driver.answers import append_labels
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.pool_set import PoolSet
@@ -103,7 +103,7 @@ def resume(
     if trainer is not None:
         cold_start = pools.train is not None and not len(pools.train)
         trainer.restore(store.first_training_step() if cold_start else 0, chosen["step"], saved, inside=inside)
-    _append_labels(store, pools, point.step)
+    _append_labels(store, pools, point.step, logger)
     if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
         learner.rebuild(pools.train)
     candidates.take(store.requested_samples(point.step))
@@ -171,10 +171,8 @@ def _load(store: RunStore, rows: list[dict[str, Any]], file: str) -> dict[str, A
         ) from error
 
 
-def _append_labels(store: RunStore, pools: PoolSet, before: int) -> None:
+def _append_labels(store: RunStore, pools: PoolSet, before: int, logger: logging.Logger) -> None:
     """Append the labels of all steps before this one, in the order in which they were appended then."""
-    if pools.train is None:
-        return
-    for step in range(before):
-        for item in items_for_pool(store.accepted(step), pools.unlabeled):
-            pools.train.append(item)
+    for step in range(before if pools.train is not None else 0):
+        for one, error in append_labels(pools, store.accepted(step)):
+            logger.warning("the training pool refuses the label of %r of step %d: %s", one.request.item, step, error)

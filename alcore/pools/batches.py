@@ -32,6 +32,15 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return batch
 
 
+def first_item(batch: Any) -> Any:
+    """Return the first item of a batch of nested tensors."""
+    if isinstance(batch, Mapping):
+        return {key: first_item(one) for key, one in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(first_item, batch))
+    return type(batch)(map(first_item, batch)) if isinstance(batch, tuple | list) else batch[0]
+
+
 def tensors_of(batch: Any) -> list[torch.Tensor]:
     """List the tensors of a batch, in their order."""
     if isinstance(batch, torch.Tensor):

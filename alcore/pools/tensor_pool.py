@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import operator
 import warnings
@@ -14,6 +15,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools.info import ArrayLike, infer_info
 from alcore.pools.rows import Rows
+from alcore.pools.values import input_fault, value_fault
 from alcore.protocols import ChoosablePool, DataInfo, Label
 from alcore.tensors import bytes_of
 
@@ -87,6 +89,8 @@ class TensorPool:
         initial = [] if labeled is None else torch.as_tensor(labeled, dtype=torch.int64).flatten().tolist()
         for sample in initial:
             self._mark(sample)
+        # classes that are counted in labeled samples alone may not be all
+        self._more_classes = info is None and len(initial) == len(inputs)
 
     @property
     def total(self) -> int:
@@ -96,7 +100,7 @@ class TensorPool:
     @property
     def knows_answers(self) -> bool:
         """Whether a sample id alone is enough to label it."""
-        return self._targets is not None
+        return self._given
 
     def __len__(self) -> int:
         """Return the number of labeled samples."""
@@ -155,49 +159,63 @@ class TensorPool:
 
     def append(self, item: Any) -> None:
         """Add a labeled sample: a sample id, a ``Label``, or an ``(input, target)`` pair."""
+        if fault := self.check_item(item):
+            raise UsageError(f"TensorPool: {fault}.")
         sample = as_sample_id(item)
         if sample is not None:
-            if self._targets is None:
-                raise UsageError(
-                    f"TensorPool: sample {sample} was labeled by its id alone, but this pool has no targets; "
-                    "deliver alcore.Label(id, value) instead."
-                )
             self._mark(sample)
-        elif isinstance(item, Label):
-            sample = as_sample_id(item.item)
-            if sample is None:
-                self._extend(item.item, item.value)
-            else:
-                self._mark(sample)
-                self._set_target(sample, item.value)
-        elif isinstance(item, Sequence) and len(item) == 2:
+        elif not isinstance(item, Label):
             self._extend(item[0], item[1])
+        elif (sample := as_sample_id(item.item)) is None:
+            self._extend(item.item, item.value)
         else:
-            raise UsageError(
-                f"TensorPool: can't append {type(item).__name__}; give a sample id, an alcore.Label, "
-                "or an (input, target) pair."
-            )
+            self._mark(sample)
+            self._set_target(sample, item.value)
+
+    def check_item(self, item: Any) -> str | None:
+        """Return what keeps an item from being appended, or None: a sample id, a ``Label``, or a pair, see `append`."""
+        sample = as_sample_id(item)
+        if sample is not None:
+            if not self._given:
+                return (
+                    f"sample {sample} was labeled by its id alone, but this pool has no targets; deliver "
+                    "alcore.Label(id, value) instead"
+                )
+            return self._fault_of_id(sample)
+        if isinstance(item, Label):
+            sample = as_sample_id(item.item)
+            named = self._fault_of_row(item.item) if sample is None else self._fault_of_id(sample)
+            return named or self.check(item.value)
+        if isinstance(item, Sequence) and not isinstance(item, str | bytes) and len(item) == 2:
+            return self._fault_of_row(item[0]) or self.check(item[1])
+        return f"can't append {type(item).__name__}; give a sample id, an alcore.Label, or an (input, target) pair"
+
+    def check_input(self, item: Any) -> str | None:
+        """Return what keeps an input from being added as a new row, or None."""
+        if isinstance(self._inputs, np.memmap):
+            return "a memory-mapped pool can't take new inputs; use a pool in memory"
+        example = self._inputs[0] if len(self._inputs) else torch.zeros(self._inputs.shape[1:])
+        if fault := input_fault(item, example):
+            return fault
+        if tuple(item.shape) != tuple(self._inputs.shape[1:]):
+            return f"an input of shape {tuple(item.shape)}, not {tuple(self._inputs.shape[1:])}"
+        return None
 
     def check(self, value: Any) -> str | None:
         """Return what is wrong with the value of a label, or None if it fits the targets."""
-        if self._targets is None:
-            return None
-        try:
-            given = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError):
-            return f"a {type(value).__name__} is not a label for targets of dtype {self._targets.dtype}"
+        fault = value_fault(value, dataclasses.replace(self.info, classes=0) if self._more_classes else self.info)
+        if fault or self._targets is None:
+            return fault
+        given = torch.as_tensor(value)
         if given.shape != self._targets.shape[1:]:
             return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
         if given.is_complex() and not self._targets.is_complex():
             return f"it is complex, and the targets are {self._targets.dtype}"
         if self._given and not self._targets.is_floating_point():
-            if given.is_floating_point():
+            if given.is_floating_point() and not torch.equal(given, given.round()):
                 return f"it is a fraction, and the targets are {self._targets.dtype}"
             if bool((given.to(self._targets.dtype) != given).any()):
                 return f"it is too large for targets of dtype {self._targets.dtype}"
-        classes = self.info.classes
-        if classes and not given.is_floating_point() and not bool(((given >= 0) & (given < classes)).all()):
-            return f"it is not one of the {classes} classes 0 to {classes - 1}"
         return None
 
     def digest(self) -> str:
@@ -222,11 +240,21 @@ class TensorPool:
             raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
         return self.inputs(ids), self._targets[ids]
 
-    def _mark(self, sample: int) -> None:
+    def _fault_of_row(self, row: Any) -> str | None:
+        """Return what is wrong with a new row; a list of numbers is one too."""
+        try:
+            return self.check_input(torch.as_tensor(row) if isinstance(row, Sequence) else row)
+        except (TypeError, ValueError, RuntimeError):
+            return f"an input of shape {tuple(self._inputs.shape[1:])} can't be made of {row!r:.60}"
+
+    def _fault_of_id(self, sample: int) -> str | None:
         if not 0 <= sample < len(self._mask):
-            raise UsageError(f"TensorPool: there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}.")
-        if self._mask[sample]:
-            raise UsageError(f"TensorPool: sample {sample} is labeled already.")
+            return f"there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}"
+        return f"sample {sample} is labeled already" if self._mask[sample] else None
+
+    def _mark(self, sample: int) -> None:
+        if fault := self._fault_of_id(sample):
+            raise UsageError(f"TensorPool: {fault}.")
         self._mask[sample] = True
         self._ids.append(sample)
         self._order = None
@@ -243,12 +271,7 @@ class TensorPool:
 
     def _extend(self, row: Any, target: Any) -> None:
         """Add a new labeled row; the arrays are copied each time."""
-        new = torch.as_tensor(row)[None]
-        if isinstance(self._inputs, np.memmap):
-            raise UsageError("TensorPool: a memory-mapped pool can't take new inputs; use a pool in memory.")
-        old = torch.as_tensor(self._inputs)
-        if new.shape[1:] != old.shape[1:]:
-            raise UsageError(f"TensorPool: an input of shape {tuple(new.shape[1:])}, not {tuple(old.shape[1:])}.")
+        new, old = torch.as_tensor(row)[None], torch.as_tensor(self._inputs)
         self._inputs = torch.cat([old, new.to(old.dtype)])
         self._reader = Rows(self._inputs)
         self._mask = torch.cat([self._mask, torch.zeros(1, dtype=torch.bool)])

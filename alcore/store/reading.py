@@ -83,6 +83,13 @@ class Run:
         """Return the answers that were not accepted, with the reasons."""
         return self._read(tables.refused)
 
+    def unlabeled_requests(self) -> list[dict[str, Any]]:
+        """Return the requests whose label the training pool lacks, each with the last reason.
+
+        Their ``state`` is ``open``, ``failed`` (given up), or ``set aside``: the training pool refused the label.
+        """
+        return self._read(tables.unlabeled_requests)
+
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
         return self._read(tables.decisions)

@@ -196,6 +196,12 @@ class RunStore:
                 tables.give_up_in_flight(connection, drop_in)
             tables.clear_taken(connection)
 
+    def reopen_requests(self, requests: Sequence[str]) -> None:
+        """Commit that requests which were given up, or whose labels were set aside, are to be asked again."""
+        with self._database.transaction() as connection:
+            for request in requests:
+                tables.reopen_request(connection, request)
+
     # -- labels ----------------------------------------------------------------------------------------------
 
     def labeling(self, step: int) -> LabelingState:

@@ -64,6 +64,10 @@ CREATE TABLE checkpoints(
 """
 
 
+SET_ASIDE = "the training pool refused it: "
+"""How the reasons begin for which an answer was set aside that had been accepted."""
+
+
 # -- rows -------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +155,8 @@ class LabelingState(NamedTuple):
         those that failed in this phase after all others, in the order of their failures.
     accepted
         The answers of this phase that count, in the order of their requests.
+    refused
+        Ids of the open requests of which this phase has refused an answer.
     given_up
         The samples that this phase gave up, with the ids of their requests.
     asks_for_samples
@@ -163,6 +169,7 @@ class LabelingState(NamedTuple):
 
     open: list[Request]
     accepted: list[AcceptedLabel]
+    refused: set[str]
     given_up: dict[int, str]
     asks_for_samples: bool
     ended: bool
@@ -433,6 +440,15 @@ class AnswerWriter:
             (request_id, self._step, item, reason, repeat, time.time()),
         )
 
+    def set_aside(self, request_id: str, item: str, reason: str) -> None:
+        """Keep that the training pool refused an accepted answer; once for each reason, as a replay tries it again."""
+        reason = SET_ASIDE + reason
+        known = self._connection.execute(
+            "SELECT 1 FROM refused WHERE request = ? AND step = ? AND reason = ?", (request_id, self._step, reason)
+        )
+        if known.fetchone() is None:
+            self.refuse(request_id, item, reason)
+
     def keep_state(self, text: str) -> None:
         """Keep the state of the label strategy after these answers; a fork reads its key ``step``."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('labeler', ?)", (dumps(text),))
@@ -455,8 +471,12 @@ def labeling(connection: sqlite3.Connection, step: int) -> LabelingState:
         "SELECT sample, id FROM requests WHERE closed = ? AND state = 'failed' AND sample IS NOT NULL", (step,)
     )
     asks = connection.execute("SELECT 1 FROM requests WHERE sample IS NOT NULL LIMIT 1").fetchone()
+    refused = connection.execute(
+        "SELECT r.id FROM requests r JOIN refused f ON f.request = r.id WHERE r.state = 'open' AND f.step = ?", (step,)
+    )
     return LabelingState(
         open=_open_requests(connection, step),
+        refused={row["id"] for row in refused},
         accepted=accepted(connection, step),
         given_up={row["sample"]: row["id"] for row in given_up},
         asks_for_samples=asks is not None,
@@ -545,12 +565,34 @@ def decisions(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]
         "labels": "SELECT r.step, r.ordinal, l.step, l.source, l.attempt, l.kind, l.value, l.cost, l.superseded"
         " FROM labels l JOIN requests r ON r.id = l.request"
         " ORDER BY r.step, r.ordinal, l.attempt, l.superseded DESC, l.rowid",
-        "refused": "SELECT step, item, reason FROM refused WHERE repeat = 0 ORDER BY step, rowid",
+        "refused": "SELECT f.step, f.item, f.reason FROM refused f LEFT JOIN requests r ON r.id = f.request"
+        " WHERE f.repeat = 0 ORDER BY f.step, r.step, r.ordinal, f.rowid",
         "queries": "SELECT step, model FROM queries ORDER BY step",
         "records": "SELECT strategy, step, ordinal, value FROM records ORDER BY strategy, step, ordinal",
         "steps": "SELECT step, record FROM steps ORDER BY step",
     }
     return {table: [tuple(row) for row in connection.execute(query)] for table, query in queries.items()}
+
+
+def unlabeled_requests(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the requests whose label the training pool lacks, in order, each with the last reason."""
+    rows = connection.execute(
+        "SELECT r.step, r.id, r.sample, r.item, r.attempt,"
+        " CASE WHEN r.state = 'labelled' THEN 'set aside' ELSE r.state END AS state, f.reason FROM requests r"
+        " LEFT JOIN refused f ON f.rowid = (SELECT MAX(rowid) FROM refused WHERE request = r.id AND repeat = 0)"
+        " WHERE r.state <> 'labelled' OR EXISTS ("
+        "  SELECT 1 FROM refused s JOIN labels l ON l.request = s.request AND l.superseded = 0"
+        "  WHERE s.request = r.id AND substr(s.reason, 1, ?1) = ?2)"
+        " ORDER BY r.step, r.ordinal",
+        (len(SET_ASIDE), SET_ASIDE),
+    )
+    return [dict(row) for row in rows]
+
+
+def reopen_request(connection: sqlite3.Connection, request: str) -> None:
+    """Make a request open again that was given up, or whose label was set aside; the label no longer counts."""
+    connection.execute("UPDATE labels SET superseded = 1 WHERE request = ?", (request,))
+    connection.execute("UPDATE requests SET state = 'open', closed = NULL, taken = 0 WHERE id = ?", (request,))
 
 
 # -- labels for the other ranks ---------------------------------------------------------------------------

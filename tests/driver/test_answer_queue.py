@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import queue
@@ -20,7 +21,8 @@ import torch
 
 from alcore.codec import loads
 from alcore.driver.answer_queue import AnswerQueue
-from alcore.driver.answers import items_for_pool
+from alcore.driver.answers import AnswerCheck
+from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import StaleWriterError
 from alcore.pools import TensorPool
@@ -42,16 +44,15 @@ class Desk:
         items: list[Any],
         *,
         retries: int = 0,
-        check: Callable[[Any], str | None] | None = None,
+        foreign: bool = False,
         cost: Callable[[Any], float] = lambda item: 1.0,
         state: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
-        self.labels = AnswerQueue(
-            self.store, self.requests, check or self.pool.check, cost, retries, strategy_state=state
-        )
+        check = AnswerCheck(PoolSet([] if foreign else self.pool, None, None))
+        self.labels = AnswerQueue(self.store, self.requests, check, cost, retries, strategy_state=state)
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
@@ -68,11 +69,11 @@ class Desk:
         if self.labels.take_inbox():
             state = self.store.labeling(step)
             self.labels.open(step, state)
-        self.requests.refill(state.open)
+        self.requests.refill(self.labels.to_hand_out(state))
 
-    def close(self, pool: Any = None) -> list[Any]:
-        """End the labeling phase; return what the training pool would get."""
-        return items_for_pool(self.labels.close(), pool)
+    def close(self) -> list[Any]:
+        """End the labeling phase; return what was put."""
+        return [one.item for one in self.labels.close()]
 
     @property
     def reader(self) -> Run:
@@ -317,13 +318,13 @@ BAD = [
     (Label(3, torch.tensor(complex(math.nan, 1))), "NaN or infinite"),
     (Label(3, {"a": [1, (2, np.array([1.0, math.nan]))]}), "NaN or infinite"),
     (Label(3, [1, 0]), r"shape \(2,\) is not the targets' \(\)"),
-    (Label(3, 0.5), "a fraction, and the targets are torch.int64"),
+    (Label(3, 0.5), "a fraction; the code of a class is a whole number"),
     (Label(3, 1 + 1j), "complex"),
     (Label(3, "cat"), "a str is not a label"),
-    (Label(3, None), "a NoneType is not a label"),
+    (Label(3, None), "None is not a label"),
     (Label(3, 7), "not one of the 2 classes 0 to 1"),
     (Label(3, -1), "not one of the 2 classes"),
-    (Label(3, 2**70), "is not a label"),
+    (Label(3, 2**70), "is too large"),
     (Label(3, object()), "a object is not a label"),
     (Label(3, 1, cost=math.nan), "cost is nan"),
     (Label(3, 1, cost=-1.0), "cost is -1.0"),
@@ -331,7 +332,6 @@ BAD = [
     (Label(3, 1, cost=None), "cost is None"),  # type: ignore[arg-type]
     (Label(3, 1, source=None), "source is None"),  # type: ignore[arg-type]
     (Label(3, 1, source=Path("a")), "source is .*'a'"),  # type: ignore[arg-type]
-    (Failed(3, "the solver crashed"), "^the solver crashed$"),
 ]
 
 
@@ -339,8 +339,8 @@ BAD = [
 def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: Any, reason: str) -> None:
     at = desk(5, 3, 9)
     at.labels.put_many([9, bad, Label(5, 1)])
-    assert at.states() == ["labelled", "failed", "labelled"]
-    assert at.counts == {"labelled": 2, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.states() == ["labelled", "open", "labelled"]
+    assert at.counts == {"labelled": 2, "failed": 0, "refused": 1, "repeated": 0}
     (row,) = at.reader.refused()
     assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
     assert re.search(reason, row["reason"])
@@ -357,19 +357,19 @@ def test_what_was_refused_is_kept_exactly(desk: Make) -> None:
 
 
 def test_what_cannot_be_stored_is_shown(desk: Make) -> None:
-    at = desk(3, 4, check=lambda value: None)
+    at = desk(3, 4, foreign=True)
     at.labels.put(Label(3, range(3)))
     at.labels.put({"a": range(3)})
     assert "range(0, 3)" in at.reader.refused()[0]["item"]
     assert "{'a': range(0, 3)}" in at.reader.refused()[1]["item"]
     assert "builtins.range can't be stored" in at.reasons()[0]
-    assert at.states() == ["failed", "failed"]
+    assert at.states() == ["open", "open"]
 
 
 def test_nan_in_any_object_is_refused(desk: Make) -> None:
     at = desk(3)
     at.labels.put((torch.tensor([1.0, math.nan]), 1))
-    assert at.states() == ["failed"]
+    assert at.states() == ["open"]
     assert at.reasons() == ["its value is NaN or infinite"]
 
 
@@ -436,7 +436,7 @@ def test_a_bare_integer_stays_an_id_where_all_samples_were_given_up(desk: Make, 
 
 
 def test_a_bare_integer_answers_a_generated_input_where_there_are_only_these(desk: Make) -> None:
-    at = desk("a", "b")
+    at = desk("a", "b", foreign=True)
     at.labels.put(1)
     assert at.current() == {0: ("object", 1)}
 
@@ -449,6 +449,71 @@ def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> No
     at.labels.put(3)
     assert at.states() == ["labelled", "open"]
     assert at.reasons()[0].startswith("nobody asked for it")
+
+
+# -- refused answers and their requests ---------------------------------------------------------------------
+
+
+def test_request_stays_open_after_a_bad_answer_and_takes_a_good_one(desk: Make) -> None:
+    at = desk(3)
+    at.labels.put_many([Label(3, 7), Label(3, "x"), Label(3, 1)])
+    assert at.states() == ["labelled"]
+    assert at.reader.requests()[0]["attempt"] == 2
+
+
+def test_request_is_handed_out_after_a_bad_answer_as_often_as_was_said_then_in_the_next_phase(desk: Make) -> None:
+    at = desk(3, retries=1)
+
+    def handed_out() -> list[int]:
+        attempts = []
+        while not at.requests.empty():
+            request = at.requests.get_request()
+            attempts.append(request.attempt)
+            at.labels.put(Label(request, 7))
+        return attempts
+
+    assert handed_out() == [0, 1]
+    at.begin(0)  # the phase was cut off and goes on
+    assert handed_out() == []
+    at.begin(1)
+    assert handed_out() == [2]
+    assert at.states() == ["open"]
+    at.labels.put(Failed(3, "no"))
+    assert at.states() == ["failed"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: bool) -> None:
+    at = desk(3, 5)
+    at.pool.info = dataclasses.replace(at.pool.info, names=("ham", "spam") if named else ())
+    check = AnswerCheck(PoolSet(at.pool, None, None))
+    at.labels = AnswerQueue(at.store, at.requests, check, lambda item: 1.0, 0)
+    at.begin(0)
+    at.labels.put_many([Label(5, "spa"), Label(3, "spam"), "ham"])
+    if named:
+        assert at.current() == {0: ("label", 1), 1: ("label", 0)}
+        assert re.search("'spa' is not one of the classes; did you mean 'spam'", at.reasons()[0])
+        assert [(one.item, one.value) for one in at.close()] == [(3, 1), (5, 0)]
+    else:
+        assert at.states() == ["open", "open"]
+
+
+def test_id_alone_is_refused_where_the_pool_does_not_know_the_label(desk: Make) -> None:
+    at = desk(3)
+    pool = TensorPool(torch.zeros(30, 2), info=at.pool.info)
+    at.labels = AnswerQueue(at.store, at.requests, AnswerCheck(PoolSet(pool, None, None)), lambda item: 1.0, 0)
+    at.begin(0)
+    at.labels.put(3)
+    assert "the pool doesn't know its label" in at.reasons()[0]
+    assert at.states() == ["open"]
+
+
+@pytest.mark.parametrize("bad", ["cat", None, 1.5, {"a": 1}, (torch.zeros(3), 1), (torch.zeros(2), 7), 1])
+def test_object_that_the_pool_cannot_append_is_refused(desk: Make, bad: Any) -> None:
+    at = desk("generated", foreign=False)
+    at.labels.put(bad)
+    assert at.states() == ["open"]
+    assert len(at.reasons()) == 1
 
 
 # -- what is handed out ------------------------------------------------------------------------------------
@@ -530,7 +595,7 @@ def test_attempts_are_counted_across_phases(desk: Make) -> None:
 
 
 def test_a_retry_keeps_its_place_among_the_open_requests(desk: Make) -> None:
-    at = desk(3, 5, retries=1)
+    at = desk(3, 5, retries=1, foreign=True)
     at.labels.put(Failed(3, "busy"))
     at.labels.put({"answers": "the oldest"})
     assert at.states() == ["labelled", "open"]
@@ -594,7 +659,7 @@ def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
 
 
 def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
-    at = desk(1, 2, 4, 8, cost=lambda item: float(item))
+    at = desk(1, 2, 4, 8, cost=lambda item: float(item), foreign=True)
     assert at.store.committed_cost() == 15.0
     at.labels.put(1)
     assert at.store.committed_cost() == 15.0
@@ -669,20 +734,6 @@ def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monk
     assert [one.item for one in at.close()] == [3, 5]
 
 
-def test_answers_of_a_generator_that_raised_can_be_put_again(desk: Make) -> None:
-    at = desk(3, 5)
-
-    def items() -> Iterator[Any]:
-        yield Label(3, 1)
-        raise RuntimeError("the file of answers is damaged")
-
-    with pytest.raises(RuntimeError, match="damaged"):
-        at.labels.put_many(items())
-    at.labels.put(Label(3, 1))
-    assert at.states() == ["labelled", "open"]
-    assert at.reasons() == []
-
-
 def test_the_end_of_a_phase_waits_for_a_put_that_fails(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the pool would get an answer that is on no disk."""
     at = desk(3, 5)
@@ -746,18 +797,29 @@ def test_a_run_that_was_taken_over_takes_no_more_labels(desk: Make) -> None:
     assert at.states() == ["open"]
 
 
-def test_a_generator_that_raises_undoes_its_put_many(desk: Make) -> None:
+def test_what_a_generator_gave_before_it_raised_is_committed(desk: Make) -> None:
     at = desk(3, 5)
 
     def items() -> Iterator[Any]:
-        yield 3
-        raise RuntimeError("the labeler broke")
+        yield Label(3, 1)
+        raise RuntimeError("the file of answers is damaged")
 
-    with pytest.raises(RuntimeError, match="labeler broke"):
+    with pytest.raises(RuntimeError, match="damaged"):
         at.labels.put_many(items())
-    assert at.states() == ["open", "open"]
-    with pytest.raises(RuntimeError, match="labeler broke"):
-        at.close()
+    assert at.states() == ["labelled", "open"]
+    assert [one.item for one in at.close()] == [3]
+
+
+def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> None:
+    at = desk(3, 5)
+    at.requests.on_take = at.store.mark_taken
+
+    def items() -> Iterator[Any]:
+        while not at.requests.empty():
+            yield Label(at.requests.get_request(), 1)
+
+    at.labels.put_many(items())
+    assert at.states() == ["labelled", "labelled"]
 
 
 # -- outside a labeling phase ----------------------------------------------------------------------------
@@ -847,18 +909,3 @@ def test_put_of_a_forked_child_goes_to_the_inbox(desk: Make, held: bool) -> None
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert at.states() == ["open"]
     assert len(inbox_of(at)) == 1
-
-
-# -- another pool ----------------------------------------------------------------------------------------
-
-
-def test_answers_are_completed_from_the_pool_that_was_chosen_from(desk: Make) -> None:
-    at = desk(9, 1, "made", check=lambda value: None)
-    chosen = TensorPool(torch.arange(60.0).reshape(30, 2), torch.arange(30) % 3)
-    at.labels.put_many([Label(1, 0), 9, Label("made", 2)])
-    nine, one, made = at.close(chosen)
-    assert torch.equal(nine[0], torch.tensor([18.0, 19.0]))
-    assert nine[1] == 0
-    assert torch.equal(one[0], torch.tensor([2.0, 3.0]))
-    assert one[1] == 0
-    assert (made.item, made.value) == ("made", 2)

@@ -102,20 +102,37 @@ def untrained(build: Any, pool: Any, toys: Any, label: Any, **settings: Any) -> 
     return driver
 
 
-def test_item_that_the_pool_refuses_does_not_keep_the_others_from_it(build: Any, toys: Any) -> None:
-    class Two(list[Any]):
-        def append(self, item: Any) -> None:
-            _inputs, value = item
-            if value == 1:
-                raise ValueError("no room for it")
-            list.append(self, value)
+class Narrow(list[Any]):
+    """A training pool that has no room for the value 1, unless it is wide."""
 
-    pool = Two()
-    driver = untrained(build, pool, toys, Scripted(0, 1, 2), run_id="r")
-    with pytest.raises(ValueError, match="no room"):
+    def __init__(self, *, wide: bool = False) -> None:
+        super().__init__()
+        self.wide = wide
+
+    def append(self, item: Any) -> None:
+        _inputs, value = item
+        if value == 1 and not self.wide:
+            raise ValueError("no room for it")
+        super().append(value)
+
+
+def test_label_that_the_pool_refuses_is_set_aside_and_tried_again_at_resume(build: Any, toys: Any) -> None:
+    pool = Narrow()
+    driver = untrained(build, pool, toys, Scripted(0, 1, 0), run_id="r")
+    driver.run()
+    assert list(pool) == [0, 0]
+    run = Run(driver.log_dir)
+    assert [one["state"] for one in run.requests()] == ["labelled"] * 3
+    (refused,) = run.refused()
+    assert refused["reason"] == "the training pool refused it: ValueError: no room for it"
+    assert run.steps()[0]["refused"] == 1
+    for wide, expected in ((False, [0, 0]), (True, [0, 1, 0])):
+        again = Narrow(wide=wide)
+        driver = untrained(build, again, toys, Scripted(0, 0, 0), run_id="r")
+        driver.restore()
+        assert list(again) == expected
         driver.run()
-    assert list(pool) == [0, 2]
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled"] * 3
+    assert len(run.refused()) == 1
 
 
 def test_label_strategy_that_fails_keeps_its_answers(build: Any) -> None:
@@ -129,5 +146,7 @@ def test_label_strategy_that_fails_keeps_its_answers(build: Any) -> None:
 def test_phase_counts_what_was_labeled_failed_and_refused(build: Any) -> None:
     driver = build(label_strategy=Scripted(1, None, 5), max_active_learning_steps=1)
     driver.run()
-    (step,) = Run(driver.log_dir).steps()
-    assert (step["labelled"], step["failed"], step["refused"]) == (1, 2, 2)
+    run = Run(driver.log_dir)
+    (step,) = run.steps()
+    assert (step["labelled"], step["failed"], step["refused"]) == (1, 1, 2)
+    assert [one["state"] for one in run.requests()] == ["labelled", "failed", "open"]

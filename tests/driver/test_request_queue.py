@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, QueryError
 from alcore.pools import TensorPool
@@ -407,3 +408,82 @@ def test_puts_against_a_plain_model(items: list[int], labelled: set[int], budget
     assert requests.dropped["uq: not an unlabeled sample, or asked for already"] == unasked
     assert requests.dropped["over the budget"] == over
     assert drained(requests) == expected
+
+
+# -- generated inputs --------------------------------------------------------------------------------------
+
+
+class Listed:
+    """A pool that can be chosen from, and doesn't say what an input is like."""
+
+    def __init__(self, inputs: Any) -> None:
+        self._inputs = inputs
+
+    def unlabeled_indices(self) -> torch.Tensor:
+        return torch.arange(1)
+
+    def inputs(self, ids: torch.Tensor) -> Any:
+        return self._inputs
+
+
+class Empty(Listed):
+    def unlabeled_indices(self) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.int64)
+
+
+ARRAYS, MAPS = torch.zeros(1, 2), {"a": torch.zeros(1, 2), "b": torch.zeros(1)}
+
+
+def checked(pool: Any, *, choice: Any = None) -> RequestQueue:
+    pools = PoolSet(pool, None, choice)
+    made = RequestQueue(queue.Queue(), Candidates(pools.choice), "r1", lambda item: 1.0, None, InputCheck(pools))
+    made.begin(0, math.inf)
+    made.begin_strategy("uq", 1)
+    return made
+
+
+@pytest.mark.parametrize("item", [20.5, True, "20", [20, 21], (1, 0), torch.tensor(20.0), {"x": 1}])
+@pytest.mark.parametrize("pool", [TensorPool(ARRAYS, torch.zeros(1)), Listed(ARRAYS)], ids=["own check", "example"])
+def test_item_that_is_neither_an_id_nor_an_input_is_an_error_of_the_strategy(pool: Any, item: Any) -> None:
+    requests = checked(pool)
+    with pytest.raises(QueryError, match=r"uq put .* into the query queue, which is neither a sample id nor an input"):
+        requests.put(item)
+    assert requests.asked == []
+    assert requests.empty()
+
+
+@pytest.mark.parametrize(
+    ("pool", "item"),
+    [
+        (TensorPool(ARRAYS, torch.zeros(1)), np.ones(2)),
+        (Listed(ARRAYS), torch.ones(2)),
+        (Listed(MAPS), {"a": torch.ones(2), "b": torch.ones(())}),
+        (Listed(["text"]), "20"),
+        (Empty(ARRAYS), "anything, as no example is left"),
+        ([], {"temperature": 20.5}),
+    ],
+)
+def test_input_like_those_of_the_pool_is_asked_for(pool: Any, item: Any) -> None:
+    requests = checked(pool)
+    requests.put(item)
+    assert [one.request.item for one in requests.asked] == [item]
+
+
+def test_sizes_may_vary_in_a_pool_that_does_not_say_what_an_input_is_like() -> None:
+    checked(Listed(ARRAYS)).put(torch.ones(3))
+    with pytest.raises(QueryError, match=r"an input of shape \(3,\), not \(2,\)"):
+        checked(TensorPool(ARRAYS, torch.zeros(1))).put(torch.ones(3))
+
+
+def test_training_pool_says_what_an_input_is_where_samples_are_chosen_from_another() -> None:
+    requests = checked(TensorPool(torch.zeros(1, 3), torch.zeros(1)), choice=Listed(ARRAYS))
+    requests.put(torch.ones(3))
+    with pytest.raises(QueryError):
+        requests.put(torch.ones(2))
+
+
+def test_memory_mapped_pool_takes_no_new_input(tmp_path: Path) -> None:
+    np.save(tmp_path / "inputs.npy", np.zeros((3, 2), dtype=np.float32))
+    pool = TensorPool(np.load(tmp_path / "inputs.npy", mmap_mode="r"), torch.zeros(3))
+    with pytest.raises(QueryError, match="a memory-mapped pool can't take new inputs"):
+        checked(pool).put(torch.ones(2))

@@ -264,7 +264,7 @@ def test_fractions_after_a_whole_number_are_not_cut() -> None:
 # -- what a label may be ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0, 2, np.uint8(1), torch.tensor(2), True])
+@pytest.mark.parametrize("value", [0, 2, np.uint8(1), torch.tensor(2), True, 1.0])
 def test_values_that_fit(value: Any) -> None:
     assert TensorPool(INPUTS, TARGETS).check(value) is None
 
@@ -279,9 +279,9 @@ def test_values_that_fit(value: Any) -> None:
         ([1], r"shape \(1,\) is not the targets' \(\)"),
         (1j, "complex"),
         ("cat", "a str is not a label"),
-        (None, "a NoneType is not a label"),
+        (None, "None is not a label"),
         ({"a": 1}, "a dict is not a label"),
-        (2**70, "an? int is not a label"),
+        (2**70, "is too large"),
     ],
 )
 def test_values_that_do_not_fit(value: Any, what: str) -> None:
@@ -429,3 +429,21 @@ def test_integers_of_other_libraries_are_ids(item: Any) -> None:
 )  # fmt: skip
 def test_other_things_are_no_ids(item: Any) -> None:
     assert as_sample_id(item) is None
+
+
+def test_classes_counted_in_labeled_samples_alone_may_not_be_all() -> None:
+    targets = torch.tensor([0, 1])
+    assert TensorPool(torch.zeros(2, 1), targets, labeled=[0, 1]).check(2) is None
+    for pool in (
+        TensorPool(torch.zeros(2, 1), targets, labeled=[0]),
+        TensorPool(torch.zeros(2, 1), targets, labeled=[0, 1], info=DataInfo("classification", 2)),
+    ):
+        assert pool.check(2) == "it is not one of the 2 classes 0 to 1"
+
+
+def test_pool_without_targets_never_knows_answers_however_many_labels_it_has() -> None:
+    pool = TensorPool(torch.zeros(3, 1), info=DataInfo("classification", 2))
+    pool.append(Label(0, 1))
+    assert not pool.knows_answers
+    with pytest.raises(UsageError, match="this pool has no targets"):
+        pool.append(1)

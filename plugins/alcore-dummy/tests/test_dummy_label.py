@@ -60,7 +60,7 @@ def test_a_queue_of_another_order_changes_nothing(tmp_path):
 
 def test_generated_inputs_fail_and_the_others_are_labeled(tmp_path):
     pool = ten(labeled=[4])
-    driver = make_driver(tmp_path, pool, [7, torch.tensor([0.5]), 2, {"angle": 30}])
+    driver = make_driver(tmp_path, pool, [7, torch.tensor([0.5]), 2, torch.tensor([1.5])])
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2]
     run = Run(driver.log_dir)

@@ -155,17 +155,22 @@ class Answers(Lives):
     @rule(many=st.lists(labels | failures, max_size=2))
     @scene
     def put_many_breaks_off(self, many: list[tuple[Any, ...]]) -> None:
+        """What a generator gave before it raised is committed."""
         self.be_labeling()
+        put = [self._answer(*answer) for answer in many]
 
         def items() -> Iterator[Any]:
-            yield from [self._answer(*answer)[0] for answer in many]
+            yield from [item for item, _ in put]
             raise ConnectionError("nobody there")
 
-        with pytest.raises(ConnectionError):
-            self.writer.labels.put_many(items())
-        with pytest.raises(ConnectionError):
-            self.writer.labels.close()
-        self.close()
+        def break_off() -> None:
+            with pytest.raises(ConnectionError):
+                self.writer.labels.put_many(items())
+
+        if put:
+            self._put(break_off, [change for _, change in put])
+        else:
+            break_off()
 
     def _put_each(self, several: list[tuple[Any, ...]]) -> None:
         self.be_labeling()
@@ -193,7 +198,7 @@ class Answers(Lives):
             return details[0], lambda model: model.object(details[0])
         if kind == "bad object":
             thing, note = details[0], details[0] if type(details[0]) is not Unstorable else repr(details[0])
-            return thing, lambda model: model.fail(model.oldest(), note)
+            return thing, lambda model: model.bad(model.oldest(), note)
         if kind == "unasked" or not self.model.asked:
             item, label = details if kind == "unasked" else (99, (1, "", 1.0))
             return Label(item, *label), lambda model: model.refuse(None, _noted(item, *label[:2]))
@@ -211,7 +216,7 @@ class Answers(Lives):
             return Failed(item, "no"), lambda model: model.fail(model.at(place), _noted(item))
         put, note = Label(item, *label), _noted(item, *label[:2])
         if kind == "bad label":
-            return put, lambda model: model.fail(model.at(place), note)
+            return put, lambda model: model.bad(model.at(place), note)
         return put, lambda model: model.answer(model.at(place), "label", *label, note)
 
 

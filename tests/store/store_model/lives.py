@@ -159,7 +159,7 @@ class Lives(RuleBasedStateMachine):
         self.writer.begin_labeling(self.model.step)
         self.take_inbox()
         self.writer.hand_out(self.model.step)
-        self.queue = [one.place for one in self.model.line]
+        self.queue = [one.place for one in self.model.to_hand_out()]
 
     def take_one_out(self) -> tuple[int, int]:
         """Take a request out, as a label strategy does; return its place."""
@@ -238,7 +238,7 @@ class Lives(RuleBasedStateMachine):
         change = Model.drop_in_flight if in_flight == "drop" else Model.settle
         self.commit(lambda: store.release_in_flight(drop_in=drop_in), change)
         self.writer.candidates.take(store.requested_samples(store.last_step() + 1))
-        self.queue = [one.place for one in self.model.line]
+        self.queue = [one.place for one in self.model.to_hand_out()]
         if self.model.labeling:
             assert not store.labeling(self.model.step).committed
             self.writer.requests.begin(self.model.step, math.inf)

@@ -28,6 +28,8 @@ class Asked:
     cost: float
     state: str = "open"
     attempts: int = 0
+    refused: int = -1
+    """The last step in which an answer to it was refused."""
     taken: bool = False
     closed: int | None = None
     answers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -174,19 +176,27 @@ class Model:
 
     def fail(self, one: Asked | None, shown: Any) -> None:
         """Count an attempt; the request goes to the end of the line, or is given up."""
+        self.bad(one, shown)
+        if one is not None and one.state == "open" and one.attempts > self.retries:
+            self._give_up(one)
+
+    def bad(self, one: Asked | None, shown: Any) -> None:
+        """Count an attempt; the request goes to the end of the line, and is handed out again perhaps."""
         if one is None or not (one.state == "open" or self.here(one)):
             self.refuse(None, shown)
             return
         self.refuse(one, shown)
         if one.state == "labelled":
             return
-        one.attempts, one.taken = one.attempts + 1, False
-        if one.attempts > self.retries:
-            self._give_up(one)
-        else:
-            self.line.remove(one)
-            self.line.append(one)
+        one.attempts, one.taken, one.refused = one.attempts + 1, False, self.step
+        self.line.remove(one)
+        self.line.append(one)
+        if one.attempts <= self.retries:
             self.again.append(one.place)
+
+    def to_hand_out(self) -> list[Asked]:
+        """Return the open requests that a phase which begins or goes on hands out."""
+        return [one for one in self.line if one.refused < self.step or one.attempts <= self.retries]
 
     def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
         """Keep aside what is not taken."""

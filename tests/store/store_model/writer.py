@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from alcore.driver.answer_queue import AnswerQueue
+from alcore.driver.answers import AnswerCheck
+from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
@@ -41,6 +43,14 @@ def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+class Own(list[Any]):
+    """A training pool that checks values as a `TensorPool` does, and takes any object."""
+
+    def __init__(self, pool: TensorPool) -> None:
+        super().__init__()
+        self.check = pool.check
+
+
 class Writer:
     """What writes to a run, put together as `alcore.driver` does.
 
@@ -62,7 +72,7 @@ class Writer:
         self.labels = AnswerQueue(
             store,
             self.requests,
-            pool.check,
+            AnswerCheck(PoolSet(Own(pool), None, None)),
             cost_of,
             retries,
             strategy_state=lambda: self.state,
@@ -76,7 +86,7 @@ class Writer:
     def hand_out(self, step: int) -> None:
         """Hand out what is open."""
         self.begin_labeling(step)
-        self.requests.refill(self.store.labeling(step).open)
+        self.requests.refill(self.labels.to_hand_out(self.store.labeling(step)))
 
     def _look(self) -> None:
         assert not self.store.committing, "called before it was committed"

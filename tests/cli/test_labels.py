@@ -1,0 +1,91 @@
+"""``alcore labels`` and ``alcore show --refused``: what has no label, why, and asking for it again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from alcore.driver import Driver
+from alcore.protocols import Failed, Label
+from alcore.store.reading import Run
+
+
+class Scripted:
+    """Answers as it is told, by the ordinal of the request."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers, self.asked = answers, []
+
+    def attach(self, driver: Any) -> None:
+        """Do nothing."""
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            self.asked.append(request)
+            answer = self.answers.get(f"r{request.ordinal}", 1)
+            serialize_queue.put(Failed(request, "the solver crashed") if answer is None else Label(request, answer))
+
+
+@pytest.fixture
+def run(command: Any, build: Any, tmp_path: Any) -> Run:
+    """A run of one step: a label, a bad answer, and a failure."""
+    driver: Driver = build(run_id="r1", label_strategy=Scripted(r1=7, r2=None), max_active_learning_steps=1)
+    driver.run()
+    return Run(driver.log_dir)
+
+
+def ids(run: Run) -> list[str]:
+    return [one["id"] for one in run.requests()]
+
+
+def test_requests_without_a_label_are_listed_with_the_reasons(command: Any, run: Run) -> None:
+    out, _ = command("labels", "runs/r1")
+    _, one, two = ids(run)
+    lines = out.splitlines()
+    assert [line.split()[1] for line in lines if line.split()[2:3] in (["9"], ["10"])] == [one[:12], two[:12]]
+    assert "open" in out
+    assert "not one of the 2 classes 0 to 1" in out
+    assert "failed" in out
+    assert "the solver crashed" in out
+    found = json.loads(command("labels", "runs/r1", "--json")[0])
+    assert [one["state"] for one in found["requests"]] == ["open", "failed"]
+
+
+def test_refused_answers_are_shown(command: Any, run: Run) -> None:
+    out, _ = command("show", "runs/r1", "--refused")
+    assert "not one of the 2 classes 0 to 1" in out
+    found = json.loads(command("show", "runs/r1", "--refused", "--json")[0])
+    assert [one["request"] for one in found["refused"]] == ids(run)[1:]
+
+
+def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(command: Any, build: Any, run: Run) -> None:
+    out, _ = command("labels", "runs/r1")
+    suggested = out.splitlines()[-1].split("alcore ")[1].split()
+    assert command(*suggested)[0].count("open") == 2
+    labeler = Scripted()
+    again: Driver = build(run_id="r1", label_strategy=labeler, max_active_learning_steps=2)
+    again.restore()
+    again.run()
+    assert [(one.step, one.ordinal) for one in labeler.asked][:2] == [(0, 1), (0, 2)]
+    assert command("labels", "runs/r1")[0] == "Every request of run r1 has its label.\n"
+
+
+def test_request_that_cannot_be_opened_is_refused_with_the_reason(command: Any, run: Run) -> None:
+    labeled, open_now, _ = ids(run)
+    for words, reason in [
+        (labeled, "has its label, and the training pool has taken it"),
+        (open_now, "is open already; alcore resume"),
+        ("zz", "has no request 'zz'"),
+    ]:
+        _, err = command("labels", "runs/r1", "--reopen", words, code=2)
+        assert reason in err
+    assert [one["state"] for one in run.requests()] == ["labelled", "open", "failed"]
+
+
+def test_run_without_refused_answers_says_so(command: Any, build: Any) -> None:
+    driver: Driver = build(run_id="r1", max_active_learning_steps=1)
+    driver.run()
+    assert command("show", "runs/r1", "--refused")[0] == "Run r1 refused no answer.\n"
