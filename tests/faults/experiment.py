@@ -25,87 +25,32 @@ from torch.optim.lr_scheduler import StepLR
 
 import alcore
 import alcore.store.run
-from alcore import Driver, Failed, Label, TensorPool
+from alcore import Driver, TensorPool
 from alcore import config as c
-from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
+
+sys.path.append(str(Path(__file__).parents[1]))
+from helpers.experiment import Paid, Smoothed, Wandering
 
 RUN_ID = "faulty"
 STEPS = 3
 
 
-class Wandering(BaseQuery):
-    """Asks for 1, 2 or 0 samples or a new input, by a count of its own and draws from every global generator."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
-        self.calls += 1
-        for turn in range((1, 2, 0)[self.calls % 3]):
-            (ids,) = self.driver.candidates()
-            draws = random.random(), float(np.random.random()), float(torch.rand(()))
-            query_queue.put(ids[int(sum(draws) * self.calls * 7 + turn) % len(ids)])
-        if self.calls == 2:
-            query_queue.put(torch.randn(2))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.calls = state["calls"]
-
-
-class Paid(BaseLabel):
+class PaidInThreads(Paid):
     """Writes down each answer before it delivers it, in odd steps from a thread; some fail at first."""
 
-    idempotent = True
-
     def __init__(self, log: Path, executor: Executor) -> None:
-        self.log, self.executor, self.answers = log, executor, 0
-
-    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        step = self.driver.active_learning_step_idx
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
-            if step % 2:
-                self.executor.submit(self.answer, request, serialize_queue).result()
-            else:
-                self.answer(request, serialize_queue)
+        super().__init__(pay=self.write_down, fails=lambda request: request.ordinal % 3 == 1 and request.attempt == 0)
+        self.log, self.executor = log, executor
 
     def answer(self, request: Any, serialize_queue: Any) -> None:
-        self.answers += 1
-        draw = torch.rand(2, generator=self.driver.generator(request.id)).sum()
-        value = int(draw + self.answers % 2 > 1)
+        if self.driver.active_learning_step_idx % 2:
+            self.executor.submit(super().answer, request, serialize_queue).result()
+        else:
+            super().answer(request, serialize_queue)
+
+    def write_down(self, request: Any) -> None:
         with self.log.open("a") as file:
             file.write(f"{request.id} {request.attempt}\n")
-        failed = request.ordinal % 3 == 1 and request.attempt == 0
-        answer = Failed(request, "once more") if failed else Label(request, value, source="noise", cost=0.5)
-        serialize_queue.put(answer)
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"answers": self.answers}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.answers = state["answers"]
-
-
-class Smoothed(BaseMetrology):
-    """A figure that depends on all of its past."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean = 0.0
-
-    def compute(self, *args: Any, **kwargs: Any) -> None:
-        value = float(self.driver.infer(self.driver.train_datapool.inputs(torch.arange(40))).mean())
-        self.mean = 0.5 * self.mean + 0.5 * value
-        self.append_record(mean=self.mean, of=len(self.records))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean = state["mean"]
 
 
 class Counting:
@@ -147,7 +92,9 @@ def build(root: Path, log: Path, executor: Executor) -> Driver:
         ),
         learner=torch.nn.Sequential(*layers),
         strategies_config=c.StrategiesConfig(
-            [Wandering(), ClassifierUQQuery(max_samples=1)], queue.Queue, Paid(log, executor),
+            [Wandering(samples=(2, 0, 1), inputs=(2,)), ClassifierUQQuery(max_samples=1)],
+            queue.Queue,
+            PaidInThreads(log, executor),
             [Smoothed(), F1Metrology()],
         ),
         training_config=c.TrainingConfig(

@@ -34,6 +34,7 @@ from typing import Any
 
 import experiment
 import torch
+from alcore_testing import differences
 from harness import CALLS, RUN_ID
 from mutants import MUTANT, leave_out
 from verdict import essence, judge, sound
@@ -195,8 +196,7 @@ def run_task(task: dict[str, Any], expected: dict[str, Any] | None) -> dict[str,
     if not task.get("open"):
         mine = essence(place)
         if expected is not None:
-            differing = sorted(key for key in {*mine, *expected} if mine.get(key) != expected.get(key))
-            notes += [f"differs from the uninterrupted run: {key}" for key in differing]
+            notes += [f"differs from the uninterrupted run: {one}" for one in differences(mine, expected)]
         if len(paid(place)) > len(set(paid(place))) + len(task["lives"]):
             notes.append("more answers were repeated than lives were cut off")
     answer = {

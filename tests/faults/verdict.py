@@ -10,10 +10,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from alcore_testing import essence_of
 from harness import RUN_ID
 
-from alcore.store import checkpoints
-from alcore.store.reading import Run
+from alcore.store import Run, checkpoints
 
 CLEAR = re.compile(
     r"root/(\.alcore-building\.)?faulty.* can't be written: "
@@ -57,23 +57,20 @@ def sound(place: Path) -> tuple[list[str], set[str]]:
 
 
 def essence(place: Path) -> dict[str, Any]:
-    """Return everything that must be equal: all but times and the place."""
+    """Return everything that must be equal: what `essence_of` finds, and, since the id is the same, all else but times.
+
+    It is plain data that JSON gives back unchanged, so that processes can tell it to each other.
+    """
     folder = place / "root" / RUN_ID
     run = Run(folder)
-    meta = {key: value for key, value in run.meta().items() if key not in ("started", "ended", "environment")}
     log = json.loads((folder / "driver_log.json").read_text())
-    found: dict[str, Any] = {
-        "meta": repr(meta),
-        "requests": run.requests(),
-        "labels": [
-            list(row)
-            for row in run.read("SELECT request, step, source, attempt, kind, value, cost, superseded FROM labels")
-        ],
-        "states": [list(row) for row in run.read("SELECT id, state, closed, cost, score FROM requests ORDER BY id")],
-        "queries": [list(row) for row in run.read("SELECT * FROM queries")],
-        "refused": run.refused(),
-        "records": repr(run.records()),
-        "steps": [{key: value for key, value in one.items() if key != "seconds"} for one in run.steps()],
+    found = essence_of(folder) | {
+        "meta": {
+            key: repr(value) for key, value in run.meta().items() if key not in ("started", "ended", "environment")
+        },
+        "ids": [one["id"] for one in run.requests()],
+        "arrivals": [list(row) for row in run.read("SELECT request, attempt FROM labels ORDER BY rowid")],
+        "refused": run.refused(),  # repeats too, which one life doesn't have
         "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
         "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
         "inbox": (folder / "inbox").is_dir(),
@@ -83,10 +80,7 @@ def essence(place: Path) -> dict[str, Any]:
             if not path.relative_to(place / "root").parts[0].startswith(".alcore-building.")
         ),
     }
-    found |= {path.name: path.read_text() for path in folder.glob("*.json") if path.name != "driver_log.json"}
-    for one in run.checkpoints():
-        found[one["file"]] = (folder / "ckpt" / one["file"]).read_bytes().hex()
-    return found
+    return dict(json.loads(json.dumps(found)))
 
 
 def judge(told: dict[str, Any], fault: dict[str, Any], *, last: bool) -> list[str]:

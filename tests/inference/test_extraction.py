@@ -10,10 +10,9 @@ import pytest
 import torch
 from helpers.inference import Net
 
-from alcore.errors import QueryError, UsageError
-from alcore.inference import Features, check_layer, extract_features, labeled_features
+from alcore.errors import UsageError
+from alcore.inference import check_layer, extract_features, labeled_features
 from alcore.pools import TensorPool
-from alcore.strategies import SetQuery
 
 Build = Callable[..., Any]
 
@@ -191,39 +190,6 @@ def test_features_of_no_labeled_samples_and_no_candidates(build: Build, toys: An
     full = build(train_datapool=toys.pool(6, labeled=6), learner=Net())
     assert len(extract_features(full).ids) == 0
     assert len(labeled_features(full).ids) == 6
-
-
-def test_with_nothing_labeled_a_strategy_is_given_none_of_as_many_features(build: Build, toys: Any) -> None:
-    class Looks(SetQuery):
-        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
-            self.shapes = candidates.features.shape, labeled.features.shape, labeled.outputs.shape
-            return torch.arange(n)
-
-    query = Looks(2)
-    driver = build(train_datapool=toys.pool(6, labeled=0), learner=Net(), query_strategies=[query])
-    query.sample(driver.query_queue)
-    assert query.shapes == ((6, 5), (0, 5), (0, 1))
-
-
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("own_pool", [True, False])
-def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: Any, bad: float, own_pool: bool) -> None:
-    class Looks(SetQuery):
-        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
-            return torch.arange(n)
-
-    pool = toys.pool(20, labeled=0)
-    inputs = pool.inputs(torch.arange(20))
-    inputs[13, 1] = bad
-    train = TensorPool(inputs, torch.arange(20) % 2, labeled=[4, 13, 7])
-    query = Looks(2, layer="inputs")
-    choice = {"unlabeled_datapool": pool} if own_pool else {}
-    driver = build(train_datapool=train, learner=Net(), query_strategies=[query], **choice)
-    which = "the labeled sample at position 1" if own_pool else "sample 13"
-    with pytest.raises(QueryError, match=f"the features of {which} are NaN or infinite"):
-        query.sample(driver.query_queue)
-    query.needs_labeled = False
-    query.sample(driver.query_queue)
 
 
 @pytest.mark.parametrize("plain_pool", [True, False])

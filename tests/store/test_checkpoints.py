@@ -148,29 +148,10 @@ def test_file_can_be_read_by_other_users(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "c.safetensors").stat().st_mode) == 0o644
 
 
-def test_file_is_flushed_renamed_and_its_folder_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[tuple[str, str]] = []
-    fsync, rename = os.fsync, Path.rename
-
-    def recorded_fsync(descriptor: int) -> None:
-        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        size = os.fstat(descriptor).st_size
-        events.append(("fsync", name if size > 100 or name == tmp_path.name else f"{name} too early"))
-        fsync(descriptor)
-
-    def recorded_rename(self: Path, target: Path) -> Path:
-        events.append(("rename", f"{self.name} {Path(target).name}"))
-        return rename(self, target)
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(Path, "rename", recorded_rename)
-    monkeypatch.setattr(checkpoints.secrets, "token_hex", lambda _: "0a1b2c3d")
+def test_file_is_flushed_renamed_and_its_folder_flushed(tmp_path: Path, disk_events: list[Any]) -> None:
     checkpoints.publish(tmp_path, "c", {"a": torch.zeros(100)})
-    assert events == [
-        ("fsync", ".c.0a1b2c3d.part"),
-        ("rename", ".c.0a1b2c3d.part c.safetensors"),
-        ("fsync", tmp_path.name),
-    ]
+    content = (tmp_path / "c.safetensors").read_bytes()
+    assert disk_events == [("fsync", content), ("rename", "c.safetensors"), ("fsync folder", tmp_path.name)]
 
 
 @pytest.mark.parametrize("where", ["save_file", "fsync", "rename"])

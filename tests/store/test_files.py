@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,33 +15,14 @@ from alcore.store.files import fsync_path, run_directory, write_whole
 DESCRIPTORS = Path("/proc/self/fd")
 
 
-@pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    found: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def recorded_fsync(descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        found.append("fsync folder" if path.is_dir() else f"fsync {path.read_text()}")
-        fsync(descriptor)
-
-    def recorded_replace(self: Path, target: Path) -> Path:
-        found.append("replace")
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(Path, "replace", recorded_replace)
-    return found
-
-
-def test_durable_file_is_flushed_before_it_has_its_name(tmp_path: Path, events: list[str]) -> None:
+def test_durable_file_is_flushed_before_it_has_its_name(tmp_path: Path, disk_events: list[Any]) -> None:
     write_whole(tmp_path / "a.txt", "text", durable=True)
-    assert events == ["fsync text", "replace", "fsync folder"]
+    assert disk_events == [("fsync", b"text"), ("rename", "a.txt"), ("fsync folder", tmp_path.name)]
 
 
-def test_file_that_is_not_durable_is_not_flushed(tmp_path: Path, events: list[str]) -> None:
+def test_file_that_is_not_durable_is_not_flushed(tmp_path: Path, disk_events: list[Any]) -> None:
     write_whole(tmp_path / "a.txt", "text", durable=False)
-    assert events == ["replace"]
+    assert disk_events == [("rename", "a.txt")]
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -98,24 +98,9 @@ def test_answer_that_cannot_be_stored_publishes_nothing(inbox: Inbox, answer: An
     assert not inbox.folder.exists()
 
 
-def test_published_file_is_flushed_before_it_has_its_name(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def recorded_fsync(descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        events.append("fsync folder" if path.is_dir() else f"fsync {len(json.loads(path.read_text())['answers'])}")
-        fsync(descriptor)
-
-    def recorded_replace(self: Path, target: Path) -> Path:
-        events.append("rename")
-        assert list(inbox.read()) == []
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(Path, "replace", recorded_replace)
-    inbox.publish([1, 2])
-    assert events == ["fsync 2", "rename", "fsync folder"]
+def test_published_file_is_flushed_before_it_has_its_name(inbox: Inbox, disk_events: list[Any]) -> None:
+    path = inbox.publish([1, 2])
+    assert disk_events == [("fsync", path.read_bytes()), ("rename", path.name), ("fsync folder", "inbox")]
 
 
 def test_full_disk_is_a_storage_error(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Commands that read: plugins, describe, runs, show, export."""
+"""Commands that read: describe, runs, show, export."""
 
 from __future__ import annotations
 
@@ -31,27 +31,6 @@ def folder(run_alcore, tmp_path_factory):
 @pytest.fixture
 def say(run_alcore, folder):
     return lambda *args, **options: run_alcore(*args, cwd=folder, **options)
-
-
-def test_plugins_lists_package_version_offers_and_state(here):
-    lines = here("plugins").out.splitlines()
-    assert lines[0].split() == ["package", "version", "state", "offers"]
-    found = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines if line.startswith("alcore")}
-    assert found["alcore-uq"] == ["0.1.0", "ok", "query: uq"]
-    assert found["alcore-moons"] == ["0.1.0", "ok", "data: moons; learner: mlp"]
-    assert found["alcore"][2].startswith("queue: fifo")
-    assert here("plugins", "list").out.splitlines() == lines
-    assert here("plugins", "check").out.splitlines() == lines
-
-
-def test_plugins_json(here):
-    data = here("plugins", "--json").data
-    by_name = {one["distribution"]: one for one in data["plugins"]}
-    assert by_name["alcore-f1"] == {
-        "distribution": "alcore-f1", "version": "0.1.0", "entry_point": "f1", "module": "alcore_f1",
-        "state": "ok", "error": None, "offers": {"metrology": ["f1"]},
-    }  # fmt: skip
-    assert data["clashes"] == []
 
 
 def test_describe_has_types_defaults_and_documentation(here):
@@ -173,14 +152,6 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
     assert [int(row["sample"]) for row in labels] == picks
     assert {row["state"] for row in labels} == {"labelled"}
     assert json.loads((out / "info.json").read_text())["task"] == "classification"
-
-
-def test_export_into_an_existing_folder_is_refused(say, tmp_path):
-    (tmp_path / "taken").mkdir()
-    message = say("export", "done-run", "--output", tmp_path / "taken", code=2).message
-    assert "exists already" in message
-    assert "--output" in message
-    assert list((tmp_path / "taken").iterdir()) == []
 
 
 def test_reading_changes_no_file_of_a_run(say, folder, tmp_path):

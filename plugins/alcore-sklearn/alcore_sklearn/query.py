@@ -8,6 +8,7 @@ import torch
 from sklearn.base import is_classifier
 
 from alcore.errors import UsageError, check_choice
+from alcore.inference import entropy, least_confidence, margin
 from alcore.pools import to_device
 from alcore.protocols import QueryQueue
 from alcore.randomness import preserve_rng_state
@@ -16,7 +17,8 @@ from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit
 from alcore_sklearn.labeled import JoinedBatches, Order, as_rows, labeled_arrays
 
-MEASURES = ("least_confidence", "margin", "entropy", "decision")
+_OF_PROBABILITIES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
+MEASURES = (*_OF_PROBABILITIES, "decision")
 
 
 def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
@@ -27,14 +29,15 @@ def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
     outputs
         For ``"decision"`` decision values, (B,) for two classes or (B, C); else probabilities (B, C).
     measure
-        ``"least_confidence"``: 1 - max p. ``"margin"``: minus the difference between the two largest p.
-        ``"entropy"``: - sum p log p, in nats. ``"decision"``: minus the distance from the decision boundary, |f| for
-        two classes, and the difference between the two largest values for more.
+        ``"least_confidence"``, ``"margin"`` or ``"entropy"``: a function of `alcore.inference`. ``"decision"``: minus
+        the distance from the decision boundary, |f| for two classes, and the difference between the two largest values
+        for more.
 
     Notes
     -----
     For two classes the first three measures give the same ranking, and the smaller probability is returned: many
-    samples with nearly even predictions would have the same entropy.
+    samples with nearly even predictions would have the same entropy. The probabilities of a sample are sorted first, so
+    that samples with the same ones tie, whichever classes they are of; vote shares of a forest often do.
     """
     outputs = outputs.double()
     if measure == "decision":
@@ -42,15 +45,8 @@ def uncertainty(outputs: torch.Tensor, measure: str) -> torch.Tensor:
             return -outputs.abs()
         best = outputs.topk(2, dim=1).values
         return best[:, 1] - best[:, 0]
-    ascending = outputs.sort(dim=1).values
-    if outputs.shape[1] == 2:
-        return ascending[:, 0]
-    if measure == "margin":
-        return ascending[:, -2] - ascending[:, -1]
-    if measure == "entropy":
-        entropy: torch.Tensor = torch.special.entr(outputs).sum(dim=1)
-        return entropy
-    return ascending[:, :-1].sum(dim=1)  # 1 - max would lose small values by rounding
+    of_probabilities = least_confidence if outputs.shape[1] == 2 else _OF_PROBABILITIES[measure]
+    return of_probabilities(outputs.sort(dim=1).values, "probabilities")
 
 
 class SklearnUncertaintyQuery(PointwiseQuery):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 
@@ -67,6 +68,15 @@ def test_measures_of_probabilities(rows, measure):
     assert scores.dtype == torch.float64
     expected = torch.tensor([one_score(row, measure) for row in rows], dtype=torch.float64)
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_equal_probabilities_in_another_order_of_the_classes_tie(measure):
+    shares = torch.rand(500, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shares /= shares.sum(dim=1, keepdim=True)
+    scores = uncertainty(shares, measure)
+    for order in itertools.permutations(range(4)):
+        assert torch.equal(uncertainty(shares[:, order], measure), scores)
 
 
 @settings(deadline=None, max_examples=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import alcore
 from alcore.errors import UsageError
-from alcore.inference import check_outputs, chunks, class_probabilities, kind_of
+from alcore.inference import check_outputs, chunks, class_probabilities, kind_of, least_confidence
 from alcore.protocols import RunContext
 
 
@@ -41,7 +41,8 @@ class Confident:
             )
         kind, count, largest = kind_of(driver.learner), 0, 0.0
         for ids, outputs in chunks(driver):
-            unsure = 1 - class_probabilities(check_outputs(outputs).double(), kind).amax(dim=1)
+            probabilities = class_probabilities(check_outputs(outputs).double(), kind)
+            unsure = least_confidence(probabilities, "probabilities")
             if not bool((unsure < self.threshold).all()):  # also for NaN
                 return None
             count, largest = count + len(ids), max(largest, float(unsure.max()))

@@ -111,6 +111,12 @@ def test_confident_stops_if_every_candidate_is_below_the_threshold(size, classes
         assert f"each of the {len(left)} unlabeled samples" in reason
 
 
+def test_a_small_uncertainty_is_not_rounded_to_zero():
+    driver = make_driver("not-made", Confident(), torch.tensor([[[40.0, 0.0, 0.0], [40.0, 0.0, 0.0]]]))
+    reason = Confident().alcore_should_stop(driver)
+    assert "the uncertainty is 8.5e-18 at most" in reason  # 2 exp(-40)
+
+
 def test_a_run_ends_when_the_learner_is_sure(tmp_path):
     outputs = torch.tensor([0.1, 3.0, 5.0, 9.0])[:, None, None] * torch.tensor([[1.0], [-1.0]]).repeat(20, 1)
     driver = make_driver(tmp_path, Confident(0.02), outputs)

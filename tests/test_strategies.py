@@ -1,0 +1,193 @@
+"""The base classes of strategies: what they give a strategy, and what they refuse before a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers.inference import Net
+
+from alcore import Driver, TensorPool, UsageError
+from alcore.errors import QueryError
+from alcore.inference import Features
+from alcore.strategies import BaseMetrology, BaseQuery, BaseStrategy, PointwiseQuery, SetQuery
+
+Build = Callable[..., Driver]
+
+# -- all strategies ----------------------------------------------------------------------------------------------------
+
+
+def test_strategy_without_a_driver_says_how_to_get_one() -> None:
+    strategy = BaseStrategy()
+    assert not strategy.is_attached
+    with pytest.raises(UsageError, match=r"BaseStrategy has no driver yet; .* attach\(driver\)"):
+        strategy.driver  # noqa: B018
+    context: Any = object()
+    strategy.attach(context)
+    assert strategy.is_attached
+    assert strategy.driver is context
+
+
+def test_folder_of_a_strategy_has_its_name_and_is_made_when_asked_for(tmp_path: Path) -> None:
+    strategy = BaseStrategy()
+    context: Any = SimpleNamespace(log_dir=tmp_path, strategy_name=lambda part: {strategy: "mine-2"}[part])
+    strategy.attach(context)
+    assert list(tmp_path.iterdir()) == []
+    assert strategy.strategy_dir == strategy.strategy_dir == tmp_path / "strategies" / "mine-2"
+    assert strategy.strategy_dir.is_dir()
+
+
+def test_generator_is_derived_from_the_name_and_the_purpose() -> None:
+    strategy = BaseStrategy()
+    asked: list[tuple[str, ...]] = []
+    context: Any = SimpleNamespace(strategy_name=lambda part: "mine", generator=lambda *key: asked.append(key))
+    strategy.attach(context)
+    strategy.generator()
+    strategy.generator("masks")
+    assert asked == [("mine", ""), ("mine", "masks")]
+
+
+def test_state_that_nobody_takes_back_is_refused() -> None:
+    strategy = BaseStrategy()
+    assert strategy.state_dict() == {}
+    strategy.load_state_dict({})
+    with pytest.raises(UsageError, match="BaseStrategy was saved with state, and has no load_state_dict"):
+        strategy.load_state_dict({"n": 1})
+
+
+def test_negative_number_of_samples_is_refused() -> None:
+    assert PointwiseQuery(0).max_samples == 0
+    for make in (PointwiseQuery, SetQuery):
+        with pytest.raises(UsageError, match=f"{make.__name__}: max_samples is -1; it must not be negative"):
+            make(-1)
+
+
+def test_wanted_is_the_share_of_the_run() -> None:
+    query = BaseQuery()
+    query.set_max_samples(7)
+    context: Any = SimpleNamespace(wanted=lambda most: most - 4)
+    query.attach(context)
+    assert query.wanted == 3
+
+
+def test_records_have_step_and_training_samples_and_are_written_where_asked(tmp_path: Path) -> None:
+    metrology = BaseMetrology()
+    context: Any = SimpleNamespace(active_learning_step_idx=2, train_datapool=range(9))
+    metrology.attach(context)
+    metrology.append_record(f1=0.5)
+    expected = [{"step": 2, "train_samples": 9, "f1": 0.5}]
+    assert metrology.records == expected
+    metrology.serialize_records()
+    metrology.serialize_records(tmp_path / "records.json")
+    assert [one.name for one in tmp_path.iterdir()] == ["records.json"]
+    assert json.loads((tmp_path / "records.json").read_text()) == expected
+
+
+def test_method_that_must_be_written_is_named() -> None:
+    with pytest.raises(NotImplementedError, match="PointwiseQuery must implement score"):
+        PointwiseQuery().score(None)
+    none: Any = None
+    with pytest.raises(NotImplementedError, match="SetQuery must implement choose"):
+        SetQuery().choose(none, none, 1)
+
+
+# -- pointwise ---------------------------------------------------------------------------------------------------------
+
+
+def test_pointwise_scores_of_a_wrong_shape_are_refused_before_training(build: Any) -> None:
+    class Wrong(PointwiseQuery):
+        def score(self, outputs: Any) -> torch.Tensor:
+            return outputs.sum()
+
+    driver = build(query_strategies=[Wrong()])
+    with pytest.raises(UsageError, match=r"wrong can't be used here: score"):
+        driver.run()
+    assert not driver.log_dir.exists()
+
+
+def test_a_score_that_cannot_take_the_outputs_is_told_with_the_strategy(build: Any) -> None:
+    class TopTwo(PointwiseQuery):
+        def score(self, outputs: Any) -> torch.Tensor:
+            return outputs.topk(2, dim=1).values[:, 0]
+
+    with pytest.raises(UsageError, match=r"top_two can't be used here: its score\(\) .* of shape \(2, 1\)"):
+        build(query_strategies=[TopTwo()]).run()
+
+
+def test_a_score_is_tried_on_what_the_strategy_infers(build: Any) -> None:
+    class Several(PointwiseQuery):
+        def infer(self, inputs: Any) -> Any:
+            return torch.stack([self.driver.infer(inputs), self.driver.infer(-inputs)])
+
+        def score(self, outputs: Any) -> torch.Tensor:
+            assert outputs.dim() == 3
+            return outputs[:, :, 0].std(dim=0)
+
+    driver = build(query_strategies=[Several(3)], max_active_learning_steps=1, skip_training=True)
+    before = len(driver.train_datapool)
+    driver.run()
+    assert len(driver.train_datapool) == before + 3
+
+
+# -- sets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("candidates", [0, -3, 0.0, 1.5, float("nan")])
+def test_number_of_candidates_that_is_neither_count_nor_fraction_is_refused(candidates: float) -> None:
+    with pytest.raises(
+        UsageError, match=r"SetQuery: candidates is .*; it must be a count of at least 1, or a fraction"
+    ):
+        SetQuery(candidates=candidates)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_positions_become_sample_ids_in_the_order_of_the_choice(build: Build, toys: Any, scored: bool) -> None:
+    class Backwards(SetQuery):
+        def choose(self, candidates: Features, labeled: Features, n: int) -> Any:
+            positions = torch.arange(len(candidates.ids)).flip(0)[:n]
+            return (positions, positions / 2.0) if scored else positions
+
+    query = Backwards(3, layer="inputs")
+    build(train_datapool=toys.pool(20, labeled=8), query_strategies=[query])
+    asked: list[Any] = []
+    queue: Any = SimpleNamespace(put_many=lambda ids, scores: asked.append((ids, scores)))
+    query.sample(queue)
+    assert asked == [([19, 18, 17], [5.5, 5.0, 4.5] if scored else None)]
+
+
+def test_with_nothing_labeled_a_strategy_is_given_none_of_as_many_features(build: Build, toys: Any) -> None:
+    class Looks(SetQuery):
+        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+            self.shapes = candidates.features.shape, labeled.features.shape, labeled.outputs.shape
+            return torch.arange(n)
+
+    query = Looks(2)
+    driver = build(train_datapool=toys.pool(6, labeled=0), learner=Net(), query_strategies=[query])
+    query.sample(driver.query_queue)
+    assert query.shapes == ((6, 5), (0, 5), (0, 1))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("own_pool", [True, False])
+def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: Any, bad: float, own_pool: bool) -> None:
+    class Looks(SetQuery):
+        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+            return torch.arange(n)
+
+    pool = toys.pool(20, labeled=0)
+    inputs = pool.inputs(torch.arange(20))
+    inputs[13, 1] = bad
+    train = TensorPool(inputs, torch.arange(20) % 2, labeled=[4, 13, 7])
+    query = Looks(2, layer="inputs")
+    choice = {"unlabeled_datapool": pool} if own_pool else {}
+    driver = build(train_datapool=train, learner=Net(), query_strategies=[query], **choice)
+    which = "the labeled sample at position 1" if own_pool else "sample 13"
+    with pytest.raises(QueryError, match=f"the features of {which} are NaN or infinite"):
+        query.sample(driver.query_queue)
+    query.needs_labeled = False
+    query.sample(driver.query_queue)
