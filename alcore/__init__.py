@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alcore.hookspecs import hookimpl, runhook
     from alcore.pools import Data, DataInfo, TensorPool
     from alcore.protocols import (
+        PENDING,
         DataPool,
         Failed,
         Label,
@@ -42,6 +43,7 @@ _HOME = {
         "Label",
         "LabelStrategy",
         "MetrologyStrategy",
+        "PENDING",
         "Phase",
         "QueryStrategy",
         "Request",
@@ -65,6 +67,7 @@ __all__ = [
     "Label",
     "LabelStrategy",
     "MetrologyStrategy",
+    "PENDING",
     "Phase",
     "PointwiseQuery",
     "QueryStrategy",

@@ -131,6 +131,16 @@ class Failed:
     reason: str
 
 
+class Pending(enum.Enum):
+    """That a label strategy works on a request."""
+
+    PENDING = "pending"
+
+
+PENDING = Pending.PENDING
+"""What ``poll`` returns for a request that the label strategy works on."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Request:
     """One thing that needs a label.
@@ -436,7 +446,17 @@ class QueryQueue(Protocol):
         """Take out what was put; raises `queue.Empty` when nothing is left."""
 
     def get_request(self) -> Request:
-        """Take out the next request with its idempotency key."""
+        """Take out the next request with its idempotency key.
+
+        It stays with the label strategy, also when `label` returns, until it is answered, reported as failed, or given
+        back.
+        """
+
+    def get_many(self, n: int) -> list[Request]:
+        """Take out up to `n` requests, in one transaction; none when nothing is left."""
+
+    def give_back(self, request: Any) -> None:
+        """Let a request, or an item that `get` returned, be handed out again: in this phase, or in the next one."""
 
     def empty(self) -> bool:
         """Tell whether nothing is left to label."""
@@ -491,7 +511,7 @@ class LabelStrategyOptions(Protocol):
 
     idempotent: bool
     """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
-    working on when a run was cut off."""
+    working on when a run was cut off. Not read where there is `poll`."""
 
     labels_by_id: bool
     """Whether it answers with bare sample ids at once, so that the pool must know the answers. Then, as it buys nothing
@@ -502,9 +522,11 @@ class LabelStrategyOptions(Protocol):
         """Return what the label of an item will cost; the pool's `cost`, else 1.0, where it is missing."""
 
     def poll(self, request_id: str, /) -> Any:
-        """Return the answer to a request that was in flight when the run was cut off, or None if it never got it.
+        """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
 
-        Called when such a run resumes, at the beginning of the labeling phase.
+        Called at the beginning of each labeling phase, for each request that was taken and not answered. A pending one
+        is polled again in the next phase; one that the strategy never got is handed out. A strategy that offers this
+        needs no decision after an interruption, and its `idempotent` isn't read.
         """
 
 

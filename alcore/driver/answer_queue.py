@@ -87,8 +87,23 @@ class AnswerQueue:
             self._load(state)
 
     def to_hand_out(self, state: LabelingState) -> list[Request]:
-        """Return the open requests that a phase hands out: not those that it has handed out as often as it may."""
-        return [one for one in state.open if one.id not in state.refused or one.attempt <= self._retries]
+        """Return the open requests that a phase hands out.
+
+        Left out are those that are with the label strategy, and those that were handed out as often as they may be in
+        one phase.
+        """
+        return [
+            one
+            for one in state.open
+            if one.id not in state.taken
+            and not self._requests.is_taken(one.id)
+            and (one.id not in state.refused or one.attempt <= self._retries)
+        ]
+
+    @property
+    def with_the_strategy(self) -> int:
+        """How many open requests of the phase under way are with the label strategy."""
+        return sum(map(self._requests.is_taken, self._open))
 
     def close(self) -> list[AcceptedLabel]:
         """End a labeling phase; return its answers in the order of the requests.
@@ -297,6 +312,7 @@ class AnswerQueue:
         again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
         writer.retry(request.id, again.attempt)
         self._open[request.id] = again
+        self._requests.release([request.id])
         return again if again.attempt <= self._retries else None
 
     def _close(self, key: str, settled: list[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from alcore.driver.answer_queue import AnswerQueue
+from alcore.driver.request_queue import RequestQueue
 from alcore.errors import UsageError
-from alcore.protocols import Failed, Label, Request
+from alcore.pools.tensor_pool import as_sample_id
+from alcore.protocols import PENDING, Failed, Label, Request
 from alcore.store.run import RunStore
 
 InDoubt = Literal["ask", "drop"]
@@ -17,10 +19,11 @@ def tracks_in_flight(strategy: Any) -> bool:
     """Tell whether the requests that a label strategy takes are to be recorded.
 
     They need not be for one that is ``idempotent``, which may be asked again under the same request id, or that
-    answers with ids of the pool (``labels_by_id``).
+    answers with ids of the pool (``labels_by_id``); unless it can be polled, which tells more.
     """
-    return strategy is not None and not (
-        getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False)
+    return strategy is not None and (
+        can_be_polled(strategy)
+        or not (getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False))
     )
 
 
@@ -39,20 +42,53 @@ def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> N
 
 def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Settle what was in flight as the user says, unless the label strategy can be polled."""
-    if _undecided(strategy, store):
-        store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None)
+    if not can_be_polled(strategy) and store.in_flight():
+        undecided = {one.id for one in _undecided(strategy, store)}
+        kept = [one.id for one in store.in_flight() if one.id not in undecided]
+        store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None, kept=kept)
 
 
-def poll_in_flight(strategy: Any, store: RunStore, answers: AnswerQueue) -> None:
-    """Ask a label strategy for the answers to what was in flight; what it doesn't have is open again."""
-    requests = store.in_flight() if callable(getattr(strategy, "poll", None)) else []
-    for request in requests:
+def poll_in_flight(strategy: Any, store: RunStore, requests: RequestQueue, answers: AnswerQueue) -> bool:
+    """Ask a label strategy that can be polled for the answers to what it has taken.
+
+    Returns
+    -------
+    bool
+        Whether anything has changed: an answer was delivered, or a request that it never got is open again.
+    """
+    polled = store.in_flight() if can_be_polled(strategy) else []
+    unknown: list[Request] = []
+    delivered = False
+    for request in polled:
         answer = strategy.poll(request.id)
-        if answer is not None:
+        if answer is None:
+            unknown.append(request)
+        elif answer is not PENDING:
             answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
-    store.release_in_flight()
+            delivered = True
+    if unknown:
+        store.mark_given_back(unknown)
+        requests.release(one.id for one in unknown)
+    return delivered or bool(unknown)
+
+
+def can_be_polled(strategy: Any) -> bool:
+    """Tell whether a label strategy can be asked what has become of a request."""
+    return callable(getattr(strategy, "poll", None))
 
 
 def _undecided(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, unless the label strategy can be polled."""
-    return [] if callable(getattr(strategy, "poll", None)) else store.in_flight()
+    """Return what was in flight and has no answer in the inbox, unless the label strategy can be polled."""
+    requests = [] if can_be_polled(strategy) else store.in_flight()
+    if not requests:
+        return []
+    answered = {_key(answer) for _, answers, _ in store.inbox.read() for answer in answers or ()}
+    return [
+        one for one in requests if one.id not in answered and (type(one.item) is not int or one.item not in answered)
+    ]
+
+
+def _key(answer: Any) -> Any:
+    """Return the id of the request, or the sample, that an answer names; None if it names neither."""
+    named = answer.item if isinstance(answer, Label | Failed) else answer
+    return named.id if isinstance(named, Request) else as_sample_id(named)

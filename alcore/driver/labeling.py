@@ -10,7 +10,7 @@ from alcore.codec import dumps, loads
 from alcore.driver.agreement import compare_labels, share_labels
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import append_labels, as_text
-from alcore.driver.in_flight import poll_in_flight, tracks_in_flight
+from alcore.driver.in_flight import can_be_polled, poll_in_flight, tracks_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
@@ -90,9 +90,11 @@ class LabelingPhase:
         self._tracks = tracks_in_flight(strategy)
         if self._tracks:
             requests.on_take = store.mark_taken
+            requests.on_give_back = self._give_back
         self._step = -1  # the last step whose labels the training pool has
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
         self._is_open = False
+        self._with_strategy = 0
 
     def run(self, step: int, replaying: bool, *args: Any, **kwargs: Any) -> dict[str, int]:
         """Get labels for the open requests, and append them to the training pool in the order of the requests.
@@ -109,7 +111,8 @@ class LabelingPhase:
         Returns
         -------
         dict
-            ``labelled``, ``failed`` and ``refused``: how many requests and answers.
+            ``labelled``, ``failed`` and ``refused``: how many requests and answers; ``taken``: how many requests are
+            with a label strategy that can't be polled.
         """
         self._begin(step)
 
@@ -123,6 +126,7 @@ class LabelingPhase:
                     with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself():
                         self._strategy.label(self._requests, self._answers, *args, **kwargs)
             self._answers.take_inbox()
+            self._with_strategy = self._answers.with_the_strategy
             if self._answers.has_unanswered:  # or a resumed run would ask for these again in this step
                 self._store.end_labeling(step)
 
@@ -132,7 +136,7 @@ class LabelingPhase:
             shared = True
         finally:
             counts = self._hand_over(shared=shared)
-        return counts
+        return counts | {"taken": 0 if can_be_polled(self._strategy) else self._with_strategy}
 
     def take_late_answers(self, step: int) -> dict[str, int] | None:
         """Append what came through the inbox, in a step that has no labeling phase of its own.
@@ -153,10 +157,14 @@ class LabelingPhase:
                 self._answers.take_inbox()
         return self._hand_over(shared=True)
 
+    def _give_back(self, request: Request) -> None:
+        """Commit that a request was given back."""
+        self._store.mark_given_back([request])
+
     def _begin(self, step: int) -> None:
         if step != self._step:
             self._step, self._handed_over = step, set()
-        self._is_open = False
+        self._is_open, self._with_strategy = False, 0
 
     def _open(self, replaying: bool) -> list[Request] | None:
         """Open the label queue; return the requests to label, or None where the phase is on record as a whole."""
@@ -169,8 +177,7 @@ class LabelingPhase:
         self._answers.open(step, state, self._handed_over)
         self._is_open = True
         changed = self._answers.take_inbox()
-        if replaying and self._tracks:
-            poll_in_flight(self._strategy, self._store, self._answers)
+        if self._tracks and poll_in_flight(self._strategy, self._store, self._requests, self._answers):
             changed = True
         if changed:
             state = self._store.labeling(step)

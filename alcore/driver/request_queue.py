@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import queue
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.errors import QueryError
+from alcore.errors import QueryError, UsageError
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Queue, Request
@@ -47,7 +48,9 @@ class RequestQueue:
     quota : int or None
         How many samples the strategy at work may ask for; None sets no limit.
     on_take : callable
-        Called with each request that a label strategy takes out, before it gets it.
+        Called with the requests that a label strategy takes out, before it gets them.
+    on_give_back : callable
+        Called with a request that a label strategy gives back.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class RequestQueue:
         self._lock = threading.Lock()
         self._requests: dict[int, Request] = {}  # those left to label, by ticket
         self._tickets_of: dict[str, list[int]] = {}  # by request
+        self._taken: dict[str, Request] = {}  # with the label strategy: taken out, and neither answered nor given back
         self._settled: set[str] = set()  # answered or given up since the query phase began
         self._waiting = 0  # tickets in the transport that no thread is taking out
         self._tickets = 0
@@ -74,7 +78,8 @@ class RequestQueue:
         self.budget_left = float("inf")
         self._rank = 0
         self.quota: int | None = None
-        self.on_take: Callable[[Request], None] = lambda _request: None
+        self.on_take: Callable[[Sequence[Request]], None] = lambda _requests: None
+        self.on_give_back: Callable[[Request], None] = lambda _request: None
         self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
@@ -134,6 +139,7 @@ class RequestQueue:
     def requeue(self, request: Request) -> None:
         """Put a request up for labeling (again)."""
         with self._lock:
+            self._taken.pop(request.id, None)
             if request.id in self._settled:
                 return
             ticket = self._tickets
@@ -148,8 +154,20 @@ class RequestQueue:
         with self._lock:
             for key in keys:
                 self._settled.add(key)
+                self._taken.pop(key, None)
                 for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
                     del self._requests[ticket]
+
+    def is_taken(self, key: str) -> bool:
+        """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""
+        with self._lock:
+            return key in self._taken
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Note that requests are no longer with the label strategy; they are handed out in the next phase."""
+        with self._lock:
+            for key in keys:
+                self._taken.pop(key, None)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Ask for the label of a sample id or a generated input.
@@ -209,10 +227,64 @@ class RequestQueue:
         self.put(item)
 
     def get_request(self) -> Request:
-        """Take out the next request; raises `queue.Empty` when nothing is left."""
-        request = self._next()
-        self.on_take(request)
-        return request
+        """Take out the next request; raises `queue.Empty` when nothing is left.
+
+        It stays with the label strategy, also when `label` returns, until it is answered, reported as failed, or given
+        back.
+        """
+        return self._take([self._next()])[0]
+
+    def get_many(self, n: int) -> list[Request]:
+        """Take out up to `n` requests, in one transaction; none when nothing is left."""
+        requests: list[Request] = []
+        with contextlib.suppress(queue.Empty):
+            while len(requests) < n:
+                requests.append(self._next())
+        return self._take(requests)
+
+    def give_back(self, request: Any) -> None:
+        """Let a request be handed out again: in this phase, or in the next one.
+
+        Parameters
+        ----------
+        request
+            A `Request`, or the item that `get` returned.
+
+        Raises
+        ------
+        UsageError
+            When it is not with the label strategy.
+        """
+        with self._lock:
+            key = request.id if isinstance(request, Request) else self._key_of_taken(request)
+            taken = self._taken.get(key)
+        if taken is None:
+            raise UsageError(
+                f"{request!r:.80} can't be given back: it was not taken out, or has been answered or given back."
+            )
+        self.on_give_back(taken)
+        self.requeue(taken)
+
+    def _key_of_taken(self, item: Any) -> str:
+        sample = as_sample_id(item)
+        for key, one in self._taken.items():
+            if one.item is item or (type(one.item) is int and one.item == sample):
+                return key
+        return ""
+
+    def _take(self, requests: list[Request]) -> list[Request]:
+        """Note that requests are with the label strategy; where that can't be committed they are left to label."""
+        if not requests:
+            return requests
+        try:
+            self.on_take(requests)
+        except BaseException:
+            for request in requests:
+                self.requeue(request)
+            raise
+        with self._lock:
+            self._taken |= {one.id: one for one in requests if one.id not in self._settled}
+        return requests
 
     def _next(self) -> Request:
         while not self.empty():

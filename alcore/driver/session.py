@@ -193,6 +193,11 @@ class RunSession:
         for name, words in (("failed", "requests could not be labeled"), ("refused", "answers were refused")):
             if counts[name]:
                 self._logger.warning("%d %s; the reasons are in the log", counts[name], words)
+        if counts.get("taken"):
+            self._warn_once(
+                "the label strategy has taken requests and not answered them; they are not handed out again until it "
+                "answers them, reports alcore.Failed, or gives them back with queue_to_label.give_back(request)"
+            )
 
     def end_step(self, *, last: bool) -> None:
         """Commit the step, with a checkpoint if one is due, and tell the observers."""

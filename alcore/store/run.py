@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,20 +180,25 @@ class RunStore:
         """Return the number and the cost of the current labels that arrived before a step."""
         return self._database.read(tables.bought, before)
 
-    def mark_taken(self, request: Request) -> None:
-        """Commit that a label strategy is about to work on a request."""
+    def mark_taken(self, requests: Sequence[Request]) -> None:
+        """Commit that a label strategy is about to work on requests."""
         with self._database.transaction() as connection:
-            tables.mark_taken(connection, request.id)
+            tables.set_taken(connection, [one.id for one in requests], True)
+
+    def mark_given_back(self, requests: Sequence[Request]) -> None:
+        """Commit that a label strategy doesn't work on requests any more, and has not answered them."""
+        with self._database.transaction() as connection:
+            tables.set_taken(connection, [one.id for one in requests], False)
 
     def in_flight(self) -> list[Request]:
         """Return the open requests that a label strategy has taken out and not answered, oldest first."""
         return self._database.read(tables.in_flight)
 
-    def release_in_flight(self, *, drop_in: int | None = None) -> None:
-        """Make requests in flight plain open ones, or give them up in the labeling phase of a step."""
+    def release_in_flight(self, *, drop_in: int | None = None, kept: Iterable[str] = ()) -> None:
+        """Make requests in flight plain open ones, or give them up in the labeling phase of a step, but for some."""
         with self._database.transaction() as connection:
             if drop_in is not None:
-                tables.give_up_in_flight(connection, drop_in)
+                tables.give_up_in_flight(connection, drop_in, kept)
             tables.clear_taken(connection)
 
     def reopen_requests(self, requests: Sequence[str]) -> None:

@@ -157,6 +157,8 @@ class LabelingState(NamedTuple):
         The answers of this phase that count, in the order of their requests.
     refused
         Ids of the open requests of which this phase has refused an answer.
+    taken
+        Ids of the open requests that are with the label strategy.
     given_up
         The samples that this phase gave up, with the ids of their requests.
     asks_for_samples
@@ -170,6 +172,7 @@ class LabelingState(NamedTuple):
     open: list[Request]
     accepted: list[AcceptedLabel]
     refused: set[str]
+    taken: set[str]
     given_up: dict[int, str]
     asks_for_samples: bool
     ended: bool
@@ -347,9 +350,11 @@ def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
 # -- requests in flight -----------------------------------------------------------------------------------
 
 
-def mark_taken(connection: sqlite3.Connection, request: str) -> None:
-    """Write that a label strategy is about to work on a request."""
-    connection.execute("UPDATE requests SET taken = 1 WHERE id = ?", (request,))
+def set_taken(connection: sqlite3.Connection, requests: Iterable[str], taken: bool) -> None:
+    """Write whether a label strategy works on requests; of those that are closed, it doesn't."""
+    connection.executemany(
+        "UPDATE requests SET taken = ? WHERE id = ? AND state = 'open'", [(taken, one) for one in requests]
+    )
 
 
 def in_flight(connection: sqlite3.Connection) -> list[Request]:
@@ -361,14 +366,16 @@ def in_flight(connection: sqlite3.Connection) -> list[Request]:
     return [_request(row) for row in rows]
 
 
-def give_up_in_flight(connection: sqlite3.Connection, step: int) -> None:
-    """Give up the requests in flight, in the labeling phase of this step."""
+def give_up_in_flight(connection: sqlite3.Connection, step: int, kept: Iterable[str]) -> None:
+    """Give up the requests in flight, but for those that are kept, in the labeling phase of this step."""
+    dropped = "state = 'open' AND taken AND id NOT IN (SELECT value FROM json_each(?))"
+    ids = json.dumps(list(kept))
     connection.execute(
         "INSERT INTO refused SELECT id, ?, 'null', 'in doubt when the run was cut off, and dropped', 0, ?"
-        " FROM requests WHERE state = 'open' AND taken",
-        (step, time.time()),
+        f" FROM requests WHERE {dropped}",
+        (step, time.time(), ids),
     )
-    connection.execute("UPDATE requests SET state = 'failed', closed = ? WHERE state = 'open' AND taken", (step,))
+    connection.execute(f"UPDATE requests SET state = 'failed', closed = ? WHERE {dropped}", (step, ids))
 
 
 def clear_taken(connection: sqlite3.Connection) -> None:
@@ -477,6 +484,7 @@ def labeling(connection: sqlite3.Connection, step: int) -> LabelingState:
     return LabelingState(
         open=_open_requests(connection, step),
         refused={row["id"] for row in refused},
+        taken={one.id for one in in_flight(connection)},
         accepted=accepted(connection, step),
         given_up={row["sample"]: row["id"] for row in given_up},
         asks_for_samples=asks is not None,
@@ -498,7 +506,6 @@ def _open_requests(connection: sqlite3.Connection, step: int) -> list[Request]:
 def end_labeling(connection: sqlite3.Connection, step: int) -> None:
     """Write that a labeling phase is over, if it leaves requests open; else the request table says so."""
     if connection.execute("SELECT 1 FROM requests WHERE state = 'open' LIMIT 1").fetchone() is not None:
-        clear_taken(connection)
         set_meta(connection, {"labeling_ended": step})
         keep_label_strategy_state(connection, step)
 
@@ -799,7 +806,7 @@ def delete_after(connection: sqlite3.Connection, step: int) -> None:
         "UPDATE labels SET superseded = 0 WHERE rowid IN (SELECT MAX(rowid) FROM labels GROUP BY request)"
     )
     connection.execute(  # what was refused of an open request is its failed attempts
-        "UPDATE requests SET state = 'open', closed = NULL, attempt ="
+        "UPDATE requests SET state = 'open', closed = NULL, taken = 0, attempt ="
         " (SELECT COUNT(*) FROM refused WHERE request = requests.id) WHERE closed IS NULL OR closed > ?",
         (step,),
     )

@@ -542,15 +542,25 @@ def test_answers_are_appended_in_request_order_whatever_their_own(build: Any) ->
     assert driver.train_datapool.labeled_ids.tolist()[8:] == [8, 9, 10]
 
 
-def test_unanswered_requests_come_again_before_new_ones(build: Any) -> None:
+def test_requests_that_are_left_or_given_back_come_again_before_new_ones(build: Any) -> None:
     rounds: list[list[int]] = []
 
-    def first_only(items: list[int]) -> list[int]:
-        rounds.append(items)
-        return items[:1]
+    class First(BaseLabel):
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            taken = queue_to_label.get_many(queue_to_label.qsize() - 1)
+            rounds.append([one.item for one in taken])
+            serialize_queue.put(taken[0].item)
+            for one in taken[1:]:
+                queue_to_label.give_back(one)
 
-    build(label_strategy=Scripted(first_only), max_active_learning_steps=2).run()
-    assert rounds == [[8, 9, 10], [9, 10, 11, 12, 13]]
+    build(label_strategy=First(), max_active_learning_steps=2).run()
+    assert rounds == [[8, 9], [9, 10, 11, 12]]
+
+
+def test_strategy_that_keeps_what_it_took_is_warned_of_once(build: Any, caplog: pytest.LogCaptureFixture) -> None:
+    build(label_strategy=Scripted(lambda items: items[:1]), max_active_learning_steps=2).run()
+    (warning,) = [one for one in caplog.messages if "has taken requests" in one]
+    assert "give_back" in warning
 
 
 def test_failed_requests_are_tried_again_and_then_set_aside(build: Any) -> None:

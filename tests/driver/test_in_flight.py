@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from alcore import Driver, Label, UsageError
+import alcore
+from alcore import Driver, Failed, Label, Request, UsageError
 from alcore.store.reading import Run
+from alcore.store.run import RunStore
 from alcore.strategies import BaseLabel
 
 
@@ -135,14 +137,160 @@ def test_an_idempotent_strategy_is_asked_again_under_the_same_id(restart: Restar
     assert log.count(log[1]) == 2
 
 
-def test_what_a_strategy_returns_unanswered_is_not_in_doubt(build: Any) -> None:
-    class Lazy(BaseLabel):
-        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-            while not queue_to_label.empty():
-                queue_to_label.get()
+class Keeper(BaseLabel):
+    """Takes everything out, and answers what it is told to, in this phase or a later one."""
 
-    build(label_strategy=Lazy(), run_id="run", max_active_learning_steps=1).run()
-    again = build(label_strategy=Lazy(), run_id="run", max_active_learning_steps=2)
+    def __init__(self) -> None:
+        self.kept: list[Request] = []
+        self.phases: list[list[str]] = []
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        taken = queue_to_label.get_many(100)
+        self.phases.append([one.id for one in taken])
+        self.kept += taken
+        self.work(queue_to_label, serialize_queue)
+
+    def work(self, requests: Any, answers: Any) -> None:
+        """Keep what was taken."""
+
+
+class Slow(Keeper):
+    """Answers, in each phase, what it took in the one before."""
+
+    def work(self, requests: Any, answers: Any) -> None:
+        known = set(self.phases[-1])
+        answers.put_many(Label(one, 1) for one in self.kept if one.id not in known)
+        self.kept = [one for one in self.kept if one.id in known]
+
+
+class Returning(Keeper):
+    """Gives everything back, and labels it when it gets it the second time."""
+
+    def work(self, requests: Any, answers: Any) -> None:
+        for one in self.kept:
+            if one.id in self.phases[-1][:1] and len(self.phases) == 1:
+                requests.give_back(one.item)  # in the same phase
+                again = requests.get_request()
+                assert again.id == one.id
+                answers.put(Label(again, 1))
+            elif len(self.phases) == 1:
+                requests.give_back(one)
+            else:
+                answers.put(Label(one, 1))
+        self.kept = []
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_what_a_strategy_has_taken_is_not_handed_out_again(build: Any, idempotent: bool) -> None:
+    strategy = Slow()
+    strategy.idempotent = idempotent  # type: ignore[attr-defined]
+    driver = build(label_strategy=strategy, max_active_learning_steps=3)
+    driver.run()
+    assert [len(one) for one in strategy.phases] == [3, 3, 3]
+    assert len({key for one in strategy.phases for key in one}) == 9
+    assert states(driver) == ["labelled"] * 6 + ["open"] * 3
+
+
+def test_what_a_strategy_gives_back_is_handed_out_again(build: Any) -> None:
+    strategy = Returning()
+    driver = build(label_strategy=strategy, max_active_learning_steps=2)
+    driver.run()
+    assert strategy.phases[1][:2] == strategy.phases[0][1:]
+    assert states(driver) == ["labelled"] * 6
+
+
+def test_what_is_not_with_the_strategy_cannot_be_given_back(build: Any) -> None:
+    class Confused(Keeper):
+        def work(self, requests: Any, answers: Any) -> None:
+            answers.put(Label(self.kept[0], 1))
+            for gone in (self.kept[0], 99, "never asked for"):
+                with pytest.raises(UsageError, match="can't be given back: it was not taken out, or has been answered"):
+                    requests.give_back(gone)
+
+    build(label_strategy=Confused(), max_active_learning_steps=1).run()
+
+
+def test_what_a_strategy_has_kept_is_in_doubt_when_its_process_has_ended(build: Any) -> None:
+    build(label_strategy=Keeper(), run_id="run", max_active_learning_steps=1).run()
+    settings = {"run_id": "run", "max_active_learning_steps": 2}
+    with pytest.raises(UsageError, match="3 requests were with Keeper"):
+        build(label_strategy=Keeper(), **settings).restore()
+    strategy = Keeper()
+    again = build(label_strategy=strategy, **settings)
+    again.restore(in_doubt="ask")
+    again.run()
+    assert len(strategy.phases[0]) == 6
+
+
+class Service(Keeper):
+    """Can be polled: knows the requests that it was given, and those that it has answered."""
+
+    idempotent = True  # is not read, as it can be polled
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        super().__init__()
+        self.known, self.polled = known, list[str]()
+
+    def work(self, requests: Any, answers: Any) -> None:
+        self.known |= dict.fromkeys(self.phases[-1], alcore.PENDING)
+
+    def poll(self, request_id: str) -> Any:
+        self.polled.append(request_id)
+        return self.known.get(request_id)
+
+
+def test_pending_request_is_polled_at_each_labeling_phase_until_it_is_answered(build: Any) -> None:
+    known: dict[str, Any] = {}
+    first = Service(known)
+    settings = {"run_id": "run", "max_active_learning_steps": 2}
+    driver = build(label_strategy=first, **settings)
+    driver.run()
+    asked = [key for phase in first.phases for key in phase]
+    assert first.polled == asked[:3]
+    assert len(set(asked)) == len(asked) == 6
+
+    del known[asked[5]]  # the service has lost one
+    known |= {asked[0]: 1, asked[1]: Failed(9, "it melted")}
+    second = Service(known)
+    again = build(label_strategy=second, run_id="run", max_active_learning_steps=4)
     again.restore()
     again.run()
-    assert again.stop_reason == "all 2 steps are done"
+    assert second.polled[:6] == asked
+    assert second.phases[0][0] == asked[5]
+    assert not set(asked[:5]) & {key for phase in second.phases for key in phase}
+    assert states(again)[:3] == ["labelled", "failed", "open"]
+
+
+def test_many_requests_are_taken_in_one_transaction_or_not_at_all(build: Any) -> None:
+    commits: list[int] = []
+
+    class Careful(Keeper):
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            commit = queue_to_label.on_take
+            queue_to_label.on_take = lambda requests: 1 / 0
+            with pytest.raises(ZeroDivisionError):
+                queue_to_label.get_many(2)
+            assert queue_to_label.qsize() == 3
+            queue_to_label.on_take = lambda requests: (commits.append(len(requests)), commit(requests))
+            assert [len(queue_to_label.get_many(2)) for _ in range(3)] == [2, 1, 0]
+
+    driver = build(label_strategy=Careful(), max_active_learning_steps=1)
+    driver.run()
+    assert commits == [2, 1]
+    assert len(RunStore.open(driver.log_dir.parent, driver.run_id).in_flight()) == 3
+
+
+def test_request_whose_answer_waits_in_the_inbox_is_not_in_doubt(build: Any) -> None:
+    first = build(label_strategy=Keeper(), run_id="run", max_active_learning_steps=1)
+    first.run()
+    one, two, three = Run(first.log_dir).requests()
+    first.label_queue.put(Label(one["sample"], 0))
+    settings = {"run_id": "run", "max_active_learning_steps": 2}
+    with pytest.raises(UsageError, match="2 requests were with Keeper"):
+        build(label_strategy=Keeper(), **settings).restore()
+    first.label_queue.put(Label(Request(two["id"], 0, 1, two["sample"]), 1))
+    again = build(label_strategy=Keeper(), **settings)
+    again.restore(in_doubt="drop")
+    again.run()
+    assert states(again)[:3] == ["labelled", "labelled", "failed"]
+    assert len({one["id"], two["id"], three["id"]}) == 3

@@ -41,6 +41,9 @@ class Texts(BaseQuery):
 class Postal(BaseLabel):
     """Answers the first request at once, and leaves the others to the post."""
 
+    def poll(self, request_id: str) -> Any:
+        return alcore.PENDING
+
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         request = queue_to_label.get_request()
         serialize_queue.put(Label(request, request.item % 2))
@@ -50,6 +53,9 @@ class Postal(BaseLabel):
 
 class Nothing(BaseLabel):
     """Answers nothing; `act` is called first."""
+
+    def poll(self, request_id: str) -> Any:
+        return alcore.PENDING
 
     def __init__(self, act: Callable[[Any], None] = lambda answers: None) -> None:
         self.act = act
@@ -381,6 +387,8 @@ class Echo(BaseLabel):
             sample = queue_to_label.get()
             if self.driver.active_learning_step_idx >= self.first:
                 serialize_queue.put(sample)
+            else:
+                queue_to_label.give_back(sample)
 
 
 @pytest.fixture

@@ -55,10 +55,11 @@ class Late(BaseLabel):
         self.drawing, self.answers = drawing, 0
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        step = self.driver.active_learning_step_idx
+        step, later = self.driver.active_learning_step_idx, []
         while not queue_to_label.empty():
             request = queue_to_label.get_request()
             if request.step == step and request.ordinal % 3:
+                later.append(request)
                 continue
             self.answers += 1
             if request.ordinal == 1 and request.step % 2 and request.attempt <= request.step:
@@ -69,6 +70,8 @@ class Late(BaseLabel):
                 serialize_queue.put(Label(request, value, source="noise", cost=2.0))
             else:
                 serialize_queue.put(Label(request, 1, source="noise"))
+        for request in later:
+            queue_to_label.give_back(request)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"answers": self.answers}

@@ -108,7 +108,7 @@ class Store(Answers):
         store, state = stale.store, {"model": {}, "at": "of a stale writer"}
         acts: dict[str, Callable[[], Any]] = {
             "put": lambda: (stale.begin_labeling(step), stale.labels.put_many([*range(SAMPLES), "words"])),
-            "take": lambda: store.mark_taken(Request(request_id("r1", 0, 0), 0, 0, 0)),
+            "take": lambda: store.mark_taken([Request(request_id("r1", 0, 0), 0, 0, 0)]),
             "query": lambda: store.commit_query(step, [], [Record(step, "m", 0, 0.5)], "other"),
             "inside": lambda: store.commit_checkpoint(step, "training", 1, state),
             "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),

@@ -238,12 +238,12 @@ def test_labeling_without_open_requests_writes_nothing_at_its_end(store: RunStor
 def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
     first, second, third = ask(store, 0, 0, 1, 2)
     for request in (second, first):
-        store.mark_taken(request)
+        store.mark_taken([request])
     assert ids(store.in_flight()) == ids([first, second])
     store.release_in_flight()
     assert store.in_flight() == []
     assert len(store.labeling(0).open) == 3
-    store.mark_taken(third)
+    store.mark_taken([third])
     store.release_in_flight(drop_in=0)
     assert store.in_flight() == []
     assert ids(store.labeling(0).open) == ids([first, second])
@@ -254,7 +254,7 @@ def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
 def test_answered_request_is_not_in_flight(store: RunStore) -> None:
     requests = ask(store, 0, 0, 1, 2)
     for request in requests:
-        store.mark_taken(request)
+        store.mark_taken([request])
     with store.answering(0) as writer:
         writer.accept(requests[0], label(requests[0]))
         writer.retry(requests[1].id, 1)
@@ -308,7 +308,7 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
         writer.retry(second.id, 1)
         writer.give_up(second.id)
         writer.keep_state("state")
-    store.mark_taken(third)
+    store.mark_taken([third])
     replica.apply_label_changes(store.label_changes(0))
     replica.apply_label_changes(store.label_changes(0))
     for one in (store, replica):

@@ -72,6 +72,16 @@ class Answers(Lives):
             if fate != "nothing":
                 self._put_one(self._answer_to(fate, place, (place[1] % 2, "ann", 1.0), by_id=True))
 
+    @rule(which=which)
+    @scene
+    def give_back(self, which: int) -> None:
+        """Give back one of the requests that this life has taken out."""
+        self.be_labeling()
+        taken = [one for one in self.model.line if one.taken]
+        if taken:
+            one = taken[which % len(taken)]
+            self.give_one_back(one.place)
+
     @rule(several=st.lists(labels, min_size=1, max_size=4))
     @scene
     def put_labels(self, several: list[tuple[Any, ...]]) -> None:

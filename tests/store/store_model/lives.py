@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from alcore.errors import RunLockedError
+from alcore.protocols import Request
 from alcore.store import checkpoints
 from alcore.store.lock import is_locked
 from alcore.store.run import RunStore
@@ -172,6 +173,16 @@ class Lives(RuleBasedStateMachine):
         self.commit(lambda: found.append(self.writer.requests.get_request()), change)
         assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
         return self.queue.pop(0)
+
+    def give_one_back(self, place: tuple[int, int]) -> None:
+        """Give back a request that was taken out."""
+
+        def change(model: Model) -> None:
+            model.at(place).taken = False
+
+        request = Request(request_id("r1", *place), *place, self.model.at(place).item)
+        self.commit(lambda: self.writer.requests.give_back(request), change)
+        self.queue.append(place)
 
     def publish(self, act: Callable[[], Any], changes: list[Callable[[Model], Any]]) -> None:
         """Publish answers to the inbox, or die before or after they are there."""

@@ -110,9 +110,8 @@ class Model:
             one.taken = False
 
     def end_labeling(self) -> None:
-        """Keep the label strategy's state where the phase leaves requests open, and nothing in flight."""
+        """Keep the label strategy's state where the phase leaves requests open."""
         if self.line:
-            self.settle()
             self._keep_state(self.step)
 
     def reopen_labeling(self) -> None:
@@ -196,7 +195,7 @@ class Model:
 
     def to_hand_out(self) -> list[Asked]:
         """Return the open requests that a phase which begins or goes on hands out."""
-        return [one for one in self.line if one.refused < self.step or one.attempts <= self.retries]
+        return [one for one in self.line if not one.taken and (one.refused < self.step or one.attempts <= self.retries)]
 
     def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
         """Keep aside what is not taken."""
