@@ -134,11 +134,20 @@ class RunStore:
             raise cant_write(self.folder, error) from error
         self._exported = time.monotonic()
 
-    def finish(self, records: Sequence[Record], **meta: Any) -> None:
-        """Commit how the run ended, with the records that are not committed yet; rewrite the exports."""
-        with self._database.transaction() as connection:
-            tables.insert_records(connection, records)
-            tables.set_meta(connection, meta)
+    def finish(self, records: Sequence[Record], **end: Any) -> None:
+        """Rewrite the exports, after a commit of what is not committed yet.
+
+        Parameters
+        ----------
+        records
+            Of metrology.
+        **end
+            How the run ended; nothing where its last step has committed that.
+        """
+        if records or end:
+            with self._database.transaction() as connection:
+                tables.insert_records(connection, records)
+                tables.set_meta(connection, end)
         self.export()
 
     def close(self) -> None:
@@ -274,14 +283,30 @@ class RunStore:
         seconds: Mapping[str, float],
         records: Sequence[Record],
         state: Mapping[str, Any] | None,
+        end: Mapping[str, Any] | None = None,
     ) -> None:
-        """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted."""
+        """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted.
+
+        Parameters
+        ----------
+        step
+            Its number.
+        record, seconds
+            What it did, and how long its phases took.
+        records
+            Of metrology, those that are not committed yet.
+        state
+            For its checkpoint; None where none is due.
+        end
+            How the run ends with it; None where it goes on.
+        """
         staged = contextlib.nullcontext() if state is None else self._staged(checkpoint_name(step, "labeling"), state)
         with staged as checkpoint, self._database.transaction() as connection:
             replaced = _publish(connection, step, "labeling", 0, checkpoint)
             tables.insert_records(connection, records)
             tables.keep_label_strategy_state(connection, step)
             tables.insert_step(connection, step, record, seconds)
+            tables.set_meta(connection, end or {})
         self._remove_checkpoints(replaced)
         if time.monotonic() - self._exported >= 1:
             self.export()
