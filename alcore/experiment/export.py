@@ -18,6 +18,7 @@ from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import load_data
 from alcore.plugins.registry import installed
 from alcore.store import checkpoints
+from alcore.store.files import checkpoint_path
 from alcore.store.folders import appearing_folder
 from alcore.store.reading import Run
 from alcore.store.tables import put_item
@@ -64,7 +65,7 @@ def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str
         f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
     )
     point = run.checkpoints()[-1]
-    state = checkpoints.load(run.folder / "ckpt" / point["file"], point["sha256"])
+    state = checkpoints.load(checkpoint_path(run.folder, point["file"]), point["sha256"])
     model = {
         name: value.contiguous().clone() for name, value in state["model"].items() if isinstance(value, torch.Tensor)
     }
