@@ -314,7 +314,7 @@ class Driver:
                 budget=self.config.budget,
             )
             self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self.position.step + 1)
-        session.end_step(last=self.stop_reason is not None)
+        session.end_step(self.stop_reason)
         self.position.step += 1
 
     def _step_limit(self, done: int) -> str | None:

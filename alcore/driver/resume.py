@@ -19,6 +19,7 @@ from alcore.inference.learner import load_model
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.store import checkpoints
+from alcore.store.files import checkpoint_path
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 
@@ -161,7 +162,7 @@ def _find(rows: list[dict[str, Any]], file: str) -> dict[str, Any]:
 def _load(store: RunStore, rows: list[dict[str, Any]], file: str) -> dict[str, Any]:
     place = next(i for i, row in enumerate(rows) if row["file"] == file)
     try:
-        return checkpoints.load(store.folder / "ckpt" / file, rows[place]["sha256"])
+        return checkpoints.load(checkpoint_path(store.folder, file), rows[place]["sha256"])
     except UsageError as error:
         if not place:
             raise

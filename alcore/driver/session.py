@@ -100,6 +100,7 @@ class RunSession:
         self._last_recorded = last_recorded
         self._resumed_record = dict(resumed_record or {})
         self._uncommitted: list[Record] = []
+        self._ends = False
         self.record = StepRecord.begin(position.step, None)
         self.closed = False
         self._log = RunLog(logger, log_dir / "console.log", lambda: self.replaying)
@@ -111,6 +112,8 @@ class RunSession:
 
     def begin_step(self, train_samples: int | None) -> None:
         """Begin the record of a step."""
+        if self._ends:  # those who call the steps by hand go on
+            self.store.set_meta(status="running", reason=None, error=None)
         self.record = StepRecord.begin(self._position.step, train_samples)
         self.record.values |= self._resumed_record
         self._resumed_record = {}
@@ -199,13 +202,21 @@ class RunSession:
                 "answers them, reports alcore.Failed, or gives them back with queue_to_label.give_back(request)"
             )
 
-    def end_step(self, *, last: bool) -> None:
-        """Commit the step, with a checkpoint if one is due, and tell the observers."""
+    def end_step(self, reason: str | None) -> None:
+        """Commit the step, with a checkpoint if one is due, and tell the observers.
+
+        Parameters
+        ----------
+        reason
+            Why the run ends with this step, which is committed with it; None where it goes on.
+        """
         step, every = self._position.step, self._checkpoint_interval
-        due = every > 0 and (last or (step + 1) % every == 0)
+        self._ends = reason is not None
+        due = every > 0 and (self._ends or (step + 1) % every == 0)
+        end = _end("done", reason, None) if self._ends else None
         state = self._checkpointer.collect(step=step, phase=Phase.LABELING.value, epoch=0) if due else None
         records, self._uncommitted = self._uncommitted, []
-        self.store.commit_step(step, self.record.values, self.record.seconds, records, state)
+        self.store.commit_step(step, self.record.values, self.record.seconds, records, state, end)
         if self.training is not None:
             self.training.end_step()
         if self._retention is not None and self._scope.all.main:
@@ -215,7 +226,11 @@ class RunSession:
         self._listeners.tell("alcore_step_end", record=self.record.for_observers())
 
     def close(self, reason: str | None, error: BaseException | None) -> None:
-        """Commit how the run ended, tell the observers, and close everything that is open."""
+        """Commit how the run ended, tell the observers, and close everything that is open.
+
+        What the last step has committed stands: an error that comes after it, a second Ctrl-C perhaps, is raised, and
+        the run has ended nevertheless.
+        """
         if self.closed:
             return
         self.closed = True
@@ -230,7 +245,8 @@ class RunSession:
                 self._logger.error("run %s ends: %s", self._run_id, status, exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)
             records, self._uncommitted = self._uncommitted, []
-            self.store.finish(records, status=status, reason=reason, error=message, ended=utc_now())
+            ended = self.store.meta().get("status") == "done"  # also where the commit of the last step gave an error
+            self.store.finish(records, **({} if ended else _end(status, reason, message)))
         except Exception as failure:
             if error is None:
                 raise
@@ -238,6 +254,11 @@ class RunSession:
         finally:
             self.store.close()
             self._log.close()
+
+
+def _end(status: str, reason: str | None, error: str | None) -> dict[str, Any]:
+    """Return what is known about a run that has ended."""
+    return {"status": status, "reason": reason, "error": error, "ended": utc_now()}
 
 
 def create_run(

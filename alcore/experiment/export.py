@@ -14,19 +14,22 @@ from safetensors.torch import save_file
 
 from alcore.codec import export_json, loads
 from alcore.driver.answers import completed_item
-from alcore.errors import UsageError
 from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import load_data
 from alcore.plugins.registry import installed
 from alcore.store import checkpoints
+from alcore.store.files import checkpoint_path
+from alcore.store.folders import appearing_folder
 from alcore.store.reading import Run
 from alcore.store.tables import put_item
 
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
 
 
-def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[tuple[str, str]]:
+def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> list[tuple[str, str]]:
     """Write ``labels.csv``, ``model.safetensors`` and, where the data can be made again, ``labelled.npz``.
+
+    The folder appears whole, by one rename, or not at all.
 
     Parameters
     ----------
@@ -37,19 +40,24 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[
     allow_code
         Whether to import ``package.module:name`` that the experiment names.
 
-    Yields
-    ------
-    tuple
-        The name of each file after it is written, and what it holds; for a file that can't be written, the reason.
+    Returns
+    -------
+    list of tuple
+        The name of each file, and what it holds; for a file that can't be written, the reason.
 
     Raises
     ------
     UsageError
         When the folder exists.
+    alcore.store.StorageError
+        If the disk is full or fails.
     """
-    if folder.exists():
-        raise UsageError(f"{folder} exists already; give another folder with --output.")
-    folder.mkdir(parents=True)
+    with appearing_folder(folder) as hidden:
+        return list(_write_files(run, hidden, allow_code))
+
+
+def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str, str]]:
+    """Yield the name of each file after it is written, and what it holds."""
     requests = run.requests()
     _write_labels(folder / "labels.csv", requests)
     yield (
@@ -57,7 +65,7 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> Iterator[
         f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
     )
     point = run.checkpoints()[-1]
-    state = checkpoints.load(run.folder / "ckpt" / point["file"], point["sha256"])
+    state = checkpoints.load(checkpoint_path(run.folder, point["file"]), point["sha256"])
     model = {
         name: value.contiguous().clone() for name, value in state["model"].items() if isinstance(value, torch.Tensor)
     }

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from alcore.codec import decode, encode
 from alcore.errors import UsageError
-from alcore.store.files import cant_write, fsync_path, sha256_of
+from alcore.store.files import cant_write, check_regular, fsync_path, sha256_of
 
 _KEY = "alcore"  # one key: several would be written in another order from process to process
 
@@ -119,8 +119,9 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If the file is missing, damaged, or not a checkpoint.
+        If the file is missing, damaged, a link, or not a checkpoint.
     """
+    check_regular(path)
     try:
         if sha256 is None or sha256_of(path) == sha256:
             with safe_open(path, framework="pt") as file:

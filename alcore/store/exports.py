@@ -8,14 +8,14 @@ from typing import Any
 
 from alcore.codec import export_json
 from alcore.store import tables
-from alcore.store.files import write_whole
+from alcore.store.files import records_path, write_whole
 
 
 def write_all(connection: sqlite3.Connection, folder: Path) -> None:
     """Rewrite ``driver_log.json`` and one ``<strategy>.json`` for each metrology strategy."""
     write_whole(folder / "driver_log.json", export_json(driver_log(connection)), durable=False)
     for strategy, records in tables.records_by_strategy(connection).items():
-        write_whole(folder / f"{strategy}.json", export_json(records), durable=False)
+        write_whole(records_path(folder, strategy), export_json(records), durable=False)
 
 
 def driver_log(connection: sqlite3.Connection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders of runs that lie in one root."""
+"""Files that are written whole or not at all, and names of runs and of their files that lead nowhere else."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from alcore.errors import AlcoreError, UsageError
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII)
+_STRATEGY = re.compile(r"\w{0,200}(-[0-9]{1,9})?")
+_FILES = frozenset({"run.db", "run.db-journal", "run.db-wal", "run.db-shm", "lock", "console.log", "experiment.toml"})
+_FOLDERS = frozenset({"ckpt", "inbox", "labels", "strategies"})
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""The last bytes of a journal that names another file, which SQLite deletes when it rolls back; alcore writes none."""
 
 
 class StorageError(AlcoreError, OSError):
@@ -93,6 +100,72 @@ def check_folder(folder: Path) -> Path:
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link; it must be a real folder inside {folder.parent}.")
     return folder
+
+
+def check_regular(path: Path) -> Path:
+    """Return a file; raise `UsageError` if it is there and is a symbolic link, a pipe, a device or a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise UsageError(f"{path} is a symbolic link, or no regular file; replace it by a real file.")
+    return path
+
+
+def check_run_folder(folder: Path, *, whole: bool) -> None:
+    """Refuse a run directory in which something leads out of it: it may come from a stranger.
+
+    Parameters
+    ----------
+    folder
+        The run directory.
+    whole
+        Whether to look at everything in it, as before the run goes on, or only at what readers open.
+
+    Raises
+    ------
+    UsageError
+        Naming a symbolic link in place of a file or folder of alcore's, or one that leads out of the run directory; a
+        pipe or device in place of a file; a journal of the database that names another file.
+    """
+    for entry in os.scandir(folder):
+        is_folder = entry.name in _FOLDERS
+        if is_folder or entry.name in _FILES or entry.name.endswith(".json"):
+            check_folder(Path(entry.path)) if is_folder else check_regular(Path(entry.path))
+    with contextlib.suppress(FileNotFoundError), (folder / "run.db-journal").open("rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - len(_SUPER_JOURNAL), 0))
+        if file.read() == _SUPER_JOURNAL:
+            raise UsageError(
+                f"{folder / 'run.db-journal'} names another file, which would be deleted; alcore doesn't write such "
+                "a journal. Remove it if you know where this run directory comes from."
+            )
+    if whole:
+        _check_links(folder)
+
+
+def _check_links(folder: Path) -> None:
+    inside = folder.resolve()
+    for where, folders, files in os.walk(folder):
+        for path in (Path(where, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UsageError(
+                    f"{path} is a symbolic link that leads out of the run directory: remove it, or replace it by what "
+                    "it leads to."
+                )
+
+
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Return where a checkpoint that the database names lies; `UsageError` if that may be outside the run directory."""
+    if not _CHECKPOINT.fullmatch(name):
+        raise UsageError(f"{folder / 'run.db'} names a checkpoint {name!r}, which is not the name of one.")
+    return folder / "ckpt" / name
+
+
+def records_path(folder: Path, strategy: str) -> Path:
+    """Return where records are exported; `UsageError` if that may be outside the run directory."""
+    if not _STRATEGY.fullmatch(strategy) or strategy == "driver_log":
+        raise UsageError(
+            f"{folder / 'run.db'} has records of a metrology strategy {strategy!r}, which can't be the name of one."
+        )
+    return folder / f"{strategy}.json"
 
 
 def run_directory(root: Path, run_id: str) -> Path:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from alcore.errors import UsageError
 from alcore.store import exports, tables
 from alcore.store.creation import appearing_run
-from alcore.store.files import free_run_id, fsync_path, sha256_of
+from alcore.store.files import check_regular, checkpoint_path, free_run_id, fsync_path, sha256_of
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run
 
@@ -67,7 +67,7 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
         held.callback(RunLock(hidden).release)
         (hidden / "ckpt").mkdir()
         (hidden / "inbox").mkdir()
-        shutil.copyfile(source.folder / "experiment.toml", hidden / "experiment.toml")
+        shutil.copyfile(check_regular(source.folder / "experiment.toml"), hidden / "experiment.toml")
         fsync_path(hidden / "experiment.toml")
         source.copy_database(hidden / "run.db")
         with _transaction(hidden / "run.db") as connection:
@@ -123,10 +123,10 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
     files, warnings = [], []
     for row in tables.checkpoints(connection):
         name = row["file"]
-        copied = hidden / "ckpt" / name
+        copied = checkpoint_path(hidden, name)
         fault = ""
         try:
-            shutil.copyfile(source.folder / "ckpt" / name, copied)
+            shutil.copyfile(check_regular(checkpoint_path(source.folder, name)), copied)
             fault = "" if sha256_of(copied) == row["sha256"] else "its SHA-256 is not the one recorded for it"
         except FileNotFoundError:
             fault = "its file is missing"

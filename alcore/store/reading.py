@@ -11,7 +11,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.database import check_format
-from alcore.store.files import run_directory
+from alcore.store.files import check_run_folder, run_directory
 from alcore.store.lock import is_locked
 
 P = ParamSpec("P")
@@ -61,6 +61,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         if not (folder / "run.db").is_file():
             raise UsageError(f"{folder} is not a run directory: it has no run.db.")
+        check_run_folder(folder, whole=False)
         self.folder = folder
 
     def meta(self) -> dict[str, Any]:
@@ -144,6 +145,7 @@ class Run:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         path = self.folder / "run.db"
+        check_run_folder(self.folder, whole=False)
         try:
             # rw, since what a killed writer left half done must be rolled back before anything can be read
             with contextlib.closing(

@@ -14,7 +14,15 @@ from alcore.store import checkpoints, exports, retention, tables
 from alcore.store.checkpoints import StagedCheckpoint, checkpoint_name
 from alcore.store.creation import appearing_run
 from alcore.store.database import Database
-from alcore.store.files import cant_write, remove_file, run_directory, write_whole
+from alcore.store.files import (
+    cant_write,
+    check_run_folder,
+    checkpoint_path,
+    records_path,
+    remove_file,
+    run_directory,
+    write_whole,
+)
 from alcore.store.inbox import Inbox
 from alcore.store.lock import RunLock
 from alcore.store.tables import AcceptedLabel, AnswerWriter, AskedRequest, LabelingState, Record
@@ -93,11 +101,13 @@ class RunStore:
         folder = run_directory(root, run_id)
         if not (folder / "run.db").is_file():
             raise UsageError(f"there is no run {run_id!r} in {root}; `alcore runs` lists what is there.")
+        check_run_folder(folder, whole=True)
         with contextlib.ExitStack() as undo:
             lock = RunLock(folder)
             undo.callback(lock.release)
             store = cls(folder, lock)
             undo.callback(store._database.close)
+            store._check_names()
             store._remove_unnamed_checkpoints()
             undo.pop_all()
         return store
@@ -134,11 +144,20 @@ class RunStore:
             raise cant_write(self.folder, error) from error
         self._exported = time.monotonic()
 
-    def finish(self, records: Sequence[Record], **meta: Any) -> None:
-        """Commit how the run ended, with the records that are not committed yet; rewrite the exports."""
-        with self._database.transaction() as connection:
-            tables.insert_records(connection, records)
-            tables.set_meta(connection, meta)
+    def finish(self, records: Sequence[Record], **end: Any) -> None:
+        """Rewrite the exports, after a commit of what is not committed yet.
+
+        Parameters
+        ----------
+        records
+            Of metrology.
+        **end
+            How the run ended; nothing where its last step has committed that.
+        """
+        if records or end:
+            with self._database.transaction() as connection:
+                tables.insert_records(connection, records)
+                tables.set_meta(connection, end)
         self.export()
 
     def close(self) -> None:
@@ -279,14 +298,30 @@ class RunStore:
         seconds: Mapping[str, float],
         records: Sequence[Record],
         state: Mapping[str, Any] | None,
+        end: Mapping[str, Any] | None = None,
     ) -> None:
-        """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted."""
+        """Commit the end of a step: its checkpoint file first, then its row and what was still uncommitted.
+
+        Parameters
+        ----------
+        step
+            Its number.
+        record, seconds
+            What it did, and how long its phases took.
+        records
+            Of metrology, those that are not committed yet.
+        state
+            For its checkpoint; None where none is due.
+        end
+            How the run ends with it; None where it goes on.
+        """
         staged = contextlib.nullcontext() if state is None else self._staged(checkpoint_name(step, "labeling"), state)
         with staged as checkpoint, self._database.transaction() as connection:
             replaced = _publish(connection, step, "labeling", 0, checkpoint)
             tables.insert_records(connection, records)
             tables.keep_label_strategy_state(connection, step)
             tables.insert_step(connection, step, record, seconds)
+            tables.set_meta(connection, end or {})
         self._remove_checkpoints(replaced)
         if time.monotonic() - self._exported >= 1:
             self.export()
@@ -334,16 +369,25 @@ class RunStore:
         with checkpoints.staged(self.folder / "ckpt", name, state) as checkpoint:
             yield checkpoint
 
+    def _check_names(self) -> None:
+        """Refuse names in the database that would lead out of the run directory."""
+        for row in self.checkpoints():
+            checkpoint_path(self.folder, row["file"])
+        for strategy in self._database.read(tables.recorded_strategies):
+            records_path(self.folder, strategy)
+
     def _remove_checkpoints(self, files: Sequence[str]) -> None:
         """Remove checkpoint files that the database does not name any more."""
         for file in files:
-            remove_file(self.folder / "ckpt" / file)
+            remove_file(checkpoint_path(self.folder, file))
 
     def _remove_unnamed_checkpoints(self) -> None:
         """Remove what a process that was killed left in the ``ckpt`` folder."""
-        named = {row["file"] for row in self.checkpoints()}
+        named = {checkpoint_path(self.folder, row["file"]) for row in self.checkpoints()}
         with contextlib.suppress(FileNotFoundError):
-            self._remove_checkpoints([one.name for one in (self.folder / "ckpt").iterdir() if one.name not in named])
+            for path in (self.folder / "ckpt").iterdir():
+                if path not in named:
+                    remove_file(path)
 
 
 def _publish(connection: Any, step: int, phase: str, epoch: int, checkpoint: StagedCheckpoint | None) -> list[str]:

@@ -663,6 +663,11 @@ def record_texts(connection: sqlite3.Connection, step: int, strategy: str) -> li
     return [row["value"] for row in rows]
 
 
+def recorded_strategies(connection: sqlite3.Connection) -> list[str]:
+    """Return the metrology strategies that have records."""
+    return [strategy for (strategy,) in connection.execute("SELECT DISTINCT strategy FROM records")]
+
+
 def records_by_strategy(connection: sqlite3.Connection) -> dict[str, list[Any]]:
     """Return all metrology records by strategy, in the order of steps."""
     found: defaultdict[str, list[Any]] = defaultdict(list)

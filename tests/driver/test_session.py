@@ -109,7 +109,7 @@ def test_step_is_committed_whole_and_told(begin: Open, told: list[Any], tmp_path
     session.commit_requests(asked(4, 7), "model")
     session.add_metrics("f1", [0.5])
     session.add_label_counts({"labelled": 1, "failed": 0, "refused": 0, "other": 5})
-    session.end_step(last=False)
+    session.end_step(None)
     run = Run(tmp_path / "r")
     (step,) = run.steps()
     assert [step[name] for name in ("step", "train_samples", "requested", "labelled")] == [0, 9, 2, 1]
@@ -127,7 +127,7 @@ def test_checkpoint_is_saved_where_one_is_due(
     begin: Open, tmp_path: Path, interval: int, last: bool, saved: bool
 ) -> None:
     session = begin(checkpoint_interval=interval)
-    session.end_step(last=last)
+    session.end_step("enough" if last else None)
     assert [one["phase"] for one in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
 
 

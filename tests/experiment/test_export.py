@@ -80,4 +80,17 @@ def test_export_of_a_run_built_in_python_says_that_its_data_is_missing(build, tm
 def test_export_into_an_existing_folder_is_refused(run, tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="exists already"):
-        list(export_run(run, tmp_path / "taken"))
+        export_run(run, tmp_path / "taken")
+
+
+@pytest.mark.parametrize("point", ["_write_labels", "save_file", "_data_of", "_arrays", "export_json"])
+def test_export_that_is_cut_off_leaves_nothing_and_can_be_made_again(run, tmp_path, monkeypatch, point):
+    def cut(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"alcore.experiment.export.{point}", cut)
+        with pytest.raises(KeyboardInterrupt):
+            export_run(run, tmp_path / "outer" / "out")
+    assert list((tmp_path / "outer").iterdir()) == []
+    assert len(export_run(run, tmp_path / "outer" / "out")) == 4

@@ -33,6 +33,7 @@ from helpers.experiment import Paid, Smoothed, Wandering
 
 RUN_ID = "faulty"
 STEPS = 3
+"""Steps that ask for labels; in the one after them a stop criterion ends the run, which only its own state tells."""
 
 
 class PaidInThreads(Paid):
@@ -87,7 +88,7 @@ def build(root: Path, log: Path, executor: Executor) -> Driver:
     schedule = {"step_size": 2, "gamma": 0.5}
     return Driver(
         config=c.DriverConfig(
-            batch_size=8, max_active_learning_steps=STEPS, run_id=RUN_ID, root_log_dir=root, seed=5,
+            batch_size=8, max_active_learning_steps=STEPS + 3, run_id=RUN_ID, root_log_dir=root, seed=5,
             fine_tuning_lr=0.01, label_retries=1, model_checkpoint_frequency=2, reset_optim_states=False,
         ),
         learner=torch.nn.Sequential(*layers),

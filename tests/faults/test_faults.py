@@ -50,7 +50,8 @@ def test_the_experiment_is_worth_breaking(servers: Any) -> None:
     assert [labels.count(step) for step in range(3)] == [3, 2, 2]
     assert servers.paid == 10, "three answers of ten were failures"
     assert any(item is not None for _, _, _, item, *_ in servers.expected["requests"]), "a generated input"
-    assert len(servers.expected["checkpoints"]) == 5
+    assert len(servers.expected["checkpoints"]) == 6
+    assert servers.expected["reason"] == "that was too much"
 
 
 def test_killed_at_random_times(servers: Any, harness: Any) -> None:
