@@ -578,6 +578,15 @@ class LearnerOptions(Protocol):
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         """Take back what `state_dict` returned."""
 
+    def begin_training(self, batches: Iterable[Any], /) -> None:
+        """Look at the labeled items before a step trains on them; what is learned of them belongs in the state.
+
+        Called on each rank when a training begins, after ``reset_learner`` restored the initial state, and not again
+        when the training is resumed. `batches` are those of all labeled items in the order of the pool, on the
+        learner's device. They are made as they are read, and may be read several times. Rank 0's buffers are then
+        copied to all.
+        """
+
     def rebuild(self, pool: DataPool, /) -> None:
         """Make the state anew from the labeled items; called when a run resumes, for learners that are fitted whole."""
 

@@ -62,8 +62,12 @@ def warn_of_separate_runs(config: DriverConfig, logger: logging.Logger) -> None:
         )
 
 
-def check_class_weights(training: TrainingConfig, learner: Any, train_step_fn: Any) -> None:
-    """Refuse class weights where nothing would use them."""
+def check_class_weights(
+    training: TrainingConfig, learner: Any, train_step_fn: Any, info: DataInfo | None = None
+) -> None:
+    """Refuse class weights where nothing would use them; data without classes is left to `ClassBalance.check`."""
+    if info is not None and info.task != "classification":
+        return
     own = own_step(train_step_fn, learner)
     if training.class_weights is not None and own is not None:
         raise UsageError(

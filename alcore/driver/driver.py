@@ -453,7 +453,7 @@ class Driver:
         if self.trains:
             assert self.training_config is not None
             resolve_train_step(train_step_fn, self.learner, self.info)
-            checks.check_class_weights(self.training_config, self.learner, train_step_fn)
+            checks.check_class_weights(self.training_config, self.learner, train_step_fn, self.info)
         self.prepare()
         self._check_columns(train_step_fn)
         if self._trainer is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from alcore.config import OptimizerConfig
+from alcore.inference.learner import model_state
 
 
 class Optimization:
@@ -43,7 +44,7 @@ class Optimization:
     ) -> None:
         self._config, self._learner = config, learner
         self._fine_tuning_lr, self._fresh_each_step = fine_tuning_lr, fresh_each_step
-        self._initial = copy.deepcopy(learner.state_dict()) if reset_learner else None
+        self._initial = copy.deepcopy(model_state(learner)) if reset_learner else None
         self._resumed = False
         self.optimizer: torch.optim.Optimizer | None = None
         self.scheduler: Any = None
@@ -53,7 +54,7 @@ class Optimization:
         if self._resumed:  # they are in the middle of this training
             self._resumed = False
             return
-        if training and self._initial is not None:
+        if training and self._initial:  # a learner without a state has nothing to be reset
             self._learner.load_state_dict(self._initial)
         parameters = [one for one in _parameters(self._learner) if one.requires_grad]
         if not parameters:

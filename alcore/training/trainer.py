@@ -138,6 +138,8 @@ class Trainer:
             self.first_step = step
         training = step - self.first_step
         self.optimization.prepare(training)
+        if not (finished or epochs_done):
+            self._show_labeled()
         step_fn = resolve_train_step(train_step_fn, self._learner, info)
         shard = (0, 1)
         if self._ranks.size > 1 and self.optimization.optimizer is not None:
@@ -164,6 +166,13 @@ class Trainer:
             del arguments[name]
         if not finished and (not epochs_done or arguments["max_epochs"] > 0):
             self.loop(self._learner, **arguments)
+
+    def _show_labeled(self) -> None:
+        """Let a learner look at the labeled items before it is trained on them."""
+        begin_training = getattr(self._learner, "begin_training", None)
+        if callable(begin_training):
+            begin_training(self._loaders.large_batches(self._config.train_datapool))
+            self.share_buffers()
 
     def share_buffers(self) -> None:
         """Copy the learner's buffers from rank 0 to all ranks."""

@@ -59,6 +59,44 @@ def test_gradients_are_the_mean_over_the_batches_of_all_ranks(start: Any, tmp_pa
         assert processes.codes == [0] * count, "\n".join(processes.texts)
 
 
+def test_what_a_learner_saw_of_the_labels_is_the_same_on_all_ranks(start: Any, tmp_path: Path) -> None:
+    script = tmp_path / "looking.py"
+    script.write_text(LOOKING)
+    processes = start(2, script).wait()
+    assert processes.codes == [0, 0], "\n".join(processes.texts)
+
+
+LOOKING = """
+import queue, torch
+from alcore import DistributedManager, Driver, TensorPool, config as c
+
+class Looks(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(3, 1)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def begin_training(self, batches):
+        self.mean.fill_(torch.cat([targets for _, targets in batches]).mean() + manager.rank)
+
+manager = DistributedManager()
+torch.manual_seed(4)
+inputs = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+pool = TensorPool(inputs, inputs.sum(1), labeled=range(26))
+learner, means = Looks(), []
+
+def step(model, batch):
+    means.append(float(model.mean))
+    return torch.nn.functional.mse_loss(model(batch[0])[:, 0], batch[1])
+
+driver = Driver(
+    c.DriverConfig(4, max_active_learning_steps=1, seed=2, dist_manager=manager), learner,
+    c.StrategiesConfig([], queue.Queue), c.TrainingConfig(pool, 2),
+)
+driver.run(step)
+expected = float(pool.batch(torch.arange(26))[1].mean())
+assert means == [expected] * len(means), (means, expected)
+"""
+
 AVERAGING = """
 import queue, torch
 from alcore import DistributedManager, Driver, TensorPool, config as c

@@ -804,6 +804,17 @@ def test_context_says_which_phases_the_run_has(
     assert (driver.trains, driver.measures) == (trains, measures)
 
 
+def test_class_weights_of_a_regression_are_refused_whoever_computes_the_loss(build: Any, toys: Any) -> None:
+    class Own(torch.nn.Linear):
+        def training_step(self, batch: Any) -> torch.Tensor:
+            return self(batch[0]).mean()
+
+    pool = TensorPool(torch.zeros(4, 2), torch.zeros(4), labeled=[0])
+    for learner in (torch.nn.Linear(2, 1), Own(2, 1)):
+        with pytest.raises(UsageError, match="the task of this data is regression, which has no classes"):
+            build(train_datapool=pool, learner=learner, class_weights="balanced").run()
+
+
 # -- what the caller gave --------------------------------------------------------------------------------
 
 

@@ -74,6 +74,21 @@ class Learner(torch.nn.Module):
         return self.layers(inputs)
 
 
+class Scaled(Learner):
+    """Divides by what it saw of the labels of its first training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.zeros(()))
+
+    def begin_training(self, batches: Any) -> None:
+        if not self.share:
+            self.share.fill_(torch.cat([targets for _, targets in batches]).double().mean() + torch.rand(()))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs) / (self.share or 1.0)
+
+
 Make = Callable[..., Driver]
 
 
@@ -109,7 +124,7 @@ def make(tmp_path: Path, toys: Any) -> Make:
                 label_retries=1,
                 **settings.pop("config", {}),
             ),
-            learner=learner or Learner(),
+            learner=learner() if isinstance(learner, type) else learner or Learner(),
             strategies_config=c.StrategiesConfig(
                 [Wandering(point), Unsure(2)], queue.Queue, Noting(point, labels), [Smoothed(point)]
             ),
@@ -139,6 +154,8 @@ SETTINGS = {
     "each epoch": {"config": {"model_checkpoint_frequency": 1}},
     "optimizer kept": {"config": {"reset_optim_states": False}},
     "learner reset": {"reset_learner": True, "config": {"model_checkpoint_frequency": 2}},
+    "looks at labels": {"learner": Scaled, "config": {"model_checkpoint_frequency": 1}},
+    "looks at labels anew": {"learner": Scaled, "reset_learner": True},
 }
 
 

@@ -170,3 +170,45 @@ def test_restored_optimizer_is_that_of_the_training_under_way(toys: Any) -> None
         fresh.restore(0, 0, state, inside=inside)
         train(fresh, 0)
         assert spy_again.calls[0]["optimizer"].param_groups[0]["lr"] == rate
+
+
+class Looking(torch.nn.Module):
+    """Keeps what it saw of the labeled items when a training began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.seen: list[tuple[int, bool]] = []
+        self.register_buffer("total", torch.zeros(()))
+
+    def begin_training(self, batches: Any) -> None:
+        self.seen.append((sum(len(targets) for _, targets in batches), bool(self.total)))
+        self.total += 1
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layer(inputs)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_learner_looks_at_all_labeled_items_when_a_training_begins(toys: Any, reset: bool) -> None:
+    learner, pool = Looking(), toys.pool(labeled=6)
+    of = trainer(toys, Spy(), learner, train_datapool=pool, reset_learner=reset)
+    train(of, 0)
+    pool.append(20)
+    train(of, 1)
+    assert learner.seen == [(6, False), (7, not reset)]
+
+
+@pytest.mark.parametrize("state", [{"epochs_done": 2}, {"epochs_done": 5}, {"finished": True}], ids=str)
+def test_learner_does_not_look_again_when_a_training_is_resumed(toys: Any, state: dict[str, Any]) -> None:
+    learner = Looking()
+    train(trainer(toys, Spy(), learner), **state)
+    assert learner.seen == []
+
+
+def test_learner_without_a_state_has_nothing_to_be_reset(toys: Any) -> None:
+    spy = Spy()
+    of = trainer(toys, spy, lambda inputs: inputs, reset_learner=True)
+    for step in (0, 1):
+        train(of, step, train_step_fn=lambda model, batch: torch.zeros(()))
+    assert len(spy.calls) == 2

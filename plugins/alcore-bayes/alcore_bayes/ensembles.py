@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,6 +62,13 @@ class Ensemble(torch.nn.Module):
                 what = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
                 raise UsageError(f"a member of the ensemble returned {what}; it must return (B,), (B, 1) or (B, C).")
         return torch.stack([one[:, None] if one.dim() == 1 else one for one in outputs])
+
+    def begin_training(self, batches: Iterable[Any]) -> None:
+        """Let the members that have the method look at the labeled items before they are trained on them."""
+        for member in self.members:
+            own = getattr(member, "begin_training", None)
+            if callable(own):
+                own(batches)
 
     def training_step(self, batch: Any) -> torch.Tensor:
         """Return the mean of the members' losses, whose gradient is that of their sum.

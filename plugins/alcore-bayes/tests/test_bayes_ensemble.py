@@ -215,3 +215,12 @@ def test_members_that_do_not_fit_are_refused():
         Ensemble([nn.Linear(4, 2)])
     with pytest.raises(UsageError, match=r"returned \(2, 3, 3\)"):
         Ensemble([nn.Unflatten(1, (3, 3))] * 2)(torch.zeros(2, 9))
+
+
+def test_members_of_a_regression_look_at_the_labels():
+    learner = ensemble(DataInfo("regression", features=4), members=2)
+    inputs, targets = torch.randn(30, 4), 300 + 50 * torch.randn(30)
+    learner.begin_training([(inputs[:20], targets[:20]), (inputs[20:], targets[20:])])
+    assert learner(inputs).shape == (2, 30, 1)
+    assert all(float(member.target_mean) == pytest.approx(float(targets.mean())) for member in learner.members)
+    made(members=2).begin_training([(inputs, targets)])  # classifiers have nothing to see

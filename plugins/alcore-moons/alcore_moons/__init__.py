@@ -9,15 +9,16 @@ import alcore
 
 if TYPE_CHECKING:
     from alcore_moons.data import MoonsPool, moons
-    from alcore_moons.learner import MLP, mlp
+    from alcore_moons.learner import MLP, RegressionMLP, mlp
 
 _HOME = {
     "MLP": "learner",
     "MoonsPool": "data",
+    "RegressionMLP": "learner",
     "mlp": "learner",
     "moons": "data",
 }
-__all__ = ["MLP", "MoonsPool", "mlp", "moons"]
+__all__ = ["MLP", "MoonsPool", "RegressionMLP", "mlp", "moons"]
 
 
 @alcore.hookimpl

@@ -3,6 +3,8 @@
 from alcore_moons import mlp, moons
 from alcore_testing import LearnerContract, PoolContract
 
+from alcore import UsageError
+
 
 class TestMoonsPool(PoolContract):
     name = "moons"
@@ -23,3 +25,12 @@ class TestMLPForImages(LearnerContract):
 
     def make(self, info):
         return mlp(info, hidden=(8, 8), dropout=0.2)
+
+
+class TestMLPForRegression(LearnerContract):
+    tasks = ("regression",)
+
+    def make(self, info):
+        if info.task != "regression":
+            raise UsageError("this class is about regression")
+        return mlp(info, hidden=(8,), dropout=0.2)

@@ -25,12 +25,18 @@ from alcore_tabular.targets import Answers, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
-_DEFAULTS: dict[str, Any] = {
-    "driver": {"batch_size": 32, "max_active_learning_steps": 30},
-    "training": {
-        "max_training_epochs": 50,
-        "max_fine_tuning_epochs": 20,
-        "optimizer": {"cls": "AdamW", "lr": 0.01},
+_DRIVER: dict[str, Any] = {"batch_size": 32, "max_active_learning_steps": 30}
+_OPTIMIZER: dict[str, Any] = {"cls": "AdamW", "lr": 0.01}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classification": {
+        "driver": _DRIVER,
+        "training": {"max_training_epochs": 50, "max_fine_tuning_epochs": 20, "optimizer": _OPTIMIZER},
+    },
+    # Each step trains anew until more epochs change little, so that a score depends on the labels, not on how long was
+    # trained before.
+    "regression": {
+        "driver": _DRIVER,
+        "training": {"max_training_epochs": 100, "reset_learner": True, "optimizer": _OPTIMIZER},
     },
 }
 _logger = logging.getLogger(__name__)
@@ -186,7 +192,7 @@ def _assemble(
         *(raw.file, answers.task, raw.target_name, info.classes, info.features),
         *(len(train), count, len(held)),
     )
-    defaults = copy.deepcopy(_DEFAULTS)
+    defaults = copy.deepcopy(_DEFAULTS[answers.task])
     return Data(pool(part, train, labeled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults)
 
 

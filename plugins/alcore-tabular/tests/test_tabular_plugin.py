@@ -61,3 +61,15 @@ def test_defaults_are_a_copy_for_each_run(rows, write) -> None:
     path = write(rows)
     table(path, target="bought").defaults["driver"]["batch_size"] = 1
     assert table(path, target="bought").defaults["driver"]["batch_size"] == 32
+
+
+def test_a_regression_is_trained_anew_at_each_step_and_a_classification_goes_on(rows, write) -> None:
+    path = write(rows)
+    assert table(path, target="size").defaults["training"] == {
+        "max_training_epochs": 100,
+        "reset_learner": True,
+        "optimizer": {"cls": "AdamW", "lr": 0.01},
+    }
+    training = table(path, target="bought").defaults["training"]
+    assert (training["max_training_epochs"], training["max_fine_tuning_epochs"]) == (50, 20)
+    assert "reset_learner" not in training

@@ -155,16 +155,44 @@ class LearnerContract(Contract):
         inputs = pool_of(task, self.shape).inputs(torch.arange(5)).double()
         assert _infer(learner, inputs).dtype == torch.float64
 
-    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
+    @requires("trains")
+    def test_looking_at_the_labeled_items_changes_its_state_alone(self) -> None:
+        """If it has ``begin_training``: equal items give equal states, which `state_dict` holds; items don't change."""
+        for task in self._tasks_of_runs():
+            one, other = self.made(task), self.made(task)
+            if not callable(getattr(one, "begin_training", None)):
+                return
+            pool = pool_of(task, self.shape)
+            batches = [pool.batch(part) for part in torch.split(torch.arange(len(pool)), 16)]
+            kept = copy.deepcopy(batches)
+            with untouched():
+                one.begin_training(batches)
+            other.begin_training([pool.batch(torch.arange(len(pool)))])
+            assert all(map(torch.equal, (x for pair in batches for x in pair), (x for pair in kept for x in pair)))
+            fresh, inputs = self.made(task, seed=1), pool.inputs(torch.arange(9))
+            fresh.load_state_dict(copy.deepcopy(model_state(one)))
+            torch.testing.assert_close(_infer(other, inputs), _infer(one, inputs))
+            assert torch.equal(_infer(fresh, inputs), _infer(one, inputs)), "state_dict lacks what it learned of them"
+
+    @pytest.mark.parametrize("reset", [False, True], ids=["goes on", "reset before each step"])
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, reset: bool) -> None:
         """A run that was interrupted and resumed ends with the same weights and requests as one that was not."""
-        task = self.first_task()
+        for task in self._tasks_of_runs():
 
-        def build(folder: Path, **settings: Any) -> Driver:
-            parts = {"pool": pool_of(task, self.shape, range(8)), "learner": self._made_for_a_run(task)}
-            return build_driver(folder, loop=type(self).loop, max_active_learning_steps=2, **parts, **settings)
+            def build(folder: Path, *, task: str = task, **settings: Any) -> Driver:
+                parts = {"pool": pool_of(task, self.shape, range(8)), "learner": self._made_for_a_run(task)}
+                driver = build_driver(folder, loop=type(self).loop, max_active_learning_steps=2, **parts, **settings)
+                assert driver.training_config is not None
+                driver.training_config.reset_learner = reset
+                return driver
 
-        whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING)
-        assert_same_run(resumed, whole)
+            whole, resumed = whole_and_resumed(build, tmp_path / task, 1, Phase.LABELING)
+            assert_same_run(resumed, whole)
+
+    def _tasks_of_runs(self) -> list[str]:
+        """Return one task of each kind that it claims."""
+        named = {"classification": "two-classes", "regression": "regression"}
+        return [named[task] for task in self.tasks]
 
     def _made_for_a_run(self, task: str) -> Any:
         with torch.random.fork_rng():
@@ -176,6 +204,8 @@ class LearnerContract(Contract):
         pool = pool_of(task, self.shape)
         batches = [pool.batch(part) for part in torch.split(torch.arange(len(pool)), 16)]
         losses: list[float] = []
+        if callable(getattr(learner, "begin_training", None)):
+            learner.begin_training(batches)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             toy_loop(

@@ -204,6 +204,19 @@ class LosesWhatItLearned(Mutant):
         return super().forward(inputs) * (1 + 0.1 * self.passes)
 
 
+class LooksAtLabels(Mutant):
+    """What it saw of the labels is no part of its state."""
+
+    test, words = "test_looking_at_the_labeled_items_changes_its_state_alone", "state_dict lacks what it learned"
+    mean = 0.0
+
+    def begin_training(self, batches: Any) -> None:
+        self.mean = float(torch.cat([targets for _, targets in batches]).double().mean()) + 1
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs) + self.mean
+
+
 MUTANTS: list[Any] = Mutant.__subclasses__()
 
 
