@@ -38,7 +38,7 @@ class Features(NamedTuple):
 
 
 class FeatureCache:
-    """Keeps features for as long as the model stays the same.
+    """Keeps features for as long as the model stays the same and nobody writes to them.
 
     Parameters
     ----------
@@ -49,11 +49,16 @@ class FeatureCache:
     def __init__(self, limit: int = 2**29) -> None:
         self._limit = limit
         self._kept: dict[str, Features] = {}
+        self._versions: dict[str, tuple[int, ...]] = {}
         self._model = ""
 
     def find(self, model: str, kind: str) -> Features | None:
-        """Return the features of this kind for this state of the model, ascending by id, or None."""
-        return self._kept.get(kind) if model == self._model else None
+        """Return the features of this kind for this state of the model, ascending by id, or None.
+
+        What a strategy wrote to, though it is to read alone, is None: the next strategy must not get it.
+        """
+        kept = self._kept.get(kind) if model == self._model else None
+        return kept if kept is not None and _versions(kept) == self._versions[kind] else None
 
     def keep(self, model: str, kind: str, features: Features) -> None:
         """Keep features, ascending by id. Features for another state of the model are dropped."""
@@ -61,7 +66,12 @@ class FeatureCache:
             self._model, self._kept = model, {}
         used = sum(_bytes(one) for name, one in self._kept.items() if name != kind)
         if used + _bytes(features) <= self._limit:
-            self._kept[kind] = features
+            self._kept[kind], self._versions[kind] = features, _versions(features)
+
+
+def _versions(features: Features) -> tuple[int, ...]:
+    """Return how often each tensor was written to, as torch counts it."""
+    return tuple(part._version for part in features if isinstance(part, torch.Tensor) and not part.is_inference())
 
 
 def _bytes(features: Features) -> int:

@@ -31,7 +31,7 @@ class NextQuery(BaseQuery):
     """Ask for the samples with the lowest ids; on a shuffled pool that is uniform sampling."""
 
     def __init__(self, max_samples: int = 1) -> None:
-        self._set_max_samples(max_samples)
+        self.set_max_samples(max_samples)
 
     def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
         """Ask for the first candidates."""

@@ -54,6 +54,15 @@ def test_only_what_is_missing_is_computed(build: Build, toys: Any) -> None:
     assert net.calls == calls
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("part", ["features", "outputs"])
+def test_what_somebody_wrote_to_is_given_to_nobody_else(build: Build, dtype: torch.dtype, part: str) -> None:
+    fresh = extract_features(build(learner=Net().to(dtype), dtype=dtype))
+    driver = build(learner=Net().to(dtype), dtype=dtype)
+    getattr(extract_features(driver), part)[2:5].mul_(0.5)
+    assert equal(extract_features(driver), fresh)
+
+
 def test_a_model_that_changed_in_place_is_another(build: Build) -> None:
     net = Net()
     driver = build(learner=net, skip_training=True)

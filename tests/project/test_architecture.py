@@ -255,7 +255,8 @@ PUBLIC_ALL_THE_SAME = {
 }  # fmt: skip
 OF_LIBRARIES = {
     "distributed": r"_get_default_store|_exit",
-    "alcore_testing": r"_cdata|_(forward|backward)(_pre)?_hooks",
+    "inference": r"_version",  # how often a tensor was written to
+    "alcore_testing": r"_version|_cdata|_(forward|backward)(_pre)?_hooks",
     "alcore_torchloop": r"_foreach_\w+",
 }
 """Private names of Python and torch that a package can't do without."""

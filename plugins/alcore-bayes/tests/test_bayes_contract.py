@@ -1,5 +1,8 @@
 """Each strategy keeps the contract of query strategies, with samples of MC dropout and with a learner's own."""
 
+import itertools
+import math
+
 import torch
 from alcore_bayes import (
     BALDQuery,
@@ -9,7 +12,44 @@ from alcore_bayes import (
     PowerBALDQuery,
     VariationRatioQuery,
 )
-from alcore_testing import QueryContract, toy_learner
+from alcore_testing import QueryContract, assert_best_first, toy_learner
+
+from alcore.inference import outputs_of, posterior_probabilities
+
+
+def posteriors(driver, candidates):
+    """Class probabilities of each posterior sample, by id: lists of lists of floats."""
+    outputs = outputs_of(driver, torch.tensor(candidates)).outputs
+    p = posterior_probabilities(outputs.double(), driver.learner.outputs)
+    return dict(zip(candidates, p.transpose(0, 1).tolist(), strict=True))
+
+
+def mean_of(members):
+    return [math.fsum(column) / len(members) for column in zip(*members, strict=True)]
+
+
+def entropy(p):
+    return -math.fsum(one * math.log(one) for one in p if one > 0)
+
+
+def votes(members):
+    best = [max(range(len(p)), key=lambda label: (p[label], -label)) for p in members]
+    return [best.count(label) / len(members) for label in range(len(members[0]))]
+
+
+def information(members):
+    return entropy(mean_of(members)) - math.fsum(map(entropy, members)) / len(members)
+
+
+def joint_information(batch):
+    """What the classes of a batch say together about which member is right, from all their combinations."""
+    members = len(batch[0])
+    joint = []
+    for labels in itertools.product(*(range(len(one[0])) for one in batch)):
+        joint.append([math.prod(one[k][label] for one, label in zip(batch, labels, strict=True))
+                      for k in range(members)])  # fmt: skip
+    each = math.fsum(entropy([one[k] for one in joint]) for k in range(members)) / members
+    return entropy([math.fsum(one) / members for one in joint]) - each
 
 
 class Dropout(QueryContract):
@@ -31,6 +71,13 @@ class Own(QueryContract):
     def make(self, **parameters):
         return self.strategy(**parameters)
 
+    def oracle(self, driver, candidates, asked):
+        found = posteriors(driver, candidates)
+        assert_best_first(asked, {one: self.measure(members) for one, members in found.items()}, rtol=1e-6)
+
+    def measure(self, members):
+        return information(members)
+
     def learner(self, case):
         learner = toy_learner(case)
         for module in learner.modules():
@@ -51,8 +98,32 @@ class TestPowerBALDByDropout(Dropout):
     name, strategy = "powerbald", PowerBALDQuery
 
 
+class TestBALD(Own):
+    strategy = BALDQuery
+
+
+class TestBatchBALD(Own):
+    strategy, streams = BatchBALDQuery, False
+
+    def oracle(self, driver, candidates, asked):
+        found, chosen, before = posteriors(driver, candidates), [], 0.0
+        for one in asked:
+            gains = {other: joint_information([*chosen, members]) - before for other, members in found.items()}
+            assert_best_first([one], gains, rtol=1e-6, atol=1e-8)
+            chosen.append(found.pop(one.sample))
+            before = joint_information(chosen)
+
+
 class TestSoftrankBALD(Own):
     streams, seeded = False, True
+
+    def oracle(self, driver, candidates, asked):
+        found = posteriors(driver, candidates)
+        ranked = sorted(found, key=lambda one: -information(found[one]))
+        draws = torch.rand(len(found), generator=driver.query_strategies[0].generator("noise"), dtype=torch.float64)
+        noise = dict(zip(candidates, draws.tolist(), strict=True))
+        scores = {one: -math.log(rank) - math.log(-math.log(noise[one])) for rank, one in enumerate(ranked, 1)}
+        assert_best_first(asked, scores)
 
     def make(self, **parameters):
         return PowerBALDQuery(noise="softrank", **parameters)
@@ -61,10 +132,21 @@ class TestSoftrankBALD(Own):
 class TestCommittee(Own):
     name, strategy = "qbc", CommitteeQuery
 
+    def measure(self, members):
+        return entropy(votes(members))
+
 
 class TestVariationRatio(Own):
     name, strategy = "variation-ratio", VariationRatioQuery
 
+    def measure(self, members):
+        return 1 - max(votes(members))
+
 
 class TestMeanStd(Own):
     name, strategy = "mean-std", MeanStdQuery
+
+    def measure(self, members):
+        spread = [math.sqrt(math.fsum((one - mean) ** 2 for one in column) / len(column))
+                  for column, mean in zip(zip(*members, strict=True), mean_of(members), strict=True)]  # fmt: skip
+        return math.fsum(spread) / len(spread)

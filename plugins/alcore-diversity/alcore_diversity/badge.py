@@ -10,7 +10,7 @@ import torch
 from alcore.inference import Features
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
-from alcore_diversity.distances import blocks, largest
+from alcore_diversity.distances import blocks, doubled, largest
 
 _PROPOSALS = 256
 
@@ -38,7 +38,7 @@ class Gradients:
 
     def __init__(self, features: torch.Tensor, probabilities: torch.Tensor) -> None:
         self._features = features
-        self._scale = 2.0 ** -math.frexp(largest(features))[1]
+        self._scale = 2.0 ** min(1000, -math.frexp(largest(features))[1])
         predicted = probabilities.argmax(dim=1, keepdim=True)
         others = probabilities.scatter(1, predicted, 0)
         self._errors = others.scatter_(1, predicted, -others.sum(dim=1, keepdim=True))  # p - 1 would lose digits
@@ -66,7 +66,7 @@ class Gradients:
             torch.minimum(near[part], self.to(rows, part).amin(dim=1), out=near[part])
 
     def _factors(self, part: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._features[part].double().mul_(self._scale), self._errors[part]
+        return doubled(self._features[part]).mul_(self._scale), self._errors[part]
 
 
 def badge(

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from alcore_diversity.distances import BLOCK, largest
+from alcore_diversity.distances import BLOCK, doubled, largest
 
 _FEW_CLUSTERS = 50  # with more clusters, mini-batches are used, as by the authors of TypiClust
 _BATCH = 5000
@@ -96,7 +96,7 @@ def most_typical(features: torch.Tensor, neighbors: int) -> tuple[int, float]:
     is O(m^2 D), memory O(m D).
     """
     count = min(neighbors, len(features) - 1)
-    rows = features.double()
+    rows = doubled(features)
     rows -= rows.mean(dim=0)
     step = float(rows.square().sum(dim=1).amax().sqrt()) * 2.0**-20
     if not step or not count:

@@ -20,7 +20,7 @@ from alcore_diversity.checks import (
     refuse_unless_classifier,
     uncertainty_of,
 )
-from alcore_diversity.distances import BLOCK, blocks, unit
+from alcore_diversity.distances import BLOCK, blocks, doubled, unit
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -63,7 +63,7 @@ def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = la
         Shape (N,): float64 of single precision, so that equal samples have equal values. Time is O(N^2 D), in blocks;
         memory O(N D).
     """
-    placed = features.double()
+    placed = doubled(features)
     placed -= placed.mean(dim=0)
     squares = placed.square().sum(dim=1)
     means = torch.zeros(len(features), dtype=torch.float64)

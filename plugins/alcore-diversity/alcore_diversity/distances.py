@@ -38,6 +38,11 @@ def exact_squares(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return difference.square_().sum(dim=1)
 
 
+def doubled(rows: torch.Tensor) -> torch.Tensor:
+    """Return a copy in double precision, to be written to; ``rows.double()`` is `rows` itself where it is float64."""
+    return rows.to(torch.float64, copy=True)
+
+
 def distinct(rows: torch.Tensor) -> torch.Tensor:
     """Return the positions of rows that equal no earlier row, ascending: int64; rows have shape (n, D)."""
     if len(rows) < 2:
@@ -97,7 +102,7 @@ class Frame:
 
     def from_placed(self, squares: torch.Tensor) -> torch.Tensor:
         """Return squared distances of scaled rows in the units of features: float64."""
-        return squares.double().mul_(self._scale**-2)
+        return squares.double() * self._scale**-2
 
 
 def quick_squares(

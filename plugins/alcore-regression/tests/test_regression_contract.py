@@ -1,7 +1,44 @@
 """The parts of this plugin keep the contracts of alcore."""
 
+import math
+import statistics
+
+import torch
 from alcore_regression import EMCMQuery, GSxQuery, GSyQuery, IGSQuery, RegressionMetrology, VarianceQuery
-from alcore_testing import ALL_TASKS, MetrologyContract, QueryContract
+from alcore_testing import ALL_TASKS, MetrologyContract, QueryContract, assert_best_first
+
+from alcore.inference import extract_features, labeled_features, labeled_targets
+
+
+def predictions(outputs):
+    """The prediction for each sample: floats."""
+    return (outputs.double().mean(dim=0) if outputs.dim() == 3 else outputs.double()).flatten().tolist()
+
+
+def farthest_first(driver, candidates, asked, layer, of):
+    """Compare picks with the farthest from what is labeled and picked, by distances in inputs and output."""
+    found = extract_features(driver, torch.tensor(candidates), layer)
+    values = predictions(found.outputs) if driver.info.task == "regression" else [0.0] * len(candidates)
+    rows = dict(zip(candidates, zip(found.features.tolist(), values, strict=True), strict=True))
+    targets = labeled_targets(driver).targets.flatten().tolist()
+    centers = list(zip(labeled_features(driver, layer).features.tolist(), targets, strict=True))
+    for one in asked:
+        scores = {
+            other: min(of(math.dist(x, near), abs(y - value)) for near, value in centers)
+            for other, (x, y) in rows.items()
+        }
+        assert_best_first([one], scores)
+        centers.append(rows.pop(one.sample))
+
+
+def ridge(x, y, rows):
+    """Predictions of a linear model with an intercept, fitted by least squares with rows that stand for the penalty."""
+    middle, level = x.mean(dim=0), y.mean(dim=0)
+    penalty = 1e-3 * float((x - middle).square().sum()) / x.shape[1]
+    more = penalty**0.5 * torch.eye(x.shape[1], dtype=x.dtype)
+    weights = torch.linalg.lstsq(torch.cat([x - middle, more]), torch.cat([y - level, 0 * more[:, :1]])).solution
+    return (level + (rows - middle) @ weights).flatten()
+
 
 QUANTITIES = {"outputs": ("values", "posterior"), "tasks": ("regression",)}
 
@@ -15,6 +52,9 @@ class TestGSx(QueryContract):
     def make(self, **parameters):
         return GSxQuery(**parameters)
 
+    def oracle(self, driver, candidates, asked):
+        farthest_first(driver, candidates, asked, "inputs", lambda x, _: x)
+
 
 class TestGSy(QueryContract):
     name = "gsy"
@@ -24,6 +64,9 @@ class TestGSy(QueryContract):
     def make(self, **parameters):
         return GSyQuery(**parameters)
 
+    def oracle(self, driver, candidates, asked):
+        farthest_first(driver, candidates, asked, "inputs", lambda _, y: y)
+
 
 class TestIGS(QueryContract):
     name = "igs"
@@ -32,6 +75,9 @@ class TestIGS(QueryContract):
 
     def make(self, **parameters):
         return IGSQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        farthest_first(driver, candidates, asked, "inputs", lambda x, y: x * y)
 
 
 class TestEMCM(QueryContract):
@@ -43,6 +89,21 @@ class TestEMCM(QueryContract):
     def make(self, **parameters):
         return EMCMQuery(**parameters)
 
+    def oracle(self, driver, candidates, asked):
+        """The mean length of the gradient, with ridge regressions solved by least squares in place of the formula."""
+        found, known = extract_features(driver, torch.tensor(candidates)), labeled_features(driver)
+        strategy = driver.query_strategies[0]
+        drawn = torch.randint(len(known.ids), (4, len(known.ids)), generator=strategy.generator("bootstrap"))
+        rows = found.features.double()
+        answers = [ridge(known.features[one].double(), known.targets[one].double().reshape(-1, 1), rows)
+                   for one in drawn]  # fmt: skip
+        predicted = predictions(found.outputs)
+        scores = {}
+        for place, one in enumerate(candidates):
+            gaps = [abs(predicted[place] - float(answer[place])) for answer in answers]
+            scores[one] = math.fsum(gaps) / len(gaps) * math.sqrt(1 + float(rows[place].square().sum()))
+        assert_best_first(asked, scores, rtol=1e-6)
+
 
 class TestVariance(QueryContract):
     name = "variance"
@@ -52,6 +113,13 @@ class TestVariance(QueryContract):
     def make(self, **parameters):
         return VarianceQuery(**parameters)
 
+    def oracle(self, driver, candidates, asked):
+        """Of posterior samples that the learner returns; those of dropout are the strategy's own."""
+        outputs = driver.infer(driver.train_datapool.inputs(torch.tensor(candidates)))
+        if outputs.dim() == 3:
+            columns = outputs.squeeze(2).t().tolist()
+            assert_best_first(asked, dict(zip(candidates, map(statistics.pvariance, columns), strict=True)), rtol=1e-4)
+
 
 class TestRegression(MetrologyContract):
     name = "regression"
@@ -59,3 +127,24 @@ class TestRegression(MetrologyContract):
 
     def make(self, **parameters):
         return RegressionMetrology(**parameters)
+
+    def oracle(self, outputs, targets, kind):
+        """One sample at a time."""
+        true = targets.flatten().tolist()
+        members = [one.flatten().tolist() for one in (outputs if outputs.dim() == 3 else [outputs])]
+        columns = list(zip(*members, strict=True))
+        predicted = [math.fsum(column) / len(column) for column in columns]
+        errors = [one - other for one, other in zip(predicted, true, strict=True)]
+        squares, mean = math.fsum(one**2 for one in errors), math.fsum(true) / len(true)
+        found = {
+            "rmse": math.sqrt(squares / len(true)),
+            "mae": math.fsum(map(abs, errors)) / len(true),
+            "r2": 1 - squares / math.fsum((one - mean) ** 2 for one in true),
+            "samples": len(true),
+        }
+        if outputs.dim() < 3:
+            return found
+        spread = [math.fsum((one - mean) ** 2 for one in column) / len(column) + 1e-6
+                  for column, mean in zip(columns, predicted, strict=True)]  # fmt: skip
+        terms = [(math.log(2 * math.pi * v) + error**2 / v) / 2 for v, error in zip(spread, errors, strict=True)]
+        return found | {"nll": math.fsum(terms) / len(terms)}

@@ -1,8 +1,12 @@
 """The query strategy and the learner keep their contracts; that of training loops is of those that use gradients."""
 
+import math
+
+import torch
 from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
-from alcore_testing import LearnerContract, QueryContract
+from alcore_testing import LearnerContract, QueryContract, assert_best_first
 from alcore_testing.learner import pool_of
+from sklearn.linear_model import LogisticRegression
 
 
 class _Query(QueryContract):
@@ -14,6 +18,17 @@ class TestLogisticRegression(_Query):
 
     def make(self, **parameters):
         return SklearnUncertaintyQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        pool = driver.train_datapool
+        inputs, targets = pool.batch(torch.arange(len(pool)))
+        fitted = LogisticRegression().fit(inputs.numpy(), targets.numpy())
+        shares = fitted.predict_proba(pool.inputs(torch.tensor(candidates)).numpy()).astype(float).tolist()
+        if len(shares[0]) == 2:
+            scores = [min(p) for p in shares]
+        else:
+            scores = [-math.fsum(one * math.log(one) for one in p) for p in shares]
+        assert_best_first(asked, dict(zip(candidates, scores, strict=True)), rtol=1e-5)
 
 
 class TestDistanceFromTheBorder(_Query):

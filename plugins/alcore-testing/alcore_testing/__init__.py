@@ -17,7 +17,7 @@ import pytest
 
 _CHECKING = (
     "command contract drivers essence label learner loop metrology plain pool queues query_base query_effects"
-    " query_outputs query_picks query_runs stop watch"
+    " query_oracle query_outputs query_picks query_runs stop watch"
 )
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
@@ -32,6 +32,7 @@ from alcore_testing.loop import TrainingLoopContract  # noqa: E402
 from alcore_testing.metrology import MetrologyContract  # noqa: E402
 from alcore_testing.pool import PoolContract  # noqa: E402
 from alcore_testing.query import QueryContract  # noqa: E402
+from alcore_testing.query_oracle import assert_best_first  # noqa: E402
 from alcore_testing.queues import QueueContract  # noqa: E402
 from alcore_testing.rows import rows_at_once  # noqa: E402
 from alcore_testing.stop import StopCriterionContract  # noqa: E402
@@ -73,6 +74,7 @@ __all__ = [
     "ToyQuery",
     "TrainingLoopContract",
     "ask",
+    "assert_best_first",
     "build_driver",
     "differences",
     "essence_of",

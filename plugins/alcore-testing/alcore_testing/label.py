@@ -19,7 +19,7 @@ from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, pre
 from alcore_testing.plain import same, text_of
 from alcore_testing.queues import in_time
 from alcore_testing.toys import toy_loss, toy_pool
-from alcore_testing.watch import untouched
+from alcore_testing.watch import Unwritten, untouched
 
 SAMPLES = (9, 2, 30, 17)
 
@@ -71,10 +71,12 @@ class LabelContract(Contract):
     def answers(self, folder: Path, strategy: Any, ask: Sequence[Any] = SAMPLES) -> tuple[list[Request], list[Any]]:
         """Return requests for these items and what a strategy answers, outside of any run."""
         driver = prepare(self.build(folder, ask=ask, strategy=strategy))
-        requests, answers = Requests(ask), Answers()
+        requests, answers, unwritten = Requests(ask), Answers(), Unwritten()
         made = list(requests.items)
+        unwritten.given("requested inputs", [one.item for one in made])
         with untouched(driver, generators=False):
             in_time(lambda: strategy.label(requests, answers))
+        unwritten.check()
         assert requests.empty(), f"{requests.qsize()} requests were not taken"
         return made, answers.items
 
@@ -128,6 +130,11 @@ class LabelContract(Contract):
         middle = "labelled" if self.generated else "failed"
         assert [one["state"] for one in run.requests()] == ["labelled", middle, "labelled"]
         assert all(one["reason"].strip() for one in run.refused())
+
+    @requires("generated")
+    def test_what_it_is_given_is_not_written_to(self, tmp_path: Path) -> None:
+        """A generated input, which is appended with its label, comes back to the bit."""
+        self.answers(tmp_path, self.make(), [self.generated_input()])
 
     def test_error_loses_no_answer(self, tmp_path: Path) -> None:
         """An error gets through; what was delivered stays, and a resumed run labels the rest, each request once."""

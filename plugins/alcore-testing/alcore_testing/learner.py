@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
-from alcore.inference import evaluating, kind_of, model_digest, model_state
+from alcore.inference import evaluating, kind_of, model_digest, model_state, place_learner
 from alcore.training import resolve_train_step
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
-from alcore_testing.toys import toy_loop
-from alcore_testing.watch import untouched
+from alcore_testing.toys import DTYPES, toy_loop
+from alcore_testing.watch import Unwritten, untouched
 
 TASKS = ("two-classes", "three-classes", "regression")
 
@@ -97,15 +97,39 @@ class LearnerContract(Contract):
         torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5)
 
     def test_eval_mode_is_deterministic_and_changes_nothing(self) -> None:
-        """In eval mode the same inputs give the same outputs; neither weights, inputs nor generators change."""
+        """In eval mode the same inputs give the same outputs; neither weights nor generators change."""
         learner, inputs = self.one(), pool_of(self.first_task(), self.shape).inputs(torch.arange(9))
-        digest, copied = model_digest(learner), inputs.clone()
+        digest = model_digest(learner)
         with untouched():
             first = _infer(learner, inputs)
             again = _infer(learner, inputs)
         assert torch.equal(first, again)
-        assert torch.equal(inputs, copied), "it wrote to its inputs"
         assert model_digest(learner) == digest, "it changed its weights or buffers"
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_what_it_is_given_is_not_written_to(self, dtype: torch.dtype) -> None:
+        """Inputs, targets and earlier outputs come back to the bit: in eval and train mode, and of each step it has."""
+        for task in (one for one in TASKS if info_of(one, self.shape).task in self.tasks):
+            learner, pool, unwritten = self.made(task), pool_of(task, self.shape), Unwritten()
+            learner = place_learner(learner, torch.device("cpu"), dtype)
+            inputs, targets = pool.batch(torch.arange(16))
+            targets = targets.to(dtype) if targets.is_floating_point() else targets
+            batch = unwritten.given("inputs and targets", (inputs.to(dtype), targets))
+            unwritten.given("earlier outputs", _infer(learner, batch[0]))
+            unwritten.given("earlier outputs", _infer(learner, batch[0].neg()))
+            for name in ("features", "validation_step"):
+                if callable(own := getattr(learner, name, None)):
+                    with evaluating(learner):
+                        own(batch[0] if name == "features" else batch)
+            if self.trains:
+                learner.train()
+                with torch.random.fork_rng():
+                    loss = resolve_train_step(None, learner, pool.info)(learner, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+            if callable(getattr(learner, "rebuild", None)):
+                unwritten.watch_pool(pool)
+                learner.rebuild(pool)
+            unwritten.check()
 
     def test_restored_state_continues_the_same_way(self) -> None:
         """``state_dict`` gives a learner that began with other weights the same outputs."""

@@ -16,8 +16,8 @@ from alcore.inference import model_digest
 from alcore.randomness import preserve_rng_state, seed_everything
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import assert_same_run, build_driver, prepare
-from alcore_testing.toys import toy_loss
-from alcore_testing.watch import untouched
+from alcore_testing.toys import DTYPES, toy_loss
+from alcore_testing.watch import Unwritten, untouched
 
 BATCHES, EPOCHS = 4, 3
 
@@ -78,6 +78,15 @@ class TrainingLoopContract(Contract):
         self.train(problem)
         by_hand.train(EPOCHS)
         _assert_close(problem.model, by_hand.model)
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_batches_are_not_written_to(self, dtype: torch.dtype) -> None:
+        """Batches of training and validation come back to the bit: a loader may give the same ones in each epoch."""
+        problem, unwritten = Problem(dtype), Unwritten()
+        unwritten.given("batches", (problem.batches, problem.held_out))
+        validation: dict[str, Any] = {"validation_dataloader": problem.held_out, "validate_step_fn": problem.validate}
+        self.train(problem, dtype=dtype, **validation)
+        unwritten.check()
 
     def test_on_epoch_end_is_called_after_each_epoch(self) -> None:
         """``on_epoch_end(epoch, metrics)`` is called after each epoch, from 0, with finite numbers by name."""
@@ -233,15 +242,17 @@ class TrainingLoopContract(Contract):
 class Problem:
     """A learner with batch norm, four batches, and notes of everything that a loop does with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         draw = torch.Generator().manual_seed(4)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.model = torch.nn.Sequential(
                 torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.SiLU(), torch.nn.Linear(8, 1)
             )
-        self.batches = [(torch.randn(5, 3, generator=draw), torch.tensor(number)) for number in range(BATCHES)]
-        self.held_out = [(torch.randn(5, 3, generator=draw) + 2, torch.tensor(0)) for _ in range(2)]
+        self.model.to(dtype)
+        drawn = [torch.randn(5, 3, generator=draw).to(dtype) for _ in range(BATCHES + 2)]
+        self.batches = [(inputs, torch.tensor(number)) for number, inputs in enumerate(drawn[:BATCHES])]
+        self.held_out = [(inputs + 2, torch.tensor(0)) for inputs in drawn[BATCHES:]]
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.5)
         self.optimizer.register_step_post_hook(lambda *_: self._count())
         self.steps = 0

@@ -7,25 +7,29 @@ import copy
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten
 
 from alcore import AlcoreError, Driver, Phase, TensorPool, UsageError
+from alcore.inference import evaluate
 from alcore.store import Run
-from alcore_testing.contract import CaseContract
+from alcore_testing.contract import CaseContract, requires
 from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
 from alcore_testing.plain import same, text_of
-from alcore_testing.toys import CASES, Case, toy_learner, toy_loss, toy_pool
-from alcore_testing.watch import untouched
+from alcore_testing.rows import rows_at_once
+from alcore_testing.toys import CASES, DTYPES, Case, toy_learner, toy_loss, toy_pool
+from alcore_testing.watch import Unwritten, untouched
 
 
 class MetrologyContract(CaseContract):
     """What every metrology strategy promises: it measures, records what it found, and disturbs nothing.
 
-    Override ``make(**parameters)``, and say what is claimed: `name`, `outputs`, `tasks`, `kinds`.
+    Override ``make(**parameters)``, and say what is claimed: `name`, `outputs`, `tasks`, `kinds`, and how its figures
+    are computed plainly: `oracle`.
 
     Examples
     --------
@@ -36,6 +40,9 @@ class MetrologyContract(CaseContract):
     """
 
     kind = "metrology"
+
+    oracle: ClassVar[Any] = None
+    """``oracle(outputs, targets, kind)``, see `test_records_hold_the_figures_of_the_oracle`; None leaves it out."""
 
     def build(self, folder: Path, *, case: Case | None = None, strategy: Any = None, **settings: Any) -> ToyDriver:
         """Return a driver that measures with one strategy."""
@@ -62,10 +69,63 @@ class MetrologyContract(CaseContract):
         strategy = self.make()
         driver = self.build(tmp_path, strategy=strategy)
         driver.run(toy_loss)
-        (stored,) = Run(driver.log_dir).records().values()
-        assert same(stored, strategy.records)
-        for path in driver.log_dir.glob("*.json"):
-            json.loads(path.read_text(encoding="utf-8"))
+        ((name, stored),) = Run(driver.log_dir).records().items()
+        assert same(stored, strategy.records), f"on the disk are {stored}, and in memory {strategy.records}"
+        exported = json.loads((driver.log_dir / f"{name}.json").read_text(encoding="utf-8"))
+        assert len(exported) == len(strategy.records)
+        for one, record in zip(exported, strategy.records, strict=True):
+            if isinstance(record, dict):
+                assert list(one) == list(map(str, record)), "names that are different in Python are one in JSON"
+
+    def test_records_do_not_depend_on_chunks(self, tmp_path: Path) -> None:
+        """Samples that go through the learner in several parts, the last one smaller, give the records of one part."""
+        for case in filter(self.claims, CASES):
+            both = []
+            for rows in (1000, 7):
+                driver = prepare(self._driver_in(tmp_path, case, torch.float64))
+                with rows_at_once(rows):
+                    both.append(measure(driver))
+            _assert_alike(both[1], both[0], f"with {case}, of several parts and of one:")
+
+    @requires("oracle")
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_records_hold_the_figures_of_the_oracle(self, tmp_path: Path, dtype: torch.dtype) -> None:
+        """A record has the values that the contract's ``oracle`` computes, in single and in double precision.
+
+        It is called as ``oracle(outputs, targets, kind)``, with the learner's outputs for all samples that are measured
+        on, their targets, and ``"logits"`` or ``"probabilities"``; it returns the expected values of a record by name.
+        Others may stand beside them.
+        """
+        for case in filter(self.claims, CASES):
+            for on in ("validation", "pool"):
+                driver = prepare(self._driver_in(tmp_path, case, dtype, on))
+                with rows_at_once(7):
+                    batches = list(evaluate(driver).batches)
+                    (record,) = measure(driver)
+                axis = 1 if batches[0][0].dim() == 3 else 0
+                outputs = torch.cat([one for one, _ in batches], dim=axis)
+                expected = self.oracle(outputs, torch.cat([targets for _, targets in batches]), case.kind)
+                _assert_alike([{name: record.get(name) for name in expected}], [expected], f"with {case}:")
+
+    @pytest.mark.parametrize("on", ["validation", "pool", "train"])
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_what_it_is_given_is_not_written_to(self, tmp_path: Path, dtype: torch.dtype, on: str) -> None:
+        """Inputs, outputs and targets, which others get too, come back to the bit, in any precision."""
+        for case in filter(self.claims, CASES):
+            unwritten = Unwritten()
+            driver = prepare(self._driver_in(tmp_path, case, dtype, on))
+            unwritten.watch(driver)
+            with rows_at_once(7):
+                measure(driver)
+            unwritten.check()
+
+    def _driver_in(self, folder: Path, case: Case, dtype: torch.dtype, on: str = "validation") -> ToyDriver:
+        """Return a driver that measures on 24 samples, the whole pool or the labeled items, in a precision."""
+        pool, held_out = (_in(one, dtype) for one in (toy_pool(case), _validation(case)))
+        pool = _Measured.of(pool) if on == "pool" else pool
+        return self.build(
+            folder, case=case, pool=pool, validation=held_out if on == "validation" else None, dtype=dtype
+        )
 
     def test_learner_generators_and_pools_stay_as_they_were(self, tmp_path: Path) -> None:
         """Measuring changes neither the learner nor the global generators nor the data."""
@@ -153,6 +213,24 @@ def measure(driver: Driver, *args: Any, **kwargs: Any) -> list[Any]:
     strategy.compute(*args, **kwargs)
     new: list[Any] = strategy.records[before:]
     return new
+
+
+def _in(pool: TensorPool, dtype: torch.dtype) -> TensorPool:
+    """Return a pool of the same samples whose floating-point numbers are of this type."""
+    ids = torch.arange(pool.total)
+    targets = torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+    targets = targets.to(dtype) if targets.is_floating_point() else targets
+    return TensorPool(pool.inputs(ids).to(dtype), targets, labeled=pool.labeled_ids, info=pool.info)
+
+
+def _assert_alike(found: list[Any], expected: list[Any], words: str) -> None:
+    """Raise AssertionError unless records are equal but for rounding errors of numbers."""
+    mine, theirs = (tree_flatten(side) for side in (found, expected))
+    assert mine[1] == theirs[1], f"{words} {found}, not {expected}"
+    for one, other in zip(mine[0], theirs[0], strict=True):
+        number = isinstance(other, float | torch.Tensor | np.ndarray)
+        alike = np.allclose(one, other, rtol=1e-5, atol=1e-7, equal_nan=True) if number else same(one, other)
+        assert alike, f"{words} {found}, not {expected}"
 
 
 def _validation(case: Case) -> TensorPool:

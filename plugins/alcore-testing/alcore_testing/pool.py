@@ -16,7 +16,7 @@ from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.plain import same
 from alcore_testing.toys import toy_loop, toy_loss
-from alcore_testing.watch import untouched
+from alcore_testing.watch import Unwritten, untouched
 
 
 class PoolContract(Contract):
@@ -140,6 +140,19 @@ class PoolContract(Contract):
                 one.zero_()
             again = tensors_of(pool.inputs(ids))
         assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
+
+    @requires("choosable")
+    def test_what_it_is_given_is_not_written_to(self) -> None:
+        """Ids, positions and appended items come back to the bit."""
+        pool, unwritten = self.make(), Unwritten()
+        ids = unwritten.given("ids", pool.unlabeled_indices()[[4, 1, 0]].clone())
+        pool.inputs(ids)
+        if callable(getattr(pool, "batch", None)):
+            pool.batch(unwritten.given("positions", torch.tensor([1, 0, 1])))
+        item = self.label(pool, int(ids[0]))
+        unwritten.given("appended item", item.value if isinstance(item, Label) else item)
+        pool.append(item)
+        unwritten.check()
 
     def test_batch_equals_items(self) -> None:
         """If it has ``batch(positions)``, that gives the items at these positions, in their order."""

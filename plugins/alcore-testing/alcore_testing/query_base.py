@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from alcore.protocols import RunContext
 from alcore_testing.contract import CaseContract
 from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare
@@ -37,6 +39,11 @@ class QueryBase(CaseContract):
     def pool(self, case: Case, **settings: Any) -> Any:
         """Return a fresh pool for a case, always the same one; the settings are those of `toy_pool`."""
         return toy_pool(case, **settings)
+
+    def pool_in(self, case: Case, dtype: torch.dtype, **settings: Any) -> Any:
+        """Return a fresh pool whose inputs are of a floating-point type, so that a run in it copies none of them."""
+        inputs = self.pool(case, **settings).inputs(torch.arange(settings.get("samples", 40)))
+        return self.pool(case, **{**settings, "inputs": inputs.to(dtype)})
 
     def build(self, folder: Path, *strategies: Any, case: Case | None = None, **settings: Any) -> ToyDriver:
         """Return a driver whose strategies have been attached, and nothing else."""

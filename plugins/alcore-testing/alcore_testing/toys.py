@@ -17,6 +17,8 @@ ALL_OUTPUTS = ("binary", "classes", "posterior", "values", "map", "mapping")
 ALL_TASKS = ("classification", "regression")
 ALL_KINDS = ("logits", "probabilities")
 
+DTYPES = (torch.float32, torch.float64)
+"""What the contracts compute in."""
 FEATURES, MEMBERS = 4, 5
 LABELED = (1, 8, 15, 22, 29, 36)
 """Ids of the samples that are labeled at the start; every class is among them."""
@@ -107,7 +109,7 @@ def toy_pool(
         inputs = torch.randn(samples, FEATURES, generator=draw) + classes[:, None]
     targets = classes
     if case.task == "regression":
-        targets = inputs @ torch.tensor([1.0, -0.5, 0.25, 0.0]) + 0.1
+        targets = inputs @ torch.tensor([1.0, -0.5, 0.25, 0.0], dtype=inputs.dtype) + 0.1
     known = [one for one in (LABELED if labeled is None else labeled) if one < len(inputs)]
     info = DataInfo(case.task, case.classes, FEATURES, (FEATURES,))
     return TensorPool(inputs * scale, targets, labeled=known, info=info)

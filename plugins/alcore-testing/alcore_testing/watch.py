@@ -6,14 +6,17 @@ import contextlib
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from alcore.randomness import global_rng_state
-from alcore_testing.plain import text_of
+from alcore_testing.plain import same, text_of
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -47,6 +50,96 @@ def untouched(driver: Any = None, *, learner: bool = True, generators: bool = Tr
     yield
     changed = [name for name, look in watched.items() if look() != before[name]]
     assert not changed, f"it must leave these as they were: {', '.join(changed)}"
+
+
+class Unwritten:
+    """Remembers the tensors and arrays that a part is given, to find out whether it wrote to them.
+
+    A write is found by the bytes of a copy, and by the version counter of a tensor, which counts writes that left the
+    values as they were or restored them.
+    """
+
+    def __init__(self) -> None:
+        self._given: list[tuple[str, Any, Any, int]] = []
+
+    def given(self, what: str, value: T) -> T:
+        """Remember the tensors and arrays in a value, and return the value.
+
+        Parameters
+        ----------
+        what
+            Names them in the message.
+        value
+            A tensor, an array, or containers of these; anything else in it is passed over.
+        """
+        for one in tree_leaves(value):
+            if isinstance(one, torch.Tensor):
+                self._given.append((what, one, one.detach().clone(), _version(one)))
+            elif isinstance(one, np.ndarray):
+                self._given.append((what, one, one.copy(), 0))
+        return value
+
+    def check(self) -> None:
+        """Raise AssertionError if one of them was written to; the message says which."""
+        for what, one, before, version in self._given:
+            assert same(one, before), f"it wrote to the {what} that it was given; work on a copy"
+            assert _version(one) == version, f"it wrote to the {what} that it was given, if the same values"
+
+    def watch(self, driver: Any) -> None:
+        """Remember everything that parts of a run are given by its driver and its pools from now on."""
+        self._follow(driver, "infer", "outputs of the learner")
+        self._follow_each(driver, "candidates", "ids of the candidates")
+        self._follow_each(driver, "ordered_batches", "inputs and targets of a pool")
+        driver.feature_cache = _WatchedCache(driver.feature_cache, self)
+        for pool in (driver.train_datapool, driver.val_datapool, driver.unlabeled_datapool):
+            self.watch_pool(pool)
+
+    def watch_pool(self, pool: Any) -> None:
+        """Remember what a pool gives from now on."""
+        for name, what in _OF_POOLS.items():
+            if callable(getattr(pool, name, None)):
+                self._follow(pool, name, what)
+        if isinstance(ids := getattr(pool, "labeled_ids", None), torch.Tensor):
+            self.given("labeled_ids of a pool", ids)
+
+    def _follow(self, owner: Any, name: str, what: str) -> None:
+        """Remember what a method of an object returns."""
+        method = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: self.given(what, method(*args, **kwargs)))
+
+    def _follow_each(self, owner: Any, name: str, what: str) -> None:
+        """Remember each thing that a method of an object yields."""
+        method = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: (self.given(what, one) for one in method(*args, **kwargs)))
+
+
+_OF_POOLS = {
+    "inputs": "inputs of a pool",
+    "batch": "inputs and targets of a pool",
+    "answer": "inputs and targets of a pool",
+    "evaluation": "inputs and targets of a pool",
+    "unlabeled_indices": "unlabeled_indices of a pool",
+}
+
+
+class _WatchedCache:
+    """The features that a run keeps for all its strategies, watched."""
+
+    def __init__(self, cache: Any, unwritten: Unwritten) -> None:
+        self._cache, self._unwritten = cache, unwritten
+
+    def find(self, model: str, kind: str) -> Any:
+        """Return what is kept."""
+        return self._cache.find(model, kind)
+
+    def keep(self, model: str, kind: str, features: Any) -> None:
+        """Keep features, which all strategies of the step get."""
+        self._cache.keep(model, kind, self._unwritten.given("features and outputs of samples", features))
+
+
+def _version(value: Any) -> int:
+    """Return how often a tensor was written to; 0 for what doesn't count it."""
+    return 0 if not isinstance(value, torch.Tensor) or value.is_inference() else value._version
 
 
 def _reader(look: Callable[[Any], Any], driver: Any) -> Callable[[], Any]:

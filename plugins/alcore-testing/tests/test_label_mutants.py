@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from alcore_testing import LabelContract, ToyLabel
 from alcore_testing.toys import toy_pool
 
@@ -181,6 +182,17 @@ class SaysNothingOfAGeneratedInput(Mutant):
             request = queue_to_label.get_request()
             if isinstance(request.item, int):
                 serialize_queue.put(self.answer(request))
+
+
+class WritesToAGeneratedInput(Mutant):
+    """A generated input is clamped to the range of the machine that labels it, in place."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the requested inputs"
+
+    def answer(self, request: Request) -> Any:
+        if isinstance(request.item, torch.Tensor):
+            request.item.clamp_(-0.5, 0.5)
+        return super().answer(request)
 
 
 class HoldsAnswersBack(Mutant):

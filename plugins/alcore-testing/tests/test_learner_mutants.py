@@ -49,7 +49,7 @@ class Nearest:
         self._means = torch.stack([inputs[targets == one].mean(dim=0) for one in range(self._classes)])
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(-torch.cdist(inputs, self._means), dim=1)
+        return torch.softmax(-torch.cdist(inputs, self._means.to(inputs.dtype)), dim=1)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {}
@@ -136,10 +136,42 @@ class CountsItsCalls(Mutant):
 class WritesToItsInputs(Mutant):
     """Inputs are scaled in place."""
 
-    test, words = "test_eval_mode_is_deterministic_and_changes_nothing", "wrote to its inputs"
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the inputs and targets"
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs.clamp_(max=0.5))
+
+
+class WritesTheSame(Mutant):
+    """Inputs are written back as they were, which autograd and a loader in shared memory notice."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "if the same values"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs.copy_(inputs.clone()))
+
+
+class WritesToTargets(Mutant):
+    """Its training step smooths the targets in place."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the inputs and targets"
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        inputs, targets = batch
+        return (self(inputs).mean(dim=1) - targets.mul_(0)).square().mean()
+
+
+class ReturnsItsBuffer(Mutant):
+    """Outputs are always the same tensor, which the next call overwrites."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the earlier outputs"
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs = super().forward(inputs)
+        if self.training or len(inputs) != 16:
+            return outputs
+        self.kept = getattr(self, "kept", outputs)
+        return self.kept.copy_(outputs)
 
 
 class HasALayerOutsideItsState(Mutant):

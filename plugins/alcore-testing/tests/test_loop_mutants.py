@@ -125,6 +125,27 @@ class ClipsGradients(Mutant):
         return float(loss.detach())
 
 
+class AddsNoiseInPlace(Mutant):
+    """Inputs are disturbed where they are, and the more the longer it trains."""
+
+    test, words = "test_batches_are_not_written_to", "wrote to the batches"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        batch[0].add_(0.01)
+        return super().batch(model, optimizer, step, batch)
+
+
+class CentersDoublesInPlace(Mutant):
+    """Held-out inputs are centered in a copy in double precision, which is none where they are in it already."""
+
+    test, words = "test_batches_are_not_written_to", "wrote to the batches"
+
+    def validate(self, model: Any, batches: Any, step: Any) -> None:
+        for inputs, _ in batches:
+            inputs.double().sub_(0.5)
+        super().validate(model, batches, step)
+
+
 class CountsEpochsFromOne(Mutant):
     """The first epoch is announced as 1."""
 

@@ -44,6 +44,14 @@ class TestTheCorrectOne(MetrologyContract):
     def make(self, **parameters: Any) -> Any:
         return Accuracy(**parameters)
 
+    def oracle(self, outputs: torch.Tensor, targets: torch.Tensor, kind: str) -> dict[str, Any]:
+        outputs = outputs if outputs.dim() == 3 else outputs.reshape(1, len(targets), -1)
+        if outputs.shape[2] == 1:
+            outputs = torch.cat([0 * outputs if kind == "logits" else 1 - outputs, outputs], dim=2)
+        rows = (outputs.softmax(dim=2) if kind == "logits" else outputs).mean(dim=0).tolist()
+        right = [row.index(max(row)) == target for row, target in zip(rows, targets.tolist(), strict=True)]
+        return {"accuracy": sum(right) / len(right)}
+
 
 class Mutant(Accuracy):
     test, words = "", ""
@@ -95,6 +103,93 @@ class RecordsAnObject(Mutant):
 
     def append_record(self, **values: Any) -> None:
         super().append_record(**values, by=self)
+
+
+class RecordsItsCounter(Mutant):
+    """Every record holds one list, which goes on growing after the record was stored."""
+
+    test, words = "test_records_can_be_stored_and_exported", "on the disk are"
+
+    def append_record(self, **values: Any) -> None:
+        self.seen = [*getattr(self, "seen", ()), 0]
+        super().append_record(**values, seen=self.seen)
+        for one in self.records:
+            one["seen"].append(1)
+
+
+class NamesThatAreOneInJson(Mutant):
+    """A record has the names 1 and "1"."""
+
+    test, words = "test_records_can_be_stored_and_exported", "are one in JSON"
+
+    def append_record(self, **values: Any) -> None:
+        super().append_record(**values)
+        self.records[-1] |= {1: 0.5, "1": 0.25}
+
+
+class MeansOfChunks(Mutant):
+    """The mean of the chunks' shares of right answers, in which the samples of a small chunk count more."""
+
+    test, words = "test_records_do_not_depend_on_chunks", "of several parts and of one"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        on, batches = evaluate(self.driver)
+        kind = kind_of(self.driver.learner)
+        shares = [float((predicted_classes(one, kind) == targets).double().mean()) for one, targets in batches]
+        self.append_record(on=on, accuracy=sum(shares) / len(shares), count=1)
+
+
+class LooksAtTheFirstChunk(Mutant):
+    """It measures on the first chunk alone."""
+
+    test, words = "test_records_do_not_depend_on_chunks", "of several parts and of one"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        outputs, targets = next(evaluate(self.driver).batches)
+        right = predicted_classes(outputs, kind_of(self.driver.learner)) == targets
+        self.append_record(on="validation", accuracy=float(right.double().mean()), count=1)
+
+
+class RecordsTheError(Mutant):
+    """The share of wrong answers goes by the name of accuracy."""
+
+    test, words = "test_records_hold_the_figures_of_the_oracle", "not"
+
+    def append_record(self, **values: Any) -> None:
+        super().append_record(**{**values, "accuracy": 1 - values["accuracy"]})
+
+
+class SortsOutputsInPlace(Mutant):
+    """The outputs that it was given are sorted where they are."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the outputs of the learner"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        for outputs, _ in evaluate(self.driver).batches:
+            outputs.copy_(outputs.sort(dim=0).values)
+        super().compute()
+
+
+class ScalesDoublesInPlace(Mutant):
+    """A copy in double precision is scaled; where outputs are in double precision already it is no copy."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the outputs of the learner"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        for outputs, _ in evaluate(self.driver).batches:
+            outputs.double().mul_(0.5)
+        super().compute()
+
+
+class WritesToTargets(Mutant):
+    """Targets are clamped in place."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "wrote to the inputs and targets of a pool"
+
+    def compute(self, *args: Any, **kwargs: Any) -> None:
+        for _, targets in evaluate(self.driver).batches:
+            targets.clamp_(max=0)
+        super().compute()
 
 
 class LeavesEvalMode(Mutant):

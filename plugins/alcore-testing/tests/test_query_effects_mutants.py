@@ -12,15 +12,15 @@ from alcore_testing.query_effects import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError
-from alcore.inference import Features, chunks
+from alcore.inference import Features, chunks, extract_features
 
 
 class Central(SetQuery):
     """Ask for the candidates that are nearest to the mean of all of them."""
 
-    needs_labelled = False
+    needs_labeled = False
 
-    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         if bool((bad := candidates.features.isnan().any(dim=1)).any()):
             raise QueryError(f"the features of samples {candidates.ids[bad].tolist()} are NaN")
         distances = (candidates.features - candidates.features.mean(dim=0)).norm(dim=1)
@@ -148,11 +148,42 @@ class SwitchesGradientsOff(Mutant):
 class WritesToInputs(Mutant):
     """Inputs are scaled in place."""
 
-    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the inputs"
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the inputs of a pool"
 
     def disturb(self) -> None:
         for ids in self.driver.candidates():
             self.driver.choice_pool.inputs(ids).mul_(0.5)
+
+
+class WritesToIds(Mutant):
+    """Ids are counted from 1 in place."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "that it was given"
+
+    def disturb(self) -> None:
+        for ids in self.driver.candidates():
+            ids.add_(1).sub_(1)
+
+
+class WritesToTargets(Mutant):
+    """Targets of labeled samples are smoothed in place, in what the loader gives."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the inputs and targets of a pool"
+
+    def disturb(self) -> None:
+        for _, targets in self.driver.ordered_batches(self.driver.train_datapool):
+            targets.mul_(2)
+
+
+class WritesToOutputsInNumPy(Mutant):
+    """Outputs are sorted in an array that shares their memory, so that torch doesn't know of it."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the outputs of the learner"
+
+    def disturb(self) -> None:
+        for _, outputs in chunks(self.driver):
+            for one in outputs.values() if isinstance(outputs, dict) else [outputs]:
+                one.numpy().sort(axis=0)
 
 
 class KeepsAllScores(Mutant):
@@ -192,21 +223,54 @@ class LoadsThePool(Mutant):
 class WritesToFeatures(Central):
     """Features are centred in place, and the next strategy is given them so."""
 
-    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the features and outputs of"
 
-    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         candidates.features.sub_(candidates.features.mean(dim=0))
-        return super().choose(candidates, labelled, n)
+        return super().choose(candidates, labeled, n)
+
+
+class ScalesDoublesInPlace(Central):
+    """Features in double precision are scaled, and they are no copy where they are in it already: BADGE did this."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the features and outputs of"
+
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+        for start in range(0, len(candidates.features), 8):
+            candidates.features[start : start + 8].double().mul_(0.5)
+        return super().choose(candidates, labeled, n)
+
+
+class ScalesLabeledInPlace(Central):
+    """Features of labeled samples are scaled by half and back, which leaves no trace in their values."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "if the same values"
+    needs_labeled = True
+
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+        labeled.features.mul_(0.5).mul_(2)
+        return super().choose(candidates, labeled, n)
+
+
+class WritesToTheCache(Central):
+    """It takes the features of the run by itself, and centers them where they are."""
+
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the features and outputs of"
+
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+        features = extract_features(self.driver).features
+        features.sub_(features.mean(dim=0))
+        return super().choose(candidates, labeled, n)
 
 
 class WritesToOutputs(Central):
     """Outputs are sorted in place."""
 
-    test, words = "test_inputs_and_features_are_not_written_to", "it wrote to the candidates"
+    test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the features and outputs of"
 
-    def choose(self, candidates: Features, labelled: Features, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
         candidates.outputs.copy_(candidates.outputs.sort().values)
-        return super().choose(candidates, labelled, n)
+        return super().choose(candidates, labeled, n)
 
 
 MUTANTS: list[Any] = [*Mutant.__subclasses__(), *Central.__subclasses__()]

@@ -1,11 +1,43 @@
 """Each measure of uncertainty keeps the contract of query strategies."""
 
-from alcore_testing import QueryContract
+import math
+
+import torch
+from alcore_testing import QueryContract, assert_best_first
 from alcore_uq import ClassifierUQQuery
+
+
+def probabilities(logits, kind, temperature):
+    """Class probabilities of one prediction, of two classes at least."""
+    if kind == "probabilities":
+        logits = [math.log(one) for one in (logits if len(logits) > 1 else [1 - logits[0], logits[0]])]
+    logits = [one / temperature for one in (logits if len(logits) > 1 else [0.0, logits[0]])]
+    shifted = [math.exp(one - max(logits)) for one in logits]
+    return [one / math.fsum(shifted) for one in shifted]
 
 
 class _Uncertain(QueryContract):
     outputs = ("binary", "classes", "posterior", "map")
+    temperature, reduce = 1.0, "mean"
+
+    def oracle(self, driver, candidates, asked):
+        """One prediction at a time; one column is ranked as the probabilities are, by another score."""
+        outputs, kind = driver.infer(driver.choice_pool.inputs(torch.tensor(candidates))), driver.learner.outputs
+        scores = {}
+        for place, one in enumerate(candidates):
+            if outputs.dim() == 3:
+                members = [probabilities(member[place].tolist(), kind, self.temperature) for member in outputs]
+                scores[one] = self.measure([math.fsum(column) / len(column) for column in zip(*members, strict=True)])
+                continue
+            positions = outputs[place].reshape(1 if outputs.dim() == 1 else outputs.shape[1], -1).t().tolist()
+            found = [self.measure(probabilities(position, kind, self.temperature)) for position in positions]
+            scores[one] = max(found) if self.reduce == "max" else math.fsum(found) / len(found)
+        if outputs.dim() < 3 and outputs[0].numel() == 1:
+            asked = [one._replace(score=None) for one in asked]
+        assert_best_first(asked, scores, rtol=1e-5, atol=1e-6)
+
+    def measure(self, p):
+        return -math.fsum(one * math.log(one) for one in p)
 
 
 class TestLeastConfidence(_Uncertain):
@@ -14,10 +46,17 @@ class TestLeastConfidence(_Uncertain):
     def make(self, **parameters):
         return ClassifierUQQuery(**parameters)
 
+    def measure(self, p):
+        return 1 - max(p)
+
 
 class TestMargin(_Uncertain):
     def make(self, **parameters):
         return ClassifierUQQuery(measure="margin", **parameters)
+
+    def measure(self, p):
+        second, first = sorted(p)[-2:]
+        return second - first
 
 
 class TestEntropy(_Uncertain):
@@ -26,5 +65,7 @@ class TestEntropy(_Uncertain):
 
 
 class TestTemperature(_Uncertain):
+    temperature, reduce = 2.0, "max"
+
     def make(self, **parameters):
         return ClassifierUQQuery(measure="entropy", temperature=2.0, reduce="max", **parameters)

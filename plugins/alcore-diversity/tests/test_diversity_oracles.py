@@ -1,0 +1,266 @@
+"""Each strategy, in single and in double precision: its picks are those of its definition, computed plainly."""
+
+import itertools
+import math
+import operator
+
+import torch
+from alcore_diversity import (
+    BADGEQuery,
+    ClassBalancedQuery,
+    ClusterMarginQuery,
+    InformationDensityQuery,
+    KCenterQuery,
+    ProbCoverQuery,
+    StratifiedQuery,
+    StratifiedStart,
+    TypiClustQuery,
+)
+from alcore_diversity.clusters import k_means
+from alcore_testing import ALL_OUTPUTS, ALL_TASKS, assert_best_first
+from alcore_testing.query_effects import QueryEffects
+from alcore_testing.query_oracle import QueryOracle
+from sklearn.cluster import AgglomerativeClustering
+
+from alcore.inference import extract_features, kind_of, labeled_features
+
+torch.set_num_threads(1)
+TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
+
+
+# -- what the definitions are made of, one sample at a time --------------------------------------------------------
+
+
+def rows_of(driver, candidates):
+    """Features by id, and those of the labeled samples: lists of Python floats."""
+    found = extract_features(driver, torch.tensor(candidates))
+    return dict(zip(candidates, found.features.tolist(), strict=True)), labeled_features(driver).features.tolist()
+
+
+def probabilities_of(driver, candidates):
+    """Class probabilities by id, of two classes at least: lists of Python floats."""
+    outputs = extract_features(driver, torch.tensor(candidates)).outputs
+    members = outputs.tolist() if outputs.dim() == 3 else [outputs.reshape(len(candidates), -1).tolist()]
+    means = {}
+    for place, one in enumerate(candidates):
+        each = [as_probabilities(member[place], kind_of(driver.learner)) for member in members]
+        means[one] = [math.fsum(column) / len(each) for column in zip(*each, strict=True)]
+    return means
+
+
+def as_probabilities(row, kind):
+    if kind == "probabilities":
+        return row if len(row) > 1 else [1 - row[0], row[0]]
+    row = row if len(row) > 1 else [0.0, row[0]]
+    shifted = [math.exp(one - max(row)) for one in row]
+    return [one / math.fsum(shifted) for one in shifted]
+
+
+def entropy(p):
+    return -math.fsum(one * math.log(one) for one in p if one > 0)
+
+
+def predicted(p):
+    return max(range(len(p)), key=lambda label: (p[label], -label))
+
+
+def between(one, other):
+    return math.dist(one, other)
+
+
+def nearest(row, centers):
+    return min((between(row, one) for one in centers), default=math.inf)
+
+
+# -- the strategies ------------------------------------------------------------------------------------------------
+
+
+class TestKCenter(QueryOracle):
+    outputs, tasks = TENSORS, ALL_TASKS
+
+    def make(self, **parameters):
+        return KCenterQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        rows, centers = rows_of(driver, candidates)
+        for one in asked:
+            assert_best_first([one], {other: nearest(row, centers) for other, row in rows.items()})
+            centers.append(rows.pop(one.sample))
+
+
+class TestBADGE(QueryOracle):
+    def make(self, **parameters):
+        return BADGEQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        """Which ones are drawn is random; the first isn't, and scores are squared distances of gradients."""
+        rows, _ = rows_of(driver, candidates)
+        gradients = {}
+        for one, p in probabilities_of(driver, candidates).items():
+            errors = [share - (label == predicted(p)) for label, share in enumerate(p)]
+            gradients[one] = [error * number for error in errors for number in rows[one]]
+        none = [0.0] * len(gradients[candidates[0]])
+        lengths = {one: between(gradient, none) ** 2 for one, gradient in gradients.items()}
+        unit = asked[0].score / lengths[asked[0].sample]
+        assert_best_first(asked[:1], {one: unit * length for one, length in lengths.items()})
+        known = [gradients[asked[0].sample]]
+        for one in asked[1:]:
+            square = unit * nearest(gradients[one.sample], known) ** 2
+            assert one.score > 0
+            assert math.isclose(one.score, square, rel_tol=1e-6), f"sample {one.sample}: {one.score}, not {square}"
+            known.append(gradients[one.sample])
+
+
+class TestTypiClust(QueryOracle):
+    outputs, tasks = TENSORS, ALL_TASKS
+
+    def make(self, **parameters):
+        return TypiClustQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        """Clusters are those of k-means, which is scikit-learn's; their order and the sample of each are compared."""
+        found = extract_features(driver, torch.tensor(candidates)).features
+        known = labeled_features(driver).features
+        generator = driver.query_strategies[0].generator()
+        clusters = k_means(torch.cat([known, found]), len(known) + len(asked), generator).tolist()
+        labels, free = clusters[: len(known)], dict(zip(candidates, clusters[len(known) :], strict=True))
+        rows = dict(zip(candidates, found.tolist(), strict=True))
+        sizes = {one: clusters.count(one) for one in set(clusters)}
+        order = sorted(sizes, key=lambda one: (sizes[one] <= 5, labels.count(one), -sizes[one], one))
+        large = [one for one in order if sizes[one] > 5 and one in free.values()]
+        expected, turns = [], itertools.cycle(large or [one for one in order if one in free.values()])
+        while len(expected) < len(asked):
+            cluster = next(one for one in turns if one in free.values())
+            expected.append(most_typical([one for one in candidates if free.get(one) == cluster], rows))
+            del free[expected[-1]]
+            if large and not any(one in large for one in free.values()):
+                large, turns = [], itertools.cycle([one for one in order if one in free.values()])
+        return expected
+
+
+def most_typical(group, rows):
+    count = min(20, max(len(group) // 2, 1), len(group) - 1)
+
+    def mean(one):
+        others = sorted(between(rows[one], rows[other]) for other in group if other != one)
+        return math.fsum(others[:count]) / max(count, 1)
+
+    return min(group, key=lambda one: (mean(one), one))
+
+
+class TestProbCover(QueryOracle, QueryEffects):
+    outputs, tasks, streams, seeded = TENSORS, ALL_TASKS, False, True
+    delta = 0.6
+
+    def make(self, **parameters):
+        return ProbCoverQuery(delta=self.delta, **parameters)
+
+    def oracle(self, driver, candidates, asked):
+        rows, centers = rows_of(driver, candidates)
+        for place, one in enumerate(asked):
+            open_ = [other for other, row in rows.items() if nearest(row, centers) > self.delta]
+            left = [other for other in candidates if other not in {done.sample for done in asked[:place]}]
+            gains = {other: sum(between(rows[other], rows[far]) <= self.delta for far in open_) for other in left}
+            assert one.score == gains[one.sample] == max(gains.values())
+            if one.score:
+                assert one.sample == min(other for other in left if gains[other] == one.score)
+            centers.append(rows[one.sample])
+
+
+class TestClusterMargin(QueryOracle):
+    shortlist = 5
+
+    def make(self, **parameters):
+        return ClusterMarginQuery(shortlist=self.shortlist, **parameters)
+
+    def oracle(self, driver, candidates, asked):
+        """Samples of a cluster are drawn; the shortlist, and which cluster a pick is of, are not."""
+        margins = {}
+        for one, p in probabilities_of(driver, candidates).items():
+            second, first = sorted(p)[-2:]
+            margins[one] = first - second
+        size = self.shortlist * len(asked)
+        least = sorted(sorted(margins, key=lambda one: (margins[one], one))[:size])
+        rows, _ = rows_of(driver, candidates)
+        clusters = AgglomerativeClustering(math.ceil(size / 10), linkage="average").fit_predict(
+            [rows[one] for one in least]
+        )
+        cluster_of = dict(zip(least, clusters.tolist(), strict=True))
+        sizes = {one: clusters.tolist().count(one) for one in cluster_of.values()}
+        order = sorted(sizes, key=lambda one: (sizes[one], one))
+        rounds = [[one for one in order if sizes[one] > turn] for turn in range(len(asked))]
+        expected = [one for turn in rounds for one in turn][: len(asked)]
+        assert [cluster_of[one.sample] for one in asked] == expected
+
+
+class TestInformationDensity(QueryOracle, QueryEffects):
+    streams = False
+    similarity = "cosine"
+
+    def make(self, **parameters):
+        return InformationDensityQuery(similarity=self.similarity, **parameters)
+
+    def oracle(self, driver, candidates, asked):
+        rows, _ = rows_of(driver, candidates)
+        scores = {}
+        for one, p in probabilities_of(driver, candidates).items():
+            mean = math.fsum(self.similar(rows[one], row) for row in rows.values()) / len(rows)
+            scores[one] = entropy(p) * max(mean, 0)
+        assert_best_first(asked, scores, rtol=1e-6)
+
+    def similar(self, one, other):
+        return math.fsum(map(operator.mul, one, other)) / math.hypot(*one) / math.hypot(*other)
+
+
+class TestEuclideanDensity(TestInformationDensity):
+    similarity = "euclidean"
+
+    def similar(self, one, other):
+        return 1 / (1 + between(one, other))
+
+
+class TestClassBalanced(QueryOracle):
+    def make(self, **parameters):
+        return ClassBalancedQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        found = probabilities_of(driver, candidates)
+        classes = {one: predicted(p) for one, p in found.items()}
+        targets = labeled_features(driver).targets.flatten().tolist()
+        counts = {label: targets.count(label) for label in range(len(found[candidates[0]]))}
+        for one in asked:
+            rarest = min((counts[label], label) for label in classes.values())[1]
+            assert classes[one.sample] == rarest
+            assert_best_first([one], {other: entropy(found[other]) for other in classes if classes[other] == rarest})
+            counts[rarest] += 1
+            del classes[one.sample]
+
+
+class TestStratified(QueryOracle):
+    def make(self, **parameters):
+        return StratifiedQuery(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        """Samples of a class are drawn; how many of each class is not."""
+        classes = {one: predicted(p) for one, p in probabilities_of(driver, candidates).items()}
+        sizes = {label: list(classes.values()).count(label) for label in sorted(set(classes.values()))}
+        exact = {label: len(asked) * size / len(classes) for label, size in sizes.items()}
+        shares = {label: int(share) for label, share in exact.items()}
+        by_rest = sorted(exact, key=lambda label: (-(len(asked) * sizes[label] % len(classes)), label))
+        for label in by_rest[: len(asked) - sum(shares.values())]:
+            shares[label] += 1
+        chosen = [classes[one.sample] for one in asked]
+        assert {label: chosen.count(label) for label in sizes} == shares
+
+
+class TestStratifiedStart(QueryOracle):
+    outputs = ALL_OUTPUTS
+
+    def make(self, **parameters):
+        return StratifiedStart(**parameters)
+
+    def oracle(self, driver, candidates, asked):
+        """One sample of each class first; which one is drawn."""
+        classes = {int(driver.choice_pool.answer(one)[1]) for one in candidates}
+        firsts = [int(driver.choice_pool.answer(one.sample)[1]) for one in asked[: len(classes)]]
+        assert sorted(firsts) == sorted(classes)
