@@ -164,6 +164,9 @@ class DriverConfig:
         Items in a batch of the training and validation loaders.
     max_active_learning_steps
         End after this many steps; None goes on until something else ends the run.
+    final_training
+        Whether a run that ends because its steps are done trains and measures once more, on what it has labeled in the
+        last one. If the run is extended later, this is the beginning of its next step.
     run_id
         Names the run directory; 8 hexadecimal digits where it is None.
     fine_tuning_lr
@@ -208,6 +211,7 @@ class DriverConfig:
 
     batch_size: int
     max_active_learning_steps: int | None = None
+    final_training: bool = False
     run_id: str | None = None
     fine_tuning_lr: float | None = None
     reset_optim_states: bool = True

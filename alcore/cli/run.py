@@ -90,7 +90,7 @@ def run(
     chosen.complete()
     for text in assign or []:
         chosen.set(text)
-    chosen.settings["driver"] |= driver_table
+    chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
     if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)

@@ -211,6 +211,12 @@ class TrainingProgress:
             self._kept = state
         self.epochs_done, self.trained = 0, False
 
+    def save(self) -> None:
+        """Save the state at the end of the training."""
+        state = self._collect() if self._kept is None else self._kept
+        state["at"]["trained"] = True
+        self._save(state)
+
     def end_step(self) -> None:
         """Forget what was kept of the step."""
         self._kept, self.epochs_done, self.trained = None, 0, False

@@ -208,6 +208,8 @@ class Driver:
             self.stop_reason = self.stop_reason or self._step_limit(self.position.step)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
+            if self._ends_with_training(self.stop_reason):
+                self._train_finally(train_step_fn, validate_step_fn, *args, **kwargs)
 
     def active_learning_step(
         self,
@@ -232,6 +234,29 @@ class Driver:
             if not self.config.skip_labeling and self.label_strategy is not None:
                 self._labeling_phase(*args, **kwargs)
         self._end_step(session, cold_start)
+
+    def _train_finally(
+        self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Train and measure on the labels of the last step: the beginning of a step that the run may be extended by."""
+        session = self._ensure_session(train_step_fn)
+        assert session.training is not None
+        session.begin_step(len(self.train_datapool))
+        self._training_phase(train_step_fn, validate_step_fn)
+        session.training.save()
+        if self.measures:
+            self._metrology_phase(*args, **kwargs)
+
+    def _ends_with_training(self, reason: str | None) -> bool:
+        """Whether a run that ends for this reason trains once more."""
+        labeled = self.train_datapool is not None and len(self.train_datapool) > 0
+        return (
+            self.config.final_training
+            and self.trains
+            and labeled
+            and reason is not None
+            and (stopping.is_step_limit(reason))
+        )
 
     # -- its four phases -----------------------------------------------------------------------------
 
@@ -314,7 +339,7 @@ class Driver:
                 budget=self.config.budget,
             )
             self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self.position.step + 1)
-        session.end_step(self.stop_reason)
+        session.end_step(None if self._ends_with_training(self.stop_reason) else self.stop_reason)
         self.position.step += 1
 
     def _step_limit(self, done: int) -> str | None:
