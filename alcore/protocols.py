@@ -266,6 +266,12 @@ class RunContext(Protocol):
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
 
+    def pending(self) -> torch.Tensor:
+        """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending.
+
+        Those of earlier steps, and of earlier strategies of this step. They are no candidates, and count as chosen.
+        """
+
     def ordered_batches(self, pool: Any) -> Iterable[Any]:
         """Return the batches of a pool's labeled items in the order of the pool."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from alcore.inference.extraction import check_layer, extract_features, labeled_f
 from alcore.inference.features import Features, refuse_non_finite, refuse_non_finite_features
 from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
+from alcore.plugins.signatures import accepts
 from alcore.protocols import QueryQueue, RunContext
 
 if TYPE_CHECKING:
@@ -203,7 +205,7 @@ class PointwiseQuery(BaseQuery):
 
 
 class SetQuery(BaseQuery):
-    """A query strategy that chooses a set of samples; implement ``choose(candidates, labeled, n)``.
+    """A query strategy that chooses a set of samples; implement ``choose(candidates, labeled, n, pending=None)``.
 
     Parameters
     ----------
@@ -219,6 +221,10 @@ class SetQuery(BaseQuery):
     Notes
     -----
     Features and outputs of all N samples to choose from are held in memory: O(N D).
+
+    Samples that were asked for and have no answer yet, in earlier steps or by other strategies of this step, are no
+    candidates. A strategy whose `choose` has the argument ``pending`` is given them too, so that it doesn't ask for
+    their like once more; one without it is called without it.
     """
 
     needs_labeled = True
@@ -237,10 +243,18 @@ class SetQuery(BaseQuery):
             )
         self.candidates, self.layer = candidates, layer
 
+    @functools.cached_property
+    def takes_pending(self) -> bool:
+        """Whether `choose` has the argument ``pending``."""
+        return accepts(self.choose, "pending")
+
     def choose(
         self, candidates: Features, labeled: Features, n: int
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Return which samples to ask for, best first.
+
+        It may have a fourth argument, ``pending=None``: the samples that were asked for and have no answer yet,
+        ascending by id and without targets, as candidates otherwise. They count as chosen.
 
         Parameters
         ----------
@@ -268,6 +282,15 @@ class SetQuery(BaseQuery):
         """Return what `choose` is given as candidates, for these ascending ids."""
         return extract_features(self.driver, ids, self.layer) if self.needs_features else outputs_of(self.driver, ids)
 
+    def gather_pending(self) -> Features | None:
+        """Return what `choose` is given as pending samples; None if there are none."""
+        ids = self.driver.pending()
+        if not len(ids):
+            return None
+        pending = self.gather(ids)
+        refuse_non_finite(pending)
+        return pending
+
     def _gather_labeled(self) -> Features:
         return labeled_features(self.driver, self.layer) if self.needs_features else labeled_targets(self.driver)
 
@@ -283,6 +306,7 @@ class SetQuery(BaseQuery):
         labeled = labeled if len(labeled.ids) else none
         refuse_non_finite(candidates)
         refuse_non_finite_features(labeled)
-        chosen = self.choose(candidates, labeled, n)
+        more = {"pending": self.gather_pending() or none} if self.takes_pending else {}
+        chosen = self.choose(candidates, labeled, n, **more)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())

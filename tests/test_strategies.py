@@ -12,10 +12,10 @@ import pytest
 import torch
 from helpers.inference import Net
 
-from alcore import Driver, TensorPool, UsageError
+from alcore import Driver, Failed, TensorPool, UsageError
 from alcore.errors import QueryError
 from alcore.inference import Features
-from alcore.strategies import BaseMetrology, BaseQuery, BaseStrategy, PointwiseQuery, SetQuery
+from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, BaseStrategy, PointwiseQuery, SetQuery
 
 Build = Callable[..., Driver]
 
@@ -191,3 +191,113 @@ def test_labeled_features_that_are_no_numbers_are_refused(build: Build, toys: An
         query.sample(driver.query_queue)
     query.needs_labeled = False
     query.sample(driver.query_queue)
+
+
+# -- pending samples ---------------------------------------------------------------------------------------------------
+
+
+class Watching(SetQuery):
+    """Notes what it is given as pending, and asks for the first candidates."""
+
+    def __init__(self, max_samples: int = 2) -> None:
+        super().__init__(max_samples, layer="inputs")
+        self.seen: list[Features] = []
+
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
+        assert pending is not None
+        self.seen.append(pending)
+        return torch.arange(n)
+
+
+class WithoutPending(SetQuery):
+    """Has no argument for pending samples."""
+
+    def choose(self, candidates: Features, labeled: Features, n: int) -> Any:
+        return torch.arange(n)
+
+
+class SomeStepsLate(BaseLabel):
+    """Answers requests that are so many steps old, and gives up those of odd samples."""
+
+    labels_by_id = True
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            if request.step + self.steps <= self.driver.active_learning_step_idx:
+                serialize_queue.put(Failed(request, "odd") if request.item % 2 else request.item)
+
+
+def test_pending_samples_are_those_without_an_answer(build: Build, toys: Any) -> None:
+    query = Watching()
+    label = SomeStepsLate(2)
+    build(
+        train_datapool=toys.pool(20, labeled=8),
+        query_strategies=[WithoutPending(1), query],
+        label_strategy=label,
+        max_active_learning_steps=4,
+        skip_training=True,
+    ).run()
+    # 8, 9 and 10 are asked for in step 0, and so on; answers to step 0 are there, or it was given up, before step 3
+    assert [one.ids.tolist() for one in query.seen] == [
+        [8], [8, 9, 10, 11], [*range(8, 15)], [*range(11, 18)],
+    ]  # fmt: skip
+    assert all(one.features.shape == (len(one.ids), 2) and one.targets is None for one in query.seen)
+    assert query.takes_pending
+    assert not WithoutPending().takes_pending
+
+
+def test_nothing_pending_has_as_many_features_as_candidates(build: Build, toys: Any) -> None:
+    query = Watching()
+    driver = build(train_datapool=toys.pool(20, labeled=8), query_strategies=[query])
+    driver.prepare()
+    driver.choose()
+    assert query.seen[0].features.shape == (0, 2)
+    assert driver.pending().tolist() == [8, 9]
+    driver.train_datapool.append(8)
+    assert driver.pending().tolist() == [9]
+
+
+def test_pending_samples_of_a_pool_of_its_own_are_known(build: Build, toys: Any) -> None:
+    query = Watching()
+    build(
+        train_datapool=toys.pool(20, labeled=8),
+        unlabeled_datapool=toys.pool(20, labeled=0),
+        query_strategies=[query],
+        label_strategy=SomeStepsLate(1),
+        max_active_learning_steps=3,
+        skip_training=True,
+    ).run()
+    assert [one.ids.tolist() for one in query.seen] == [[], [0, 1], [2, 3]]
+
+
+def test_pending_samples_without_numbers_are_refused_by_id(build: Build, toys: Any) -> None:
+    pool = toys.pool(20, labeled=8)
+    pool._inputs[9] = torch.nan
+    driver = build(train_datapool=pool, query_strategies=[AsksFor(9), Watching()])
+    driver.prepare()
+    with pytest.raises(QueryError, match="features of sample 9 are NaN"):
+        driver.choose()
+
+
+class AsksFor(BaseQuery):
+    """Asks for one sample."""
+
+    def __init__(self, sample: int) -> None:
+        self.set_max_samples(1)
+        self.one = sample
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        query_queue.put(self.one)
+
+
+def test_phases_called_by_hand_count_what_they_asked_for(build: Build, toys: Any) -> None:
+    query = Watching()
+    driver = build(train_datapool=toys.pool(20, labeled=8), query_strategies=[query], label_strategy=SomeStepsLate(1))
+    with driver.session():
+        driver._query_phase()
+        driver._query_phase()
+    assert [one.ids.tolist() for one in query.seen] == [[], [8, 9]]

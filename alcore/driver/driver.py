@@ -706,6 +706,14 @@ class Driver:
             self._interruption.safe_point()
             yield ids
 
+    def pending(self) -> torch.Tensor:
+        """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending."""
+        if self._session is None:
+            return torch.tensor(self._candidates.waiting(), dtype=torch.int64)
+        samples = self._session.store.pending_samples(self.position.step, self.query_queue.first_ordinal)
+        asked = (one.sample for one in self.query_queue.asked if one.sample is not None)
+        return torch.tensor(sorted({*samples, *asked}), dtype=torch.int64)
+
     def ordered_batches(self, pool: Any) -> BatchLoader:
         """Return the batches of a pool's labeled items in the order of the pool."""
         return self._loaders.large_batches(pool)

@@ -90,6 +90,11 @@ class RequestQueue:
         self.asked, self.dropped = [], collections.Counter()
         self._settled.clear()
 
+    @property
+    def first_ordinal(self) -> int:
+        """How many requests the step had made before the query phase under way; 0 unless phases are called by hand."""
+        return self._ordinal
+
     def adopt(self, recorded: Sequence[AskedRequest], budget_left: float | None = None) -> None:
         """Replace what was asked for now by what is on record for this phase, or by what rank 0 asked for.
 

@@ -43,10 +43,15 @@ class Candidates:
         self._taken -= set(samples)
         self._sorted, self._new = torch.empty(0, dtype=torch.int64), list(self._taken)
 
+    def waiting(self) -> list[int]:
+        """Return the requested samples that the pool lists as unlabeled, ascending."""
+        return [sample for sample in sorted(self._taken) if self._is_unlabeled(sample)]
+
     def __contains__(self, sample: int) -> bool:
         """Tell whether a sample may be asked for."""
-        if sample in self._taken or not 0 <= sample < 2**63:
-            return False
+        return sample not in self._taken and 0 <= sample < 2**63 and self._is_unlabeled(sample)
+
+    def _is_unlabeled(self, sample: int) -> bool:
         if not self.known:
             return True
         if self._windowed:

@@ -181,6 +181,10 @@ class RunStore:
         """Return the samples that were asked for in the steps before this one."""
         return self._database.read(tables.requested_samples, before)
 
+    def pending_samples(self, step: int, ordinal: int = 0) -> list[int]:
+        """Return the samples of requests before this one that had no answer when this step's query phase began."""
+        return self._database.read(tables.pending_samples, step, ordinal)
+
     def waits_before(self, step: int) -> bool:
         """Tell whether a request of an earlier step was open when this step began."""
         return self._database.read(tables.waits_before, step)

@@ -308,6 +308,25 @@ def requested_samples(connection: sqlite3.Connection, before: int) -> list[int]:
     return [row["sample"] for row in rows]
 
 
+def pending_samples(connection: sqlite3.Connection, step: int, ordinal: int) -> list[int]:
+    """Return the samples that were asked for and had no answer when a query phase began; what is newer doesn't count.
+
+    Parameters
+    ----------
+    connection
+        Of the run.
+    step, ordinal
+        The first request of that query phase.
+    """
+    rows = connection.execute(
+        "SELECT sample FROM requests WHERE state = 'open' AND sample IS NOT NULL AND (step, ordinal) < (?1, ?2)"
+        " UNION ALL"
+        " SELECT sample FROM requests WHERE closed >= ?1 AND sample IS NOT NULL AND step < ?1",
+        (step, ordinal),
+    )
+    return [row["sample"] for row in rows]
+
+
 def requests(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
     """Return requests with their current labels, in order; those of one step, or all."""
     rows = connection.execute(

@@ -42,10 +42,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Farthest(SetQuery):
-    """Asks for samples whose features are far from those of all labeled samples."""
+    """Asks for samples whose features are far from those of all labeled and pending samples."""
 
-    def choose(self, candidates: Any, labeled: Any, n: int) -> Any:
-        distances = torch.cdist(candidates.features, labeled.features).amin(1)
+    def choose(self, candidates: Any, labeled: Any, n: int, pending: Any = None) -> Any:
+        distances = torch.cdist(candidates.features, torch.cat([labeled.features, pending.features])).amin(1)
         top = torch.topk(distances, n)
         return top.indices, top.values
 
@@ -66,6 +66,11 @@ class Labeler(Paid):
         if OPTIONS["label"] == "late":  # from a thread, at any time after the phase
             arguments = (queue_to_label.get_request(), serialize_queue)
             threading.Thread(target=self.answer_late, args=arguments, daemon=True).start()
+        if OPTIONS["label"] == "a step late":
+            while not queue_to_label.empty():
+                request = queue_to_label.get_request()
+                if request.step < self.driver.active_learning_step_idx:
+                    self.answer(request, serialize_queue)
         super().label(queue_to_label, serialize_queue, *args, **kwargs)
 
     def write(self, request: Any) -> None:

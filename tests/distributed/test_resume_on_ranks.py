@@ -56,6 +56,15 @@ def test_run_resumes_after_a_rank_was_killed_at_any_place(
         check(tmp_path, expected, (rank, step, phase))
 
 
+def test_run_with_pending_samples_resumes_after_a_rank_was_killed(run_experiment: Any, tmp_path: Path) -> None:
+    settings = {"label": "a step late", "steps": 4}
+    ended(run_experiment(2, root="whole", **settings))
+    assert run_experiment(2, fault=[1, 3, "metrology", "kill"], **settings).codes[1] == -signal.SIGKILL
+    ended(run_experiment(2, restore=True, **settings))
+    both = (without_training_checkpoints(essence_of(tmp_path / root / "r1")) for root in ("whole", "runs"))
+    assert differences(*both) == []
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_interrupted_rank_ends_all_ranks_between_two_epochs(
     run_experiment: Any, tmp_path: Path, expected: dict[str, Any], rank: int

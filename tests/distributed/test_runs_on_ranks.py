@@ -25,6 +25,16 @@ def test_any_number_of_ranks_chooses_the_same_samples_and_measures_the_same(
     assert found[1] == found[2] == found[3] == found[4]
 
 
+def test_ranks_count_the_same_samples_as_pending(run_experiment: Any, tmp_path: Path) -> None:
+    found = {}
+    for count in (1, 2, 3):
+        ended(run_experiment(count, root=f"runs{count}", train=False, label="a step late", steps=4))
+        run = Run(tmp_path / f"runs{count}" / "r1")
+        found[count] = [(r["step"], r["ordinal"], r["sample"], r["score"], r["state"]) for r in run.requests()]
+    assert {one[-1] for one in found[1]} == {"labelled", "open"}
+    assert found[1] == found[2] == found[3]
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_ranks_end_with_equal_weights_and_each_label_is_bought_once(
     run_experiment: Any, tmp_path: Path, count: int

@@ -182,6 +182,7 @@ USED_BY = {
     "measures": "alcore_stopping",
     "metrology_strategies": "alcore_stopping",
     "ordered_batches": "alcore_sklearn",
+    "pending": "alcore.strategies",
     "probe": "alcore_f1",
     "run_id": "docs/specification.md",
     "safe_point": "alcore_bayes",

@@ -88,6 +88,7 @@ def batch_bald(
     num_samples: int = 2000,
     generator: torch.Generator | None = None,
     safe_point: Callable[[], None] = lambda: None,
+    chosen: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return n samples whose joint classes give most information about the model, chosen greedily (BatchBALD).
 
@@ -107,12 +108,14 @@ def batch_bald(
         The generator to sample configurations from; one with a fixed seed if None.
     safe_point
         Called between blocks; it may raise to end the computation.
+    chosen
+        How many of the first candidates were chosen before: the batch goes on from them.
 
     Returns
     -------
     tuple
-        Positions of the chosen, in the order of the choice: int64 (min(n, N),); and the mutual information of batch
-        and model that each added, in nats: float64 (min(n, N),).
+        Positions of the chosen, in the order of the choice, counted from those chosen before: int64 (k,); and the
+        mutual information of batch and model that each added, in nats: float64 (k,).
 
     Notes
     -----
@@ -145,18 +148,23 @@ def batch_bald(
     entropies = _entropies(p)
     gains = bald(p, "probabilities")  # of each candidate when it was last scored, an upper bound of its gain
     open_ = torch.ones(p.shape[1], dtype=torch.bool)
-    chosen: list[int] = []
+    picks: list[int] = []
     gained: list[float] = []
-    for choice in range(min(n, p.shape[1])):
+    for before in range(chosen):
+        safe_point()
+        known.extend(p[:, before].double())
+        open_[before] = False
+    for choice in range(min(n, p.shape[1] - chosen)):
         if choice:
-            known.extend(p[:, chosen[-1]].double())
+            known.extend(p[:, picks[-1]].double())
+        if choice or chosen:
             _update(gains, open_, p, entropies, known, safe_point)
         best, tolerance = gains[open_].max(), _TOLERANCE[torch.float64 if known.exact else torch.float32]
         position = int(torch.nonzero(open_ & (gains >= best - tolerance))[0])
-        chosen.append(position)
+        picks.append(position)
         gained.append(float(gains[position]))
         open_[position] = False
-    return torch.tensor(chosen, dtype=torch.int64), torch.tensor(gained, dtype=torch.float64)
+    return torch.tensor(picks, dtype=torch.int64) - chosen, torch.tensor(gained, dtype=torch.float64)
 
 
 def _update(

@@ -29,17 +29,17 @@ class BatchBALDQuery(SetQuery):
     Notes
     -----
     Greedy: each sample adds the most to ``I(y_1 ... y_n; w) = H(y_1 ... y_n) - sum_i mean_k H(y_i | w_k)``, where BALD
-    would count the common information of two similar samples twice. The score that is recorded is what a sample added,
-    in nats.
+    would count the common information of two similar samples twice. Pending samples are the first of the batch. The
+    score that is recorded is what a sample added, in nats.
 
     Time: K forward passes over N candidates, and O(n S N C K) at most for n samples and S configurations; bounds from
     earlier rounds avoid much of it. Memory: O(K N C), 800 bytes a candidate for K = 20 and C = 10, so give `candidates`
     on large pools.
 
     It helps in batches from pools with near-duplicates, for which BALD asks repeatedly. It is known to hurt in large
-    batches: log(K) nats identify one of K models, and once the batch has this much information (after 5 to 10 samples,
-    for K = 20 models that differ much) further choices are arbitrary. Then use more models, or `PowerBALDQuery`, which
-    costs as little as BALD.
+    batches, or with many pending samples: log(K) nats identify one of K models, and once the batch has this much
+    information (after 5 to 10 samples, for K = 20 models that differ much) further choices are arbitrary. Then use more
+    models, or `PowerBALDQuery`, which costs as little as BALD.
 
     References
     ----------
@@ -72,11 +72,16 @@ class BatchBALDQuery(SetQuery):
         """Return these samples, with their class probabilities as outputs: (K, N, C)."""
         return Features(ids, torch.empty(len(ids), 0), self._probabilities(ids))
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order of the greedy choice, and the information that each added."""
         del labeled  # not used
+        outputs, chosen = candidates.outputs, 0
+        if pending is not None and len(pending.ids):
+            outputs, chosen = torch.cat([pending.outputs, outputs], dim=1), len(pending.ids)
         generator, safe_point = self.generator("configurations"), self.driver.safe_point
-        return batch_bald(candidates.outputs, n, "probabilities", self.num_samples, generator, safe_point)
+        return batch_bald(outputs, n, "probabilities", self.num_samples, generator, safe_point, chosen)
 
     def _probabilities(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the class probabilities of each posterior sample: (K, N, C), on the CPU."""

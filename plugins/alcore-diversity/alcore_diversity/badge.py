@@ -9,7 +9,7 @@ import torch
 
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.checks import probabilities, refuse_unless_classifier, with_pending
 from alcore_diversity.distances import blocks, doubled, largest
 
 _PROPOSALS = 256
@@ -75,6 +75,7 @@ def badge(
     n: int,
     generator: torch.Generator,
     safe_point: Callable[[], object] = lambda: None,
+    chosen: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Seed k-means++ on gradient embeddings.
 
@@ -85,22 +86,24 @@ def badge(
     probabilities
         Of the classes: shape (N, C).
     n
-        How many to choose; all N if there are fewer.
+        How many to choose; all that are left if there are fewer.
     generator
         The generator to draw from.
     safe_point
         Called regularly; it may raise to end the computation.
+    chosen
+        How many of the first samples were chosen before; the seeding goes on from them.
 
     Returns
     -------
     tuple of torch.Tensor
-        Positions, int64 (k,), in the order in which they were chosen, and the squared distance of each to the nearest
-        one before it, float64 (k,), in units in which the largest feature is between 1/2 and 1; of the first its
-        squared norm.
+        Positions, int64 (k,), in the order in which they were chosen, counted from those chosen before; and the squared
+        distance of each to the nearest one before it, float64 (k,), in units in which the largest feature is between
+        1/2 and 1; of the first its squared norm.
 
     Notes
     -----
-    The first one is the sample with the longest gradient, of equal ones the first, as in the authors' code. Each
+    The first one of all is the sample with the longest gradient, of equal ones the first, as in the authors' code. Each
     further one is drawn with a probability in proportion to its squared distance to the nearest one chosen so far;
     if all are at distance 0, the rest is drawn uniformly.
 
@@ -109,11 +112,11 @@ def badge(
     need to be known anew only once in many draws.
     """
     gradients = Gradients(features, probabilities.double())
-    n = min(n, len(features))
-    if not n:
+    n = chosen + min(n, len(features) - chosen)
+    if n == chosen:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
-    picks = [int(gradients.squares.argmax())]
-    squares = [float(gradients.squares[picks[0]])]
+    picks = list(range(chosen)) or [int(gradients.squares.argmax())]
+    squares = [0.0] * chosen or [float(gradients.squares[picks[0]])]
     near, new = torch.full_like(gradients.squares, torch.inf), torch.tensor(picks)
     while len(picks) < n:
         safe_point()
@@ -131,7 +134,7 @@ def badge(
         picks += [pick for pick, _ in drawn]
         squares += [square for _, square in drawn]
         new = torch.tensor([pick for pick, _ in drawn], dtype=torch.int64)
-    return torch.tensor(picks), torch.tensor(squares, dtype=torch.float64)
+    return torch.tensor(picks[chosen:]) - chosen, torch.tensor(squares[chosen:], dtype=torch.float64)
 
 
 def _draw(gradients: Gradients, near: torch.Tensor, n: int, generator: torch.Generator) -> list[tuple[int, float]]:
@@ -176,7 +179,7 @@ class BADGEQuery(SetQuery):
     and the batch is a k-means++ seeding of these: first the longest one, then each with a probability in proportion to
     min over what is chosen of ||g(x) - g(c)||^2. The score is that squared distance, of the first its squared norm. One
     output column means two classes; for posterior samples, their mean probability is used. With no difference left the
-    rest is drawn uniformly. Labeled samples play no part.
+    rest is drawn uniformly. Labeled samples play no part; pending ones count as chosen.
 
     Time is O(N k (D + C)), in a few products over all N; memory O(N C) beside the features, O(N D), where the
     embeddings would be O(N C D).
@@ -199,9 +202,11 @@ class BADGEQuery(SetQuery):
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order they were drawn, and squared distances."""
         del labeled  # not used
-        refuse_non_finite(candidates)
-        found = probabilities(candidates, self.driver)
-        return badge(candidates.features, found, n, self.generator(), self.driver.safe_point)
+        samples, chosen = with_pending(candidates, pending)
+        found = probabilities(samples, self.driver)
+        return badge(samples.features, found, n, self.generator(), self.driver.safe_point, chosen)

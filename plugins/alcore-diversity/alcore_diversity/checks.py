@@ -10,7 +10,7 @@ import torch
 from alcore.errors import QueryError, UsageError, did_you_mean
 from alcore.inference import Features, class_probabilities, entropy, kind_of, least_confidence, margin
 from alcore.protocols import RunContext
-from alcore_diversity.distances import largest
+from alcore_diversity.distances import joined, largest
 
 _MOST = torch.finfo(torch.float32).max
 
@@ -27,6 +27,25 @@ def refuse_non_finite(*samples: Features) -> None:
     for part in samples:
         if not largest(part.features) <= _MOST:
             _refuse(part.ids, ~(part.features.abs() <= _MOST).all(dim=1), "features")
+
+
+def chosen_features(candidates: Features, labeled: Features, pending: Features | None) -> torch.Tensor:
+    """Return the features of labeled and pending samples, after those of all were checked: shape (L + P, D)."""
+    others = (labeled,) if pending is None else (labeled, pending)
+    refuse_non_finite(candidates, *others)
+    return joined(candidates.features, *(one.features for one in others))
+
+
+def with_pending(candidates: Features, pending: Features | None) -> tuple[Features, int]:
+    """Return candidates behind pending samples, checked, and how many are pending; their ids are not in order."""
+    if pending is None or not len(pending.ids):
+        refuse_non_finite(candidates)
+        return candidates, 0
+    refuse_non_finite(candidates, pending)
+    axis = 1 if candidates.outputs.dim() == 3 else 0
+    ids = torch.cat([pending.ids, candidates.ids])
+    features = torch.cat([pending.features, candidates.features])
+    return Features(ids, features, torch.cat([pending.outputs, candidates.outputs], dim=axis)), len(pending.ids)
 
 
 def probabilities(samples: Features, context: RunContext) -> torch.Tensor:

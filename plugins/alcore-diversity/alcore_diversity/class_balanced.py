@@ -66,8 +66,8 @@ class ClassBalancedQuery(SetQuery):
     Notes
     -----
     The next sample is always the most uncertain one that is predicted to be of the class with the smallest number of
-    labels and picks. The score is the uncertainty. With nothing labeled all classes start with 0 labels. For posterior
-    samples, their mean probability is used.
+    labels and picks; a pending sample counts as a label of its predicted class. The score is the uncertainty. With
+    nothing labeled all classes start with 0 labels. For posterior samples, their mean probability is used.
 
     Time is O(N (C + log N)), memory O(N C).
 
@@ -94,11 +94,16 @@ class ClassBalancedQuery(SetQuery):
         """Raise `UsageError` for regression, and for outputs that are not a classifier's."""
         refuse_unless_classifier(self.driver)
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, the rarest class first, and their uncertainty."""
         found = probabilities(candidates, self.driver)
         uncertainty = uncertainty_of(self.uncertainty, found)
         counts = label_counts(labeled.targets, found.shape[1])
+        if pending is not None and len(pending.ids):
+            expected = probabilities(pending, self.driver).argmax(dim=1)
+            counts += torch.bincount(expected, minlength=len(counts))
         positions = class_balanced(found.argmax(dim=1), uncertainty, counts, n)
         return positions, uncertainty[positions]
 

@@ -9,13 +9,14 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import probabilities, refuse_non_finite, refuse_unless_classifier, uncertainty_of
+from alcore_diversity.checks import chosen_features, probabilities, refuse_unless_classifier, uncertainty_of
 from alcore_diversity.clusters import average_linkage
+from alcore_diversity.distances import joined
 
 _CLUSTER_SIZE = 10
 
 
-def round_robin(clusters: torch.Tensor, n: int) -> torch.Tensor:
+def round_robin(clusters: torch.Tensor, n: int, taken: int = 0) -> torch.Tensor:
     """Take one sample of each cluster in turn, from the smallest cluster to the largest, until n are taken.
 
     Parameters
@@ -23,12 +24,15 @@ def round_robin(clusters: torch.Tensor, n: int) -> torch.Tensor:
     clusters
         The cluster of each of M samples, in the order in which a cluster gives its samples: int64, shape (M,).
     n
-        How many to take; all M where there are fewer.
+        How many to take; all that are left where there are fewer.
+    taken
+        How many of the first samples were taken before: their clusters have had so many turns.
 
     Returns
     -------
     torch.Tensor
-        Positions, int64 (k,). Of clusters of one size that with the lower number comes first.
+        Positions, int64 (k,), none of them taken before. Of clusters of one size that with the lower number comes
+        first.
     """
     _, labels, sizes = torch.unique(clusters, return_inverse=True, return_counts=True)
     place = torch.empty_like(labels)  # the position of each sample within its cluster
@@ -36,7 +40,8 @@ def round_robin(clusters: torch.Tensor, n: int) -> torch.Tensor:
     place[order] = torch.arange(len(labels)) - (sizes.cumsum(dim=0) - sizes)[labels[order]]
     turn = torch.empty_like(sizes)
     turn[torch.sort(sizes, stable=True).indices] = torch.arange(len(sizes))
-    return torch.argsort(place * len(sizes) + turn[labels])[:n]
+    turns = torch.argsort(place * len(sizes) + turn[labels])
+    return turns[turns >= taken][:n]
 
 
 def cluster_margin(
@@ -46,6 +51,7 @@ def cluster_margin(
     generator: torch.Generator,
     shortlist: float = 10.0,
     threshold: float | None = None,
+    chosen: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Choose among the samples with the smallest margins, spread over clusters of them.
 
@@ -63,6 +69,8 @@ def cluster_margin(
         How many times n samples are looked at.
     threshold
         The average distance above which clusters are not merged; None makes clusters of 10 samples on average.
+    chosen
+        Features of samples that were chosen before, shape (P, D): they are clustered too, and were taken first.
 
     Returns
     -------
@@ -71,10 +79,13 @@ def cluster_margin(
     """
     size = min(len(features), max(n, math.ceil(shortlist * n)))
     least = torch.sort(margins, stable=True).indices[:size].sort().values
-    count = None if threshold is not None else math.ceil(size / _CLUSTER_SIZE)
-    clusters = average_linkage(features[least], count, threshold)
+    before = joined(features, *([] if chosen is None else [chosen]))
+    taken = len(before)
+    count = None if threshold is not None else math.ceil((taken + size) / _CLUSTER_SIZE)
+    clusters = average_linkage(joined(features, before, features[least]), count, threshold)
     order = torch.randperm(size, generator=generator)
-    return least[order[round_robin(clusters[order], n)]]
+    turns = round_robin(torch.cat([clusters[:taken], clusters[taken:][order]]), n, taken)
+    return least[order[turns - taken]]
 
 
 class ClusterMarginQuery(SetQuery):
@@ -99,7 +110,8 @@ class ClusterMarginQuery(SetQuery):
     -----
     The margin is the difference between the two largest class probabilities. The samples with the smallest ones are
     clustered once, by agglomeration with average linkage, and then taken in turn: from each cluster, the smallest
-    first, a random one, and again from the smallest that is not used up. No score is given, since the order has none.
+    first, a random one, and again from the smallest that is not used up. Pending samples are clustered with the
+    shortlist, and count as taken. No score is given, since the order has none.
     For posterior samples, their mean probability is used.
 
     The paper clusters the whole pool once, before the first step; here it is the shortlist that is clustered, in each
@@ -138,9 +150,9 @@ class ClusterMarginQuery(SetQuery):
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> torch.Tensor:
         """Return positions in the order in which they were taken."""
-        del labeled  # not used
-        refuse_non_finite(candidates)
+        chosen = chosen_features(candidates, labeled.take(slice(0)), pending)  # labels are not used
         margins = -uncertainty_of("margin", probabilities(candidates, self.driver))
-        return cluster_margin(candidates.features, margins, n, self.generator(), self.shortlist, self.threshold)
+        features, generator = candidates.features, self.generator()
+        return cluster_margin(features, margins, n, generator, self.shortlist, self.threshold, chosen)

@@ -16,9 +16,9 @@ from alcore_diversity.checks import (
     check_known,
     check_measure,
     probabilities,
-    refuse_non_finite,
     refuse_unless_classifier,
     uncertainty_of,
+    with_pending,
 )
 from alcore_diversity.distances import BLOCK, blocks, doubled, unit
 
@@ -127,7 +127,8 @@ class InformationDensityQuery(SetQuery):
 
     Notes
     -----
-    With u the uncertainty and U the candidates the score is
+    With u the uncertainty and U the candidates and the pending samples, as the samples of a batch stay in it, the score
+    is
 
         u(x) * (mean over x' in U of similarity(x, x'))^beta.
 
@@ -168,13 +169,15 @@ class InformationDensityQuery(SetQuery):
         refuse_unless_classifier(self.driver)
         super().check()
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, highest score first, and the scores."""
         del labeled  # not used
-        refuse_non_finite(candidates)
+        samples, chosen = with_pending(candidates, pending)
         uncertainty = uncertainty_of(self.uncertainty, probabilities(candidates, self.driver))
         if self.similarity == "cosine":
-            similarity = mean_cosine(candidates.features)
+            similarity = mean_cosine(samples.features)
         else:
-            similarity = mean_closeness(candidates.features, self.driver.safe_point)
-        return information_density(uncertainty, similarity, n, self.beta)
+            similarity = mean_closeness(samples.features, self.driver.safe_point)
+        return information_density(uncertainty, similarity[chosen:], n, self.beta)

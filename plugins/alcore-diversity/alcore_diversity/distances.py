@@ -52,9 +52,12 @@ def distinct(rows: torch.Tensor) -> torch.Tensor:
     return first[first < len(rows)].sort().values
 
 
-def like(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return other features, which may be empty, as rows of the same width."""
-    return others if len(others) else features.new_empty(0, features.shape[1])
+def joined(features: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """Return the rows of all others, any of which may be empty, as rows of the width of the features."""
+    rows = [one for one in others if len(one)]
+    if not rows:
+        return features.new_empty(0, features.shape[1])
+    return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,8 @@ import torch
 from alcore.inference import Features, extract_features, labeled_features, learner_state, subset
 from alcore.protocols import QueryQueue, RunContext
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import refuse_non_finite
-from alcore_diversity.distances import Frame, blocks, exact_squares, like, quick_squares
+from alcore_diversity.checks import chosen_features
+from alcore_diversity.distances import Frame, blocks, exact_squares, joined, quick_squares
 from alcore_diversity.nearest_center import NearestCenter
 
 # Upper bounds are computed from few centers for all samples, and from more centers for the samples with large bounds.
@@ -176,12 +176,12 @@ class KCenterQuery(SetQuery):
 
     Notes
     -----
-    With f the features, L the labeled samples and P those picked so far, the next one is
+    With f the features, L the labeled and the pending samples and P those picked so far, the next one is
 
         argmax over x of min over c in L and P of ||f(x) - f(c)||,
 
-    of equally far ones that with the lowest id. With nothing labeled, the sample nearest to the mean is chosen first.
-    The largest remaining distance is at most twice that of the best possible choice. The score is the distance.
+    of equally far ones that with the lowest id. With nothing labeled or pending, the sample nearest to the mean is
+    first. The largest remaining distance is at most twice that of the best possible choice. The score is the distance.
 
     Time is O(N L D) at worst and usually a small part of that; memory O(N) beside the features, O(N D). If features
     stay the same, since they are the inputs or nothing is trained, up to 512 MiB of them are kept in memory between
@@ -206,9 +206,11 @@ class KCenterQuery(SetQuery):
         super().attach(driver)
         self._kept = None
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, farthest first, and their distances to the nearest center."""
-        return farthest_first(_begin(candidates, labeled), n, self.driver.safe_point)
+        return farthest_first(_begin(candidates, labeled, pending), n, self.driver.safe_point)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns, starting from the distances of the previous step if possible."""
@@ -216,16 +218,17 @@ class KCenterQuery(SetQuery):
         n = min(self.wanted, len(ids))
         if not n:
             return
-        labeled, state = labeled_features(self.driver, self.layer), self._state()
-        kept = self._take_kept(state, ids, labeled)
+        labeled, pending, state = labeled_features(self.driver, self.layer), self.gather_pending(), self._state()
+        centers = labeled.ids if pending is None else torch.cat([labeled.ids, pending.ids])
+        kept = self._take_kept(state, ids, centers, labeled, pending)
         if kept is None:
-            near = _begin(extract_features(self.driver, ids, self.layer), labeled)
-            kept = _Kept(state, ids, labeled.ids, near)
+            near = _begin(extract_features(self.driver, ids, self.layer), labeled, pending)
+            kept = _Kept(state, ids, centers, near)
         positions, distances = farthest_first(kept.near, n, self.driver.safe_point)
         chosen = kept.ids[positions]
         features = kept.near.features
         if state and features.numel() * features.element_size() <= _MOST_KEPT:
-            self._kept = kept._replace(centers=torch.cat([labeled.ids, chosen]))
+            self._kept = kept._replace(centers=torch.cat([centers, chosen]))
         query_queue.put_many(chosen.tolist(), distances.tolist())
 
     def _state(self) -> str:
@@ -236,23 +239,38 @@ class KCenterQuery(SetQuery):
             return "inputs"
         return "" if self.driver.trains else learner_state(self.driver)
 
-    def _take_kept(self, state: str, ids: torch.Tensor, labeled: Features) -> _Kept | None:
-        """Return what was kept, with samples labeled since then as centers, or None if it doesn't apply now."""
+    def _take_kept(
+        self, state: str, ids: torch.Tensor, centers: torch.Tensor, labeled: Features, pending: Features | None
+    ) -> _Kept | None:
+        """Return what was kept, with samples labeled or requested since then as centers, or None if it can't be used.
+
+        Parameters
+        ----------
+        state
+            The state that features depend on.
+        ids
+            Of the candidates.
+        centers
+            Ids of the labeled and the pending samples, which follow.
+        labeled, pending
+            Those samples.
+        """
         kept, self._kept = self._kept, None
-        if kept is None or kept.state != state or not bool(torch.isin(kept.centers, labeled.ids).all()):
+        if kept is None or kept.state != state or not bool(torch.isin(kept.centers, centers).all()):
             return None
-        new = ~torch.isin(labeled.ids, kept.centers)
-        rows = torch.searchsorted(kept.ids, labeled.ids[new]).clamp_(max=len(kept.ids) - 1)
+        if bool((centers < 0).any()):
+            return None  # of a labeled sample without an id nobody knows whether it is new
+        new = ~torch.isin(centers, kept.centers)
+        rows = torch.searchsorted(kept.ids, centers[new]).clamp_(max=len(kept.ids) - 1)
         near = kept.near
-        if not torch.equal(kept.ids[rows], labeled.ids[new]):
+        if not torch.equal(kept.ids[rows], centers[new]):
             return None  # one of them was not a candidate
         near.bound[rows] = -1
         if not torch.equal(kept.ids[near.bound >= 0], ids):
             return None
-        near.add(labeled.features[new])
+        near.add(joined(near.features, labeled.features, *([] if pending is None else [pending.features]))[new])
         return kept
 
 
-def _begin(candidates: Features, labeled: Features) -> NearestCenter:
-    refuse_non_finite(candidates, labeled)
-    return NearestCenter(candidates.features, like(candidates.features, labeled.features))
+def _begin(candidates: Features, labeled: Features, pending: Features | None) -> NearestCenter:
+    return NearestCenter(candidates.features, chosen_features(candidates, labeled, pending))

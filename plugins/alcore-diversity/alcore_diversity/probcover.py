@@ -10,9 +10,9 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import refuse_non_finite
+from alcore_diversity.checks import chosen_features
 from alcore_diversity.clusters import k_means
-from alcore_diversity.distances import BLOCK, Frame, like, unit
+from alcore_diversity.distances import BLOCK, Frame, unit
 from alcore_diversity.nearest_center import Settled
 from alcore_diversity.radius_graph import Balls
 
@@ -139,9 +139,9 @@ class ProbCoverQuery(SetQuery):
 
     Notes
     -----
-    With balls of radius delta around all labeled samples and picks, the next pick is the one whose ball has the most
-    candidates that are not covered yet, of equal ones that with the lowest id. The score is their number. Once all are
-    covered, the rest is drawn uniformly.
+    With balls of radius delta around all labeled and pending samples and picks, the next pick is the one whose ball has
+    the most candidates that are not covered yet, of equal ones that with the lowest id. The score is their number. Once
+    all are covered, the rest is drawn uniformly.
 
     Where ``delta`` is None it is the largest one at which a fraction ``purity`` of the balls has one class only, with
     the clusters of k-means, as many as there are classes, in place of classes. That is a quantile of the distances to
@@ -175,10 +175,11 @@ class ProbCoverQuery(SetQuery):
             raise UsageError(f"ProbCoverQuery: purity is {purity!r}; it must be above 0 and at most 1.")
         self.delta, self.purity, self.normalize = delta, purity, normalize
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and the number of samples that each one adds."""
-        refuse_non_finite(candidates, labeled)
-        features, known = candidates.features, like(candidates.features, labeled.features)
+        features, known = candidates.features, chosen_features(candidates, labeled, pending)
         if self.normalize:
             features, known = unit(features).float(), unit(known).float()
         radius = self._radius(candidates, features) if self.delta is None else self.delta

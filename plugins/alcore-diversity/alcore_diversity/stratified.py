@@ -9,7 +9,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import check_known, probabilities, refuse_non_finite, refuse_unless_classifier
+from alcore_diversity.checks import check_known, probabilities, refuse_unless_classifier, with_pending
 from alcore_diversity.clusters import k_means
 
 Strata = Literal["predicted", "clusters"]
@@ -59,7 +59,11 @@ def allocate(sizes: torch.Tensor, n: int, allocation: Allocation = "proportional
 
 
 def stratified(
-    strata: torch.Tensor, n: int, generator: torch.Generator, allocation: Allocation = "proportional"
+    strata: torch.Tensor,
+    n: int,
+    generator: torch.Generator,
+    allocation: Allocation = "proportional",
+    chosen: int = 0,
 ) -> torch.Tensor:
     """Draw the share of each stratum, uniformly and without replacement.
 
@@ -68,21 +72,27 @@ def stratified(
     strata
         The stratum of each sample: int64, shape (N,), from 0.
     n
-        How many to draw; all N if there are fewer.
+        How many to draw; all that are left if there are fewer.
     generator
         The generator to draw from.
     allocation
         How n is shared out, see `allocate`.
+    chosen
+        How many of the first samples were chosen before: they count towards the shares of their strata.
 
     Returns
     -------
     torch.Tensor
-        Positions, int64 (k,), in random order.
+        Positions, int64 (k,), in random order, counted from those chosen before.
     """
+    count = int(strata.max()) + 1 if len(strata) else 0
+    before, strata = torch.bincount(strata[:chosen], minlength=count), strata[chosen:]
+    sizes = torch.bincount(strata, minlength=len(before))
+    shares = (allocate(before + sizes, chosen + n, allocation) - before).clamp_(min=0)
+    shares = allocate(shares, n) if chosen else shares  # strata that have more than their share leave less for others
     order = torch.randperm(len(strata), generator=generator)
-    shares = allocate(torch.bincount(strata), n, allocation)
     by_stratum = torch.sort(strata[order], stable=True)
-    starts = torch.bincount(strata).cumsum(dim=0) - torch.bincount(strata)
+    starts = sizes.cumsum(dim=0) - sizes
     rank = torch.arange(len(strata)) - starts[by_stratum.values]
     taken = by_stratum.indices[rank < shares[by_stratum.values]]
     return order[taken.sort().values]
@@ -110,8 +120,8 @@ class StratifiedQuery(SetQuery):
 
     Notes
     -----
-    Within a stratum each sample is equally likely. Time and memory are O(N C) for predicted classes; k-means takes
-    time O(N D clusters) for each of up to 300 iterations.
+    Within a stratum each sample is equally likely. Pending samples count towards the shares. Time and memory are O(N C)
+    for predicted classes; k-means takes time O(N D clusters) for each of up to 300 iterations.
 
     In proportion it is an unbiased sample with less variance than a random one, which suits a test set as well.
     Equal shares help with classes of very unequal size, and are known to hurt where accuracy under the natural
@@ -148,12 +158,12 @@ class StratifiedQuery(SetQuery):
         else:
             refuse_unless_classifier(self.driver)
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> torch.Tensor:
         """Return positions in random order."""
         del labeled  # not used
+        samples, chosen = with_pending(candidates, pending)
         if self.strata == "predicted":
-            strata = probabilities(candidates, self.driver).argmax(dim=1)
+            strata = probabilities(samples, self.driver).argmax(dim=1)
         else:
-            refuse_non_finite(candidates)
-            strata = k_means(candidates.features, self.clusters, self.generator("clusters"))
-        return stratified(strata, n, self.generator(), self.allocation)
+            strata = k_means(samples.features, self.clusters, self.generator("clusters"))
+        return stratified(strata, n, self.generator(), self.allocation, chosen)

@@ -7,9 +7,9 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import refuse_non_finite
+from alcore_diversity.checks import chosen_features
 from alcore_diversity.clusters import k_means, most_typical
-from alcore_diversity.distances import like, unit
+from alcore_diversity.distances import unit
 
 _SMALLEST = 5  # samples; clusters of up to this size come last
 _MOST_CLUSTERS = 500
@@ -87,9 +87,9 @@ class TypiClustQuery(SetQuery):
 
     Notes
     -----
-    Labeled samples and candidates are clustered by k-means into as many clusters as there are labels and samples to
-    ask for, but not more than 500. Of each cluster, those with the fewest labels first and of these the largest first,
-    it asks for the sample x with the highest typicality
+    Labeled and pending samples, which count alike, and candidates are clustered by k-means into as many clusters as
+    there are labels and samples to ask for, but not more than 500. Of each cluster, those with the fewest labels first
+    and of these the largest first, it asks for the sample x with the highest typicality
 
         1 / (mean over its nearest neighbors x' of ||f(x) - f(x')||),
 
@@ -122,10 +122,11 @@ class TypiClustQuery(SetQuery):
             raise UsageError(f"TypiClustQuery: neighbors is {neighbors!r}; it must be at least 1.")
         self.neighbors, self.normalize = neighbors, normalize
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(
+        self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and their typicality."""
-        refuse_non_finite(candidates, labeled)
-        features, known = candidates.features, like(candidates.features, labeled.features)
+        features, known = candidates.features, chosen_features(candidates, labeled, pending)
         if self.normalize:
             features, known = unit(features).float(), unit(known).float()
         self.driver.safe_point()

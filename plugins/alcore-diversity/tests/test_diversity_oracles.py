@@ -20,6 +20,8 @@ from alcore_diversity.clusters import k_means
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, assert_best_first
 from alcore_testing.query_effects import QueryEffects
 from alcore_testing.query_oracle import QueryOracle
+from alcore_testing.query_pending import QueryPending
+from alcore_testing.query_runs import QueryRuns
 from sklearn.cluster import AgglomerativeClustering
 
 from alcore.inference import extract_features, kind_of, labeled_features
@@ -31,10 +33,15 @@ TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
 # -- what the definitions are made of, one sample at a time --------------------------------------------------------
 
 
-def rows_of(driver, candidates):
-    """Features by id, and those of the labeled samples: lists of Python floats."""
-    found = extract_features(driver, torch.tensor(candidates))
-    return dict(zip(candidates, found.features.tolist(), strict=True)), labeled_features(driver).features.tolist()
+def rows_of(driver, candidates, layer=""):
+    """Features by id, and those of labeled and pending samples: lists of Python floats."""
+    found = extract_features(driver, torch.tensor(candidates), layer)
+    centers = [*labeled_features(driver, layer).features.tolist(), *pending_rows(driver, layer)]
+    return dict(zip(candidates, found.features.tolist(), strict=True)), centers
+
+
+def pending_rows(driver, layer=""):
+    return extract_features(driver, driver.pending(), layer).features.tolist() if len(driver.pending()) else []
 
 
 def probabilities_of(driver, candidates):
@@ -76,16 +83,26 @@ def nearest(row, centers):
 
 
 class TestKCenter(QueryOracle):
-    outputs, tasks = TENSORS, ALL_TASKS
+    outputs, tasks, streams = TENSORS, ALL_TASKS, False
+    layer = ""
 
     def make(self, **parameters):
         return KCenterQuery(**parameters)
 
     def oracle(self, driver, candidates, asked):
-        rows, centers = rows_of(driver, candidates)
+        rows, centers = rows_of(driver, candidates, self.layer)
         for one in asked:
             assert_best_first([one], {other: nearest(row, centers) for other, row in rows.items()})
             centers.append(rows.pop(one.sample))
+
+
+class TestKCenterOfInputs(TestKCenter, QueryPending, QueryRuns):
+    """Distances of inputs are kept from step to step."""
+
+    layer = "inputs"
+
+    def make(self, **parameters):
+        return KCenterQuery(layer=self.layer, **parameters)
 
 
 class TestBADGE(QueryOracle):
@@ -94,16 +111,20 @@ class TestBADGE(QueryOracle):
 
     def oracle(self, driver, candidates, asked):
         """Which ones are drawn is random; the first isn't, and scores are squared distances of gradients."""
-        rows, _ = rows_of(driver, candidates)
+        waiting = driver.pending().tolist()
+        samples = sorted([*candidates, *waiting])
+        rows, _ = rows_of(driver, samples)
         gradients = {}
-        for one, p in probabilities_of(driver, candidates).items():
+        for one, p in probabilities_of(driver, samples).items():
             errors = [share - (label == predicted(p)) for label, share in enumerate(p)]
             gradients[one] = [error * number for error in errors for number in rows[one]]
         none = [0.0] * len(gradients[candidates[0]])
-        lengths = {one: between(gradient, none) ** 2 for one, gradient in gradients.items()}
-        unit = asked[0].score / lengths[asked[0].sample]
-        assert_best_first(asked[:1], {one: unit * length for one, length in lengths.items()})
-        known = [gradients[asked[0].sample]]
+        known = [gradients[one] for one in waiting]
+        away = {one: nearest(gradients[one], known or [none]) ** 2 for one in candidates}
+        unit = asked[0].score / away[asked[0].sample]
+        if not waiting:
+            assert_best_first(asked[:1], {one: unit * square for one, square in away.items()})
+        known.append(gradients[asked[0].sample])
         for one in asked[1:]:
             square = unit * nearest(gradients[one.sample], known) ** 2
             assert one.score > 0
@@ -121,6 +142,8 @@ class TestTypiClust(QueryOracle):
         """Clusters are those of k-means, which is scikit-learn's; their order and the sample of each are compared."""
         found = extract_features(driver, torch.tensor(candidates)).features
         known = labeled_features(driver).features
+        if len(driver.pending()):
+            known = torch.cat([known, extract_features(driver, driver.pending()).features])
         generator = driver.query_strategies[0].generator()
         clusters = k_means(torch.cat([known, found]), len(known) + len(asked), generator).tolist()
         labels, free = clusters[: len(known)], dict(zip(candidates, clusters[len(known) :], strict=True))
@@ -182,13 +205,15 @@ class TestClusterMargin(QueryOracle):
         size = self.shortlist * len(asked)
         least = sorted(sorted(margins, key=lambda one: (margins[one], one))[:size])
         rows, _ = rows_of(driver, candidates)
-        clusters = AgglomerativeClustering(math.ceil(size / 10), linkage="average").fit_predict(
-            [rows[one] for one in least]
+        before = pending_rows(driver)
+        clusters = AgglomerativeClustering(math.ceil((size + len(before)) / 10), linkage="average").fit_predict(
+            [*before, *(rows[one] for one in least)]
         )
-        cluster_of = dict(zip(least, clusters.tolist(), strict=True))
-        sizes = {one: clusters.tolist().count(one) for one in cluster_of.values()}
+        cluster_of = dict(zip(least, clusters.tolist()[len(before) :], strict=True))
+        sizes = {one: clusters.tolist().count(one) for one in clusters.tolist()}
+        taken = {one: clusters.tolist()[: len(before)].count(one) for one in sizes}
         order = sorted(sizes, key=lambda one: (sizes[one], one))
-        rounds = [[one for one in order if sizes[one] > turn] for turn in range(len(asked))]
+        rounds = [[one for one in order if sizes[one] > turn >= taken[one]] for turn in range(2 * len(asked))]
         expected = [one for turn in rounds for one in turn][: len(asked)]
         assert [cluster_of[one.sample] for one in asked] == expected
 
@@ -202,9 +227,10 @@ class TestInformationDensity(QueryOracle, QueryEffects):
 
     def oracle(self, driver, candidates, asked):
         rows, _ = rows_of(driver, candidates)
+        others = [*rows.values(), *pending_rows(driver)]
         scores = {}
         for one, p in probabilities_of(driver, candidates).items():
-            mean = math.fsum(self.similar(rows[one], row) for row in rows.values()) / len(rows)
+            mean = math.fsum(self.similar(rows[one], row) for row in others) / len(others)
             scores[one] = entropy(p) * max(mean, 0)
         assert_best_first(asked, scores, rtol=1e-6)
 
@@ -227,6 +253,8 @@ class TestClassBalanced(QueryOracle):
         found = probabilities_of(driver, candidates)
         classes = {one: predicted(p) for one, p in found.items()}
         targets = labeled_features(driver).targets.flatten().tolist()
+        if len(driver.pending()):
+            targets += map(predicted, probabilities_of(driver, driver.pending().tolist()).values())
         counts = {label: targets.count(label) for label in range(len(found[candidates[0]]))}
         for one in asked:
             rarest = min((counts[label], label) for label in classes.values())[1]
@@ -242,15 +270,23 @@ class TestStratified(QueryOracle):
 
     def oracle(self, driver, candidates, asked):
         """Samples of a class are drawn; how many of each class is not."""
-        classes = {one: predicted(p) for one, p in probabilities_of(driver, candidates).items()}
+        waiting = driver.pending().tolist()
+        samples = sorted([*candidates, *waiting])
+        classes = {one: predicted(p) for one, p in probabilities_of(driver, samples).items()}
         sizes = {label: list(classes.values()).count(label) for label in sorted(set(classes.values()))}
-        exact = {label: len(asked) * size / len(classes) for label, size in sizes.items()}
-        shares = {label: int(share) for label, share in exact.items()}
-        by_rest = sorted(exact, key=lambda label: (-(len(asked) * sizes[label] % len(classes)), label))
-        for label in by_rest[: len(asked) - sum(shares.values())]:
-            shares[label] += 1
+        before = [classes[one] for one in waiting]
+        wanted = largest_remainders(sizes, len(asked) + len(waiting))
+        missing = {label: max(share - before.count(label), 0) for label, share in wanted.items()}
         chosen = [classes[one.sample] for one in asked]
-        assert {label: chosen.count(label) for label in sizes} == shares
+        assert {label: chosen.count(label) for label in sizes} == largest_remainders(missing, len(asked))
+
+
+def largest_remainders(sizes, n):
+    total = sum(sizes.values())
+    shares = {label: n * size // total for label, size in sizes.items()}
+    for label in sorted(sizes, key=lambda one: (-(n * sizes[one] % total), one))[: n - sum(shares.values())]:
+        shares[label] += 1
+    return shares
 
 
 class TestStratifiedStart(QueryOracle):

@@ -6,7 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-from alcore_testing import run_examples
+from alcore_testing import ALL_TASKS, run_examples
+from alcore_testing.query_oracle import QueryOracle
+from alcore_testing.query_pending import QueryPending
+from alcore_testing.query_runs import QueryRuns
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -19,7 +22,7 @@ def test_the_plugin_of_the_guide_works(tmp_path, monkeypatch):
     """Its three files are written as the README shows them, and the strategy is made from them."""
     text = README.read_text(encoding="utf-8")
     (project,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    offers, strategy = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    offers, strategy, _ = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
     package = tmp_path / "alcore_nearzero"
     package.mkdir()
     (package / "__init__.py").write_text(offers)
@@ -37,3 +40,18 @@ def test_the_plugin_of_the_guide_works(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "3 [-3.0, -1.0]"
+
+
+def _farthest(**parameters):
+    """Return a strategy of the class that the README shows."""
+    *_, code = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names = {}
+    exec(code, names)
+    return names["FarthestQuery"](**parameters)
+
+
+class TestTheSetQueryOfTheGuide(QueryPending, QueryOracle, QueryRuns):
+    tasks = ALL_TASKS
+
+    def make(self, **parameters):
+        return _farthest(**parameters)

@@ -30,10 +30,10 @@ class GSxQuery(SetQuery):
 
     Notes
     -----
-    Each pick maximizes ``min_m ||x_n - x_m||`` over the candidates n, with m over labeled samples and earlier picks
-    (Yu and Kim, Passive sampling for regression, ICDM 2010; GSx in Wu, Lin and Huang, Active learning for regression
-    using greedy sampling, Information Sciences 474, 2019). Without labeled samples the first pick is the candidate
-    nearest to the mean of all candidates. The learner is not used if `layer` is ``"inputs"``.
+    Each pick maximizes ``min_m ||x_n - x_m||`` over the candidates n, with m over labeled and pending samples and
+    earlier picks (Yu and Kim, Passive sampling for regression, ICDM 2010; GSx in Wu, Lin and Huang, Active learning for
+    regression using greedy sampling, Information Sciences 474, 2019). Without labeled samples the first pick is the
+    candidate nearest to the mean of all candidates. The learner is not used if `layer` is ``"inputs"``.
 
     Time O(N (M + k) D) for N candidates, M labeled samples and k picks; memory O(N) beside the features. It helps at
     the start, since few labels then cover the space of the inputs. It is known to hurt where inputs have outliers or
@@ -43,10 +43,14 @@ class GSxQuery(SetQuery):
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "inputs") -> None:
         super().__init__(max_samples, candidates, layer)
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> Chosen:
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:
         """Return positions, int64 (n,), and least distances, float64 (n,)."""
         check_finite(labeled.features, labeled.ids, "the features")
-        return gsx(candidates.features, labeled.features, n, safe_point=self.driver.safe_point)
+        known = labeled.features
+        if pending is not None and len(pending.ids):
+            check_finite(pending.features, pending.ids, "the features")
+            known = torch.cat([known, pending.features]) if len(known) else pending.features
+        return gsx(candidates.features, known, n, safe_point=self.driver.safe_point)
 
 
 class _OutputQuery(GSxQuery):
@@ -61,10 +65,10 @@ class _OutputQuery(GSxQuery):
             check_values(outputs)
             super().check()
 
-    def choose(self, candidates: Features, labeled: Features, n: int) -> Chosen:
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:
         """Return positions, int64 (n,), and scores, float64 (n,)."""
         if not len(labeled.ids):
-            return super().choose(candidates, labeled, n)
+            return super().choose(candidates, labeled, n, pending)
         assert labeled.targets is not None
         predicted, targets = predictions(candidates.outputs), columns(labeled.targets)
         if predicted.shape[1] != targets.shape[1]:
@@ -75,7 +79,16 @@ class _OutputQuery(GSxQuery):
         check_finite(predicted, candidates.ids, "the prediction")
         check_finite(labeled.features, labeled.ids, "the features")
         check_finite(targets, labeled.ids, "the target")
-        return self._pick(candidates.features, predicted, labeled.features, targets, n)
+        known = labeled.features
+        if self._counts_pending and pending is not None and len(pending.ids):
+            expected = predictions(pending.outputs)
+            check_finite(expected, pending.ids, "the prediction")
+            check_finite(pending.features, pending.ids, "the features")
+            known, targets = torch.cat([known, pending.features]), torch.cat([targets, expected])
+        return self._pick(candidates.features, predicted, known, targets, n)
+
+    _counts_pending = True
+    """Whether a pending sample counts as labeled, with its prediction as its target."""
 
     def _pick(
         self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int
@@ -101,8 +114,8 @@ class GSyQuery(_OutputQuery):
     -----
     Each pick maximizes ``min_m ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active learning for
     regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labeled samples with its
-    prediction as its target. Several quantities count by their Euclidean distance, so they should be of one scale.
-    Without labeled samples it chooses as `GSxQuery`.
+    prediction as its target, and so does a pending sample. Several quantities count by their Euclidean distance, so
+    they should be of one scale. Without labeled samples it chooses as `GSxQuery`.
 
     Time O(N (M + k) T) for T quantities, memory O(N). It helps where the whole range of the target matters. It is
     known to hurt where predictions are still poor, and where distant samples have equal targets.
@@ -133,8 +146,9 @@ class IGSQuery(_OutputQuery):
     -----
     Each pick maximizes ``min_m ||x_n - x_m|| ||f(x_n) - y_m||`` over the candidates n (Wu, Lin and Huang, Active
     learning for regression using greedy sampling, Information Sciences 474, 2019). A pick joins the labeled samples
-    with its prediction as its target. The choice does not depend on the scales of inputs and targets, but on that of
-    one input, or of one of several targets, relative to the others. Without labeled samples it chooses as `GSxQuery`.
+    with its prediction as its target, and so does a pending sample. The choice does not depend on the scales of inputs
+    and targets, but on that of one input, or of one of several targets, relative to the others. Without labeled samples
+    it chooses as `GSxQuery`.
 
     Time O(N (M + k) (D + T)), memory O(N) beside the features. It helps where the target varies more in some places
     than in others. It is known to hurt where inputs have outliers or long tails, as all greedy sampling does.
@@ -166,11 +180,11 @@ class EMCMQuery(_OutputQuery):
 
     Notes
     -----
-    The score is ``1/K sum_k ||f(x) - f_k(x)|| ||x||`` with the features x, a constant 1 among them, and K linear
-    models f_k fitted to bootstraps of the labeled samples: the expected length of the gradient of the squared error
-    with respect to a linear last layer (Cai, Zhang and Zhou, Maximizing expected model change for active learning in
-    regression, ICDM 2013). The k best samples are chosen at once; the paper asks for one at a time. Without labeled
-    samples it chooses as `GSxQuery`.
+    The score is ``1/K sum_k ||f(x) - f_k(x)|| ||x||`` with the features x, a constant 1 among them, and K linear models
+    f_k fitted to bootstraps of the labeled samples: the expected length of the gradient of the squared error with
+    respect to a linear last layer (Cai, Zhang and Zhou, Maximizing expected model change for active learning in
+    regression, ICDM 2013). The k best samples are chosen at once, as if pending ones didn't exist; the paper asks for
+    one at a time. Without labeled samples it chooses as `GSxQuery`.
 
     Time O(N K D + K min(M, D)^2 max(M, D)), memory O(N) beside the features. It helps where the learner is close to
     linear in the features. It is known to hurt in large batches, where it asks for near-duplicates, and with outliers,
@@ -191,6 +205,8 @@ class EMCMQuery(_OutputQuery):
         if not 0 < ridge < float("inf"):
             raise UsageError(f"EMCMQuery: ridge is {ridge}; it must be above 0, for instance 0.001.")
         self.members, self.ridge = members, ridge
+
+    _counts_pending = False  # it would be learned from as if its prediction were true
 
     def _pick(
         self, x: torch.Tensor, predicted: torch.Tensor, labeled: torch.Tensor, targets: torch.Tensor, n: int

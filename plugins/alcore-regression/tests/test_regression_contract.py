@@ -22,6 +22,10 @@ def farthest_first(driver, candidates, asked, layer, of):
     rows = dict(zip(candidates, zip(found.features.tolist(), values, strict=True), strict=True))
     targets = labeled_targets(driver).targets.flatten().tolist()
     centers = list(zip(labeled_features(driver, layer).features.tolist(), targets, strict=True))
+    if len(driver.pending()):
+        waiting = extract_features(driver, driver.pending(), layer)
+        expected = predictions(waiting.outputs) if driver.info.task == "regression" else [0.0] * len(waiting.ids)
+        centers += zip(waiting.features.tolist(), expected, strict=True)
     for one in asked:
         scores = {
             other: min(of(math.dist(x, near), abs(y - value)) for near, value in centers)

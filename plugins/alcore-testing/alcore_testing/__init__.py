@@ -17,7 +17,7 @@ import pytest
 
 _CHECKING = (
     "command contract drivers essence label learner loop metrology plain pool queues query_base query_effects"
-    " query_oracle query_outputs query_picks query_runs stop watch"
+    " query_oracle query_outputs query_pending query_picks query_runs stop watch"
 )
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from alcore_testing.query_effects import QueryEffects
 from alcore_testing.query_oracle import QueryOracle
 from alcore_testing.query_outputs import QueryOutputs
+from alcore_testing.query_pending import QueryPending
 from alcore_testing.query_picks import QueryPicks
 from alcore_testing.query_runs import QueryRuns
 
 
-class QueryContract(QueryPicks, QueryOracle, QueryOutputs, QueryEffects, QueryRuns):
+class QueryContract(QueryPicks, QueryPending, QueryOracle, QueryOutputs, QueryEffects, QueryRuns):
     """What every query strategy promises that chooses samples of a pool.
 
     Override ``make(**parameters)``, and say what is claimed: `name`, `outputs`, `tasks`, `kinds`, `streams`,

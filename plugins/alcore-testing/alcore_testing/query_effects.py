@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class QueryEffects(QueryBase):
                 _watch_choose(strategy, unwritten)
             try:
                 with rows_at_once(16):
-                    for _ in range(2):
-                        next_step(driver, ask(driver))
+                    for step in range(3):
+                        next_step(driver, ask(driver), label=step != 0)
             finally:
                 unwritten.check()
 
@@ -70,10 +71,12 @@ def _watch_choose(strategy: SetQuery, unwritten: Unwritten) -> None:
     """Remember what `SetQuery.choose` is given."""
     choose = strategy.choose
 
-    def watched(candidates: Any, labeled: Any, n: int) -> Any:
+    @functools.wraps(choose)
+    def watched(candidates: Any, labeled: Any, n: int, **more: Any) -> Any:
         unwritten.given("features and outputs of the candidates", candidates)
         unwritten.given("features and targets of the labeled samples", labeled)
-        return choose(candidates, labeled, n)
+        unwritten.given("features and outputs of the pending samples", more)
+        return choose(candidates, labeled, n, **more)
 
     strategy.choose = watched  # type: ignore[method-assign]
 

@@ -30,6 +30,8 @@ class QueryOracle(QueryBase):
     def test_picks_are_those_of_the_oracle(self, tmp_path: Path, dtype: torch.dtype) -> None:
         """In three steps, in single and in double precision, the picks are what the contract's ``oracle`` says.
 
+        The labels of the first step are outstanding in the others.
+
         It is called as ``oracle(driver, candidates, asked)``: a driver of fresh parts that stands where the strategy
         chose, so that nothing the strategy did to what it was given can be found there; the ids it chose from; and what
         it asked for, a list of `AskedRequest`. It returns the expected ids, best first; or it compares by itself, for
@@ -38,7 +40,7 @@ class QueryOracle(QueryBase):
         for case in filter(self.claims, CASES):
             driver, twin = (self._driver_in(tmp_path, case, dtype) for _ in range(2))
             with rows_at_once(16):
-                for _ in range(3):
+                for place in range(3):
                     asked = driver.choose()
                     twin.position.phase = Phase.QUERY
                     expected = self.oracle(twin, candidates_of(twin), asked)
@@ -49,7 +51,7 @@ class QueryOracle(QueryBase):
                         assert chosen == list(expected), f"with {case} it asked for {chosen}, not for {expected}"
                     _ask_for(twin, chosen)
                     for one in (driver, twin):
-                        next_step(one, chosen)
+                        next_step(one, chosen, label=place != 0)
 
     def _driver_in(self, folder: Path, case: Case, dtype: torch.dtype) -> ToyDriver:
         strategy, pool = self.make(max_samples=_PICKS), self.pool_in(case, dtype, samples=_SAMPLES)

@@ -6,13 +6,14 @@ import copy
 import functools
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from alcore import Phase
-from alcore_testing.drivers import ask, assert_same_run, prepare, whole_and_resumed
+from alcore import BaseLabel, Phase
+from alcore_testing.drivers import ToyDriver, ask, assert_same_run, prepare, whole_and_resumed
 from alcore_testing.plain import same
 from alcore_testing.query_base import QueryBase, next_step
 from alcore_testing.toys import toy_loss
@@ -72,6 +73,19 @@ class QueryRuns(QueryBase):
             assert same(dict(fresh.state_dict()), state)
         assert ask(other) == expected, "a strategy that was saved and loaded asks for other samples"
 
+    def test_resumed_run_whose_labels_are_late_equals_uninterrupted_run(self, tmp_path: Path) -> None:
+        """So does a run whose labels arrive a step late, resumed while some of them are outstanding."""
+
+        def build(folder: Path, **settings: Any) -> ToyDriver:
+            return self.build(
+                folder, label=_OneStepLate(), max_active_learning_steps=4, checkpoint_interval=2, **settings
+            )
+
+        whole, resumed = whole_and_resumed(build, tmp_path, 3, Phase.QUERY, toy_loss)
+        assert_same_run(resumed, whole)
+        log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
+        assert "asked for other samples" not in log, "replayed, it asked for other samples than before"
+
     @pytest.mark.parametrize("phase", [Phase.QUERY, Phase.LABELING])
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, phase: Phase) -> None:
         """A run that was interrupted before or after its second query, and resumed, equals one that was not."""
@@ -80,3 +94,16 @@ class QueryRuns(QueryBase):
         assert_same_run(resumed, whole)
         log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
         assert "asked for other samples" not in log, "replayed, it asked for other samples than before"
+
+
+class _OneStepLate(BaseLabel):
+    """Answers what earlier steps asked for; what this one asked for takes longer."""
+
+    labels_by_id = True
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Answer what is older than the step, and leave the rest open."""
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            if request.step < self.driver.active_learning_step_idx:
+                serialize_queue.put(request.item)

@@ -14,6 +14,7 @@ from alcore_testing.query_runs import QueryRuns
 from alcore import BaseQuery
 from alcore.inference import TopK
 from alcore.randomness import derive_generator
+from alcore.store import Run
 
 
 class Drawn(BaseQuery):
@@ -142,6 +143,17 @@ class IsLostInAResumedRun(Mutant):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.calls = state["calls"] if state["calls"] > 1 else 0
+
+
+class CountsWhatIsLabeledNow(Mutant):
+    """Its draws depend on how many requests have labels as the database is now, not as it was in this step."""
+
+    test, words = "test_resumed_run_whose_labels_are_late_equals_uninterrupted_run", "asked for other samples"
+
+    def draw(self) -> torch.Generator:
+        folder = self.driver.log_dir
+        states = [one["state"] for one in Run(folder).requests()] if folder.exists() else []
+        return self.generator(str(states.count("labelled")))
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

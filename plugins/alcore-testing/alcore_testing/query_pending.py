@@ -1,0 +1,64 @@
+"""Whether a query strategy counts samples as chosen that were asked for and have no answer yet."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alcore import SetQuery
+from alcore_testing.drivers import ToyDriver, ask, prepare
+from alcore_testing.query_base import QueryBase, next_step
+from alcore_testing.toys import FEATURES
+
+_ROWS = 20
+"""Different samples of a pool that holds each twice: sample i and sample i + 20 are twins."""
+_LABELED = (0, 1, 2, 20, 21, 22)
+_SEEDS = range(8)
+
+
+class QueryPending(QueryBase):
+    """What a strategy avoids within a batch, it avoids between batches: for those that are told what is pending."""
+
+    def test_pending_samples_count_as_chosen(self, tmp_path: Path) -> None:
+        """Of twins both of which no batch holds, it doesn't ask for one while the label of the other is outstanding."""
+        if not self._avoids_twins(tmp_path):
+            return
+        for seed in self._seeds():
+            driver = self._twins(tmp_path, seed, 3)
+            first = ask(driver)
+            next_step(driver, first, label=False)
+            _assert_no_twins(first, ask(driver), "in the step before, and is still to be labeled")
+
+    def test_picks_of_other_strategies_count_as_chosen(self, tmp_path: Path) -> None:
+        """Nor does it ask for the twin of a sample that another strategy asked for in the same step."""
+        if not self._avoids_twins(tmp_path):
+            return
+        for seed in self._seeds():
+            asked = ask(self._twins(tmp_path, seed, 3, 3))
+            _assert_no_twins(asked[:3], asked[3:], "by another strategy of this step")
+
+    def _avoids_twins(self, folder: Path) -> bool:
+        """Tell whether it is told what is pending, and no batch holds twins."""
+        strategy = self.make(max_samples=1)
+        if not isinstance(strategy, SetQuery) or not strategy.takes_pending:
+            return False
+        batches = (ask(self._twins(folder, seed, 6)) for seed in self._seeds())
+        return all(len({one % _ROWS for one in batch}) == len(batch) for batch in batches)
+
+    def _seeds(self) -> Any:
+        return _SEEDS if self.seeded else _SEEDS[:1]
+
+    def _twins(self, folder: Path, seed: int, *max_samples: int) -> ToyDriver:
+        rows = torch.randn(_ROWS, FEATURES, generator=torch.Generator().manual_seed(3)) * 2
+        pool = self.pool(self.case(), inputs=torch.cat([rows, rows]), labeled=_LABELED)
+        strategies = [self.make(max_samples=one) for one in max_samples]
+        return prepare(self.build(folder, *strategies, pool=pool, seed=seed))
+
+
+def _assert_no_twins(first: list[int], then: list[int], words: str) -> None:
+    counts = collections.Counter(one % _ROWS for one in [*first, *then])
+    twins = [one for one in then if counts[one % _ROWS] > 1]
+    assert not twins, f"it asked for sample {twins[0]}, whose twin was asked for {words}"
