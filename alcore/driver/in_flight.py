@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from alcore.driver.answer_queue import AnswerQueue
-from alcore.errors import UsageError
+from alcore.errors import UsageError, raised_by
 from alcore.protocols import Failed, Label, Request
 from alcore.store.run import RunStore
 
@@ -47,7 +47,8 @@ def poll_in_flight(strategy: Any, store: RunStore, answers: AnswerQueue) -> None
     """Ask a label strategy for the answers to what was in flight; what it doesn't have is open again."""
     requests = store.in_flight() if callable(getattr(strategy, "poll", None)) else []
     for request in requests:
-        answer = strategy.poll(request.id)
+        with raised_by(f"poll() of {type(strategy).__name__}"):
+            answer = strategy.poll(request.id)
         if answer is not None:
             answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
     store.release_in_flight()
