@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import operator
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
@@ -24,6 +27,34 @@ def _are_weights(values: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return any(numbers) and all(0 <= one < math.inf for one in numbers)
+
+
+def _refuse(owner: object, name: str, must: str) -> NoReturn:
+    """Raise the error of a field that has a wrong value."""
+    raise UsageError(f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; it must be {must}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether this is one real number, NumPy's and a tensor's included; a bool and a text are none."""
+    if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
+        return False
+    try:
+        return not math.isnan(float(value))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def _flags(owner: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(owner, name), bool):
+            _refuse(owner, name, "True or False")
+
+
+def _learning_rate(owner: object, name: str, value: Any) -> None:
+    if not _is_number(value) or not 0 < float(value) < math.inf:
+        raise UsageError(
+            f"{type(owner).__name__}.{name} is {value!r}; a learning rate must be a positive number, for instance 1e-3."
+        )
 
 
 def _at_least(owner: object, least: int, *names: str, optional: bool = False) -> None:
@@ -56,6 +87,22 @@ class OptimizerConfig:
     optimizer_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"lr": 1e-4})
     scheduler_cls: Callable[..., Any] | None = None
     scheduler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.optimizer_cls):
+            _refuse(self, "optimizer_cls", "a class, for instance torch.optim.Adam")
+        if self.scheduler_cls is not None and not callable(self.scheduler_cls):
+            _refuse(self, "scheduler_cls", "None or a class, for instance torch.optim.lr_scheduler.StepLR")
+        for name in ("optimizer_kwargs", "scheduler_kwargs"):
+            if not isinstance(getattr(self, name), Mapping):
+                _refuse(self, name, "a dictionary of arguments")
+        if "lr" in self.optimizer_kwargs:
+            _learning_rate(self, "optimizer_kwargs['lr']", self.optimizer_kwargs["lr"])
+        if self.scheduler_kwargs and self.scheduler_cls is None:
+            raise UsageError(
+                f"OptimizerConfig.scheduler_kwargs is {dict(self.scheduler_kwargs)!r}, and there is no scheduler_cls "
+                "that takes it; give one, for instance torch.optim.lr_scheduler.StepLR, or leave out the arguments."
+            )
 
 
 @dataclasses.dataclass
@@ -101,6 +148,16 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _at_least(self, 0, "max_training_epochs")
         _at_least(self, 0, "max_fine_tuning_epochs", optional=True)
+        _flags(self, "reset_learner")
+        loop = self.train_loop_fn
+        if inspect.isclass(loop):
+            raise UsageError(
+                f"TrainingConfig.train_loop_fn is the class {loop.__name__}; give an object of it: {loop.__name__}()."
+            )
+        if loop is not None and not callable(loop):
+            _refuse(self, "train_loop_fn", "callable as loop(model, optimizer, train_dataloader, max_epochs, ...)")
+        if not isinstance(self.optimizer_config, OptimizerConfig):
+            _refuse(self, "optimizer_config", "an OptimizerConfig, for instance OptimizerConfig(torch.optim.Adam)")
         if not (self.sampler in (None, "balanced") or callable(self.sampler)):
             raise UsageError(
                 f"TrainingConfig.sampler is {self.sampler!r}; give 'balanced', or a function that is called as "
@@ -152,6 +209,10 @@ class StrategiesConfig:
     def __post_init__(self) -> None:
         if not callable(self.queue_cls):
             raise UsageError(f"StrategiesConfig.queue_cls is {self.queue_cls!r}; give a class such as queue.Queue.")
+        for name in ("query_strategies", "metrology_strategies"):
+            value = getattr(self, name)
+            if not isinstance(value, Sequence) and not (value is None and name == "metrology_strategies"):
+                _refuse(self, name, "a list of strategies")
 
 
 @dataclasses.dataclass
@@ -204,6 +265,9 @@ class DriverConfig:
         What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
     label_retries
         How often a request that could not be labeled is asked again.
+    resume
+        ``"auto"`` goes on with the run of this `run_id` where there is one, as `Driver.restore` does, and begins it
+        where there is none; ``"never"`` refuses to run where there is one.
     samples_per_step
         How many samples all query strategies ask for together in a step, shared out evenly in their order; what one
         leaves goes to those after it. None lets each ask for its own ``max_samples``.
@@ -232,6 +296,7 @@ class DriverConfig:
     budget: float | None = None
     label_retries: int = 0
     samples_per_step: int | None = None
+    resume: Literal["never", "auto"] = "never"
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
@@ -244,22 +309,39 @@ class DriverConfig:
             "num_dataloader_workers",
             "label_retries",
         )
+        _flags(self, "reset_optim_states", "skip_training", "skip_metrology", "skip_labeling", "drop_last")
+        if self.collate_fn is not None and not callable(self.collate_fn):
+            _refuse(self, "collate_fn", "callable as collate_fn(items), and return a batch")
+        for name in ("keep", "run_id"):
+            if not isinstance(getattr(self, name), str | None):
+                _refuse(self, name, "a text, or None")
         retention.parse(self.keep)
         if self.run_id is not None:
             check_run_id(self.run_id)
-        if self.fine_tuning_lr is not None and not self.fine_tuning_lr >= 0:
-            raise UsageError(f"DriverConfig.fine_tuning_lr is {self.fine_tuning_lr!r}; it must not be negative.")
-        if self.budget is not None and not self.budget >= 0:
-            raise UsageError(f"DriverConfig.budget is {self.budget!r}; it must not be negative.")
+        if self.resume not in ("never", "auto"):
+            _refuse(self, "resume", "'never' or 'auto'")
+        if self.resume == "auto" and self.run_id is None:
+            raise UsageError("DriverConfig.resume is 'auto', and there is no run_id to go on with; give one.")
+        if not isinstance(self.root_log_dir, str | os.PathLike):
+            _refuse(self, "root_log_dir", "a path")
+        if self.dist_manager is not None and not isinstance(self.dist_manager, DistributedManager):
+            _refuse(self, "dist_manager", "an alcore.DistributedManager, or None")
+        if self.fine_tuning_lr is not None:
+            _learning_rate(self, "fine_tuning_lr", self.fine_tuning_lr)
+        if self.budget is not None and not (_is_number(self.budget) and self.budget >= 0):
+            _refuse(self, "budget", "a number of at least 0, or None")
         if self.seed is None:
             self.seed = torch.initial_seed()
+        if isinstance(self.seed, bool) or not isinstance(self.seed, SupportsIndex):
+            _refuse(self, "seed", "an integer, or None")
+        self.seed = operator.index(self.seed)
         if self.dtype is None:
             self.dtype = torch.get_default_dtype()
-        if not self.dtype.is_floating_point:
-            raise UsageError(f"DriverConfig.dtype is {self.dtype}; it must be a floating-point type.")
+        if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
+            _refuse(self, "dtype", "a floating-point type, for instance torch.float32")
         if self.device is None:
             self.device = self.dist_manager.device if self.dist_manager else torch.get_default_device()
         try:
             self.device = torch.device(self.device)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise UsageError(f"DriverConfig.device: {str(error).splitlines()[0]}") from error

@@ -5,8 +5,9 @@ A message says what, where, the nearest valid thing and the remedy, in one parag
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class AlcoreError(Exception):
@@ -51,6 +52,29 @@ class QueryError(AlcoreError):
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to end, and has come to a safe point."""
+
+
+@contextlib.contextmanager
+def raised_by(what: str) -> Iterator[None]:
+    """Note in any exception who raised it, for the message of the command and the traceback.
+
+    Parameters
+    ----------
+    what
+        For instance ``"sample() of the query strategy uq"``.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by {what}")
+        raise
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an exception with its notes, as one sentence without its full stop."""
+    text = str(error)
+    notes = getattr(error, "__notes__", ())
+    return ", ".join([text.rstrip(".") if notes else text, *notes]) if text else ", ".join(notes)
 
 
 def check_choice(owner: str, name: str, value: object, known: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ def curve(
             seed=seed,
         ),
         learner=MLP(),
-        strategies_config=c.StrategiesConfig(query, queue.Queue, DummyLabelStrategy(), [f1]),
+        strategies_config=c.StrategiesConfig(query, queue.Queue, DummyLabelStrategy() if query else None, [f1]),
         training_config=c.TrainingConfig(
             train_datapool=MoonsPool(initial=initial, seed=seed),
             optimizer_config=c.OptimizerConfig(torch.optim.SGD, {"lr": 0.01}),

@@ -7,6 +7,7 @@ import math
 import queue
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,7 +35,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         "checkpoint_interval": 1, "model_checkpoint_frequency": 0, "keep": None, "root_log_dir": "active_learning_logs",
         "dist_manager": None, "collate_fn": None, "num_dataloader_workers": 0, "drop_last": False,
         "device": torch.device("cpu"), "dtype": torch.float32, "seed": 1, "budget": None, "label_retries": 0,
-        "samples_per_step": None,
+        "samples_per_step": None, "resume": "never",
     }  # fmt: skip
 
 
@@ -76,13 +77,69 @@ def test_counts_of_a_training(name: str, wrong: Any) -> None:
         TrainingConfig(**{"train_datapool": [], "max_training_epochs": 5, name: wrong})
 
 
-@pytest.mark.parametrize("name", ["fine_tuning_lr", "budget"])
-def test_amounts(name: str) -> None:
-    for wrong in (-0.5, math.nan):
-        with pytest.raises(UsageError, match=rf"DriverConfig\.{name} is {wrong!r}; it must not be negative"):
-            DriverConfig(4, **{name: wrong})
-    for right in (0, 0.0, 0.5, None):
-        assert getattr(DriverConfig(4, **{name: right}), name) == right
+@pytest.mark.parametrize("wrong", [-0.5, math.nan, "40", True, [1.0]])
+def test_budget_is_a_number_of_at_least_0(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"DriverConfig\.budget is .*; it must be a number of at least 0"):
+        DriverConfig(4, budget=wrong)
+    for right in (0, 0.0, 0.5, math.inf, None):
+        assert DriverConfig(4, budget=right).budget == right
+
+
+@pytest.mark.parametrize("wrong", [0, 0.0, -0.5, math.nan, math.inf, "0.1", True, [0.1], torch.zeros(2)])
+def test_learning_rate_is_a_positive_number(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"DriverConfig\.fine_tuning_lr is .* positive number"):
+        DriverConfig(4, fine_tuning_lr=wrong)
+    with pytest.raises(UsageError, match=r"OptimizerConfig\.optimizer_kwargs\['lr'\] is .* positive number"):
+        OptimizerConfig(optimizer_kwargs={"lr": wrong})
+    for right in (1, 0.5, np.float32(0.5), torch.tensor(0.1)):
+        assert DriverConfig(4, fine_tuning_lr=right).fine_tuning_lr is right
+        assert OptimizerConfig(optimizer_kwargs={"lr": right}).optimizer_kwargs["lr"] is right
+
+
+def test_arguments_of_a_scheduler_need_a_scheduler() -> None:
+    with pytest.raises(UsageError, match=r"scheduler_kwargs is \{'step_size': 3\}, and there is no scheduler_cls"):
+        OptimizerConfig(scheduler_kwargs={"step_size": 3})
+    assert OptimizerConfig(scheduler_cls=torch.optim.lr_scheduler.StepLR, scheduler_kwargs={"step_size": 3})
+
+
+NEEDED: dict[type[Any], dict[str, Any]] = {
+    OptimizerConfig: {},
+    TrainingConfig: {"train_datapool": [], "max_training_epochs": 1},
+    StrategiesConfig: {"query_strategies": [], "queue_cls": queue.Queue},
+    DriverConfig: {"batch_size": 4},
+}
+PARTS = {"train_datapool", "val_datapool", "unlabeled_datapool", "label_strategy", "start_strategy"}
+"""Fields whose objects the Driver checks, since what they need depends on the other parts."""
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [(config, field.name) for config in NEEDED for field in dataclasses.fields(config) if field.name not in PARTS],
+)
+def test_value_of_a_wrong_type_is_refused_by_the_name_of_its_field(config: type[Any], field: str) -> None:
+    with pytest.raises(UsageError, match=rf"{config.__name__}\.{field}\b") as refused:
+        config(**{**NEEDED[config], field: object()})
+    assert "object" in str(refused.value)
+
+
+def test_resuming_by_itself_needs_a_run_id() -> None:
+    with pytest.raises(UsageError, match="resume is 'auto', and there is no run_id"):
+        DriverConfig(4, resume="auto")
+    assert DriverConfig(4, run_id="mine", resume="auto").resume == "auto"
+
+
+def test_seed_of_any_integer_type_is_taken() -> None:
+    assert type(DriverConfig(4, seed=np.int64(7)).seed) is int  # type: ignore[arg-type]
+    assert TrainingConfig([], 1, train_loop_fn=lambda *_: None)
+    assert DriverConfig(4, collate_fn=list)
+
+
+def test_class_of_a_loop_is_not_a_loop() -> None:
+    class Loop:
+        def __call__(self, *arguments: Any) -> None: ...
+
+    with pytest.raises(UsageError, match=r"train_loop_fn is the class Loop; give an object of it: Loop\(\)"):
+        TrainingConfig([], 1, train_loop_fn=Loop)
 
 
 @pytest.mark.parametrize("wrong", ["../out", "", ".a", "a/b"])

@@ -186,14 +186,14 @@ def run_driver(driver: Driver) -> None:
     except KeyboardInterrupt:
         say(
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{driver.log_dir}. Go on with: alcore resume {shell_name(driver.log_dir)}"
+            f"{_from_here(driver.log_dir)}. Go on with: alcore resume {shell_name(_from_here(driver.log_dir))}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
-                f"what was gathered is in {driver.log_dir}. Once the cause is fixed, go on with: "
-                f"alcore resume {shell_name(driver.log_dir)}"
+                f"what was gathered is in {_from_here(driver.log_dir)}. Once the cause is fixed, go on with: "
+                f"alcore resume {shell_name(_from_here(driver.log_dir))}"
             )
         raise
 
@@ -230,13 +230,19 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     """Print the result on stdout: as JSON, as the run directory alone, or as a learning curve and what to do next."""
     if not driver.ranks.main:
         return
-    result = Run(driver.log_dir)
+    result = Run(_from_here(driver.log_dir))
     if as_json:
         typer.echo(export_json(_result(result)), nl=False)
     elif quiet:
-        typer.echo(str(driver.log_dir))
+        typer.echo(str(result.folder))
     else:
         typer.echo(_report_text(result, driver.stop_reason))
+
+
+def _from_here(folder: Path) -> Path:
+    """Return a folder relative to the working directory, where it is inside it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _result(run: Run) -> dict[str, Any]:

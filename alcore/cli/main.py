@@ -21,7 +21,7 @@ from alcore.cli.resume import resume
 from alcore.cli.run import run
 from alcore.cli.runs import runs
 from alcore.cli.show import show
-from alcore.errors import AlcoreError
+from alcore.errors import AlcoreError, message_of
 from alcore.plugins.registry import Registry, core_version, installed
 
 _EPILOG = "Start with: alcore run --query uq --metrology f1"
@@ -96,7 +96,8 @@ def main() -> NoReturn:
         if debug:
             traceback.print_exc()
         if not (type(error).__name__ == "RankError" and rank()):  # rank 0 prints it
-            say(f"error: {error}", on_every_rank=True)
+            notes = getattr(error, "__notes__", ())
+            say(f"error: {message_of(error)}{'.' if notes else ''}", on_every_rank=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while plugins were loaded
         say("interrupted.", on_every_rank=True)
@@ -105,9 +106,8 @@ def main() -> NoReturn:
         _report_failure(error)
         if debug:
             traceback.print_exc()
-        notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
         advice = "" if debug else " Run it again with --debug for the traceback."
-        say(f"error: {type(error).__name__}: {error}{notes}.{advice}", on_every_rank=True)
+        say(f"error: {type(error).__name__}: {message_of(error)}.{advice}", on_every_rank=True)
         sys.exit(1)
     sys.exit(0)
 

@@ -41,12 +41,13 @@ def runs(
             one.steps,
             one.labels,
             " ".join(f"{name}={value:.3f}" for name, value in one.metrics.items()),
+            one.on,
             one.started.replace("+00:00", "Z"),
             one.reason or "",
         ]
         for one in found
     ]
-    typer.echo(table(rows, ["run", "status", "steps", "labels", "last metrics", "started", "why it ended"]))
+    typer.echo(table(rows, ["run", "status", "steps", "labels", "last metrics", "on", "started", "why it ended"]))
 
 
 def _count(number: int) -> str:

@@ -37,6 +37,18 @@ def some(items: Sequence[Any], most: int) -> list[Any]:
     return [items[place] for place in sorted(places)]
 
 
+_PLACES = {
+    "pool": "all points of the pool, labeled or not",
+    "validation": "the held-out validation pool",
+    "train": "the training set itself",
+}
+
+
+def measured_on(place: str) -> str:
+    """Return what a record's ``on`` says in words; a word of another metrology stands for itself."""
+    return _PLACES.get(place, place)
+
+
 def curve(records: dict[str, list[Any]], most: int) -> str:
     """Return the learning curve of each metrology strategy as a table of at most `most` rows."""
     blocks = []
@@ -46,7 +58,8 @@ def curve(records: dict[str, list[Any]], most: int) -> str:
         rows = [
             [entry.get("step"), entry.get("train_samples"), *(entry.get(name) for name in names)] for entry in shown
         ]
-        title = f"{strategy}, on: {on}" if (on := shown[-1].get("on") if shown else None) else strategy
+        places = dict.fromkeys(str(entry["on"]) for entry in shown if "on" in entry)
+        title = f"{strategy}, measured on {' and '.join(map(measured_on, places))}" if places else strategy
         blocks.append(f"{title}\n{table(rows, ['step', 'samples', *names])}")
     return "\n\n".join(blocks)
 

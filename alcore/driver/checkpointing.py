@@ -13,7 +13,7 @@ from alcore.distributed.ranks import Ranks, mean_over_ranks
 from alcore.driver.agreement import compare_weights
 from alcore.driver.interruption import Interruption
 from alcore.driver.step_record import StepRecord
-from alcore.errors import Interrupted, StaleWriterError
+from alcore.errors import Interrupted, StaleWriterError, raised_by
 from alcore.inference.learner import model_state
 from alcore.protocols import Phase
 from alcore.randomness import derive_seed, global_rng_state, seed_everything, set_global_rng_state
@@ -88,7 +88,7 @@ class Checkpointer:
         return {
             "strategies": _states(self._strategies),
             "plugins": _states(self._listeners),
-            "loop": None if self._trainer is None else _state(self._trainer.loop),
+            "loop": None if self._trainer is None else _state("the training loop", self._trainer.loop),
             "rng": everywhere[0],
             **({"rng_of_ranks": everywhere[1:]} if self._ranks.size > 1 else {}),
         }
@@ -109,10 +109,12 @@ class Checkpointer:
                 if part is None:
                     warnings.append(f"the run had a {kind} {name!r} with state, and this driver has none")
                 elif callable(getattr(part, "load_state_dict", None)):
-                    part.load_state_dict(saved)
+                    with raised_by(f"load_state_dict() of {name}"):
+                        part.load_state_dict(saved)
         loop = None if self._trainer is None else self._trainer.loop
         if state["loop"] is not None and callable(getattr(loop, "load_state_dict", None)):
-            loop.load_state_dict(state["loop"])  # type: ignore[union-attr]
+            with raised_by("load_state_dict() of the training loop"):
+                loop.load_state_dict(state["loop"])  # type: ignore[union-attr]
         rank, everywhere = self._ranks.rank, [state["rng"], *state.get("rng_of_ranks", [])]
         if rank < len(everywhere):
             set_global_rng_state(everywhere[rank])
@@ -255,12 +257,16 @@ class TrainingProgress:
         self._store.commit_checkpoint(at["step"], Phase.TRAINING.value, at["epoch"], state)
 
 
-def _state(part: Any) -> Any:
-    return part.state_dict() if callable(getattr(part, "state_dict", None)) else None
+def _state(name: str, part: Any) -> dict[str, Any] | None:
+    if not callable(getattr(part, "state_dict", None)):
+        return None
+    with raised_by(f"state_dict() of {name}"):
+        state = part.state_dict()
+        return None if state is None else dict(state)
 
 
 def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: dict(state) for name, part in parts.items() if (state := _state(part)) is not None}
+    return {name: state for name, part in parts.items() if (state := _state(name, part)) is not None}
 
 
 def _copied(value: Any, known: dict[Any, torch.Tensor]) -> Any:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
-from alcore.errors import UsageError
+from alcore.errors import UsageError, raised_by
 from alcore.protocols import DataInfo
-from alcore.training.steps import own_step
+from alcore.training.steps import check_call, own_step
 
 
 def check_parts(
     config: DriverConfig, learner: Any, strategies: StrategiesConfig, training: TrainingConfig | None
 ) -> None:
     """Check that each part has the methods of its protocol."""
+    _refuse_class(learner, "the learner")
     if not callable(learner):
         raise UsageError(f"the learner is a {type(learner).__name__}, which can't be called; give an nn.Module.")
     asking = [*strategies.query_strategies, *_given(strategies.start_strategy)]
@@ -43,6 +45,64 @@ def check_parts(
             raise UsageError("there is nothing to choose from: give a training_config, or an unlabeled_datapool.")
     else:
         _need(training.train_datapool, "train_datapool", ["__len__", "__getitem__", "append"])
+        for part in _given(training.val_datapool):
+            _need(part, "val_datapool", ["__len__", "__getitem__"])
+        if callable(training.sampler):
+            check_call("TrainingConfig.sampler", training.sampler, ["pool", "generator"])
+        _check_can_reset(training, learner)
+    for part in _given(strategies.unlabeled_datapool):
+        _need(part, "unlabeled_datapool", ["digest" if hasattr(part, "digest") else "__len__"])
+    if config.collate_fn is not None:
+        check_call("DriverConfig.collate_fn", config.collate_fn, ["items"])
+
+
+def check_others(inference_fn: Any, plugins: Any) -> None:
+    """Check what a Driver is given beside its configs."""
+    if inference_fn is not None:
+        check_call("inference_fn", inference_fn, ["learner", "inputs"])
+    if not isinstance(plugins, Sequence):
+        raise UsageError(f"plugins is a {type(plugins).__name__}; it must be a list of observers and stop criteria.")
+
+
+def _check_can_reset(training: TrainingConfig, learner: Any) -> None:
+    if training.reset_learner:
+        missing = [one for one in ("state_dict", "load_state_dict") if not callable(getattr(learner, one, None))]
+        if missing:
+            raise UsageError(
+                f"TrainingConfig.reset_learner is True, and the learner {type(learner).__name__} has no "
+                f"{' and no '.join(missing)} to get its initial weights back; give it these methods, or leave out "
+                "reset_learner."
+            )
+
+
+def check_asks_or_ends(config: DriverConfig, strategies: StrategiesConfig, *, has_stop_criteria: bool) -> None:
+    """Refuse a run without query strategies that has a label strategy all the same, or would never end."""
+    if strategies.query_strategies:
+        return
+    labels = strategies.label_strategy is not None and not config.skip_labeling
+    if labels and strategies.start_strategy is None:
+        raise UsageError(
+            "there are no query strategies, so that the label strategy would never be asked for a label; give one, "
+            "such as query_strategies=[RandomQuery(10)]. For a run that only trains and measures, leave out the label "
+            "strategy."
+        )
+    if config.max_active_learning_steps is None and not has_stop_criteria:
+        raise UsageError(
+            "there are no query strategies, so that nothing would end the run; give one, such as "
+            "query_strategies=[RandomQuery(10)], or set DriverConfig(max_active_learning_steps=...)."
+        )
+
+
+def check_step_functions(train_step_fn: Any, validate_step_fn: Any, pools: PoolSet) -> None:
+    """Check the functions that `Driver.run` is given for a run that trains."""
+    for name, function in (("train_step_fn", train_step_fn), ("validate_step_fn", validate_step_fn)):
+        if function is not None:
+            check_call(name, function, ["model", "batch"])
+    if validate_step_fn is not None and pools.validation is None:
+        raise UsageError(
+            "validate_step_fn is given, and there is no validation pool to call it on; give "
+            "TrainingConfig(val_datapool=...), or leave out the function."
+        )
 
 
 def check_queue(queue: Any) -> Any:
@@ -85,6 +145,8 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
             "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
             "--start random."
         )
+    if pools.validation is not None and not len(pools.validation):
+        raise UsageError("the validation pool has no item to measure on; fill it, or leave out val_datapool.")
     if torch.device(config.device or "cpu").type == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use device cpu.")
     if label_strategy is None or config.skip_labeling or not getattr(label_strategy, "labels_by_id", False):
@@ -106,7 +168,8 @@ def run_checks(parts: Mapping[str, Any]) -> None:
         check = getattr(part, "check", None)
         if callable(check):
             try:
-                check()
+                with raised_by(f"check() of {name}"):
+                    check()
             except UsageError as error:
                 raise UsageError(f"{name} can't be used here: {error}") from error
 
@@ -130,7 +193,13 @@ def _given(part: Any) -> list[Any]:
     return [] if part is None else [part]
 
 
+def _refuse_class(part: Any, what: str) -> None:
+    if inspect.isclass(part):
+        raise UsageError(f"{what} is the class {part.__name__}; give an object of it: {part.__name__}(...).")
+
+
 def _need(part: Any, what: str, methods: list[str]) -> None:
+    _refuse_class(part, what)
     missing = [method for method in methods if not callable(getattr(part, method, None))]
     if missing:
         raise UsageError(f"{what} {type(part).__name__} has no {' and no '.join(missing)}; see alcore.protocols.")

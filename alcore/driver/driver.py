@@ -30,7 +30,7 @@ from alcore.driver.resume import ResumePoint, resume, why_finished
 from alcore.driver.run_log import WarnOnce, run_logger
 from alcore.driver.session import RunPosition, RunSession, create_run, open_run
 from alcore.driver.strategy_set import StrategySet, expected_costs
-from alcore.errors import UsageError
+from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
 from alcore.inference.learner import evaluating, model_digest, place_learner
 from alcore.plugins.listeners import Listeners
@@ -104,17 +104,20 @@ class Driver:
         plugins: Sequence[Any] = (),
     ) -> None:
         checks.check_parts(config, learner, strategies_config, training_config)
+        checks.check_others(inference_fn, plugins)
         ranks = config.dist_manager.join() if config.dist_manager else Ranks()
         ranks.begin()
         self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
         self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed)
         self.training_config, self.inference_fn = training_config, inference_fn
-        self.log_dir = Path(config.root_log_dir) / self.run_id
+        self._root = Path(config.root_log_dir).absolute()  # now, since the working directory may change
+        self.log_dir = self._root / self.run_id
         self.logger = run_logger(self.run_id, logging.INFO if ranks.main else logging.ERROR)
         checks.warn_of_separate_runs(config, self.logger)
         self.warn_once = WarnOnce(self.logger)
         self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
         self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.by_itself)
+        checks.check_asks_or_ends(config, strategies_config, has_stop_criteria=self.listeners.has_stop_criteria)
         self.position = RunPosition()
 
         manager = config.dist_manager
@@ -160,6 +163,7 @@ class Driver:
         self._checkpointer = Checkpointer(
             self.learner, self._trainer, self._strategies.by_name, self.listeners.parts, ranks
         )
+        self._in_session = self._in_step = False
         self.stop_reason: str | None = None
         self.description: str | None = None
         self._session: RunSession | None = None
@@ -167,10 +171,12 @@ class Driver:
         self._labeling: LabelingPhase | None = None
 
         self.listeners.attach(self)
-        for part in self._strategies.by_name.values():
-            part.attach(self)
+        for name, part in self._strategies.by_name.items():
+            with raised_by(f"attach() of {name}"):
+                part.attach(self)
         if self._trainer is not None and callable(getattr(self._trainer.loop, "attach", None)):
-            self._trainer.loop.attach(self)  # type: ignore[attr-defined]
+            with raised_by("attach() of the training loop"):
+                self._trainer.loop.attach(self)  # type: ignore[attr-defined]
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -202,9 +208,9 @@ class Driver:
         UsageError
             When the parts don't fit together; nothing has been trained then.
         RunExistsError
-            When the run id is taken.
+            When the run id is taken; `restore`, or ``DriverConfig(resume="auto")``, goes on with that run.
         """
-        with self.session(train_step_fn):
+        with self.session(train_step_fn, validate_step_fn):
             self.stop_reason = self.stop_reason or self._step_limit(self.position.step)
             while self.stop_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
@@ -219,7 +225,11 @@ class Driver:
         **kwargs: Any,
     ) -> None:
         """Run one step: training, metrology, query, labeling. While nothing is labeled: query and labeling only."""
-        session = self._ensure_session(train_step_fn)
+        with self._step_entered():
+            self._step(train_step_fn, validate_step_fn, *args, **kwargs)
+
+    def _step(self, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any) -> None:
+        session = self._ensure_session(train_step_fn, validate_step_fn)
         session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
         cold_start = self._is_cold_start
         if not cold_start:
@@ -264,7 +274,7 @@ class Driver:
         self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
     ) -> None:
         """Train the learner on what is labeled."""
-        session = self._ensure_session(train_step_fn)
+        session = self._ensure_session(train_step_fn, validate_step_fn)
         assert self._trainer is not None
         assert session.training is not None
         with session.phase(Phase.TRAINING):
@@ -286,13 +296,14 @@ class Driver:
         session = self._ensure_session()
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
-                before = len(strategy.records)
-                strategy.compute(*args, **kwargs)
+                before, name = len(strategy.records), self.strategy_name(strategy)
+                with raised_by(f"compute() of {name}"):
+                    strategy.compute(*args, **kwargs)
                 new = strategy.records[before:]
-                strategy.records[before:] = session.add_metrics(self.strategy_name(strategy), new)
+                strategy.records[before:] = session.add_metrics(name, new)
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
-                    with self._scope.by_itself():
+                    with self._scope.by_itself(), raised_by(f"serialize_records() of {name}"):
                         serialize(*args, **kwargs)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -319,7 +330,8 @@ class Driver:
         self.query_queue.begin(self.position.step, budget_left)
         for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
             self.query_queue.begin_strategy(self.strategy_name(strategy), left)
-            strategy.sample(self.query_queue, *args, **kwargs)
+            with raised_by(f"sample() of {self.strategy_name(strategy)}"):
+                strategy.sample(self.query_queue, *args, **kwargs)
             agree_on_requests(self.ranks, self.query_queue)
 
     def _end_step(self, session: RunSession, cold_start: bool) -> None:
@@ -357,17 +369,42 @@ class Driver:
     # -- how a run is begun, resumed and ended ---------------------------------------------------------
 
     @contextlib.contextmanager
-    def session(self, train_step_fn: TrainStep | None = None) -> Iterator[None]:
+    def session(
+        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+    ) -> Iterator[None]:
         """Make the run directory, and keep it open while the block runs; for those who call the steps themselves."""
-        with self._failures_reported():
-            session = self._ensure_session(train_step_fn)
+        if self._in_session:
+            raise UsageError(
+                f"run {self.run_id} is under way already, and can't be run again inside itself: by a strategy, an "
+                "observer or another thread."
+            )
+        self._in_session = True
         try:
             with self._failures_reported():
-                yield
-        except BaseException as error:
-            session.close(self.stop_reason, error)
-            raise
-        session.close(self.stop_reason, None)
+                session = self._ensure_session(train_step_fn, validate_step_fn)
+            try:
+                with self._failures_reported():
+                    yield
+            except BaseException as error:
+                session.close(self.stop_reason, error)
+                raise
+            session.close(self.stop_reason, None)
+        finally:
+            self._in_session = False
+
+    @contextlib.contextmanager
+    def _step_entered(self) -> Iterator[None]:
+        """Refuse a step inside a step."""
+        if self._in_step:
+            raise UsageError(
+                f"step {self.position.step} of run {self.run_id} is under way already, and another one can't be run "
+                "inside it: by a strategy, an observer or another thread."
+            )
+        self._in_step = True
+        try:
+            yield
+        finally:
+            self._in_step = False
 
     def restore(
         self, checkpoint: str | None = None, *, in_doubt: InDoubt | None = None, other_ranks: bool = False
@@ -400,22 +437,25 @@ class Driver:
         if self._half_restored:
             raise UsageError("an earlier restore of this driver failed half-way; make a new Driver with fresh parts.")
         with self._failures_reported():
-            self.prepare()
-            compare_pools(self.ranks, self._pools, {})
-            store = open_run(Path(self.config.root_log_dir), self.run_id, self.ranks, other_ranks=other_ranks)
-            with contextlib.ExitStack() as undo:
-                undo.callback(store.close)
-                check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
-                meta = store.meta()
-                self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
-                point = self._resume(store, checkpoint, meta)
-                self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
-                release_in_flight(self.label_strategy, store, in_doubt)
-                if self.stop_reason is None:
-                    store.set_meta(status="running", reason=None, error=None)
-                self.position.step = point.step
-                self._begin(store, point)
-                undo.pop_all()
+            self._restore(checkpoint, in_doubt, other_ranks=other_ranks)
+
+    def _restore(self, checkpoint: str | None, in_doubt: InDoubt | None, *, other_ranks: bool) -> None:
+        self.prepare()
+        compare_pools(self.ranks, self._pools, {})
+        store = open_run(self._root, self.run_id, self.ranks, other_ranks=other_ranks)
+        with contextlib.ExitStack() as undo:
+            undo.callback(store.close)
+            check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
+            meta = store.meta()
+            self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
+            point = self._resume(store, checkpoint, meta)
+            self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
+            release_in_flight(self.label_strategy, store, in_doubt)
+            if self.stop_reason is None:
+                store.set_meta(status="running", reason=None, error=None)
+            self.position.step = point.step
+            self._begin(store, point)
+            undo.pop_all()
 
     def prepare(self) -> None:
         """Check that all parts fit together, and place the learner; nothing is written.
@@ -433,6 +473,8 @@ class Driver:
         if self.trains:
             self._balance.check(self._pools.info)
         place_learner(self.learner, self.device, self.dtype)
+        if self._trainer is not None:
+            self._trainer.check()
         loop = {} if self._trainer is None else {"the training loop": self._trainer.loop}
         checks.run_checks({**self._strategies.by_name, **loop})
 
@@ -449,6 +491,11 @@ class Driver:
         list of AskedRequest
             What they asked for; these samples are not candidates any more.
         """
+        if self.position.phase is not None:
+            raise UsageError(
+                f"choose() was called inside the {self.position.phase} phase of run {self.run_id}; call it before the "
+                "run, or between two steps."
+            )
         self.position.phase = Phase.QUERY
         try:
             self._choose(self.query_strategies, float("inf"), *args, **kwargs)
@@ -465,9 +512,16 @@ class Driver:
         """Whether the run was asked to end."""
         return self._interruption.requested
 
-    def _ensure_session(self, train_step_fn: TrainStep | None = None) -> RunSession:
+    def _ensure_session(
+        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+    ) -> RunSession:
+        if self.trains:
+            checks.check_step_functions(train_step_fn, validate_step_fn, self._pools)
         if self._session is None:
-            self._create(train_step_fn)
+            if self.config.resume == "auto" and self.ranks.share((self.log_dir / "run.db").is_file):
+                self._restore(None, None, other_ranks=False)
+            else:
+                self._create(train_step_fn)
         assert self._session is not None
         if self._session.closed:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
@@ -491,7 +545,7 @@ class Driver:
             "metrology": [self.strategy_name(one) for one in self.metrology_strategies],
         }
         store = create_run(
-            Path(self.config.root_log_dir),
+            self._root,
             self.run_id,
             self.ranks,
             meta={

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import UsageError
+from alcore.errors import UsageError, raised_by
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import PENDING, Failed, Label, Request
 from alcore.store.run import RunStore
@@ -60,7 +60,8 @@ def poll_in_flight(strategy: Any, store: RunStore, requests: RequestQueue, answe
     unknown: list[Request] = []
     delivered = False
     for request in polled:
-        answer = strategy.poll(request.id)
+        with raised_by(f"poll() of {type(strategy).__name__}"):
+            answer = strategy.poll(request.id)
         if answer is None:
             unknown.append(request)
         elif answer is not PENDING:

@@ -15,6 +15,7 @@ from alcore.driver.interruption import Interruption
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
+from alcore.errors import raised_by
 from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
 from alcore.store.run import RunStore
@@ -40,7 +41,8 @@ class LabelStrategyState:
         if state is not None:
             self._step = state["step"]
             if state["strategy"]:
-                strategy.load_state_dict(state["strategy"])
+                with raised_by(f"load_state_dict() of {type(strategy).__name__}"):
+                    strategy.load_state_dict(state["strategy"])
 
     def begin(self, step: int) -> None:
         """Note the step whose answers come next."""
@@ -48,8 +50,11 @@ class LabelStrategyState:
 
     def to_store(self) -> str | None:
         """Return what to store with an answer, or None where there is nothing."""
-        state = dict(self._strategy.state_dict()) if self._has_state else {}
-        return dumps({"step": self._step, "strategy": state}) if state else None
+        if not self._has_state:
+            return None
+        with raised_by(f"state_dict() of {type(self._strategy).__name__}"):
+            state = dict(self._strategy.state_dict())
+            return dumps({"step": self._step, "strategy": state}) if state else None
 
 
 class LabelingPhase:
@@ -123,7 +128,8 @@ class LabelingPhase:
             self._requests.refill(requests)
             with self._generators_preserved():
                 if not self._requests.empty():
-                    with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself():
+                    named = raised_by(f"label() of {type(self._strategy).__name__}")
+                    with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself(), named:
                         self._strategy.label(self._requests, self._answers, *args, **kwargs)
             self._answers.take_inbox()
             self._with_strategy = self._answers.with_the_strategy

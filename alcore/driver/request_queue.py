@@ -208,7 +208,10 @@ class RequestQueue:
             return
         cost = float(self._cost(item))
         if not 0 <= cost < math.inf:
-            raise QueryError(f"the label strategy's cost of {item!r} is {cost!r}; it must be finite and not negative.")
+            raise QueryError(
+                f"the cost of {item!r} is {cost!r}, by the label strategy's cost() or the pool's; it must be finite "
+                "and not negative."
+            )
         if cost > self.budget_left and not math.isclose(cost, self.budget_left):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
             return

@@ -19,7 +19,7 @@ from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.run_log import RunLog, WarnOnce
 from alcore.driver.step_record import StepRecord
-from alcore.errors import UsageError
+from alcore.errors import UsageError, message_of
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import Phase
 from alcore.store.replica import Replica
@@ -121,6 +121,10 @@ class RunSession:
     @contextlib.contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """Tell observers of a phase, time it, and note in any exception where it was raised."""
+        if self._position.phase is not None:
+            raise UsageError(
+                f"the {phase} phase of run {self._run_id} can't be run inside its {self._position.phase} phase."
+            )
         self._interruption.agreed_safe_point()
         self._position.phase = phase
         self._listeners.tell("alcore_phase_start", phase=phase)
@@ -235,7 +239,7 @@ class RunSession:
             return
         self.closed = True
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if error else "done"
-        message = None if error is None else f"{type(error).__name__}: {error}"
+        message = None if error is None else f"{type(error).__name__}: {message_of(error)}"
         try:
             if self.training is not None:
                 self.training.save_kept(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alcore.config import StrategiesConfig
-from alcore.errors import UsageError
+from alcore.errors import UsageError, raised_by
 from alcore.names import snake_case, unique_names
 
 
@@ -52,9 +52,12 @@ def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float]:
     """
 
     def cost(item: Any) -> float:
-        found = getattr(label_strategy, "cost", None)
+        owner, found = label_strategy, getattr(label_strategy, "cost", None)
         if not callable(found) and isinstance(item, int):
-            found = getattr(pool, "cost", None)
-        return float(found(item)) if callable(found) else 1.0
+            owner, found = pool, getattr(pool, "cost", None)
+        if not callable(found):
+            return 1.0
+        with raised_by(f"cost() of {type(owner).__name__}"):
+            return float(found(item))
 
     return cost

@@ -100,6 +100,11 @@ class Experiment:
         UsageError
             When the file can't be read, is not valid TOML, or has a table that does not exist.
         """
+        if path.exists() and not path.is_file():
+            raise UsageError(
+                f"experiment file {path} can't be read: it is {'a folder' if path.is_dir() else 'a device or a pipe'}, "
+                "not a regular file."
+            )
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

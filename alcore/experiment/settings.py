@@ -37,7 +37,7 @@ _ADDED = (
 )
 DRIVER = _derive(
     DriverConfig,
-    leave_out=("run_id", "dist_manager", "collate_fn"),
+    leave_out=("run_id", "dist_manager", "collate_fn", "resume"),
     change={
         "batch_size": {"default": 32},
         "device": {"hint": torch.device, "default": torch.device("cpu")},
@@ -118,8 +118,15 @@ def make_settings(values: Mapping[str, Mapping[str, Any]], training: Mapping[str
     """
     optimizer_cls, optimizer_kwargs, faults = _torch_class("optimizer", training.get("optimizer", {}), "AdamW")
     scheduler_cls, scheduler_kwargs, more = _torch_class("scheduler", training.get("scheduler", {}))
-    optimizer = OptimizerConfig(optimizer_cls or torch.optim.AdamW, optimizer_kwargs, scheduler_cls, scheduler_kwargs)
     faults += more
+    optimizer = OptimizerConfig()
+    try:
+        optimizer = OptimizerConfig(
+            optimizer_cls or torch.optim.AdamW, optimizer_kwargs, scheduler_cls, scheduler_kwargs
+        )
+    except UsageError as error:
+        fault = str(error).removeprefix("OptimizerConfig.").replace("optimizer_kwargs['lr']", "lr").rstrip(".")
+        faults.append(f"training.optimizer.{fault}")
     if not faults:
         faults = _try_out(optimizer)
     return Settings(_filled(DRIVER, values["driver"]), _filled(TRAINING, values["training"]), optimizer), faults

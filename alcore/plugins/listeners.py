@@ -112,6 +112,11 @@ class Listeners:
                     listener.owner, hook, type(error).__name__, error,
                 )  # fmt: skip
 
+    @property
+    def has_stop_criteria(self) -> bool:
+        """Whether any of them may end the run."""
+        return bool(self._listeners["alcore_should_stop"])
+
     def reason_to_stop(self) -> str | None:
         """Return the first reason that a stop criterion gives, or None; exceptions of criteria are not caught."""
         for listener in self._listeners["alcore_should_stop"]:

@@ -53,7 +53,8 @@ class TensorPool:
     labeled
         Ids of the samples that are labeled at the start, in training order; none by default.
     info
-        What is known about the data; inferred from `inputs` and `targets` if it is not given.
+        What is known about the data; inferred from `inputs` and `targets` if it is not given. A pool without `targets`
+        has None then: its task is not guessed.
     costs
         What the label of each sample costs, in the units of ``DriverConfig.budget``: shape (N,), or a function of the
         sample id. The ``cost`` of a label strategy takes precedence.
@@ -90,7 +91,7 @@ class TensorPool:
         for sample in initial:
             self._mark(sample)
         # classes that are counted in labeled samples alone may not be all
-        self._more_classes = info is None and len(initial) == len(inputs)
+        self._more_classes = info is None and targets is not None and len(initial) == len(inputs)
 
     @property
     def total(self) -> int:
@@ -203,7 +204,9 @@ class TensorPool:
 
     def check(self, value: Any) -> str | None:
         """Return what is wrong with the value of a label, or None if it fits the targets."""
-        fault = value_fault(value, dataclasses.replace(self.info, classes=0) if self._more_classes else self.info)
+        fault = value_fault(
+            value, dataclasses.replace(self.info, classes=0) if self.info and self._more_classes else self.info
+        )
         if fault or self._targets is None:
             return fault
         given = torch.as_tensor(value)

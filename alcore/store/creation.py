@@ -104,5 +104,6 @@ def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise RunExistsError(
             f"run {target.name!r} exists already in {target.parent}; give another --run-id, or none to have one made; "
-            f"alcore resume {target.name} goes on with it, as --resume auto does."
+            f"alcore resume {target.name} goes on with it, as --resume auto does. From Python, driver.restore() before "
+            "driver.run() does, or DriverConfig(resume='auto')."
         )

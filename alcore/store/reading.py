@@ -38,6 +38,8 @@ class Summary(NamedTuple):
         Number of labels.
     metrics
         The fractions of its last metrology record, by name.
+    on
+        Where they were measured, if the record says: ``"pool"``, ``"validation"`` or ``"train"``.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class Summary(NamedTuple):
     steps: int
     labels: int
     metrics: dict[str, float]
+    on: str = ""
 
 
 class Run:
@@ -119,6 +122,7 @@ class Run:
             totals.steps,
             totals.labels,
             figures(totals.record),
+            str(totals.record.get("on", "")) if isinstance(totals.record, dict) else "",
         )
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:

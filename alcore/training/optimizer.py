@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from alcore.config import OptimizerConfig
+from alcore.errors import UsageError
 from alcore.inference.learner import model_state
 
 
@@ -100,6 +101,25 @@ class Optimization:
             if state["scheduler"] is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
         self._resumed = inside
+
+
+def check_optimizer(config: OptimizerConfig, learner: Any) -> None:
+    """Raise `UsageError` if optimizer or scheduler can't be made; nothing is changed, since both are thrown away."""
+    parameters = [one for one in _parameters(learner) if one.requires_grad]
+    if not parameters:
+        return
+    cls: Any = config.optimizer_cls
+    kwargs = config.optimizer_kwargs
+    try:
+        optimizer = cls(parameters, **kwargs)
+        if config.scheduler_cls is not None:
+            cls, kwargs = config.scheduler_cls, config.scheduler_kwargs
+            cls(optimizer, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"OptimizerConfig: {getattr(cls, '__name__', cls)} does not take {dict(kwargs)}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
 def _parameters(learner: Any) -> list[torch.nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from alcore.errors import UsageError
 from alcore.inference.outputs import default_loss, kind_of
 from alcore.protocols import DataInfo
 
+_REQUIRED = ("optimizer", "train_dataloader", "max_epochs")
 _OPTIONAL = {
     "validation_dataloader",
     "train_step_fn",
@@ -38,11 +39,10 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
     Raises
     ------
     UsageError
-        When there is none of the three, or what is given can't be called.
+        When there is none of the three, or what is given can't be called with a model and a batch.
     """
     if given is not None:
-        if not callable(given):
-            raise UsageError(f"train_step_fn is a {type(given).__name__}; it must be callable as step(model, batch).")
+        check_call("train_step_fn", given, ["model", "batch"])
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "training_step", None)):
         return lambda model, batch: model.training_step(batch)
@@ -58,14 +58,53 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
 def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], Any] | None:
     """Return the validation step: the one given, the learner's own, the default loss of its task, or None."""
     if given is not None:
-        if not callable(given):
-            raise UsageError(
-                f"validate_step_fn is a {type(given).__name__}; it must be callable as step(model, batch)."
-            )
+        check_call("validate_step_fn", given, ["model", "batch"])
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "validation_step", None)):
         return lambda model, batch: model.validation_step(batch)
     return None if info is None else default_loss(info.task, kind_of(learner), info.class_weights)
+
+
+def check_call(what: str, function: Any, arguments: Sequence[str]) -> None:
+    """Raise `UsageError` if a function can't be called with these positional arguments.
+
+    Parameters
+    ----------
+    what
+        The name of the function in the message.
+    function
+        What the user gave.
+    arguments
+        What it is given, in words.
+    """
+    form = f"{what}({', '.join(arguments)})"
+    if not callable(function):
+        raise UsageError(f"{what} is a {type(function).__name__}; it must be callable as {form}.")
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{what} is {getattr(function, '__qualname__', type(function).__name__)}, which can't be called as {form}: "
+            f"{error}."
+        ) from error
+    except ValueError:  # a signature that can't be read
+        return
+
+
+def check_loop(loop: Any) -> None:
+    """Raise `UsageError` if a training loop can't be called with the arguments that it is given."""
+    try:
+        signature = inspect.signature(loop)
+    except (TypeError, ValueError):  # a signature that can't be read
+        return
+    try:
+        signature.bind("model", **dict.fromkeys([*_REQUIRED, *(_OPTIONAL - arguments_not_taken(loop))]))
+    except TypeError as error:
+        raise UsageError(
+            f"the training loop {getattr(loop, '__qualname__', type(loop).__name__)} can't be called as loop(model, "
+            f"{', '.join(f'{name}=...' for name in _REQUIRED)}): {error}. alcore.protocols.TrainingLoop lists what a "
+            "loop is given."
+        ) from error
 
 
 def arguments_not_taken(loop: Callable[..., Any]) -> set[str]:

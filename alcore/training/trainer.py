@@ -14,8 +14,8 @@ from alcore.protocols import DataInfo, EpochEnd, Phase
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import ParallelStep, share_buffers
 from alcore.training.loader import LoaderFactory
-from alcore.training.optimizer import Optimization
-from alcore.training.steps import arguments_not_taken, resolve_train_step, resolve_validate_step
+from alcore.training.optimizer import Optimization, check_optimizer
+from alcore.training.steps import arguments_not_taken, check_loop, resolve_train_step, resolve_validate_step
 
 
 class Trainer:
@@ -73,6 +73,11 @@ class Trainer:
         self._not_taken = arguments_not_taken(loop)
         self.optimization: Optimization | None = None
         self.first_step: int | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` if the loop can't be called, or optimizer and scheduler can't be made."""
+        check_loop(self.loop)
+        check_optimizer(self._config.optimizer_config, self._learner)
 
     def make_optimization(self) -> None:
         """Make optimizer and scheduler for the learner as it is now, which counts as its initial state."""

@@ -40,7 +40,7 @@ BAD = {
     "undecodable": (["--data", "csv", "--set", os.fsdecode(b"data.csv.path=\xff.csv")], ["data.csv.path"]),
     "negative": (["--set", "query.uq.max_samples=-1"], ["max_samples", "-1"]),
     "batch size": (["--batch-size", "0"], ["batch_size", "0", "at least 1"]),
-    "budget": (["--budget", "-1"], ["budget", "-1", "negative"]),
+    "budget": (["--budget", "-1"], ["budget", "-1", "at least 0"]),
     "budget nan": (["--budget", "nan"], ["budget", "nan"]),
     "steps": (["--steps", "-2"], ["max_active_learning_steps", "-2"]),
     "threads": (["--threads", "0"], ["threads", "0", "at least 1"]),

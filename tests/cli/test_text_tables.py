@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,11 +33,22 @@ def test_some_keeps_both_ends_and_the_order(size, most):
     assert chosen[:1] + chosen[-1:] == items[:1] + items[-1:]
 
 
-def test_curve_shows_fractions_and_what_they_were_measured_on():
-    records = {"f1": [{"step": 0, "train_samples": 5, "on": "pool", "f1": 0.25, "samples": 9, "positive": "1"}]}
-    title, *lines = curve(records, 5).splitlines()
-    assert title.startswith("f1, on")
-    assert title.endswith("pool")
+@pytest.mark.parametrize(
+    ("on", "words"),
+    [
+        ("pool", "f1, measured on all points of the pool, labeled or not"),
+        ("validation", "f1, measured on the held-out validation pool"),
+        ("train", "f1, measured on the training set itself"),
+        ("other", "f1, measured on other"),
+        (None, "f1"),
+    ],
+)
+def test_curve_shows_fractions_and_what_they_were_measured_on(on, words):
+    record = {"step": 0, "train_samples": 5, "on": on, "f1": 0.25, "samples": 9, "positive": "1"}
+    title, *lines = curve(
+        {"f1": [{name: value for name, value in record.items() if value is not None}]}, 5
+    ).splitlines()
+    assert title == words
     assert lines == ["step  samples      f1", "   0        5  0.2500"]
 
 

@@ -227,7 +227,7 @@ def make(build: Make, toys: Any) -> Make:
             "optimizer_config": c.OptimizerConfig(torch.optim.Adam, {"lr": 0.05}, **schedule),
         }
         point.driver = driver = build(**(parts | settings))
-        driver.steps = (train, validation)  # type: ignore[attr-defined]
+        driver.steps = (train, validation if validate else None)  # type: ignore[attr-defined]
         return driver
 
     return new

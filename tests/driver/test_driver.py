@@ -369,7 +369,7 @@ def test_no_training_step_names_the_three_ways_to_give_one(build: Any) -> None:
 
         def append(self, item: Any) -> None: ...
 
-    driver = build(train_datapool=Plain(), query_strategies=[])
+    driver = build(train_datapool=Plain(), query_strategies=[], label_strategy=None)
     with pytest.raises(UsageError, match=r"train_step_fn.*training_step.*info"):
         driver.run()
     assert not driver.log_dir.exists()

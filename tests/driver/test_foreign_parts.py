@@ -188,7 +188,7 @@ def test_a_learner_without_parameters_gets_no_optimizer(tmp_path: Path) -> None:
     Driver(
         config=c.DriverConfig(batch_size=4, max_active_learning_steps=2, root_log_dir=tmp_path),
         learner=Nearest(),
-        strategies_config=c.StrategiesConfig([], queue.Queue, PassOn(), None),
+        strategies_config=c.StrategiesConfig([], queue.Queue),
         training_config=c.TrainingConfig(HalfPlane(), 1, train_loop_fn=fit),
         plugins=[Ended()],
     ).run(train_step_fn=training_step)

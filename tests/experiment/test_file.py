@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from alcore.errors import UsageError
@@ -92,3 +95,16 @@ def test_set_without_target_is_refused(chosen, text, fragment):
 def test_set_inside_a_value_that_is_not_a_table_is_refused(read, chosen):
     with pytest.raises(UsageError, match=r"training\.optimizer"):
         chosen("training.optimizer.lr=1", base=read('[training]\noptimizer = "SGD"\n'))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_only_a_regular_file_is_read(tmp_path, kind):
+    path = tmp_path / "e.toml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # reading it would wait for a writer
+    else:
+        path = Path("/dev/zero")  # reading it would never end
+    with pytest.raises(UsageError, match="not a regular file"):
+        Experiment.read(path)

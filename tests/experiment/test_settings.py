@@ -34,7 +34,7 @@ def faults(**tables):
         (
             DRIVER,
             config.DriverConfig,
-            {"run_id", "dist_manager", "collate_fn"},
+            {"run_id", "dist_manager", "collate_fn", "resume"},
             {"batch_size", "device", "dtype", "seed"},
             {"threads", "queue"},
         ),
@@ -157,7 +157,7 @@ def test_optimizer_and_scheduler_are_found_with_their_arguments():
         ({"optimizer": {"cls": "Adamm"}}, ["training.optimizer.cls is 'Adamm'", "did you mean 'Adam'?"]),
         ({"optimizer": {"cls": "SGD", "momentun": 1}}, ["training.optimizer", "'momentun'", "'momentum'"]),
         ({"optimizer": {"cls": "SGD", "params": []}}, ["training.optimizer", "'params'"]),
-        ({"optimizer": {"cls": "SGD", "lr": -1}}, ["training.optimizer", "SGD", "-1"]),
+        ({"optimizer": {"cls": "SGD", "lr": -1}}, ["training.optimizer.lr is -1", "positive"]),
         ({"optimizer": {"cls": "SGD", "lr": "fast"}}, ["training.optimizer", "'fast'"]),
         ({"optimizer": "SGD"}, ["training.optimizer must be a table", "'SGD'"]),
         ({"scheduler": {"gamma": 0.5}}, ["training.scheduler.cls is missing"]),

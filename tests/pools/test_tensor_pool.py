@@ -165,14 +165,26 @@ def test_labels_do_not_write_into_the_callers_targets(form: Form) -> None:
         (TARGETS % 1, ("classification", 2)),
         (TARGETS > 0, ("classification", 2)),
         (TARGETS * 1.0, ("regression", 0)),
-        (None, ("classification", 0)),
     ],
 )
 def test_info_is_inferred_from_the_arrays(targets: Any, expected: tuple[str, int]) -> None:
     info = TensorPool(INPUTS, targets).info
+    assert info is not None
     assert (info.task, info.classes) == expected
     assert (info.features, info.shape) == (2, (2,))
-    assert TensorPool(torch.zeros(3, 4, 5), torch.zeros(3)).info.shape == (4, 5)
+    image = TensorPool(torch.zeros(3, 4, 5), torch.zeros(3)).info
+    assert image is not None
+    assert image.shape == (4, 5)
+
+
+def test_task_of_a_pool_without_targets_is_not_guessed() -> None:
+    pool = TensorPool(INPUTS)
+    assert pool.info is None
+    assert pool.check(20.5) is None
+    pool.append(Label(1, 0.5))
+    assert pool.batch(torch.arange(1))[1].tolist() == [0.5]
+    said = DataInfo("regression")
+    assert TensorPool(INPUTS, info=said).info is said
 
 
 def test_given_info_is_kept() -> None:

@@ -153,9 +153,9 @@ def test_reading_changes_nothing(create: Create) -> None:
 def test_summary_counts_and_shows_the_last_figures(create: Create) -> None:
     store = create("r", reason="done so")
     store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.25, "step": 0})], None)
-    store.commit_step(1, {"step": 1}, {}, [Record(1, "f1", 0, {"f1": 0.75, "step": 1})], None)
+    store.commit_step(1, {"step": 1}, {}, [Record(1, "f1", 0, {"f1": 0.75, "step": 1, "on": "pool"})], None)
     found = Run(store.folder).summary()
-    assert found == ("r", "running", "done so", "2026-01-01", 2, 0, {"f1": 0.75})
+    assert found == ("r", "running", "done so", "2026-01-01", 2, 0, {"f1": 0.75}, "pool")
 
 
 def test_figures_are_the_fractions_of_a_record() -> None:

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 from a confusion matrix that is summed over chunks."""
+"""Precision, recall and F1 from counts of each class that are summed over chunks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class F1Metrology(BaseMetrology):
     ``precision``, ``recall``, ``f1``, ``accuracy``, ``samples``, and ``positive`` or ``per_class``.
     With true positives TP, false positives FP and false negatives FN: precision = TP / (TP + FP),
     recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); 0 where the denominator is 0
-    (van Rijsbergen, Information Retrieval, 1979). Memory is O(chunk + classes^2).
+    (van Rijsbergen, Information Retrieval, 1979). Memory is O(chunk + classes).
     """
 
     def __init__(self, positive: str | int | None = None) -> None:
@@ -52,15 +52,14 @@ class F1Metrology(BaseMetrology):
         """Measure, and append a record."""
         kind = kind_of(self.driver.learner)
         on, batches = evaluate(self.driver)
-        confusion: torch.Tensor | None = None
+        counts: torch.Tensor | None = None
         for outputs, targets in batches:
-            if confusion is None:
-                classes = self._classes(outputs)
-                confusion = torch.zeros(classes, classes, dtype=torch.int64)
-            confusion += self._count(predicted_classes(outputs, kind).cpu(), targets.cpu(), len(confusion))
-        if confusion is None:
+            if counts is None:
+                counts = torch.zeros(3, self._classes(outputs), dtype=torch.int64)
+            counts += self._count(predicted_classes(outputs, kind).cpu(), targets.cpu(), counts.shape[1])
+        if counts is None:
             raise UsageError("F1Metrology: there is no sample to measure on.")
-        self.append_record(on=on, **self._metrics(confusion))
+        self.append_record(on=on, **self._metrics(counts))
 
     def _classes(self, outputs: torch.Tensor) -> int:
         columns = 2 if is_binary(outputs) else max(int(outputs.shape[-1]), 2)
@@ -68,7 +67,7 @@ class F1Metrology(BaseMetrology):
 
     @staticmethod
     def _count(predicted: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
-        """Return how often each class (row) was predicted as each class (column): int64, shape (C, C)."""
+        """Return how often each class was predicted correctly, occurs, and was predicted: int64, shape (3, C)."""
         truth = targets.reshape(-1)
         if len(truth) != len(predicted):
             raise UsageError(f"F1Metrology: {len(predicted)} predictions for targets of shape {tuple(targets.shape)}.")
@@ -76,29 +75,28 @@ class F1Metrology(BaseMetrology):
         low, high = torch.aminmax(codes) if len(codes) else (0, 0)
         if low < 0 or high >= classes or (truth.is_floating_point() and not torch.equal(codes.to(truth.dtype), truth)):
             raise UsageError(f"F1Metrology: targets must be classes 0 to {classes - 1}, and one is not.")
-        cells = codes * classes + predicted
-        return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+        return torch.stack(
+            [torch.bincount(one, minlength=classes) for one in (codes[codes == predicted], codes, predicted)]
+        )
 
-    def _metrics(self, confusion: torch.Tensor) -> dict[str, Any]:
-        counts: list[list[int]] = confusion.tolist()
-        hits = [row[number] for number, row in enumerate(counts)]
-        true, predicted = [sum(row) for row in counts], [sum(column) for column in zip(*counts, strict=True)]
-        total = sum(true)
+    def _metrics(self, counts: torch.Tensor) -> dict[str, Any]:
+        hits, true, predicted = counts.tolist()
+        total, classes = sum(true), len(true)
         precision = [_ratio(hit, n) for hit, n in zip(hits, predicted, strict=True)]
         recall = [_ratio(hit, n) for hit, n in zip(hits, true, strict=True)]
         f1 = [_ratio(2 * hit, n + m) for hit, n, m in zip(hits, true, predicted, strict=True)]
         common = {"accuracy": _ratio(sum(hits), total), "samples": total}
-        one = self._positive_class(len(counts))
-        if len(counts) == 2:
+        one = self._positive_class(classes)
+        if classes == 2:
             metrics = {"precision": precision[one], "recall": recall[one], "f1": f1[one]}
             return metrics | common | {"positive": self._name(one)}
         metrics = {
-            name: math.fsum(values) / len(counts)
+            name: math.fsum(values) / classes
             for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
         }
         each = [
             {"class": self._name(i), "precision": precision[i], "recall": recall[i], "f1": f1[i], "samples": true[i]}
-            for i in range(len(counts))
+            for i in range(classes)
         ]
         return metrics | common | {"per_class": each}
 

@@ -111,15 +111,25 @@ def test_more_classes(case):
     assert "positive" not in record
 
 
+def test_ten_thousand_classes_are_counted_without_a_matrix():
+    true = np.arange(20_000) % 10_000
+    logits = torch.nn.functional.one_hot(torch.from_numpy(true[:64]), 10_000).float()
+    record = measure(F1Metrology(), logits, true[:64])
+    assert (record["accuracy"], record["samples"]) == (1.0, 64)
+    assert record["f1"] == pytest.approx(64 / 10_000)
+    assert len(record["per_class"]) == 10_000
+
+
 # -- the fault of the example this plugin replaces ---------------------------------------------------------------------
 
 
 class MixedF1(F1Metrology):
     """A mutant with the fault of PhysicsNeMo's example: precision of class 1, recall of class 0, F1 of the two."""
 
-    def _metrics(self, confusion):
-        metrics = super()._metrics(confusion)
-        (tn, fp), (_, _) = confusion.tolist()
+    def _metrics(self, counts):
+        metrics = super()._metrics(counts)
+        (tn, _), (negative, _), _ = counts.tolist()
+        fp = negative - tn
         recall = tn / (tn + fp) if tn + fp else 0.0
         precision = metrics["precision"]
         total = precision + recall

@@ -1,6 +1,6 @@
 """Data from tables: CSV and NPZ files of numbers and categories.
 
-Importing this package imports neither torch, numpy nor scikit-learn; its names are loaded when they are used.
+Importing this package imports neither torch nor numpy; its names are loaded when they are used.
 """
 
 from __future__ import annotations

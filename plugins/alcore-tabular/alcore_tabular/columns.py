@@ -52,10 +52,12 @@ def read_csv(
     answer = _check_roles(csv_text, target, drop, categories)
     missing = {blank.strip().casefold() for blank in blanks}
     columns = _Columns(csv_text, drop, categories, mark)
-    for name in csv_text.names:
-        if name != answer and name not in drop:
-            cells = [None if cell.casefold() in missing else cell for cell in csv_text.column(name)]
-            columns.add(name, cells)
+    left_out = {answer, *drop}
+    numbers_only = mark == "." and all(number(blank) is None for blank in missing)
+    for name, cells in zip(csv_text.names, zip(*csv_text.rows, strict=True), strict=True):
+        if name in left_out or (numbers_only and columns.add_numbers(name, cells)):
+            continue
+        columns.add(name, [None if cell.casefold() in missing else cell for cell in cells])
     if not columns.numbers and not columns.texts:
         raise UsageError(f"{csv_text.file}: no column is left to learn from beside the target {answer!r}.")
     return RawTable(
@@ -117,15 +119,28 @@ class _Columns:
     def __init__(self, csv_text: TextTable, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark) -> None:
         self.csv_text = csv_text
         self.drop = drop
-        self.categories = categories
+        self.categories = dict.fromkeys(categories)
         self.mark = mark
         self.numbers: dict[str, Array] = {}
         self.texts: dict[str, Array] = {}
 
+    def add_numbers(self, name: str, cells: Sequence[str]) -> bool:
+        """Add a column as `add` does, if all its cells are numbers with a point; tell whether it was added."""
+        try:
+            values = np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            return False
+        if name in self.categories or np.isnan(values).any() or "_" in "".join(cells):
+            return False
+        self.numbers[name] = values
+        self._suspect_row_number(name)
+        return True
+
     def add(self, name: str, cells: list[str | None]) -> None:
         """Add a column."""
         named = name in self.categories
-        values = [None if cell is None else number(cell, self.mark) for cell in cells]
+        read = {cell: number(cell, self.mark) for cell in set(cells) if cell is not None}
+        values = [None if cell is None else read[cell] for cell in cells]
         texts = [row for row, cell in enumerate(cells) if cell is not None and values[row] is None]
         present = sum(cell is not None for cell in cells)
         if not named and not texts:
@@ -171,7 +186,11 @@ class _Columns:
 
     def _suspect_row_number(self, name: str) -> None:
         values = self.numbers[name]
-        if len(values) > 1 and np.array_equal(values, values[0] + np.arange(len(values))):
+        if (
+            len(values) > 1
+            and values[1] == values[0] + 1
+            and np.array_equal(values, values[0] + np.arange(len(values)))
+        ):
             warn(
                 f"{self.csv_text.file}: column {name!r} only counts the rows, from {values[0]:g} on. In a "
                 f"sorted file that gives the answer away; {self._out(name)}."

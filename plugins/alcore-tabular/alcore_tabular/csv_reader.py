@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import math
@@ -54,14 +55,19 @@ class TextTable:
     rows: list[list[str]]
     lines: list[int]
 
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each column by its name; of columns of one name, the first."""
+        return {name: place for place, name in reversed(list(enumerate(self.names)))}
+
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        place = self.names.index(name)
+        place = self.places[name]
         return [row[place] for row in self.rows]
 
     def describe(self, row: int, name: str) -> str:
         """Describe where a row is and the value of a column there."""
-        cell = self.rows[row][self.names.index(name)]
+        cell = self.rows[row][self.places[name]]
         return f"line {self.lines[row]} {f'has {shown(cell)}' if cell else 'is empty there'}"
 
 

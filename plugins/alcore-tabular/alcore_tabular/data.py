@@ -220,8 +220,13 @@ def _find(path: Path) -> None:
         tables = _tables(path)
         held = f"it holds {listed(tables)}" if tables else "it holds no .csv, .tsv or .npz file"
         raise UsageError(f"path: {path} is a directory, not a file; {held}.")
-    if path.exists():
+    if path.is_file():
         return
+    if path.exists():
+        raise UsageError(
+            f"path: {path} is a device, a pipe or a socket, not a regular file; copy what it gives into a file, which "
+            "a resumed run can read again."
+        )
     folder = path.parent
     if not folder.is_dir():
         raise UsageError(f"path: {path} does not exist, and neither does the folder {folder.absolute()}.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from sklearn.preprocessing import OneHotEncoder
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import listed, shown, warn
 from alcore_tabular.raw_table import Array, RawTable, absent
 
 _FILLER = "(missing)"
+_COLUMNS = 64  # columns measured at once
 _BLOCK = 8192  # rows standardized at once, so that a large array is not copied in double precision
 
 
@@ -31,7 +31,7 @@ class Encoder:
     texts
         Places of the categorical columns that vary: int64, shape (E,).
     categories
-        Fitted to those columns; None if there are none.
+        The categories of each of those columns in the training part, sorted.
     """
 
     numbers: Array
@@ -39,13 +39,12 @@ class Encoder:
     scale: Array
     fill: Array
     texts: Array
-    categories: Any = None
+    categories: Sequence[Sequence[str]] = ()
 
     @property
     def features(self) -> int:
         """Number of features: one for each numeric column and for each category."""
-        one_hot = 0 if self.categories is None else sum(len(known) for known in self.categories.categories_)
-        return len(self.numbers) + one_hot
+        return len(self.numbers) + sum(map(len, self.categories))
 
     def transform(self, raw: RawTable) -> Array:
         """Return the features of these rows: float32, shape (N, features).
@@ -61,10 +60,16 @@ class Encoder:
             with np.errstate(over="ignore"):
                 result[rows, :width] = (block - self.center) / self.scale
         self._refuse_overflow(raw, result)
-        if self.categories is not None:
-            texts = _filled(raw.texts[:, self.texts])
-            self._warn_unknown(raw, texts)
-            result[:, width:] = self.categories.transform(texts)
+        result[:, width:] = 0
+        texts = _filled(raw.texts)
+        for place, known in zip(self.texts, self.categories, strict=True):
+            codes = {category: width + code for code, category in enumerate(known)}
+            found = [codes.get(cell) for cell in texts[:, place]]
+            known_rows = [row for row, code in enumerate(found) if code is not None]
+            result[known_rows, [code for code in found if code is not None]] = 1
+            if len(known_rows) < len(raw):
+                self._warn_unknown(raw, int(place), found)
+            width += len(known)
         return result
 
     def _refuse_overflow(self, raw: RawTable, result: Array) -> None:
@@ -77,16 +82,15 @@ class Encoder:
                 f"{raw.at(int(rows[0]), name)}. Correct it, or {raw.leave_out(name)}",
             )
 
-    def _warn_unknown(self, raw: RawTable, texts: Array) -> None:
-        for place, known in enumerate(self.categories.categories_):
-            new = np.flatnonzero(~np.isin(texts[:, place].astype(str), known.astype(str)))
-            if len(new):
-                name = raw.text_names[self.texts[place]]
-                warn(
-                    f"{raw.file}: column {name!r} holds categories that the training part lacks, in "
-                    f"{len(new)} of the {len(raw)} held-out rows, for instance "
-                    f"{shown(texts[new[0], place])}; they count as none."
-                )
+    @staticmethod
+    def _warn_unknown(raw: RawTable, place: int, codes: list[int | None]) -> None:
+        new = [row for row, code in enumerate(codes) if code is None]
+        cell = raw.texts[new[0], place]
+        warn(
+            f"{raw.file}: column {raw.text_names[place]!r} holds categories that the training part lacks, in "
+            f"{len(new)} of the {len(raw)} held-out rows, for instance "
+            f"{shown(_FILLER if cell is None else cell)}; they count as none."
+        )
 
 
 def fit(raw: RawTable) -> Encoder:
@@ -112,11 +116,8 @@ def fit(raw: RawTable) -> Encoder:
             f"{'is' if one else 'are'} left out."
         )
     varied, told = np.flatnonzero(~constant), np.flatnonzero(~alike)
-    encoder = None
-    if len(told):
-        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        encoder.fit(texts[:, told])
-    return Encoder(varied, center[varied], scale[varied], fill[varied], told, encoder)
+    categories = [sorted(set(texts[:, place])) for place in told]
+    return Encoder(varied, center[varied], scale[varied], fill[varied], told, categories)
 
 
 def _moments(raw: RawTable) -> tuple[Array, Array, Array, Array]:
@@ -124,7 +125,16 @@ def _moments(raw: RawTable) -> tuple[Array, Array, Array, Array]:
     width = raw.numbers.shape[1]
     center, scale, fill = np.zeros(width), np.zeros(width), np.zeros(width)
     constant = np.ones(width, dtype=bool)
-    for place in range(width):
+    left: list[int] = []
+    for start in range(0, width, _COLUMNS):
+        places = slice(start, start + _COLUMNS)
+        block = np.ascontiguousarray(raw.numbers[:, places].T, dtype=np.float64)  # each column lies in one piece
+        with np.errstate(over="ignore", invalid="ignore"):
+            center[places], scale[places] = block.mean(axis=1), block.std(axis=1)
+        constant[places] = (block.min(axis=1) == block.max(axis=1)) | (scale[places] == 0)
+        left += (start + np.flatnonzero(~np.isfinite(scale[places]))).tolist()  # with gaps, or too large
+    for place in left:
+        center[place], scale[place], constant[place] = 0, 0, True
         column = raw.numbers[:, place].astype(np.float64)
         gaps = np.isnan(column)
         if gaps.all():

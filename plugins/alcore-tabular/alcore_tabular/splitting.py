@@ -29,12 +29,18 @@ def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Gener
         Rows of the training part and of the held-out part, int64, ascending. Each class keeps its share in
         both, rounded, and is in both.
     """
-    groups = [np.arange(total)] if codes is None else [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    groups = [np.arange(total)] if codes is None else _by_class(codes)
     held = np.zeros(total, dtype=bool)
     for members in groups:
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         held[rng.permutation(members)[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _by_class(codes: Array) -> list[Array]:
+    """Return the rows of each class, ascending, in the order of the class numbers."""
+    _, counts = np.unique(codes, return_counts=True)
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
 
 
 def count_initial(initial: int | float, size: int, classes: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import warnings
 
 import pytest
-from alcore_tabular.csv_reader import read_rows
+from alcore_tabular.columns import read_csv
+from alcore_tabular.csv_reader import TextTable, read_rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -98,3 +100,43 @@ def test_a_first_line_that_is_data_is_refused(tmp_path, first) -> None:
     path.write_text(f"{first}\np,x,setosa\n4.9,3.0,setosa\n" if first == "p,x,setosa" else f"{first}\n4.9,3.0,setosa\n")
     with pytest.raises(UsageError, match=r"line (1|2): .*first"):
         read_rows(path)
+
+
+def test_columns_are_found_without_a_search_through_the_names() -> None:
+    class Names(list[str]):
+        def index(self, *_: object) -> int:
+            raise AssertionError("a search for each of 100,000 columns takes minutes")
+
+    sheet = TextTable("t.csv", Names(["a", "b", "a"]), [["1", "x", "2"], ["3", "", "4"]], [2, 3])
+    assert sheet.column("b") == ["x", ""]
+    assert sheet.column("a") == ["1", "3"]
+    assert sheet.describe(0, "b") == "line 2 has 'x'"
+    assert sheet.describe(1, "b") == "line 3 is empty there"
+
+
+@pytest.mark.parametrize("blanks", [("", "na"), ("-999",), ("nan", "inf")])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1", "2.5", "-3e4", "0"], ["1_0", "2", "3", "4"], ["nan", "1", "2", "3"], ["inf", "-Infinity", "1", "2"],
+        ["-999", "1", "2", "3"], ["", "1", "2", "3"], ["\u0661", "2", "3", "5"], ["1e999", "1", "2", "4"],
+        ["x", "x", "y", "y"], ["1,5", "2", "3", "4"], ["1", "2", "3", "4"],
+    ],
+)  # fmt: skip
+def test_column_of_numbers_alone_is_read_as_any_other(tmp_path, monkeypatch, cells, blanks) -> None:
+    path = tmp_path / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([["a", "y"], *([cell, "u"] for cell in cells)])
+
+    def read() -> tuple[list[list[str]], list[str], list[str]] | str:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                raw = read_csv(path, "y", [], [], blanks, None, ".")
+        except UsageError as error:
+            return str(error)
+        return raw.numbers.astype(str).tolist(), raw.number_names, raw.text_names
+
+    quick = read()
+    monkeypatch.setattr("alcore_tabular.columns._Columns.add_numbers", lambda *_: False)
+    assert quick == read()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from alcore_tabular import TableWarning, table
+from alcore_tabular.encoding import _moments
+from alcore_tabular.raw_table import RawTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -159,3 +161,22 @@ def test_all_features_are_finite_float32_and_targets_int64(rows, write) -> None:
     inputs, targets = data.train.batch(torch.arange(len(data.train)))
     assert (inputs.dtype, targets.dtype, targets.shape) == (torch.float32, torch.int64, (len(data.train),))
     assert bool(torch.isfinite(inputs).all())
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 130])
+def test_moments_are_those_of_each_column_by_itself(width) -> None:
+    numbers = np.random.default_rng(0).normal(3, 50, (37, width)).astype(np.float32)
+    numbers[:, ::5] = 2.0
+    numbers[::7, ::3] = np.nan
+    table = RawTable(
+        "t.csv", numbers, [f"c{i}" for i in range(width)], np.empty((37, 0), dtype=object), [], ["0"] * 37, "y",
+        np.arange(37), lambda row, name: "",
+    )  # fmt: skip
+    center, scale, fill, constant = _moments(table)
+    for place in range(width):
+        column = numbers[:, place].astype(np.float64)
+        known = column[~np.isnan(column)]
+        filled = np.where(np.isnan(column), np.median(known), column)
+        assert (center[place], scale[place]) == (filled.mean(), filled.std())
+        assert fill[place] == (np.median(known) if np.isnan(column).any() else 0)
+        assert constant[place] == (filled.min() == filled.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tomllib
 
@@ -210,3 +211,14 @@ def test_long_lists_and_cells_are_cut_short() -> None:
     assert "and 280 more" in nearest("colunm17", names)
     assert listed(names).endswith("and 295 more")
     assert len(shown("x" * 500)) < 50
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["t.csv", "t.npz"])
+def test_only_a_regular_file_is_read(tmp_path, kind, name) -> None:
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)  # reading it would wait for a writer
+    else:
+        path.symlink_to("/dev/zero")  # reading it would never end
+    assert "not a regular file" in refusal(path)
