@@ -225,9 +225,6 @@ class DriverConfig:
         Items in a batch of the training and validation loaders.
     max_active_learning_steps
         End after this many steps; None goes on until something else ends the run.
-    final_training
-        Whether a run that ends because its steps are done trains and measures once more, on what it has labeled in the
-        last one. If the run is extended later, this is the beginning of its next step.
     run_id
         Names the run directory; 8 hexadecimal digits where it is None.
     fine_tuning_lr
@@ -271,11 +268,13 @@ class DriverConfig:
     samples_per_step
         How many samples all query strategies ask for together in a step, shared out evenly in their order; what one
         leaves goes to those after it. None lets each ask for its own ``max_samples``.
+    final_training
+        Whether a run that ends because its steps are done trains and measures once more, on what it has labeled in the
+        last one. If the run is extended later, this is the beginning of its next step.
     """
 
     batch_size: int
     max_active_learning_steps: int | None = None
-    final_training: bool = False
     run_id: str | None = None
     fine_tuning_lr: float | None = None
     reset_optim_states: bool = True
@@ -297,6 +296,7 @@ class DriverConfig:
     label_retries: int = 0
     samples_per_step: int | None = None
     resume: Literal["never", "auto"] = "never"
+    final_training: bool = False
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
@@ -310,6 +310,7 @@ class DriverConfig:
             "label_retries",
         )
         _flags(self, "reset_optim_states", "skip_training", "skip_metrology", "skip_labeling", "drop_last")
+        _flags(self, "final_training")
         if self.collate_fn is not None and not callable(self.collate_fn):
             _refuse(self, "collate_fn", "callable as collate_fn(items), and return a batch")
         for name in ("keep", "run_id"):

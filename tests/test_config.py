@@ -35,7 +35,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         "checkpoint_interval": 1, "model_checkpoint_frequency": 0, "keep": None, "root_log_dir": "active_learning_logs",
         "dist_manager": None, "collate_fn": None, "num_dataloader_workers": 0, "drop_last": False,
         "device": torch.device("cpu"), "dtype": torch.float32, "seed": 1, "budget": None, "label_retries": 0,
-        "samples_per_step": None, "resume": "never",
+        "samples_per_step": None, "resume": "never", "final_training": False,
     }  # fmt: skip
 
 

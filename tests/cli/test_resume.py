@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alcore.store.reading import Run
 
-SMALL = ["--set", "training.max_training_epochs=1"]
+SMALL = ["--set", "training.max_training_epochs=1", "--set", "driver.final_training=false"]
 
 
 def test_resume_with_another_retention_and_more_steps(command, tmp_path: Path) -> None:

@@ -125,8 +125,21 @@ def test_other_optimizer_gets_no_suggested_arguments(command, tmp_path):
     assert '[training.optimizer]\ncls = "Adagrad"\n\n' in text
 
 
+def test_run_of_the_command_trains_once_more_on_its_last_labels_unless_it_is_told_not_to(command, tmp_path):
+    (tmp_path / "e.toml").write_text("[driver]\nfinal_training = false\n")
+    few = ["--steps", "1", "--set", "training.max_training_epochs=1", "-q"]
+    for name, words in (("one", []), ("two", ["e.toml"]), ("three", ["--set", "driver.final_training=false"])):
+        command("run", *words, "--run-id", name, *few)
+        run = tmp_path / "active_learning_logs" / name
+        trained = name == "one"
+        assert f"final_training = {str(trained).lower()}" in (run / "experiment.toml").read_text()
+        assert len(Run(run).records()["f1_metrology"]) == 1 + trained
+
+
 def test_retention_of_a_file_is_obeyed_and_overridden_by_the_flag(command, tmp_path):
-    (tmp_path / "e.toml").write_text('[driver]\nmax_active_learning_steps = 4\nkeep = "last=1,every=2"\n')
+    (tmp_path / "e.toml").write_text(
+        '[driver]\nmax_active_learning_steps = 4\nfinal_training = false\nkeep = "last=1,every=2"\n'
+    )
     root = tmp_path / "active_learning_logs"
     command("run", "e.toml", "--run-id", "one", "-q")
     assert [one["step"] for one in Run(root / "one").checkpoints()] == [0, 1, 3]
