@@ -108,9 +108,9 @@ class RequestQueue:
         self.budget_left = self.budget_left if budget_left is None else budget_left
         before, known = self.asked, {one.sample for one in recorded}
         self.asked = list(recorded)
-        self._candidates.take(one.sample for one in recorded if one.sample is not None)
+        self._candidates.mask(one.sample for one in recorded if one.sample is not None)
         if gone := [one.sample for one in before if one.sample is not None and one.sample not in known]:
-            self._candidates.put_back(gone)
+            self._candidates.unmask(gone)
 
     def begin_strategy(self, name: str, strategies_left: int) -> None:
         """Start the turn of a query strategy.
@@ -222,7 +222,7 @@ class RequestQueue:
         self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost))
         self._rank += 1
         if sample is not None:
-            self._candidates.take([sample])
+            self._candidates.mask([sample])
         self.requeue(request)
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:

@@ -107,7 +107,7 @@ def resume(
     _append_labels(store, pools, point.step, logger)
     if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
         learner.rebuild(pools.train)
-    candidates.take(store.requested_samples(point.step))
+    candidates.mask(store.requested_samples(point.step))
     for strategy in strategies.metrology:
         strategy.records[:] = store.records(point.step, strategies.name_of(strategy))
     for warning in checkpointer.restore(saved, int(meta["seed"])):

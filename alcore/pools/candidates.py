@@ -28,28 +28,28 @@ class Candidates:
         self.known = is_choosable(pool)
         """Whether the pool can list its unlabeled samples."""
         self._windowed = self.known and hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
-        self._taken: set[int] = set()
-        self._sorted = torch.empty(0, dtype=torch.int64)  # the taken ids, without those in _new
+        self._masked: set[int] = set()
+        self._sorted = torch.empty(0, dtype=torch.int64)  # the masked ids, without those in _new
         self._new: list[int] = []
 
-    def take(self, samples: Iterable[int]) -> None:
-        """Exclude these samples: they were requested."""
-        new = set(samples) - self._taken
-        self._taken |= new
+    def mask(self, samples: Iterable[int]) -> None:
+        """Leave these samples out: they were requested."""
+        new = set(samples) - self._masked
+        self._masked |= new
         self._new += new
 
-    def put_back(self, samples: Iterable[int]) -> None:
+    def unmask(self, samples: Iterable[int]) -> None:
         """Include these samples again: they were not requested after all."""
-        self._taken -= set(samples)
-        self._sorted, self._new = torch.empty(0, dtype=torch.int64), list(self._taken)
+        self._masked -= set(samples)
+        self._sorted, self._new = torch.empty(0, dtype=torch.int64), list(self._masked)
 
     def waiting(self) -> list[int]:
         """Return the requested samples that the pool lists as unlabeled, ascending."""
-        return [sample for sample in sorted(self._taken) if self._is_unlabeled(sample)]
+        return [sample for sample in sorted(self._masked) if self._is_unlabeled(sample)]
 
     def __contains__(self, sample: int) -> bool:
         """Tell whether a sample may be asked for."""
-        return sample not in self._taken and 0 <= sample < 2**63 and self._is_unlabeled(sample)
+        return sample not in self._masked and 0 <= sample < 2**63 and self._is_unlabeled(sample)
 
     def _is_unlabeled(self, sample: int) -> bool:
         if not self.known:
@@ -65,7 +65,7 @@ class Candidates:
         kept: list[torch.Tensor] = []
         count = 0
         for ids in self._windows():
-            kept.append(self._without_taken(ids))
+            kept.append(self._without_masked(ids))
             count += len(kept[-1])
             if count >= size:
                 whole = torch.cat(kept) if len(kept) > 1 else kept[0]
@@ -109,8 +109,8 @@ class Candidates:
             )
         return ids
 
-    def _without_taken(self, ids: torch.Tensor) -> torch.Tensor:
-        if not self._taken or not len(ids):
+    def _without_masked(self, ids: torch.Tensor) -> torch.Tensor:
+        if not self._masked or not len(ids):
             return ids
         if self._new:
             self._sorted = torch.cat([self._sorted, torch.tensor(self._new, dtype=torch.int64)]).sort().values

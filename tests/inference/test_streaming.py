@@ -56,7 +56,7 @@ def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> 
 @pytest.mark.usefixtures("small")
 def test_only_candidates_are_scored() -> None:
     driver = Recorder(40, labeled=(0, 7, 39))
-    driver._candidates.take([8, 20])
+    driver._candidates.mask([8, 20])
     expected = sorted(set(range(40)) - {0, 7, 39, 8, 20})
     assert streamed(driver) == (expected, [float(one) for one in expected])
     assert set(driver.shapes) == {16}

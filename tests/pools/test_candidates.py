@@ -57,9 +57,9 @@ def test_chunks_against_a_brute_force_set(
     before, candidates._WINDOW = candidates._WINDOW, window
     try:
         found = Candidates(Windows(unlabeled, n) if total else Listing(unlabeled))
-        found.take(taken[::2])
+        found.mask(taken[::2])
         list(found.chunks(size))
-        found.take(taken[1::2])
+        found.mask(taken[1::2])
         chunks = list(found.chunks(size))
         left = sorted(set(unlabeled) - set(taken))
         assert [one for chunk in chunks for one in chunk.tolist()] == left
@@ -75,8 +75,8 @@ def test_chunks_against_a_brute_force_set(
 @given(st.sets(st.integers(0, 2**40), max_size=10), st.sets(st.integers(0, 2**40), max_size=5))
 def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
     found = Candidates(Listing(sorted(ids)))
-    found.take(taken)
-    found.take(list(ids)[:2])
+    found.mask(taken)
+    found.mask(list(ids)[:2])
     left = sorted(ids - taken - set(list(ids)[:2]))
     assert [one for chunk in found.chunks(3) for one in chunk.tolist()] == left
 
@@ -84,7 +84,7 @@ def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
 def test_a_tensor_pool_and_its_labels() -> None:
     pool = TensorPool(torch.zeros(8, 1), torch.zeros(8), labeled=[0, 5])
     found = Candidates(pool)
-    found.take([3])
+    found.mask([3])
     pool.append(7)
     assert torch.cat(list(found.chunks(2))).tolist() == [1, 2, 4, 6]
     assert 7 not in found
@@ -120,7 +120,7 @@ def test_a_pool_that_cannot_be_chosen_from_only_remembers() -> None:
     assert not found.known
     assert Candidates(Listing([])).known
     assert 5 in found
-    found.take([5])
+    found.mask([5])
     assert 5 not in found
     assert 6 in found
     with pytest.raises(UsageError, match=r"list can't be chosen from.*unlabeled_indices\(\).*inputs\(ids\)"):

@@ -248,7 +248,7 @@ class Lives(RuleBasedStateMachine):
         drop_in = store.last_step() if in_flight == "drop" else None
         change = Model.drop_in_flight if in_flight == "drop" else Model.settle
         self.commit(lambda: store.release_in_flight(drop_in=drop_in), change)
-        self.writer.candidates.take(store.requested_samples(store.last_step() + 1))
+        self.writer.candidates.mask(store.requested_samples(store.last_step() + 1))
         self.queue = [one.place for one in self.model.to_hand_out()]
         if self.model.labeling:
             assert not store.labeling(self.model.step).committed
