@@ -31,6 +31,7 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/loop/moons.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/loop/train.py
 	$(BIN)/python benchmarks/distributed.py
 

@@ -115,6 +115,10 @@ class Label:
     cost: float = 1.0
 
 
+FailureKind = Literal["infrastructure", "timeout", "infeasible"]
+"""Why a request could not be labeled."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Failed:
     """A label strategy's report that a request could not be labeled.
@@ -125,10 +129,17 @@ class Failed:
         What was asked for: the sample id, the generated input, or the :class:`Request` itself.
     reason
         Why, for the person who reads the log.
+    kind
+        ``"infrastructure"`` (a machine or a service failed) or ``"timeout"``, where another attempt may succeed;
+        ``"infeasible"`` where the item itself can't be labeled.
+    cost
+        What the attempt cost; None where it is not known.
     """
 
     item: Any
     reason: str
+    kind: FailureKind = "infrastructure"
+    cost: float | None = None
 
 
 class Pending(enum.Enum):
@@ -155,6 +166,10 @@ class Request:
         A sample id, or a generated input.
     attempt
         How often it was tried before, from 0.
+    slot
+        Of the requests for one sample: 0 for the first, higher for a second opinion.
+    handle
+        What the label strategy called the job that answers this attempt (`LabelQueue.submitted`); None before that.
     """
 
     id: str
@@ -162,6 +177,8 @@ class Request:
     ordinal: int
     item: Any
     attempt: int = 0
+    slot: int = 0
+    handle: str | None = None
 
 
 class Spent(NamedTuple):
@@ -481,6 +498,12 @@ class LabelQueue(Protocol):
         """Deliver several answers in one transaction.
 
         An answer that took effort is better put by itself, at once: it is durable then.
+        """
+
+    def submitted(self, request: Request, handle: str) -> None:
+        """Commit the name of the job that answers a request, at a scheduler for instance.
+
+        When the request is handed out again, after an interruption or in a later step, `Request.handle` shows it.
         """
 
 

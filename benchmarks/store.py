@@ -67,13 +67,9 @@ class Bare:
         content = [(row[0], (run.folder / "ckpt" / row[0]).read_bytes()) for row in rows["checkpoints"]]
         began = time.perf_counter()
         with self.transaction() as execute:
-            execute(
-                "INSERT INTO requests(id, step, ordinal, sample, item, strategy, score, rank, model, cost, attempt)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [row[:11] for row in rows["requests"]],
-            )
-            execute("INSERT INTO queries VALUES (?, ?)", rows["queries"])
-            execute("INSERT INTO records VALUES (?, ?, ?, ?)", rows["records"])
+            insert(execute, "requests", [(*row[:14], 0, "open", None, None, row[18]) for row in rows["requests"]])
+            insert(execute, "queries", rows["queries"])
+            insert(execute, "records", rows["records"])
         if rows["labels"]:
             self.label(*rows["labels"])
         for name, data in content:
@@ -86,8 +82,8 @@ class Bare:
             os.fsync(descriptor)
             os.close(descriptor)
         with self.transaction() as execute:
-            execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", rows["checkpoints"])
-            execute("INSERT INTO steps VALUES (?, ?, ?)", rows["steps"])
+            insert(execute, "checkpoints", rows["checkpoints"])
+            insert(execute, "steps", rows["steps"])
         for name, data in exported.items():
             (self.folder / f".{name}").write_bytes(data)
             (self.folder / f".{name}").replace(self.folder / name)
@@ -96,8 +92,8 @@ class Bare:
     def label(self, *rows: tuple[Any, ...]) -> None:
         """Write labels."""
         with self.transaction() as execute:
-            execute("UPDATE requests SET state = 'labelled', closed = ? WHERE id = ?", [(r[1], r[0]) for r in rows])
-            execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            execute("UPDATE requests SET state = 'labeled', closed = ? WHERE id = ?", [(r[1], r[0]) for r in rows])
+            insert(execute, "labels", list(rows))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Callable[..., Any]]:
@@ -105,6 +101,12 @@ class Bare:
         self.connection.execute("BEGIN IMMEDIATE")
         yield self.connection.executemany
         self.connection.execute("COMMIT")
+
+
+def insert(execute: Callable[..., Any], table: str, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows, if there are any."""
+    if rows:
+        execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
 
 class Beside:

@@ -121,7 +121,7 @@ def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build
     assert [record["step"] for record in records] == [0, 1]
     assert records[1]["metrics"] == {"count_metrology": [{"step": 1, "train_samples": 11, "labelled": 11.0}]}
     assert set(records[0]) == {
-        "step", "train_samples", "requested", "labelled", "failed", "refused", "epochs", "losses", "metrics", "seconds",
+        "step", "train_samples", "requested", "labeled", "failed", "refused", "epochs", "losses", "metrics", "seconds",
     }  # fmt: skip
     assert calls[-1][1] == {"driver": driver, "reason": "all 2 steps are done", "error": None}
 

@@ -55,7 +55,7 @@ class Progress:
     @runhook
     def alcore_step_end(self, record: Mapping[str, Any]) -> None:
         """Move on by one step."""
-        self._labels += record["labelled"]
+        self._labels += record["labeled"]
         shown: dict[str, Any] = {"labels": self._labels}
         for entries in record["metrics"].values():
             values = figures(entries[-1]) if entries else {}

@@ -68,7 +68,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         phases = list(dict.fromkeys(phase for step in run["steps"] for phase in step["seconds"]))
         rows = [
             [
-                *(step[name] for name in ("step", "train_samples", "requested", "labelled", "failed", "refused")),
+                *(step[name] for name in ("step", "train_samples", "requested", "labeled", "failed", "refused")),
                 step.get("losses", {}).get("loss"),
                 *(step["seconds"].get(phase) for phase in phases),
             ]
@@ -78,7 +78,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
             "step",
             "samples",
             "requested",
-            "labelled",
+            "labeled",
             "failed",
             "refused",
             "loss",
@@ -117,6 +117,13 @@ def _step(run: Run, step: int) -> dict[str, Any]:
     return {"run_id": run.folder.name, "step": step, "record": steps.get(step), "requests": requests}
 
 
+def _label_text(request: dict[str, Any]) -> str | None:
+    if request["kind"] == "id":
+        return "the pool's own"
+    value: str | None = request["value"]
+    return value if request["file"] is None else f"labels/{request['file']}.safetensors"
+
+
 def _step_text(content: dict[str, Any]) -> str:
     rows = [
         [
@@ -126,7 +133,7 @@ def _step_text(content: dict[str, Any]) -> str:
             request["rank"],
             None if request["score"] is None else float(request["score"]),
             request["state"],
-            "the pool's own" if request["kind"] == "id" else request["value"],
+            _label_text(request),
             request["source"] or None,
             request["cost"],
         ]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text
+from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, failure_of
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import EncodingError
+from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
 
-_UNKNOWN = "nobody asked for it, or it was labelled or given up before"
+_UNKNOWN = "nobody asked for it, or it was labeled or given up before"
 
 
 class AnswerQueue:
@@ -185,6 +186,30 @@ class AnswerQueue:
         """Do as `put` does, which never waits."""
         self.put(item)
 
+    def submitted(self, request: Request, handle: str) -> None:
+        """Commit the name of the job that answers a request, which a later `Request.handle` of it shows.
+
+        Parameters
+        ----------
+        request
+            From `alcore.protocols.QueryQueue.get_request`.
+        handle
+            The name, at a scheduler for instance; it takes the place of an earlier one.
+
+        Raises
+        ------
+        UsageError
+            If the request is not open, or the handle is no text; in a forked child.
+        """
+        if not isinstance(handle, str) or not handle or not _is_text(handle):
+            raise UsageError(f"the handle of a request is {handle!r:.100}; it must be a text that is not empty.")
+        if not isinstance(request, Request) or not self._store.set_handle(request, handle):
+            shown = getattr(request, "id", request)
+            raise UsageError(
+                f"there is no open request {shown!r:.100} for the handle {handle!r:.100}; give the Request that "
+                "get_request() returned, before it is answered."
+            )
+
     def qsize(self) -> int:
         """Return how many answers this phase has accepted."""
         return len(self._accepted)
@@ -260,7 +285,7 @@ class AnswerQueue:
             writer.accept(request, answer)
             self._close(key, settled)
         elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
-            writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", repeat=True)
+            writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", kind="repeat")
             return None
         elif before.source != answer.source:
             writer.refuse(request.id, as_text(item), f"{before.source or 'another answer'!r} was first")
@@ -308,8 +333,9 @@ class AnswerQueue:
         if request.id in self._accepted:
             writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
             return None
-        writer.refuse(request.id, as_text(item), reason)
-        again = Request(request.id, request.step, request.ordinal, request.item, request.attempt + 1)
+        kind, cost = failure_of(item)
+        writer.refuse(request.id, as_text(item), reason, kind=kind, cost=cost)
+        again = dataclasses.replace(request, attempt=request.attempt + 1, handle=None)
         writer.retry(request.id, again.attempt)
         self._open[request.id] = again
         self._requests.release([request.id])
@@ -318,3 +344,12 @@ class AnswerQueue:
     def _close(self, key: str, settled: list[str]) -> None:
         del self._open[key]
         settled.append(key)
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a text can be stored: half of a pair of surrogates can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

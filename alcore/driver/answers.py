@@ -6,7 +6,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -16,7 +16,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.pools.values import class_code, value_fault
-from alcore.protocols import Failed, Label, Request
+from alcore.protocols import Failed, FailureKind, Label, Request
 from alcore.store.tables import AcceptedLabel
 
 REFUSALS = (UsageError, TypeError, ValueError, IndexError)
@@ -115,6 +115,16 @@ def accepted_label(request: Request, answer: Any, check: AnswerCheck, cost: Call
     if type(item) is int and type(request.item) is int:
         return AcceptedLabel(request, item, "id", "", None, expected)
     return AcceptedLabel(request, item, "object", "", dumps(item), expected)
+
+
+def failure_of(answer: Any) -> tuple[str, float | None]:
+    """Return the kind of a failed attempt, as it is stored, and what was paid for it, if that is said."""
+    if not isinstance(answer, Failed):
+        return "refused", None
+    paid: Any = answer.cost
+    known = isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0
+    kind = answer.kind if answer.kind in get_args(FailureKind) else "infrastructure"
+    return kind, float(paid) if known else None
 
 
 def as_text(answer: Any) -> str:

@@ -75,7 +75,7 @@ class Checkpointer:
         """
         optimization = None if self._trainer is None else self._trainer.optimization
         return {
-            "at": {"step": step, "phase": phase, "epoch": epoch, "book": dict(record or {})},
+            "at": {"step": step, "phase": phase, "epoch": epoch, "record": dict(record or {})},
             "model": model_state(self._learner),
             **({"optimizer": None, "scheduler": None} if optimization is None else optimization.state()),
             **(self.beside_learner() if beside_learner is None else beside_learner),

@@ -116,7 +116,7 @@ class LabelingPhase:
         Returns
         -------
         dict
-            ``labelled``, ``failed`` and ``refused``: how many requests and answers; ``taken``: how many requests are
+            ``labeled``, ``failed`` and ``refused``: how many requests and answers; ``taken``: how many requests are
             with a label strategy that can't be polled.
         """
         self._begin(step)
@@ -178,7 +178,7 @@ class LabelingPhase:
         if state.ended and (replaying or state.committed):
             return None
         if state.ended:  # the phases are called by hand, and this one once more
-            self._store.reopen_labeling(step)
+            self._store.reopen_labeling()
         self._strategy_state.begin(step)
         self._answers.open(step, state, self._handed_over)
         self._is_open = True
@@ -221,6 +221,7 @@ class LabelingPhase:
     def _append(self, closed: list[AcceptedLabel] | None) -> list[tuple[AcceptedLabel, Exception]]:
         """Append what was answered, and isn't in the training pool yet; return what the pool refused."""
         accepted = self._store.accepted(self._step) if closed is None else closed
-        accepted = [one for one in accepted if one.request.id not in self._handed_over]
+        known = self._handed_over | self._store.second_opinions(self._step)
+        accepted = [one for one in accepted if one.request.id not in known]
         self._handed_over.update(one.request.id for one in accepted)
         return append_labels(self._pools, accepted)

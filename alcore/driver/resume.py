@@ -94,7 +94,7 @@ def resume(
         chosen["step"] + (chosen["phase"] == "labeling"),
         chosen["epoch"] if inside else 0,
         bool(at.get("trained")),
-        at["book"],
+        at["record"] if "record" in at else at["book"],  # as format 1 has it
     )
 
     load_model(learner, initial["model"])

@@ -196,7 +196,7 @@ class RunSession:
 
     def add_label_counts(self, counts: Mapping[str, int]) -> None:
         """Record how many requests were labeled or failed, and how many answers were refused."""
-        self.record.values |= {name: counts[name] for name in ("labelled", "failed", "refused")}
+        self.record.values |= {name: counts[name] for name in ("labeled", "failed", "refused")}
         for name, words in (("failed", "requests could not be labeled"), ("refused", "answers were refused")):
             if counts[name]:
                 self._logger.warning("%d %s; the reasons are in the log", counts[name], words)

@@ -32,14 +32,14 @@ class StepRecord:
     def begin(cls, step: int, train_samples: int | None) -> StepRecord:
         """Return the record of a step that has done nothing yet."""
         values = {
-            "step": step, "train_samples": train_samples, "requested": 0, "labelled": 0, "failed": 0, "refused": 0,
+            "step": step, "train_samples": train_samples, "requested": 0, "labeled": 0, "failed": 0, "refused": 0,
         }  # fmt: skip
         return cls(step, values)
 
     @property
     def settled(self) -> bool:
         """Whether any request was labeled or given up in the step."""
-        return bool(self.values["labelled"] or self.values["failed"])
+        return bool(self.values["labeled"] or self.values["failed"])
 
     def of_training(self) -> dict[str, Any]:
         """Return what the training recorded."""
@@ -57,5 +57,5 @@ class StepRecord:
             for record in records[:1]:
                 if isinstance(record, Mapping):
                     words += [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)]
-        words.append(f"{self.values['requested']} requested, {self.values['labelled']} labelled")
+        words.append(f"{self.values['requested']} requested, {self.values['labeled']} labeled")
         return ", ".join(words)

@@ -59,7 +59,7 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> list[tupl
 def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str, str]]:
     """Yield the name of each file after it is written, and what it holds."""
     requests = run.requests()
-    _write_labels(folder / "labels.csv", requests)
+    _write_labels(folder / "labels.csv", run, requests)
     yield (
         "labels.csv",
         f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
@@ -77,7 +77,7 @@ def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str
         return
     for request in requests:
         if request["kind"] is not None:
-            data.train.append(_item(request, data.unlabeled))
+            data.train.append(_item(run, request, data.unlabeled))
     arrays = _arrays(data.train)
     np.savez(folder / "labelled.npz", **arrays)
     yield "labelled.npz", f"{len(arrays['targets'])} labeled samples: {', '.join(arrays)}, in training order"
@@ -85,7 +85,7 @@ def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str
     yield "info.json", "task, classes and their names"
 
 
-def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
+def _write_labels(path: Path, run: Run, requests: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -93,8 +93,8 @@ def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
             row = {**request, "request": request["id"]}
             if row["sample"] is None:
                 row["sample"] = request["item"]
-            if request["value"] is not None:
-                row["value"] = json.dumps(json.loads(export_json(loads(request["value"]))))
+            if (text := run.label_text(request)) is not None:
+                row["value"] = json.dumps(json.loads(export_json(loads(text))))
             writer.writerow([row[name] for name in _COLUMNS])
 
 
@@ -107,9 +107,9 @@ def _data_of(run: Run, allow_code: bool) -> Any:
     return load_data(experiment, installed(), allow_code=allow_code)
 
 
-def _item(request: dict[str, Any], unlabeled: Any) -> Any:
+def _item(run: Run, request: dict[str, Any], unlabeled: Any) -> Any:
     asked = request["sample"] if request["item"] is None else loads(request["item"])
-    item = put_item(asked, request["kind"], request["value"], request["source"], request["cost"])
+    item = put_item(asked, request["kind"], run.label_text(request), request["source"], request["cost"])
     return item if unlabeled is None else completed_item(asked, request["kind"], item, unlabeled)
 
 

@@ -113,8 +113,7 @@ class Candidates:
         if not self._masked or not len(ids):
             return ids
         if self._new:
-            self._sorted = torch.cat([self._sorted, torch.tensor(self._new, dtype=torch.int64)]).sort().values
-            self._new = []
+            self._sorted, self._new = _merged(self._sorted, torch.tensor(self._new, dtype=torch.int64)), []
         low, high = torch.searchsorted(self._sorted, torch.stack([ids[0], ids[-1] + 1])).tolist()
         if low == high:
             return ids
@@ -123,6 +122,17 @@ class Candidates:
         keep = torch.ones(len(ids), dtype=torch.bool)
         keep[places[ids[places] == taken]] = False
         return ids[keep]
+
+
+def _merged(ascending: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+    """Return ids in ascending order, of many that are sorted and a few that are not; sorting all takes far longer."""
+    more = more.sort().values
+    places = torch.searchsorted(ascending, more) + torch.arange(len(more))
+    merged = torch.empty(len(ascending) + len(more), dtype=torch.int64)
+    old = torch.ones(len(merged), dtype=torch.bool)
+    old[places] = False
+    merged[places], merged[old] = more, ascending
+    return merged
 
 
 def _takes_two(function: Any) -> bool:

@@ -106,7 +106,7 @@ def publish(folder: Path, name: str, state: Mapping[str, Any]) -> Published:
         return checkpoint.publish()
 
 
-def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
+def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> dict[str, Any]:
     """Return the state that was published, with its tensors on the CPU.
 
     Parameters
@@ -115,6 +115,8 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
         The checkpoint file.
     sha256
         Its digest, as the database has it.
+    what
+        What messages call it.
 
     Raises
     ------
@@ -130,10 +132,10 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
             tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
             return dict(decode(header["state"], tensors))
     except KeyError as error:
-        raise UsageError(f"{path} is not a checkpoint of alcore: it has no {error}.") from error
+        raise UsageError(f"{path} is not a {what} of alcore: it has no {error}.") from error
     except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"checkpoint {path} can't be read: {error}.") from error
-    raise UsageError(f"checkpoint {path} is damaged: its SHA-256 is not the one recorded for it.")
+        raise UsageError(f"{what} {path} can't be read: {error}.") from error
+    raise UsageError(f"{what} {path} is damaged: its SHA-256 is not the one recorded for it.")
 
 
 def _store_once(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

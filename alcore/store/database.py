@@ -13,8 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write
-
-FORMAT = 1
+from alcore.store.formats import FORMAT, check_format, create, migrate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,8 +41,7 @@ class Database:
         self._path, self._lock = path, threading.RLock()
         self._process, self._closed, self._writing = os.getpid(), False, False
         with self._storage_errors():
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-            self._connection.row_factory = sqlite3.Row
+            self._connection = self._connect()
             try:
                 if replica:
                     self._connection.execute("PRAGMA synchronous = OFF")
@@ -54,15 +52,25 @@ class Database:
                 self._connection.close()
                 raise
 
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=60)
+        connection.row_factory = sqlite3.Row
+        tables.prepare(connection)
+        return connection
+
     def _open(self, path: Path, new: bool) -> None:
-        if not new:
-            check_format(self._connection, path)
+        if not new and check_format(self._connection, path) < FORMAT:
+            migrate(self._connection, path)
+            self._connection.close()
+            self._connection = self._connect()
         self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:
-            self._connection.executescript(f"BEGIN; {tables.SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            create(self._connection)
             self._epoch = 1
+            self._connection.execute("BEGIN IMMEDIATE")
             tables.set_epoch(self._connection, 1)
+            self._connection.execute("COMMIT")
         else:
             self._connection.execute("BEGIN IMMEDIATE")
             self._epoch = tables.epoch(self._connection) + 1
@@ -141,10 +149,17 @@ class Database:
             except sqlite3.OperationalError as error:
                 raise self._storage_error(error) from error
 
-    def image(self) -> bytes:
-        """Return the whole database as bytes."""
+    def image(self, read_value: tables.ReadValue) -> bytes:
+        """Return the whole database as bytes, with the large values that lie beside it."""
         with self._lock:
-            return bytes(self._connection.serialize())
+            image, files = bytes(self._connection.serialize()), self.read(tables.large_values)
+        if not files:
+            return image
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+            copy.deserialize(image)
+            for file in files:
+                tables.take_value_in(copy, file, read_value(file))
+            return bytes(copy.serialize())
 
     def close(self) -> None:
         """Close the connection; calling it again does nothing."""
@@ -168,19 +183,3 @@ class Database:
                 "process, which may be a stopped one, and resume the run; what it had not committed is rolled back."
             )
         return cant_write(self._path, error)
-
-
-def check_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that this version can't read."""
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.OperationalError:  # it may be a run database that can't be opened, or rolled back, now
-        raise
-    except sqlite3.DatabaseError as error:
-        raise UsageError(f"{path} is not a run database: {error}.") from error
-    if version > FORMAT:
-        raise UsageError(
-            f"{path} has format {version}, and this version of alcore reads up to {FORMAT}; upgrade alcore."
-        )
-    if version < 1:
-        raise UsageError(f"{path} is not a run database; it is empty, or belongs to another program.")

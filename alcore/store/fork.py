@@ -15,6 +15,7 @@ from alcore.store.creation import appearing_run
 from alcore.store.files import check_regular, checkpoint_path, free_run_id, fsync_path, sha256_of
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run
+from alcore.store.values import LabelValues
 
 
 class Fork(NamedTuple):
@@ -71,7 +72,8 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
         fsync_path(hidden / "experiment.toml")
         source.copy_database(hidden / "run.db")
         with _transaction(hidden / "run.db") as connection:
-            tables.delete_after(connection, step)
+            tables.cut_after(connection, step)
+            _copy_values(connection, source, hidden)
             files, warnings = _copy_checkpoints(connection, source, hidden)
             facts = {
                 "run_id": new_id,
@@ -80,7 +82,7 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
                 "forked_from": source.folder.resolve().name,
                 "forked_at": step,
             }
-            tables.set_meta_of_fork(connection, step, facts)
+            tables.set_meta(connection, facts)
             exports.write_all(connection, hidden)
     return Fork(root / new_id, files[-1], warnings)
 
@@ -103,11 +105,25 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Change the copy in one transaction, and leave nothing of what was deleted in the file."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
+        tables.prepare(connection)
         connection.execute("BEGIN")
         yield connection
         connection.execute("COMMIT")
         connection.execute("VACUUM")
     fsync_path(path)
+
+
+def _copy_values(connection: sqlite3.Connection, source: Run, hidden: Path) -> None:
+    """Copy the files of the large values that the copied database names."""
+    if not (named := tables.large_values(connection)):
+        return
+    here, there = LabelValues(source.folder / "labels"), LabelValues(hidden / "labels")
+    (hidden / "labels").mkdir()
+    for sha256 in named:
+        here.read(sha256)  # a damaged file is found now, not when the fork needs it
+        shutil.copyfile(here.path(sha256), there.path(sha256))
+        fsync_path(there.path(sha256))
+    fsync_path(hidden / "labels")
 
 
 def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path) -> tuple[list[str], list[str]]:

@@ -2,12 +2,13 @@
 
 Each file is one batch of answers, one line of `alcore.codec` JSON::
 
-    {"format": 1, "answers": [
+    {"format": 2, "answers": [
         {"kind": "label", "request": "<id>", "value": 1, "source": "ann", "cost": 1.0},
-        {"kind": "failed", "item": 7, "reason": "the sample is lost"},
+        {"kind": "failed", "item": 7, "reason": "the sample is lost", "failure": "infeasible", "cost": null},
         {"kind": "value", "value": 7}]}
 
-A `Label` or `Failed` has either ``request``, the id of a request, or ``item``, what was asked for.
+In format 1, which is read too, a failure has neither ``failure`` nor ``cost``. A `Label` or `Failed` has either
+``request``, the id of a request, or ``item``, what was asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from alcore.codec import dumps, loads
 from alcore.protocols import Failed, Label, Request
 from alcore.store.files import cant_write, check_folder, write_whole
 
-FORMAT = 1
+FORMAT = 2
 _FILE = re.compile(r"\d{20}-[0-9a-f]{8}\.json", re.ASCII)
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -141,7 +142,8 @@ def _encoded(answer: Any) -> dict[str, Any]:
             return {"kind": "label", **_item(answer.item), "value": answer.value, "source": answer.source,
                     "cost": answer.cost}  # fmt: skip
         case Failed():
-            return {"kind": "failed", **_item(answer.item), "reason": answer.reason}
+            return {"kind": "failed", **_item(answer.item), "reason": answer.reason, "failure": answer.kind,
+                    "cost": answer.cost}  # fmt: skip
     return {"kind": "value", "value": answer}
 
 
@@ -152,24 +154,26 @@ def _item(item: Any) -> dict[str, Any]:
 def _decoded(text: str) -> list[Any]:
     """Return the answers of a file; raises whatever a malformed file makes go wrong."""
     batch = loads(text)
-    if not isinstance(batch, dict) or batch.get("format") != FORMAT:
-        raise ValueError(f"it is not a batch of answers of format {FORMAT}")
+    if not isinstance(batch, dict) or batch.get("format") not in (1, FORMAT):
+        raise ValueError(f"it is not a batch of answers of format 1 or {FORMAT}")
     if set(batch) != {"format", "answers"} or not isinstance(batch["answers"], list):
         raise ValueError("a batch has a format and a list of answers, and nothing else")
-    return [_answer(one) for one in batch["answers"]]
+    return [_answer(one, batch["format"]) for one in batch["answers"]]
 
 
 _MEMBERS = {
     "label": {"value", "source", "cost"},
-    "failed": {"reason"},
+    "failed": {"reason", "failure", "cost"},
     "value": {"value"},
 }
 
 
-def _answer(found: Any) -> Any:
+def _answer(found: Any, version: int) -> Any:
     kind = found.get("kind") if isinstance(found, dict) else None
     if not isinstance(kind, str) or kind not in _MEMBERS:
         raise ValueError(f"an answer is of kind {kind!r}; it must be one of {', '.join(_MEMBERS)}")
+    if kind == "failed" and version == 1:
+        found = {**found, "failure": "infrastructure", "cost": None}
     given = set(found) - {"kind"}
     names = given & {"request", "item"}
     if given != _MEMBERS[kind] | names or len(names) != (kind != "value"):
@@ -179,7 +183,7 @@ def _answer(found: Any) -> Any:
     item = _named_request(found["request"]) if "request" in found else found["item"]
     if kind == "label":
         return Label(item, found["value"], found["source"], found["cost"])
-    return Failed(item, found["reason"])
+    return Failed(item, found["reason"], found["failure"], found["cost"])
 
 
 def _named_request(key: Any) -> Request:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
-from alcore.store.database import check_format
 from alcore.store.files import check_run_folder, run_directory
+from alcore.store.formats import FORMAT, check_format, in_this_format
 from alcore.store.lock import is_locked
+from alcore.store.values import LabelValues
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,6 +83,10 @@ class Run:
     def requests(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all."""
         return self._read(tables.requests, step)
+
+    def label_text(self, request: Mapping[str, Any]) -> str | None:
+        """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""
+        return tables.value_text(request, LabelValues(self.folder / "labels").read)
 
     def refused(self) -> list[dict[str, Any]]:
         """Return the answers that were not accepted, with the reasons."""
@@ -156,9 +161,12 @@ class Run:
                 sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
             ) as connection:
                 connection.execute("PRAGMA query_only = ON")
-                check_format(connection, path)
                 connection.row_factory = sqlite3.Row
-                yield connection
+                if check_format(connection, path) == FORMAT:
+                    yield connection
+                else:
+                    with contextlib.closing(in_this_format(connection)) as copy:
+                        yield copy
         except sqlite3.Error as error:
             raise UsageError(f"{path} can't be read: {error}.") from error
 

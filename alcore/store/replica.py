@@ -14,6 +14,7 @@ from alcore.store import tables
 from alcore.store.database import Database
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
+from alcore.store.values import LabelValues
 
 
 class Replica(RunStore):
@@ -33,9 +34,10 @@ class Replica(RunStore):
     def __init__(self, image: bytes) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="alcore-rank-"))
         self.inbox = Inbox(self.folder / "inbox")
+        self._values = LabelValues(self.folder / "labels")  # which stays empty: the image holds all values
         (self.folder / "run.db").write_bytes(image)  # a file, since a strategy or a criterion may want to read it
         self._database = Database(self.folder / "run.db", replica=True)
-        self._exported = math.inf  # never
+        self._export_due = math.inf  # never
 
     def apply_label_changes(self, found: Mapping[str, Any]) -> None:
         """Commit what `RunStore.label_changes` returned on rank 0."""

@@ -26,6 +26,12 @@ from alcore.store.files import (
 from alcore.store.inbox import Inbox
 from alcore.store.lock import RunLock
 from alcore.store.tables import AcceptedLabel, AnswerWriter, AskedRequest, LabelingState, Record
+from alcore.store.values import LabelValues
+
+_EXPORT_SECONDS = 1.0
+"""The exports are not rewritten more often than that while the run goes on."""
+_EXPORT_SHARE = 50
+"""Nor before so many times as long has passed as the last rewriting took: a fiftieth of the time at most goes there."""
 
 
 class RunStore:
@@ -42,9 +48,10 @@ class RunStore:
     def __init__(self, folder: Path, lock: RunLock) -> None:
         self.folder = folder
         self.inbox = Inbox(folder / "inbox")
+        self._values = LabelValues(folder / "labels")
         self._database = Database(folder / "run.db")
         self._lock = lock
-        self._exported = time.monotonic()
+        self._export_due = time.monotonic() + _EXPORT_SECONDS
 
     @classmethod
     def create(
@@ -109,6 +116,7 @@ class RunStore:
             undo.callback(store._database.close)
             store._check_names()
             store._remove_unnamed_checkpoints()
+            store._values.remove_unnamed(store._database.read(tables.large_values))
             undo.pop_all()
         return store
 
@@ -134,15 +142,20 @@ class RunStore:
 
     def image(self) -> bytes:
         """Return the whole database as bytes, for `alcore.store.replica.Replica`."""
-        return self._database.image()
+        return self._database.image(self._values.read)
 
     def export(self) -> None:
-        """Rewrite the files that are made from the database."""
+        """Rewrite the files that are made from the database.
+
+        The longer that takes, since it grows with the run, the later they are due again.
+        """
+        began = time.perf_counter()
         try:
             self._database.read(exports.write_all, self.folder)
         except OSError as error:
             raise cant_write(self.folder, error) from error
-        self._exported = time.monotonic()
+        took = time.perf_counter() - began
+        self._export_due = time.monotonic() + max(_EXPORT_SECONDS, _EXPORT_SHARE * took)
 
     def finish(self, records: Sequence[Record], **end: Any) -> None:
         """Rewrite the exports, after a commit of what is not committed yet.
@@ -213,6 +226,11 @@ class RunStore:
         with self._database.transaction() as connection:
             tables.set_taken(connection, [one.id for one in requests], False)
 
+    def set_handle(self, request: Request, handle: str) -> bool:
+        """Commit the name of the job that answers a request; return whether the request is open."""
+        with self._database.transaction() as connection:
+            return tables.set_handle(connection, request.id, handle)
+
     def in_flight(self) -> list[Request]:
         """Return the open requests that a label strategy has taken out and not answered, oldest first."""
         return self._database.read(tables.in_flight)
@@ -234,13 +252,15 @@ class RunStore:
 
     def labeling(self, step: int) -> LabelingState:
         """Return a labeling phase as it is committed."""
-        return self._database.read(tables.labeling, step)
+        return self._database.read(tables.labeling, step, self._values.read)
 
     @contextlib.contextmanager
     def answering(self, step: int) -> Iterator[AnswerWriter]:
         """Give what writes answers of the labeling phase of a step, all of them in one transaction."""
         with self._database.transaction() as connection:
-            yield AnswerWriter(connection, step)
+            writer = AnswerWriter(connection, step, self._values.write)
+            yield writer
+            writer.end()
 
     def inbox_file(self) -> str | None:
         """Return the file of the inbox whose answers were committed last; it may not have been removed yet."""
@@ -251,14 +271,18 @@ class RunStore:
         with self._database.transaction() as connection:
             tables.end_labeling(connection, step)
 
-    def reopen_labeling(self, step: int) -> None:
+    def reopen_labeling(self) -> None:
         """Take back that a labeling phase is over, for those who call the phases by hand and begin it again."""
         with self._database.transaction() as connection:
-            tables.reopen_labeling(connection, step)
+            tables.reopen_labeling(connection)
 
     def accepted(self, step: int) -> list[AcceptedLabel]:
-        """Return the answers that a labeling phase has accepted so far, in the order of their requests."""
-        return self._database.read(tables.accepted, step)
+        """Return the labels that a labeling phase has accepted so far, in the order of their requests."""
+        return self._database.read(tables.accepted, step, self._values.read)
+
+    def second_opinions(self, step: int) -> set[str]:
+        """Return the requests that a labeling phase has labeled, and whose samples have another label than this."""
+        return self._database.read(tables.second_opinions, step)
 
     def label_counts(self, step: int) -> dict[str, int]:
         """Return how many requests a labeling phase labeled or gave up, and how many answers it did not accept."""
@@ -274,7 +298,7 @@ class RunStore:
 
     def label_changes(self, step: int) -> dict[str, Any]:
         """Return what the labeling phase of a step has changed, for `Replica.apply_label_changes`."""
-        return self._database.read(tables.label_changes, step)
+        return self._database.read(tables.label_changes, step, self._values.read)
 
     # -- records ---------------------------------------------------------------------------------------------
 
@@ -323,11 +347,10 @@ class RunStore:
         with staged as checkpoint, self._database.transaction() as connection:
             replaced = _publish(connection, step, "labeling", 0, checkpoint)
             tables.insert_records(connection, records)
-            tables.keep_label_strategy_state(connection, step)
             tables.insert_step(connection, step, record, seconds)
             tables.set_meta(connection, end or {})
         self._remove_checkpoints(replaced)
-        if time.monotonic() - self._exported >= 1:
+        if time.monotonic() >= self._export_due:
             self.export()
 
     def is_committed(self, step: int) -> bool:

@@ -82,7 +82,7 @@ def test_request_that_cannot_be_opened_is_refused_with_the_reason(command: Any, 
     ]:
         _, err = command("labels", "runs/r1", "--reopen", words, code=2)
         assert reason in err
-    assert [one["state"] for one in run.requests()] == ["labelled", "open", "failed"]
+    assert [one["state"] for one in run.requests()] == ["labeled", "open", "failed"]
 
 
 def test_run_without_refused_answers_says_so(command: Any, build: Any) -> None:

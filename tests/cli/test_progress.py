@@ -48,8 +48,8 @@ def follow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_bar_counts_steps_and_labels_and_shows_the_metric(follow: Any) -> None:
     shown = follow(
-        {"labelled": 3, "metrics": {"f1": [{"step": 0, "precision": 0.25, "f1": 0.5}]}},
-        {"labelled": 4, "metrics": {"f1": [{"step": 1, "precision": 0.25, "f1": 0.75}], "none": []}},
+        {"labeled": 3, "metrics": {"f1": [{"step": 0, "precision": 0.25, "f1": 0.5}]}},
+        {"labeled": 4, "metrics": {"f1": [{"step": 1, "precision": 0.25, "f1": 0.75}], "none": []}},
     )
     last = shown.split("\r")[-1]
     assert "2/2" in last
@@ -59,14 +59,14 @@ def test_bar_counts_steps_and_labels_and_shows_the_metric(follow: Any) -> None:
 
 
 def test_first_figure_is_shown_where_there_is_no_f1(follow: Any) -> None:
-    last = follow({"labelled": 1, "metrics": {"regression": [{"step": 0, "rmse": 0.125, "mae": 1.0}]}}).split("\r")[-1]
+    last = follow({"labeled": 1, "metrics": {"regression": [{"step": 0, "rmse": 0.125, "mae": 1.0}]}}).split("\r")[-1]
     assert "rmse=0.125" in last
     assert "mae" not in last
 
 
 def test_headline_stands_above_the_bar_and_without_a_terminal_alone(follow: Any) -> None:
-    assert follow({"labelled": 1}, headline="Run r1").startswith("Run r1\n")
-    assert follow({"labelled": 1}, headline="Run r1", terminal=False) == "Run r1\n"
+    assert follow({"labeled": 1}, headline="Run r1").startswith("Run r1\n")
+    assert follow({"labeled": 1}, headline="Run r1", terminal=False) == "Run r1\n"
 
 
 def test_warnings_are_written_and_errors_left_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import StaleWriterError
+from alcore.errors import StaleWriterError, UsageError
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Failed, Label, Request
@@ -122,7 +122,7 @@ def test_a_bare_id_of_any_kind(desk: Make, item: Any) -> None:
     at = desk(3, 7)
     at.labels.put(item)
     assert at.current() == {1: ("id", None)}
-    assert at.states() == ["open", "labelled"]
+    assert at.states() == ["open", "labeled"]
     (taken,) = at.close()
     assert taken == 7
     assert type(taken) is int
@@ -184,7 +184,7 @@ def test_any_other_object_answers_the_oldest_open_request(desk: Make) -> None:
     at.labels.put(Label(5, 1))
     for pair in pairs:
         at.labels.put(pair)
-    assert at.states() == ["labelled"] * 3
+    assert at.states() == ["labeled"] * 3
     taken = at.close()
     assert taken[1] is pairs[0]
     assert taken[2] is pairs[1]
@@ -216,7 +216,7 @@ def test_a_later_phase_starts_anew(desk: Make) -> None:
     at.close()
     at.begin(1)
     assert (at.labels.qsize(), at.labels.empty()) == (0, True)
-    assert at.counts == {"labelled": 0, "failed": 0, "refused": 0, "repeated": 0}
+    assert at.counts == {"labeled": 0, "failed": 0, "refused": 0, "repeated": 0}
     assert at.requests.get() == 4
     assert at.requests.empty()
 
@@ -239,7 +239,7 @@ def test_each_put_is_committed_when_it_returns(desk: Make) -> None:
     for count, item in enumerate([3, Label(9, 1), Label(5, 0)], 1):
         at.labels.put(item)
         assert len(at.current()) == count
-        assert at.states().count("labelled") == count
+        assert at.states().count("labeled") == count
 
 
 def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
@@ -259,7 +259,7 @@ def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
     assert seen == [True] * 24
     assert at.current() == {sample: ("label", sample % 2) for sample in range(24)}
     assert [one.item for one in at.close()] == list(range(24))
-    assert at.counts["labelled"] == 24
+    assert at.counts["labeled"] == 24
 
 
 def test_put_many_is_one_transaction(desk: Make) -> None:
@@ -276,7 +276,7 @@ def test_put_many_is_one_transaction(desk: Make) -> None:
     at.labels.put_many(items())
     assert seen == [0, 0, 0]
     assert commits == ["COMMIT"]
-    assert at.states() == ["labelled"] * 3
+    assert at.states() == ["labeled"] * 3
 
 
 def test_the_methods_of_queue_queue_are_there(desk: Make) -> None:
@@ -292,8 +292,8 @@ def test_the_state_of_the_label_strategy_is_committed_with_each_answer(desk: Mak
     found = []
     for item in (5, 3, 9):
         at.labels.put(item)
-        (row,) = at.reader.read("SELECT value FROM meta WHERE key = 'labeler'")
-        found.append(loads(row["value"]))
+        (row,) = at.reader.read("SELECT step, state FROM label_strategy")
+        found.append(row["state"])
     assert found == ["one", "one", "three"]
 
 
@@ -339,8 +339,8 @@ BAD = [
 def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: Any, reason: str) -> None:
     at = desk(5, 3, 9)
     at.labels.put_many([9, bad, Label(5, 1)])
-    assert at.states() == ["labelled", "open", "labelled"]
-    assert at.counts == {"labelled": 2, "failed": 0, "refused": 1, "repeated": 0}
+    assert at.states() == ["labeled", "open", "labeled"]
+    assert at.counts == {"labeled": 2, "failed": 0, "refused": 1, "repeated": 0}
     (row,) = at.reader.refused()
     assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
     assert re.search(reason, row["reason"])
@@ -412,9 +412,69 @@ def test_an_answer_after_the_request_was_given_up(desk: Make, late: Any) -> None
     at = desk(3, 5)
     at.labels.put(Failed(3, "no"))
     at.labels.put_many([late, 5])
-    assert at.states() == ["failed", "labelled"]
-    assert at.counts == {"labelled": 1, "failed": 1, "refused": 2, "repeated": 0}
+    assert at.states() == ["failed", "labeled"]
+    assert at.counts == {"labeled": 1, "failed": 1, "refused": 2, "repeated": 0}
     assert at.close() == [5]
+
+
+# -- jobs elsewhere --------------------------------------------------------------------------------------
+
+
+def test_handle_of_a_job_is_shown_when_the_request_is_handed_out_again(desk: Make) -> None:
+    at = desk(3, 5)
+    first, second = at.requests.get_request(), at.requests.get_request()
+    assert (first.handle, second.handle) == (None, None)
+    at.labels.submitted(first, "job 17")
+    at.labels.submitted(second, "job 18")
+    at.labels.put(Label(second, 1))
+    assert at.close() != []
+    at.store.close()
+    at.store = RunStore.open(at.store.folder.parent, "r1")
+    assert [(one.item, one.handle) for one in at.store.labeling(1).open] == [(3, "job 17")]
+
+
+def test_next_attempt_is_another_job(desk: Make) -> None:
+    at = desk(3, retries=1)
+    request = at.requests.get_request()
+    at.labels.submitted(request, "job 17")
+    at.labels.put(Failed(request, "preempted", "timeout", 0.5))
+    again = at.requests.get_request()
+    assert (again.attempt, again.handle) == (1, None)
+    assert [one.handle for one in at.store.labeling(0).open] == [None]
+    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [("timeout", 0.5)]
+
+
+@pytest.mark.parametrize("handle", [17, None, "", b"job", "half \ud800"], ids=repr)
+def test_handle_that_is_no_text_is_refused(desk: Make, handle: Any) -> None:
+    at = desk(3)
+    with pytest.raises(UsageError, match="must be a text"):
+        at.labels.submitted(at.requests.get_request(), handle)
+    assert at.store.labeling(0).open[0].handle is None
+
+
+def test_handle_of_what_is_not_open_is_refused(desk: Make) -> None:
+    at = desk(3, 5)
+    request = at.requests.get_request()
+    at.labels.put(Label(request, 1))
+    for wrong in (request, 5, Request("0" * 32, 0, 0, 5)):
+        with pytest.raises(UsageError, match="no open request"):
+            at.labels.submitted(wrong, "job 17")
+
+
+@pytest.mark.parametrize(
+    ("failed", "stored"),
+    [
+        (Failed(3, "it broke"), ("infrastructure", None)),
+        (Failed(3, "too slow", "timeout", 2), ("timeout", 2.0)),
+        (Failed(3, "no such thing", kind="infeasible", cost=0.0), ("infeasible", 0.0)),
+        (Failed(3, "odd", kind="other", cost=math.nan), ("infrastructure", None)),  # type: ignore[arg-type]
+        (Label(3, math.nan, cost=3.0), ("refused", None)),
+    ],
+)
+def test_failure_is_stored_with_its_kind_and_cost(desk: Make, failed: Any, stored: Any) -> None:
+    at = desk(3)
+    at.labels.put(failed)
+    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [stored]
 
 
 def test_a_bare_integer_is_never_the_value_of_a_sample(desk: Make) -> None:
@@ -447,7 +507,7 @@ def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> No
     at.close()
     at.ask(1, ["generated"])
     at.labels.put(3)
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
     assert at.reasons()[0].startswith("nobody asked for it")
 
 
@@ -457,7 +517,7 @@ def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> No
 def test_request_stays_open_after_a_bad_answer_and_takes_a_good_one(desk: Make) -> None:
     at = desk(3)
     at.labels.put_many([Label(3, 7), Label(3, "x"), Label(3, 1)])
-    assert at.states() == ["labelled"]
+    assert at.states() == ["labeled"]
     assert at.reader.requests()[0]["attempt"] == 2
 
 
@@ -569,7 +629,7 @@ def test_a_failure_is_tried_again_as_often_as_was_said(desk: Make) -> None:
     assert attempts == [0, 1, 2]
     assert at.states() == ["failed"]
     assert at.reasons() == ["busy"] * 3
-    assert at.counts == {"labelled": 0, "failed": 1, "refused": 3, "repeated": 0}
+    assert at.counts == {"labeled": 0, "failed": 1, "refused": 3, "repeated": 0}
     assert at.close() == []
 
 
@@ -580,7 +640,7 @@ def test_a_label_after_a_failure_is_kept_with_its_attempt(desk: Make) -> None:
     again = [at.requests.get_request() for _ in range(3)][2]
     assert (again.item, again.attempt, again.id) == (3, 1, request_id("r1", 0, 0))
     at.labels.put(Label(again, 1))
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
     assert [row["attempt"] for row in at.reader.read("SELECT attempt FROM labels")] == [1]
     assert at.counts["failed"] == 0
 
@@ -598,7 +658,7 @@ def test_a_retry_keeps_its_place_among_the_open_requests(desk: Make) -> None:
     at = desk(3, 5, retries=1, foreign=True)
     at.labels.put(Failed(3, "busy"))
     at.labels.put({"answers": "the oldest"})
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
 
 
 # -- repeats, corrections, conflicts, cost ---------------------------------------------------------------
@@ -611,7 +671,7 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
     at = desk(3)
     for _ in range(3):
         at.labels.put(answer)
-    assert at.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 2}
+    assert at.counts == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 2}
     assert at.reasons() == ["a repeat of the answer that is there"] * 2
     assert len(at.reader.read("SELECT * FROM labels")) == 1
     assert at.store.committed_cost() == 1.0
@@ -625,7 +685,7 @@ def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: 
     assert at.current() == {0: ("label", 1)}
     rows = at.reader.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
     assert [tuple(row) for row in rows] == [("0", 1, 2.0), ("1", 0, 3.0)]
-    assert at.counts == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
+    assert at.counts == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
     assert [one.value for one in at.close()] == [1]
 
 
@@ -653,9 +713,9 @@ def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
     at.labels.put(Label(3, math.nan))
     at.labels.put(Failed(3, "after all"))
     assert at.current() == {0: ("label", 0)}
-    assert at.states() == ["labelled"]
+    assert at.states() == ["labeled"]
     assert all(reason.endswith("the answer that is there stays") for reason in at.reasons())
-    assert at.counts == {"labelled": 1, "failed": 0, "refused": 2, "repeated": 0}
+    assert at.counts == {"labeled": 1, "failed": 0, "refused": 2, "repeated": 0}
 
 
 def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
@@ -679,7 +739,7 @@ def test_a_cost_of_any_number_type(desk: Make, cost: Any) -> None:
     at = desk(3)
     at.labels.put(Label(3, 1, cost=cost))
     assert at.store.committed_cost() == float(cost)
-    assert at.states() == ["labelled"]
+    assert at.states() == ["labeled"]
 
 
 # -- faults ----------------------------------------------------------------------------------------------
@@ -708,7 +768,7 @@ def test_what_a_full_disk_refused_can_be_put_again(desk: Make, monkeypatch: pyte
         patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
         with pytest.raises(StorageError):
             at.labels.put_many([Label(5, 1), Label(3, 1, source="ann")])
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
     at.labels.put(Label(5, 1))
     assert at.current() == {0: ("label", 0), 1: ("label", 1)}
     assert at.reasons() == []
@@ -781,7 +841,7 @@ def test_nothing_is_made_of_answers_whose_commit_failed(
         patched.setattr(at.store._database, "transaction", broken)
         with pytest.raises((type(error), OSError)):
             at.labels.put(5)
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
     for _ in range(2):
         with pytest.raises((type(error), OSError)):
             at.close()
@@ -806,7 +866,7 @@ def test_what_a_generator_gave_before_it_raised_is_committed(desk: Make) -> None
 
     with pytest.raises(RuntimeError, match="damaged"):
         at.labels.put_many(items())
-    assert at.states() == ["labelled", "open"]
+    assert at.states() == ["labeled", "open"]
     assert [one.item for one in at.close()] == [3]
 
 
@@ -819,7 +879,7 @@ def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> No
             yield Label(at.requests.get_request(), 1)
 
     at.labels.put_many(items())
-    assert at.states() == ["labelled", "labelled"]
+    assert at.states() == ["labeled", "labeled"]
 
 
 # -- outside a labeling phase ----------------------------------------------------------------------------
@@ -834,13 +894,13 @@ def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
     at.labels.put(Label(3, 1))
     assert [one.item for one in at.close()] == [3]
     at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
-    assert at.states() == ["labelled", "open", "open", "open"]
+    assert at.states() == ["labeled", "open", "open", "open"]
     assert len(inbox_of(at)) == 1
     at.ask(1, [7])
-    assert at.states() == ["labelled", "labelled", "failed", "labelled", "open"]
+    assert at.states() == ["labeled", "labeled", "failed", "labeled", "open"]
     at.labels.put(Label(7, 1))
     assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
-    assert at.counts == {"labelled": 3, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.counts == {"labeled": 3, "failed": 1, "refused": 1, "repeated": 0}
     assert inbox_of(at) == []
 
 

@@ -65,7 +65,7 @@ def test_every_part_is_collected() -> None:
             listeners={"patience": Part(best=0.5), "bar": object()},
         )
     )
-    assert found["at"] == {"step": 3, "phase": "labeling", "epoch": 0, "book": {}}
+    assert found["at"] == {"step": 3, "phase": "labeling", "epoch": 0, "record": {}}
     assert list(found["model"]) == ["weight", "bias"]
     assert (found["optimizer"], found["scheduler"]) == ({"lr": 1}, {"milestones": {2: 1}})
     assert found["strategies"] == {"uq": {"count": 3}}

@@ -122,7 +122,7 @@ def test_phases_can_be_called_by_hand_and_again(build: Any) -> None:
             driver._labeling_phase()
     run = Run(driver.log_dir)
     assert [(one["ordinal"], one["sample"], one["state"]) for one in run.requests()] == [
-        (ordinal, 8 + ordinal, "labelled") for ordinal in range(6)
+        (ordinal, 8 + ordinal, "labeled") for ordinal in range(6)
     ]
     assert [record["labelled"] for record in run.records()["count_metrology"]] == [8.0, 11.0]
 
@@ -156,7 +156,7 @@ def test_a_budget_is_never_exceeded_and_its_last_labels_are_trained_on(build: An
     driver = build(budget=4, max_active_learning_steps=None)
     driver.run()
     assert driver.stop_reason == "the budget of 4 is spent"
-    assert [step["labelled"] for step in Run(driver.log_dir).steps()] == [3, 1, 0]
+    assert [step["labeled"] for step in Run(driver.log_dir).steps()] == [3, 1, 0]
     assert [step["train_samples"] for step in Run(driver.log_dir).steps()] == [8, 11, 12]
 
 
@@ -616,7 +616,7 @@ def test_the_run_directory_tells_what_happened(build: Any) -> None:
     log = json.loads((driver.log_dir / "driver_log.json").read_text())
     assert log["status"] == "done"
     assert log["reason"] == "all 3 steps are done"
-    assert [step["labelled"] for step in log["steps"]] == [3, 3, 3]
+    assert [step["labeled"] for step in log["steps"]] == [3, 3, 3]
     assert set(log["steps"][0]["seconds"]) == {"training", "metrology", "query", "labeling"}
     records = json.loads((driver.log_dir / "count_metrology.json").read_text())
     assert records == [{"step": i, "train_samples": 8 + 3 * i, "labelled": 8.0 + 3 * i} for i in range(3)]
@@ -927,4 +927,4 @@ def test_an_interruption_reaches_a_label_strategy_that_waits(build: Any) -> None
     driver = build(label_strategy=Waiting())
     with pytest.raises(KeyboardInterrupt):
         driver.run()
-    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labelled", "open", "open"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled", "open", "open"]

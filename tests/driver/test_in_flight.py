@@ -71,7 +71,7 @@ def test_the_user_decides_where_nobody_knows(restart: Restart) -> None:
     driver, log = restart(Lab)
     with pytest.raises(UsageError, match=r"1 requests were with Lab .* 9\. Decide with --in-doubt ask .* drop"):
         driver.restore()
-    assert states(driver) == ["labelled", "open", "open"]
+    assert states(driver) == ["labeled", "open", "open"]
     assert len(log) == 2
 
 
@@ -85,14 +85,14 @@ def test_the_same_driver_can_be_restored_once_the_user_has_decided(build: Any) -
         driver.restore()
     driver.restore(in_doubt="ask")
     driver.run()
-    assert states(driver) == ["labelled"] * 6
+    assert states(driver) == ["labeled"] * 6
 
 
 def test_asked_again(restart: Restart) -> None:
     driver, log = restart(Lab)
     driver.restore(in_doubt="ask")
     driver.run()
-    assert states(driver) == ["labelled"] * 3
+    assert states(driver) == ["labeled"] * 3
     assert [log.count(one) for one in dict.fromkeys(log)] == [1, 2, 1]
 
 
@@ -100,7 +100,7 @@ def test_dropped(restart: Restart) -> None:
     driver, log = restart(Lab)
     driver.restore(in_doubt="drop")
     driver.run()
-    assert states(driver) == ["labelled", "failed", "labelled"]
+    assert states(driver) == ["labeled", "failed", "labeled"]
     assert len(log) == len(set(log)) == 3
     run = Run(driver.log_dir)
     assert run.steps()[0]["failed"] == 1
@@ -117,7 +117,7 @@ def test_polled_before_it_is_asked_again(restart: Restart, answer: Any) -> None:
     second = log[1]
     assert log.count(second) == 1
     assert log[2] == f"poll {second}"
-    assert states(driver) == ["labelled"] * 3
+    assert states(driver) == ["labeled"] * 3
     assert [request["value"] for request in Run(driver.log_dir).requests()] == ["1", "0", "1"]
 
 
@@ -125,7 +125,7 @@ def test_a_poll_that_knows_nothing_means_asking_again(restart: Restart) -> None:
     driver, log = restart(Pollable)
     driver.restore()
     driver.run()
-    assert states(driver) == ["labelled"] * 3
+    assert states(driver) == ["labeled"] * 3
     assert log.count(log[1]) == 2
 
 
@@ -133,7 +133,7 @@ def test_an_idempotent_strategy_is_asked_again_under_the_same_id(restart: Restar
     driver, log = restart(Idempotent)
     driver.restore()
     driver.run()
-    assert states(driver) == ["labelled"] * 3
+    assert states(driver) == ["labeled"] * 3
     assert log.count(log[1]) == 2
 
 
@@ -188,7 +188,7 @@ def test_what_a_strategy_has_taken_is_not_handed_out_again(build: Any, idempoten
     driver.run()
     assert [len(one) for one in strategy.phases] == [3, 3, 3]
     assert len({key for one in strategy.phases for key in one}) == 9
-    assert states(driver) == ["labelled"] * 6 + ["open"] * 3
+    assert states(driver) == ["labeled"] * 6 + ["open"] * 3
 
 
 def test_what_a_strategy_gives_back_is_handed_out_again(build: Any) -> None:
@@ -196,7 +196,7 @@ def test_what_a_strategy_gives_back_is_handed_out_again(build: Any) -> None:
     driver = build(label_strategy=strategy, max_active_learning_steps=2)
     driver.run()
     assert strategy.phases[1][:2] == strategy.phases[0][1:]
-    assert states(driver) == ["labelled"] * 6
+    assert states(driver) == ["labeled"] * 6
 
 
 def test_what_is_not_with_the_strategy_cannot_be_given_back(build: Any) -> None:
@@ -258,7 +258,7 @@ def test_pending_request_is_polled_at_each_labeling_phase_until_it_is_answered(b
     assert second.polled[:6] == asked
     assert second.phases[0][0] == asked[5]
     assert not set(asked[:5]) & {key for phase in second.phases for key in phase}
-    assert states(again)[:3] == ["labelled", "failed", "open"]
+    assert states(again)[:3] == ["labeled", "failed", "open"]
 
 
 def test_many_requests_are_taken_in_one_transaction_or_not_at_all(build: Any) -> None:
@@ -292,5 +292,5 @@ def test_request_whose_answer_waits_in_the_inbox_is_not_in_doubt(build: Any) -> 
     again = build(label_strategy=Keeper(), **settings)
     again.restore(in_doubt="drop")
     again.run()
-    assert states(again)[:3] == ["labelled", "labelled", "failed"]
+    assert states(again)[:3] == ["labeled", "labeled", "failed"]
     assert len({one["id"], two["id"], three["id"]}) == 3

@@ -122,7 +122,7 @@ def test_label_that_the_pool_refuses_is_set_aside_and_tried_again_at_resume(buil
     driver.run()
     assert list(pool) == [0, 0]
     run = Run(driver.log_dir)
-    assert [one["state"] for one in run.requests()] == ["labelled"] * 3
+    assert [one["state"] for one in run.requests()] == ["labeled"] * 3
     (refused,) = run.refused()
     assert refused["reason"] == "the training pool refused it: ValueError: no room for it"
     assert run.steps()[0]["refused"] == 1
@@ -139,7 +139,7 @@ def test_label_strategy_that_fails_keeps_its_answers(build: Any) -> None:
     driver = build(label_strategy=Scripted(1, 0, then=ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         driver.run()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled", "labelled", "open"]
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled", "labeled", "open"]
     assert driver.train_datapool.labeled_ids.tolist()[8:] == [8, 9]
 
 
@@ -148,5 +148,5 @@ def test_phase_counts_what_was_labeled_failed_and_refused(build: Any) -> None:
     driver.run()
     run = Run(driver.log_dir)
     (step,) = run.steps()
-    assert (step["labelled"], step["failed"], step["refused"]) == (1, 1, 2)
-    assert [one["state"] for one in run.requests()] == ["labelled", "failed", "open"]
+    assert (step["labeled"], step["failed"], step["refused"]) == (1, 1, 2)
+    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "open"]

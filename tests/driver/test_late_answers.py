@@ -179,7 +179,7 @@ def test_late_answer_counts_in_the_step_that_it_comes_in(make: Make, toys: Any) 
     driver.run()
     steps, first = Run(driver.log_dir).steps(), len(toys.pool())
     assert [step["train_samples"] for step in steps] == [first, first + 1, first + 3, first + 5]
-    assert [step["labelled"] for step in steps] == [1, 2, 2, 2]
+    assert [step["labeled"] for step in steps] == [1, 2, 2, 2]
     assert Run(driver.log_dir).refused() == []
     assert waiting(driver) == []
 
@@ -216,7 +216,7 @@ def test_put_after_label_returned_is_taken_at_the_next_labeling_phase(make: Make
 
     driver = make("r", At(end_0=end_of_step), label_strategy=Nothing(act), max_active_learning_steps=2)
     driver.run()
-    assert [step["labelled"] for step in Run(driver.log_dir).steps()] == [0, 1]
+    assert [step["labeled"] for step in Run(driver.log_dir).steps()] == [0, 1]
     assert pool_of(driver)[8:] == [21]
     assert waiting(driver) == []
 
@@ -237,10 +237,10 @@ def test_put_after_the_run_ended_is_taken_at_resume(make: Make) -> None:
     driver.run()
     before = states(driver)
     putting(Label(22, 1))(driver)
-    assert states(driver) == before == ["labelled", "open", "open"]
+    assert states(driver) == before == ["labeled", "open", "open"]
     assert len(waiting(driver)) == 1
     again = go_on(make("r", max_active_learning_steps=2))
-    assert states(again)[2] == "labelled"
+    assert states(again)[2] == "labeled"
     assert pool_of(again).count(22) == 1
     assert waiting(again) == []
 
@@ -257,7 +257,7 @@ def test_put_of_a_forked_child_reaches_the_pool(make: Make) -> None:
 
     driver = make("r", label_strategy=Nothing(fork), max_active_learning_steps=1)
     driver.run()
-    assert states(driver) == ["open", "open", "labelled"]
+    assert states(driver) == ["open", "open", "labeled"]
     assert pool_of(driver)[8:] == [22]
 
 
@@ -286,7 +286,7 @@ def test_malformed_file_is_set_aside_and_recorded(make: Make) -> None:
     (row,) = Run(again.log_dir).refused()
     assert (row["step"], row["request"], row["item"]) == (1, None, bad.name)
     assert "Error" in row["reason"]
-    assert states(again)[1] == "labelled"
+    assert states(again)[1] == "labeled"
 
 
 def test_what_cannot_be_stored_is_an_error_of_the_put(make: Make) -> None:
@@ -338,7 +338,7 @@ def test_late_answer_in_a_step_that_a_criterion_ends_is_appended(make: Make) -> 
     driver = make("r", At(stop_1=stop))
     driver.run()
     assert driver.stop_reason == "enough"
-    assert Run(driver.log_dir).steps()[1]["labelled"] == 2
+    assert Run(driver.log_dir).steps()[1]["labeled"] == 2
     again = make("r")
     again.restore()
     assert pool_of(again) == pool_of(driver)
@@ -349,7 +349,7 @@ def test_late_answer_without_a_label_strategy_is_appended_at_the_end_of_the_step
     driver = make("r", At(training_1=putting(Label(20, 1))), label_strategy=None, max_active_learning_steps=2)
     driver.run()
     run = Run(driver.log_dir)
-    assert [step["labelled"] for step in run.steps()] == [0, 1]
+    assert [step["labeled"] for step in run.steps()] == [0, 1]
     assert pool_of(driver)[8:] == [20]
     again = make("r", label_strategy=None, max_active_learning_steps=3)
     again.restore()

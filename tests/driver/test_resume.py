@@ -315,9 +315,9 @@ def test_the_log_leaves_out_what_only_the_writer_needs(make: Make) -> None:
     driver = make(Points(None), "run", steps=1)
     go(driver)
     log = json.loads((driver.log_dir / "driver_log.json").read_text())
-    assert "labeler" not in log
-    assert "labeler" not in Run(driver.log_dir).meta()
-    assert Run(driver.log_dir).read("SELECT 1 FROM meta WHERE key = 'labeler'")
+    assert "label_strategy" not in log
+    assert "label_strategy" not in Run(driver.log_dir).meta()
+    assert Run(driver.log_dir).read("SELECT 1 FROM label_strategy")
 
 
 def test_no_such_run(make: Make) -> None:
@@ -356,14 +356,15 @@ def test_a_larger_budget_lets_a_run_go_on(make: Make) -> None:
     assert 2 < spent <= 4
 
 
-def test_a_run_that_cannot_be_opened_is_not_left_locked(make: Make) -> None:
+def test_a_run_that_cannot_be_opened_is_not_left_locked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(24, "Too many open files")
+
     go(make(Points(None), "run", steps=1))
-    log = make(Points(None), "run").log_dir / "console.log"
-    log.unlink()
-    log.mkdir()
-    with pytest.raises(OSError, match="directory"):
-        make(Points(None), "run").restore()
-    log.rmdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("alcore.driver.session.RunLog", fail)
+        with pytest.raises(OSError, match="Too many"):
+            make(Points(None), "run").restore()
     again = make(Points(None), "run", steps=2)
     again.restore()
     go(again)

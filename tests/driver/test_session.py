@@ -108,11 +108,11 @@ def test_step_is_committed_whole_and_told(begin: Open, told: list[Any], tmp_path
     session.begin_step(9)
     session.commit_requests(asked(4, 7), "model")
     session.add_metrics("f1", [0.5])
-    session.add_label_counts({"labelled": 1, "failed": 0, "refused": 0, "other": 5})
+    session.add_label_counts({"labeled": 1, "failed": 0, "refused": 0, "other": 5})
     session.end_step(None)
     run = Run(tmp_path / "r")
     (step,) = run.steps()
-    assert [step[name] for name in ("step", "train_samples", "requested", "labelled")] == [0, 9, 2, 1]
+    assert [step[name] for name in ("step", "train_samples", "requested", "labeled")] == [0, 9, 2, 1]
     assert "other" not in step
     assert [one["sample"] for one in run.requests()] == [4, 7]
     assert run.records() == {"f1": [0.5]}

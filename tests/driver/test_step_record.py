@@ -9,7 +9,7 @@ def test_new_record_has_done_nothing() -> None:
     record = StepRecord.begin(2, 9)
     assert record.step == 2
     assert record.values == {
-        "step": 2, "train_samples": 9, "requested": 0, "labelled": 0, "failed": 0, "refused": 0,
+        "step": 2, "train_samples": 9, "requested": 0, "labeled": 0, "failed": 0, "refused": 0,
     }  # fmt: skip
     assert (record.seconds, record.metrics) == ({}, {})
     assert record.of_training() == {}
@@ -25,7 +25,7 @@ def test_records_share_nothing() -> None:
 
 
 def test_step_is_settled_by_a_label_or_a_failure_alone() -> None:
-    for name, settled in (("labelled", True), ("failed", True), ("requested", False), ("refused", False)):
+    for name, settled in (("labeled", True), ("failed", True), ("requested", False), ("refused", False)):
         record = StepRecord.begin(0, 1)
         record.values[name] = 1
         assert record.settled is settled
@@ -45,6 +45,6 @@ def test_observers_get_counts_metrics_and_seconds() -> None:
 
 def test_summary_has_losses_and_the_first_figures_of_each_metrology() -> None:
     record = StepRecord.begin(0, 9)
-    record.values |= {"losses": {"loss": 0.123456}, "requested": 3, "labelled": 2}
+    record.values |= {"losses": {"loss": 0.123456}, "requested": 3, "labeled": 2}
     record.metrics |= {"f1": [{"step": 0, "on": "pool", "f1": 0.5}, {"f1": 0.75}], "plain": [1.5], "none": []}
-    assert record.summary() == "9 training samples, loss 0.1235, f1 0.5, 3 requested, 2 labelled"
+    assert record.summary() == "9 training samples, loss 0.1235, f1 0.5, 3 requested, 2 labeled"

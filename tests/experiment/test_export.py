@@ -62,7 +62,7 @@ def test_export_has_labels_model_and_labeled_data(run, tmp_path):
     assert [(row["sample"], row["value"], row["source"], row["cost"]) for row in rows] == [
         ("4", "0", "expert", "2.5"), ("5", "1", "expert", "2.5"),
     ]  # fmt: skip
-    assert {row["state"] for row in rows} == {"labelled"}
+    assert {row["state"] for row in rows} == {"labeled"}
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == {"weight", "bias"}
     with np.load(tmp_path / "out" / "labelled.npz") as arrays:
         assert arrays["inputs"].tolist() == [[0.0], [1.0], [14.0], [15.0]]

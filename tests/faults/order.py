@@ -38,6 +38,8 @@ class Disk:
         """The same, where what SQLite flushes for itself, by ``fdatasync``, doesn't count."""
         self.owed: dict[str, str] = {}
         """Folders that must be flushed before anything else is changed, and why."""
+        self.written: set[str] = set()
+        """Files that were written to since they were made or opened."""
         self.published: set[str] = set()
         self.named: set[str] = set()
         self.early: set[str] = set()
@@ -84,7 +86,9 @@ class Disk:
 
     def write(self, path: str, text: str) -> None:
         journal = path + "-journal"
-        if path.endswith("/run.db") and journal in self.files:
+        self.written.add(path)
+        # a journal that nothing was written to was found, and is rolled back: it was flushed in another life
+        if path.endswith("/run.db") and journal in self.files and journal in self.written:
             if self.files[journal]:
                 self.wrong.append(f"{path} is written before its journal is flushed")
             if self.folders[posixpath.dirname(path)]:
@@ -96,6 +100,8 @@ class Disk:
     def unlink(self, path: str) -> None:
         folder = posixpath.dirname(path)
         self.files.pop(path, None)
+        commits = path in self.written  # else it was rolled back
+        self.written.discard(path)
         self.change(folder)
         if not path.endswith("/run.db-journal"):
             return
@@ -104,7 +110,8 @@ class Disk:
         self.early |= self.naming - self.published
         self.named |= self.naming
         self.naming.clear()
-        self.owed[folder] = "after a commit"
+        if commits:
+            self.owed[folder] = "after a commit"
 
     def rename(self, old: str, new: str) -> None:
         if old in self.folders:

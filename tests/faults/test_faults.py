@@ -51,6 +51,7 @@ def test_the_experiment_is_worth_breaking(servers: Any) -> None:
     assert servers.paid == 10, "three answers of ten were failures"
     assert any(item is not None for _, _, _, item, *_ in servers.expected["requests"]), "a generated input"
     assert len(servers.expected["checkpoints"]) == 6
+    assert sum("/labels/" in name for name in servers.expected["files"]) == 3, "large values"
     assert servers.expected["reason"] == "that was too much"
 
 

@@ -40,9 +40,9 @@ TABLES = {
     "labels": "SELECT request, step, source, attempt, kind, value, cost, superseded FROM labels ORDER BY rowid",
     "records": "SELECT strategy, step, ordinal, value FROM records ORDER BY strategy, step, ordinal",
     "steps": "SELECT step, record FROM steps ORDER BY step",
-    "refused": "SELECT request, step, item, reason, repeat FROM refused ORDER BY rowid",
+    "refused": "SELECT request, step, kind, item, reason, cost FROM refused ORDER BY rowid",
     "queries": "SELECT step, model FROM queries ORDER BY step",
-    "end": "SELECT key, value FROM meta WHERE key IN ('status', 'reason', 'error') ORDER BY key",
+    "end": "SELECT key, value FROM run WHERE key IN ('status', 'reason', 'error') ORDER BY key",
     "checkpoint_files": "SELECT file, sha256 FROM checkpoints ORDER BY file",
 }
 EQUAL = {"repeat": "moons"} | dict.fromkeys(

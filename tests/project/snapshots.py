@@ -59,8 +59,8 @@ def files(run: Path) -> dict[str, Any]:
     with contextlib.closing(sqlite3.connect(f"{run.resolve().as_uri()}/run.db?mode=ro", uri=True)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         tables = [text for (text,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")]
-        keys = [key for (key,) in connection.execute("SELECT key FROM meta ORDER BY key")]
-    return found | {"run.db": {"user_version": version, "tables": tables, "meta": keys}}
+        keys = [key for (key,) in connection.execute("SELECT key FROM run ORDER BY key")]
+    return found | {"run.db": {"user_version": version, "tables": tables, "run": keys}}
 
 
 def exported(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from helpers.source import ROOT
 
 RUNS = {
     "store.py --steps 2 --repeats 1 --labels 3 --pool 1000": {"store/step", "store/label", "store/checkpoint"},
+    "steps.py --steps 200 --repeats 1": {"steps/flat", "steps/resume"},
     "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},

@@ -47,7 +47,7 @@ def check_labeling_error(build: Build) -> None:
     else:
         raise AssertionError("the error of the label strategy was swallowed")
     states = [request["state"] for request in Run(driver.log_dir).requests()]
-    assert states == ["labelled", "open", "open"]
+    assert states == ["labeled", "open", "open"]
     assert driver.train_datapool.labeled_ids.tolist()[8:] == [8]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from alcore.errors import AlcoreError, StaleWriterError, UsageError
-from alcore.store.database import FORMAT, Database
+from alcore.store.database import Database
+from alcore.store.formats import FORMAT
 
-INSERT = "INSERT INTO meta VALUES (?, ?)"
+INSERT = "INSERT INTO run VALUES (?, ?, '')"
 
 
 @pytest.fixture
@@ -31,14 +32,17 @@ def keys(path: Path) -> list[str]:
     """Read by a connection of its own."""
     connection = sqlite3.connect(path)
     try:
-        return [row[0] for row in connection.execute("SELECT key FROM meta WHERE key <> 'epoch' ORDER BY key")]
+        return [row[0] for row in connection.execute("SELECT key FROM run ORDER BY key")]
     finally:
         connection.close()
 
 
 def test_new_database_has_its_tables_and_format(database: Database) -> None:
     tables = {row["name"] for row in read(database, "SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"meta", "steps", "requests", "labels", "refused", "records", "checkpoints", "queries"}
+    assert tables == {
+        "run", "writer", "label_strategy", "steps", "requests", "labels", "refused", "records", "checkpoints",
+        "queries", "digests",
+    }  # fmt: skip
     assert read(database, "PRAGMA user_version")[0][0] == FORMAT
 
 
@@ -72,7 +76,7 @@ def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, e
 
 def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
     def look(connection: sqlite3.Connection) -> None:
-        assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
+        assert connection.execute("SELECT COUNT(*) FROM run").fetchone()[0] == 0
         assert keys(tmp_path / "run.db") == []
         assert not database.committing
         other = sqlite3.connect(tmp_path / "run.db", isolation_level=None, timeout=0)
@@ -80,7 +84,7 @@ def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, databas
         other.execute(INSERT, ("other", "1"))
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("COMMIT")
-        assert connection.execute("SELECT COUNT(*) FROM meta").fetchone()[0] == 1
+        assert connection.execute("SELECT COUNT(*) FROM run").fetchone()[0] == 0
         other.execute("ROLLBACK")
         other.close()
 
@@ -92,7 +96,7 @@ def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, databas
 def test_read_inside_a_transaction_sees_what_it_wrote(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
-        assert len(read(database, "SELECT * FROM meta")) == 2
+        assert len(read(database, "SELECT * FROM run")) == 1
 
 
 def test_read_undoes_what_is_written_in_it(tmp_path: Path, database: Database) -> None:
@@ -113,7 +117,7 @@ def test_stale_writer_is_refused(tmp_path: Path, database: Database) -> None:
 def test_each_opening_is_a_new_epoch(tmp_path: Path, database: Database) -> None:
     epochs = []
     for _ in range(3):
-        epochs.append(int(read(database, "SELECT value FROM meta WHERE key = 'epoch'")[0]["value"]))
+        epochs.append(int(read(database, "SELECT value FROM writer WHERE key = 'epoch'")[0]["value"]))
         Database(tmp_path / "run.db").close()
     assert epochs == [1, 2, 3]
 
@@ -177,7 +181,7 @@ def test_many_threads_commit_everything(tmp_path: Path, database: Database) -> N
         for count in range(10):
             with database.transaction() as connection:
                 connection.execute(INSERT, (f"{name}{count}", "1"))
-            read(database, "SELECT COUNT(*) FROM meta")
+            read(database, "SELECT COUNT(*) FROM run")
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
     for thread in threads:
@@ -206,14 +210,17 @@ def test_database_that_another_program_keeps_locked_is_an_error(tmp_path: Path, 
 @pytest.mark.parametrize(
     "row",
     [
-        "(id, step, ordinal, strategy, rank, model, cost) VALUES ('x', 0, 0, 's', 0, 'm', 1)",
-        "(id, step, ordinal, sample, item, strategy, rank, model, cost) VALUES ('x', 0, 0, 1, '1', 's', 0, 'm', 1)",
+        "NULL, NULL",
+        "1, '1'",
     ],
     ids=["neither", "both"],
 )
 def test_request_is_for_a_sample_or_an_input(database: Database, row: str) -> None:
     with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:
-        connection.execute(f"INSERT INTO requests{row}")
+        connection.execute(
+            f"INSERT INTO requests VALUES ('x', 0, 0, {row}, 0, NULL, 's', NULL, 0, 'm', 1, '', 0, 0, 'open',"
+            " NULL, NULL, '')"
+        )
 
 
 def test_closing_twice_does_nothing(database: Database) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alcore.codec import dumps
 from alcore.store import exports, tables
 from alcore.store.database import Database
+from alcore.store.tables import Record
 
 
 @pytest.fixture
@@ -25,13 +25,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def fill(database: Database) -> None:
     records = [("f1", 10, 0, {"f1": 0.75}), ("f1", 2, 1, {"f1": float("nan")}), ("f1", 2, 0, (1, np.float32(0.5)))]
     with database.transaction() as connection:
-        connection.execute("INSERT INTO meta VALUES ('seed', '3')")
+        tables.set_meta(connection, {"seed": 3})
         for step in (10, 2):
-            connection.execute("INSERT INTO steps VALUES (?, ?, ?)", (step, dumps({"step": step}), '{"query": 0.5}'))
-        for strategy, step, ordinal, value in records:
-            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (step, strategy, ordinal, dumps(value)))
-        connection.execute("INSERT INTO records VALUES (0, 'other-2', 0, '1')")
-        connection.execute("INSERT INTO refused VALUES (NULL, 2, '7', 'nobody asked', 0, 1.5)")
+            tables.insert_step(connection, step, {"step": step}, {"query": 0.5})
+        found = [Record(step, strategy, ordinal, value) for strategy, step, ordinal, value in records]
+        tables.insert_records(connection, [*found, Record(0, "other-2", 0, 1)])
+        writer = tables.AnswerWriter(connection, 2)
+        writer.refuse(None, "7", "nobody asked", kind="timeout", cost=2)
+        writer.end()
 
 
 def write(database: Database, folder: Path) -> None:
@@ -49,7 +50,9 @@ def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database
     assert strict(tmp_path / "driver_log.json") == {
         "seed": 3,
         "steps": [{"step": 2, "seconds": {"query": 0.5}}, {"step": 10, "seconds": {"query": 0.5}}],
-        "refused": [{"request": None, "step": 2, "item": "7", "reason": "nobody asked"}],
+        "refused": [
+            {"request": None, "step": 2, "kind": "timeout", "item": "7", "reason": "nobody asked", "cost": 2.0}
+        ],
     }
     assert strict(tmp_path / "f1.json") == [[1, 0.5], {"f1": None}, {"f1": 0.75}]
     assert strict(tmp_path / "other-2.json") == [1]

@@ -1,13 +1,15 @@
 """A run directory that an earlier version wrote is read, and gone on with, by this one.
 
-``tests/golden/format-1`` was written by `build(...).run()` below, with two steps, on alcore 0.1.0. It is never
-written again: when the format changes, a new folder is added, and this one must still be read.
+``tests/store/golden/format-1`` and ``format-2`` were written by `build(...).run()` below, with two steps, on alcore
+0.1.0. They are never written again: when the format changes, a new folder is added, and the others must still be read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ import torch
 
 from alcore import Driver, TensorPool
 from alcore import config as c
+from alcore.experiment import export_run
 from alcore.store import checkpoints
-from alcore.store.database import FORMAT
-from alcore.store.reading import Run
+from alcore.store.fork import fork_run
+from alcore.store.formats import FORMAT
+from alcore.store.reading import Run, summaries
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = sorted(GOLDEN.iterdir())
@@ -53,20 +57,51 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_it_is_read(golden: Path) -> None:
+    before = _files(golden)
     run = Run(golden)
     assert run.meta()["reason"] == "all 2 steps are done"
     assert [request["sample"] for request in run.requests()] == [6, 7, 8, 9, 10, 11]
+    assert {request["state"] for request in run.requests()} == {"labeled"}
+    assert [step["labeled"] for step in run.steps()] == [3, 3]
     assert run.records()["count_metrology"][1] == {"step": 1, "train_samples": 9, "labelled": 9.0}
     assert len(run.checkpoints()) == 3
     for one in run.checkpoints():
         state = checkpoints.load(golden / "ckpt" / one["file"], one["sha256"])
         assert state["model"]["weight"].shape == (1, 2)
+    assert [len(rows) for rows in run.decisions().values()] == [6, 6, 0, 2, 2, 2]
+    assert _files(golden) == before
+
+
+def test_it_is_exported_and_forked_and_stays_as_it_is(golden: Path, toys: type) -> None:
+    before = _files(golden)
+    assert next(summaries(golden.parent)).status == "done"
+    assert len(export_run(Run(golden), golden.parent / "out")) == 3
+    made = fork_run(Run(golden), 0, run_id="forked")
+    assert _files(golden) == before
+    assert _version(made.folder) == FORMAT
+    driver = build(golden.parent, "forked", toys, steps=2)
+    driver.restore()
+    driver.run()
+    assert driver.stop_reason == "all 2 steps are done"
+    assert Run(made.folder).decisions()["records"] == Run(golden).decisions()["records"]
 
 
 def test_it_is_gone_on_with(golden: Path, toys: type) -> None:
+    before = Run(golden).decisions()
     driver = build(golden.parent, "golden", toys, steps=3)
     driver.restore()
+    assert Run(golden).decisions() == before
     driver.run()
     assert driver.stop_reason == "all 3 steps are done"
     assert len(driver.train_datapool) == 6 + 9
     assert len(Run(golden).steps()) == 3
+    assert _version(golden) == FORMAT
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+
+
+def _version(folder: Path) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "run.db")) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])

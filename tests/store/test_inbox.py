@@ -185,7 +185,7 @@ ENVELOPE = '{"format":1,"answers":[%s]}'
         (b"\xff\xfe", "decode"),
         ("[]", "not a batch of answers of format 1"),
         ('{"answers":[]}', "not a batch"),
-        ('{"format":2,"answers":[]}', "format 1"),
+        ('{"format":3,"answers":[]}', "format 1"),
         ('{"format":1}', "a batch has"),
         ('{"format":1,"answers":{}}', "a batch has"),
         ('{"format":1,"answers":[],"more":1}', "a batch has"),
@@ -344,6 +344,17 @@ def test_leftover_of_a_killed_publisher_is_ignored(inbox: Inbox, monkeypatch: py
     assert list(inbox.read()) == []
 
 
+def test_failure_of_format_1_is_read_and_one_of_this_format_keeps_kind_and_cost(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    inbox.publish([Failed(7, "too slow", "timeout", 2.5)])
+    old = '{"format":1,"answers":[{"kind":"failed","item":7,"reason":"it broke"}]}'
+    (inbox.folder / f"{9:020d}-0a1b2c3d.json").write_text(old)
+    found = [answers[0] for _, answers, _ in inbox.read() if answers]
+    assert [(one.item, one.reason, one.kind, one.cost) for one in found] == [
+        (7, "it broke", "infrastructure", None), (7, "too slow", "timeout", 2.5),
+    ]  # fmt: skip
+
+
 # -- in a run --------------------------------------------------------------------------------------------
 
 
@@ -365,7 +376,7 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
                 for one in answers or ():
                     request = next((open_ for open_ in state.open if open_.id == one.item.id), None)
                     if request is None:
-                        writer.refuse(one.item.id, dumps(one.value), "a repeat", repeat=True)
+                        writer.refuse(one.item.id, dumps(one.value), "a repeat", kind="repeat")
                     else:
                         writer.accept(request, AcceptedLabel(request, one, "label", "", dumps(one.value), 1.0))
             paths.append(path)
@@ -381,6 +392,6 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
     assert take_in(store) == [path]
     store.inbox.remove(path)
     assert take_in(store) == []
-    assert store.label_counts(0) == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 1}
+    assert store.label_counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 1}
     assert len(store.label_rows(0)) == 1
     store.close()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from alcore.errors import UsageError
-from alcore.store.database import FORMAT, Database
+from alcore.store.database import Database
+from alcore.store.formats import FORMAT
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run, figures, find_run, run_folders, summaries
 from alcore.store.run import RunStore
@@ -119,7 +120,7 @@ def test_run_is_read_while_it_is_written(create: Create) -> None:
     reader = Run(store.folder)
     assert reader.meta()["status"] == "running"
     with store._database.transaction() as connection:
-        connection.execute("INSERT INTO meta VALUES ('new', '1')")
+        connection.execute("INSERT INTO run VALUES ('new', '1', '')")
         assert "new" not in reader.meta()
     assert reader.meta()["new"] == 1
 
@@ -146,7 +147,7 @@ def test_reading_changes_nothing(create: Create) -> None:
     reader = Run(store.folder)
     reader.summary(), reader.requests(), reader.refused(), reader.checkpoints(), reader.steps(), reader.records()
     with pytest.raises(UsageError, match="can't be read"):
-        reader.read("INSERT INTO meta VALUES ('a', '1')")
+        reader.read("INSERT INTO run VALUES ('a', '1', '')")
     assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
 
 
@@ -167,12 +168,12 @@ def test_transaction_of_a_killed_writer_is_rolled_back(tmp_path: Path) -> None:
     """SIGKILL while a transaction spills to the file leaves a hot journal."""
     database = Database(tmp_path / "run.db")
     with database.transaction() as connection:
-        connection.execute("INSERT INTO meta VALUES ('whole', '1')")
+        connection.execute("INSERT INTO run VALUES ('whole', '1', '')")
     database.close()
     program = (
         "import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('PRAGMA cache_size = 1'); c.execute('BEGIN IMMEDIATE');"
-        "c.executemany('INSERT INTO meta VALUES (?, ?)', [(f'k{i}', '9' * 3000) for i in range(200)]);"
+        "c.executemany('INSERT INTO run VALUES (?, ?, 0)', [(f'k{i}', '9' * 3000) for i in range(200)]);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path / "run.db")], check=False)
@@ -188,8 +189,8 @@ def test_run_that_cannot_be_read_is_listed_as_unreadable(create: Create, root: P
     create("fine", started="2026-01-02")
     change(create("newer"), f"PRAGMA user_version = {FORMAT + 1}")
     change(create("tableless"), "DROP TABLE steps")
-    change(create("nojson"), "UPDATE meta SET value = '{' WHERE key = 'started'")
-    change(create("unknown"), """UPDATE meta SET value = '{"$later": 1}' WHERE key = 'started'""")
+    change(create("nojson"), "UPDATE run SET value = '{' WHERE key = 'started'")
+    change(create("unknown"), """UPDATE run SET value = '{"$later": 1}' WHERE key = 'started'""")
     for name, content in (("garbage", b"no database " * 99), ("empty", b"")):
         store = create(name)
         store.close()

@@ -17,7 +17,7 @@ from alcore.store.database import Database
 from alcore.store.reading import Run
 from alcore.store.retention import Retention, parse, to_drop
 from alcore.store.run import RunStore
-from alcore.store.tables import Record
+from alcore.store.tables import Record, name_checkpoint
 
 INITIAL = "initial.safetensors"
 
@@ -212,7 +212,7 @@ def prune(store: RunStore, text: str) -> list[str]:
 
 
 def tables(store: RunStore) -> dict[str, Any]:
-    names = ["meta", "steps", "requests", "labels", "refused", "queries", "records"]
+    names = ["run", "writer", "label_strategy", "steps", "requests", "labels", "refused", "queries", "records"]
     return {name: [tuple(one) for one in Run(store.folder).read(f"SELECT * FROM {name}")] for name in names}
 
 
@@ -264,11 +264,13 @@ def test_best_of_equal_names_is_of_the_first_strategy_and_its_last_record(store:
             Record(step, "a", 1, {"score": second}),
             losses={"score": -float(step == 0)},
         )
-    before = Run(store.folder).read("SELECT * FROM checkpoints")
+    before = Run(store.folder).checkpoints()
     prune(store, "best=score")
     assert named(store) == {INITIAL, end(2), end(3)}
     with store._database.transaction() as connection:
-        connection.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", map(tuple, before))
+        for row in before:
+            place = row["step"], row["phase"], row["epoch"]
+            name_checkpoint(connection, *place, row["file"], row["sha256"], row["bytes"])
     prune(store, "best=b.score:min")
     assert named(store) == {INITIAL, end(1), end(3)}
 

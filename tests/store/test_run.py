@@ -367,6 +367,23 @@ def test_exports_are_written_at_most_once_a_second(create: Create, monkeypatch: 
     assert log.stat().st_ino != inode
 
 
+def test_exports_that_take_long_are_written_less_often(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time that they take, which grows with the run, would be spent each second."""
+    now, took = 0.0, iter([0.0, 0.5, 0.0, 0.001])
+    monkeypatch.setattr(run.time, "monotonic", lambda: now)
+    monkeypatch.setattr(run.time, "perf_counter", lambda: next(took))
+    store = create()
+    written = []
+    for step, now in enumerate([1.0, 25.9, 26.0, 26.9, 27.0]):  # noqa: B007 - the clock reads it
+        log = store.folder / "driver_log.json"
+        before = log.stat().st_ino if log.exists() else None
+        if step == 4:
+            took = iter([0.0, 0.0])
+        store.commit_step(step, {"step": step}, {}, [], None)
+        written.append(log.stat().st_ino != before)
+    assert written == [True, False, True, False, True]
+
+
 def test_closing_twice_does_nothing(create: Create) -> None:
     store = create()
     store.close()
@@ -377,19 +394,18 @@ def test_closing_twice_does_nothing(create: Create) -> None:
 # -- opening -------------------------------------------------------------------------------------------------
 
 
-def test_opening_removes_unnamed_files_from_the_checkpoint_folder(create: Create, tmp_path: Path) -> None:
+def test_opening_removes_unnamed_files_from_the_checkpoint_folder(create: Create) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     store.close()
     folder, before = store.folder / "ckpt", {one["file"] for one in Run(store.folder).checkpoints()}
     for name in ("000007-labeling-000000.safetensors", ".000001-training-000001.0a1b2c3d.part", ".tmpq1w2e3", "mine"):
         (folder / name).write_text("x")
-    (tmp_path / "elsewhere").write_text("mine")
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "link").symlink_to("../experiment.toml")
     (folder / "folder").mkdir()
     RunStore.open(store.folder.parent, "r1").close()
     assert {one.name for one in folder.iterdir()} == {*before, "link", "folder"}
-    assert (tmp_path / "elsewhere").read_text() == "mine"
+    assert (store.folder / "experiment.toml").exists()
 
 
 def test_opening_goes_on_if_unnamed_files_cannot_be_removed(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:

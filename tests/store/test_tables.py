@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_accepted_answers_come_back_in_the_order_of_their_requests(store: RunSto
     assert (found[1].item.item, found[1].item.value, found[1].item.source, found[1].item.cost) == (8, 0, "ann", 2.0)
     assert ids(one.request for one in store.labeling(0).accepted) == ids(one.request for one in found)
     assert store.accepted(1) == []
-    assert [row["state"] for row in Run(store.folder).requests()] == ["labelled"] * 3
+    assert [row["state"] for row in Run(store.folder).requests()] == ["labeled"] * 3
 
 
 def test_correction_supersedes_the_earlier_answer_and_keeps_it(store: RunStore) -> None:
@@ -126,7 +127,7 @@ def test_correction_supersedes_the_earlier_answer_and_keeps_it(store: RunStore) 
         writer.accept(request, label(request, 1), corrects=True)
     assert labels(store) == [(0, "ann", 0, "0", 1), (0, "ann", 0, "1", 0)]
     assert [one.item.value for one in store.accepted(0)] == [1]
-    assert store.label_counts(0) == {"labelled": 1, "failed": 0, "refused": 0, "repeated": 0}
+    assert store.label_counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
 
 
 def test_answers_of_a_block_that_fails_are_not_committed(store: RunStore) -> None:
@@ -154,6 +155,52 @@ def test_retried_request_comes_after_the_others_with_its_next_attempt(store: Run
     assert ids(store.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
 
 
+def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
+    (request,) = ask(store, 0, 7)
+    with store.answering(0) as writer:
+        for kind, cost in (("infrastructure", None), ("timeout", 0.5), ("infeasible", 3)):
+            writer.refuse(request.id, "7", "not now", kind=kind, cost=cost)
+    assert [(one["kind"], one["cost"]) for one in Run(store.folder).refused()] == [
+        ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0),
+    ]  # fmt: skip
+    assert store.label_counts(0)["refused"] == 3
+
+
+def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(store: RunStore) -> None:
+    """Of those closed in one step, to the lowest slot; second opinions are kept beside it."""
+
+    def asked(step: int, *places: tuple[int, int]) -> list[Request]:
+        made = []
+        for ordinal, (sample, slot) in enumerate(places):
+            request = Request(request_id("r1", step, ordinal), step, ordinal, sample, 0, slot)
+            made.append(AskedRequest(request, sample, "uq", None, ordinal, 1.0))
+        store.commit_query(step, made, [], "model")
+        return [one.request for one in made]
+
+    def answer(step: int, *answers: tuple[Request, int]) -> list[tuple[Any, int, str | None]]:
+        with store.answering(step) as writer:
+            for request, value in answers:
+                writer.accept(request, label(request, value), corrects=request in corrected)
+        return [(one.request.item, one.request.slot, one.value) for one in store.accepted(step)]
+
+    corrected: list[Request] = []
+    first, other, late = asked(0, (7, 0), (8, 0), (9, 0))
+    second, second_late = asked(1, (7, 1), (9, 1))
+    assert answer(1, (second, 1), (first, 0), (other, 2), (second_late, 5)) == [(7, 0, "0"), (8, 0, "2"), (9, 1, "5")]
+    assert store.second_opinions(1) == {second.id}
+    corrected = [first, second]
+    assert answer(1, (second, 3), (first, 4)) == [(7, 0, "4"), (8, 0, "2"), (9, 1, "5")]
+    assert answer(2, (late, 6)) == []  # the sample has its label, which training has seen
+    assert store.second_opinions(2) == {late.id}
+    assert [one["value"] for one in Run(store.folder).requests()] == ["4", "2", "6", "3", "5"]
+
+
+def test_sample_has_one_request_a_slot(store: RunStore) -> None:
+    ask(store, 0, 7)
+    with pytest.raises(sqlite3.IntegrityError):
+        ask(store, 1, 7)
+
+
 def test_given_up_request_is_failed_in_its_step(store: RunStore) -> None:
     first, second = ask(store, 0, 7, "text")
     with store.answering(3) as writer:
@@ -165,7 +212,7 @@ def test_given_up_request_is_failed_in_its_step(store: RunStore) -> None:
     assert state.open == []
     assert state.given_up == {7: first.id}
     assert store.labeling(0).given_up == {}
-    assert store.label_counts(3) == {"labelled": 0, "failed": 2, "refused": 2, "repeated": 0}
+    assert store.label_counts(3) == {"labeled": 0, "failed": 2, "refused": 2, "repeated": 0}
     assert [(row["state"], row["attempt"]) for row in Run(store.folder).requests()] == [("failed", 1)] * 2
 
 
@@ -173,33 +220,31 @@ def test_refused_answers_are_kept_with_their_reasons_and_repeats_counted_apart(s
     (request,) = ask(store, 0, 7)
     with store.answering(0) as writer:
         writer.refuse(None, '"what"', "nobody asked for it")
-        writer.refuse(request.id, "7", "a repeat", repeat=True)
+        writer.refuse(request.id, "7", "a repeat", kind="repeat")
+    shared = {"step": 0, "cost": None}
     assert Run(store.folder).refused() == [
-        {"step": 0, "request": None, "item": '"what"', "reason": "nobody asked for it"},
-        {"step": 0, "request": request.id, "item": "7", "reason": "a repeat"},
+        {**shared, "request": None, "kind": "refused", "item": '"what"', "reason": "nobody asked for it"},
+        {**shared, "request": request.id, "kind": "repeat", "item": "7", "reason": "a repeat"},
     ]
-    assert store.label_counts(0) == {"labelled": 0, "failed": 0, "refused": 1, "repeated": 1}
+    assert store.label_counts(0) == {"labeled": 0, "failed": 0, "refused": 1, "repeated": 1}
 
 
 def test_label_strategy_state_is_the_one_kept_last(store: RunStore) -> None:
-    for text in ('{"step": 0}', '{"step": 1}'):
-        with store.answering(0) as writer:
+    for step, text in ((0, "first"), (0, "second"), (2, "third")):
+        with store.answering(step) as writer:
             writer.keep_state(text)
-    assert store.label_strategy_state() == '{"step": 1}'
-    assert "labeler" not in store.meta()
+        assert store.label_strategy_state() == text
+    assert store.meta() == {"status": "running"}
 
 
 def test_label_strategy_state_of_a_committed_step_is_not_changed_by_a_replay(store: RunStore) -> None:
-    def kept() -> list[str]:
-        return [row[0] for row in Run(store.folder).read("SELECT key FROM meta WHERE key LIKE 'labeler-%'")]
-
+    for step, text in ((0, "first"), (0, "second"), (1, "third")):
+        with store.answering(step) as writer:
+            writer.keep_state(text)
+        store.commit_step(step, {"step": step}, {}, [], None)
     store.commit_step(0, {"step": 0}, {}, [], None)
-    with store.answering(1) as writer:
-        writer.keep_state("state")
-    store.commit_step(0, {"step": 0}, {}, [], None)
-    assert kept() == []
-    store.commit_step(1, {"step": 1}, {}, [], None)
-    assert kept() == ["labeler-1"]
+    kept = Run(store.folder).read("SELECT step, state FROM label_strategy ORDER BY step")
+    assert [tuple(row) for row in kept] == [(0, "second"), (1, "third")]
 
 
 # -- labeling phases -------------------------------------------------------------------------------------
@@ -219,7 +264,7 @@ def test_labeling_that_leaves_requests_open_ends_when_it_is_said_to(store: RunSt
         (True, False),
         (False, False),
     ]
-    store.reopen_labeling(0)
+    store.reopen_labeling()
     assert not store.labeling(0).ended
     store.commit_step(0, {"step": 0}, {}, [], None)
     assert store.labeling(0)[-2:] == (True, True)
@@ -249,6 +294,24 @@ def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
     assert ids(store.labeling(0).open) == ids([first, second])
     assert store.labeling(0).given_up == {2: third.id}
     assert Run(store.folder).refused()[0]["reason"] == "in doubt when the run was cut off, and dropped"
+
+
+def test_handle_is_kept_until_the_next_attempt(store: RunStore) -> None:
+    first, second, third = ask(store, 0, 7, 8, "text")
+    assert [one.handle for one in store.labeling(0).open] == [None] * 3
+    store.mark_taken([first])
+    assert store.set_handle(first, "job 1")
+    assert store.set_handle(first, "job 2")
+    assert store.set_handle(second, "job 3")
+    assert [one.handle for one in store.labeling(0).open] == ["job 2", "job 3", None]
+    assert [one.handle for one in store.in_flight()] == ["job 2"]
+    with store.answering(0) as writer:
+        writer.retry(first.id, 1)
+        writer.accept(second, label(second))
+        writer.give_up(third.id)
+    assert [(one.attempt, one.handle) for one in store.labeling(0).open] == [(1, None)]
+    assert not any(store.set_handle(one, "late") for one in (second, third, Request("0" * 32, 0, 9, 1)))
+    assert [one["handle"] for one in Run(store.folder).requests()] == [None, "job 3", None]
 
 
 def test_answered_request_is_not_in_flight(store: RunStore) -> None:
@@ -314,9 +377,15 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     for one in (store, replica):
         one.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
         one.finish([], status="done")
-    queries = [f"SELECT * FROM {table}" for table in ("requests", "labels", "refused", "records", "steps", "meta")]
-    mine, theirs = ([list(map(tuple, Run(one.folder).read(query))) for query in queries] for one in (store, replica))
-    assert theirs == mine
+    names = ("requests", "labels", "refused", "records", "steps", "queries", "label_strategy", "run", "checkpoints")
+    mine, theirs = (
+        [
+            [{key: value for key, value in dict(row).items() if "digest" not in key} for row in run.read(query)]
+            for query in (f"SELECT * FROM {table} ORDER BY 1, 2, 3" for table in names)
+        ]
+        for run in (Run(store.folder), Run(replica.folder))
+    )
+    assert theirs[:-1] == mine[:-1]
     assert replica.label_rows(0) == store.label_rows(0)
     assert [one["phase"] for one in replica.checkpoints()] == ["start"]
     assert {one.name for one in replica.folder.iterdir()} == {"run.db"}

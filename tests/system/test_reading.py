@@ -83,7 +83,7 @@ def test_show_has_curve_counts_and_timings(say):
         ["0", "50"], ["1", "60"], ["2", "70"],
     ]  # fmt: skip
     header = steps.splitlines()[0]
-    for name in ("samples", "requested", "labelled", "loss", "training s", "metrology s", "query s", "labeling s"):
+    for name in ("samples", "requested", "labeled", "loss", "training s", "metrology s", "query s", "labeling s"):
         assert name in header
     assert [line.split()[2:4] for line in steps.splitlines()[1:4]] == [["10", "10"]] * 3
 
@@ -92,7 +92,7 @@ def test_show_json_is_the_whole_run(say, folder, rows):
     data = say("show", "done-run", "--json").data
     path = folder / "active_learning_logs" / "done-run"
     assert data["metrics"]["f1_metrology"] == json.loads((path / "f1_metrology.json").read_text())
-    assert [one["labelled"] for one in data["steps"]] == [10, 10, 10]
+    assert [one["labeled"] for one in data["steps"]] == [10, 10, 10]
     assert all(set(one["seconds"]) == {"training", "metrology", "query", "labeling"} for one in data["steps"])
     assert (data["status"], data["seed"]) == ("done", 0)
 
@@ -150,7 +150,7 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
     with (out / "labels.csv").open(newline="") as file:
         labels = list(csv.DictReader(file))
     assert [int(row["sample"]) for row in labels] == picks
-    assert {row["state"] for row in labels} == {"labelled"}
+    assert {row["state"] for row in labels} == {"labeled"}
     assert json.loads((out / "info.json").read_text())["task"] == "classification"
 
 

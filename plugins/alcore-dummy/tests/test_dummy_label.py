@@ -45,8 +45,8 @@ def test_labels_arrive_in_the_order_of_the_requests(tmp_path):
     assert [int(pool[position][1]) for position in range(6)] == [1, 1, 2, 0, 0, 2]
     requests = Run(driver.log_dir).requests()
     assert [(one["step"], one["sample"], one["state"], one["kind"]) for one in requests] == [
-        (0, 7, "labelled", "id"), (0, 2, "labelled", "id"), (0, 9, "labelled", "id"),
-        (1, 0, "labelled", "id"), (1, 8, "labelled", "id"),
+        (0, 7, "labeled", "id"), (0, 2, "labeled", "id"), (0, 9, "labeled", "id"),
+        (1, 0, "labeled", "id"), (1, 8, "labeled", "id"),
     ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_generated_inputs_fail_and_the_others_are_labeled(tmp_path):
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2]
     run = Run(driver.log_dir)
-    assert [one["state"] for one in run.requests()] == ["labelled", "failed", "labelled", "failed"]
+    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "labeled", "failed"]
     assert [one["reason"] for one in run.refused()] == ["the pool knows the answers of its own samples alone"] * 2
     assert run.steps()[0]["failed"] == 2
 
@@ -87,7 +87,7 @@ def test_a_retry_in_the_next_step_fails_again(tmp_path):
     driver = make_driver(tmp_path, pool, [torch.tensor([0.5]), 6], [5], label_retries=1)
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 6, 5]
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed", "labelled", "labelled"]
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed", "labeled", "labeled"]
 
 
 def test_another_pool_of_choice_gives_the_whole_item(tmp_path):

@@ -85,9 +85,9 @@ class LabelContract(Contract):
         driver = self.build(tmp_path)
         driver.run()
         run = Run(driver.log_dir)
-        assert [(one["sample"], one["state"]) for one in run.requests(0)] == [(one, "labelled") for one in SAMPLES]
-        assert {one["state"] for one in run.requests()} == {"labelled"}
-        assert run.refused() == []
+        assert [(one["sample"], one["state"]) for one in run.requests(0)] == [(one, "labeled") for one in SAMPLES]
+        assert {one["state"] for one in run.requests()} == {"labeled"}
+        assert [one["reason"] for one in run.refused()] == []
 
     def test_labels_belong_to_their_requests(self, tmp_path: Path) -> None:
         """Each label has the value of its own sample, in whatever order answers arrive."""
@@ -127,8 +127,8 @@ class LabelContract(Contract):
         driver = self.build(tmp_path, ask=[9, self.generated_input(), 2], max_active_learning_steps=1)
         driver.run()
         run = Run(driver.log_dir)
-        middle = "labelled" if self.generated else "failed"
-        assert [one["state"] for one in run.requests()] == ["labelled", middle, "labelled"]
+        middle = "labeled" if self.generated else "failed"
+        assert [one["state"] for one in run.requests()] == ["labeled", middle, "labeled"]
         assert all(one["reason"].strip() for one in run.refused())
 
     @requires("generated")
@@ -144,13 +144,13 @@ class LabelContract(Contract):
             driver.run()
         states = [one["state"] for one in Run(driver.log_dir).requests()]
         if self.one_by_one:
-            assert states == ["labelled", "labelled", "open", "open"], "answers were held back, and are lost"
+            assert states == ["labeled", "labeled", "open", "open"], "answers were held back, and are lost"
         assert Run(driver.log_dir).refused() == []
         resumed = self.build(tmp_path, run_id=driver.run_id)
         resumed.restore(in_doubt="ask")
         resumed.run()
         run = Run(resumed.log_dir)
-        assert [one["state"] for one in run.requests(0)] == ["labelled"] * len(SAMPLES)
+        assert [one["state"] for one in run.requests(0)] == ["labeled"] * len(SAMPLES)
         assert [one for one in run.refused() if "repeat" not in one["reason"]] == []
         assert set(SAMPLES) & set(resumed.train_datapool.unlabeled_indices().tolist()) == set()
 
@@ -158,7 +158,7 @@ class LabelContract(Contract):
         """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
         driver = self.build(tmp_path, max_active_learning_steps=1)
         driver.run(None, None, 7, unheard_of=2.0)
-        assert {one["state"] for one in Run(driver.log_dir).requests()} == {"labelled"}
+        assert {one["state"] for one in Run(driver.log_dir).requests()} == {"labeled"}
 
     def test_cost_is_finite_and_not_negative(self, tmp_path: Path) -> None:
         """If it has ``cost(item)``, that is a finite amount."""

@@ -76,7 +76,7 @@ class QueueContract(Contract):
         """Every request of a run reaches the label strategy."""
         driver = build_driver(tmp_path, queue_cls=self.make, max_active_learning_steps=2)
         in_time(lambda: driver.run(toy_loss))
-        assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labelled"] * 6
+        assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled"] * 6
 
 
 def in_time(work: Callable[[], Any]) -> Any:

@@ -153,7 +153,7 @@ class CountsWhatIsLabeledNow(Mutant):
     def draw(self) -> torch.Generator:
         folder = self.driver.log_dir
         states = [one["state"] for one in Run(folder).requests()] if folder.exists() else []
-        return self.generator(str(states.count("labelled")))
+        return self.generator(str(states.count("labeled")))
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

@@ -26,6 +26,13 @@ class Unstorable:
         return "something that can't be stored"
 
 
+LARGE = "many words" * 7000  # in a file of its own
+
+
+def _value(words: Any) -> Any:
+    return LARGE if words == "large" else words
+
+
 which = st.integers(0, 5)
 good = st.tuples(st.integers(0, 1), st.sampled_from(["ann", "ann", "bob", ""]), st.sampled_from([0.0, 1.0, 2.5]))
 bad = st.sampled_from(
@@ -42,7 +49,7 @@ failures = st.one_of(
 things = st.one_of(
     st.tuples(st.just("bare"), which),
     st.tuples(st.just("bare again"), which),
-    st.tuples(st.just("object"), st.sampled_from([(0.5, 1), "words", {"a": [1]}])),
+    st.tuples(st.just("object"), st.sampled_from([(0.5, 1), "words", {"a": [1]}, "large"]).map(_value)),
     st.tuples(st.just("unasked"), st.sampled_from([99, "never asked for", Request("0" * 32, 0, 0, 1)]), good),
 )
 Answer = tuple[Any, Callable[[Model], Any]]
@@ -68,6 +75,8 @@ class Answers(Lives):
         """Take requests out, then answer them, not all and not in their order."""
         self.be_labeling()
         taken = [(fate, self.take_one_out()) for fate in fates[: len(self.queue)]]
+        for _, place in taken[::2]:
+            self.submit(place, f"job {place} {last_first}")
         for fate, place in reversed(taken) if last_first else taken:
             if fate != "nothing":
                 self._put_one(self._answer_to(fate, place, (place[1] % 2, "ann", 1.0), by_id=True))
@@ -196,7 +205,7 @@ class Answers(Lives):
         def change(model: Model) -> None:
             for one in changes:
                 one(model)
-            model.labeler["labeler"] = self.writer.state
+            model.label_strategy[model.step] = self.writer.state
 
         self.commit(act, change)
         open_now = {one.place for one in self.model.line}

@@ -184,6 +184,15 @@ class Lives(RuleBasedStateMachine):
         self.commit(lambda: self.writer.requests.give_back(request), change)
         self.queue.append(place)
 
+    def submit(self, place: tuple[int, int], handle: str) -> None:
+        """Note the name of the job that answers a request."""
+        request = Request(request_id(ID, *place), 0, 0, None)
+
+        def change(model: Model) -> None:
+            model.at(place).handle = handle
+
+        self.commit(lambda: self.writer.labels.submitted(request, handle), change)
+
     def publish(self, act: Callable[[], Any], changes: list[Callable[[Model], Any]]) -> None:
         """Publish answers to the inbox, or die before or after they are there."""
         try:
@@ -202,7 +211,7 @@ class Lives(RuleBasedStateMachine):
             for change in self.inbox[name] or ():
                 change(models[-1])
             if state is not None and name not in self.malformed:
-                models[-1].labeler["labeler"] = state
+                models[-1].label_strategy[self.model.step] = state
         try:
             self.live_through(self.writer.labels.take_inbox)
         finally:
@@ -222,7 +231,7 @@ class Lives(RuleBasedStateMachine):
         """End the labeling phase, and the step; what comes between the two is taken in at the next labeling phase."""
         step, store = self.model.step, self.writer.store
         self.take_inbox()
-        self.commit(lambda: store.end_labeling(step), Model.end_labeling)
+        self.commit(lambda: store.end_labeling(step), lambda model: None)
         assert [shown(one.item) for one in self.writer.labels.close()] == self.model.brought()
         assert self.writer.labels.close() == []
         between()
@@ -254,7 +263,7 @@ class Lives(RuleBasedStateMachine):
             assert not store.labeling(self.model.step).committed
             self.writer.requests.begin(self.model.step, math.inf)
             if store.labeling(self.model.step).ended:
-                self.commit(lambda: store.reopen_labeling(self.model.step), Model.reopen_labeling)
+                self.commit(lambda: store.reopen_labeling(), lambda model: None)
             self.hand_out()
         if self.points is not None:
             self.power.left = self.points + self.deaths % 5
@@ -338,6 +347,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def unnamed_files_are_gone_after_an_opening(self) -> None:
         assert self.littered or {path.name for path in self.ckpt.iterdir()} == set(self.model.saved)
+        assert self.littered or len(list((self.root / ID / "labels").glob("*"))) <= 1
 
     @invariant()
     def inbox_holds_what_was_published_and_not_taken_in(self) -> None:
@@ -349,7 +359,9 @@ class Lives(RuleBasedStateMachine):
         model, store, labels = self.model, self.writer.store, self.writer.labels
         ids = {one.place: request_id(ID, *one.place) for one in model.asked}
         state = store.labeling(model.step - (not model.labeling))
-        assert [(one.id, one.attempt) for one in state.open] == [(ids[one.place], one.attempts) for one in model.line]
+        assert [(one.id, one.attempt, one.handle) for one in state.open] == [
+            (ids[one.place], one.attempts, one.handle) for one in model.line
+        ]
         assert [one.id for one in store.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
         assert [store.committed_cost(), store.committed_cost(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:

@@ -32,6 +32,7 @@ class Asked:
     """The last step in which an answer to it was refused."""
     taken: bool = False
     closed: int | None = None
+    handle: str | None = None
     answers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
@@ -80,7 +81,7 @@ class Model:
         self.queries: dict[int, str] = {}
         self.saved: dict[str, Saved] = {FIRST: Saved(0, "start", 0)}
         self.meta: dict[str, Any] = {"seed": 3, "status": "running"}
-        self.labeler: dict[str, str] = {}  # the label strategy's state: now, and at the end of each step
+        self.label_strategy: dict[int, str] = {}  # its state after the last answer of each step
         self.again: list[Place] = []  # requests that were handed out once more, each time
         self.step, self.labeling = 0, False
 
@@ -109,19 +110,6 @@ class Model:
         for one in self.asked:
             one.taken = False
 
-    def end_labeling(self) -> None:
-        """Keep the label strategy's state where the phase leaves requests open."""
-        if self.line:
-            self._keep_state(self.step)
-
-    def reopen_labeling(self) -> None:
-        """Take back that the phase is over."""
-        self.labeler.pop(f"labeler-{self.step}", None)
-
-    def _keep_state(self, step: int) -> None:
-        if step not in self.steps and "labeler" in self.labeler:
-            self.labeler.setdefault(f"labeler-{step}", self.labeler["labeler"])
-
     def drop_in_flight(self) -> None:
         """Give up what was in flight when the run was cut off."""
         for one in [one for one in self.asked if one.taken]:
@@ -136,7 +124,6 @@ class Model:
         self.records = {**records, **self.records}
         if saved:
             self.save(Saved(step, "labeling", 0))
-        self._keep_state(step)
         self.steps.setdefault(step, record)
         if step == self.step:
             self.step, self.labeling = step + 1, False
@@ -149,14 +136,14 @@ class Model:
 
     def here(self, one: Asked) -> bool:
         """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
-        return one.state == "labelled" and one.closed == self.step
+        return one.state == "labeled" and one.closed == self.step
 
     def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
         """Take an answer in, for the request that it names."""
         if one is None or not (one.state == "open" or self.here(one)):
             self.refuse(None, shown)
             return
-        if one.state == "labelled":
+        if one.state == "labeled":
             if one.key == (kind, source, value):
                 self.refuse(one, shown, repeat=True)
                 return
@@ -165,7 +152,7 @@ class Model:
                 return
             one.answers[-1]["superseded"] = True
         else:
-            one.state, one.closed, one.taken = "labelled", self.step, False
+            one.state, one.closed, one.taken = "labeled", self.step, False
             self.line.remove(one)
         one.answers.append(
             {"place": one.place, "step": self.step, "source": source, "attempt": one.attempts, "kind": kind,
@@ -185,9 +172,9 @@ class Model:
             self.refuse(None, shown)
             return
         self.refuse(one, shown)
-        if one.state == "labelled":
+        if one.state == "labeled":
             return
-        one.attempts, one.taken, one.refused = one.attempts + 1, False, self.step
+        one.attempts, one.taken, one.refused, one.handle = one.attempts + 1, False, self.step, None
         self.line.remove(one)
         self.line.append(one)
         if one.attempts <= self.retries:
@@ -235,7 +222,10 @@ class Model:
         return {
             "requests": [
                 {
-                    **{name: getattr(one, name) for name in ("place", "item", "strategy", "score", "rank", "model")},
+                    **{
+                        name: getattr(one, name)
+                        for name in ("place", "item", "strategy", "score", "rank", "model", "handle")
+                    },
                     "attempt": one.attempts,
                     "state": one.state,
                     **{name: one.answers[-1][name] if one.answers else None for name in _CURRENT},
@@ -252,7 +242,7 @@ class Model:
                 (file, self.saved[file].step, self.saved[file].phase, self.saved[file].epoch) for file in self.files()
             ],
             "meta": self.meta | stopped,
-            "labeler": self.labeler,
+            "label_strategy": self.label_strategy,
         }
 
     def brought(self) -> list[Any]:
@@ -280,7 +270,7 @@ class Model:
         closed = [one.state for one in self.asked if one.closed == step]
         repeats = [repeat for when, _, _, repeat in self.refused if when == step]
         return {
-            "labelled": closed.count("labelled"),
+            "labeled": closed.count("labeled"),
             "failed": closed.count("failed"),
             "refused": repeats.count(False),
             "repeated": repeats.count(True),

@@ -109,8 +109,8 @@ def _leave_hot_journal(path: Path) -> None:
         connection.execute("UPDATE requests SET state = 'failed', attempt = 9, closed = 0, taken = 1")
         for table in ("labels", "refused", "records", "steps", "queries", "checkpoints"):
             connection.execute(f"DELETE FROM {table}")
-        connection.execute("UPDATE meta SET value = '0'")
-        connection.execute("INSERT INTO meta VALUES ('big', ?)", ("x" * 200_000,))
+        connection.execute("UPDATE writer SET value = '0'")
+        connection.execute("INSERT INTO run VALUES ('big', ?, '')", ("x" * 200_000,))
         found = path.read_bytes(), journal.read_bytes()
         connection.execute("ROLLBACK")
     path.write_bytes(found[0])

@@ -32,11 +32,11 @@ def tables(run: Run) -> dict[str, Any]:
     """Return what another process reads of a run, as `Model.tables` has it."""
     asked = run.requests()
     places = {row["id"]: (row["step"], row["ordinal"]) for row in asked} | {None: None}
-    refused = run.read("SELECT request, step, item, repeat FROM refused ORDER BY rowid")
+    refused = run.read("SELECT request, step, item, kind FROM refused ORDER BY rowid")
     told = run.refused()
     assert all(one["reason"] for one in told)
     assert [one["item"] for one in told] == [row["item"] for row in refused]
-    of_request = ["strategy", "score", "rank", "model", "attempt", "state", "kind", "source", "cost"]
+    of_request = ["strategy", "score", "rank", "model", "handle", "attempt", "state", "kind", "source", "cost"]
     of_answer = ["step", "source", "attempt", "kind", "cost"]
     return {
         "requests": [
@@ -44,7 +44,7 @@ def tables(run: Run) -> dict[str, Any]:
                 **{name: row[name] for name in of_request},
                 "place": places[row["id"]],
                 "item": row["sample"] if row["item"] is None else loads(row["item"]),
-                "value": _value(row["value"]),
+                "value": _value(run.label_text(dict(row))),
             }
             for row in asked
         ],
@@ -53,22 +53,20 @@ def tables(run: Run) -> dict[str, Any]:
             {
                 **{name: row[name] for name in of_answer},
                 "place": places[row["request"]],
-                "value": _value(row["value"]),
+                "value": _value(run.label_text(dict(row))),
                 "superseded": bool(row["superseded"]),
             }
             for row in run.read("SELECT * FROM labels ORDER BY rowid")
         ],
         "refused": [
-            (row["step"], places[row["request"]], repr(_value(row["item"])), bool(row["repeat"])) for row in refused
+            (row["step"], places[row["request"]], repr(_value(row["item"])), row["kind"] == "repeat") for row in refused
         ],
         "records": repr(run.records()),
         "steps": run.steps(),
         "queries": {row["step"]: row["model"] for row in run.read("SELECT * FROM queries")},
         "checkpoints": [(row["file"], row["step"], row["phase"], row["epoch"]) for row in run.checkpoints()],
         "meta": run.meta(),
-        "labeler": {
-            row["key"]: loads(row["value"]) for row in run.read("SELECT * FROM meta WHERE key LIKE 'labeler%'")
-        },
+        "label_strategy": {row["step"]: row["state"] for row in run.read("SELECT * FROM label_strategy")},
     }
 
 

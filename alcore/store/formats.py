@@ -1,0 +1,87 @@
+"""The formats of a run database: which one a file has, and how one of an older format becomes one of this."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from alcore.errors import UsageError
+from alcore.store import tables
+from alcore.store.files import cant_write, fsync_path
+
+FORMAT = 2
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables, all at once, in an empty database."""
+    connection.execute("BEGIN IMMEDIATE")
+    tables.create(connection)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("COMMIT")
+
+
+def in_this_format(old: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a database in memory that holds what one of an older format does."""
+    new = sqlite3.connect(":memory:", isolation_level=None)
+    new.row_factory = sqlite3.Row
+    _copy(old, new)
+    return new
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Put a database of this format in the place of one of an older format, by one rename.
+
+    Parameters
+    ----------
+    connection
+        To the old database; to be closed after this.
+    path
+        The file.
+
+    Notes
+    -----
+    The caller holds the lock of the run. Where locks don't work, another writer of the old database finds its counter
+    changed, and writes no more. If the process is killed, the old database is there, or the new one.
+    """
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.with_name(f"{part.name}-journal").unlink(missing_ok=True)
+    connection.execute("BEGIN IMMEDIATE")
+    tables.set_epoch_1(connection)
+    connection.execute("COMMIT")
+    try:
+        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as new:
+            new.execute("PRAGMA synchronous = EXTRA")  # so that SQLite flushes the file
+            _copy(connection, new)
+        part.replace(path)
+        fsync_path(path.parent)
+    except OSError as error:
+        raise cant_write(path, error) from error
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    tables.prepare(new)
+    create(new)
+    for connection in (old, new):
+        connection.execute("BEGIN")
+    tables.copy_1(old, new)
+    new.execute("COMMIT")
+    old.execute("ROLLBACK")
+
+
+def check_format(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the format of a database; refuse a file that this version can't read."""
+    try:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.OperationalError:  # it may be a run database that can't be opened, or rolled back, now
+        raise
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{path} is not a run database: {error}.") from error
+    if version > FORMAT:
+        raise UsageError(
+            f"{path} has format {version}, and this version of alcore reads up to {FORMAT}; upgrade alcore."
+        )
+    if version < 1:
+        raise UsageError(f"{path} is not a run database; it is empty, or belongs to another program.")
+    return version
