@@ -13,6 +13,7 @@ RUNS = {
     "store.py --steps 2 --repeats 1 --labels 3 --pool 1000": {"store/step", "store/label", "store/checkpoint"},
     "steps.py --steps 200 --repeats 1": {"steps/flat", "steps/resume"},
     "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
+    "fields.py --pool 50 --side 5 --labels 3 --rows 3 --held 4": {"fields/labels", "fields/stored", "fields/measured"},
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
 }
