@@ -95,6 +95,9 @@ class Lifecycle:
 
     An observer that raises is logged with its name, and the run goes on. A stop criterion that raises in
     `alcore_should_stop` ends the run with its error.
+
+    `replayed` is True where the step was run before, up to some point, and is run again since the run was resumed: what
+    it decided is on record, and observers may have been told of it.
     """
 
     @runspec
@@ -102,15 +105,15 @@ class Lifecycle:
         """Called when the run directory exists, before the first step."""
 
     @runspec
-    def alcore_phase_start(self, driver: RunContext, phase: Phase) -> None:
+    def alcore_phase_start(self, driver: RunContext, phase: Phase, replayed: bool) -> None:
         """Called before each phase that is not skipped."""
 
     @runspec
-    def alcore_phase_end(self, driver: RunContext, phase: Phase, error: BaseException | None) -> None:
+    def alcore_phase_end(self, driver: RunContext, phase: Phase, error: BaseException | None, replayed: bool) -> None:
         """Called after a phase, with the exception that ended it, or None."""
 
     @runspec
-    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any]) -> None:
+    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any], replayed: bool) -> None:
         """Called when a step is committed; `record` holds its number, counts, losses, metrics and seconds by phase."""
 
     @runspec(firstresult=True)

@@ -669,5 +669,12 @@ class TrainingLoop(Protocol):
         """Train `model` in place."""
 
 
+class FactoryOptions(Protocol):
+    """What a factory of a plugin, a class or a function, may also offer."""
+
+    renamed_parameters: Mapping[str, str | None]
+    """Earlier names of its parameters, each with the name that it has now, or None where it is gone."""
+
+
 Factory = type[T_co] | Callable[..., T_co] | str
 """A class, a callable, or the string ``"package.module:Name"`` that names one without importing it."""

@@ -126,6 +126,30 @@ def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build
     assert calls[-1][1] == {"driver": driver, "reason": "all 2 steps are done", "error": None}
 
 
+def test_observers_are_told_when_a_step_is_replayed(build: Any, toys: Any) -> None:
+    class Ending(toys.EchoLabel):
+        idempotent = True
+
+        def label(self, *args: Any, **kwargs: Any) -> None:
+            if self.driver.active_learning_step_idx == 1:
+                raise KeyboardInterrupt
+            super().label(*args, **kwargs)
+
+    plugin, calls = recorder()
+    with pytest.raises(KeyboardInterrupt):
+        build(run_id="one", label_strategy=Ending(), plugins=[plugin]).run()
+    assert not any(arguments.get("replayed") for _, arguments in calls)
+    plugin, calls = recorder()
+    again = build(run_id="one", plugins=[plugin])
+    again.restore()
+    again.run()
+    told = [(name, one["driver"], one["replayed"]) for name, one in calls if "replayed" in one]
+    assert {name for name, *_ in told} == {"alcore_phase_start", "alcore_phase_end", "alcore_step_end"}
+    steps = [one["replayed"] for name, one in calls if name == "alcore_step_end"]
+    assert steps == [True, False], "step 1 had requests on record, and step 2 was new"
+    assert [replayed for _, _, replayed in told] == [True] * 9 + [False] * 9
+
+
 def test_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: Any) -> None:
     class Broken(toys.FirstQuery):
         def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:

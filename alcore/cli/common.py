@@ -47,6 +47,18 @@ InDoubt = Annotated[
         "--in-doubt", help="Requests that were being labeled when the run was cut off: ask again, or drop them."
     ),
 ]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KIND.NAME.PARAMETER=VALUE", help="Give a parameter another value from here on; may repeat."
+    ),
+]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", metavar="KIND.NAME.PARAMETER", help="Leave a parameter at its default from here on; may repeat."
+    ),
+]
 OtherRanks = Annotated[
     bool, typer.Option("--other-ranks", help="Go on with another number of processes than the run began with.")
 ]
@@ -126,6 +138,11 @@ def say(text: str, *, on_every_rank: bool = False) -> None:
         print(f"alcore, rank {rank()}: {text}", file=sys.stderr)
 
 
+def results_alone() -> contextlib.AbstractContextManager[Any]:
+    """Keep what parts of a run print from stdout, which is for results; it goes to stderr."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 class _NotATerminal:
     """A stream that is not a terminal, whatever the stream that it wraps is."""
 
@@ -161,6 +178,19 @@ def _show_warnings_of_runs() -> None:
     logger.addHandler(WarningHandler(logging.CRITICAL if rank() else logging.WARNING))
 
 
+def read_experiment(run: Run, assign: list[str] | None, unset: list[str] | None) -> Experiment:
+    """Return the experiment of a run, with the changes of ``--set`` and ``--unset``."""
+    from alcore.experiment import Experiment
+
+    experiment = Experiment.read(run.folder / "experiment.toml")
+    experiment.complete()
+    for text in unset or []:
+        experiment.unset(text)
+    for text in assign or []:
+        experiment.set(text)
+    return experiment
+
+
 # -- runs ------------------------------------------------------------------------------------------------------
 
 
@@ -171,8 +201,9 @@ def build_driver(
     from alcore.experiment import build, resolve
 
     progress = Progress()
-    resolved = resolve(experiment, registry, allow_code=allow_code)
-    driver = build(resolved, run_id=run_id, observers=[] if quiet else [progress])
+    with results_alone():
+        resolved = resolve(experiment, registry, allow_code=allow_code)
+        driver = build(resolved, run_id=run_id, observers=[] if quiet else [progress])
     if not as_json:
         progress.headline = _headline(resolved, driver)
     return driver
@@ -181,7 +212,7 @@ def build_driver(
 def run_driver(driver: Driver) -> None:
     """Run a driver; the first ctrl-C or SIGTERM ends it at the next safe point, the second at once."""
     try:
-        with _signals(driver):
+        with _signals(driver), results_alone():
             driver.run()
     except KeyboardInterrupt:
         say(

@@ -6,8 +6,22 @@ from typing import Annotated
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, say, shell_name
+from alcore.cli.common import (
+    DEFAULT_ROOT,
+    AllowCode,
+    AsJson,
+    Assign,
+    Root,
+    RunName,
+    Unset,
+    prepare,
+    read_experiment,
+    results_alone,
+    say,
+    shell_name,
+)
 from alcore.codec import export_json
+from alcore.plugins.discovery import plugins_compared
 from alcore.store.fork import fork_run
 from alcore.store.reading import Run, find_run
 
@@ -16,6 +30,9 @@ def fork(
     run: RunName,
     step: Annotated[int, typer.Option(metavar="N", help="The last step that the new run has.", show_default=False)],
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the new run; made up if not given.")] = None,
+    assign: Assign = None,
+    unset: Unset = None,
+    allow_code: AllowCode = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -24,7 +41,13 @@ def fork(
     RUN is only read, may be running, and shares no file with the new one.
     """
     found = find_run(root, run)
-    made = fork_run(found, step, run_id=run_id)
+    changed = None
+    if assign or unset:
+        from alcore.experiment import resolve, to_toml
+
+        with plugins_compared(found.meta()["environment"]), results_alone():
+            changed = to_toml(resolve(read_experiment(found, assign, unset), prepare(), allow_code=allow_code))
+    made = fork_run(found, step, run_id=run_id, experiment=changed)
     for warning in made.warnings:
         say(f"warning: {warning}.")
     summary = Run(made.folder).summary()

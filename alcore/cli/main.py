@@ -16,6 +16,7 @@ from alcore.cli.describe import describe
 from alcore.cli.export import export
 from alcore.cli.fork import fork
 from alcore.cli.labels import labels
+from alcore.cli.plugin_commands import add_plugin_commands
 from alcore.cli.plugins import plugins
 from alcore.cli.resume import resume
 from alcore.cli.run import run
@@ -42,12 +43,7 @@ def application(registry: Registry) -> typer.Typer:
     app.callback()(_options)
     for command in (run, resume, fork, runs, show, labels, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
-    for plugin in registry.plugins:
-        for add_commands in plugin.commands:
-            try:
-                add_commands(app)
-            except Exception as error:  # noqa: BLE001 - a faulty plugin must not take the other commands away
-                say(f"warning: the commands of {plugin} are left out: {type(error).__name__}: {error}.")
+    add_plugin_commands(app, registry)
     return app
 
 
@@ -90,7 +86,8 @@ def main() -> NoReturn:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     _take_only(sys.argv)
     try:
-        application(installed())()
+        registry = installed()
+        application(registry)(obj=registry)
     except AlcoreError as error:
         _report_failure(error)
         if debug:

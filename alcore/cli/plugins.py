@@ -15,6 +15,7 @@ from alcore.plugins.registry import Clash, Registry, installed
 
 
 def plugins(
+    context: typer.Context,
     action: Annotated[
         str,
         typer.Argument(metavar="[list|check]", help="check exits with 1 if a plugin is not ok.", show_default=False),
@@ -24,9 +25,9 @@ def plugins(
     """List plugins: package, version, what each offers, and its state."""
     if action not in ("list", "check"):
         raise UsageError(f"alcore plugins {action}: write list or check.")
-    registry = installed()
+    registry = context.obj if isinstance(context.obj, Registry) else installed()
     clashes = registry.clashes()
-    faults = [plugin for plugin in registry.plugins if plugin.state in ("broken", "refused")]
+    faults = [plugin for plugin in registry.plugins if plugin.state in ("faulty", "broken", "refused")]
     if as_json:
         typer.echo(
             json.dumps(

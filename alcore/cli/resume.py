@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from alcore.cli import common
+from alcore.plugins.discovery import plugins_compared
 from alcore.store.reading import find_run
 
 
@@ -22,6 +23,8 @@ def resume(
     checkpoint: Annotated[
         str | None, typer.Option(metavar="FILE", help="Start from an older checkpoint, where the last one is damaged.")
     ] = None,
+    assign: common.Assign = None,
+    unset: common.Unset = None,
     in_doubt: common.InDoubt = None,
     other_ranks: common.OtherRanks = False,
     allow_code: common.AllowCode = False,
@@ -33,17 +36,16 @@ def resume(
 
     The result equals that of a run which was never interrupted, and no label is bought twice.
     """
-    from alcore.experiment import Experiment
-
     found = find_run(root, run)
     registry = common.prepare()
-    experiment = Experiment.read(found.folder / "experiment.toml")
+    experiment = common.read_experiment(found, assign, unset)
     experiment.settings["driver"] |= {**changes, "root_log_dir": str(found.folder.parent)}
-    driver = common.build_driver(
-        experiment, registry, run_id=found.folder.name, allow_code=allow_code, quiet=quiet, as_json=as_json
-    )
-    driver.restore(checkpoint, in_doubt=in_doubt, other_ranks=other_ranks)
-    if changes:
+    with plugins_compared(found.meta()["environment"]):
+        driver = common.build_driver(
+            experiment, registry, run_id=found.folder.name, allow_code=allow_code, quiet=quiet, as_json=as_json
+        )
+        driver.restore(checkpoint, in_doubt=in_doubt, other_ranks=other_ranks)
+    if changes or assign or unset:
         common.write_experiment(driver)
     if driver.stop_reason is None:
         common.run_driver(driver)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import tomli_w
 import torch
 
 from alcore.config import DriverConfig, TrainingConfig
+from alcore.plugins.discovery import installed_versions
 from alcore.plugins.registry import core_version
 
 _HEADER = "# This run was built in Python. The file describes it; it can't be run again from here.\n"
@@ -21,13 +21,7 @@ _NOT_DESCRIBED = ("run_id", "dist_manager", "collate_fn", "resume")
 
 def environment() -> dict[str, Any]:
     """Return the versions and settings that results depend on."""
-    plugins = sorted(
-        {
-            f"{entry.dist.name} {entry.dist.version}"
-            for entry in importlib.metadata.entry_points(group="alcore")  # noqa: TID251 - reads names and versions alone
-            if entry.dist is not None
-        }
-    )
+    plugins = sorted(f"{name} {version}" for name, version in installed_versions().items())
     return {
         "alcore": core_version(),
         "python": platform.python_version(),

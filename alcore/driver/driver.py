@@ -33,6 +33,7 @@ from alcore.driver.strategy_set import StrategySet, expected_costs
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
 from alcore.inference.learner import evaluating, model_digest, place_learner
+from alcore.plugins.discovery import plugins_compared
 from alcore.plugins.listeners import Listeners
 from alcore.plugins.registry import installed
 from alcore.pools.batches import tensors_of, to_device
@@ -447,6 +448,7 @@ class Driver:
             undo.callback(store.close)
             check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
             meta = store.meta()
+            undo.enter_context(plugins_compared(meta["environment"]))
             self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
             point = self._resume(store, checkpoint, meta)
             self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)

@@ -16,6 +16,7 @@ from alcore.driver.stopping import NOTHING_LABELED, is_step_limit
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
+from alcore.plugins.discovery import differences
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.store import checkpoints
@@ -144,10 +145,8 @@ def _compare_environment(then: Mapping[str, Any], logger: logging.Logger) -> Non
     for name, value in then.items():
         if name != "plugins" and now.get(name) != value:
             logger.warning("%s was %s when the run began and is %s now", name, value, now.get(name))
-    for gone in sorted(set(then["plugins"]) - set(now["plugins"])):
-        name, version = gone.rsplit(" ", 1)
-        here = next((one for one in now["plugins"] if one.rsplit(" ", 1)[0] == name), "not installed")
-        logger.warning("the run began with plugin %s %s, and it is %s now", name, version, here)
+    for change in differences(then):
+        logger.warning("a plugin is not the one that the run began with: %s", change)
 
 
 def _find(rows: list[dict[str, Any]], file: str) -> dict[str, Any]:

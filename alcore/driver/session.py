@@ -127,7 +127,7 @@ class RunSession:
             )
         self._interruption.agreed_safe_point()
         self._position.phase = phase
-        self._listeners.tell("alcore_phase_start", phase=phase)
+        self._listeners.tell("alcore_phase_start", phase=phase, replayed=self.replaying)
         began, failure = time.perf_counter(), None
         try:
             yield
@@ -138,7 +138,7 @@ class RunSession:
         finally:
             self._position.phase = None
             self.record.seconds[phase.value] = round(time.perf_counter() - began, 6)
-            self._listeners.tell("alcore_phase_end", phase=phase, error=failure)
+            self._listeners.tell("alcore_phase_end", phase=phase, error=failure, replayed=self.replaying)
 
     def add_metrics(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
         """Add records of a metrology strategy, to be committed with the requests of the step.
@@ -227,7 +227,7 @@ class RunSession:
             for warning in self.store.prune(self._retention):
                 self._warn_once(warning)
         self._logger.info("step %d: %s", step, self.record.summary())
-        self._listeners.tell("alcore_step_end", record=self.record.for_observers())
+        self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
     def close(self, reason: str | None, error: BaseException | None) -> None:
         """Commit how the run ended, tell the observers, and close everything that is open.

@@ -207,6 +207,29 @@ class Experiment:
             f"{did_you_mean(words[1], [part.name for part in self.parts[kind]])}. Choose it with --{kind} {words[1]}."
         )
 
+    def unset(self, text: str) -> None:
+        """Take one parameter out, so that it has its default, as ``--unset`` does.
+
+        Parameters
+        ----------
+        text
+            ``kind.name.parameter``, ``driver.parameter`` or ``training.parameter``.
+
+        Raises
+        ------
+        UsageError
+            When the experiment gives no such parameter.
+        """
+        words = text.strip().split(".")
+        tables = {name: [(name, table)] for name, table in self.settings.items()}
+        tables |= {kind: [(part.where, part.values) for part in parts] for kind, parts in self.parts.items()}
+        given = [f"{where}.{name}" for kind in tables for where, table in tables[kind] for name in table]
+        for where, table in tables.get(words[0], []):
+            if ".".join(words[:-1]) == where and words[-1] in table:
+                del table[words[-1]]
+                return
+        raise UsageError(f"--unset {text}: this experiment does not give it: {did_you_mean(text, given)}.")
+
 
 def _read_part(path: Path, kind: str, name: str, table: Any) -> Part:
     if not isinstance(table, dict):

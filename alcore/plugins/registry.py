@@ -6,19 +6,23 @@ is kept in the registry with its reason; only those who ask for a name that it m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
+import io
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pluggy
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from alcore.errors import PluginError, did_you_mean
 from alcore.hookspecs import Registration
+from alcore.plugins.discovery import Found, find_entry_points, misfit, one_line
 
 KINDS = {
     "loop": "alcore_training_loops",
@@ -49,9 +53,10 @@ class Plugin:
     module
         The module that the entry point names.
     state
-        ``"ok"``, ``"broken"`` (it failed to load), ``"refused"`` (it does not fit this core) or ``"blocked"``.
+        ``"ok"``, ``"faulty"`` (it works, and did something that it must not), ``"broken"`` (it failed to load),
+        ``"refused"`` (it does not fit this core) or ``"blocked"``.
     error
-        Why it is broken or refused.
+        Why it is faulty, broken or refused.
     offers
         Factories by kind and name.
     commands
@@ -66,6 +71,10 @@ class Plugin:
     error: str | None = None
     offers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     commands: list[Callable[..., object]] = dataclasses.field(default_factory=list)
+
+    def fault(self, reason: str) -> None:
+        """Note something that is wrong with a plugin that works."""
+        self.state, self.error = "faulty", f"{self.error}; {reason}" if self.error else reason
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -102,7 +111,7 @@ def installed() -> Registry:
     version = core_version()
     core = Plugin("alcore", version, "builtins", "alcore.plugins.builtins")
     _collect(core, importlib.import_module("alcore.plugins.builtins"))
-    return Registry([core, *(_load(entry, version) for entry in _entry_points())])
+    return Registry([core, *(_load(found, version) for found in find_entry_points())])
 
 
 def core_version() -> str:
@@ -176,8 +185,11 @@ def load_factory(offer: Offer) -> Callable[..., Any]:
     if not isinstance(offer.factory, str):
         return offer.factory  # type: ignore[no-any-return]
     try:
-        return import_name(offer.factory)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            return import_name(offer.factory)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginError(
             f"{offer.kind} {offer.name!r} of {offer.plugin} can't be loaded from {offer.factory!r}: "
             f"{type(error).__name__}: {error}."
@@ -195,25 +207,29 @@ def import_name(text: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    entries = importlib.metadata.entry_points(group="alcore")  # noqa: TID251 - what is installed is trusted
-    return sorted(entries, key=lambda entry: ((entry.dist.name if entry.dist else "") or "?", entry.name, entry.value))
-
-
-def _load(entry: importlib.metadata.EntryPoint, core: str) -> Plugin:
-    distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else (None, None)
-    plugin = Plugin(distribution or "?", version or "?", entry.name, entry.value)
+def _load(found: Found, core: str) -> Plugin:
+    plugin = Plugin(found.distribution, found.version, found.name, found.value)
     if _is_blocked(plugin):
         plugin.state = "blocked"
         return plugin
-    if misfit := _misfit(entry, core):
-        plugin.state, plugin.error = "refused", misfit
+    if found.fault:
+        plugin.state, plugin.error = "broken", found.fault
         return plugin
+    if core != _UNKNOWN and (reason := misfit(found, core)):
+        plugin.state, plugin.error = "refused", reason
+        return plugin
+    printed = io.StringIO()
     try:
-        _collect(plugin, entry.load())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything at import
-        plugin.state, plugin.error = "broken", f"{type(error).__name__}: {error}"
+        with contextlib.redirect_stdout(printed):
+            _collect(plugin, found.load())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything at import
+        plugin.state, plugin.error = "broken", one_line(error)
         plugin.offers, plugin.commands = {}, []
+        return plugin
+    if text := printed.getvalue():
+        plugin.fault(f"it printed {one_line(text)[:80]!r} when it was imported, which was kept from stdout")
     return plugin
 
 
@@ -229,6 +245,11 @@ def _collect(plugin: Plugin, module: Any) -> None:
             if not isinstance(offered, Mapping):
                 raise TypeError(f"{hook} returned a {type(offered).__name__}; it must map names to factories")
             for name, factory in offered.items():
+                if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,63}", name, re.ASCII):
+                    raise TypeError(
+                        f"{hook} offers a name that can't be used, {name!r}; a name has letters, digits, - and _, and "
+                        "begins with a letter or a digit"
+                    )
                 if not (callable(factory) or (isinstance(factory, str) and ":" in factory)):
                     raise TypeError(f"{hook} offers {name!r} as {factory!r}; give a class, a function or 'module:Name'")
             plugin.offers.setdefault(kind, {}).update(offered)
@@ -245,21 +266,3 @@ def _is_blocked(plugin: Plugin) -> bool:
 
 def _listed(text: str) -> set[str]:
     return {canonicalize_name(word.strip()) for word in text.split(",") if word.strip()}
-
-
-def _misfit(entry: importlib.metadata.EntryPoint, core: str) -> str | None:
-    """Return why a plugin's own dependency refuses this core, or None."""
-    if core == _UNKNOWN:
-        return None
-    for line in (entry.dist.requires or []) if entry.dist else []:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if canonicalize_name(requirement.name) != "alcore" or (
-            requirement.marker and not requirement.marker.evaluate()
-        ):
-            continue
-        if not requirement.specifier.contains(core, prereleases=True):
-            return f"it needs alcore{requirement.specifier}, and this is alcore {core}"
-    return None

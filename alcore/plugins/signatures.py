@@ -10,6 +10,7 @@ import re
 import tomllib
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, Required
@@ -53,11 +54,19 @@ class ParameterTable:
         The parameters that may be given.
     open_ended
         Whether any other name is accepted too.
+    renamed
+        Earlier names of parameters with the names that they have now; None where a parameter is gone.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], *, open_ended: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        *,
+        open_ended: bool = False,
+        renamed: Mapping[str, str | None] | None = None,
+    ) -> None:
         self.parameters = {one.name: one for one in parameters}
-        self.open_ended = open_ended
+        self.open_ended, self.renamed = open_ended, dict(renamed or {})
 
     def defaults(self) -> dict[str, Any]:
         """Return the default of each parameter that has one."""
@@ -67,6 +76,9 @@ class ParameterTable:
         self, values: Mapping[str, Any], where: str, *, partial: bool = False
     ) -> tuple[dict[str, Any], list[str]]:
         """Check values; see `validate`."""
+        values, both = self._with_new_names(values, where)
+        if both:
+            return {}, both
         plain = {name: value.parsed() if isinstance(value, RawValue) else value for name, value in values.items()}
         if broken := [name for name, value in plain.items() if isinstance(value, str) and not _is_unicode(value)]:
             return {}, [f"{where}.{name} is {plain[name]!r}, which is not valid Unicode text" for name in broken]
@@ -79,6 +91,22 @@ class ParameterTable:
                 if not any(error["loc"][0] == name for error in remaining):
                     plain, result, errors = trial, checked, remaining
         return result, [self._fault(error, plain, where) for error in _one_each(errors)]
+
+    def _with_new_names(self, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+        """Return values under the names that parameters have now, and a fault for each that has two values."""
+        result, faults = dict(values), []
+        for old, new in self.renamed.items():
+            if old not in result or old in self.parameters:
+                continue
+            value = result.pop(old)
+            if new is None:
+                warnings.warn(f"{where} has no parameter {old!r} any more; its value is left out.", stacklevel=2)
+            elif new in values:
+                faults.append(f"{where}.{old} is an earlier name of {where}.{new}, and both are given; leave one out")
+            else:
+                warnings.warn(f"{where}.{old} is called {where}.{new} now.", stacklevel=2)
+                result[new] = value
+        return result, faults
 
     def _check(self, values: Mapping[str, Any], partial: bool) -> tuple[dict[str, Any], list[Any]]:
         adapter = self._partial_adapter if partial else self._adapter
@@ -184,7 +212,8 @@ def _table_of(factory: Callable[..., Any]) -> ParameterTable:
 
 def _new_table(factory: Callable[..., Any]) -> ParameterTable:
     parameters, open_ended = parameters_of(factory)
-    return ParameterTable(parameters, open_ended=open_ended)
+    renamed = getattr(factory, "renamed_parameters", None)
+    return ParameterTable(parameters, open_ended=open_ended, renamed=renamed if isinstance(renamed, Mapping) else None)
 
 
 _cached_table = functools.lru_cache(maxsize=256)(_new_table)

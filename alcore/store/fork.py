@@ -26,7 +26,9 @@ class Fork(NamedTuple):
     warnings: list[str]
 
 
-def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | None = None) -> Fork:
+def fork_run(
+    source: Run, step: int, *, run_id: str | None = None, experiment: str | None = None, root: Path | None = None
+) -> Fork:
     """Make a new run that begins with everything a run had committed at the end of a step.
 
     It shares no file with the other run, which is only read, and may go on while it is forked. To continue it,
@@ -41,6 +43,8 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
         that were answered in later steps are open again.
     run_id
         Names the new run; 8 hexadecimal digits where it is None.
+    experiment
+        Text of the new run's ``experiment.toml``; that of the other run where it is None.
     root
         Where the new run is made; beside the other one where it is None.
 
@@ -68,7 +72,10 @@ def fork_run(source: Run, step: int, *, run_id: str | None = None, root: Path | 
         held.callback(RunLock(hidden).release)
         (hidden / "ckpt").mkdir()
         (hidden / "inbox").mkdir()
-        shutil.copyfile(check_regular(source.folder / "experiment.toml"), hidden / "experiment.toml")
+        if experiment is None:
+            shutil.copyfile(check_regular(source.folder / "experiment.toml"), hidden / "experiment.toml")
+        else:
+            (hidden / "experiment.toml").write_text(experiment, encoding="utf-8")
         fsync_path(hidden / "experiment.toml")
         source.copy_database(hidden / "run.db")
         with _transaction(hidden / "run.db") as connection:

@@ -26,7 +26,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
     names = [command.name for command in app.registered_commands]
     assert names == ["run", "resume", "fork", "runs", "show", "labels", "export", "plugins", "describe", "greet"]
     assert capsys.readouterr().err == (
-        "alcore: warning: the commands of greeter 1.0 are left out: LookupError: no app.\n"
+        "alcore: warning: plugin greeter 1.0: its commands are left out: LookupError: no app.\n"
     )
 
 
@@ -76,7 +76,7 @@ def test_interruption_exits_with_130(command, monkeypatch):
 
 
 def test_debug_may_stand_anywhere(command, monkeypatch):
-    monkeypatch.setattr(module, "application", lambda _registry: lambda: print(sys.argv))
+    monkeypatch.setattr(module, "application", lambda _registry: lambda **_: print(sys.argv))
     assert command("--version", "--debug") == ("['alcore', '--version']\n", "")
 
 

@@ -21,6 +21,7 @@ from alcore import Driver, UsageError
 from alcore import config as c
 from alcore.driver import resume
 from alcore.errors import RunLockedError
+from alcore.plugins import discovery
 from alcore.store.reading import Run
 from alcore.strategies import PointwiseQuery
 
@@ -336,12 +337,13 @@ def test_a_changed_environment_is_told(make: Make, caplog: pytest.LogCaptureFixt
         go(make(Points(30), "run"))
     again = make(Points(None), "run")
     again.logger.addHandler(caplog.handler)
-    now = resume.environment()
-    gone = {**now, "torch": "9.9", "plugins": [one for one in now["plugins"] if "uq" not in one]}
-    monkeypatch.setattr(resume, "environment", lambda: gone)
+    now, versions = resume.environment(), discovery.installed_versions()
+    monkeypatch.setattr(resume, "environment", lambda: {**now, "torch": "9.9"})
+    del versions["alcore-uq"]
+    monkeypatch.setattr(discovery, "installed_versions", lambda: versions)
     again.restore()
     assert "torch was" in caplog.text
-    assert "plugin alcore-uq" in caplog.text
+    assert "alcore-uq was 0.1.0 then" in caplog.text
     assert "not installed now" in caplog.text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import types
-from typing import NamedTuple
 
 import pytest
 
@@ -14,20 +13,19 @@ from alcore.hookspecs import Registration
 from alcore.plugins import KINDS, Offer, Plugin, Registry, core_version, import_name, installed, load_factory
 
 
-class Distribution(NamedTuple):
-    name: str
-    version: str
-    requires: list[str] | None = None
-
-
 class Entry:
-    """An entry point as importlib.metadata returns it, with a module made on the spot."""
+    """An entry point as `find_entry_points` returns it, with a module made on the spot."""
+
+    version, fault = "1.5", None
 
     def __init__(self, distribution, name="one", requires=None, **functions):
-        self.dist = Distribution(distribution, "1.5", requires)
+        self.distribution, self.requires = distribution, tuple(requires or ())
         self.name, self.value = name, f"{distribution.replace('-', '_')}.{name}"
         self.loaded = 0
         self._functions = functions
+
+    def place(self):
+        return self.distribution, self.name
 
     def load(self):
         self.loaded += 1
@@ -46,8 +44,7 @@ def install(monkeypatch):
     monkeypatch.delenv("ALCORE_ONLY", raising=False)
 
     def make(*entries):
-        found = {"alcore": list(entries)}
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found.get(group, []))
+        monkeypatch.setattr("alcore.plugins.registry.find_entry_points", lambda: sorted(entries, key=Entry.place))
         return installed()
 
     return make
@@ -191,7 +188,7 @@ def test_clash_within_a_distribution_is_blocked_by_entry_point(install):
 def test_name_of_a_blocked_plugin_says_what_is_blocked(install, monkeypatch):
     install()  # this clears both variables
     monkeypatch.setenv("ALCORE_BLOCK", "far-away")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry("far-away", **query("first"))])
+    monkeypatch.setattr("alcore.plugins.registry.find_entry_points", lambda: [Entry("far-away", **query("first"))])
     with pytest.raises(PluginError, match=r"'first'.*Left out by ALCORE_BLOCK or --only: far-away\."):
         installed().offer("query", "first")
 
@@ -230,10 +227,10 @@ def test_blocked_plugin_is_neither_offered_nor_imported(install, monkeypatch, va
     entries = [Entry("near-by", "one", **query("first")), Entry("far-away", "two", **query("second"))]
     install()  # this clears both variables
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    monkeypatch.setattr("alcore.plugins.registry.find_entry_points", lambda: entries)
     registry = installed()
     assert {one.distribution for one in registry.plugins if one.state == "ok"} == {"alcore", *left}
-    assert {entry.dist.name for entry in entries if entry.loaded} == left, "what is blocked is not imported"
+    assert {entry.distribution for entry in entries if entry.loaded} == left, "what is blocked is not imported"
 
 
 def test_unknown_name_gets_the_nearest_and_the_broken_plugins(install):

@@ -21,6 +21,7 @@ RUNS_TEXT = {"eval", "exec", "compile", "__import__", "__builtins__"}
 MAY_BE_FALSE = {"allow_pickle", "trust_remote_code", "weights_only"}
 IMPORTS_BY_NAME = {
     "alcore.plugins.registry._load": "an entry point of what is installed",
+    "alcore.plugins.discovery.load": "the same",
     "alcore_testing.command.run_command": "the console script of alcore",
     "alcore.plugins.registry.import_name": "what a hook of an installed plugin offers, or what a user typed or allowed",
 }

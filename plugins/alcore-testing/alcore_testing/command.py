@@ -49,8 +49,8 @@ def run_command(folder: Path, *arguments: str) -> Finished:
         The exit code and what the command wrote. Lines are 100 characters wide. Variables of the environment that
         begin with ``ALCORE_`` are not seen by the command.
     """
-    scripts = importlib.metadata.entry_points(group="console_scripts", name="alcore")  # noqa: TID251 - a fixed name
-    (script,) = scripts
+    own = importlib.metadata.distribution("alcore").entry_points  # not all, since another one's may be damaged
+    (script,) = own.select(group="console_scripts", name="alcore")
     out, err, code = io.StringIO(), io.StringIO(), 0
     with _process_preserved(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         sys.argv = ["alcore", *arguments]

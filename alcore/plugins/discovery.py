@@ -1,0 +1,166 @@
+"""Find the entry points of the group ``alcore``, distribution by distribution, whatever the others' metadata holds.
+
+`importlib.metadata.entry_points` reads all distributions in one go, and a damaged one anywhere ends it. Here what is
+wrong with one is kept as data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+GROUP = "alcore"
+UNKNOWN = "?"
+
+
+class Found(NamedTuple):
+    """An entry point of a distribution, or a distribution whose entry points can't be read.
+
+    Parameters
+    ----------
+    distribution, version
+        The installed package; ``"?"`` where its metadata doesn't say.
+    name, value
+        The entry point: its name, and the module that it names; empty where it can't be read.
+    requires
+        What the distribution depends on.
+    fault
+        What is wrong with the metadata, or None.
+    """
+
+    distribution: str
+    version: str
+    name: str
+    value: str
+    requires: tuple[str, ...] = ()
+    fault: str | None = None
+
+    def load(self) -> object:
+        """Import the module."""
+        entry = importlib.metadata.EntryPoint(self.name, self.value, GROUP)
+        return entry.load()
+
+
+def find_entry_points() -> list[Found]:
+    """Return the entry points of all distributions, sorted; of two distributions of one name, the first on the path."""
+    found: list[Found] = []
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        of_one = list(_of_one(distribution))
+        name = canonicalize_name(of_one[0].distribution) if of_one else ""
+        if name not in seen:
+            found += of_one
+        seen |= {name} - {"", UNKNOWN}
+    return sorted(found, key=lambda one: (one.distribution, one.name, one.value))
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of each distribution that has an entry point of the group."""
+    return {one.distribution: one.version for one in find_entry_points()}
+
+
+def differences(environment: Mapping[str, Any]) -> list[str]:
+    """Return how the plugins that are installed now differ from those of a run, in words.
+
+    Parameters
+    ----------
+    environment
+        What the run recorded when it began; its ``plugins`` are names with versions.
+    """
+    now = installed_versions()
+    before = [one.rpartition(" ")[::2] for one in sorted(environment.get("plugins", ()))]
+    return [
+        f"{name} was {version} then and is {now.get(name, 'not installed')} now"
+        for name, version in before
+        if now.get(name) != version
+    ]
+
+
+@contextlib.contextmanager
+def plugins_compared(environment: Mapping[str, Any]) -> Iterator[None]:
+    """Note in an error which plugins have another version now than when the run began."""
+    try:
+        yield
+    except Exception as error:
+        if changes := differences(environment):
+            note = f"with other plugins than the run began with: {'; '.join(changes)}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+        raise
+
+
+def _of_one(distribution: importlib.metadata.Distribution) -> Iterator[Found]:
+    try:
+        text = distribution.read_text("entry_points.txt")
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+        name, version, _ = _identity(distribution)
+        yield Found(name, version, "", "", fault=f"its entry_points.txt can't be read: {one_line(error)}")
+        return
+    lines = list(_lines_of_group(text or ""))
+    if not lines:
+        return
+    name, version, fault = _identity(distribution)
+    requires: tuple[str, ...] = ()
+    try:
+        requires = tuple(distribution.requires or ())
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+        fault = fault or f"what it requires can't be read: {one_line(error)}"
+    for line in lines:
+        entry, equals, value = (word.strip() for word in line.partition("="))
+        wrong = fault if equals and entry and value else f"its entry point {line!r} is not of the form name = module"
+        yield Found(name, version, entry, value, requires, wrong)
+
+
+def _lines_of_group(text: str) -> Iterator[str]:
+    """Yield the lines of the section ``[alcore]``, without comments."""
+    inside = False
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            inside = line.strip("[] ") == GROUP
+        elif inside and line and not line.startswith(("#", ";")):
+            yield line
+
+
+def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str, str | None]:
+    """Return name and version, and what is wrong with the metadata."""
+    folder = Path(str(getattr(distribution, "_path", "")))
+    guessed, _, rest = folder.stem.partition("-")
+    try:
+        metadata = distribution.metadata
+        known = set(metadata)
+        name, version = (metadata[key] if key in known else None for key in ("Name", "Version"))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+        return one_line(guessed) or UNKNOWN, rest or UNKNOWN, f"its metadata can't be read: {one_line(error)}"
+    missing = [word for word, value in (("name", name), ("version", version)) if not value]
+    fault = f"its metadata in {folder.name} has no {' and no '.join(missing)}" if missing else None
+    return one_line(name or guessed) or UNKNOWN, one_line(version or rest) or UNKNOWN, fault
+
+
+def one_line(value: object) -> str:
+    """Return text without line breaks and control characters."""
+    try:
+        text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+    except Exception:  # noqa: BLE001 - an exception whose text can't be made
+        text = type(value).__name__
+    return "".join(one if one.isprintable() else " " for one in " ".join(text.split()))
+
+
+def misfit(found: Found, core: str) -> str | None:
+    """Return why a plugin's own dependency refuses this core, or None."""
+    for line in found.requires:
+        try:
+            requirement = Requirement(line)
+            concerned = canonicalize_name(requirement.name) == "alcore" and (
+                not requirement.marker or requirement.marker.evaluate()
+            )
+        except (InvalidRequirement, ValueError):
+            continue
+        if concerned and not requirement.specifier.contains(core, prereleases=True):
+            return f"it needs alcore{requirement.specifier}, and this is alcore {core}"
+    return None
