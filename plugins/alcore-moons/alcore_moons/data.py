@@ -81,6 +81,7 @@ def moons(
         Seed of the points, and of the choice of the labeled ones; the seed of the run if it is not given.
     """
     pool = MoonsPool(samples, majority, noise, initial, seed or 0)
+    assert pool.info is not None  # it is known from the targets
     return Data(
         train=pool,
         info=pool.info,
