@@ -261,7 +261,8 @@ class DriverConfig:
     budget
         What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
     label_retries
-        How often a request that could not be labeled is asked again.
+        How often a request is asked again of which infrastructure or a time-out was reported, or an answer was
+        refused.
     resume
         ``"auto"`` goes on with the run of this `run_id` where there is one, as `Driver.restore` does, and begins it
         where there is none; ``"never"`` refuses to run where there is one.
@@ -271,6 +272,9 @@ class DriverConfig:
     final_training
         Whether a run that ends because its steps are done trains and measures once more, on what it has labeled in the
         last one. If the run is extended later, this is the beginning of its next step.
+    max_failure_rate
+        The run ends where more of the last 20 answers than this share were failures: infrastructure, time-outs and
+        refused answers. 1 lets it go on.
     """
 
     batch_size: int
@@ -297,6 +301,7 @@ class DriverConfig:
     samples_per_step: int | None = None
     resume: Literal["never", "auto"] = "never"
     final_training: bool = False
+    max_failure_rate: float = 0.5
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
@@ -311,6 +316,8 @@ class DriverConfig:
         )
         _flags(self, "reset_optim_states", "skip_training", "skip_metrology", "skip_labeling", "drop_last")
         _flags(self, "final_training")
+        if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
+            _refuse(self, "max_failure_rate", "a number from 0 to 1")
         if self.collate_fn is not None and not callable(self.collate_fn):
             _refuse(self, "collate_fn", "callable as collate_fn(items), and return a batch")
         for name in ("keep", "run_id"):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     import logging
@@ -117,6 +117,8 @@ class Label:
 
 FailureKind = Literal["infrastructure", "timeout", "infeasible"]
 """Why a request could not be labeled."""
+FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
+"""The values of `FailureKind`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -409,8 +411,8 @@ class PoolOptions(Protocol):
         used where it is missing.
         """
 
-    def cost(self, sample: int, /) -> float:
-        """Return what the label of a sample is expected to cost.
+    def cost(self, sample: int, /) -> float | None:
+        """Return what the label of a sample is expected to cost, or None if that is not known.
 
         Called on the pool to choose from, where the label strategy has no `cost`.
         """
@@ -548,7 +550,10 @@ class LabelStrategyOptions(Protocol):
     after it."""
 
     def cost(self, item: Any, /) -> float:
-        """Return what the label of an item will cost; the pool's `cost`, else 1.0, where it is missing."""
+        """Return what the label of an item will cost.
+
+        Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
+        """
 
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.

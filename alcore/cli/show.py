@@ -14,6 +14,7 @@ from alcore.errors import UsageError
 from alcore.store.reading import Run, find_run
 
 _MOST = 20
+_MOST_REASONS = 10
 
 
 def show(
@@ -48,6 +49,7 @@ def _whole(run: Run) -> dict[str, Any]:
         "metrics": run.records(),
         "steps": run.steps(),
         "refused": run.refused(),
+        "reasons": run.reasons(),
         "checkpoints": run.checkpoints(),
     }
 
@@ -87,6 +89,8 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += ["", "steps", table(rows, header)]
     if len(run["steps"]) > most:
         lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
+    if run["reasons"]:
+        lines += ["", _reasons_text(run["reasons"])]
     if run["refused"]:
         lines += [
             "",
@@ -95,6 +99,12 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         ]
     lines += ["", f"Next: alcore show {name} --step 0, or alcore export {name}"]
     return "\n".join(lines)
+
+
+def _reasons_text(reasons: list[dict[str, Any]]) -> str:
+    """Return why requests could not be labeled and answers were refused, the most frequent first."""
+    rows = [[one["count"], one["kind"], one["reason"]] for one in reasons[:_MOST_REASONS]]
+    return "why labels failed and answers were refused\n" + table(rows, ["count", "kind", "reason"])
 
 
 def _refused_text(content: dict[str, Any], run: Run) -> str:
@@ -114,7 +124,13 @@ def _step(run: Run, step: int) -> dict[str, Any]:
     requests = run.requests(step)
     if step not in steps and not requests:
         raise UsageError(f"run {run.folder.name} has no step {step}; it has {len(steps)}, from 0.")
-    return {"run_id": run.folder.name, "step": step, "record": steps.get(step), "requests": requests}
+    return {
+        "run_id": run.folder.name,
+        "step": step,
+        "record": steps.get(step),
+        "requests": requests,
+        "reasons": run.reasons(step),
+    }
 
 
 def _label_text(request: dict[str, Any]) -> str | None:
@@ -143,6 +159,6 @@ def _step_text(content: dict[str, Any]) -> str:
         return f"Step {content['step']} of run {content['run_id']} asked for nothing."
     models = {request["model"] for request in content["requests"]}
     header = ["request", "sample", "strategy", "rank", "score", "state", "label", "source", "cost"]
-    return f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n" + table(
-        rows, header
-    )
+    text = f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n"
+    text += table(rows, header)
+    return text + ("\n\n" + _reasons_text(content["reasons"]) if content["reasons"] else "")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, failure_of
+from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, paid_for
+from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
-from alcore.protocols import Failed, Label, Request
+from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
@@ -35,10 +36,12 @@ class AnswerQueue:
         Where a request goes back to when it is to be tried again.
     check
         Refuses what can't be a label of the data.
-    cost
-        Returns what a label costs that doesn't say so itself.
     retries
         How often a request that failed is tried again.
+    budget
+        What may be spent. Requests that it doesn't allow any more are not handed out.
+    failure_rate
+        Ends the handing out of requests where labels keep failing.
     strategy_state
         Returns what of the label strategy's state is to be committed with each answer, or None.
     after_commit
@@ -50,18 +53,21 @@ class AnswerQueue:
         store: RunStore,
         requests: RequestQueue,
         check: AnswerCheck,
-        cost: Callable[[Any], float],
         retries: int,
+        budget: Budget,
+        failure_rate: FailureRate,
         *,
         strategy_state: Callable[[], str | None] = lambda: None,
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._requests = store, requests
-        self._check, self._cost, self._retries = check, cost, retries
+        self._check, self._retries = check, retries
+        self._budget, self._failure_rate = budget, failure_rate
         self._strategy_state, self._after_commit = strategy_state, after_commit
         self._lock, self._process = threading.RLock(), os.getpid()
         self._step, self._is_open = 0, False
         self._open: dict[str, Request] = {}
+        self._expected: dict[str, float] = {}  # costs, by request
         self._samples: dict[int, str] = {}  # the requests of samples that may be answered
         self._accepted: dict[str, AcceptedLabel] = {}
         self._handed_over: Set[str] = frozenset()
@@ -93,13 +99,21 @@ class AnswerQueue:
         Left out are those that are with the label strategy, and those that were handed out as often as they may be in
         one phase.
         """
-        return [
+        found = [
             one
             for one in state.open
             if one.id not in state.taken
             and not self._requests.is_taken(one.id)
             and (one.id not in state.refused or one.attempt <= self._retries)
         ]
+        over = set(self._over_budget([one.id for one in found]))
+        return [] if self._failure_rate.is_exceeded else [one for one in found if one.id not in over]
+
+    @property
+    def keeps_failing(self) -> str | None:
+        """Why no more requests are handed out, where labels keep failing."""
+        failed, answers = self._failure_rate.counts
+        return f"{failed} of the last {answers} answers" if self._failure_rate.is_exceeded else None
 
     @property
     def with_the_strategy(self) -> int:
@@ -246,6 +260,9 @@ class AnswerQueue:
         self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
         self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
         self._accepted = {one.request.id: one for one in accepted}
+        self._expected = state.expected
+        self._budget.committed = self._store.committed_cost()
+        self._failure_rate.begin(self._store.last_answers(FailureRate.window))
         self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
         self._stale = False
 
@@ -266,6 +283,25 @@ class AnswerQueue:
             self._requests.settle(settled)
         for request in retries:
             self._requests.requeue(request)
+        self._withhold()
+
+    def _withhold(self) -> None:
+        """Take back from the query queue what the budget doesn't allow any more, or all where labels keep failing."""
+        if self._failure_rate.is_exceeded:
+            self._requests.withhold(self._open)
+        elif self._budget.is_exceeded:
+            waiting = [key for key in self._open if not self._requests.is_taken(key)]
+            self._requests.withhold(self._over_budget(waiting))
+
+    def _over_budget(self, keys: Sequence[str]) -> list[str]:
+        """Return which of these requests, of the last ones first, the budget doesn't allow."""
+        over, missing = [], -self._budget.left
+        for key in reversed(keys) if self._budget.is_exceeded else ():
+            if missing <= 0:
+                break
+            over.append(key)
+            missing -= self._expected.get(key, 0.0)
+        return over
 
     def _take_in(self, item: Any, writer: Any, settled: list[str]) -> Request | None:
         """Store one answer; return its request if that is to be tried again."""
@@ -278,12 +314,14 @@ class AnswerQueue:
         if isinstance(item, Failed):
             return self._fail(writer, request, item, settled)
         try:
-            answer = accepted_label(request, item, self._check, self._cost)
+            answer = accepted_label(request, item, self._check, self._expected[key])
         except (EncodingError, BadAnswerError) as error:
             return self._refuse(writer, request, item, str(error))
         if before is None:
             writer.accept(request, answer)
             self._close(key, settled)
+            self._budget.committed += answer.cost - self._expected[key]
+            self._failure_rate.add(failed=False)
         elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
             writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", kind="repeat")
             return None
@@ -292,6 +330,7 @@ class AnswerQueue:
             return None
         else:  # a correction by the same source: the old answer is kept beside the new one
             writer.accept(request, answer, corrects=True)
+            self._budget.committed += answer.cost - before.cost
         self._accepted[key] = answer
         return None
 
@@ -322,24 +361,35 @@ class AnswerQueue:
 
     def _fail(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
         """Store that a request could not be labeled; return it if it is to be tried again, else give it up."""
-        again = self._refuse(writer, request, failed, str(failed.reason))
-        if again is None and request.id not in self._accepted:
-            writer.give_up(request.id)
-            self._close(request.id, settled)
-        return again
+        if failed.kind not in FAILURE_KINDS:
+            kinds = ", ".join(FAILURE_KINDS)
+            return self._refuse(writer, request, failed, f"its kind is {failed.kind!r}, which is none of {kinds}")
+        again = self._refuse(writer, request, failed, str(failed.reason), failed.kind)
+        if request.id in self._accepted or (again is not None and failed.kind != "infeasible"):
+            return again
+        writer.give_up(request.id)
+        self._close(request.id, settled)
+        self._budget.committed -= self._expected[request.id]
+        return None
 
-    def _refuse(self, writer: Any, request: Request, item: Any, reason: str) -> Request | None:
+    def _refuse(self, writer: Any, request: Request, item: Any, reason: str, kind: str = "refused") -> Request | None:
         """Set an answer aside; its request stays open, and is returned if it is to be handed out again."""
         if request.id in self._accepted:
             writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
             return None
-        kind, cost = failure_of(item)
-        writer.refuse(request.id, as_text(item), reason, kind=kind, cost=cost)
+        expected = self._expected[request.id]
+        try:
+            paid = paid_for(item, expected)
+        except BadAnswerError:
+            paid = expected
+        writer.refuse(request.id, as_text(item), reason, kind=kind, cost=paid)
+        self._budget.committed += paid
+        self._failure_rate.add(failed=kind != "infeasible")
         again = dataclasses.replace(request, attempt=request.attempt + 1, handle=None)
         writer.retry(request.id, again.attempt)
         self._open[request.id] = again
         self._requests.release([request.id])
-        return again if again.attempt <= self._retries else None
+        return again if again.attempt <= self._retries and not self._budget.is_exceeded else None
 
     def _close(self, key: str, settled: list[str]) -> None:
         del self._open[key]

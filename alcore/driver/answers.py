@@ -6,7 +6,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.pools.values import class_code, value_fault
-from alcore.protocols import Failed, FailureKind, Label, Request
+from alcore.protocols import Failed, Label, Request
 from alcore.store.tables import AcceptedLabel
 
 REFUSALS = (UsageError, TypeError, ValueError, IndexError)
@@ -79,7 +79,23 @@ class AnswerCheck:
         return answer
 
 
-def accepted_label(request: Request, answer: Any, check: AnswerCheck, cost: Callable[[Any], float]) -> AcceptedLabel:
+def paid_for(answer: Any, expected: float) -> float:
+    """Return what an answer cost: what it says itself, else what was expected.
+
+    Raises
+    ------
+    BadAnswerError
+        When what it says is not a cost.
+    """
+    cost: Any = answer.cost if isinstance(answer, Label | Failed) else None
+    if cost is None and not isinstance(answer, Label):
+        return expected
+    if not (isinstance(cost, numbers.Real) and math.isfinite(cost) and float(cost) >= 0):
+        raise BadAnswerError(f"its cost is {cost!r}, which is not a number of at least 0")
+    return float(cost)
+
+
+def accepted_label(request: Request, answer: Any, check: AnswerCheck, expected: float) -> AcceptedLabel:
     """Return an answer to a request as it is stored.
 
     Parameters
@@ -90,41 +106,29 @@ def accepted_label(request: Request, answer: Any, check: AnswerCheck, cost: Call
         What was put.
     check
         Refuses what can't be a label of the data.
-    cost
-        Returns what a label costs that doesn't say so itself.
+    expected
+        What a label costs that doesn't say so itself.
 
     Raises
     ------
     BadAnswerError, alcore.errors.EncodingError
         When it can't be a label.
     """
+    paid = paid_for(answer, expected)
     if isinstance(answer, Label):
-        paid: Any = answer.cost
-        if not (isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0):
-            raise BadAnswerError(f"its cost is {answer.cost!r}, which is not a number of at least 0")
         if not isinstance(answer.source, str):
             raise BadAnswerError(f"its source is {answer.source!r}, which is not a text")
         item = request.item if isinstance(answer.item, Request) else answer.item  # a pool knows nothing of requests
         value = check.value(answer.value)
         if item is not answer.item or value is not answer.value:
             answer = dataclasses.replace(answer, item=item, value=value)
-        return AcceptedLabel(request, answer, "label", answer.source, dumps(answer.value), float(answer.cost))
-    expected, item = float(cost(request.item)), check.bare(request, answer)
+        return AcceptedLabel(request, answer, "label", answer.source, dumps(answer.value), paid)
+    item = check.bare(request, answer)
     if isinstance(item, Label):
-        return AcceptedLabel(request, item, "label", "", dumps(item.value), expected)
+        return AcceptedLabel(request, item, "label", "", dumps(item.value), paid)
     if type(item) is int and type(request.item) is int:
-        return AcceptedLabel(request, item, "id", "", None, expected)
-    return AcceptedLabel(request, item, "object", "", dumps(item), expected)
-
-
-def failure_of(answer: Any) -> tuple[str, float | None]:
-    """Return the kind of a failed attempt, as it is stored, and what was paid for it, if that is said."""
-    if not isinstance(answer, Failed):
-        return "refused", None
-    paid: Any = answer.cost
-    known = isinstance(paid, numbers.Real) and math.isfinite(paid) and float(paid) >= 0
-    kind = answer.kind if answer.kind in get_args(FailureKind) else "infrastructure"
-    return kind, float(paid) if known else None
+        return AcceptedLabel(request, item, "id", "", None, paid)
+    return AcceptedLabel(request, item, "object", "", dumps(item), paid)
 
 
 def as_text(answer: Any) -> str:

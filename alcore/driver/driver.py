@@ -18,6 +18,7 @@ from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
+from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
@@ -314,7 +315,7 @@ class Driver:
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
                 strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
-            self._choose(strategies, self._budget_left(session.store), *args, **kwargs)
+            self._choose(strategies, *self._left_and_usual_cost(session.store), *args, **kwargs)
             session.commit_requests(self.query_queue, model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -326,9 +327,11 @@ class Driver:
 
     # -- between the phases --------------------------------------------------------------------------
 
-    def _choose(self, strategies: Sequence[Any], budget_left: float, *args: Any, **kwargs: Any) -> None:
+    def _choose(
+        self, strategies: Sequence[Any], budget_left: float, usual_cost: float, *args: Any, **kwargs: Any
+    ) -> None:
         """Let query strategies ask for samples, one after the other."""
-        self.query_queue.begin(self.position.step, budget_left)
+        self.query_queue.begin(self.position.step, budget_left, usual_cost)
         for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
             self.query_queue.begin_strategy(self.strategy_name(strategy), left)
             with raised_by(f"sample() of {self.strategy_name(strategy)}"):
@@ -351,6 +354,8 @@ class Driver:
                 max_steps=self.config.max_active_learning_steps,
                 budget=self.config.budget,
             )
+            failing = None if self.label_queue is None else self.label_queue.keeps_failing
+            reason = stopping.keeps_failing(failing, self.config.max_failure_rate) or reason
             self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self.position.step + 1)
         session.end_step(None if self._ends_with_training(self.stop_reason) else self.stop_reason)
         self.position.step += 1
@@ -358,9 +363,12 @@ class Driver:
     def _step_limit(self, done: int) -> str | None:
         return stopping.step_limit(self.config.max_active_learning_steps, done)
 
-    def _budget_left(self, store: RunStore) -> float:
-        budget = self.config.budget
-        return float("inf") if budget is None else budget - store.committed_cost(self.position.step)
+    def _left_and_usual_cost(self, store: RunStore) -> tuple[float, float]:
+        """Return what may still be spent, and what a label is expected to cost of which nobody says so."""
+        if self.config.budget is None:
+            return float("inf"), 1.0
+        step, usual = self.position.step, store.mean_cost(self.position.step)
+        return self.config.budget - store.committed_cost(step), 1.0 if usual is None else usual
 
     @property
     def _is_cold_start(self) -> bool:
@@ -453,6 +461,8 @@ class Driver:
             point = self._resume(store, checkpoint, meta)
             self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
             release_in_flight(self.label_strategy, store, in_doubt)
+            if stopping.is_keeps_failing(meta.get("reason")):  # the user may have mended the cause
+                store.forget_failures()
             if self.stop_reason is None:
                 store.set_meta(status="running", reason=None, error=None)
             self.position.step = point.step
@@ -500,7 +510,7 @@ class Driver:
             )
         self.position.phase = Phase.QUERY
         try:
-            self._choose(self.query_strategies, float("inf"), *args, **kwargs)
+            self._choose(self.query_strategies, float("inf"), 1.0, *args, **kwargs)
         finally:
             self.position.phase = None
         return self.query_queue.asked
@@ -596,8 +606,9 @@ class Driver:
             store,
             self.query_queue,
             AnswerCheck(self._pools),
-            self._costs,
             self.config.label_retries,
+            Budget(self.config.budget),
+            FailureRate(self.config.max_failure_rate),
             strategy_state=state.to_store,
             after_commit=self._interruption.safe_point,
         )

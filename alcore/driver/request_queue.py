@@ -31,7 +31,7 @@ class RequestQueue:
     run_id
         Part of each request's key.
     cost
-        Returns what the label of an item is expected to cost.
+        Returns what the label of an item is expected to cost, or None where nobody says.
     samples_per_step
         How many samples all query strategies of a step may ask for together; None sets no limit.
     check_input
@@ -58,7 +58,7 @@ class RequestQueue:
         transport: Queue,
         candidates: Candidates,
         run_id: str,
-        cost: Callable[[Any], float],
+        cost: Callable[[Any], float | None],
         samples_per_step: int | None = None,
         check_input: Callable[[Any], str | None] = lambda _item: None,
     ) -> None:
@@ -74,7 +74,7 @@ class RequestQueue:
         self._waiting = 0  # tickets in the transport that no thread is taking out
         self._tickets = 0
         self._step = self._ordinal = 0
-        self._strategy = ""
+        self._strategy, self._usual_cost = "", 1.0
         self.budget_left = float("inf")
         self._rank = 0
         self.quota: int | None = None
@@ -83,8 +83,19 @@ class RequestQueue:
         self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
-    def begin(self, step: int, budget_left: float) -> None:
-        """Start a query phase that may ask for labels of this cost in all."""
+    def begin(self, step: int, budget_left: float, usual_cost: float = 1.0) -> None:
+        """Start a query phase.
+
+        Parameters
+        ----------
+        step
+            Its step.
+        budget_left
+            What the labels that it asks for may cost in all.
+        usual_cost
+            What a label is expected to cost of which nobody says so.
+        """
+        self._usual_cost = usual_cost
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self.budget_left = step, budget_left
         self.asked, self.dropped = [], collections.Counter()
@@ -168,6 +179,13 @@ class RequestQueue:
         with self._lock:
             return key in self._taken
 
+    def withhold(self, keys: Iterable[str]) -> None:
+        """Take back requests that nobody has taken out, so that they are not handed out in this phase."""
+        with self._lock:
+            for key in keys:
+                for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
+                    del self._requests[ticket]
+
     def release(self, keys: Iterable[str]) -> None:
         """Note that requests are no longer with the label strategy; they are handed out in the next phase."""
         with self._lock:
@@ -206,7 +224,8 @@ class RequestQueue:
         if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return
-        cost = float(self._cost(item))
+        said = self._cost(item)
+        cost = self._usual_cost if said is None else float(said)
         if not 0 <= cost < math.inf:
             raise QueryError(
                 f"the cost of {item!r} is {cost!r}, by the label strategy's cost() or the pool's; it must be finite "

@@ -12,7 +12,7 @@ from alcore.driver.answers import append_labels
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.pool_set import PoolSet
-from alcore.driver.stopping import NOTHING_LABELED, is_step_limit
+from alcore.driver.stopping import NOTHING_LABELED, is_keeps_failing, is_step_limit
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
@@ -124,6 +124,8 @@ def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None)
     if is_step_limit(reason):
         return None  # the driver counts its steps itself
     if reason.startswith("the budget") and (budget is None or budget > store.committed_cost()):
+        return None
+    if is_keeps_failing(reason):
         return None
     if reason.startswith(NOTHING_LABELED) and store.waits_before(store.steps_committed()):
         return None

@@ -27,6 +27,9 @@ from alcore.store.retention import Retention
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest, Record, utc_now
 
+_MOST_REASONS = 5
+"""So many reasons of failures are logged after a labeling phase, the most frequent ones."""
+
 
 class RunPosition:
     """Where a run is: the step and the phase under way.
@@ -199,7 +202,10 @@ class RunSession:
         self.record.values |= {name: counts[name] for name in ("labeled", "failed", "refused")}
         for name, words in (("failed", "requests could not be labeled"), ("refused", "answers were refused")):
             if counts[name]:
-                self._logger.warning("%d %s; the reasons are in the log", counts[name], words)
+                self._logger.warning("%d %s", counts[name], words)
+        if counts["failed"] or counts["refused"]:
+            for one in self.store.reasons(self._position.step)[:_MOST_REASONS]:
+                self._logger.warning("%d times, %s: %s", one["count"], one["kind"], one["reason"])
         if counts.get("taken"):
             self._warn_once(
                 "the label strategy has taken requests and not answered them; they are not handed out again until it "

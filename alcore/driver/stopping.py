@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from alcore.pools.candidates import Candidates
 
+KEEPS_FAILING = "labels keep failing"
+"""How the reason begins where too many answers were failures; the user may resume the run once the cause is fixed."""
 NOTHING_LABELED = "nothing is labelled yet"
 """How the reason begins where a cold start waits for its labels; answers that arrive later let the run go on."""
 
@@ -19,6 +21,26 @@ def step_limit(max_steps: int | None, done: int) -> str | None:
 def is_step_limit(reason: str) -> bool:
     """Tell whether a run ended by `step_limit`, not by a stop criterion."""
     return re.fullmatch(r"all \d+ steps are done", reason) is not None
+
+
+def keeps_failing(failures: str | None, most: float) -> str | None:
+    """Return the reason to end where labels keep failing, else None.
+
+    Parameters
+    ----------
+    failures
+        How many of how many answers were failures, in words; None where they were not too many.
+    most
+        The share above which they are.
+    """
+    if failures is None:
+        return None
+    return f"{KEEPS_FAILING}: {failures} were failures, more than max_failure_rate={most:g} allows"
+
+
+def is_keeps_failing(reason: str | None) -> bool:
+    """Tell whether a run ended by `keeps_failing`."""
+    return reason is not None and reason.startswith(KEEPS_FAILING)
 
 
 def nothing_to_label(

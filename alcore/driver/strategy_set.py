@@ -45,19 +45,20 @@ class StrategySet:
         raise UsageError(f"{type(strategy).__name__} is not a strategy of this driver.")
 
 
-def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float]:
-    """Return a function that gives what the label of an item is expected to cost.
+def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float | None]:
+    """Return a function that gives what the label of an item is expected to cost, or None where nobody says.
 
-    The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``, else it is 1.
+    The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``.
     """
 
-    def cost(item: Any) -> float:
+    def cost(item: Any) -> float | None:
         owner, found = label_strategy, getattr(label_strategy, "cost", None)
         if not callable(found) and isinstance(item, int):
             owner, found = pool, getattr(pool, "cost", None)
         if not callable(found):
-            return 1.0
+            return None
         with raised_by(f"cost() of {type(owner).__name__}"):
-            return float(found(item))
+            said = found(item)
+            return None if said is None else float(said)
 
     return cost

@@ -174,10 +174,10 @@ class TensorPool:
         targets = self._targets_of(ids, rows)
         return self.inputs(ids)[0], targets[0]
 
-    def cost(self, sample: int) -> float:
-        """Return what the label of a sample costs; 1.0 for a pool without `costs`."""
+    def cost(self, sample: int) -> float | None:
+        """Return what the label of a sample costs; None for a pool without `costs`."""
         if self._costs is None:
-            return 1.0
+            return None
         return float(self._costs(sample) if callable(self._costs) else self._costs[sample])
 
     def append(self, item: Any) -> None:

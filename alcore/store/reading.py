@@ -99,6 +99,10 @@ class Run:
         """
         return self._read(tables.unlabeled_requests)
 
+    def reasons(self, step: int | None = None) -> list[dict[str, Any]]:
+        """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
+        return self._read(tables.reasons, step)
+
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
         return self._read(tables.decisions)

@@ -212,6 +212,23 @@ class RunStore:
         """
         return self._database.read(tables.committed_cost, before)
 
+    def mean_cost(self, before: int) -> float | None:
+        """Return what an answer has cost on average before a step; None before the first."""
+        return self._database.read(tables.mean_cost, before)
+
+    def last_answers(self, most: int) -> list[bool]:
+        """Return whether each of the last answers was a failure, the oldest first."""
+        return self._database.read(tables.last_answers, most)
+
+    def reasons(self, step: int | None) -> list[dict[str, Any]]:
+        """Return why requests could not be labeled and answers were refused, by kind, with their number."""
+        return self._database.read(tables.reasons, step)
+
+    def forget_failures(self) -> None:
+        """Commit that answers which came so far don't count as failures any more, since the user resumes the run."""
+        with self._database.transaction() as connection:
+            tables.forget_failures(connection)
+
     def bought(self, before: int) -> Spent:
         """Return the number and the cost of the current labels that arrived before a step."""
         return self._database.read(tables.bought, before)

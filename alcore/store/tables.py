@@ -193,6 +193,8 @@ class LabelingState(NamedTuple):
         Ids of the open requests that are with the label strategy.
     given_up
         The samples that this phase gave up, with the ids of their requests.
+    expected
+        What the labels of these requests, open or accepted, are expected to cost, by their ids.
     asks_for_samples
         Whether the run has ever asked for a sample, not for generated inputs alone.
     ended
@@ -206,6 +208,7 @@ class LabelingState(NamedTuple):
     refused: set[str]
     taken: set[str]
     given_up: dict[int, str]
+    expected: dict[str, float]
     asks_for_samples: bool
     ended: bool
     committed: bool
@@ -494,7 +497,7 @@ def waits_before(connection: sqlite3.Connection, step: int) -> bool:
 
 
 def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
-    """Return what the current labels cost, plus what the open requests are expected to cost.
+    """Return what the current labels and the failed attempts cost, plus what the open requests are expected to cost.
 
     Parameters
     ----------
@@ -503,13 +506,30 @@ def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
     before
         As it was known at the query phase of this step; now where it is None.
     """
+    step = 2**62 if before is None else before
     (cost,) = connection.execute(
         "SELECT COALESCE(SUM(CASE WHEN r.closed IS NULL OR r.closed >= ?1 THEN r.cost"
         " ELSE COALESCE(l.cost, 0) END), 0)"
         " FROM requests r LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0 WHERE r.step < ?1",
-        (2**62 if before is None else before,),
+        (step,),
     ).fetchone()
+    return float(cost) + _paid_for_failures(connection, step)
+
+
+def _paid_for_failures(connection: sqlite3.Connection, before: int) -> float:
+    """Return what was paid before a step for answers that are no labels."""
+    (cost,) = connection.execute("SELECT COALESCE(SUM(cost), 0) FROM refused WHERE step < ?", (before,)).fetchone()
     return float(cost)
+
+
+def mean_cost(connection: sqlite3.Connection, before: int) -> float | None:
+    """Return what an answer has cost on average before a step, failed attempts included; None before the first."""
+    cost, answers = connection.execute(
+        "SELECT SUM(cost), COUNT(cost) FROM (SELECT cost FROM labels WHERE step < ?1 AND superseded = 0"
+        " UNION ALL SELECT cost FROM refused WHERE step < ?1)",
+        (before,),
+    ).fetchone()
+    return float(cost) / int(answers) if answers else None
 
 
 # -- requests in flight -----------------------------------------------------------------------------------
@@ -686,8 +706,12 @@ def labeling(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
     refused = connection.execute(
         "SELECT r.id FROM requests r JOIN refused f ON f.request = r.id WHERE r.state = 'open' AND f.step = ?", (step,)
     )
+    expected = connection.execute(
+        "SELECT id, cost FROM requests WHERE state = 'open' OR (state = 'labeled' AND closed = ?)", (step,)
+    )
     return LabelingState(
         open=_open_requests(connection, step),
+        expected={row["id"]: row["cost"] for row in expected},
         refused={row["id"] for row in refused},
         taken={one.id for one in in_flight(connection)},
         accepted=accepted(connection, step, read_value),
@@ -762,7 +786,7 @@ def label_counts(connection: sqlite3.Connection, step: int) -> dict[str, int]:
     row = connection.execute(
         "SELECT (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'labeled') AS labeled,"
         " (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'failed') AS failed,"
-        " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind <> 'repeat') AS refused,"
+        " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind IN ('refused', 'set aside')) AS refused,"
         " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind = 'repeat') AS repeated",
         (step,),
     ).fetchone()
@@ -770,11 +794,43 @@ def label_counts(connection: sqlite3.Connection, step: int) -> dict[str, int]:
 
 
 def bought(connection: sqlite3.Connection, before: int) -> Spent:
-    """Return the number and the cost of the current labels that arrived before a step."""
+    """Return the number of the current labels that arrived before a step, and what they and failed attempts cost."""
     (labels, cost) = connection.execute(
         "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0 AND step < ?", (before,)
     ).fetchone()
-    return Spent(int(labels), float(cost))
+    return Spent(int(labels), float(cost) + _paid_for_failures(connection, before))
+
+
+def last_answers(connection: sqlite3.Connection, most: int) -> list[bool]:
+    """Return whether each of the last answers was a failure, the oldest first, since the run was resumed after many.
+
+    An answer that nobody asked for, a repeat, and one that came second are none.
+    """
+    since = float(_note(connection, "failures_since") or 0)
+    rows = connection.execute(
+        "SELECT failed FROM ("
+        " SELECT * FROM (SELECT arrived, 0 AS failed FROM labels ORDER BY rowid DESC LIMIT ?1)"
+        " UNION ALL SELECT * FROM (SELECT arrived, kind <> 'infeasible' AS failed FROM refused"
+        "  WHERE request IS NOT NULL AND cost IS NOT NULL ORDER BY rowid DESC LIMIT ?1))"
+        " WHERE arrived > ?2 ORDER BY arrived DESC LIMIT ?1",
+        (most, since),
+    )
+    return [bool(row["failed"]) for row in rows][::-1]
+
+
+def forget_failures(connection: sqlite3.Connection) -> None:
+    """Write that answers which came so far don't count in `last_answers` any more."""
+    _replace(connection, "writer", "failures_since", repr(time.time()))
+
+
+def reasons(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
+    """Return why requests could not be labeled and answers were refused, the most frequent first; of a step, or all."""
+    rows = connection.execute(
+        "SELECT kind, reason, COUNT(*) AS count FROM refused WHERE kind <> 'repeat' AND (?1 IS NULL OR step = ?1)"
+        " GROUP BY kind, reason ORDER BY COUNT(*) DESC, kind, reason",
+        (step,),
+    )
+    return [dict(row) for row in rows]
 
 
 def first_training_step(connection: sqlite3.Connection) -> int | None:

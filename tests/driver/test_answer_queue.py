@@ -22,6 +22,7 @@ import torch
 from alcore.codec import loads
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
+from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import StaleWriterError, UsageError
@@ -45,14 +46,19 @@ class Desk:
         *,
         retries: int = 0,
         foreign: bool = False,
-        cost: Callable[[Any], float] = lambda item: 1.0,
+        cost: Callable[[Any], float | None] = lambda item: 1.0,
+        budget: float | None = None,
+        max_failure_rate: float = 1.0,
         state: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
         check = AnswerCheck(PoolSet([] if foreign else self.pool, None, None))
-        self.labels = AnswerQueue(self.store, self.requests, check, cost, retries, strategy_state=state)
+        self.labels = AnswerQueue(
+            self.store, self.requests, check, retries, Budget(budget), FailureRate(max_failure_rate),
+            strategy_state=state,
+        )  # fmt: skip
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
@@ -413,7 +419,7 @@ def test_an_answer_after_the_request_was_given_up(desk: Make, late: Any) -> None
     at.labels.put(Failed(3, "no"))
     at.labels.put_many([late, 5])
     assert at.states() == ["failed", "labeled"]
-    assert at.counts == {"labeled": 1, "failed": 1, "refused": 2, "repeated": 0}
+    assert at.counts == {"labeled": 1, "failed": 1, "refused": 1, "repeated": 0}
     assert at.close() == [5]
 
 
@@ -464,11 +470,11 @@ def test_handle_of_what_is_not_open_is_refused(desk: Make) -> None:
 @pytest.mark.parametrize(
     ("failed", "stored"),
     [
-        (Failed(3, "it broke"), ("infrastructure", None)),
+        (Failed(3, "it broke"), ("infrastructure", 1.0)),
         (Failed(3, "too slow", "timeout", 2), ("timeout", 2.0)),
         (Failed(3, "no such thing", kind="infeasible", cost=0.0), ("infeasible", 0.0)),
-        (Failed(3, "odd", kind="other", cost=math.nan), ("infrastructure", None)),  # type: ignore[arg-type]
-        (Label(3, math.nan, cost=3.0), ("refused", None)),
+        (Failed(3, "odd", kind="other", cost=math.nan), ("refused", 1.0)),  # type: ignore[arg-type]
+        (Label(3, math.nan, cost=3.0), ("refused", 3.0)),
     ],
 )
 def test_failure_is_stored_with_its_kind_and_cost(desk: Make, failed: Any, stored: Any) -> None:
@@ -547,7 +553,7 @@ def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: 
     at = desk(3, 5)
     at.pool.info = dataclasses.replace(at.pool.info, names=("ham", "spam") if named else ())
     check = AnswerCheck(PoolSet(at.pool, None, None))
-    at.labels = AnswerQueue(at.store, at.requests, check, lambda item: 1.0, 0)
+    at.labels = AnswerQueue(at.store, at.requests, check, 0, Budget(None), FailureRate(1.0))
     at.begin(0)
     at.labels.put_many([Label(5, "spa"), Label(3, "spam"), "ham"])
     if named:
@@ -561,7 +567,9 @@ def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: 
 def test_id_alone_is_refused_where_the_pool_does_not_know_the_label(desk: Make) -> None:
     at = desk(3)
     pool = TensorPool(torch.zeros(30, 2), info=at.pool.info)
-    at.labels = AnswerQueue(at.store, at.requests, AnswerCheck(PoolSet(pool, None, None)), lambda item: 1.0, 0)
+    at.labels = AnswerQueue(
+        at.store, at.requests, AnswerCheck(PoolSet(pool, None, None)), 0, Budget(None), FailureRate(1.0)
+    )
     at.begin(0)
     at.labels.put(3)
     assert "the pool doesn't know its label" in at.reasons()[0]
@@ -629,7 +637,7 @@ def test_a_failure_is_tried_again_as_often_as_was_said(desk: Make) -> None:
     assert attempts == [0, 1, 2]
     assert at.states() == ["failed"]
     assert at.reasons() == ["busy"] * 3
-    assert at.counts == {"labeled": 0, "failed": 1, "refused": 3, "repeated": 0}
+    assert at.counts == {"labeled": 0, "failed": 1, "refused": 0, "repeated": 0}
     assert at.close() == []
 
 
@@ -727,10 +735,10 @@ def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
     assert at.store.committed_cost() == 33.0
     at.labels.put(Label(2, 0, cost=20.5))
     assert at.store.committed_cost() == 33.5
-    at.labels.put(Failed(4, "no"))  # costs nothing any more
-    assert at.store.committed_cost() == 29.5
+    at.labels.put(Failed(4, "no"))  # the attempt cost what was expected
+    assert at.store.committed_cost() == 33.5
     at.labels.put({"object": 1})
-    assert at.store.committed_cost() == 29.5
+    assert at.store.committed_cost() == 33.5
     assert [row["cost"] for row in at.reader.requests()] == [1.0, 20.5, None, 8.0]
 
 
@@ -900,7 +908,7 @@ def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
     assert at.states() == ["labeled", "labeled", "failed", "labeled", "open"]
     at.labels.put(Label(7, 1))
     assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
-    assert at.counts == {"labeled": 3, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.counts == {"labeled": 3, "failed": 1, "refused": 0, "repeated": 0}
     assert inbox_of(at) == []
 
 
@@ -969,3 +977,70 @@ def test_put_of_a_forked_child_goes_to_the_inbox(desk: Make, held: bool) -> None
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert at.states() == ["open"]
     assert len(inbox_of(at)) == 1
+
+
+# -- the budget, and labels that keep failing --------------------------------------------------------------------
+
+
+def test_attempts_that_failed_are_paid(desk: Make) -> None:
+    at = desk(1, 2, 3, budget=10.0, retries=1)
+    at.labels.put(Failed(1, "busy"))  # what was expected, 1
+    assert at.store.committed_cost() == 4.0
+    at.labels.put(Failed(1, "busy", cost=3.0))
+    assert at.store.committed_cost() == 6.0  # 1 + 3 paid, 2 reserved
+    at.labels.put(Label(2, 7, cost=2.0))  # refused, and paid as it says
+    assert at.store.committed_cost() == 8.0
+    assert at.store.bought(1) == (0, 6.0)
+
+
+@pytest.mark.parametrize("kind", ["infrastructure", "timeout", "infeasible"])
+def test_what_is_infeasible_is_never_asked_again(desk: Make, kind: Any) -> None:
+    at = desk(3, retries=5)
+    at.labels.put(Failed(at.requests.get_request(), "no", kind))
+    assert at.states() == ["failed" if kind == "infeasible" else "open"]
+    assert at.requests.qsize() == (kind != "infeasible")
+
+
+def test_request_is_not_tried_again_where_the_budget_is_spent(desk: Make) -> None:
+    at = desk(3, retries=5, budget=2.0)
+    for _ in range(3):
+        if not at.requests.empty():
+            at.labels.put(Failed(at.requests.get_request(), "busy"))
+    assert at.states() == ["failed"]
+    assert at.store.committed_cost() == 2.0
+
+
+def test_requests_that_dearer_labels_leave_no_money_for_are_not_handed_out(desk: Make) -> None:
+    at = desk(1, 2, 3, 4, budget=4.0)
+    at.labels.put(Label(at.requests.get_request(), 1, cost=2.5))
+    assert at.requests.qsize() == 1  # 2.5 are paid, and 1 is reserved
+    at.begin(0)
+    assert at.requests.qsize() == 1
+    at.labels.put(Label(at.requests.get_request(), 1, cost=0.5))
+    assert at.states() == ["labeled", "labeled", "open", "open"]
+    at.begin(1)
+    assert [one.item for one in at.requests.get_many(9)] == [3]
+
+
+def test_no_request_is_handed_out_while_labels_keep_failing(desk: Make) -> None:
+    at = desk(*range(20), max_failure_rate=0.5)
+    for place in range(8):
+        if at.requests.empty():
+            break
+        request = at.requests.get_request()
+        at.labels.put(Label(request, 1) if place < 2 else Failed(request, "no answer"))
+    assert place == 5  # 3 of 5 answers
+    assert at.labels.keeps_failing == "3 of the last 5 answers"
+    at.begin(0)
+    assert at.requests.empty()
+    at.store.forget_failures()
+    at.begin(0)
+    assert at.requests.qsize() == 15
+    assert at.labels.keeps_failing is None
+
+
+def test_what_is_infeasible_is_no_failure(desk: Make) -> None:
+    at = desk(*range(20), max_failure_rate=0.5)
+    for sample in range(10):
+        at.labels.put(Failed(sample, "no such thing", "infeasible"))
+    assert at.labels.keeps_failing is None

@@ -28,7 +28,7 @@ SAMPLE, TEXT = Request("a" * 32, 0, 0, 7), Request("b" * 32, 0, 1, "text")
 
 
 def accept(request: Request, answer: Any, pool: Any = ()) -> AcceptedLabel:
-    return accepted_label(request, answer, AnswerCheck(PoolSet(pool, None, None)), lambda item: 2.0)
+    return accepted_label(request, answer, AnswerCheck(PoolSet(pool, None, None)), 2.0)
 
 
 @pytest.mark.parametrize(

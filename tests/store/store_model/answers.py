@@ -235,7 +235,7 @@ class Answers(Lives):
             return Failed(item, "no"), lambda model: model.fail(model.at(place), _noted(item))
         put, note = Label(item, *label), _noted(item, *label[:2])
         if kind == "bad label":
-            return put, lambda model: model.bad(model.at(place), note)
+            return put, lambda model: model.bad(model.at(place), note, label[2])
         return put, lambda model: model.answer(model.at(place), "label", *label, note)
 
 

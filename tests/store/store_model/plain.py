@@ -75,6 +75,10 @@ class Model:
         self.line: list[Asked] = []  # the open ones, as they are handed out when the phase is taken up again
         self.phase: list[Asked] = []  # those that were open when it began
         self.order: list[dict[str, Any]] = []  # answers as they arrived
+        self.paid: list[tuple[int, float]] = []
+        """What was paid in which step for answers that are no labels."""
+        self.failures: list[int] = []
+        """The steps in which a failure was reported, or what was in doubt was dropped."""
         self.refused: list[tuple[Any, ...]] = []  # step, place, what was put, whether it is a repeat
         self.records: dict[tuple[str, int, int], Any] = {}
         self.steps: dict[int, dict[str, Any]] = {}
@@ -114,6 +118,7 @@ class Model:
         """Give up what was in flight when the run was cut off."""
         for one in [one for one in self.asked if one.taken]:
             self.refuse(one, None)
+            self.failures.append(self.step)
             self._give_up(one)
         self.settle()
 
@@ -163,17 +168,24 @@ class Model:
     def fail(self, one: Asked | None, shown: Any) -> None:
         """Count an attempt; the request goes to the end of the line, or is given up."""
         self.bad(one, shown)
-        if one is not None and one.state == "open" and one.attempts > self.retries:
-            self._give_up(one)
+        if one is not None and one.state == "open":
+            self.failures.append(self.step)
+            if one.attempts > self.retries:
+                self._give_up(one)
 
-    def bad(self, one: Asked | None, shown: Any) -> None:
-        """Count an attempt; the request goes to the end of the line, and is handed out again perhaps."""
+    def bad(self, one: Asked | None, shown: Any, cost: Any = None) -> None:
+        """Count an attempt; the request goes to the end of the line, and is handed out again perhaps.
+
+        What it cost is what it says, if that is a cost; else what was expected.
+        """
         if one is None or not (one.state == "open" or self.here(one)):
             self.refuse(None, shown)
             return
         self.refuse(one, shown)
         if one.state == "labeled":
             return
+        said = isinstance(cost, float) and 0 <= cost < math.inf
+        self.paid.append((self.step, cost if said else one.cost))
         one.attempts, one.taken, one.refused, one.handle = one.attempts + 1, False, self.step, None
         self.line.remove(one)
         self.line.append(one)
@@ -263,7 +275,7 @@ class Model:
                 settled = one.closed is not None and one.closed < before
                 paid = one.answers[-1]["cost"] if one.answers else 0.0
                 total += paid if settled else one.cost
-        return total
+        return total + sum(paid for step, paid in self.paid if step < before)
 
     def counts(self, step: int) -> dict[str, int]:
         """Return how many requests a phase settled, and how many answers it did not take."""
@@ -272,7 +284,7 @@ class Model:
         return {
             "labeled": closed.count("labeled"),
             "failed": closed.count("failed"),
-            "refused": repeats.count(False),
+            "refused": repeats.count(False) - self.failures.count(step),
             "repeated": repeats.count(True),
         }
 

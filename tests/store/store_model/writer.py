@@ -10,6 +10,7 @@ import torch
 
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
+from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
@@ -74,8 +75,9 @@ class Writer:
             store,
             self.requests,
             AnswerCheck(PoolSet(Own(pool), None, None)),
-            cost_of,
             retries,
+            Budget(None),
+            FailureRate(1.0),
             strategy_state=lambda: self.state,
             after_commit=self._look,
         )
