@@ -23,7 +23,7 @@ def fork(
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    found = find_run(root, run)
+    found = find_run(root, run, verify=False)
     made = fork_run(found, step, run_id=run_id)
     for warning in made.warnings:
         say(f"warning: {warning}.")

@@ -35,7 +35,7 @@ def resume(
     """
     from alcore.experiment import Experiment
 
-    found = find_run(root, run)
+    found = find_run(root, run, verify=False)
     registry = common.prepare()
     experiment = Experiment.read(found.folder / "experiment.toml")
     experiment.settings["driver"] |= {**changes, "root_log_dir": str(found.folder.parent)}
