@@ -40,7 +40,7 @@ def fork(
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    found = find_run(root, run)
+    found = find_run(root, run, verify=False)
     changed = None
     if assign or unset:
         from alcore.experiment import resolve, to_toml

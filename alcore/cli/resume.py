@@ -36,7 +36,7 @@ def resume(
 
     The result equals that of a run which was never interrupted, and no label is bought twice.
     """
-    found = find_run(root, run)
+    found = find_run(root, run, verify=False)
     registry = common.prepare()
     experiment = common.read_experiment(found, assign, unset)
     experiment.settings["driver"] |= {**changes, "root_log_dir": str(found.folder.parent)}

@@ -13,7 +13,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write
-from alcore.store.formats import FORMAT, check_format, create, migrate
+from alcore.store.formats import FORMAT, check_format, create, decoding, migrate
+from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,10 +60,13 @@ class Database:
         return connection
 
     def _open(self, path: Path, new: bool) -> None:
-        if not new and check_format(self._connection, path) < FORMAT:
-            migrate(self._connection, path)
-            self._connection.close()
-            self._connection = self._connect()
+        if not new:
+            version = check_format(self._connection, path)
+            check_sound(self._connection, path, version)
+            if version < FORMAT:
+                migrate(self._connection, path)
+                self._connection.close()
+                self._connection = self._connect()
         self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:
@@ -142,7 +146,8 @@ class Database:
                     return query(self._connection, *args, **kwargs)
                 self._connection.execute("BEGIN")  # may have to roll back what a killed writer left half done
                 try:
-                    return query(self._connection, *args, **kwargs)
+                    with decoding(self._path):
+                        return query(self._connection, *args, **kwargs)
                 finally:
                     if self._connection.in_transaction:  # an I/O error may have ended it
                         self._connection.execute("ROLLBACK")
@@ -174,6 +179,10 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             raise self._storage_error(error) from error
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # a row that a table refuses, for instance
+                raise
+            raise UsageError(f"{self._path} is damaged: {error}. Restore the run directory from a copy.") from error
 
     def _storage_error(self, error: sqlite3.OperationalError) -> Exception:
         """Return what to raise for a full disk, an I/O error or a locked database, with the remedy."""

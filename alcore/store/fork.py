@@ -13,6 +13,7 @@ from alcore.errors import UsageError
 from alcore.store import exports, tables
 from alcore.store.creation import appearing_run
 from alcore.store.files import check_regular, checkpoint_path, free_run_id, fsync_path, sha256_of
+from alcore.store.formats import decoding
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run
 from alcore.store.values import LabelValues
@@ -56,7 +57,7 @@ def fork_run(
     Raises
     ------
     UsageError
-        If the run has no such step, or its first checkpoint is damaged.
+        If the run has no such step, what it had committed by then is damaged, or its first checkpoint is.
     RunExistsError
         If the run id is taken.
 
@@ -65,6 +66,7 @@ def fork_run(
     Requests keep their ids, which hash the id of the run that made them: an answer that was bought for one of them
     fits in both runs. What the new run asks for gets ids of its own.
     """
+    source.verify(until=step)
     _check_step(source, step)
     root = source.folder.resolve().parent if root is None else root
     new_id = run_id or free_run_id(root)
@@ -77,9 +79,8 @@ def fork_run(
         else:
             (hidden / "experiment.toml").write_text(experiment, encoding="utf-8")
         fsync_path(hidden / "experiment.toml")
-        source.copy_database(hidden / "run.db")
+        source.copy_database(hidden / "run.db", step)
         with _transaction(hidden / "run.db") as connection:
-            tables.cut_after(connection, step)
             _copy_values(connection, source, hidden)
             files, warnings = _copy_checkpoints(connection, source, hidden)
             facts = {
@@ -109,14 +110,13 @@ def _check_step(source: Run, step: int) -> None:
 
 @contextlib.contextmanager
 def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """Change the copy in one transaction, and leave nothing of what was deleted in the file."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    """Change the copy in one transaction."""
+    with decoding(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
         tables.prepare(connection)
         connection.execute("BEGIN")
         yield connection
         connection.execute("COMMIT")
-        connection.execute("VACUUM")
     fsync_path(path)
 
 

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.errors import UsageError
+from alcore.errors import EncodingError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write, fsync_path
 
 FORMAT = 2
+
+
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Raise errors of decoding what a database holds as `UsageError`; it holds something else than was written then."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith("Could not decode"):
+            raise
+        raise _undecodable(path, error) from error
+    except UsageError as error:
+        if not isinstance(error, EncodingError):
+            raise
+        raise _undecodable(path, error) from error
+    except OSError:
+        raise
+    except (sqlite3.ProgrammingError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path} can't be read, since it holds something else than was written: {error}.")
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -74,9 +98,11 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
     """Return the format of a database; refuse a file that this version can't read."""
     try:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.OperationalError:  # it may be a run database that can't be opened, or rolled back, now
-        raise
-    except sqlite3.DatabaseError as error:
+    except sqlite3.OperationalError as error:  # it may be a run database that can't be opened, or rolled back, now
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+            raise
+        raise UsageError(f"{path} is damaged, or no run database: {error}.") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter in the text of SQLite's own message
         raise UsageError(f"{path} is not a run database: {error}.") from error
     if version > FORMAT:
         raise UsageError(

@@ -11,9 +11,10 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.files import check_run_folder, run_directory
-from alcore.store.formats import FORMAT, check_format, in_this_format
+from alcore.store.formats import FORMAT, check_format, create, decoding, in_this_format
 from alcore.store.lock import is_locked
 from alcore.store.values import LabelValues
+from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,10 +140,38 @@ class Run:
         with self._connection() as connection:
             return connection.execute(query, parameters).fetchall()
 
-    def copy_database(self, target: Path) -> None:
-        """Write all of the database, as it is at one moment, to a new file."""
-        with self._connection() as connection, contextlib.closing(sqlite3.connect(target)) as copy:
-            connection.backup(copy)
+    def copy_database(self, target: Path, step: int) -> None:
+        """Write what the database had at the end of a step, as it is at one moment, to a new file.
+
+        What was answered later is open again.
+        """
+        with (
+            self._connection() as connection,
+            contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            tables.prepare(copy)
+            create(copy)
+            for one in (connection, copy):
+                one.execute("BEGIN")
+            tables.copy_until(connection, copy, step)
+            connection.execute("ROLLBACK")
+            copy.execute("COMMIT")
+
+    def verify(self, *, until: int | None = None) -> None:
+        """Check that the database is as its writers left it.
+
+        Parameters
+        ----------
+        until
+            The last step that matters; all of it where it is None.
+
+        Raises
+        ------
+        UsageError
+            If it is damaged, naming what is, and the newest step that is sound.
+        """
+        with self._connection() as connection:
+            check_sound(connection, self.folder / "run.db", FORMAT, until=until)
 
     def _with_status(self, meta: dict[str, Any]) -> dict[str, Any]:
         """Return what is known about the run, with the status ``stopped`` where its writer is gone."""
@@ -161,14 +190,18 @@ class Run:
         check_run_folder(self.folder, whole=False)
         try:
             # rw, since what a killed writer left half done must be rolled back before anything can be read
-            with contextlib.closing(
-                sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
-            ) as connection:
+            with (
+                decoding(path),
+                contextlib.closing(
+                    sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
+                ) as connection,
+            ):
                 connection.execute("PRAGMA query_only = ON")
                 connection.row_factory = sqlite3.Row
-                if check_format(connection, path) == FORMAT:
+                if (version := check_format(connection, path)) == FORMAT:
                     yield connection
                 else:
+                    check_sound(connection, path, version)
                     with contextlib.closing(in_this_format(connection)) as copy:
                         yield copy
         except sqlite3.Error as error:
@@ -200,14 +233,31 @@ def summaries(root: Path) -> Iterator[Summary]:
     yield from sorted(found, key=lambda one: (one.started, one.run_id))
 
 
-def find_run(root: Path, text: str) -> Run:
+def find_run(root: Path, text: str, *, verify: bool = True) -> Run:
     """Return the run that a user means, by its id, the start of its id, or its folder.
+
+    Parameters
+    ----------
+    root
+        Where runs are.
+    text
+        What the user calls it.
+    verify
+        Whether to check that its database is as its writers left it; what goes on with a run, or forks it, checks that
+        itself.
 
     Raises
     ------
     UsageError
-        If there is none, naming the nearest, or more than one.
+        If there is none, naming the nearest, or more than one; if it is damaged.
     """
+    run = _found(root, text)
+    if verify:
+        run.verify()
+    return run
+
+
+def _found(root: Path, text: str) -> Run:
     if "/" in text or (Path(text) / "run.db").is_file():
         folder = Path(text)
         return Run(folder if folder.name not in ("", "..") else folder.resolve())  # "./" has no name

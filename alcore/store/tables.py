@@ -6,14 +6,16 @@ indexed by column name. Transactions are the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -269,7 +271,8 @@ def row_digest(*values: object) -> bytes:
 
     In SQL it is the function ``row_digest``, on connections that `prepare` was called with.
     """
-    return hashlib.blake2b("\0".join(map(str, values)).encode(), digest_size=16).digest()
+    text = "\0".join(map(str, values)).encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -1124,15 +1127,23 @@ def figures_at_checkpoints(connection: sqlite3.Connection) -> dict[int, dict[str
 # -- forks ------------------------------------------------------------------------------------------------
 
 
-def cut_after(connection: sqlite3.Connection, step: int) -> None:
-    """Delete what was committed after the end of a step, and open again what was closed after it.
+def copy_until(old: sqlite3.Connection, new: sqlite3.Connection, step: int) -> None:
+    """Write what was committed by the end of a step into the empty tables of a new database.
 
-    The digests are made anew; so what is left must have been verified before.
+    What was closed after it is open again. The old rows up to this step must have been verified; others may be damaged.
     """
-    for table in (*CHAINED, "checkpoints", "label_strategy"):
-        connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
-    connection.execute("DELETE FROM writer WHERE key <> 'epoch'")
-    connection.execute("DELETE FROM run WHERE key IN ('ended', 'reason', 'error')")
+    for table in (*CHAINED, "checkpoints", "label_strategy", "run"):
+        wanted = "step <= ?" if table != "run" else f"key NOT IN {_OF_ITS_END} AND ? >= 0"
+        rows = old.execute(f"SELECT * FROM {table} NOT INDEXED WHERE {wanted}", (step,))
+        with contextlib.suppress(sqlite3.DatabaseError):  # in what comes later
+            while (row := rows.fetchone()) is not None:
+                new.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", tuple(row))
+    set_epoch(new, 1)
+    _open_again_after(new, step)
+    make_digests(new)
+
+
+def _open_again_after(connection: sqlite3.Connection, step: int) -> None:
     connection.execute(  # what was refused of an open request is its failed attempts
         "UPDATE requests SET state = 'open', closed = NULL, taken = 0, attempt ="
         " (SELECT COUNT(*) FROM refused WHERE request = requests.id) WHERE closed IS NULL OR closed > ?",
@@ -1142,7 +1153,6 @@ def cut_after(connection: sqlite3.Connection, step: int) -> None:
         "UPDATE labels SET superseded = NOT (rowid IN (SELECT MAX(rowid) FROM labels GROUP BY request)"
         " AND request IN (SELECT id FROM requests WHERE state = 'labeled'))"
     )
-    make_digests(connection)
 
 
 _CONSTANT = {
@@ -1234,3 +1244,146 @@ def copy_1(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         same = old.execute(f"SELECT {columns} FROM {table} ORDER BY {order}")
         new.executemany(f"INSERT INTO {table} VALUES ({places}, '')", map(tuple, same))
     make_digests(new)
+
+
+# -- damage -----------------------------------------------------------------------------------------------
+
+
+class Damage(NamedTuple):
+    """Something in a database that no writer has written.
+
+    Parameters
+    ----------
+    what
+        What it is.
+    step
+        The first step that may be concerned; -1 for all of them, `AFTERWARDS` where none is.
+    """
+
+    what: str
+    step: int
+
+
+AFTERWARDS = 2**62
+"""The step of what only goes on, and matters for nothing that is committed."""
+
+
+def damage_of_schema(connection: sqlite3.Connection) -> list[Damage]:
+    """Return what is not as `create` makes it: tables and indexes, triggers and views of others.
+
+    Nothing else may be read of a database in which there is something else.
+    """
+    found, expected = _schema(connection), _expected_schema()
+    wrong = []
+    for place in sorted(found.keys() | expected.keys()):
+        what = f"the {place[0]} {place[1]!r:.60}, which "
+        if place not in expected:
+            wrong.append(Damage(f"{what}alcore doesn't make", -1))
+        elif found.get(place) != expected[place]:
+            wrong.append(Damage(f"{what}is {'changed' if place in found else 'gone'}", -1))
+    return wrong
+
+
+def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {(str(row[0]), str(row[1])): f"{row[2]} {row[3]}" for row in rows}
+
+
+@functools.cache
+def _expected_schema() -> dict[tuple[str, str], str]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        create(connection)
+        return _schema(connection)
+
+
+def foreign_objects(connection: sqlite3.Connection) -> list[str]:
+    """Return the triggers and views in a database of any format; none has any."""
+    rows = connection.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
+    return [f"a {row[0]} {row[1]!r:.60}" for row in rows]
+
+
+def integrity(connection: sqlite3.Connection) -> list[str]:
+    """Return what SQLite finds wrong with the pages of the file."""
+    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
+    return [] if found == ["ok"] else found
+
+
+def damage(connection: sqlite3.Connection) -> list[Damage]:
+    """Return what in the rows of a database is not as it was written; nothing in a sound one.
+
+    The schema must be that of `create`.
+    """
+    heads = {name: (rows, digest) for name, rows, digest in connection.execute("SELECT * FROM digests")}
+    found: list[Damage] = []
+    for table in (*CHAINED, *CHANGING):
+        damage_of = _damage_of_chain if table in CHAINED else _damage_of_set
+        try:
+            found += damage_of(connection, table, heads.get(table))
+        except sqlite3.DatabaseError as error:
+            found.append(Damage(f"table {table}: {error}", -1))
+    return found or list(_damage_of_links(connection))
+
+
+def _damage_of_chain(connection: sqlite3.Connection, table: str, head: tuple[int, bytes] | None) -> Iterator[Damage]:
+    """Yield what is wrong with a table whose rows are only added."""
+    last, rows, step = row_digest(table), 0, 0
+    state = _STATE.get(table)
+    names = f"step, digest, {'NULL' if state is None else 'state_digest'}, {_CONSTANT[table]}"
+    names += "" if state is None else f", {state}"
+    count = len(_CONSTANT[table].split(","))
+    more = head is None or head[0] > connection.execute(f"SELECT COUNT(*) FROM {table} NOT INDEXED").fetchone()[0]
+    reader = connection.execute(f"SELECT {names} FROM {table} NOT INDEXED ORDER BY rowid")
+    while True:
+        try:
+            row = reader.fetchone()
+        except sqlite3.DatabaseError as error:
+            yield Damage(f"table {table} after row {rows}: {error}", step)
+            return
+        if row is None:
+            break
+        rows += 1
+        found_step, digest, state_digest, *values = row
+        here = found_step if type(found_step) is int else 0
+        if row_digest(last, *values[:count]) != digest:
+            what = "rows are gone or changed" if more else "it is changed, or out of its order"
+            yield Damage(f"row {rows} of table {table}, of step {found_step!r:.20}: {what}", min(step, here))
+        elif state is not None and row_digest(*values[count:]) != state_digest:
+            yield Damage(f"row {rows} of table {table}, of step {here}: its state is changed", here)
+        else:
+            step = here
+        last = digest
+    if head is None or head != (rows, last):
+        yield Damage(f"the end of table {table}: it has {rows} rows, and {head[0] if head else 'more'} on record", step)
+
+
+def _damage_of_set(connection: sqlite3.Connection, table: str, head: tuple[int, bytes] | None) -> Iterator[Damage]:
+    """Yield what is wrong with a table whose rows may change."""
+    total, rows, wrong = bytes(16), 0, False
+    of_step = "step" in _WHOLE[table]
+    key = CHANGING[table]
+    for digest, step, name, *values in connection.execute(
+        f"SELECT digest, {'step' if of_step else '-1'}, {key}, {_WHOLE[table]} FROM {table} NOT INDEXED"
+    ):
+        rows += 1
+        if row_digest(*values) != digest:
+            wrong = True
+            concerned = AFTERWARDS if table == "writer" or name in _OF_ITS_END else step if type(step) is int else -1
+            yield Damage(f"the row {name!r:.60} of table {table}: it is changed", concerned)
+        else:
+            total = _combined(total, digest)
+    if not wrong and (head is None or head != (rows, total)):
+        concerned = -1 if table in ("run", "label_strategy") else AFTERWARDS
+        yield Damage(f"table {table}: it has {rows} rows, and {head[0] if head else 'more'} on record", concerned)
+
+
+_OF_ITS_END = ("status", "reason", "error", "ended")
+
+
+def _damage_of_links(connection: sqlite3.Connection) -> Iterator[Damage]:
+    """Yield the rows that name a request that isn't there."""
+    for table in ("labels", "refused"):
+        for (step,) in connection.execute(
+            f"SELECT t.step FROM {table} t LEFT JOIN requests r ON r.id = t.request"
+            " WHERE t.request IS NOT NULL AND r.id IS NULL"
+        ):
+            yield Damage(f"table {table} names a request that is not there", step if type(step) is int else -1)

@@ -293,8 +293,8 @@ def test_checkpoint_that_the_running_source_prunes_meanwhile_is_left_out(
     whole.run()
     run, copy = Run(whole.log_dir), Run.copy_database
 
-    def prune(self: Run, target: Path) -> None:
-        copy(self, target)
+    def prune(self: Run, target: Path, step: int) -> None:
+        copy(self, target, step)
         with sqlite3.connect(self.folder / "run.db") as connection:
             connection.execute("DELETE FROM checkpoints WHERE step = 1")
         for path in (self.folder / "ckpt").glob("000001*"):

@@ -126,7 +126,7 @@ def test_new_database_is_flushed_before_it_is_renamed(old: Path, monkeypatch: py
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=Connection, **more))
     monkeypatch.setattr(Path, "replace", lambda *args: said.append("replace"))
-    with pytest.raises(UsageError):  # the old one is still there
+    with pytest.raises(StorageError, match="no such table"):  # the old one is still there
         RunStore.open(old.parent, old.name)
     place = said.index("replace")
     assert "PRAGMA synchronous = EXTRA" in said[:place]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tampering import forged
 
 from alcore import Driver
 from alcore.errors import AlcoreError
@@ -47,7 +48,7 @@ def _pipe(name: str) -> Attack:
 
 def _sql(statement: str) -> Attack:
     def attack(run: Path, home: Path) -> None:
-        with contextlib.closing(sqlite3.connect(run / "run.db", isolation_level=None)) as connection:
+        with forged(run) as connection:
             connection.execute(statement.format(home=home, up=os.path.relpath(home, run)))
 
     return attack

@@ -329,6 +329,7 @@ class Lives(RuleBasedStateMachine):
     def others_read_what_the_model_says(self) -> None:
         with Onlooker(self.root / ID) as run:
             assert tables(run) == self.model.tables(writing=self.writer is not None)
+            run.verify()
             self._check_checkpoints(run)
         assert is_locked(self.root / ID) == (self.writer is not None)
 

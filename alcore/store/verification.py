@@ -1,0 +1,80 @@
+"""Whether a run database is as its writers left it: what is damaged is named, with the newest step that is sound."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from alcore.errors import UsageError
+from alcore.store import tables
+from alcore.store.formats import FORMAT
+from alcore.store.tables import AFTERWARDS, Damage
+
+
+def check_sound(connection: sqlite3.Connection, path: Path, version: int, *, until: int | None = None) -> None:
+    """Refuse a database that is damaged, or in which somebody has planted something.
+
+    Parameters
+    ----------
+    connection
+        To the database, outside a transaction.
+    path
+        Its file, for the message.
+    version
+        Its format. One of an older format has no digests: its pages are checked, and that it has no triggers or views.
+    until
+        The last step that matters; all of it where it is None.
+
+    Raises
+    ------
+    UsageError
+        Naming what is damaged, and the newest step that is sound.
+    """
+    last, text_factory = -1, connection.text_factory
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")  # what isn't UTF-8 is damage, too
+    connection.execute("BEGIN")  # all of it at one moment
+    try:
+        if version < FORMAT:
+            found = [Damage(what, -1) for what in tables.foreign_objects(connection) or tables.integrity(connection)]
+        else:
+            found = _damage(connection)
+            last = _last_step(connection) if found else -1
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter in the text of SQLite's own message
+        wrong = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+        if isinstance(error, sqlite3.OperationalError) and not wrong:  # the disk, or a lock
+            raise
+        found = [Damage(f"the file: {error}", -1)]
+    finally:
+        connection.text_factory = text_factory
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    concerned = [one for one in found if until is None or one.step <= until]
+    if concerned:
+        raise UsageError(_message(path, concerned, min([last, *(one.step - 1 for one in found)])))
+
+
+def _damage(connection: sqlite3.Connection) -> list[Damage]:
+    if found := tables.damage_of_schema(connection):
+        return found
+    found = tables.damage(connection)
+    return found + [Damage(f"the file: {what}", AFTERWARDS) for what in tables.integrity(connection)]
+
+
+def _last_step(connection: sqlite3.Connection) -> int:
+    try:
+        steps = tables.first_and_last_step(connection)
+    except sqlite3.DatabaseError:
+        return -1
+    return steps[1] if steps is not None and type(steps[1]) is int else -1
+
+
+def _message(path: Path, found: list[Damage], sound: int) -> str:
+    run = path.parent.name
+    more = f", and {len(found) - 1} more places" if len(found) > 1 else ""
+    remedy = (
+        f"Its steps up to {sound} are sound: alcore fork {run} --step {sound} makes a run of them."
+        if sound >= 0
+        else "No step of it is sure to be sound: restore the run directory from a copy of it."
+    )
+    what = found[0].what.encode(errors="backslashreplace").decode().replace("\n", " ")
+    return f"{path} is damaged: {what}{more}. Nothing in it was changed now. {remedy}"
