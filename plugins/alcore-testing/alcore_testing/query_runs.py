@@ -102,8 +102,9 @@ class _OneStepLate(BaseLabel):
     labels_by_id = True
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        """Answer what is older than the step, and leave the rest open."""
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
+        """Answer what is older than the step, and give the rest back."""
+        for request in queue_to_label.get_many(queue_to_label.qsize()):
             if request.step < self.driver.active_learning_step_idx:
                 serialize_queue.put(request.item)
+            else:
+                queue_to_label.give_back(request)
