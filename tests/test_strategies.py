@@ -225,9 +225,10 @@ class SomeStepsLate(BaseLabel):
         self.steps = steps
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
-            if request.step + self.steps <= self.driver.active_learning_step_idx:
+        for request in queue_to_label.get_many(queue_to_label.qsize()):
+            if request.step + self.steps > self.driver.active_learning_step_idx:
+                queue_to_label.give_back(request)
+            else:
                 serialize_queue.put(Failed(request, "odd") if request.item % 2 else request.item)
 
 

@@ -67,10 +67,12 @@ class Labeler(Paid):
             arguments = (queue_to_label.get_request(), serialize_queue)
             threading.Thread(target=self.answer_late, args=arguments, daemon=True).start()
         if OPTIONS["label"] == "a step late":
-            while not queue_to_label.empty():
-                request = queue_to_label.get_request()
+            for request in queue_to_label.get_many(queue_to_label.qsize()):
                 if request.step < self.driver.active_learning_step_idx:
                     self.answer(request, serialize_queue)
+                else:
+                    queue_to_label.give_back(request)
+            return
         super().label(queue_to_label, serialize_queue, *args, **kwargs)
 
     def write(self, request: Any) -> None:

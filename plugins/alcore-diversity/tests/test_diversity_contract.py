@@ -82,7 +82,7 @@ class TestStratified(QueryContract):
 
 class TestStratifiedStart(QueryContract):
     name = "stratified-start"
-    outputs, streams, seeded = ALL_OUTPUTS, False, True  # it doesn't look at outputs
+    outputs, streams, seeded, looks_up_answers = ALL_OUTPUTS, False, True, True  # it doesn't look at outputs
 
     def make(self, **parameters):
         return StratifiedStart(**parameters)

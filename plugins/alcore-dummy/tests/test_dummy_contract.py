@@ -6,7 +6,7 @@ from alcore_testing import LabelContract
 
 class TestDummyLabelStrategy(LabelContract):
     name = "dummy"
-    one_by_one = False  # its labels cost nothing, and are delivered together
+    one_by_one, batch = False, True  # its labels cost nothing, and are delivered together
     idempotent = True
 
     def make(self, **parameters):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import pytest
 
 _CHECKING = (
-    "command contract drivers essence label learner loop metrology plain pool queues query_base query_effects"
+    "command contract drivers essence label learner loop metrology observer plain pool queues query_base query_effects"
     " query_oracle query_outputs query_pending query_picks query_runs stop watch"
 )
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
@@ -30,6 +30,7 @@ from alcore_testing.label import LabelContract  # noqa: E402
 from alcore_testing.learner import LearnerContract  # noqa: E402
 from alcore_testing.loop import TrainingLoopContract  # noqa: E402
 from alcore_testing.metrology import MetrologyContract  # noqa: E402
+from alcore_testing.observer import ObserverContract  # noqa: E402
 from alcore_testing.pool import PoolContract  # noqa: E402
 from alcore_testing.query import QueryContract  # noqa: E402
 from alcore_testing.query_oracle import assert_best_first  # noqa: E402
@@ -63,6 +64,7 @@ __all__ = [
     "LabelContract",
     "LearnerContract",
     "MetrologyContract",
+    "ObserverContract",
     "PoolContract",
     "QueryContract",
     "QueueContract",

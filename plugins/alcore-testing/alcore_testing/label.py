@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import queue
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +29,8 @@ SAMPLES = (9, 2, 30, 17)
 class LabelContract(Contract):
     """What every label strategy promises: each request is answered once, and nothing that was paid for gets lost.
 
-    Override ``make(**parameters)``, and say what is claimed: `name`, `one_by_one`, `generated`, `idempotent`, `polls`.
+    Override ``make(**parameters)``, and say what is claimed: `name`, `one_by_one`, `batch`, `generated`, `idempotent`,
+    `polls`.
     The requests are samples of `toy_pool`, or of the pool that ``pool()`` returns.
 
     Examples
@@ -41,8 +44,10 @@ class LabelContract(Contract):
     kind = "label"
 
     one_by_one: ClassVar[bool] = True
-    """Each answer is delivered before the next request is taken. False where several are worked on at once, or where
-    labels cost nothing."""
+    """Each answer is delivered before the next request is taken. False where several are worked on at once."""
+    batch: ClassVar[bool] = False
+    """All requests are taken before the first answer is delivered, as where a batch is bought as a whole; then
+    `one_by_one` must be False. What ends the run meanwhile loses all answers."""
     generated: ClassVar[bool] = False
     """It answers generated inputs; otherwise each of them must get a `Failed`."""
     idempotent: ClassVar[bool] = False
@@ -131,6 +136,19 @@ class LabelContract(Contract):
         assert [one["state"] for one in run.requests()] == ["labeled", middle, "labeled"]
         assert all(one["reason"].strip() for one in run.refused())
 
+    def test_answers_are_not_held_back(self, tmp_path: Path) -> None:
+        """Of many requests, one is answered before the last is taken; unless they are answered as a `batch`."""
+        if self.batch:
+            assert not self.one_by_one, "a batch is not one by one; say one_by_one = False"
+            return
+        strategy = self.make()
+        prepare(self.build(tmp_path, strategy=strategy))
+        answers = Answers()
+        requests = Requests(SAMPLES * 10, on_last=lambda: len(answers.items))
+        in_time(lambda: strategy.label(requests, answers))
+        assert len(answers.items) == 40, f"{len(answers.items)} answers to 40 requests"
+        assert requests.at_last, "all answers are held back until the last request is taken; say batch = True"
+
     @requires("generated")
     def test_what_it_is_given_is_not_written_to(self, tmp_path: Path) -> None:
         """A generated input, which is appended with its label, comes back to the bit."""
@@ -176,11 +194,14 @@ class LabelContract(Contract):
 
     @requires("idempotent")
     def test_repeated_request_gets_the_same_answer(self, tmp_path: Path) -> None:
-        """Another object, asked for the same requests, gives the same answers; so it may be asked again."""
+        """Another object, asked for the same requests, gives the same answers, in any order; so it may be asked again.
+
+        A bare value answers the oldest open request, so the order of those counts.
+        """
         strategy = self.make()
         assert getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False)
-        first, again = (self.answers(tmp_path, one)[1] for one in (strategy, self.make()))
-        assert [_content(one) for one in first] == [_content(one) for one in again]
+        first, again = (_by_request(*self.answers(tmp_path, one)) for one in (strategy, self.make()))
+        assert first == again, f"asked again, it answers {again}, not {first}"
 
     @requires("polls")
     def test_poll_returns_the_answer(self, tmp_path: Path) -> None:
@@ -196,10 +217,36 @@ class LabelContract(Contract):
             assert same(value, answer.value), f"polled, sample {request.item} has another answer"
 
 
-class Requests:
-    """A query queue outside of any run: gives each request once, in order."""
+def _by_request(made: Sequence[Request], answers: Sequence[Any]) -> dict[str, str]:
+    """Return answers as text, by the id of their request."""
+    known: dict[Any, str] = {one.item: one.id for one in made if isinstance(one.item, int)}
+    known |= {one.id: one.id for one in made}
+    found: dict[str, str] = {}
+    others: list[Any] = []
+    for answer in answers:
+        item = answer.item if isinstance(answer, Label | Failed) else answer
+        key = item.id if isinstance(item, Request) else item
+        if isinstance(key, int | str) and key in known:
+            found[known[key]] = _content(answer)
+        else:
+            others.append(answer)
+    left = (one.id for one in made if one.id not in found)
+    return dict(sorted([*found.items(), *zip(left, map(_content, others), strict=False)]))
 
-    def __init__(self, items: Sequence[Any]) -> None:
+
+class Requests:
+    """A query queue outside of any run: gives each request once, in order.
+
+    Parameters
+    ----------
+    items
+        What is asked for.
+    on_last
+        Called when the last one is taken; `at_last` is what it returned.
+    """
+
+    def __init__(self, items: Sequence[Any], on_last: Callable[[], int] = lambda: 0) -> None:
+        self._on_last, self.at_last, self._lock = on_last, 0, threading.Lock()
         self.items = collections.deque(
             Request(hashlib.sha256(f"{place} {item}".encode()).hexdigest()[:32], 0, place, item)
             for place, item in enumerate(items)
@@ -207,9 +254,25 @@ class Requests:
 
     def get_request(self) -> Request:
         """Take out the next request."""
-        if not self.items:
-            raise queue.Empty
-        return self.items.popleft()
+        with self._lock:
+            if not self.items:
+                raise queue.Empty
+            if len(self.items) == 1:
+                self.at_last = self._on_last()
+            return self.items.popleft()
+
+    def get_many(self, n: int) -> list[Request]:
+        """Take out up to `n` requests."""
+        found: list[Request] = []
+        with contextlib.suppress(queue.Empty):
+            while len(found) < n:
+                found.append(self.get_request())
+        return found
+
+    def give_back(self, request: Request) -> None:
+        """Let a request be taken again."""
+        with self._lock:
+            self.items.append(request)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take out what was asked for."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +16,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from alcore.errors import AlcoreError, Interrupted, UsageError
 from alcore.inference import model_digest
 from alcore.randomness import preserve_rng_state, seed_everything
+from alcore.store import Run
 from alcore_testing.contract import Contract, requires
-from alcore_testing.drivers import assert_same_run, build_driver, prepare
+from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare
+from alcore_testing.plain import same
 from alcore_testing.toys import DTYPES, toy_loss
 from alcore_testing.watch import Unwritten, untouched
 
@@ -25,7 +29,8 @@ BATCHES, EPOCHS = 4, 3
 class TrainingLoopContract(Contract):
     """What every loop promises that trains by gradients.
 
-    Override ``make(**parameters)``, and say what is claimed: `name`, `plain`.
+    Override ``make(**parameters)``, and say what is claimed: `name`, `plain`, `one_loss`. A loop that needs an
+    optimizer of its own kind overrides ``optimizer(parameters)`` too.
 
     Examples
     --------
@@ -39,6 +44,18 @@ class TrainingLoopContract(Contract):
 
     plain: ClassVar[bool] = True
     """Forward, backward and step are all it does to the weights: no clipping, averaging or mixed precision."""
+
+    one_loss: ClassVar[bool] = True
+    """The loss of each batch is computed once. False where a step needs it several times, as in sharpness-aware
+    minimization, or in a line search."""
+
+    def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        """Return an optimizer for a small problem."""
+        return torch.optim.SGD(parameters, lr=0.05, momentum=0.5)
+
+    def problem(self, dtype: torch.dtype = torch.float32) -> Problem:
+        """Return a fresh problem, always the same one."""
+        return Problem(dtype, self.optimizer)
 
     def train(self, problem: Problem, epochs: int = EPOCHS, **arguments: Any) -> None:
         """Train a problem, with the arguments that the Driver would give."""
@@ -59,22 +76,24 @@ class TrainingLoopContract(Contract):
         loop(problem.model, max_epochs=epochs, **{**given, **arguments})
 
     def test_each_batch_is_one_step(self) -> None:
-        """The optimizer steps once for each batch of each epoch, in the order of the loader."""
-        problem = Problem()
+        """The optimizer steps once for each batch of each epoch, in the loader's order, by one loss (`one_loss`)."""
+        problem = self.problem()
         self.train(problem)
         assert problem.steps == BATCHES * EPOCHS
-        assert problem.seen == list(range(BATCHES)) * EPOCHS
+        seen = problem.seen if self.one_loss else [one for one, _ in itertools.groupby(problem.seen)]
+        assert seen == list(range(BATCHES)) * EPOCHS, f"losses were computed of the batches {problem.seen}"
+        assert self.one_loss or len(seen) < len(problem.seen), "each batch has one loss; leave out one_loss = False"
 
     def test_gradients_do_not_add_up(self) -> None:
         """When a batch's loss is computed, no gradient of an earlier batch is left."""
-        problem = Problem()
+        problem = self.problem()
         self.train(problem)
         assert not any(problem.stale), "gradients of an earlier batch are still there"
 
     @requires("plain")
     def test_weights_equal_those_of_a_loop_by_hand(self) -> None:
         """Weights and running statistics are those of forward, backward, step, written out."""
-        problem, by_hand = Problem(), Problem()
+        problem, by_hand = self.problem(), self.problem()
         self.train(problem)
         by_hand.train(EPOCHS)
         _assert_close(problem.model, by_hand.model)
@@ -82,7 +101,7 @@ class TrainingLoopContract(Contract):
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_batches_are_not_written_to(self, dtype: torch.dtype) -> None:
         """Batches of training and validation come back to the bit: a loader may give the same ones in each epoch."""
-        problem, unwritten = Problem(dtype), Unwritten()
+        problem, unwritten = self.problem(dtype), Unwritten()
         unwritten.given("batches", (problem.batches, problem.held_out))
         validation: dict[str, Any] = {"validation_dataloader": problem.held_out, "validate_step_fn": problem.validate}
         self.train(problem, dtype=dtype, **validation)
@@ -90,7 +109,7 @@ class TrainingLoopContract(Contract):
 
     def test_on_epoch_end_is_called_after_each_epoch(self) -> None:
         """``on_epoch_end(epoch, metrics)`` is called after each epoch, from 0, with finite numbers by name."""
-        problem = Problem()
+        problem = self.problem()
         self.train(problem)
         assert [epoch for epoch, _, _ in problem.ended] == list(range(EPOCHS))
         assert [steps for _, _, steps in problem.ended] == [BATCHES * (epoch + 1) for epoch in range(EPOCHS)]
@@ -103,7 +122,7 @@ class TrainingLoopContract(Contract):
     @pytest.mark.parametrize("epochs", [0, 1])
     def test_max_epochs_is_kept(self, epochs: int) -> None:
         """With ``max_epochs=0`` nothing is trained, with 1 each batch once."""
-        problem = Problem()
+        problem = self.problem()
         before = model_digest(problem.model)
         self.train(problem, epochs)
         assert problem.steps == BATCHES * epochs
@@ -112,14 +131,14 @@ class TrainingLoopContract(Contract):
 
     def test_losses_are_computed_in_train_mode(self) -> None:
         """Every loss is computed in train mode and with gradients, even after a validation."""
-        problem = Problem()
+        problem = self.problem()
         problem.model.eval()
         self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
         assert set(problem.modes) == {(True, True)}
 
     def test_validation_changes_no_weights(self) -> None:
         """Validation runs in eval mode without gradients, after each epoch, and leaves no trace in the weights."""
-        problem, without = Problem(), Problem()
+        problem, without = self.problem(), self.problem()
         self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
         self.train(without)
         assert set(problem.validation_modes) == {(False, False)}
@@ -128,7 +147,7 @@ class TrainingLoopContract(Contract):
 
     def test_validation_without_step_is_skipped_or_refused(self) -> None:
         """Held-out batches and no way to validate on them: they are left out, or a UsageError says so."""
-        problem = Problem()
+        problem = self.problem()
         try:
             self.train(problem, validation_dataloader=problem.held_out)
         except UsageError:
@@ -138,14 +157,14 @@ class TrainingLoopContract(Contract):
 
     def test_scheduler_steps_once_an_epoch_or_a_batch(self) -> None:
         """A scheduler takes one step an epoch, or one a batch, and none more."""
-        problem = Problem()
+        problem = self.problem()
         scheduler = StepLR(problem.optimizer, 1, 0.9)
         self.train(problem, lr_scheduler=scheduler)
         assert scheduler.last_epoch in (EPOCHS, EPOCHS * BATCHES)
 
     def test_plateau_scheduler_is_given_a_loss(self) -> None:
         """``ReduceLROnPlateau`` is given the loss, or the validation loss; or it is refused."""
-        problem = Problem()
+        problem = self.problem()
         scheduler = ReduceLROnPlateau(problem.optimizer)
         try:
             self.train(problem, lr_scheduler=scheduler)
@@ -157,7 +176,7 @@ class TrainingLoopContract(Contract):
 
     def test_learner_is_usable_after_training(self) -> None:
         """The same module with the same parameters comes out: nothing is wrapped, hooked, frozen or left in a mode."""
-        problem = Problem()
+        problem = self.problem()
         before = {name: id(one) for name, one in problem.model.named_parameters()}
         with untouched(generators=False):
             self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
@@ -171,7 +190,7 @@ class TrainingLoopContract(Contract):
 
     def test_nan_loss_is_an_error(self) -> None:
         """A loss that is NaN is an error, not a learner of NaN that is measured and queried as if nothing was."""
-        problem = Problem()
+        problem = self.problem()
         inputs, number = problem.batches[1]
         problem.batches[1] = (torch.full_like(inputs, torch.nan), number)
         with pytest.raises(AlcoreError):
@@ -180,7 +199,7 @@ class TrainingLoopContract(Contract):
 
     def test_training_step_of_the_learner_is_used(self) -> None:
         """Without a ``train_step_fn``, ``model.training_step(batch)`` gives the loss."""
-        problem, other = Problem(), Problem()
+        problem, other = self.problem(), self.problem()
         problem.model.training_step = lambda batch: problem.loss(problem.model, batch)  # type: ignore[assignment]
         self.train(problem, train_step_fn=None)
         self.train(other)
@@ -188,7 +207,7 @@ class TrainingLoopContract(Contract):
 
     def test_without_optimizer_weights_stay(self) -> None:
         """Without an optimizer, which is how the Driver says so, the learner stays as it is or is refused."""
-        problem = Problem()
+        problem = self.problem()
         before = model_digest(problem.model)
         with contextlib.suppress(UsageError):
             self.train(problem, 1, optimizer=None)
@@ -197,36 +216,49 @@ class TrainingLoopContract(Contract):
     def test_errors_and_interruptions_are_raised(self) -> None:
         """What a step raises ends the training at once; so does an interruption."""
         for error in (ZeroDivisionError, Interrupted):
-            problem = Problem()
+            problem = self.problem()
             problem.raises_at = (5, error)
             with pytest.raises(error):
                 self.train(problem)
             assert problem.steps == 5
 
     def test_run_resumed_inside_training_equals_uninterrupted_run(self, tmp_path: Path) -> None:
-        """Interrupted in an epoch and resumed from the one before, a run ends with the same bytes."""
+        """Interrupted in a later epoch and resumed from the one before, a run ends with the same bytes.
+
+        Its steps have the same losses and numbers of epochs on record.
+        """
         with preserve_rng_state():
+            settings: dict[str, Any] = {"epochs": EPOCHS, "max_active_learning_steps": 2, "batch_size": 3}
+            settings |= {"model_checkpoint_frequency": 1, "pool": None}
             seed_everything(0)
-            settings: dict[str, Any] = {"epochs": 3, "max_active_learning_steps": 2, "model_checkpoint_frequency": 1}
-            whole = build_driver(tmp_path / "whole", loop=self.make(), **settings)
+            whole = self._run_driver(tmp_path / "whole", **settings)
             whole.run(toy_loss)
             seed_everything(0)
-            cut = build_driver(tmp_path / "cut", loop=self.make(), **settings)
-            batches = 0
+            cut = self._run_driver(tmp_path / "cut", **settings)
+
+            def done() -> list[dict[str, Any]]:
+                return Run(cut.log_dir).checkpoints()
 
             def cut_off(model: Any, batch: Any) -> torch.Tensor:
-                nonlocal batches
-                batches += 1
-                if batches == 2 * EPOCHS - 1:  # the second of the two or more batches of a later epoch
-                    cut.interrupt()
+                if (1, "training", 1) in [(one["step"], one["phase"], one["epoch"]) for one in done()]:
+                    cut.interrupt()  # in the second epoch of the second step
                 return toy_loss(model, batch)
 
             with pytest.raises(Interrupted):
                 cut.run(cut_off)
-            resumed = build_driver(tmp_path / "cut", loop=self.make(), run_id=cut.run_id, **settings)
+            resumed = self._run_driver(tmp_path / "cut", run_id=cut.run_id, **settings)
             resumed.restore()
             resumed.run(toy_loss)
+        steps = [Run(one.log_dir).steps() for one in (whole, resumed)]
+        for there, here in zip(*steps, strict=True):
+            for name in ("epochs", "losses"):
+                assert same(here.get(name), there.get(name)), (
+                    f"resumed, step {here['step']} has {name} {here.get(name)} on record, not {there.get(name)}"
+                )
         assert_same_run(resumed, whole)
+
+    def _run_driver(self, folder: Path, **settings: Any) -> ToyDriver:
+        return build_driver(folder, loop=self.make(), **settings)
 
     def test_attach_and_check_change_nothing(self, tmp_path: Path) -> None:
         """If it has ``attach(context)`` or ``check()``, they leave learner, pools and generators as they were."""
@@ -242,7 +274,7 @@ class TrainingLoopContract(Contract):
 class Problem:
     """A learner with batch norm, four batches, and notes of everything that a loop does with them."""
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype, make_optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
         draw = torch.Generator().manual_seed(4)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -253,7 +285,7 @@ class Problem:
         drawn = [torch.randn(5, 3, generator=draw).to(dtype) for _ in range(BATCHES + 2)]
         self.batches = [(inputs, torch.tensor(number)) for number, inputs in enumerate(drawn[:BATCHES])]
         self.held_out = [(inputs + 2, torch.tensor(0)) for inputs in drawn[BATCHES:]]
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.5)
+        self.optimizer = make_optimizer(self.model.parameters())
         self.optimizer.register_step_post_hook(lambda *_: self._count())
         self.steps = 0
         self.seen: list[int] = []

@@ -25,6 +25,8 @@ class QueryBase(CaseContract):
     seeded: ClassVar[bool] = False
     """It draws random numbers: another seed, or another step, gives other picks. Otherwise neither changes them."""
 
+    looks_up_answers: ClassVar[bool] = False
+    """It looks up the answers of unlabeled samples, which nobody knows but in a simulation."""
     loop: ClassVar[Any] = staticmethod(toy_loop)
     """The training loop of the runs in this contract, for a learner of your own."""
 

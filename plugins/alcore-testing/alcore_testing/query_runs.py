@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from alcore import BaseLabel, Phase
+from alcore import BaseLabel, Phase, TensorPool
 from alcore_testing.drivers import ToyDriver, ask, assert_same_run, prepare, whole_and_resumed
 from alcore_testing.plain import same
 from alcore_testing.query_base import QueryBase, next_step
-from alcore_testing.toys import toy_loss
+from alcore_testing.toys import CASES, toy_loss
 
 
 class QueryRuns(QueryBase):
@@ -36,6 +36,25 @@ class QueryRuns(QueryBase):
                 torch.manual_seed(seed)
                 both.append(self.picks(tmp_path))
         assert both[0] == both[1]
+
+    def test_picks_do_not_depend_on_hidden_answers(self, tmp_path: Path) -> None:
+        """Where a pool knows the answers of unlabeled samples, other answers give the same picks, in each of two steps.
+
+        Those of simulations that need them say so (`looks_up_answers`), and must depend on them then.
+        """
+        for case in filter(self.claims, CASES):
+            picks = []
+            for wrong in (False, True):
+                pool = _with_answers(self.pool(case), wrong)
+                driver = prepare(self.build(tmp_path, case=case, **({} if pool is None else {"pool": pool})))
+                picks.append([ask(driver)])
+                next_step(driver, picks[-1][0], label=False)
+                picks[-1].append(ask(driver))
+            differ = picks[0] != picks[1]
+            if self.looks_up_answers:
+                assert differ, "the picks don't depend on hidden answers, and looks_up_answers says so"
+            else:
+                assert not differ, f"with {case} the picks depend on answers that nobody has given yet"
 
     def test_seed_and_step_decide_random_picks(self, tmp_path: Path) -> None:
         """Another seed, and another step, give other picks where it draws (`seeded`), and the same where it doesn't."""
@@ -102,8 +121,22 @@ class _OneStepLate(BaseLabel):
     labels_by_id = True
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        """Answer what is older than the step, and leave the rest open."""
-        while not queue_to_label.empty():
-            request = queue_to_label.get_request()
+        """Answer what is older than the step, and give the rest back."""
+        for request in queue_to_label.get_many(queue_to_label.qsize()):
             if request.step < self.driver.active_learning_step_idx:
                 serialize_queue.put(request.item)
+            else:
+                queue_to_label.give_back(request)
+
+
+def _with_answers(pool: Any, wrong: bool) -> TensorPool | None:
+    """Return a pool of the same samples, perhaps with other answers where none was given; None where it knows none."""
+    if not isinstance(pool, TensorPool) or not pool.knows_answers:
+        return None
+    ids = torch.arange(pool.total)
+    targets = torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+    if wrong:
+        hidden = ids[~torch.isin(ids, pool.labeled_ids)]
+        order = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(7))
+        targets[hidden] = targets[hidden[order]]
+    return TensorPool(pool.inputs(ids), targets, labeled=pool.labeled_ids, info=pool.info)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, ClassVar
 
 import pytest
@@ -54,6 +57,41 @@ class TestTheExpert(LabelContract):
 
     def make(self, **parameters: Any) -> Any:
         return Expert(**parameters)
+
+
+class Slow(Expert):
+    """Works on several requests at once, of which the later ones are answered first."""
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while requests := queue_to_label.get_many(3):
+            with ThreadPoolExecutor(3) as pool:
+                done = [pool.submit(self.work, one, place) for place, one in enumerate(requests)]
+                for one in as_completed(done):
+                    serialize_queue.put(one.result())
+
+    def work(self, request: Request, place: int) -> Any:
+        time.sleep(0.002 * random.Random(request.id + str(id(self))).random() * (3 - place))
+        return self.answer(request)
+
+
+class TestTheSlowService(LabelContract):
+    """It is correct, and its answers arrive in another order each time."""
+
+    one_by_one = False
+    generated = idempotent = polls = True
+
+    def make(self, **parameters: Any) -> Any:
+        return Slow(**parameters)
+
+
+class TestTheBatch(LabelContract):
+    """All answers are bought together, and it says so."""
+
+    one_by_one, batch = False, True
+    generated = idempotent = polls = True
+
+    def make(self, **parameters: Any) -> Any:
+        return DeliversAtTheEnd(**parameters)
 
 
 class TestTheEcho(LabelContract):
@@ -207,6 +245,23 @@ class HoldsAnswersBack(Mutant):
         serialize_queue.put_many(answers)
 
 
+class DeliversAtTheEnd(Mutant):
+    """It says that it works on several requests at once, and delivers nothing before it has answered all."""
+
+    test, words = "test_answers_are_not_held_back", "held back until the last request is taken"
+    claims: ClassVar[dict[str, Any]] = {"one_by_one": False}
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        serialize_queue.put_many([self.answer(one) for one in queue_to_label.get_many(queue_to_label.qsize())])
+
+
+class IsABatchOneByOne(Mutant):
+    """It claims both that answers come one by one and that they come as a batch."""
+
+    test, words = "test_answers_are_not_held_back", "a batch is not one by one"
+    claims: ClassVar[dict[str, Any]] = {"batch": True}
+
+
 class SwallowsErrors(Mutant):
     """An error ends the labeling in silence."""
 
@@ -290,7 +345,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
 def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
-    check_mutant(TestTheExpert, mutant)
+    check_mutant(TestTheExpert, mutant, **mutant.claims)
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:

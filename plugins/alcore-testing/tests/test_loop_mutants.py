@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import TrainingLoopContract
+from alcore_testing.loop import EPOCHS
 
 from alcore.errors import DivergedError, UsageError
 from alcore.inference import evaluating
@@ -75,8 +76,64 @@ class TestTheCorrectOne(TrainingLoopContract):
         return Plain(**parameters)
 
 
+class Sharpness(Plain):
+    """Sharpness-aware minimization: a step by the gradient at the worst place nearby (Foret et al. 2021)."""
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        optimizer.zero_grad()
+        loss = step(model, batch)
+        loss.backward()
+        moved = [(one, 0.05 * one.grad) for one in model.parameters() if one.grad is not None]
+        for one, by in moved:
+            one.data.add_(by)
+        optimizer.zero_grad()
+        step(model, batch).backward()
+        for one, by in moved:
+            one.data.sub_(by)
+        optimizer.step()
+        return float(loss.detach())
+
+
+class TestSharpness(TrainingLoopContract):
+    plain = one_loss = False
+
+    def make(self, **parameters: Any) -> Any:
+        return Sharpness(**parameters)
+
+
+class ByClosure(Plain):
+    """The optimizer is given a function that computes the loss, as those with a line search need it."""
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss: torch.Tensor = step(model, batch)
+            loss.backward()
+            return loss
+
+        return float(optimizer.step(closure).detach())
+
+
+class TestLineSearch(TrainingLoopContract):
+    plain = one_loss = False
+
+    def make(self, **parameters: Any) -> Any:
+        return ByClosure(**parameters)
+
+    def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(parameters, lr=0.1, max_iter=4)
+
+
+class TestClosureOfOneLoss(TrainingLoopContract):
+    plain = False
+
+    def make(self, **parameters: Any) -> Any:
+        return ByClosure(**parameters)
+
+
 class Mutant(Plain):
     test, words = "", ""
+    claims: ClassVar[dict[str, Any]] = {}
 
 
 class StepsTwice(Mutant):
@@ -289,7 +346,7 @@ class SkipsFailingBatches(Mutant):
 class DrawsFromAClock(Mutant):
     """It adds noise to the gradients that depends on how many batches it saw since it was made."""
 
-    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "it differs from the run without a break"
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "on record, not"
     seen: ClassVar[int] = 0
 
     def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
@@ -299,6 +356,70 @@ class DrawsFromAClock(Mutant):
         loss.backward()
         optimizer.step()
         return float(loss.detach())
+
+
+class ForgetsItsCounter(Mutant):
+    """It reports how many batches it has trained, by a count that begins anew after an interruption."""
+
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "has losses"
+    count = 0
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        self.count += 1
+        return super().batch(model, optimizer, step, batch)
+
+    def end(self, on_epoch_end: Any, epoch: int, metrics: dict[str, float]) -> None:
+        super().end(on_epoch_end, epoch, {**metrics, "batches": float(self.count)})
+
+
+class AveragesOverItsLife(Mutant):
+    """The loss that it reports is the mean over all epochs of its life, and the earlier ones are lost at a resume."""
+
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "has losses"
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def mean(self, losses: list[float]) -> float:
+        self.losses += losses
+        return super().mean(self.losses)
+
+
+class CountsResumedEpochsAnew(Mutant):
+    """It announces an epoch more than it trains after an interruption."""
+
+    test, words = "test_run_resumed_inside_training_equals_uninterrupted_run", "epochs 4 on record"
+
+    def epochs(self, number: int) -> Any:
+        return range(number if number == EPOCHS else number + 1)
+
+
+class ComputesTheLossTwice(Mutant):
+    """The loss of each batch is computed twice, to be sure."""
+
+    test, words = "test_each_batch_is_one_step", "losses were computed of the batches"
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        step(model, batch)
+        return super().batch(model, optimizer, step, batch)
+
+
+class SaysItNeedsMore(Mutant):
+    """It computes one loss a batch, and says that it needs several."""
+
+    test, words = "test_each_batch_is_one_step", "each batch has one loss"
+    claims: ClassVar[dict[str, Any]] = {"one_loss": False}
+
+
+class SkipsABatch(Mutant):
+    """Of losses that it needs twice, it computes the second of another batch."""
+
+    test, words = "test_each_batch_is_one_step", "losses were computed of the batches"
+    claims: ClassVar[dict[str, Any]] = {"one_loss": False}
+
+    def batch(self, model: Any, optimizer: Any, step: Any, batch: Any) -> float:
+        step(model, (batch[0], torch.tensor((int(batch[1]) + 1) % 4)))
+        return super().batch(model, optimizer, step, batch)
 
 
 class DrawsWhenAttached(Mutant):
@@ -315,7 +436,7 @@ MUTANTS: list[Any] = Mutant.__subclasses__()
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
 def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
-    check_mutant(TestTheCorrectOne, mutant)
+    check_mutant(TestTheCorrectOne, mutant, **mutant.claims)
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:

@@ -106,6 +106,23 @@ class DrawsInSecret(Mutant):
     claims: ClassVar[dict[str, Any]] = {"seeded": False}
 
 
+class PeeksAtAnswers(Mutant):
+    """It asks for samples of the second class first, whose answers stand in the pool."""
+
+    test, words = "test_picks_do_not_depend_on_hidden_answers", "answers that nobody has given yet"
+
+    def keys(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        answers = [float(self.driver.choice_pool.answer(one)[1]) == 1 for one in ids.tolist()]
+        return super().keys(ids, generator) + torch.tensor(answers)
+
+
+class PeeksInSecret(Mutant):
+    """It says that it looks up answers, and doesn't."""
+
+    test, words = "test_picks_do_not_depend_on_hidden_answers", "and looks_up_answers says so"
+    claims: ClassVar[dict[str, Any]] = {"looks_up_answers": True}
+
+
 class ForgetsItsState(Mutant):
     """What it counts isn't saved."""
 

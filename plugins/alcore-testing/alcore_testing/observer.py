@@ -1,0 +1,224 @@
+"""The contract of observers."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+import torch
+
+from alcore import Driver, Phase, runhook
+from alcore.hookspecs import Lifecycle
+from alcore.randomness import preserve_rng_state, seed_everything
+from alcore_testing.contract import Contract
+from alcore_testing.drivers import ToyDriver, build_driver, whole_and_resumed
+from alcore_testing.essence import checkpoint_differences, differences, essence_of
+from alcore_testing.plain import same, text_of
+from alcore_testing.toys import ToyMetrology, toy_loss, toy_pool
+from alcore_testing.watch import untouched
+
+STEPS = 3
+HOOKS = tuple(name for name in vars(Lifecycle) if name.startswith("alcore_") and name != "alcore_should_stop")
+
+
+class ObserverContract(Contract):
+    """What every observer promises: it looks on, in runs of every kind, and changes nothing.
+
+    Override ``make(**parameters)``, and say what is claimed: `name`. An observer that writes into the run directory
+    keeps to ``driver.log_dir``; the toy run measures ``accuracy``, ``f1`` and ``score`` by a `ToyMetrology`.
+
+    Examples
+    --------
+    >>> class TestMyObserver(ObserverContract):
+    ...     name = "mine"
+    ...     def make(self, **parameters):
+    ...         return MyObserver(**parameters)
+    """
+
+    kind = "observe"
+
+    def build(self, folder: Path, *observers: Any, plugins: Any = (), **settings: Any) -> ToyDriver:
+        """Return a driver of the toy run."""
+        given: dict[str, Any] = {"metrology": [ToyMetrology()], "max_active_learning_steps": STEPS}
+        return build_driver(folder, plugins=[*observers, *plugins], **{**given, **settings})
+
+    def test_observer_has_a_run_hook(self, tmp_path: Path) -> None:
+        """It has a method that is marked as a run hook, and the Driver takes it; it decides nothing."""
+        observer = self.one()
+        self.build(tmp_path, observer)
+        hooks = {name for name in dir(observer) if hasattr(getattr(observer, name, None), "alcore_run_impl")}
+        assert hooks & set(HOOKS), f"no method is marked @alcore.runhook; the hooks are {', '.join(HOOKS)}"
+        assert "alcore_should_stop" not in hooks, (
+            "it is a stop criterion too: that is what StopCriterionContract is for"
+        )
+
+    def test_run_equals_one_without_it(self, tmp_path: Path) -> None:
+        """A run that it observes decides the same as one without it: requests, labels, records, steps, checkpoints."""
+        folders = []
+        for name, observers in (("with", [self.one()]), ("without", [])):
+            with preserve_rng_state():
+                seed_everything(0)
+                driver = self.build(tmp_path / name, *observers)
+                driver.run(toy_loss)
+            folders.append(driver.log_dir)
+        found = _differences(*folders)
+        assert not found, f"it changes what the run decides: {'; '.join(found)}"
+
+    def test_hooks_leave_everything_as_it_was(self, tmp_path: Path) -> None:
+        """No hook touches learner, pools, generators, the settings of torch, records, or what it is given."""
+        watched = _Watched(self.one(), untouched)
+        with preserve_rng_state():
+            self.build(tmp_path, watched).run(toy_loss)
+        assert watched.called, "none of its hooks was called"
+        assert not watched.faults, watched.faults[0]
+
+    @pytest.mark.parametrize(
+        "run", ["plain", "without-training", "without-metrology", "cold-start", "interrupted", "failed"]
+    )
+    def test_no_hook_raises(self, tmp_path: Path, run: str) -> None:
+        """Whatever a run does without, and however it ends, no hook raises."""
+        settings: dict[str, dict[str, Any]] = {
+            "without-training": {"skip_training": True},
+            "without-metrology": {"metrology": []},
+            "cold-start": {"pool": toy_pool("classes", labeled=()), "skip_training": True},
+        }
+        ends: dict[str, type[BaseException]] = {"interrupted": KeyboardInterrupt, "failed": ZeroDivisionError}
+        watched = _Watched(self.one())
+        driver = self.build(tmp_path, watched, **settings.get(run, {}))
+
+        def loss(model: Any, batch: Any) -> torch.Tensor:
+            if run in ends and driver.active_learning_step_idx == 1:
+                raise ends[run]("as the test wants")
+            return toy_loss(model, batch)
+
+        with contextlib.suppress(KeyboardInterrupt, ZeroDivisionError):
+            driver.run(loss)
+        assert watched.called, "none of its hooks was called"
+        assert not watched.faults, watched.faults[0]
+
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
+        """A run that was interrupted and resumed decides the same as one that was not, and no hook raises."""
+
+        def build(folder: Path, **settings: Any) -> Driver:
+            return self.build(folder, self.one(), **settings)
+
+        whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING, toy_loss)
+        found = _differences(resumed.log_dir, whole.log_dir)
+        assert not found, f"resumed, it differs from the run without a break in {'; '.join(found)}"
+        for driver in (whole, resumed):
+            log = (driver.log_dir / "console.log").read_text(encoding="utf-8")
+            raised = [line for line in log.splitlines() if " raised in alcore_" in line]
+            assert not raised, raised[0]
+
+    def test_restored_state_is_the_same(self, tmp_path: Path) -> None:
+        """If it has a state, a fresh object that is given it back has it too."""
+        observer, fresh = self.one(), self.one()
+        self.build(tmp_path, observer).run(toy_loss)
+        if not callable(getattr(observer, "state_dict", None)):
+            return
+        state = dict(observer.state_dict())
+        fresh.load_state_dict(copy.deepcopy(state))
+        assert same(dict(fresh.state_dict()), state), "its state is not what it was given back"
+
+    def test_nothing_is_left_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After the run there is no file where the user stands, no thread of its own, no handler on the root log."""
+        here = tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        threads, handlers = set(threading.enumerate()), list(logging.getLogger().handlers)
+        self.build(tmp_path / "runs", self.one()).run(toy_loss)
+        assert not list(here.iterdir()), f"it writes where the user stands: {[one.name for one in here.iterdir()]}"
+        left = [one.name for one in set(threading.enumerate()) - threads if one.is_alive()]
+        assert not left, f"threads go on after the run: {', '.join(left)}"
+        assert logging.getLogger().handlers == handlers, "it leaves a handler on the root log"
+
+    def test_two_runs_of_one_process_do_not_mix(self, tmp_path: Path) -> None:
+        """Two observers of two runs at once, which is how experiments are compared, raise nothing either."""
+        watched = [_Watched(self.one()) for _ in range(2)]
+        drivers = [self.build(tmp_path / str(place), one) for place, one in enumerate(watched)]
+        with contextlib.ExitStack() as runs:
+            for driver in drivers:
+                runs.enter_context(driver.session(toy_loss))
+            for _ in range(2):
+                for driver in drivers:
+                    driver.active_learning_step(toy_loss)
+        assert drivers[0].log_dir != drivers[1].log_dir
+        assert not (faults := watched[0].faults + watched[1].faults), faults[0]
+
+
+def _differences(folder: Path, other: Path) -> list[str]:
+    """Name what differs between two runs, except in the states of their observers."""
+    essences = [essence_of(one) for one in (folder, other)]
+    files = [list(essence.pop("checkpoints")) for essence in essences]
+    found = differences(*essences) + ([] if files[0] == files[1] else [f"checkpoints: {files[0]}, not {files[1]}"])
+    for file in files[0]:
+        names = checkpoint_differences(folder / "ckpt" / file, other / "ckpt" / file)
+        found += [f"{name} in {file}" for name in names if name.partition(".")[0] != "plugins"]
+    return found
+
+
+def _seen(driver: Any, arguments: Mapping[str, Any]) -> str:
+    """Return as text what a hook can look at and mustn't write to."""
+    records = [strategy.records for strategy in driver.metrology_strategies]
+    return text_of([records, arguments.get("record"), driver.query_queue.qsize(), driver.query_queue.dropped])
+
+
+class _Watched:
+    """An observer that calls the hooks of another one, and notes what they touch and raise."""
+
+    def __init__(
+        self, observer: Any, around: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None
+    ) -> None:
+        self._manager = pluggy.PluginManager(runhook.project_name)
+        self._manager.add_hookspecs(Lifecycle)
+        self._manager.register(observer)
+        self._around = around
+        self.called: list[str] = []
+        self.faults: list[str] = []
+
+    def _call(self, hook: str, driver: Any, **arguments: Any) -> None:
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        if not implementations:
+            return
+        self.called.append(hook)
+        before = _seen(driver, arguments)
+        try:
+            with contextlib.nullcontext() if self._around is None else self._around(driver):
+                getattr(self._manager.hook, hook)(driver=driver, **arguments)
+            assert _seen(driver, arguments) == before, (
+                "it wrote to records or to what it was given, or asked for labels"
+            )
+        except Exception as error:  # noqa: BLE001 - it is what is looked for
+            self.faults.append(f"{hook}: {type(error).__name__}: {error}")
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        """Call the other one."""
+        self._call("alcore_run_start", driver)
+
+    @runhook
+    def alcore_phase_start(self, driver: Any, phase: Phase, replayed: bool) -> None:
+        """Call the other one."""
+        self._call("alcore_phase_start", driver, phase=phase, replayed=replayed)
+
+    @runhook
+    def alcore_phase_end(self, driver: Any, phase: Phase, error: BaseException | None, replayed: bool) -> None:
+        """Call the other one."""
+        self._call("alcore_phase_end", driver, phase=phase, error=error, replayed=replayed)
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Any, replayed: bool) -> None:
+        """Call the other one."""
+        self._call("alcore_step_end", driver, record=record, replayed=replayed)
+
+    @runhook
+    def alcore_run_end(self, driver: Any, reason: str | None, error: BaseException | None) -> None:
+        """Call the other one."""
+        self._call("alcore_run_end", driver, reason=reason, error=error)

@@ -1,0 +1,248 @@
+"""Observers with one fault each, and the contract test that each fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from alcore_testing import ObserverContract
+
+from alcore import runhook
+
+
+class Diary:
+    """Writes a line a step into the run directory, and knows the best accuracy so far."""
+
+    def __init__(self) -> None:
+        self.best = 0.0
+        self.steps = 0
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        self.line(driver, "begins")
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Mapping[str, Any]) -> None:
+        self.steps += 1
+        for records in record["metrics"].values():
+            self.best = max([self.best, *(one["accuracy"] for one in records)])
+        self.line(driver, f"{record['step']}: {record['labeled']} labels, best accuracy {self.best}")
+
+    @runhook
+    def alcore_run_end(self, driver: Any, reason: str | None, error: BaseException | None) -> None:
+        self.line(driver, f"ends: {reason or error!r}")
+
+    def line(self, driver: Any, text: str) -> None:
+        with (driver.log_dir / "diary.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"best": self.best, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.steps = state["best"], state["steps"]
+
+
+class TestDiary(ObserverContract):
+    def make(self, **parameters: Any) -> Any:
+        return Diary(**parameters)
+
+
+class Mutant(Diary):
+    test, words = "", ""
+
+
+class HasNoHook:
+    """Its methods are not marked."""
+
+    test, words = "test_observer_has_a_run_hook", "implements no run hook"
+
+    def alcore_step_end(self, driver: Any) -> None:
+        pass
+
+
+class DecidesTheEnd(Mutant):
+    """It ends the run too, in a hook that stop criteria have."""
+
+    test, words = "test_observer_has_a_run_hook", "is a stop criterion too"
+
+    @runhook
+    def alcore_should_stop(self, driver: Any) -> str | None:
+        return None
+
+
+class ReseedsAtEachStep(Mutant):
+    """It draws from torch's global generator, from which dropout draws in the next training."""
+
+    test, words = "test_run_equals_one_without_it", "it changes what the run decides"
+
+    def line(self, driver: Any, text: str) -> None:
+        super().line(driver, f"{text} {torch.rand(1).item()}")
+
+
+class LabelsBehindTheBack(Mutant):
+    """It appends a sample to the training pool."""
+
+    test, words = "test_run_equals_one_without_it", "it changes what the run decides"
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        driver.train_datapool.append(int(driver.train_datapool.unlabeled_indices()[-1]))
+
+
+class LeavesEvalMode(Mutant):
+    """It looks at outputs in eval mode, and leaves the learner in it."""
+
+    test, words = "test_hooks_leave_everything_as_it_was", "learner's modes"
+
+    def line(self, driver: Any, text: str) -> None:
+        driver.learner.eval()
+
+
+class RoundsRecords(Mutant):
+    """It rounds the record of the step where it is."""
+
+    test, words = "test_hooks_leave_everything_as_it_was", "it wrote to records"
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: dict[str, Any]) -> None:
+        record["step"] = str(record["step"])
+
+
+class AsksForLabels(Mutant):
+    """It puts a sample into the query queue."""
+
+    test, words = "test_hooks_leave_everything_as_it_was", "asked for labels"
+
+    def line(self, driver: Any, text: str) -> None:
+        driver.query_queue.put(int(next(driver.candidates())[0]))
+
+
+class NeedsMetrology(Mutant):
+    """It takes for granted that something is measured."""
+
+    test, words = "test_no_hook_raises", "IndexError"
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Mapping[str, Any]) -> None:
+        self.best = driver.metrology_strategies[0].records[-1]["accuracy"]
+
+
+class NeedsLosses(Mutant):
+    """It takes for granted that the step trained."""
+
+    test, words = "test_no_hook_raises", "KeyError: 'losses'"
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Mapping[str, Any]) -> None:
+        self.best = record["losses"]["loss"]
+
+
+class NeedsAReason(Mutant):
+    """It takes for granted that a run ends by a reason, and not by an error."""
+
+    test, words = "test_no_hook_raises", "AttributeError"
+
+    @runhook
+    def alcore_run_end(self, driver: Any, reason: Any, error: BaseException | None) -> None:
+        self.line(driver, reason.upper())
+
+
+class ForgetsItsState(Mutant):
+    """The best accuracy isn't taken back."""
+
+    test, words = "test_restored_state_is_the_same", "not what it was given back"
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class DrawsAtAResume(Mutant):
+    """It draws from the global generator when its file is there already."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        if (driver.log_dir / "diary.txt").exists():
+            torch.rand(1)
+
+
+class BreaksAtAResume(Mutant):
+    """Its file must not be there when the run starts."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "raised in alcore_run_start"
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        (driver.log_dir / "diary.txt").open("x").close()
+
+
+class WritesWhereTheUserStands(Mutant):
+    """Its file goes to the current folder."""
+
+    test, words = "test_nothing_is_left_behind", "it writes where the user stands"
+
+    def line(self, driver: Any, text: str) -> None:
+        Path("diary.txt").write_text(text, encoding="utf-8")
+
+
+class LeavesAThread(Mutant):
+    """A thread that sends lines goes on after the run."""
+
+    test, words = "test_nothing_is_left_behind", "threads go on after the run"
+    done: ClassVar[threading.Event] = threading.Event()
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        threading.Thread(target=self.done.wait, args=(60,), daemon=True).start()
+
+
+class LeavesAHandler(Mutant):
+    """A handler on the root log stays there."""
+
+    test, words = "test_nothing_is_left_behind", "handler on the root log"
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
+class KeepsOneRunForAll(Mutant):
+    """What run it observes is kept for the class, so that a second run takes the place of the first."""
+
+    test, words = "test_two_runs_of_one_process_do_not_mix", "AssertionError"
+    run: ClassVar[list[str]] = []
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        self.run[:] = [driver.run_id]
+
+    def line(self, driver: Any, text: str) -> None:
+        assert self.run == [driver.run_id]
+
+
+MUTANTS: list[Any] = [HasNoHook, *Mutant.__subclasses__()]
+
+
+@pytest.fixture(autouse=True)
+def _cleaned_up() -> Any:
+    handlers = list(logging.getLogger().handlers)
+    yield
+    logging.getLogger().handlers[:] = handlers
+    LeavesAThread.done.set()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
+def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
+    LeavesAThread.done.clear()
+    check_mutant(TestDiary, mutant)
+
+
+def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
+    check_each_test_has_a_mutant(ObserverContract, MUTANTS)
