@@ -23,13 +23,15 @@ from alcore.store.folders import appearing_folder
 from alcore.store.reading import Run
 from alcore.store.tables import put_item
 
+_CELL = 30_000  # most characters of a value or an input in a cell; spreadsheets and csv readers have limits
 _COLUMNS = ["step", "ordinal", "request", "sample", "state", "value", "source", "cost", "strategy", "score"]
 
 
 def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> list[tuple[str, str]]:
     """Write ``labels.csv``, ``model.safetensors`` and, where the data can be made again, ``labelled.npz``.
 
-    The folder appears whole, by one rename, or not at all.
+    The folder appears whole, by one rename, or not at all. Values and generated inputs that are too long for a cell,
+    such as fields, are arrays of ``values.npz``.
 
     Parameters
     ----------
@@ -59,11 +61,14 @@ def export_run(run: Run, folder: Path, *, allow_code: bool = False) -> list[tupl
 def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str, str]]:
     """Yield the name of each file after it is written, and what it holds."""
     requests = run.requests()
-    _write_labels(folder / "labels.csv", requests)
+    arrays = _write_labels(folder / "labels.csv", requests)
     yield (
         "labels.csv",
         f"{len(requests)} requests, with label, source, cost and the score they were chosen by",
     )
+    if arrays:
+        np.savez(folder / "values.npz", **arrays)
+        yield "values.npz", f"{len(arrays)} arrays that are too long for a cell, under the names that labels.csv has"
     point = run.checkpoints()[-1]
     state = checkpoints.load(checkpoint_path(run.folder, point["file"]), point["sha256"])
     model = {
@@ -85,17 +90,39 @@ def _write_files(run: Run, folder: Path, allow_code: bool) -> Iterator[tuple[str
     yield "info.json", "task, classes and their names"
 
 
-def _write_labels(path: Path, requests: list[dict[str, Any]]) -> None:
+def _write_labels(path: Path, requests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write the table, and return the arrays that are too long for a cell."""
+    arrays: dict[str, Any] = {}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for request in requests:
             row = {**request, "request": request["id"]}
             if row["sample"] is None:
-                row["sample"] = request["item"]
+                row["sample"] = _cell(request["item"], f"{request['id']}-input", arrays) or request["item"]
             if request["value"] is not None:
-                row["value"] = json.dumps(json.loads(export_json(loads(request["value"]))))
+                row["value"] = _cell(request["value"], request["id"], arrays) or json.dumps(
+                    json.loads(export_json(loads(request["value"])))
+                )
             writer.writerow([row[name] for name in _COLUMNS])
+    return arrays
+
+
+def _cell(stored: str | None, name: str, arrays: dict[str, Any]) -> str | None:
+    """Put an array that is too long for a cell among the others, and return what is written in its place."""
+    value = None if stored is None or len(stored) <= _CELL else loads(stored)
+    if not isinstance(value, torch.Tensor | np.ndarray):
+        return None
+    arrays[name] = _as_array(value)
+    return json.dumps({"file": "values.npz", "array": name})
+
+
+def _as_array(value: torch.Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array of NumPy, which lacks bfloat16."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    array: np.ndarray[Any, Any] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return array
 
 
 def _data_of(run: Run, allow_code: bool) -> Any:
@@ -119,6 +146,6 @@ def _arrays(pool: Any) -> dict[str, Any]:
     else:
         items = [pool[position] for position in range(len(pool))]
         inputs, targets = (torch.stack([torch.as_tensor(item[part]) for item in items]) for part in (0, 1))
-    arrays = {"inputs": inputs.numpy(), "targets": targets.numpy()}
+    arrays = {"inputs": _as_array(inputs), "targets": _as_array(targets)}
     ids = getattr(pool, "labeled_ids", None)
     return arrays if ids is None else {"ids": ids.numpy(), **arrays}

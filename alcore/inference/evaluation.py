@@ -9,9 +9,11 @@ import torch
 
 from alcore.distributed.ranks import RoundRobin
 from alcore.inference.context import InferenceContext, inference_context
+from alcore.pools.batches import rows_within
 from alcore.protocols import RunContext
 
 _ROWS = 4096  # most samples in a batch
+_BYTES = 16 * 2**20  # and most bytes of inputs and targets
 
 
 class Evaluation(NamedTuple):
@@ -30,7 +32,7 @@ def evaluate(context: RunContext) -> Evaluation:
     -------
     Evaluation
         `on` is ``"validation"``, ``"pool"`` or ``"train"``; each batch is (outputs, targets), of up to 4096
-        samples.
+        samples, and 16 MiB of inputs and targets.
     """
     run = inference_context(context)
     if run.val_datapool is not None:
@@ -46,7 +48,8 @@ def evaluate(context: RunContext) -> Evaluation:
 
 
 def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
-    parts = (slice(start, start + _ROWS) for start in range(0, len(targets), _ROWS))
+    rows = min(_ROWS, rows_within((inputs, targets), _BYTES))
+    parts = (slice(start, start + rows) for start in range(0, len(targets), rows))
     return _outputs_and_targets(run, ((inputs[part], targets[part]) for part in parts))
 
 

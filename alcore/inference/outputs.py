@@ -150,10 +150,12 @@ def first_rows(outputs: Any, n: int, rows: int) -> Any:
     """Return the outputs of the first `n` of `rows` samples."""
     for tensor in tensors_of(outputs):
         if not tensor.dim() or tensor.shape[tensor.dim() == 3] != rows:
+            field = tensor.dim() == 3 and tensor.shape[0] == rows
             raise UsageError(
                 f"the learner returned a tensor of shape {tuple(tensor.shape)} for {rows} samples; samples must be on "
-                "the first axis, or for posterior samples (K, B, C) on the second. Give the Driver an "
-                "inference_fn(learner, inputs) that returns such a tensor."
+                "the first axis, or for posterior samples (K, B, C) on the second. "
+                + ("For a field of two axes, add one of channels: (B, 1, H, W). " if field else "")
+                + "Give the Driver an inference_fn(learner, inputs) that returns such a tensor."
             )
     return outputs if n == rows else take_rows(outputs, slice(n))
 
@@ -169,6 +171,35 @@ def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
     return outputs
 
 
+def match_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the targets of a regression in the shape of the predictions.
+
+    Parameters
+    ----------
+    outputs
+        One prediction a sample: shape (B, ...). It may have more or fewer axes of length 1 than the targets, and the
+        values of a sample may be in one axis, in the order of memory.
+    targets
+        Shape (B, ...).
+
+    Raises
+    ------
+    UsageError
+        When these are not the same quantities.
+    """
+    if outputs.shape == targets.shape:
+        return targets
+    if outputs.numel() == targets.numel() and (not outputs.dim() or outputs.shape[0] == targets.shape[0]):
+        own, known = ([n for n in one.shape[1:] if n != 1] for one in (outputs, targets))
+        if own == known or len(own) <= 1 or len(known) <= 1:
+            return targets.reshape(outputs.shape)
+    raise UsageError(
+        f"outputs of shape {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}: a regression needs one "
+        "value for each quantity of a sample, in the shape of the targets. K samples of a posterior have the shape "
+        "(K, B, T), with T = 1 for one quantity, and a learner that returns them needs a training_step of its own."
+    )
+
+
 def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> Callable[[Any, Any], torch.Tensor]:
     """Return the training step for a learner without a ``training_step``.
 
@@ -176,7 +207,7 @@ def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> 
     ----------
     task
         ``"classification"``: binary cross-entropy for one output column, cross-entropy for more.
-        ``"regression"``: mean squared error.
+        ``"regression"``: mean squared error over all quantities, see `match_targets`.
     kind
         ``"logits"`` or ``"probabilities"``: what the learner returns.
     class_weights
@@ -241,4 +272,4 @@ class _Weighted:
 def _squared_error(model: Any, batch: Any) -> torch.Tensor:
     inputs, targets = batch
     outputs = model(inputs)
-    return functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+    return functional.mse_loss(outputs, match_targets(outputs, targets).to(outputs.dtype))

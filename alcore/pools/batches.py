@@ -41,6 +41,12 @@ def first_item(batch: Any) -> Any:
     return type(batch)(map(first_item, batch)) if isinstance(batch, tuple | list) else batch[0]
 
 
+def rows_within(batch: Any, limit: int) -> int:
+    """Return how many samples like those of a batch have at most `limit` bytes together; at least 1."""
+    tensors = [tensor for tensor in tensors_of(batch) if tensor.dim() and len(tensor)]
+    return max(1, limit // max(1, sum(tensor[0].numel() * tensor.element_size() for tensor in tensors)))
+
+
 def tensors_of(batch: Any) -> list[torch.Tensor]:
     """List the tensors of a batch, in their order."""
     if isinstance(batch, torch.Tensor):

@@ -44,6 +44,45 @@ class Rows:
         return torch.from_numpy(np.array(self.array[part], order="C") if window is None else window)
 
 
+class GrowingRows:
+    """Rows of one shape that are added one by one; room is doubled when it is used up, so that few are copied.
+
+    Parameters
+    ----------
+    shape
+        Of one row.
+    like
+        An array whose dtype and device the rows have.
+    """
+
+    def __init__(self, shape: tuple[int, ...], like: ArrayLike) -> None:
+        example = like if isinstance(like, torch.Tensor) else torch.from_numpy(np.empty(0, like.dtype))
+        self._room, self._count = example.new_empty((0, *shape)), 0
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._count
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """All rows: shape (N, ...), a view."""
+        return self._room[: self._count]
+
+    def add(self, row: torch.Tensor) -> None:
+        """Add a row, cast to the dtype."""
+        if self._count == len(self._room):
+            room = self._room.new_empty((max(4, 2 * self._count), *self._room.shape[1:]))
+            room[: self._count] = self._room
+            self._room = room
+        self._room[self._count] = row.detach()
+        self._count += 1
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Give all rows another dtype."""
+        if dtype != self._room.dtype:
+            self._room = self._room.to(dtype)
+
+
 def consecutive(ids: torch.Tensor, total: int) -> slice | None:
     """Return consecutive ids, int64 (B,), below `total` as a slice; None for other ids."""
     if ids.dtype != torch.int64 or ids.dim() != 1 or not ids.shape[0] or ids.is_cuda:

@@ -14,7 +14,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.pools.info import ArrayLike, infer_info
-from alcore.pools.rows import Rows
+from alcore.pools.rows import GrowingRows, Rows
 from alcore.pools.values import input_fault, value_fault
 from alcore.protocols import ChoosablePool, DataInfo, Label
 from alcore.tensors import bytes_of
@@ -63,7 +63,9 @@ class TensorPool:
     -----
     The sample id is the row number. Appending a sample id marks it as labeled; appending a
     ``Label(id, value)`` sets its target too; appending ``(input, target)`` adds a new row. Memory is one
-    byte a sample, beside the data itself.
+    byte a sample, beside the data itself, and what was appended: values and new rows are kept apart from the given
+    arrays, which are neither copied nor written to, so an append takes the time of its own row. Targets that are not
+    given take no memory until they are known.
     """
 
     def __init__(
@@ -80,12 +82,15 @@ class TensorPool:
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(costs)} costs; one each is needed.")
         self._inputs, self._reader, self._costs = inputs, Rows(inputs), costs
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it, see _set_target
+            warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it
             self._targets = None if targets is None else torch.as_tensor(targets)
-        self._given = self._borrowed = targets is not None
-        self._mask = torch.zeros(len(inputs), dtype=torch.bool)
+        self._mask = torch.zeros(len(inputs), dtype=torch.bool)  # of the given rows; those that were added are labeled
         self._ids: list[int] = []
         self._order: torch.Tensor | None = None
+        self._added: GrowingRows | None = None  # inputs of new rows
+        self._values: GrowingRows | None = None  # targets that came with labels
+        self._value_of: dict[int, int] = {}  # their rows, by sample id
+        self._value_rows: torch.Tensor | None = None  # the same in training order, and -1 for other samples
         self.info = info if info is not None else infer_info(inputs, self._targets)
         initial = [] if labeled is None else torch.as_tensor(labeled, dtype=torch.int64).flatten().tolist()
         for sample in initial:
@@ -96,12 +101,12 @@ class TensorPool:
     @property
     def total(self) -> int:
         """Number of samples, labeled or not."""
-        return len(self._mask)
+        return len(self._mask) + (0 if self._added is None else len(self._added))
 
     @property
     def knows_answers(self) -> bool:
         """Whether a sample id alone is enough to label it."""
-        return self._given
+        return self._targets is not None
 
     def __len__(self) -> int:
         """Return the number of labeled samples."""
@@ -131,13 +136,28 @@ class TensorPool:
         tuple of torch.Tensor
             Inputs (B, ...) and targets (B, ...), copies.
         """
-        return self._rows(self.labeled_ids[positions])
+        ids = self.labeled_ids[positions]
+        if self._values is not None and self._value_rows is None:
+            self._value_rows = torch.tensor([self._value_of.get(sample, -1) for sample in self._ids])
+        return self.inputs(ids), self._targets_of(
+            ids, None if self._value_rows is None else self._value_rows[positions]
+        )
 
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the inputs of these samples: shape (B, ...); writing to them does not change the pool."""
         if self._reader.array is not self._inputs:  # a subclass replaced them
             self._reader = Rows(self._inputs)
-        return self._reader.take(ids)
+        if self._added is None:
+            return self._reader.take(ids)
+        first = len(self._mask)
+        added = ids >= first
+        if not bool(added.any()):
+            return self._reader.take(ids)
+        if bool(added.all()):
+            return self._added.rows[ids - first]
+        found = self._reader.take(torch.where(added, 0, ids))
+        found[added] = self._added.rows[ids[added] - first]
+        return found
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return the unlabeled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
@@ -149,8 +169,10 @@ class TensorPool:
 
     def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input and target of any sample whose answer is known."""
-        inputs, targets = self._rows(torch.tensor([sample]))
-        return inputs[0], targets[0]
+        ids = torch.tensor([sample])
+        rows = None if self._values is None else torch.tensor([self._value_of.get(sample, -1)])
+        targets = self._targets_of(ids, rows)
+        return self.inputs(ids)[0], targets[0]
 
     def cost(self, sample: int) -> float:
         """Return what the label of a sample costs; 1.0 for a pool without `costs`."""
@@ -177,7 +199,7 @@ class TensorPool:
         """Return what keeps an item from being appended, or None: a sample id, a ``Label``, or a pair, see `append`."""
         sample = as_sample_id(item)
         if sample is not None:
-            if not self._given:
+            if not self.knows_answers:
                 return (
                     f"sample {sample} was labeled by its id alone, but this pool has no targets; deliver "
                     "alcore.Label(id, value) instead"
@@ -207,18 +229,19 @@ class TensorPool:
         fault = value_fault(
             value, dataclasses.replace(self.info, classes=0) if self.info and self._more_classes else self.info
         )
-        if fault or self._targets is None:
+        known = self._known_targets
+        if fault or known is None:
             return fault
         given = torch.as_tensor(value)
-        if given.shape != self._targets.shape[1:]:
-            return f"its shape {tuple(given.shape)} is not the targets' {tuple(self._targets.shape[1:])}"
-        if given.is_complex() and not self._targets.is_complex():
-            return f"it is complex, and the targets are {self._targets.dtype}"
-        if self._given and not self._targets.is_floating_point():
+        if given.shape != known.shape[1:]:
+            return f"its shape {tuple(given.shape)} is not the targets' {tuple(known.shape[1:])}"
+        if given.is_complex() and not known.is_complex():
+            return f"it is complex, and the targets are {known.dtype}"
+        if self.knows_answers and not known.is_floating_point():
             if given.is_floating_point() and not torch.equal(given, given.round()):
-                return f"it is a fraction, and the targets are {self._targets.dtype}"
-            if bool((given.to(self._targets.dtype) != given).any()):
-                return f"it is too large for targets of dtype {self._targets.dtype}"
+                return f"it is a fraction, and the targets are {known.dtype}"
+            if bool((given.to(known.dtype) != given).any()):
+                return f"it is too large for targets of dtype {known.dtype}"
         return None
 
     def digest(self) -> str:
@@ -227,7 +250,8 @@ class TensorPool:
         Of an array of more than 64 MiB, the digest covers the shape and 4096 evenly spaced rows.
         """
         known = hashlib.sha256()
-        for array in (self._inputs, self._targets):
+        appended = [None if one is None else one.rows for one in (self._added, self._values)]
+        for array in (self._inputs, self._targets, *appended):
             if array is not None:
                 known.update(f"{tuple(array.shape)} {array.dtype}".encode())
                 rows = array
@@ -236,12 +260,33 @@ class TensorPool:
                 # as a tensor where it is one, since NumPy lacks some of torch's types
                 known.update(bytes_of(rows).numpy().data if isinstance(rows, torch.Tensor) else rows.tobytes())
         known.update(self.labeled_ids.numpy().tobytes())
+        if self._value_of:
+            known.update(np.array(list(self._value_of)).tobytes())
         return known.hexdigest()
 
-    def _rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def _known_targets(self) -> torch.Tensor | None:
+        """Some targets, whose dtype and shape are those of all; None before any is known."""
+        if self._targets is not None:
+            return self._targets
+        return None if self._values is None else self._values.rows
+
+    def _targets_of(self, ids: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """Return the targets of samples, whose rows among the values that came with labels are known, or -1."""
+        if rows is None or self._values is None:
+            if self._targets is None:
+                raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
+            return self._targets[ids]
+        given = rows < 0
+        if not bool(given.any()):
+            return self._values.rows[rows]
         if self._targets is None:
-            raise UsageError("TensorPool: no targets, so nothing can be trained on before a label arrives.")
-        return self.inputs(ids), self._targets[ids]
+            raise UsageError(
+                f"TensorPool: the target of sample {int(ids[given][0])} is not known; deliver alcore.Label(id, value)."
+            )
+        found = self._targets[torch.where(given, ids, 0)]
+        found[~given] = self._values.rows[rows[~given]]
+        return found
 
     def _fault_of_row(self, row: Any) -> str | None:
         """Return what is wrong with a new row; a list of numbers is one too."""
@@ -251,37 +296,37 @@ class TensorPool:
             return f"an input of shape {tuple(self._inputs.shape[1:])} can't be made of {row!r:.60}"
 
     def _fault_of_id(self, sample: int) -> str | None:
-        if not 0 <= sample < len(self._mask):
-            return f"there is no sample {sample}; ids go from 0 to {len(self._mask) - 1}"
-        return f"sample {sample} is labeled already" if self._mask[sample] else None
+        if not 0 <= sample < self.total:
+            return f"there is no sample {sample}; ids go from 0 to {self.total - 1}"
+        return f"sample {sample} is labeled already" if sample >= len(self._mask) or self._mask[sample] else None
 
     def _mark(self, sample: int) -> None:
         if fault := self._fault_of_id(sample):
             raise UsageError(f"TensorPool: {fault}.")
         self._mask[sample] = True
+        self._add_id(sample)
+
+    def _add_id(self, sample: int) -> None:
         self._ids.append(sample)
-        self._order = None
+        self._order = self._value_rows = None
 
     def _set_target(self, sample: int, value: Any) -> None:
         given = torch.as_tensor(value)
-        if self._targets is None:
-            self._targets = torch.zeros((len(self._mask), *given.shape), dtype=given.dtype)
-        elif not self._given:  # the first label may have been an integer, and this one a fraction
-            self._targets = self._targets.to(torch.promote_types(self._targets.dtype, given.dtype))
-        elif self._borrowed:  # the caller's array is not written to; it may be a read-only file
-            self._targets, self._borrowed = self._targets.clone(), False
-        self._targets[sample] = given.to(self._targets.dtype)
+        if self._values is None:
+            self._values = GrowingRows(tuple(given.shape), given if self._targets is None else self._targets)
+        elif self._targets is None:  # the first label may have been an integer, and this one a fraction
+            self._values.cast(torch.promote_types(self._values.rows.dtype, given.dtype))
+        self._value_of[sample] = len(self._values)
+        self._values.add(given)
 
     def _extend(self, row: Any, target: Any) -> None:
-        """Add a new labeled row; the arrays are copied each time."""
-        new, old = torch.as_tensor(row)[None], torch.as_tensor(self._inputs)
-        self._inputs = torch.cat([old, new.to(old.dtype)])
-        self._reader = Rows(self._inputs)
-        self._mask = torch.cat([self._mask, torch.zeros(1, dtype=torch.bool)])
-        if self._targets is not None:
-            self._targets = torch.cat([self._targets, torch.zeros_like(self._targets[:1])])
-        sample = len(self._mask) - 1
-        self._mark(sample)
+        """Add a new labeled row."""
+        new = torch.as_tensor(row)
+        if self._added is None:
+            self._added = GrowingRows(tuple(new.shape), self._inputs)
+        sample = self.total
+        self._added.add(new)
+        self._add_id(sample)
         self._set_target(sample, target)
 
 

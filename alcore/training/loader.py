@@ -10,11 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from alcore.errors import UsageError
-from alcore.pools.batches import tensors_of, to_device
+from alcore.pools.batches import rows_within, tensors_of, to_device
 from alcore.randomness import derive_generator
 
 _BLOCK_BYTES = 4 * 2**20
 _ORDERED_ROWS = 4096  # in a batch of a pool that is fetched whole
+_FIRST_ROWS = 64  # fetched to learn how large samples are
+_ORDERED_BYTES = 16 * 2**20  # of such a batch; the learner's layers take a multiple of it
 
 
 class EpochOrder(Sampler[int]):
@@ -94,6 +96,8 @@ class BatchLoader:
         Makes a batch out of items; where it is given, items are fetched one by one.
     workers
         Processes that fetch items.
+    max_bytes
+        Batches of larger samples, of a pool that is fetched whole, have fewer of them.
     shard
         ``(rank, ranks)``: the share of each epoch that this loader yields, of equal size for all.
     choose
@@ -116,13 +120,14 @@ class BatchLoader:
         drop_last: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
+        max_bytes: int | None = None,
         shard: tuple[int, int] = (0, 1),
         choose: Callable[[torch.Generator], torch.Tensor] | None = None,
         before_epoch: Callable[[], None] | None = None,
         before_batch: Callable[[], None] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._max_bytes = device, dtype, max_bytes
         self._before_epoch, self._before_batch = before_epoch, before_batch
         self._seed = (*(seed or (0,)), *(shard[:1] if shard[0] else ()))
         generator_for = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
@@ -174,14 +179,28 @@ class BatchLoader:
         order = self.sampler.positions()
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
-        start, rows = 0, self.batch_size
-        while start < len(order):
+        if not len(order):
+            return
+        block, start, size = self._first_block(order)
+        batch = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block)) * size // start
+        rows = size * max(1, _BLOCK_BYTES // max(batch, 1))
+        while True:
+            yield from _split(to_device(block, self._device, self._dtype), size)
+            if start >= len(order):
+                return
             block = self.dataset.batch(order[start : start + rows])
             start += rows
-            if rows == self.batch_size:  # the first block is one batch, and tells how large a batch is
-                size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block))
-                rows *= max(1, _BLOCK_BYTES // max(size, 1))
-            yield from _split(to_device(block, self._device, self._dtype), self.batch_size)
+
+    def _first_block(self, order: torch.Tensor) -> tuple[Any, int, int]:
+        """Return the first block, its number of samples, and the size of a batch, which depends on that of samples."""
+        size, few = self.batch_size, min(self.batch_size, _FIRST_ROWS)
+        if self._max_bytes is None:
+            return self.dataset.batch(order[:size]), len(order[:size]), size
+        block = self.dataset.batch(order[:few])
+        size = min(size, 1 << (rows_within(block, self._max_bytes).bit_length() - 1))
+        if size <= few or len(order) <= few:
+            return block, len(order[:few]), size
+        return _joined(block, self.dataset.batch(order[few:size])), len(order[:size]), size
 
 
 class LoaderFactory:
@@ -232,9 +251,20 @@ class LoaderFactory:
         return self._make(pool, self._batch_size, before_epoch=before_epoch)
 
     def large_batches(self, pool: Any) -> BatchLoader:
-        """Return a loader in the order of the pool, in batches of up to 4096 where the pool is fetched whole."""
+        """Return a loader in the order of the pool, in batches of up to 4096 and 16 MiB where it is fetched whole."""
         rows = _ORDERED_ROWS if callable(getattr(pool, "batch", None)) else self._batch_size
-        return self._make(pool, rows)
+        return self._make(pool, rows, max_bytes=_ORDERED_BYTES)
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Put two blocks of nested tensors together."""
+    if isinstance(one, torch.Tensor):
+        return torch.cat([one, other])
+    if isinstance(one, Mapping):
+        return {key: _joined(value, other[key]) for key, value in one.items()}
+    if isinstance(one, tuple) and hasattr(one, "_fields"):
+        return type(one)(*map(_joined, one, other))
+    return type(one)(map(_joined, one, other)) if isinstance(one, tuple | list) else one
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -75,6 +76,52 @@ def test_export_of_a_run_built_in_python_says_that_its_data_is_missing(build, tm
     written = dict(export_run(Run(driver.log_dir), tmp_path / "out"))
     assert written["labelled.npz"].startswith("not written: the run was built in Python")
     assert {one.name for one in (tmp_path / "out").iterdir()} == {"labels.csv", "model.safetensors"}
+
+
+def test_fields_are_exported_as_arrays(registry, chosen, monkeypatch, tmp_path):
+    class Field(BaseLabel):
+        def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+            while not queue_to_label.empty():
+                request = queue_to_label.get_request()
+                made = not isinstance(request.item, int)
+                row = request.item if made else self.driver.train_datapool.inputs(torch.tensor([request.item]))[0]
+                serialize_queue.put(Label(request, row[:1, None].expand(129, 129)))
+
+    class Both(BaseQuery):
+        def sample(self, query_queue, *args, **kwargs):
+            query_queue.put_many([3, 7, torch.full((20_000,), 0.5)])
+
+    class Flat(torch.nn.Module):
+        outputs = "values"
+
+        def __init__(self):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, inputs):
+            return self.level * inputs[:, :1, None].expand(-1, 129, 129)
+
+    inputs = torch.arange(8.0)[:, None].expand(8, 20_000)
+    info = DataInfo("regression", 0, 20_000, (20_000,))
+    offers = registry.plugins[0].offers
+    offers["data"]["moons"] = lambda: Data(TensorPool(inputs, info=info), info=info)
+    offers["query"]["uq"], offers["label"]["dummy"], offers["learner"]["mlp"] = Both, Field, Flat
+    monkeypatch.setattr("alcore.experiment.export.installed", lambda: registry)
+    sets = [f"driver.root_log_dir={tmp_path}", "driver.max_active_learning_steps=1", "driver.skip_training=true"]
+    driver = build_driver(resolve(chosen(*sets, metrology=[]), registry), run_id="fields")
+    driver.run()
+    written = dict(export_run(Run(driver.log_dir), tmp_path / "out"))
+    assert "values.npz" in written
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with np.load(tmp_path / "out" / "values.npz") as arrays, np.load(tmp_path / "out" / "labelled.npz") as labeled:
+        values = [arrays[json.loads(row["value"])["array"]] for row in rows]
+        assert [(one.shape, float(one[5, 5])) for one in values] == [((129, 129), level) for level in (3, 7, 0.5)]
+        assert [row["sample"] for row in rows[:2]] == ["3", "7"]
+        assert arrays[json.loads(rows[2]["sample"])["array"]].tolist() == [0.5] * 20_000
+        assert labeled["targets"].shape == (3, 129, 129)
+        assert labeled["targets"][:, 0, 0].tolist() == [3, 7, 0.5]
+        assert labeled["inputs"][:, 0].tolist() == [3, 7, 0.5]
 
 
 def test_export_into_an_existing_folder_is_refused(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,6 +150,30 @@ def test_regression_never_spreads_targets_over_columns(shape: tuple[int, ...]) -
     outputs, targets = torch.tensor([1.0, 2.0, 4.0]).reshape(shape), torch.tensor([1, 1, 1])
     assert loss("regression", "logits", outputs, targets) == pytest.approx(10 / 3)
     assert loss("regression", "logits", outputs, targets.double()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [((3, 4), (3, 4)), ((3, 4, 5), (3, 4, 5)), ((3, 1, 4, 5), (3, 4, 5)), ((3, 20), (3, 4, 5)), ((3, 4, 5), (3, 20)),
+     ((3, 2, 4, 5), (3, 2, 4, 5)), ((), (1,)), ((1,), (1, 1))],
+    ids=str,
+)  # fmt: skip
+def test_regression_compares_each_value_of_a_field_with_its_target(given: Any, known: Any) -> None:
+    targets = torch.randn(known)
+    outputs = targets.reshape(given) + torch.arange(targets.numel()).reshape(given)
+    expected = torch.arange(targets.numel()).square().sum() / targets.numel()
+    torch.testing.assert_close(loss("regression", "logits", outputs, targets), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [((3, 2), (3,)), ((3, 1), (2,)), ((3, 4, 5), (3, 5, 4)), ((2, 3, 4), (3, 4)), ((3, 2, 10), (3, 4, 5)),
+     ((6, 2), (3, 4)), ((1, 3), (3,))],
+    ids=str,
+)  # fmt: skip
+def test_regression_refuses_targets_of_other_quantities(given: Any, known: Any) -> None:
+    with pytest.raises(UsageError, match=f"outputs of shape {re.escape(str(given))} for targets of shape"):
+        loss("regression", "logits", torch.zeros(given), torch.zeros(known))
 
 
 def test_a_loss_can_be_learned_from() -> None:

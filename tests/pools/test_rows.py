@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.pools import rows
-from alcore.pools.rows import Rows, consecutive
+from alcore.pools.rows import GrowingRows, Rows, consecutive
 
 VALUES = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -162,3 +162,19 @@ def test_consecutive_against_ranges(ids: list[int]) -> None:
     ranges = [range(first, last + 1) for first in range(10) for last in range(first, 10)]
     found = consecutive(torch.tensor(ids, dtype=torch.int64), 10)
     assert found == next((slice(one.start, one.stop) for one in ranges if [*one] == ids), None)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("like", [torch.zeros(0, dtype=torch.int32), np.zeros(0, np.int32)])
+def test_rows_that_grow_are_copied_a_few_times(shape: tuple[int, ...], like: Any) -> None:
+    grown, places = GrowingRows(shape, like), set()
+    for number in range(1000):
+        grown.add(torch.full(shape, float(number), requires_grad=True))
+        places.add(grown.rows.data_ptr())
+    assert len(grown) == 1000
+    assert torch.equal(
+        grown.rows, torch.arange(1000, dtype=torch.int32).reshape(-1, *(1 for _ in shape)).expand(-1, *shape)
+    )
+    assert len(places) <= 10
+    grown.cast(torch.float64)
+    assert (grown.rows.dtype, grown.rows.requires_grad) == (torch.float64, False)

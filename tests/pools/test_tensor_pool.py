@@ -273,6 +273,97 @@ def test_fractions_after_a_whole_number_are_not_cut() -> None:
     assert pool.batch(torch.arange(3))[1].tolist() == [1.0, 0.5, 2.0]
 
 
+class Plain:
+    """A pool as lists: inputs by id, known targets by id, and the order of labels."""
+
+    def __init__(self, targets: torch.Tensor | None) -> None:
+        self.inputs = INPUTS.tolist()
+        self.targets: dict[int, Any] = {} if targets is None else dict(enumerate(targets.tolist()))
+        self.order: list[int] = []
+
+    def append(self, item: Any) -> None:
+        sample = item if isinstance(item, int) else item.item
+        if not isinstance(sample, int):
+            self.inputs.append(sample.tolist())
+            sample = len(self.inputs) - 1
+        if isinstance(item, Label):
+            self.targets[sample] = item.value
+        self.order.append(sample)
+
+
+@pytest.mark.parametrize("has_targets", [True, False])
+@given(data=st.data())
+def test_any_order_of_appends_gives_what_plain_lists_give(has_targets: bool, data: st.DataObject) -> None:
+    targets = TARGETS if has_targets else None
+    inputs = INPUTS.numpy() if data.draw(st.booleans()) else INPUTS
+    pool, plain = TensorPool(inputs, targets, info=DataInfo("classification", 100)), Plain(targets)
+    value = st.integers(0, 99)
+    for _ in range(data.draw(st.integers(1, 14))):
+        free = pool.unlabeled_indices().tolist()
+        kinds = ["new", *(["value"] if free else []), *(["id"] if free and has_targets else [])]
+        kind = data.draw(st.sampled_from(kinds))
+        if kind == "new":
+            item: Any = Label(torch.tensor([data.draw(value) / 1.0, 1.0]), data.draw(value))
+        else:
+            sample = data.draw(st.sampled_from(free))
+            item = sample if kind == "id" else Label(sample, data.draw(value))
+        pool.append(item)
+        plain.append(item)
+    assert (pool.total, len(pool)) == (len(plain.inputs), len(plain.order))
+    assert pool.labeled_ids.tolist() == plain.order
+    assert pool.unlabeled_indices().tolist() == sorted(set(range(10)) - set(plain.order))
+    positions = data.draw(st.lists(st.integers(0, len(plain.order) - 1), max_size=6))
+    rows, known = pool.batch(torch.tensor(positions, dtype=torch.int64))
+    assert rows.tolist() == [plain.inputs[plain.order[place]] for place in positions]
+    assert known.tolist() == [plain.targets[plain.order[place]] for place in positions]
+    for place, sample in enumerate(plain.order):
+        for one in (pool[place], pool.answer(sample)):
+            assert (one[0].tolist(), one[1].item()) == (plain.inputs[sample], plain.targets[sample])
+    ids = data.draw(st.lists(st.integers(0, pool.total - 1), max_size=6))
+    found = pool.inputs(torch.tensor(ids, dtype=torch.int64))
+    assert found.tolist() == [plain.inputs[sample] for sample in ids]
+    found.zero_()  # a copy
+    assert pool.inputs(torch.arange(pool.total)).tolist() == plain.inputs
+
+
+@pytest.mark.parametrize("has_targets", [True, False])
+def test_appending_copies_no_array_and_reserves_nothing_for_others(has_targets: bool) -> None:
+    """The arrays are of one row, shown many times over: with rows of their own they would take petabytes."""
+    many, field = 10**7, torch.rand(129, 129)
+    inputs = torch.zeros(1, 1).expand(many, 2**20)
+    pool = TensorPool(inputs, torch.zeros(1, 1, 1).expand(many, 129, 129) if has_targets else None)
+    for sample in (many - 1, 3):
+        pool.append(Label(sample, field * sample))
+    pool.append((torch.ones(2**20), field))
+    pool.append(Label(torch.ones(2**20), -field))
+    assert (pool.total, len(pool)) == (many + 2, 4)
+    assert torch.equal(pool.batch(torch.arange(4))[1], torch.stack([field * (many - 1), field * 3, field, -field]))
+    assert bool((pool.answer(many + 1)[0] == 1).all())
+
+
+def test_a_target_that_is_not_known_is_no_zero() -> None:
+    pool = TensorPool(INPUTS)
+    pool.append(Label(3, 1))
+    with pytest.raises(UsageError, match="the target of sample 4 is not known"):
+        pool.answer(4)
+
+
+def test_a_digest_covers_what_was_appended() -> None:
+    def digest(*items: Any) -> str:
+        pool = TensorPool(INPUTS, TARGETS)
+        for item in items:
+            pool.append(item)
+        return pool.digest()
+
+    new = torch.ones(2)
+    others = [
+        digest(), digest(1), digest(Label(1, 0)), digest(Label(1, 2)), digest(Label(2, 2)), digest((new, 1)),
+        digest((new, 2)), digest((2 * new, 2)), digest(Label(1, 2), 2), digest(1, Label(2, 2)),
+    ]  # fmt: skip
+    assert len(set(others)) == len(others)
+    assert digest((new, 1)) == digest(Label(new.clone(), 1))
+
+
 # -- what a label may be ---------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from helpers.source import ROOT
 RUNS = {
     "store.py --steps 2 --repeats 1 --labels 3 --pool 1000": {"store/step", "store/label", "store/checkpoint"},
     "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
+    "fields.py --pool 50 --side 5 --labels 3 --rows 3 --held 4": {"fields/labels", "fields/stored", "fields/measured"},
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
 }

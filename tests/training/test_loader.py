@@ -242,6 +242,46 @@ def test_four_megabytes_make_a_block() -> None:
     assert pool.calls == [1, 3, 3, 3]
 
 
+def in_pool_order(pool: Any) -> list[Any]:
+    cpu = torch.device("cpu")
+    factory = loaders.LoaderFactory(
+        batch_size=3, drop_last=False, collate_fn=None, workers=0, device=cpu, dtype=torch.float32,
+        before_batch=lambda: None,
+    )  # fmt: skip
+    return list(factory.large_batches(pool))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "most"), [(2**20 - 1, 4, 64), (2**23, 1, 64), (2**14 - 1, 256, 256), (7, 4096, 4096)]
+)
+def test_batches_in_the_order_of_the_pool_are_of_at_most_16_mebibytes(numbers: int, size: int, most: int) -> None:
+    calls = []
+
+    class Wide(TensorPool):
+        def batch(self, positions: torch.Tensor) -> Any:
+            calls.append(len(positions))
+            return torch.zeros(1, 1).expand(len(positions), numbers), positions.int()  # of four bytes each
+
+    total = 70 if numbers > 2**15 else 5000
+    found = in_pool_order(Wide(torch.zeros(total, 1), torch.zeros(total), labeled=range(total)))
+    assert torch.cat([batch[1] for batch in found]).tolist() == list(range(total))
+    assert [len(batch[1]) for batch in found] == [min(size, total - start) for start in range(0, total, size)]
+    assert calls[0] == 64
+    assert max(calls) <= most or max(calls) * 4 * (numbers + 1) <= 4 * 2**20
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize("n", [0, 1, 64, 65, 200])
+def test_batches_in_the_order_of_the_pool_keep_its_form(form: str, n: int) -> None:
+    pool = Blocks(n, form)
+    found = in_pool_order(pool)
+    assert len(found) == min(n, 1)
+    if n:
+        expected = next(iter(loader(pool, n, seed=None)))
+        assert form_of(found[0]) == form_of(expected)
+        assert all(map(torch.equal, tensors_of(found[0]), tensors_of(expected)))
+
+
 def test_batches_of_one_block_do_not_share_the_pool() -> None:
     pool = TensorPool(torch.zeros(8, 2), torch.zeros(8), labeled=range(8))
     for x, _ in loader(pool):

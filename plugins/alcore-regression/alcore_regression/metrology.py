@@ -11,7 +11,7 @@ from alcore.errors import UsageError
 from alcore.inference import evaluate
 from alcore.pools import is_choosable
 from alcore.strategies import BaseMetrology
-from alcore_regression.outputs import check_regression, check_values, columns, predictions
+from alcore_regression.outputs import check_regression, check_values, match, posterior_of
 
 
 class RegressionMetrology(BaseMetrology):
@@ -30,7 +30,8 @@ class RegressionMetrology(BaseMetrology):
     ``mae``, ``r2``, ``samples``, and for posterior samples (K, B, T) ``nll``: the mean of ``(log(2 pi v) + (y - m)^2 /
     v) / 2`` with the mean m of the K predictions and v their variance plus `noise`. R2 is 1 less the ratio of the
     squared error to that of the mean target; if all targets are equal it is 1 for correct predictions and 0 for others,
-    and for a single sample it is NaN. Of several quantities the mean is recorded. The values are those of
+    and for a single sample it is NaN. Of several quantities, such as the values of a
+    field, the mean is recorded. The values are those of
     scikit-learn's ``root_mean_squared_error``, ``mean_absolute_error`` and ``r2_score``. Sums are in double precision,
     memory is O(chunk).
     """
@@ -53,19 +54,15 @@ class RegressionMetrology(BaseMetrology):
         on, batches = evaluate(self.driver)
         sums: _Sums | None = None
         for outputs, targets in batches:
-            predicted, true = predictions(outputs).cpu(), columns(targets.cpu())
-            if predicted.shape != true.shape:
-                raise UsageError(
-                    f"RegressionMetrology: outputs of shape {tuple(outputs.shape)} for targets of shape "
-                    f"{tuple(targets.shape)}. K samples of a posterior must have the shape (K, B, T), with T = 1 for "
-                    "one quantity."
-                )
+            outputs, targets = check_values(outputs).cpu(), targets.cpu()
+            predicted, true = match(outputs, targets)
             if not bool(true.isfinite().all()):
                 raise UsageError("RegressionMetrology: a target to measure on is NaN or infinite; leave it out.")
             sums = sums or _Sums(true.shape[1])
             sums.add(predicted, true)
-            if outputs.dim() == 3:
-                sums.add_likelihood(predicted, true, outputs.cpu().double().var(dim=0, correction=0) + self.noise)
+            samples = posterior_of(outputs, targets)
+            if samples is not None:
+                sums.add_likelihood(predicted, true, samples.var(dim=0, correction=0) + self.noise)
         if sums is None or not sums.count:
             raise UsageError("RegressionMetrology: there is no sample to measure on.")
         self.append_record(on=on, **sums.metrics())

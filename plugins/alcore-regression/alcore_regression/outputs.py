@@ -7,20 +7,52 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import check_tensor
+from alcore.inference import check_tensor, first_rows, match_targets
+from alcore.protocols import RunContext
+from alcore.randomness import preserve_rng_state
 
-SHAPES = "(B,) or (B, 1) for one quantity, (B, T) for T quantities, (K, B, T) for K samples of a posterior"
+SHAPES = (
+    "(B,) or (B, 1) for one quantity, (B, T) for T quantities, (B, C, H, W) for a field, (K, B, T) for K samples of a "
+    "posterior"
+)
 
 
 def check_values(outputs: Any) -> torch.Tensor:
     """Return outputs of a known shape, or raise `UsageError`."""
     tensor = check_tensor(outputs)
-    if not 1 <= tensor.dim() <= 3 or not tensor.is_floating_point():
+    if not tensor.dim() or not tensor.is_floating_point():
         raise UsageError(
             f"the learner returned a {tensor.dtype} tensor of shape {tuple(tensor.shape)}; for regression it must "
             f"return {SHAPES}."
         )
     return tensor
+
+
+def check_probe(context: RunContext) -> torch.Tensor | None:
+    """Return the outputs for up to two candidates, or raise `UsageError` if samples are not where they must be."""
+    outputs = context.probe()
+    if outputs is None:
+        return None
+    rows = len(next(context.candidates(2)))
+    values: torch.Tensor = first_rows(check_values(outputs), rows, rows)
+    return values
+
+
+def check_quantities(context: RunContext, outputs: torch.Tensor) -> None:
+    """Raise `UsageError` if the learner predicts another number of quantities than the labeled targets have."""
+    pool = context.train_datapool
+    if pool is None or not len(pool):
+        return
+    with preserve_rng_state():  # a pool may augment what it returns
+        item = pool.batch(torch.arange(1)) if callable(getattr(pool, "batch", None)) else pool[0]
+    if not (isinstance(item, tuple | list) and len(item) == 2):
+        return
+    predicted, known = predictions(outputs).shape[1], torch.as_tensor(item[1]).numel()
+    if predicted != known:
+        raise UsageError(
+            f"the learner predicts {predicted} quantities a sample, and the targets have {known}; both must be the "
+            "same."
+        )
 
 
 def predictions(outputs: torch.Tensor) -> torch.Tensor:
@@ -29,11 +61,60 @@ def predictions(outputs: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     outputs
-        ``(B,)``, ``(B, T)``, or ``(K, B, T)`` posterior samples. Two dimensions are never posterior samples: those
-        of one quantity have the shape ``(K, B, 1)``.
+        ``(B,)``, ``(B, T)``, ``(B, C, ...)`` of four axes or more, or ``(K, B, T)`` posterior samples. Two dimensions
+        are never posterior samples: those of one quantity have the shape ``(K, B, 1)``.
     """
     values = check_values(outputs).double()
     return values.mean(dim=0) if values.dim() == 3 else columns(values)
+
+
+def posterior_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+    """Return samples of a posterior, or None if outputs are one prediction a sample; the targets tell which they are.
+
+    Parameters
+    ----------
+    outputs
+        As in `match`.
+    targets
+        Shape (B,), (B, T) or (B, ...).
+
+    Returns
+    -------
+    torch.Tensor or None
+        Float64, shape (K, B, T).
+    """
+    if outputs.dim() == 3 and targets.dim() <= 2:
+        return outputs.double()
+    is_posterior = outputs.dim() > 3 and outputs.shape[1:] == targets.shape and outputs.shape[0] > 1
+    return outputs.flatten(2).double() if is_posterior else None
+
+
+def match(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return predicted and true quantities, both float64 of shape (B, T).
+
+    Parameters
+    ----------
+    outputs
+        One prediction a sample in the shape of the targets, or in one of those of `match_targets`; or K samples of a
+        posterior, (K, B, T) or for fields (K, B, ...), whose mean is taken.
+    targets
+        Shape (B,), (B, T) or (B, ...).
+
+    Raises
+    ------
+    UsageError
+        When these are not the same quantities.
+    """
+    samples = posterior_of(check_values(outputs), targets)
+    if samples is None:
+        return columns(outputs), columns(match_targets(outputs, targets))
+    predicted, true = samples.mean(dim=0), columns(targets)
+    if predicted.shape != true.shape:
+        raise UsageError(
+            f"outputs of shape {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}. K samples of a "
+            "posterior must have the shape (K, B, T), with T = 1 for one quantity."
+        )
+    return predicted, true
 
 
 def columns(values: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,14 @@ from alcore.inference import Features, TopK
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs
-from alcore_regression.outputs import check_finite, check_regression, check_values, columns, predictions
+from alcore_regression.outputs import (
+    check_finite,
+    check_probe,
+    check_quantities,
+    check_regression,
+    columns,
+    predictions,
+)
 
 Chosen = tuple[torch.Tensor, torch.Tensor]
 
@@ -60,9 +67,9 @@ class _OutputQuery(GSxQuery):
         """Raise `UsageError` for classification, and for outputs that are not those of a regression."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
-        outputs = self.driver.probe()
+        outputs = check_probe(self.driver)
         if outputs is not None:
-            check_values(outputs)
+            check_quantities(self.driver, outputs)
             super().check()
 
     def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:

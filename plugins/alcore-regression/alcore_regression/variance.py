@@ -11,7 +11,7 @@ from alcore.errors import UsageError
 from alcore.inference import MCDropout, dropout_layers, top_k
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
-from alcore_regression.outputs import check_regression, check_values
+from alcore_regression.outputs import check_probe, check_regression
 
 
 def posterior_variance(samples: torch.Tensor) -> torch.Tensor:
@@ -75,10 +75,15 @@ class VarianceQuery(BaseQuery):
         """Raise `UsageError` for classification, and for a learner without posterior samples."""
         info = self.driver.info
         check_regression(None if info is None else info.task)
-        outputs = self.driver.probe()
+        outputs = check_probe(self.driver)
         if outputs is None:
             return
-        if check_values(outputs).dim() == 3:
+        if outputs.dim() > 3:
+            raise UsageError(
+                f"the learner returned fields of shape {tuple(outputs.shape)}; flatten their values to (B, T), or let "
+                "it return (K, B, T): the predictions of K models."
+            )
+        if outputs.dim() == 3:
             if len(outputs) < 2:
                 raise UsageError("the learner returned one sample of a posterior, and a variance needs at least 2.")
         elif not dropout_layers(self.driver.learner):

@@ -162,6 +162,41 @@ def test_records_say_what_was_measured(tmp_path, on):
     assert json.loads((driver.log_dir / "regression_metrology.json").read_text()) == metrology.records
 
 
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def fields(size, *shape, seed=0):
+    return torch.randn(size, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("given", [(4, 5), (1, 4, 5), (20,), (4, 5, 1)], ids=str)
+@pytest.mark.parametrize("rows", [1, 3, 4096])
+def test_fields_are_measured_value_by_value(given, rows):
+    targets, errors = fields(7, 4, 5), fields(7, 4, 5, seed=1)
+    outputs = (targets + 0.3 * errors).reshape(7, *given)
+    with rows_at_once(rows):
+        record = measure(outputs, targets)
+    predicted, true = ((targets + 0.3 * errors).flatten(1).numpy(), targets.flatten(1).numpy())
+    assert record["rmse"] == pytest.approx(root_mean_squared_error(true, predicted))
+    assert record["r2"] == pytest.approx(r2_score(true, predicted))
+    assert "nll" not in record
+
+
+def test_posterior_samples_of_fields_have_a_likelihood():
+    targets, samples = fields(7, 4, 5), fields(3, 7, 4, 5, seed=1)
+    whole = measure(targets, targets, inference_fn=lambda learner, x: samples[:, : len(x)])
+    flat = measure(targets.flatten(1), targets.flatten(1), inference_fn=lambda m, x: samples.flatten(2)[:, : len(x)])
+    assert whole == flat
+    assert "nll" in whole
+
+
+@pytest.mark.parametrize("given", [(5, 4), (2, 10), (4, 5, 2)], ids=str)
+def test_fields_of_another_shape_are_refused(given):
+    targets = fields(7, 4, 5)
+    with pytest.raises(UsageError, match=r"for targets of shape \(7, 4, 5\)"):
+        measure(fields(7, *given), targets)
+
+
 # -- what it refuses ---------------------------------------------------------------------------------------------------
 
 

@@ -6,19 +6,22 @@ import random
 import numpy as np
 import pytest
 import torch
+from alcore_random import RandomQuery
 from alcore_regression import (
     EMCMQuery,
     GSxQuery,
     GSyQuery,
     IGSQuery,
+    RegressionMetrology,
     bootstrap_committee,
     expected_model_change,
     gsx,
     gsy,
     igs,
 )
+from alcore_testing import toy_loop
 
-from alcore import DataInfo, Driver, TensorPool, UsageError
+from alcore import BaseLabel, DataInfo, Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
 from alcore.protocols import Phase
@@ -251,3 +254,59 @@ def test_plugin_offers_its_parts_by_name():
     assert all(hasattr(alcore_regression, name) for name in alcore_regression.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_regression.nothing
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+class Operator(torch.nn.Module):
+    """Maps four numbers to a field of one channel, (B, 1, 5, 6), or without an axis of channels, (B, 5, 6)."""
+
+    def __init__(self, *channels):
+        super().__init__()
+        self.channels, self.layer = channels, torch.nn.Linear(4, 30)
+
+    def forward(self, inputs):
+        return self.layer(inputs).reshape(-1, *self.channels, 5, 6)
+
+
+class Simulation(BaseLabel):
+    """Answers with a field."""
+
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            row = self.driver.train_datapool.inputs(torch.tensor([request.item]))[0]
+            serialize_queue.put(Label(request, row.sum() + torch.arange(30.0).reshape(5, 6) * row[0]))
+
+
+def field_run(folder, query, learner):
+    pool = TensorPool(draw(40, 4), info=DataInfo("regression"))
+    for sample in range(6):
+        pool.append(Label(sample, draw(5, 6, seed=sample)))
+    held = TensorPool(draw(10, 4, seed=9), draw(10, 5, 6, seed=8), labeled=range(10))
+    return Driver(
+        c.DriverConfig(batch_size=8, max_active_learning_steps=3, root_log_dir=folder, device="cpu", seed=3),
+        learner,
+        c.StrategiesConfig([query], queue.Queue, Simulation(), [RegressionMetrology()]),
+        c.TrainingConfig(pool, 2, val_datapool=held, train_loop_fn=toy_loop),
+    )
+
+
+@every_query
+def test_runs_whose_labels_are_fields(tmp_path, query_class):
+    driver = field_run(tmp_path, query_class(3), Operator(1))
+    driver.run()
+    (metrology,) = driver.metrology_strategies
+    assert [record["train_samples"] for record in metrology.records] == [6, 9, 12]
+    assert driver.train_datapool.batch(torch.arange(15))[1].shape == (15, 5, 6)
+
+
+def test_fields_without_channels_are_measured_and_refused_by_those_who_take_them_for_samples(tmp_path):
+    driver = field_run(tmp_path / "random", RandomQuery(3), Operator())
+    driver.run()
+    assert len(driver.metrology_strategies[0].records) == 3
+    driver = field_run(tmp_path / "igs", IGSQuery(3), Operator())
+    with pytest.raises(UsageError, match=r"add one of channels: \(B, 1, H, W\)"):
+        driver.run()
+    assert not driver.log_dir.exists()
