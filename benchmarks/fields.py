@@ -82,7 +82,7 @@ def evaluated(given: argparse.Namespace) -> dict[str, Any]:
     held = TensorPool(fields, fields.clone(), labeled=range(given.held))
     metrology = RegressionMetrology()
     Driver(  # attaches the metrology
-        c.DriverConfig(8, root_log_dir="not-made", device="cpu"),
+        c.DriverConfig(8, max_active_learning_steps=1, root_log_dir="not-made", device="cpu"),
         torch.nn.Identity(),
         c.StrategiesConfig([], queue.Queue, metrology_strategies=[metrology]),
         c.TrainingConfig(held, 0, val_datapool=held),
