@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from alcore.pools import Data, DataInfo, TensorPool
     from alcore.protocols import (
         PENDING,
+        AbstractQueue,
+        ActiveLearningPhase,
         DataPool,
+        DriverProtocol,
         Failed,
         Label,
         LabelStrategy,
+        LearnerProtocol,
         MetrologyStrategy,
         Phase,
         QueryStrategy,
@@ -38,10 +42,14 @@ _HOME = {
     "alcore.hookspecs": ["hookimpl", "runhook"],
     "alcore.pools": ["Data", "DataInfo", "TensorPool"],
     "alcore.protocols": [
+        "AbstractQueue",
+        "ActiveLearningPhase",
         "DataPool",
+        "DriverProtocol",
         "Failed",
         "Label",
         "LabelStrategy",
+        "LearnerProtocol",
         "MetrologyStrategy",
         "PENDING",
         "Phase",
@@ -54,6 +62,8 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "AbstractQueue",
+    "ActiveLearningPhase",
     "AlcoreError",
     "BaseLabel",
     "BaseMetrology",
@@ -63,9 +73,11 @@ __all__ = [
     "DataPool",
     "DistributedManager",
     "Driver",
+    "DriverProtocol",
     "Failed",
     "Label",
     "LabelStrategy",
+    "LearnerProtocol",
     "MetrologyStrategy",
     "PENDING",
     "Phase",

@@ -235,6 +235,12 @@ class DriverConfig:
         Leave these phases out.
     checkpoint_interval
         Save a checkpoint every so many steps and at the end; 0 saves only the first state.
+    checkpoint_on_training, checkpoint_on_metrology, checkpoint_on_query
+        Save one after the training as well, in each step that `checkpoint_interval` names, so that a run which is
+        killed later in the step does not train again. One file serves all three: what metrology and query strategies
+        found is committed to the database in any case, and they run again from there.
+    checkpoint_on_labeling
+        Save one at the end of these steps.
     model_checkpoint_frequency
         Save one every so many epochs inside training as well; 0 does not.
     keep
@@ -286,6 +292,10 @@ class DriverConfig:
     skip_metrology: bool = False
     skip_labeling: bool = False
     checkpoint_interval: int = 1
+    checkpoint_on_training: bool = False
+    checkpoint_on_metrology: bool = False
+    checkpoint_on_query: bool = False
+    checkpoint_on_labeling: bool = True
     model_checkpoint_frequency: int = 0
     keep: str | None = None
     root_log_dir: str | Path = "active_learning_logs"
@@ -315,6 +325,7 @@ class DriverConfig:
             "label_retries",
         )
         _flags(self, "reset_optim_states", "skip_training", "skip_metrology", "skip_labeling", "drop_last")
+        _flags(self, *(f"checkpoint_on_{phase}" for phase in ("training", "metrology", "query", "labeling")))
         _flags(self, "final_training")
         if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
             _refuse(self, "max_failure_rate", "a number from 0 to 1")

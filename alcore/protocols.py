@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -31,6 +32,10 @@ class Phase(enum.StrEnum):
     METROLOGY = "metrology"
     QUERY = "query"
     LABELING = "labeling"
+
+
+ActiveLearningPhase = Phase
+"""Another name of `Phase`, as in PhysicsNeMo."""
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -313,6 +318,10 @@ class RunContext(Protocol):
         """End the run here if it was asked to end."""
 
 
+DriverProtocol = RunContext
+"""Another name of `RunContext`, as in PhysicsNeMo."""
+
+
 # -- state and checks, of any part -------------------------------------------------------------------------
 
 
@@ -344,7 +353,11 @@ class PartOptions(Protocol):
 
 @runtime_checkable
 class DataPool(Protocol):
-    """A collection of labeled samples that grows."""
+    """A collection of labeled samples that grows; ``DataPool[...]`` may be written, and is the same."""
+
+    def __class_getitem__(cls, _item: Any) -> type[DataPool]:
+        """Return the class itself."""
+        return cls
 
     def __len__(self) -> int:
         """Return the number of labeled samples."""
@@ -456,6 +469,19 @@ class Queue(Protocol):
 
     def get(self) -> Any:
         """Take an item out."""
+
+
+class AbstractQueue(Protocol[T]):
+    """A queue of items of one type, for annotations, as in PhysicsNeMo; `QueryQueue` and `LabelQueue` have more."""
+
+    def put(self, item: T, /) -> None:
+        """Add an item."""
+
+    def get(self) -> T:
+        """Take an item out; raises `queue.Empty` when nothing is left."""
+
+    def empty(self) -> bool:
+        """Tell whether nothing is left."""
 
 
 class QueryQueue(Protocol):
@@ -588,6 +614,22 @@ class MetrologyStrategyOptions(Protocol):
 # -- learners -----------------------------------------------------------------------------------------------
 
 
+class LearnerProtocol(Protocol):
+    """A learner with steps of its own, for annotations, as in PhysicsNeMo; none of its methods is required."""
+
+    def __call__(self, inputs: Any, /) -> Any:
+        """Return the outputs of a batch of inputs."""
+
+    def training_step(self, batch: Any, /) -> torch.Tensor:
+        """Return the loss of a batch; the loop does backward and step."""
+
+    def validation_step(self, batch: Any, /) -> torch.Tensor | float | None:
+        """Look at a validation batch; may return a scalar."""
+
+    def parameters(self) -> Iterable[torch.nn.Parameter]:
+        """Return the trainable parameters."""
+
+
 class LearnerOptions(Protocol):
     """What a learner may offer beside being callable; an `nn.Module` has some of it anyway."""
 
@@ -647,6 +689,19 @@ class EpochEnd(Protocol):
 
     def __call__(self, epoch: int, metrics: Mapping[str, float], /) -> None:
         """Receive the epoch, from 0 in this call of the loop, and its mean losses."""
+
+
+class TrainingLoopOptions(Protocol):
+    """What a training loop may also offer."""
+
+    train_step_fn: TrainStep | None
+    """Its training step, used where `Driver.run` is given none, before the learner's own and the default loss."""
+
+    validate_step_fn: ValidateStep | None
+    """Its validation step, likewise."""
+
+    checkpoint_frequency: int
+    """Save a checkpoint every so many epochs, as ``DriverConfig.model_checkpoint_frequency``; 0 does not."""
 
 
 class TrainingLoop(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -43,6 +43,10 @@ class BaseStrategy:
             raise UsageError(f"{type(self).__name__} has no driver yet; give it to a Driver, or call attach(driver).")
         return self._driver
 
+    @driver.setter
+    def driver(self, driver: RunContext) -> None:
+        self._driver = driver  # an `attach` of one's own may be `self.driver = driver`
+
     @property
     def name(self) -> str:
         """The name of this strategy, unique among the strategies of the run."""
@@ -58,6 +62,16 @@ class BaseStrategy:
         """A folder of the run directory for files of this strategy; made when first asked for."""
         folder = self.driver.log_dir / "strategies" / self.name
         folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A folder in `strategy_dir` for checkpoints that the strategy writes itself; made when first asked for.
+
+        What `state_dict` returns is part of the run's checkpoints, and needs no file.
+        """
+        folder = self.strategy_dir / "checkpoints"
+        folder.mkdir(exist_ok=True)
         return folder
 
     def generator(self, purpose: str = "") -> torch.Generator:
@@ -96,10 +110,35 @@ class BaseLabel(BaseStrategy):
 
 
 class BaseMetrology(BaseStrategy):
-    """A metrology strategy; implement ``compute(*args, **kwargs)`` and call `append_record` in it."""
+    """A metrology strategy; implement ``compute(*args, **kwargs)``, and call `append_record` or `append` in it."""
+
+    records: list[Any]
+    """What was measured, the oldest first."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """Make the list of records, also for a class whose ``__init__`` doesn't call this one's."""
+        made = super().__new__(cls)
+        made.records = []
+        return made
 
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
+        self.records = []
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.records)
+
+    def __bool__(self) -> bool:
+        """Return True: a strategy without records is one all the same."""
+        return True
+
+    def append(self, record: Any) -> None:
+        """Append a record as it is: numbers, text, tensors, arrays, and lists, tuples or dicts of these."""
+        self.records.append(record)
+
+    def reset(self) -> None:
+        """Begin the records anew; those of a run that were committed stay in its database and its exports."""
+        self.records = []
 
     def append_record(self, **values: Any) -> None:
         """Append a record: the step, the number of training samples, then `values`."""

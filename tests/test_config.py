@@ -32,7 +32,9 @@ def test_defaults_are_those_of_the_specification() -> None:
     assert dataclasses.asdict(config) == {
         "batch_size": 4, "max_active_learning_steps": None, "run_id": None, "fine_tuning_lr": None,
         "reset_optim_states": True, "skip_training": False, "skip_metrology": False, "skip_labeling": False,
-        "checkpoint_interval": 1, "model_checkpoint_frequency": 0, "keep": None, "root_log_dir": "active_learning_logs",
+        "checkpoint_interval": 1, "checkpoint_on_training": False, "checkpoint_on_metrology": False,
+        "checkpoint_on_query": False, "checkpoint_on_labeling": True,
+        "model_checkpoint_frequency": 0, "keep": None, "root_log_dir": "active_learning_logs",
         "dist_manager": None, "collate_fn": None, "num_dataloader_workers": 0, "drop_last": False,
         "device": torch.device("cpu"), "dtype": torch.float32, "seed": 1, "budget": None, "label_retries": 0,
         "samples_per_step": None, "resume": "never", "final_training": False,

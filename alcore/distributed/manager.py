@@ -19,6 +19,7 @@ from alcore.errors import UsageError
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _joined: list[Group] = []  # the one group of this process, once it has joined it
 _training: list[Any] = []  # the process group for gradients, likewise
+_initialized: list[bool] = []  # not empty after `DistributedManager.initialize`
 _owned: list[bool] = []  # not empty where torch's default process group was made here
 
 
@@ -84,6 +85,12 @@ class DistributedManager:
     def initialize(cls) -> None:
         """Join the other processes now; otherwise they are joined when a Driver is made."""
         cls().join()
+        _initialized.append(True)
+
+    @classmethod
+    def is_initialized(cls) -> bool:
+        """Tell whether `initialize` was called in this process, or a Driver has joined the others."""
+        return bool(_initialized or _joined)
 
     @property
     def distributed(self) -> bool:

@@ -41,8 +41,6 @@ def check_parts(
     if training is None:
         if not config.skip_training:
             raise UsageError("there is no training_config; give one, or set DriverConfig(skip_training=True).")
-        if strategies.unlabeled_datapool is None and strategies.query_strategies:
-            raise UsageError("there is nothing to choose from: give a training_config, or an unlabeled_datapool.")
     else:
         _need(training.train_datapool, "train_datapool", ["__len__", "__getitem__", "append"])
         for part in _given(training.val_datapool):

@@ -8,7 +8,7 @@ import logging
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -292,17 +292,21 @@ class Driver:
                 on_epoch_end=session.training.end_epoch,
             )
             session.training.end_training()
+            if session.saves_after_training(self.position.step):
+                session.training.save()
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""
         session = self._ensure_session()
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
-                before, name = len(strategy.records), self.strategy_name(strategy)
+                before, known, name = strategy.records, len(strategy.records), self.strategy_name(strategy)
+                first = before[0] if before else None
                 with raised_by(f"compute() of {name}"):
                     strategy.compute(*args, **kwargs)
-                new = strategy.records[before:]
-                strategy.records[before:] = session.add_metrics(name, new)
+                if _were_reset(strategy.records, before, known, first):
+                    known = 0
+                strategy.records[known:] = session.add_metrics(name, strategy.records[known:])
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
                     with self._scope.by_itself(), raised_by(f"serialize_records() of {name}"):
@@ -515,6 +519,23 @@ class Driver:
             self.position.phase = None
         return self.query_queue.asked
 
+    @classmethod
+    def load_checkpoint(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raise `UsageError` with what to call instead; PhysicsNeMo's method of this name has no counterpart here."""
+        raise UsageError(
+            "a run is not loaded from a checkpoint file: make the Driver as it was made for the run, with the same "
+            "run_id and fresh parts, and call driver.restore() (or restore('FILE') for an older checkpoint) before "
+            "driver.run(), or give DriverConfig(resume='auto'). For the weights alone: alcore export RUN."
+        )
+
+    def save_checkpoint(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raise `UsageError` with what to set instead; PhysicsNeMo's method of this name has no counterpart here."""
+        raise UsageError(
+            "a run saves its checkpoints itself, where it can go on from: at the end of each step, as often as "
+            "DriverConfig(checkpoint_interval=...) says, after a training with checkpoint_on_training=True, and "
+            "between epochs with model_checkpoint_frequency=..."
+        )
+
     def interrupt(self) -> None:
         """Ask the run to end at the next safe point; usable from a signal handler or another thread."""
         self._interruption.request()
@@ -527,7 +548,8 @@ class Driver:
     def _ensure_session(
         self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
     ) -> RunSession:
-        if self.trains:
+        if self._trainer is not None:
+            train_step_fn, validate_step_fn = self._trainer.step_functions(train_step_fn, validate_step_fn)
             checks.check_step_functions(train_step_fn, validate_step_fn, self._pools)
         if self._session is None:
             if self.config.resume == "auto" and self.ranks.share((self.log_dir / "run.db").is_file):
@@ -619,7 +641,7 @@ class Driver:
         training = None
         if self._trainer is not None:
             training = TrainingProgress(
-                self._checkpointer, store, self._trainer, self.learner, self.config.model_checkpoint_frequency,
+                self._checkpointer, store, self._trainer, self.learner, self._trainer.epochs_between_checkpoints,
                 self.ranks, self._interruption,
                 epochs_done=0 if point is None else point.epochs,
                 trained=point is not None and point.trained,
@@ -637,6 +659,7 @@ class Driver:
             self._scope,
             self._interruption,
             checkpoint_interval=self.config.checkpoint_interval,
+            checkpoint_on={phase for phase in Phase if getattr(self.config, f"checkpoint_on_{phase}")},
             retention=retention.parse(self.config.keep),
             last_recorded=-1 if point is None else store.last_step(),
             resumed_record=None if point is None else point.record,
@@ -670,6 +693,7 @@ class Driver:
             dtype=self.dtype,
             fine_tuning_lr=config.fine_tuning_lr,
             reset_optim_states=config.reset_optim_states,
+            model_checkpoint_frequency=config.model_checkpoint_frequency,
             ranks=self.ranks,
             manager=config.dist_manager,
         )
@@ -727,7 +751,7 @@ class Driver:
 
     def probe(self, infer: Callable[[Any], Any] | None = None) -> Any:
         """Return the outputs for up to two candidates, the learner's or what `infer` gives; None without candidates."""
-        ids = next(self.candidates(2), None)
+        ids = None if self.choice_pool is None else next(self.candidates(2), None)
         if ids is None:
             return None
         inputs = self.choice_pool.inputs(ids)
@@ -769,6 +793,11 @@ class Driver:
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        if self.choice_pool is None:
+            raise UsageError(
+                "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
+                "give a training_config, or an unlabeled_datapool."
+            )
         for ids in self._candidates.chunks(size):
             self._interruption.safe_point()
             yield ids
@@ -848,3 +877,10 @@ class Driver:
     def ranks(self) -> Ranks:
         """The processes that compute together; this one alone while it works by itself."""
         return self._scope.current
+
+
+def _were_reset(records: list[Any], before: list[Any], known: int, first: Any) -> bool:
+    """Tell whether a metrology strategy has begun its records anew, in a list of its own or in the same one."""
+    if len(records) < known:
+        return True
+    return records is not before and bool(known) and records[0] is not first

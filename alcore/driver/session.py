@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class RunSession:
         Checkpoints inside a step; None where the run doesn't train.
     scope, interruption
         The processes of the run, and whether it was asked to end.
+    checkpoint_on
+        The phases of such a step after which one is saved.
     checkpoint_interval
         Save a checkpoint at the end of every so many steps.
     retention
@@ -91,6 +93,7 @@ class RunSession:
         interruption: Interruption,
         *,
         checkpoint_interval: int,
+        checkpoint_on: Collection[Phase] = (Phase.LABELING,),
         retention: Retention | None,
         last_recorded: int = -1,
         resumed_record: Mapping[str, Any] | None = None,
@@ -99,6 +102,7 @@ class RunSession:
         self._run_id, self._logger, self._warn_once = run_id, logger, warn_once
         self._position, self._listeners = position, listeners
         self._checkpointer, self._scope, self._interruption = checkpointer, scope, interruption
+        self._checkpoint_on = frozenset(checkpoint_on)
         self._checkpoint_interval, self._retention = checkpoint_interval, retention
         self._last_recorded = last_recorded
         self._resumed_record = dict(resumed_record or {})
@@ -142,6 +146,11 @@ class RunSession:
             self._position.phase = None
             self.record.seconds[phase.value] = round(time.perf_counter() - began, 6)
             self._listeners.tell("alcore_phase_end", phase=phase, error=failure, replayed=self.replaying)
+
+    def saves_after_training(self, step: int) -> bool:
+        """Tell whether a checkpoint is due when this step has trained."""
+        every = self._checkpoint_interval
+        return every > 0 and (step + 1) % every == 0 and bool(self._checkpoint_on - {Phase.LABELING})
 
     def add_metrics(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
         """Add records of a metrology strategy, to be committed with the requests of the step.
@@ -222,7 +231,7 @@ class RunSession:
         """
         step, every = self._position.step, self._checkpoint_interval
         self._ends = reason is not None
-        due = every > 0 and (self._ends or (step + 1) % every == 0)
+        due = Phase.LABELING in self._checkpoint_on and every > 0 and (self._ends or (step + 1) % every == 0)
         end = _end("done", reason, None) if self._ends else None
         state = self._checkpointer.collect(step=step, phase=Phase.LABELING.value, epoch=0) if due else None
         records, self._uncommitted = self._uncommitted, []

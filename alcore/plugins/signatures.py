@@ -298,6 +298,8 @@ def _checkable(hint: Any) -> Any:
         ]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.Union[tuple(_checkable(one) for one in typing.get_args(hint))]  # noqa: UP007 - made at run time
+    if getattr(hint, "_is_protocol", False):  # told by its methods, which no text has
+        return Any
     try:
         pydantic.TypeAdapter(hint, config=None)
     except Exception:  # noqa: BLE001 - a hint that pydantic can't take

@@ -10,6 +10,7 @@ import torch
 from alcore.config import TrainingConfig
 from alcore.distributed.manager import DistributedManager
 from alcore.distributed.ranks import Ranks
+from alcore.errors import UsageError
 from alcore.protocols import DataInfo, EpochEnd, Phase
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import ParallelStep, share_buffers
@@ -35,7 +36,7 @@ class Trainer:
         How often and how much the classes count.
     device, dtype
         Where learner and batches are, and their floating-point type.
-    fine_tuning_lr, reset_optim_states
+    fine_tuning_lr, reset_optim_states, model_checkpoint_frequency
         As in `alcore.config.DriverConfig`.
     ranks
         The processes that train together.
@@ -62,6 +63,7 @@ class Trainer:
         dtype: torch.dtype,
         fine_tuning_lr: float | None,
         reset_optim_states: bool,
+        model_checkpoint_frequency: int = 0,
         ranks: Ranks,
         manager: DistributedManager | None,
     ) -> None:
@@ -70,6 +72,7 @@ class Trainer:
         self._device, self._dtype = device, dtype
         self._fine_tuning_lr, self._reset_optim_states = fine_tuning_lr, reset_optim_states
         self._ranks, self._manager = ranks, manager
+        self._model_checkpoint_frequency = model_checkpoint_frequency
         self._not_taken = arguments_not_taken(loop)
         self.optimization: Optimization | None = None
         self.first_step: int | None = None
@@ -77,7 +80,28 @@ class Trainer:
     def check(self) -> None:
         """Raise `UsageError` if the loop can't be called, or optimizer and scheduler can't be made."""
         check_loop(self.loop)
+        own, given = self._loops_own("checkpoint_frequency"), self._model_checkpoint_frequency
+        if own and given and own != given:
+            raise UsageError(
+                f"the training loop says checkpoint_frequency={own}, and DriverConfig says "
+                f"model_checkpoint_frequency={given}; give one of them."
+            )
         check_optimizer(self._config.optimizer_config, self._learner)
+
+    @property
+    def epochs_between_checkpoints(self) -> int:
+        """Save a checkpoint every so many epochs; 0 does not."""
+        return self._model_checkpoint_frequency or self._loops_own("checkpoint_frequency") or 0
+
+    def step_functions(self, train_step_fn: Any, validate_step_fn: Any) -> tuple[Any, Any]:
+        """Return the step functions that were given to the run, else those of the loop, else None."""
+        return (
+            self._loops_own("train_step_fn") if train_step_fn is None else train_step_fn,
+            self._loops_own("validate_step_fn") if validate_step_fn is None else validate_step_fn,
+        )
+
+    def _loops_own(self, member: str) -> Any:
+        return getattr(self.loop, member, None)
 
     def make_optimization(self) -> None:
         """Make optimizer and scheduler for the learner as it is now, which counts as its initial state."""
@@ -139,6 +163,7 @@ class Trainer:
             Called by the loop after each epoch.
         """
         assert self.optimization is not None
+        train_step_fn, validate_step_fn = self.step_functions(train_step_fn, validate_step_fn)
         if self.first_step is None:
             self.first_step = step
         training = step - self.first_step

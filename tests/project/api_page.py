@@ -52,7 +52,7 @@ def protocols_sections() -> str:
     """Return the sections of the page of protocols."""
     (source,) = [one for one in core() if one.module == "alcore.protocols"]
     classes = [one for one in source.tree.body if isinstance(one, ast.ClassDef)]
-    found = [one for one in classes if "Protocol" in map(ast.unparse, one.bases)]
+    found = [one for one in classes if any(ast.unparse(base).startswith("Protocol") for base in one.bases)]
     return "".join(protocol_section(one) for one in found)
 
 
@@ -60,7 +60,7 @@ def protocol_section(protocol: ast.ClassDef) -> str:
     """Return the section of a protocol: its docstring, and its members with theirs."""
     rows = []
     for member, after in zip(protocol.body, [*protocol.body[1:], None], strict=True):
-        if isinstance(member, ast.FunctionDef):
+        if isinstance(member, ast.FunctionDef) and member.name != "__class_getitem__":
             is_property = any(ast.unparse(one) == "property" for one in member.decorator_list)
             text = member.name if is_property else f"{member.name}({arguments_of(member)})"
             rows.append((text, ast.get_docstring(member) or ""))

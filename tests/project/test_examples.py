@@ -37,6 +37,38 @@ def test_moons_with_a_custom_loop(tmp_path: Path) -> None:
     assert default.splitlines()[:2] == custom.splitlines()[:2]
 
 
+@pytest.mark.parametrize("loop", [[], ["--by-hand"]], ids=["default loop", "own loop"])
+def test_from_physicsnemo(tmp_path: Path, loop: list[str]) -> None:
+    output = run("from_physicsnemo.py", "--steps", "3", *loop, folder=tmp_path).splitlines()
+    assert output[0].startswith("16 solver runs, RMSE ")
+    first, last = (float(word) for word in output[0].removeprefix("16 solver runs, RMSE ").split(" -> "))
+    assert last < first
+    assert "driver.restore()" in output[1]
+    assert output[2] == "20 solver runs after one more step; phases: training, metrology, query, labeling"
+    (folder,) = (tmp_path / "active_learning_logs").glob("[!.]*")
+    assert len(json.loads((folder / "grid_error.json").read_text())) == 4
+    assert (folder / "strategies" / "solver" / "last_input.txt").is_file()
+    assert (folder / "strategies" / "grid_error" / "checkpoints" / "last.txt").is_file()
+    trained = list((folder / "ckpt").glob("*-training-*"))
+    assert len(trained) == 4, "one after each training"
+
+
+NAMES = [
+    "append", "strategy_dir", "checkpoint_dir", "logger", "is_attached", "__len__", "checkpoint_on_training",
+    "checkpoint_on_metrology", "checkpoint_on_query", "checkpoint_on_labeling", "train_step_fn", "validate_step_fn",
+    "device", "dtype", "checkpoint_frequency", "use_amp", "amp_type", "compile", "label", "is_initialized",
+    "load_checkpoint", "DriverProtocol", "LearnerProtocol", "AbstractQueue", "ActiveLearningPhase", "DataPool",
+]  # fmt: skip
+"""Of PhysicsNeMo's interface, as they are written there."""
+
+
+def test_example_and_page_have_each_name_of_physicsnemo() -> None:
+    example = (EXAMPLES / "from_physicsnemo.py").read_text()
+    page = (EXAMPLES.parent / "docs" / "from-physicsnemo.md").read_text()
+    assert [name for name in NAMES if name not in example and name != "__len__"] == []
+    assert [name for name in (*NAMES, "save_checkpoint", "reset") if name not in page] == []
+
+
 @pytest.mark.timeout(280)
 def test_baselines(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

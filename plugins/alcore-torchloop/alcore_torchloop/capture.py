@@ -7,16 +7,61 @@ with the same results.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from alcore.errors import UsageError
 from alcore.inference import evaluating
 from alcore_torchloop import graphs
 from alcore_torchloop.graph_cache import Recorder, copied, dependencies, unreplaced_buffers
+from alcore_torchloop.graph_cache import logger as default_logger
+from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
 from alcore_torchloop.train_step import eager_step, graphed_step
+
+
+class _Settings:
+    """What training and evaluation steps have in common: precision, compiling, graphs, and where warnings go."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        use_graphs: bool,
+        cuda_graph_warmup: int,
+        use_amp: bool,
+        amp_type: torch.dtype,
+        compiles: bool,
+        logger: logging.Logger | None,
+        label: str | None,
+    ) -> None:
+        known = {dtype: name for name, dtype in PRECISIONS.items()}
+        if amp_type not in known:
+            raise UsageError(f"amp_type is {amp_type!r}; it must be torch.float16 or torch.bfloat16.")
+        if cuda_graph_warmup < 0:
+            raise UsageError(f"cuda_graph_warmup is {cuda_graph_warmup!r}; it must be at least 0.")
+        if logger is not None and not callable(getattr(logger, "warning", None)):
+            raise UsageError(f"logger is a {type(logger).__name__} without a method warning; give a logging.Logger.")
+        self.amp = known[amp_type] if use_amp else "off"
+        self.device = graphs.device_of(model)
+        self._use_graphs, self._compiles = use_graphs, compiles
+        self._logger, self._label = logger or default_logger, label
+
+    def prepared(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that is compiled, and computes in the precision, where that is wanted."""
+        compiled = torch.compile(function) if self._compiles else function
+        step: Callable[..., Any] = in_precision(compiled, self.amp, self.device)
+        return step
+
+    def graphs(self) -> Any:
+        """Return what makes graphs, or None where steps are not captured."""
+        return graphs.graphs_for(self.device) if self._use_graphs and not self._compiles else None
+
+    def warn(self, message: str) -> None:
+        """Warn of a step that can't be captured."""
+        self._logger.warning("%s%s", f"{self._label}: " if self._label else "", message)
 
 
 class StaticCaptureTraining:
@@ -34,6 +79,17 @@ class StaticCaptureTraining:
         Eager steps before the capture, for each shape of batches.
     gradient_clip_norm
         Clip the norm of all gradients together to this before the optimizer steps.
+    use_amp
+        Compute in mixed precision.
+    amp_type
+        Its type, ``torch.float16``, whose losses are scaled, or ``torch.bfloat16``.
+    compile
+        Compile the function by `torch.compile`, on any device, instead of capturing a graph; what `torch.compile`
+        raises is raised.
+    logger
+        Where a warning goes if the step can't be captured; by default the logger ``alcore.torchloop``.
+    label
+        Names the step in that warning.
 
     Examples
     --------
@@ -48,19 +104,28 @@ class StaticCaptureTraining:
         use_graphs: bool = True,
         cuda_graph_warmup: int = 11,
         gradient_clip_norm: float | None = None,
+        *,
+        use_amp: bool = False,
+        amp_type: torch.dtype = torch.float16,
+        compile: bool = False,
+        logger: logging.Logger | None = None,
+        label: str | None = None,
     ) -> None:
         self.model, self.optim = model, optim
-        self.use_graphs, self.cuda_graph_warmup = use_graphs, cuda_graph_warmup
         self.gradient_clip_norm = gradient_clip_norm
+        self._settings = _Settings(model, use_graphs, cuda_graph_warmup, use_amp, amp_type, compile, logger, label)
+        self.use_graphs, self.cuda_graph_warmup = use_graphs, cuda_graph_warmup
 
     def __call__(self, function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """Return a step that calls `function`, computes gradients, steps the optimizer and returns the loss."""
-        stepper = Stepper(self.optim, clip_norm=self.gradient_clip_norm, direct=False)
-        source = graphs.graphs_for(graphs.device_of(self.model)) if self.use_graphs else None
+        settings = self._settings
+        scaler = scaler_for(settings.amp, settings.device)
+        stepper = Stepper(self.optim, clip_norm=self.gradient_clip_norm, scaler=scaler, direct=False)
+        source, loss_of = settings.graphs(), settings.prepared(function)
         if source is None:
-            whole = eager_step(function, stepper)
+            whole = eager_step(loss_of, stepper)
         else:
-            whole = graphed_step(function, stepper, self.model, source, self.cuda_graph_warmup)
+            whole = graphed_step(loss_of, stepper, self.model, source, self.cuda_graph_warmup, settings.warn)
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -80,24 +145,41 @@ class StaticCaptureEvaluateNoGrad:
         Capture the step as a CUDA graph; no effect on a CPU.
     cuda_graph_warmup
         Eager calls before the capture, for each shape of arguments.
+    use_amp, amp_type, compile, logger, label
+        As in `StaticCaptureTraining`.
     """
 
-    def __init__(self, model: torch.nn.Module, use_graphs: bool = True, cuda_graph_warmup: int = 11) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        use_graphs: bool = True,
+        cuda_graph_warmup: int = 11,
+        *,
+        use_amp: bool = False,
+        amp_type: torch.dtype = torch.float16,
+        compile: bool = False,
+        logger: logging.Logger | None = None,
+        label: str | None = None,
+    ) -> None:
         self.model, self.use_graphs, self.cuda_graph_warmup = model, use_graphs, cuda_graph_warmup
+        self._settings = _Settings(model, use_graphs, cuda_graph_warmup, use_amp, amp_type, compile, logger, label)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function equivalent to `function`, in eval mode and without gradients."""
-        model, look = self.model, function
-        source = graphs.graphs_for(graphs.device_of(model)) if self.use_graphs else None
+        model, settings = self.model, self._settings
+        prepared = look = settings.prepared(function)
+        source = settings.graphs()
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             with unreplaced_buffers(model):
-                result = function(*args, **kwargs)
+                result = prepared(*args, **kwargs)
             copied(result)  # a result that can't be copied can't be replayed
             return result
 
         if source is not None:
-            look = Recorder(source, function, recorded, copied, lambda: dependencies(model), self.cuda_graph_warmup)
+            look = Recorder(
+                source, prepared, recorded, copied, lambda: dependencies(model), self.cuda_graph_warmup, settings.warn
+            )
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:

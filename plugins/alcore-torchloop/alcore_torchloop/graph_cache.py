@@ -70,6 +70,8 @@ class Recorder:
         Returns what graphs depend on beside arguments.
     warmup
         Eager calls with arguments of one shape before the graph is recorded, on its stream.
+    warn
+        Called with the reason if recording fails.
 
     Notes
     -----
@@ -85,7 +87,9 @@ class Recorder:
         finish: Callable[[Any], Any],
         depends: Callable[[], Dependencies],
         warmup: int,
+        warn: Callable[[str], None] = logger.warning,
     ) -> None:
+        self._warn = warn
         self._graphs, self._eager, self._recorded, self._finish = graphs, eager, recorded, finish
         self._depends, self._warmup = depends, max(1, warmup)
         self._known: Dependencies | None = None
@@ -144,7 +148,7 @@ class Recorder:
         self._given_up = True
         self._found.clear()
         why = " ".join(str(error).split()) or type(error).__name__
-        logger.warning("this step can't be captured as a graph and runs eagerly, with the same results: %s", why)
+        self._warn(f"this step can't be captured as a graph and runs eagerly, with the same results: {why}")
 
 
 def form_of(thing: Any, tensors: list[torch.Tensor]) -> Any:

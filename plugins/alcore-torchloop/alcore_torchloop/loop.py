@@ -13,7 +13,7 @@ from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.inference import evaluating
 from alcore.pools import to_device
-from alcore.protocols import EpochEnd, TrainStep, ValidateStep
+from alcore.protocols import EpochEnd, RunContext, TrainStep, ValidateStep
 from alcore.training import BatchLoader
 from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.early_stopping import EarlyStopping
@@ -50,6 +50,14 @@ class DefaultTrainingLoop:
         Kind of static capture. ``"graph"`` replays the step from CUDA graphs, one for each shape of batches, and has no
         effect on a CPU. ``"compile"`` compiles forward and backward by `torch.compile`, on any device, which takes
         time and is for long runs; results differ by rounding.
+    train_step_fn, validate_step_fn
+        The steps of a training whose call, or whose run, is given none.
+    device, dtype
+        Where batches are moved to, and the type of their floating-point tensors, where the call says nothing. A run
+        always says: another device or dtype than the run's is refused.
+    checkpoint_frequency
+        Let the run save a checkpoint every so many epochs, as ``DriverConfig.model_checkpoint_frequency`` does; 0 does
+        not. A training without a run has nowhere to save to, and refuses it.
 
     Notes
     -----
@@ -70,7 +78,16 @@ class DefaultTrainingLoop:
         patience: int | None = None,
         min_delta: float = 0.0,
         capture: Literal["graph", "compile"] = "graph",
+        *,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        checkpoint_frequency: int = 0,
     ) -> None:
+        for name, step in (("train_step_fn", train_step_fn), ("validate_step_fn", validate_step_fn)):
+            if step is not None and not callable(step):
+                raise UsageError(f"DefaultTrainingLoop: {name} is {step!r}; it must be callable as step(model, batch).")
         _one_of("schedule", schedule, ("epoch", "batch"))
         _one_of("capture", capture, ("graph", "compile"))
         _one_of("amp", amp, ("off", *PRECISIONS))
@@ -78,6 +95,7 @@ class DefaultTrainingLoop:
             ("accumulate", accumulate, 1),
             ("patience", patience, 1),
             ("min_delta", min_delta, 0),
+            ("checkpoint_frequency", checkpoint_frequency, 0),
         ):
             if value is not None and not value >= least:
                 raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}; it must be at least {least}.")
@@ -89,10 +107,33 @@ class DefaultTrainingLoop:
         )  # fmt: skip
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
         self.patience, self.min_delta, self.capture = patience, min_delta, capture
+        self.train_step_fn, self.validate_step_fn = train_step_fn, validate_step_fn
+        self.device, self.dtype = None if device is None else torch.device(device), dtype
+        self.checkpoint_frequency = checkpoint_frequency
+        self._context: RunContext | None = None
         self._compiler = Compiler() if capture == "compile" else None
         self._stepper: Stepper | None = None  # of the training under way
         self._early: EarlyStopping | None = None
         self._resumed: Mapping[str, Any] = {}
+
+    def attach(self, context: RunContext) -> None:
+        """Receive the run."""
+        self._context = context
+
+    def check(self) -> None:
+        """Raise `UsageError` if the loop was made for another device or dtype than the run's."""
+        if self._context is not None:
+            self._placed(self._context.device, self._context.dtype)
+
+    def _placed(self, device: Any, dtype: torch.dtype | None) -> tuple[Any, torch.dtype | None]:
+        """Return device and dtype of a call, else those of the loop."""
+        for name, own, given in (("device", self.device, device), ("dtype", self.dtype, dtype)):
+            if own is not None and given is not None and not _same(own, given):
+                raise UsageError(
+                    f"DefaultTrainingLoop: {name} is {own}, and that of the run is {given}; leave it out, or give "
+                    f"DriverConfig({name}=...) the same."
+                )
+        return self.device if device is None else device, self.dtype if dtype is None else dtype
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next epoch of the training under way depends on; empty between trainings."""
@@ -137,10 +178,10 @@ class DefaultTrainingLoop:
         validation_dataloader
             Iterable over validation batches, used after each epoch, in eval mode and without gradients.
         train_step_fn
-            ``step(model, batch)`` returns the loss; ``model.training_step(batch)`` if None.
+            ``step(model, batch)`` returns the loss; the loop's own, else ``model.training_step(batch)``, if None.
         validate_step_fn
-            ``step(model, batch)`` may return a scalar; ``model.validation_step(batch)`` if None. Without
-            either there is no validation.
+            ``step(model, batch)`` may return a scalar; the loop's own, else ``model.validation_step(batch)``, if
+            None. Without any there is no validation.
         lr_scheduler
             Stepped as `schedule` says; `ReduceLROnPlateau` is given the validation loss, else the training loss.
         device, dtype
@@ -155,6 +196,14 @@ class DefaultTrainingLoop:
         DivergedError
             If the mean loss of an epoch is NaN or infinite.
         """
+        device, dtype = self._placed(device, dtype)
+        train_step_fn = self.train_step_fn if train_step_fn is None else train_step_fn
+        validate_step_fn = self.validate_step_fn if validate_step_fn is None else validate_step_fn
+        if self.checkpoint_frequency and on_epoch_end is None:
+            raise UsageError(
+                "DefaultTrainingLoop: checkpoint_frequency is for a run, which saves checkpoints, and this training "
+                "has no on_epoch_end that could; leave it out."
+            )
         if optimizer is None:
             raise UsageError(
                 f"DefaultTrainingLoop has nothing to train: {type(model).__name__} has no trainable parameters. "
@@ -256,6 +305,14 @@ class DefaultTrainingLoop:
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return average(math.fsum(map(float, values)) / len(values)) if values else None
+
+
+def _same(own: Any, given: Any) -> bool:
+    """Tell whether two devices, or two dtypes, are the same; a device without a number is any of its kind."""
+    if isinstance(own, torch.device):
+        given = torch.device(given)
+        return own.type == given.type and (own.index is None or given.index is None or own.index == given.index)
+    return bool(own == given)
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

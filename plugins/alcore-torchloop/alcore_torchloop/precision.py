@@ -15,7 +15,7 @@ def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
     Parameters
     ----------
     step
-        Called as ``step(model, batch)``.
+        Called with what the returned one is called with.
     amp
         ``"off"``, ``"bf16"`` or ``"fp16"``.
     device
@@ -25,9 +25,9 @@ def in_precision(step: Any, amp: str, device: torch.device | None) -> Any:
         return step
     kind, dtype = type_of(device), PRECISIONS[amp]
 
-    def lower(model: Any, batch: Any) -> Any:
+    def lower(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(kind, dtype):
-            return step(model, batch)
+            return step(*args, **kwargs)
 
     return lower
 

@@ -9,7 +9,7 @@ import torch
 
 from alcore_torchloop import graphs
 from alcore_torchloop.compiling import Compiler, compiled_step
-from alcore_torchloop.graph_cache import Dependencies, Recorder, dependencies, unreplaced_buffers
+from alcore_torchloop.graph_cache import Dependencies, Recorder, dependencies, logger, unreplaced_buffers
 from alcore_torchloop.graphs import Graphs
 from alcore_torchloop.precision import in_precision
 from alcore_torchloop.stepping import Stepper
@@ -72,7 +72,12 @@ def eager_step(loss_of: Callable[..., torch.Tensor], stepper: Stepper) -> Step:
 
 
 def graphed_step(
-    loss_of: Callable[..., torch.Tensor], stepper: Stepper, model: Any, source: Graphs, warmup: int
+    loss_of: Callable[..., torch.Tensor],
+    stepper: Stepper,
+    model: Any,
+    source: Graphs,
+    warmup: int,
+    warn: Callable[[str], None] = logger.warning,
 ) -> Step:
     """Return a step equivalent to that of `eager_step`, which replays graphs after a few calls.
 
@@ -88,8 +93,10 @@ def graphed_step(
         Makes the graphs.
     warmup
         Eager steps before a graph is recorded, each a step of the training.
+    warn
+        Called with the reason if the step can't be recorded.
     """
-    return Recorder(source, eager_step(loss_of, stepper), *_Graphed(loss_of, stepper, model).parts(), warmup)
+    return Recorder(source, eager_step(loss_of, stepper), *_Graphed(loss_of, stepper, model).parts(), warmup, warn)
 
 
 class _Graphed:

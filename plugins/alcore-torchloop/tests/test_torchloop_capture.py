@@ -1,10 +1,13 @@
 """Steps made by the static-capture decorators, on a CPU."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from alcore_torchloop import StaticCaptureEvaluateNoGrad, StaticCaptureTraining
+
+from alcore import UsageError
 
 
 def problem():
@@ -136,3 +139,117 @@ def test_a_captured_step_cannot_be_stepped_again_by_a_loop():
     with pytest.raises(RuntimeError, match="does not require grad"):
         DefaultTrainingLoop()(model, optimizer, batches, 1, train_step_fn=step)
     assert optimizer.state[model[0].weight]["step"].item() == 1
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_mixed_precision_computes_in_its_type_and_scales_losses_in_float16(kind):
+    model, batches = problem()
+    seen = []
+
+    def step_of(model, batch):
+        seen.append(model[0](batch[0]).dtype)
+        return loss_of(model, batch)
+
+    def trained(**settings):
+        copied = copy.deepcopy(model)
+        step = StaticCaptureTraining(model=copied, optim=torch.optim.SGD(copied.parameters(), lr=0.01), **settings)(
+            step_of
+        )
+        return copied, [float(step(copied, batch)) for batch in batches * 2]
+
+    lower, losses = trained(use_amp=True, amp_type=kind)
+    assert set(seen) == {kind}
+    seen.clear()
+    plain, exact = trained(amp_type=kind)
+    assert set(seen) == {torch.float32}
+    assert losses != exact, "it computes otherwise"
+    assert losses[0] == pytest.approx(exact[0], rel=0.02)
+    for name, value in lower.state_dict().items():
+        assert value.dtype == plain.state_dict()[name].dtype
+    evaluated = StaticCaptureEvaluateNoGrad(model=model, use_amp=True, amp_type=kind)(lambda model, x: model[0](x))
+    assert evaluated(model, batches[0][0]).dtype == kind
+
+
+def test_gradients_of_scaled_losses_are_clipped_as_they_are():
+    model, batches = problem()
+    twin = copy.deepcopy(model)
+    settings = {"gradient_clip_norm": 0.1, "amp_type": torch.float16}
+    steps = [
+        StaticCaptureTraining(model=one, optim=torch.optim.SGD(one.parameters(), lr=1.0), use_amp=amp, **settings)(
+            loss_of
+        )
+        for one, amp in ((model, True), (twin, False))
+    ]
+    before = [one.detach().clone() for one in model.parameters()]
+
+    def moved(one):
+        return float(torch.stack([(p - then).norm() for p, then in zip(one.parameters(), before, strict=True)]).norm())
+
+    for step, one in zip(steps, (model, twin), strict=True):
+        for _ in range(20):  # the first scales are too large for float16, and their steps are skipped
+            step(one, batches[0])
+            if moved(one):
+                break
+        assert moved(one) == pytest.approx(0.1, rel=0.02)
+
+
+def test_compile_compiles_the_function_and_captures_nothing(monkeypatch):
+    model, batches = problem()
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    monkeypatch.setattr("alcore_torchloop.graphs.graphs_for", lambda device: pytest.fail("a graph was asked for"))
+    train = StaticCaptureTraining(model=model, optim=torch.optim.SGD(model.parameters(), lr=0.1), compile=True)(loss_of)
+    evaluate = StaticCaptureEvaluateNoGrad(model=model, compile=True)(loss_of)
+    assert compiled == [loss_of, loss_of]
+    assert train(model, batches[0]).isfinite()
+    assert evaluate(model, batches[0]).isfinite()
+
+
+@pytest.mark.parametrize("label", [None, "surrogate"])
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_warning_of_a_step_that_can_not_be_captured_goes_to_the_logger_with_the_label(monkeypatch, kind, label):
+    class Logger:
+        def __init__(self):
+            self.texts = []
+
+        def warning(self, text, *arguments):
+            self.texts.append(text % arguments)
+
+    class Refusing:
+        @contextlib.contextmanager
+        def aside(self):
+            yield
+
+        def record(self):
+            raise RuntimeError("no 100% chance")
+
+    logger = Logger()
+    monkeypatch.setattr("alcore_torchloop.graphs.graphs_for", lambda device: Refusing())
+    model, batches = problem()
+    settings = {"cuda_graph_warmup": 1, "logger": logger, "label": label}
+    if kind == "training":
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = StaticCaptureTraining(model=model, optim=optimizer, **settings)(loss_of)
+    else:
+        step = StaticCaptureEvaluateNoGrad(model=model, **settings)(loss_of)
+    for _ in range(4):
+        assert step(model, batches[0]).isfinite()
+    (text,) = logger.texts
+    assert text.startswith("surrogate: this step" if label else "this step")
+    assert text.endswith("no 100% chance")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"amp_type": torch.float32}, "amp_type is torch.float32"),
+        ({"cuda_graph_warmup": -1}, "cuda_graph_warmup is -1"),
+        ({"logger": "loud"}, "logger is a str"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    model, _ = problem()
+    with pytest.raises(UsageError, match=message):
+        StaticCaptureTraining(model=model, optim=torch.optim.SGD(model.parameters(), lr=0.1), **settings)
+    with pytest.raises(UsageError, match=message):
+        StaticCaptureEvaluateNoGrad(model=model, **settings)
