@@ -124,7 +124,7 @@ def test_where_all_of_the_start_failed_it_is_asked_again(make: Make, toys: Any) 
                 request = queue_to_label.get_request()
                 serialize_queue.put(Failed(request, "no") if request.step == 0 else request.item)
 
-    driver = make(label_strategy=Once())
+    driver = make(label_strategy=Once(), max_failure_rate=1.0)
     driver.run()
     run = Run(driver.log_dir)
     assert [one["train_samples"] for one in run.steps()] == [0, 0, 6]

@@ -69,11 +69,11 @@ class Priced:
         (Priced(3), Priced(2), "text", 3.0),
         (None, Priced(2), 7, 2.0),
         (object(), Priced(2), 7, 2.0),
-        (None, Priced(2), "text", 1.0),
-        (None, None, 7, 1.0),
+        (None, Priced(2), "text", None),
+        (None, None, 7, None),
     ],
 )
-def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_1(
-    label: Any, pool: Any, item: Any, expected: float
+def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_unknown(
+    label: Any, pool: Any, item: Any, expected: float | None
 ) -> None:
     assert expected_costs(label, pool)(item) == expected

@@ -135,8 +135,9 @@ def test_nested_inputs_and_layers_with_several_outputs(build: Build) -> None:
 
     a, b = torch.randn(20, 6, 3), torch.randn(20, 4)
     pool = SimpleNamespace(
-        unlabeled_indices=lambda: torch.arange(20), inputs=lambda ids: {"a": a[ids], "b": (b[ids],), "more": "words"}
-    )
+        unlabeled_indices=lambda: torch.arange(20), inputs=lambda ids: {"a": a[ids], "b": (b[ids],), "more": "words"},
+        digest=lambda: "20 nested samples",
+    )  # fmt: skip
     driver = build(unlabeled_datapool=pool, learner=Two())
     assert extract_features(driver).features.shape == (20, 8)
     torch.testing.assert_close(extract_features(driver).features[:, 4:], b)
