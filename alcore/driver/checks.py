@@ -12,6 +12,7 @@ import torch
 
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
+from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError, raised_by
 from alcore.protocols import DataInfo
 from alcore.training.steps import check_call, own_step
@@ -73,12 +74,12 @@ def _check_can_reset(training: TrainingConfig, learner: Any) -> None:
             )
 
 
-def check_asks_or_ends(config: DriverConfig, strategies: StrategiesConfig, *, has_stop_criteria: bool) -> None:
+def check_asks_or_ends(config: DriverConfig, strategies: StrategySet, *, has_stop_criteria: bool) -> None:
     """Refuse a run without query strategies that has a label strategy all the same, or would never end."""
-    if strategies.query_strategies:
+    if strategies.query:
         return
-    labels = strategies.label_strategy is not None and not config.skip_labeling
-    if labels and strategies.start_strategy is None:
+    labels = strategies.label is not None and not config.skip_labeling
+    if labels and strategies.start is None:
         raise UsageError(
             "there are no query strategies, so that the label strategy would never be asked for a label; give one, "
             "such as query_strategies=[RandomQuery(10)]. For a run that only trains and measures, leave out the label "

@@ -119,7 +119,6 @@ class Driver:
         self.warn_once = WarnOnce(self.logger)
         self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
         self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.by_itself)
-        checks.check_asks_or_ends(config, strategies_config, has_stop_criteria=self.listeners.has_stop_criteria)
         self.position = RunPosition()
 
         manager = config.dist_manager
@@ -483,6 +482,7 @@ class Driver:
         UsageError
             When they don't.
         """
+        checks.check_asks_or_ends(self.config, self._strategies, has_stop_criteria=self.listeners.has_stop_criteria)
         checks.check_fit(
             self.config, self._pools, self.label_strategy, has_start_strategy=self.start_strategy is not None
         )

@@ -241,7 +241,7 @@ def test_run_without_any_pool_queries_generated_items(tmp_path: Path) -> None:
     driver.run()
     assert driver.stop_reason == "all 3 steps are done"
     requests = Run(driver.log_dir).requests()
-    assert [(one["step"], one["state"], one["sample"]) for one in requests] == [(i, "labelled", None) for i in range(3)]
+    assert [(one["step"], one["state"], one["sample"]) for one in requests] == [(i, "labeled", None) for i in range(3)]
     longer = without_pool(tmp_path, steps=4)
     longer.restore()
     longer.run()

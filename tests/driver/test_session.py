@@ -75,9 +75,9 @@ def test_phase_is_told_timed_and_known_while_it_goes_on(begin: Open, told: list[
     session = begin(2)
     with session.phase(Phase.QUERY):
         assert session._position.phase is Phase.QUERY
-        assert told == [("alcore_phase_start", {"phase": Phase.QUERY})]
+        assert told == [("alcore_phase_start", {"phase": Phase.QUERY, "replayed": False})]
     assert session._position.phase is None
-    assert told[1:] == [("alcore_phase_end", {"phase": Phase.QUERY, "error": None})]
+    assert told[1:] == [("alcore_phase_end", {"phase": Phase.QUERY, "error": None, "replayed": False})]
     assert 0 <= session.record.seconds["query"] < 1
 
 
@@ -87,7 +87,7 @@ def test_error_in_a_phase_says_where_and_is_told(begin: Open, told: list[Any]) -
     with pytest.raises(KeyError) as caught, session.phase(Phase.LABELING):
         raise error
     assert caught.value.__notes__ == ["in the labeling phase of step 2 of run r"]
-    assert told[-1] == ("alcore_phase_end", {"phase": Phase.LABELING, "error": error})
+    assert told[-1] == ("alcore_phase_end", {"phase": Phase.LABELING, "error": error, "replayed": False})
     assert session._position.phase is None
 
 

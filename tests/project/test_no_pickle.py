@@ -29,7 +29,7 @@ IMPORTS_BY_NAME = {
 
 
 def faults(
-    tree: ast.AST, module: str = "", function: str = "", arguments: frozenset[str] = frozenset()
+    tree: ast.AST, module: str = "", function: str = "", parameters: frozenset[str] = frozenset()
 ) -> Iterator[str]:
     """Yield what can run code, and is not written as the import or the name that ruff looks for."""
     for node in ast.iter_child_nodes(tree):
@@ -37,7 +37,7 @@ def faults(
             continue
         by_name = function == "__getattr__" or f"{module}.{function}" in IMPORTS_BY_NAME
         match node:
-            case ast.Name(id=name) if name in RUNS_TEXT - arguments:
+            case ast.Name(id=name) if name in RUNS_TEXT - parameters:  # a parameter `compile` is a value
                 yield name
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) if HOLDS_ANY_OBJECT.fullmatch(
                 name
@@ -54,10 +54,10 @@ def faults(
                 yield ast.unparse(node)  # of an entry point
             case ast.Attribute(attr="import_module") | ast.Name(id="import_module") if not by_name:
                 yield "import_module"
-        inside, own = function, arguments
+        inside, known = function, parameters
         if isinstance(node, ast.FunctionDef):
-            inside, own = node.name, frozenset(one.arg for one in [*node.args.args, *node.args.kwonlyargs])
-        yield from faults(node, module, inside, own)
+            inside, known = node.name, frozenset(one.arg for one in (*node.args.args, *node.args.kwonlyargs))
+        yield from faults(node, module, inside, known)
 
 
 def is_ours(name: ast.expr) -> bool:
@@ -87,7 +87,7 @@ def test_what_runs_code_is_found(text: str) -> None:
     "text",
     ["np.load(p, allow_pickle=False)", "model.eval()", "re.compile(s)", "json.load(f)", "dist.all_gather(a, b)",
      "getattr(torch, name)", "getattr(pool, 'digest')", "model.load_state_dict(s)", "sys.modules",
-     "importlib.import_module('alcore.plugins.builtins')",
+     "importlib.import_module('alcore.plugins.builtins')", "def f(*, compile): g(compile)",
      "def __getattr__(name): return importlib.import_module(HOMES[name])"],
 )  # fmt: skip
 def test_what_runs_no_code_is_left_alone(text: str) -> None:
