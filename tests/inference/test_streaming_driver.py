@@ -110,7 +110,9 @@ def test_a_pool_that_does_not_tell_its_size_has_a_bar_of_its_candidates(
     bars: Terminal, build: Callable[..., Any], toys: Any
 ) -> None:
     known = toys.pool(50, labeled=3)
-    pool = SimpleNamespace(inputs=known.inputs, unlabeled_indices=lambda: known.unlabeled_indices())
+    pool = SimpleNamespace(
+        inputs=known.inputs, unlabeled_indices=lambda: known.unlabeled_indices(), digest=known.digest
+    )
     list(chunks(build(unlabeled_datapool=pool)))
     assert "/47.0 [" in bars.getvalue()
 

@@ -110,13 +110,14 @@ def test_second_writer_is_refused_with_the_holders_process(tmp_path: Path) -> No
 @pytest.mark.system
 def test_damaged_checkpoint_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert alcore("run", "--steps", "3", "--run-id", "hurt", folder=tmp_path).returncode == 0
-    file = tmp_path / "active_learning_logs" / "hurt" / "ckpt" / "000002-labeling-000000.safetensors"
+    folder = tmp_path / "active_learning_logs" / "hurt" / "ckpt"
+    *_, before, file = sorted(folder.glob("0*"))
     file.write_bytes(file.read_bytes()[:-10])
     refused = alcore("resume", "hurt", "--steps", "4", folder=tmp_path)
     assert refused.returncode == 2
     assert "is damaged" in refused.stderr
     assert "Traceback" not in refused.stderr
-    remedy = "000001-labeling-000000.safetensors"
+    remedy = before.name
     assert f"--checkpoint {remedy}" in refused.stderr
     done = alcore("resume", "hurt", "--steps", "4", "--checkpoint", remedy, folder=tmp_path)
     assert done.returncode == 0, done.stderr
