@@ -202,7 +202,7 @@ class BatchesById(Mutant):
     test, words = "test_batch_equals_items", "assert"
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._rows(positions)
+        return self.inputs(positions), torch.stack([self.answer(sample)[1] for sample in positions.tolist()])
 
 
 class IsMeasuredOnNothing(Mutant):
