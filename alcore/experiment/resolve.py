@@ -92,7 +92,9 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
     checked, faults = check_tables(tables)
     settings = {name: {**settings[name], **checked[name]} for name in SETTINGS}
-    complete, more = make_settings(settings, {**experiment.settings["training"], **tables["training"]})
+    given = experiment.settings["training"]
+    tables_of_torch = any(given.get(name) for name in ("optimizer", "scheduler"))
+    complete, more = make_settings(settings, {**given, **tables["training"]}, try_out=tables_of_torch)
     faults += more
     for kind, suggestions in data.defaults.items():
         for part in parts.get(kind, []) if kind != "data" else []:

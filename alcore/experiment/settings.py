@@ -106,7 +106,9 @@ def check_tables(tables: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dic
     return {"driver": driver_values, "training": training_values}, faults
 
 
-def make_settings(values: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+def make_settings(
+    values: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any], *, try_out: bool = True
+) -> tuple[Settings, list[str]]:
     """Return complete settings, and the faults of optimizer and scheduler.
 
     Parameters
@@ -115,6 +117,9 @@ def make_settings(values: Mapping[str, Mapping[str, Any]], training: Mapping[str
         Checked values of both tables.
     training
         The whole table ``training``, for its tables ``optimizer`` and ``scheduler``.
+    try_out
+        Whether to build both, to see if they accept their values. The first optimizer of a process takes a second,
+        since torch imports its compiler then, and a learner without parameters needs none.
     """
     optimizer_cls, optimizer_kwargs, faults = _torch_class("optimizer", training.get("optimizer", {}), "AdamW")
     scheduler_cls, scheduler_kwargs, more = _torch_class("scheduler", training.get("scheduler", {}))
@@ -127,7 +132,7 @@ def make_settings(values: Mapping[str, Mapping[str, Any]], training: Mapping[str
     except UsageError as error:
         fault = str(error).removeprefix("OptimizerConfig.").replace("optimizer_kwargs['lr']", "lr").rstrip(".")
         faults.append(f"training.optimizer.{fault}")
-    if not faults:
+    if try_out and not faults:
         faults = _try_out(optimizer)
     return Settings(_filled(DRIVER, values["driver"]), _filled(TRAINING, values["training"]), optimizer), faults
 

@@ -47,6 +47,18 @@ def test_data_wins_over_signature(registry, chosen):
     assert resolved.settings.optimizer.optimizer_kwargs == {"lr": 0.5, "momentum": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("given", "built"), [([], 0), (["training.optimizer.lr=0.25"], 1), (["training.scheduler.cls=ConstantLR"], 1)]
+)
+def test_optimizer_is_tried_out_where_the_user_says_something_of_it(registry, chosen, monkeypatch, given, built):
+    made, original = [], torch.optim.Optimizer.__init__
+    monkeypatch.setattr(
+        torch.optim.Optimizer, "__init__", lambda *args, **kwargs: made.append(original(*args, **kwargs))
+    )
+    resolve(chosen(*given, data=["s"]), registry)
+    assert len(made) == built
+
+
 FILE = """
 [driver]
 batch_size = 8

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from sklearn.datasets import make_moons
 
 from alcore.errors import UsageError
 from alcore.pools import Data, DataInfo, TensorPool
+
+
+def two_moons(
+    upper: int, lower: int, noise: float, seed: int
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return the points and classes of ``sklearn.datasets.make_moons``, to the bit, without importing scikit-learn.
+
+    Parameters
+    ----------
+    upper, lower
+        Number of points on the upper half circle, class 0, and on the lower one, class 1.
+    noise
+        Standard deviation of the Gaussian noise on each coordinate.
+    seed
+        From 0 to 2**32 - 1; the stream of `numpy.random.RandomState` is frozen.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Points, float64 (N, 2), and classes, int64 (N,), in random order.
+    """
+    generator = np.random.RandomState(seed)
+    over, under = np.linspace(0, np.pi, upper), np.linspace(0, np.pi, lower)
+    across = np.concatenate([np.cos(over), 1 - np.cos(under)])
+    up = np.concatenate([np.sin(over), 1 - np.sin(under) - 0.5])
+    order = np.arange(upper + lower)
+    generator.shuffle(order)
+    points = np.stack([across, up], axis=1)[order]
+    return points + generator.normal(scale=noise, size=points.shape), (order >= upper).astype(np.int64)
 
 
 class MoonsPool(TensorPool):
@@ -44,7 +74,7 @@ class MoonsPool(TensorPool):
         count = round(samples * initial)
         if samples < 2 or not 0 < first < samples:
             raise UsageError(f"moons: {samples} samples with a majority of {majority} leave a class without points.")
-        points, classes = make_moons((first, samples - first), noise=noise, random_state=seed % 2**32)
+        points, classes = two_moons(first, samples - first, noise, seed % 2**32)
         order = np.random.default_rng(seed % 2**64).permutation(samples)
         self._everything = torch.tensor(points, dtype=torch.float32), torch.tensor(classes, dtype=torch.int64)
         super().__init__(

@@ -1,11 +1,14 @@
 """The points are scikit-learn's; some of them are labeled."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from alcore_moons import MoonsPool, moons
+from alcore_moons.data import two_moons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import make_moons
@@ -40,6 +43,23 @@ def test_the_points_are_those_of_scikit_learn(options, counts, noise, seed):
     points, classes = make_moons(counts, noise=noise, random_state=seed)
     assert np.array_equal(inputs.numpy(), points.astype(np.float32))
     assert np.array_equal(targets.numpy(), classes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 80), st.one_of(st.just(0.0), st.floats(1e-9, 10)), st.integers(0, 2**32 - 1))
+def test_points_and_classes_are_those_of_scikit_learn_to_the_bit(upper, lower, noise, seed):
+    points, classes = two_moons(upper, lower, noise, seed)
+    expected, known = make_moons((upper, lower), noise=noise, random_state=seed)
+    assert (points.dtype, classes.dtype, points.tobytes()) == (np.float64, np.int64, expected.tobytes())
+    assert np.array_equal(classes, known)
+
+
+def test_two_moons_are_made_without_scikit_learn_and_scipy():
+    code = (
+        "import sys, alcore_moons; alcore_moons.MoonsPool(); print({'sklearn', 'scipy', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_seed_decides_points_and_labels():
