@@ -161,9 +161,17 @@ def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
         for kind, cost in (("infrastructure", None), ("timeout", 0.5), ("infeasible", 3)):
             writer.refuse(request.id, "7", "not now", kind=kind, cost=cost)
     assert [(one["kind"], one["cost"]) for one in Run(store.folder).refused()] == [
-        ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0),
+        ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0), ("refused", None),
     ]  # fmt: skip
-    assert store.label_counts(0)["refused"] == 3
+        writer.refuse(request.id, "7", "no number")
+    assert store.label_counts(0)["refused"] == 1
+    assert store.committed_cost() == 1.0 + 3.5
+    assert store.bought(1) == (0, 3.5)
+    assert store.mean_cost(1) == 3.5 / 2
+    assert store.last_answers(20) == [True, False]  # what was paid; what is infeasible is no failure
+    assert [(one["kind"], one["count"]) for one in store.reasons(0)] == [
+        ("infeasible", 1), ("infrastructure", 1), ("refused", 1), ("timeout", 1),
+    ]  # fmt: skip
 
 
 def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(store: RunStore) -> None:
