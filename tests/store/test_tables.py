@@ -160,10 +160,10 @@ def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
     with store.answering(0) as writer:
         for kind, cost in (("infrastructure", None), ("timeout", 0.5), ("infeasible", 3)):
             writer.refuse(request.id, "7", "not now", kind=kind, cost=cost)
+        writer.refuse(request.id, "7", "no number")
     assert [(one["kind"], one["cost"]) for one in Run(store.folder).refused()] == [
         ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0), ("refused", None),
     ]  # fmt: skip
-        writer.refuse(request.id, "7", "no number")
     assert store.label_counts(0)["refused"] == 1
     assert store.committed_cost() == 1.0 + 3.5
     assert store.bought(1) == (0, 3.5)
