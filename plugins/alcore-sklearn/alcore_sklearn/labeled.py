@@ -115,7 +115,7 @@ def class_codes(targets: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, 
     if flat is None:
         raise UsageError(f"a classifier takes one class a sample, and the targets have shape {targets.shape}.")
     codes = flat.astype(np.int64)
-    if not np.array_equal(codes, flat) or (len(codes) and (codes.min() < 0 or codes.max() >= (classes or 2**31))):
+    if not np.array_equal(codes, flat) or (len(codes) and (np.min(codes) < 0 or np.max(codes) >= (classes or 2**31))):
         raise UsageError(
             f"targets must be class codes, integers from 0 to {classes - 1 if classes else 'the number less one'}."
         )
