@@ -52,9 +52,12 @@ def test_data_wins_over_signature(registry, chosen):
 )
 def test_optimizer_is_tried_out_where_the_user_says_something_of_it(registry, chosen, monkeypatch, given, built):
     made, original = [], torch.optim.Optimizer.__init__
-    monkeypatch.setattr(
-        torch.optim.Optimizer, "__init__", lambda *args, **kwargs: made.append(original(*args, **kwargs))
-    )
+
+    def spy(*args, **kwargs):
+        made.append(args[0])
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Optimizer, "__init__", spy)
     resolve(chosen(*given, data=["s"]), registry)
     assert len(made) == built
 

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.utils import all_estimators
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.randomness import derive_seed
+from alcore.randomness import derive_seed, preserve_rng_state
 
 Output = Literal["probabilities", "decision", "values"]
 
@@ -28,7 +28,8 @@ _MANY_LABELS = {"ClassifierChain", "MultiOutputClassifier"}  # they classify eac
 @functools.cache
 def available() -> Mapping[str, type[Any]]:
     """Return scikit-learn's classifiers and regressors by their full names, such as ``sklearn.svm.SVC``."""
-    found = all_estimators(type_filter=["classifier", "regressor"])
+    with preserve_rng_state():  # some modules draw from a global generator when they are imported
+        found = all_estimators(type_filter=["classifier", "regressor"])
     return {_public_name(cls): cls for name, cls in found if name not in _MANY_LABELS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -16,6 +17,19 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
 from alcore import UsageError
+
+
+def test_imports_of_scikit_learn_leave_the_global_generators_alone():
+    code = """
+import random
+import numpy as np
+from alcore_sklearn.estimators import available
+random.seed(0), np.random.seed(0)
+before = random.getstate(), str(np.random.get_state())
+available()
+assert (random.getstate(), str(np.random.get_state())) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_list_is_of_scikit_learns_own_classifiers_and_regressors():
@@ -54,6 +68,7 @@ def test_both_forms_of_a_name(name):
     ],
 )
 def test_any_other_name_is_refused(name, near):
+    available()  # which imports all of scikit-learn, whatever the name
     before = set(sys.modules)
     with pytest.raises(UsageError, match=near):
         build(name)
