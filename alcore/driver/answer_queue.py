@@ -261,7 +261,7 @@ class AnswerQueue:
         self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
         self._accepted = {one.request.id: one for one in accepted}
         self._expected = state.expected
-        self._budget.committed = self._store.committed_cost()
+        self._budget.committed = self._store.committed_cost() if self._budget.is_limited else 0.0
         self._failure_rate.begin(self._store.last_answers(FailureRate.window))
         self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
         self._stale = False

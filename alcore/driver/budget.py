@@ -26,6 +26,11 @@ class Budget:
         self.committed = 0.0
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._limit is not None
+
+    @property
     def left(self) -> float:
         """What may still be reserved; negative where labels were dearer than expected."""
         return math.inf if self._limit is None else self._limit - self.committed

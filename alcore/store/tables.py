@@ -69,7 +69,7 @@ CREATE TABLE labels(
     superseded INTEGER NOT NULL,  -- a later answer took its place, or its request was opened again
     state_digest BLOB);
 CREATE UNIQUE INDEX current_label ON labels(request) WHERE superseded = 0;
-CREATE INDEX label_of_step ON labels(step);
+CREATE INDEX label_of_step ON labels(step, superseded, cost);
 CREATE TABLE refused(           -- answers that are no labels
     request TEXT REFERENCES requests(id), step INTEGER NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN (
@@ -511,9 +511,10 @@ def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
     """
     step = 2**62 if before is None else before
     (cost,) = connection.execute(
-        "SELECT COALESCE(SUM(CASE WHEN r.closed IS NULL OR r.closed >= ?1 THEN r.cost"
-        " ELSE COALESCE(l.cost, 0) END), 0)"
-        " FROM requests r LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0 WHERE r.step < ?1",
+        "SELECT (SELECT COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0 AND step < ?1)"
+        " + (SELECT COALESCE(SUM(cost), 0) FROM ("
+        "  SELECT cost FROM requests WHERE state = 'open' AND step < ?1"
+        "  UNION ALL SELECT cost FROM requests WHERE closed >= ?1 AND step < ?1))",
         (step,),
     ).fetchone()
     return float(cost) + _paid_for_failures(connection, step)
@@ -708,7 +709,9 @@ def labeling(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
         "SELECT r.id FROM requests r JOIN refused f ON f.request = r.id WHERE r.state = 'open' AND f.step = ?", (step,)
     )
     expected = connection.execute(
-        "SELECT id, cost FROM requests WHERE state = 'open' OR (state = 'labeled' AND closed = ?)", (step,)
+        "SELECT id, cost FROM requests WHERE state = 'open'"
+        " UNION ALL SELECT id, cost FROM requests WHERE closed = ? AND state = 'labeled'",
+        (step,),
     )
     return LabelingState(
         open=_open_requests(connection, step),
