@@ -29,7 +29,7 @@ def api_sections() -> str:
 def section(module: str) -> str:
     """Return the section of a module."""
     about = sentence(inspect.getdoc(importlib.import_module(module)) or "")
-    rows = [f"| `{name}` | {summary(module, name)} |" for name in sorted(public_names(module), key=str.lower)]
+    rows = [f"| `{name}` | {summary(module, name)} |" for name in sorted(public_names(module), key=lambda one: (one.lower(), one))]
     return "\n".join([f"\n## {module}\n", f"{about}\n", "| name | what it is |", "|---|---|", *rows, ""])
 
 
