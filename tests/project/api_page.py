@@ -29,7 +29,8 @@ def api_sections() -> str:
 def section(module: str) -> str:
     """Return the section of a module."""
     about = sentence(inspect.getdoc(importlib.import_module(module)) or "")
-    rows = [f"| `{name}` | {summary(module, name)} |" for name in sorted(public_names(module), key=lambda one: (one.lower(), one))]
+    names = sorted(public_names(module), key=lambda name: (name.lower(), name))
+    rows = [f"| `{name}` | {summary(module, name)} |" for name in names]
     return "\n".join([f"\n## {module}\n", f"{about}\n", "| name | what it is |", "|---|---|", *rows, ""])
 
 
