@@ -21,7 +21,7 @@ def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(metavar="N", help="Show what this step asked for, and why.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every step.")] = False,
-    refused: Annotated[bool, typer.Option("--refused", help="Show the answers that were refused, and why.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Show the answers that are no labels, and why.")] = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -91,10 +91,10 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
     if run["reasons"]:
         lines += ["", _reasons_text(run["reasons"])]
-    if run["refused"]:
+    if refused := [one for one in run["refused"] if one["kind"] in ("refused", "set aside")]:
         lines += [
             "",
-            f"{len(run['refused'])} answers were refused, the last one: {run['refused'][-1]['reason']}",
+            f"{len(refused)} answers were refused, the last one: {refused[-1]['reason']}",
             f"All of them: alcore show {name} --refused",
         ]
     lines += ["", f"Next: alcore show {name} --step 0, or alcore export {name}"]
@@ -111,10 +111,11 @@ def _refused_text(content: dict[str, Any], run: Run) -> str:
     if not content["refused"]:
         return f"Run {content['run_id']} refused no answer."
     rows = [
-        [one["step"], (one["request"] or "none")[:12], one["item"][:60], one["reason"]] for one in content["refused"]
+        [one["step"], (one["request"] or "none")[:12], one["kind"], one["item"][:60], one["reason"]]
+        for one in content["refused"]
     ]
     return (
-        table(rows, ["step", "request", "answer", "why it was refused"])
+        table(rows, ["step", "request", "kind", "answer", "why it is no label"])
         + f"\n\nNext: alcore labels {shell_name(run.folder)}"
     )
 
