@@ -80,7 +80,7 @@ def test_show_has_curve_counts_and_timings(say):
     assert text.startswith("Run done-run: done (all 3 steps are done)")
     curve, _, steps = text.partition("\nsteps\n")
     assert [line.split()[:2] for line in curve.splitlines() if re.match(r" +\d", line)] == [
-        ["0", "50"], ["1", "60"], ["2", "70"],
+        ["0", "50"], ["1", "60"], ["2", "70"], ["3", "80"],
     ]  # fmt: skip
     header = steps.splitlines()[0]
     for name in ("samples", "requested", "labeled", "loss", "training s", "metrology s", "query s", "labeling s"):
