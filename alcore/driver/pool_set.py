@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from alcore.pools.batches import first_item
+from alcore.pools.batches import first_item, leaves_of
 from alcore.pools.tensor_pool import is_choosable
 from alcore.pools.values import input_fault
 from alcore.protocols import DataInfo
@@ -72,13 +71,6 @@ class InputCheck:
     def _first_input(self) -> list[Any]:
         ids: torch.Tensor = self._choice.unlabeled_indices()[:1]
         batch = self._choice.inputs(ids) if len(ids) else None
-        return [first_item(batch)] if _is_of_arrays(batch) else []
-
-
-def _is_of_arrays(batch: Any) -> bool:
-    """Tell whether a batch is made of tensors and arrays alone; lists of anything else may be items or structure."""
-    if isinstance(batch, Mapping):
-        return all(map(_is_of_arrays, batch.values()))
-    if isinstance(batch, tuple | list):
-        return all(map(_is_of_arrays, batch))
-    return isinstance(batch, torch.Tensor | np.ndarray)
+        # lists of anything else may be items or structure
+        is_of_arrays = all(isinstance(leaf, torch.Tensor | np.ndarray) for leaf in leaves_of(batch))
+        return [first_item(batch)] if is_of_arrays else []

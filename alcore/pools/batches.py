@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,24 +21,48 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
     dtype
         Floating-point type of the result.
     """
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, dtype if batch.is_floating_point() else batch.dtype, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device, dtype) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device, dtype) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)([to_device(value, device, dtype) for value in batch])
-    return batch
+    return map_leaves(
+        lambda one: (
+            one.to(device, dtype if one.is_floating_point() else one.dtype, non_blocking=True)
+            if isinstance(one, torch.Tensor)
+            else one
+        ),
+        batch,
+    )
 
 
 def first_item(batch: Any) -> Any:
     """Return the first item of a batch of nested tensors."""
+    return map_leaves(lambda one: one[0], batch)
+
+
+def map_leaves(function: Callable[..., Any], batch: Any, *others: Any) -> Any:
+    """Return a batch of the same nesting, made of what a function makes of each leaf.
+
+    Parameters
+    ----------
+    function
+        Called with a leaf of `batch`, and with those of `others` at the same place.
+    batch, others
+        Tuples, named tuples, lists and mappings of leaves, nested alike to any depth; anything else is a leaf.
+    """
+    if isinstance(batch, torch.Tensor):
+        return function(batch, *others)
     if isinstance(batch, Mapping):
-        return {key: first_item(one) for key, one in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*map(first_item, batch))
-    return type(batch)(map(first_item, batch)) if isinstance(batch, tuple | list) else batch[0]
+        return {key: map_leaves(function, one, *(other[key] for other in others)) for key, one in batch.items()}
+    if isinstance(batch, tuple | list):
+        made = [map_leaves(function, *parts) for parts in zip(batch, *others, strict=True)]
+        return type(batch)(*made) if hasattr(batch, "_fields") else type(batch)(made)
+    return function(batch, *others)
+
+
+def leaves_of(batch: Any) -> list[Any]:
+    """List the leaves of a batch, in their order; see `map_leaves`."""
+    if isinstance(batch, Mapping):
+        return [leaf for value in batch.values() for leaf in leaves_of(value)]
+    if isinstance(batch, tuple | list):
+        return [leaf for value in batch for leaf in leaves_of(value)]
+    return [batch]
 
 
 def rows_within(batch: Any, limit: int) -> int:
@@ -49,10 +73,4 @@ def rows_within(batch: Any, limit: int) -> int:
 
 def tensors_of(batch: Any) -> list[torch.Tensor]:
     """List the tensors of a batch, in their order."""
-    if isinstance(batch, torch.Tensor):
-        return [batch]
-    if isinstance(batch, Mapping):
-        return [tensor for value in batch.values() for tensor in tensors_of(value)]
-    if isinstance(batch, tuple | list):
-        return [tensor for value in batch for tensor in tensors_of(value)]
-    return []
+    return [leaf for leaf in leaves_of(batch) if isinstance(leaf, torch.Tensor)]

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from alcore.errors import UsageError
-from alcore.pools.batches import rows_within, tensors_of, to_device
+from alcore.pools.batches import map_leaves, rows_within, tensors_of, to_device
 from alcore.randomness import derive_generator
 
 _BLOCK_BYTES = 4 * 2**20
@@ -200,7 +200,11 @@ class BatchLoader:
         size = min(size, 1 << (rows_within(block, self._max_bytes).bit_length() - 1))
         if size <= few or len(order) <= few:
             return block, len(order[:few]), size
-        return _joined(block, self.dataset.batch(order[few:size])), len(order[:size]), size
+        rest = self.dataset.batch(order[few:size])
+        whole = map_leaves(
+            lambda one, more: torch.cat([one, more]) if isinstance(one, torch.Tensor) else one, block, rest
+        )
+        return whole, len(order[:size]), size
 
 
 class LoaderFactory:
@@ -257,14 +261,7 @@ class LoaderFactory:
 
 
 def _joined(one: Any, other: Any) -> Any:
-    """Put two blocks of nested tensors together."""
-    if isinstance(one, torch.Tensor):
-        return torch.cat([one, other])
-    if isinstance(one, Mapping):
-        return {key: _joined(value, other[key]) for key, value in one.items()}
-    if isinstance(one, tuple) and hasattr(one, "_fields"):
-        return type(one)(*map(_joined, one, other))
-    return type(one)(map(_joined, one, other)) if isinstance(one, tuple | list) else one
+    return torch.cat([one, other]) if isinstance(one, torch.Tensor) else one
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Batches of any nesting are moved to the device, and their tensors listed."""
+"""Batches of any nesting are moved to the device, mapped, and their tensors and leaves listed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from alcore.pools.batches import tensors_of, to_device
+from alcore.pools.batches import leaves_of, map_leaves, tensors_of, to_device
 
 CPU = torch.device("cpu")
 
@@ -52,3 +52,12 @@ def test_tensors_of_lists_tensors_in_their_order() -> None:
     nested = collections.OrderedDict(z=(a, "x", [b]), y=Batch(c, None))
     assert [id(one) for one in tensors_of(nested)] == [id(a), id(b), id(c)]
     assert tensors_of("text") == []
+
+
+def test_leaves_of_several_batches_are_mapped_in_their_places() -> None:
+    one = {"a": (torch.zeros(2), [1, "x"]), "b": Batch(torch.ones(1), 2)}
+    other = {"a": (torch.ones(3), [10, "y"]), "b": Batch(torch.ones(4), 20)}
+    found = map_leaves(lambda here, there: (type(here), there if isinstance(there, int) else len(there)), one, other)
+    assert found == {"a": ((torch.Tensor, 3), [(int, 10), (str, 1)]), "b": Batch((torch.Tensor, 4), (int, 20))}
+    assert type(found["b"]) is Batch
+    assert [len(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves_of(one)] == [2, 1, "x", 1, 2]
