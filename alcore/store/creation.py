@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import RunExistsError, UsageError
-from alcore.store.files import StorageError, cant_write, fsync_path, run_directory
+from alcore.store.files import fsync_path, renamed_at_end, run_directory
 from alcore.store.lock import is_locked
 
 _HIDDEN = re.compile(r"\.alcore-building\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[0-9a-f]{8}")
@@ -42,7 +42,7 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
     """
     target = run_directory(root, run_id)
     hidden = root / f".alcore-building.{run_id}.{secrets.token_hex(4)}"
-    try:
+    with renamed_at_end(hidden, target, _refuse_existing):
         new = [folder for folder in (root, *root.parents) if not folder.exists()]
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -53,19 +53,6 @@ def appearing_run(root: Path, run_id: str) -> Iterator[Path]:
         _refuse_existing(target)
         hidden.mkdir()
         yield hidden
-        fsync_path(hidden)
-        _refuse_existing(target)
-        try:
-            hidden.rename(target)
-        except OSError:
-            _refuse_existing(target)
-            raise
-        fsync_path(root)
-    except BaseException as error:
-        shutil.rmtree(hidden, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise cant_write(target, error) from error
-        raise
 
 
 def unfinished_runs(root: Path) -> list[Path]:

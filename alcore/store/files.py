@@ -7,7 +7,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alcore.errors import AlcoreError, UsageError
@@ -40,6 +42,39 @@ def cant_write(path: Path, error: BaseException) -> StorageError:
         f"{path} can't be written: {error}. What was committed before is safe: make room or repair the disk, "
         "then resume the run, or start it again if it had not begun."
     )
+
+
+@contextlib.contextmanager
+def renamed_at_end(hidden: Path, target: Path, refuse_taken: Callable[[Path], None]) -> Iterator[None]:
+    """Give a hidden folder its name when the block ends, or remove it if that fails.
+
+    Parameters
+    ----------
+    hidden, target
+        The folder as it is, or as the block makes it, and its name; both in one folder.
+    refuse_taken
+        Raises an error if something of this name exists.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or fails, in the block too.
+    """
+    try:
+        yield
+        fsync_path(hidden)
+        refuse_taken(target)
+        try:
+            hidden.rename(target)
+        except OSError:
+            refuse_taken(target)
+            raise
+        fsync_path(target.parent)
+    except BaseException as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise cant_write(target, error) from error
+        raise
 
 
 def fsync_path(path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore.store.files import StorageError, cant_write, fsync_path
+from alcore.store.files import cant_write, fsync_path, renamed_at_end
 
 _PART = re.compile(r"\.[0-9a-f]{8}\.part")
 
@@ -49,18 +49,10 @@ def appearing_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise cant_write(target, error) from error
     try:
-        yield hidden
-        for path in hidden.rglob("*"):
-            fsync_path(path)
-        fsync_path(hidden)
-        _refuse_taken(target)
-        hidden.rename(target)
-        fsync_path(target.parent)
-    except BaseException as error:
-        shutil.rmtree(hidden, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise cant_write(target, error) from error
-        raise
+        with renamed_at_end(hidden, target, _refuse_taken):
+            yield hidden
+            for path in hidden.rglob("*"):
+                fsync_path(path)
     finally:
         os.close(lock)
 

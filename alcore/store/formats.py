@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from alcore.errors import EncodingError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write, fsync_path
+
+P = ParamSpec("P")
 
 FORMAT = 2
 
@@ -49,7 +52,7 @@ def in_this_format(old: sqlite3.Connection) -> sqlite3.Connection:
     """Return a database in memory that holds what one of an older format does."""
     new = sqlite3.connect(":memory:", isolation_level=None)
     new.row_factory = sqlite3.Row
-    _copy(old, new)
+    fill(new, old, tables.copy_1)
     return new
 
 
@@ -77,19 +80,34 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as new:
             new.execute("PRAGMA synchronous = EXTRA")  # so that SQLite flushes the file
-            _copy(connection, new)
+            fill(new, connection, tables.copy_1)
         part.replace(path)
         fsync_path(path.parent)
     except OSError as error:
         raise cant_write(path, error) from error
 
 
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+def fill(
+    new: sqlite3.Connection,
+    old: sqlite3.Connection,
+    copy: Callable[Concatenate[sqlite3.Connection, sqlite3.Connection, P], None],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Make the tables in an empty database, and copy into them what another one holds at one moment.
+
+    Parameters
+    ----------
+    new, old
+        The empty database, and the other one; both outside a transaction.
+    copy
+        A function of `alcore.store.tables`, called with `old`, `new` and the other arguments.
+    """
     tables.prepare(new)
     create(new)
     for connection in (old, new):
         connection.execute("BEGIN")
-    tables.copy_1(old, new)
+    copy(old, new, *args, **kwargs)
     new.execute("COMMIT")
     old.execute("ROLLBACK")
 

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.files import check_run_folder, run_directory
-from alcore.store.formats import FORMAT, check_format, create, decoding, in_this_format
+from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
 from alcore.store.lock import is_locked
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
@@ -149,13 +149,7 @@ class Run:
             self._connection() as connection,
             contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
         ):
-            tables.prepare(copy)
-            create(copy)
-            for one in (connection, copy):
-                one.execute("BEGIN")
-            tables.copy_until(connection, copy, step)
-            connection.execute("ROLLBACK")
-            copy.execute("COMMIT")
+            fill(copy, connection, tables.copy_until, step)
 
     def verify(self, *, until: int | None = None) -> None:
         """Check that the database is as its writers left it.

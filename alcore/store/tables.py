@@ -97,6 +97,8 @@ CREATE INDEX checkpoint_of_step ON checkpoints(step);
 CREATE TABLE digests(           -- of each table: how many rows it has, and one digest of them all
     name TEXT PRIMARY KEY, rows INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
 """
+REFUSED = ("refused", "set aside")
+"""The kinds of rows of the table ``refused`` that are refused answers; the others are failures and repeats."""
 CHAINED = ("steps", "requests", "labels", "refused", "queries", "records")
 """Tables whose rows are only added: the digest of each row is made from that of the row before, too."""
 CHANGING = {"run": "key", "writer": "key", "label_strategy": "step", "checkpoints": "file"}
@@ -790,7 +792,7 @@ def label_counts(connection: sqlite3.Connection, step: int) -> dict[str, int]:
     row = connection.execute(
         "SELECT (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'labeled') AS labeled,"
         " (SELECT COUNT(*) FROM requests WHERE closed = ?1 AND state = 'failed') AS failed,"
-        " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind IN ('refused', 'set aside')) AS refused,"
+        f" (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind IN {REFUSED}) AS refused,"
         " (SELECT COUNT(*) FROM refused WHERE step = ?1 AND kind = 'repeat') AS repeated",
         (step,),
     ).fetchone()
