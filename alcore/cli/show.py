@@ -12,6 +12,7 @@ from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
 from alcore.store.reading import Run, find_run
+from alcore.store.tables import REFUSED
 
 _MOST = 20
 _MOST_REASONS = 10
@@ -91,7 +92,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
     if run["reasons"]:
         lines += ["", _reasons_text(run["reasons"])]
-    if refused := [one for one in run["refused"] if one["kind"] in ("refused", "set aside")]:
+    if refused := [one for one in run["refused"] if one["kind"] in REFUSED]:
         lines += [
             "",
             f"{len(refused)} answers were refused, the last one: {refused[-1]['reason']}",

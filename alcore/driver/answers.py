@@ -47,10 +47,9 @@ class AnswerCheck:
         BadAnswerError
             When it can't be one.
         """
-        _refuse_if(value_fault(value, None))
-        value = class_code(value, self._info)
-        own = getattr(self._pools.train, "check", None)
-        _refuse_if(_fault_of(own, value) if callable(own) else value_fault(value, self._info))
+        value, own = class_code(value, self._info), getattr(self._pools.train, "check", None)
+        _refuse_if(value_fault(value, None if callable(own) else self._info))
+        _refuse_if(_fault_of(own, value) if callable(own) else None)
         return value
 
     def bare(self, request: Request, answer: Any) -> Any:

@@ -260,13 +260,11 @@ class Driver:
 
     def _ends_with_training(self, reason: str | None) -> bool:
         """Whether a run that ends for this reason trains once more."""
-        labeled = self.train_datapool is not None and len(self.train_datapool) > 0
         return (
             self.config.final_training
             and self.trains
-            and labeled
-            and reason is not None
-            and (stopping.is_step_limit(reason))
+            and stopping.is_step_limit(reason)
+            and len(self.train_datapool) > 0
         )
 
     # -- its four phases -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def tracks_in_flight(strategy: Any) -> bool:
 
 def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Raise `UsageError` where something was in flight, and neither label strategy nor user decides."""
-    requests = _undecided(strategy, store)
+    requests = _without_answer(_in_flight(strategy, store), store)
     if requests and decision is None:
         shown = ", ".join(str(request.item)[:40] for request in requests[:5]) + (", ..." if len(requests) > 5 else "")
         raise UsageError(
@@ -42,9 +42,10 @@ def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> N
 
 def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Settle what was in flight as the user says, unless the label strategy can be polled."""
-    if not can_be_polled(strategy) and store.in_flight():
-        undecided = {one.id for one in _undecided(strategy, store)}
-        kept = [one.id for one in store.in_flight() if one.id not in undecided]
+    requests = _in_flight(strategy, store)
+    if requests:
+        unanswered = {one.id for one in _without_answer(requests, store)}
+        kept = [one.id for one in requests if one.id not in unanswered]
         store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None, kept=kept)
 
 
@@ -78,9 +79,13 @@ def can_be_polled(strategy: Any) -> bool:
     return callable(getattr(strategy, "poll", None))
 
 
-def _undecided(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight and has no answer in the inbox, unless the label strategy can be polled."""
-    requests = [] if can_be_polled(strategy) else store.in_flight()
+def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
+    """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
+    return [] if can_be_polled(strategy) else store.in_flight()
+
+
+def _without_answer(requests: list[Request], store: RunStore) -> list[Request]:
+    """Return those of these requests that have no answer in the inbox."""
     if not requests:
         return []
     answered = {_key(answer) for _, answers, _ in store.inbox.read() for answer in answers or ()}

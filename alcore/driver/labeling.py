@@ -95,11 +95,10 @@ class LabelingPhase:
         self._tracks = tracks_in_flight(strategy)
         if self._tracks:
             requests.on_take = store.mark_taken
-            requests.on_give_back = self._give_back
+            requests.on_give_back = store.mark_given_back
         self._step = -1  # the last step whose labels the training pool has
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
         self._is_open = False
-        self._with_strategy = 0
 
     def run(self, step: int, replaying: bool, *args: Any, **kwargs: Any) -> dict[str, int]:
         """Get labels for the open requests, and append them to the training pool in the order of the requests.
@@ -132,7 +131,6 @@ class LabelingPhase:
                     with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself(), named:
                         self._strategy.label(self._requests, self._answers, *args, **kwargs)
             self._answers.take_inbox()
-            self._with_strategy = self._answers.with_the_strategy
             if self._answers.has_unanswered:  # or a resumed run would ask for these again in this step
                 self._store.end_labeling(step)
 
@@ -142,7 +140,8 @@ class LabelingPhase:
             shared = True
         finally:
             counts = self._hand_over(shared=shared)
-        return counts | {"taken": 0 if can_be_polled(self._strategy) else self._with_strategy}
+        tells = can_be_polled(self._strategy) or not self._is_open
+        return counts | {"taken": 0 if tells else self._answers.with_the_strategy}
 
     def take_late_answers(self, step: int) -> dict[str, int] | None:
         """Append what came through the inbox, in a step that has no labeling phase of its own.
@@ -163,14 +162,10 @@ class LabelingPhase:
                 self._answers.take_inbox()
         return self._hand_over(shared=True)
 
-    def _give_back(self, request: Request) -> None:
-        """Commit that a request was given back."""
-        self._store.mark_given_back([request])
-
     def _begin(self, step: int) -> None:
         if step != self._step:
             self._step, self._handed_over = step, set()
-        self._is_open, self._with_strategy = False, 0
+        self._is_open = False
 
     def _open(self, replaying: bool) -> list[Request] | None:
         """Open the label queue; return the requests to label, or None where the phase is on record as a whole."""

@@ -50,7 +50,7 @@ class RequestQueue:
     on_take : callable
         Called with the requests that a label strategy takes out, before it gets them.
     on_give_back : callable
-        Called with a request that a label strategy gives back.
+        Called with the requests that a label strategy gives back.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RequestQueue:
         self._rank = 0
         self.quota: int | None = None
         self.on_take: Callable[[Sequence[Request]], None] = lambda _requests: None
-        self.on_give_back: Callable[[Request], None] = lambda _request: None
+        self.on_give_back: Callable[[Sequence[Request]], None] = lambda _requests: None
         self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
@@ -289,7 +289,7 @@ class RequestQueue:
             raise UsageError(
                 f"{request!r:.80} can't be given back: it was not taken out, or has been answered or given back."
             )
-        self.on_give_back(taken)
+        self.on_give_back([taken])
         self.requeue(taken)
 
     def _key_of_taken(self, item: Any) -> str:

@@ -18,9 +18,9 @@ def step_limit(max_steps: int | None, done: int) -> str | None:
     return f"all {max_steps} steps are done" if max_steps is not None and done >= max_steps else None
 
 
-def is_step_limit(reason: str) -> bool:
+def is_step_limit(reason: str | None) -> bool:
     """Tell whether a run ended by `step_limit`, not by a stop criterion."""
-    return re.fullmatch(r"all \d+ steps are done", reason) is not None
+    return reason is not None and re.fullmatch(r"all \d+ steps are done", reason) is not None
 
 
 def keeps_failing(failures: str | None, most: float) -> str | None:

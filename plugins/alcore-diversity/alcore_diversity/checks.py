@@ -37,7 +37,7 @@ def chosen_features(candidates: Features, labeled: Features, pending: Features |
 
 
 def with_pending(candidates: Features, pending: Features | None) -> tuple[Features, int]:
-    """Return candidates behind pending samples, checked, and how many are pending; their ids are not in order."""
+    """Return candidates after pending samples, checked, and how many are pending; their ids are not in order."""
     if pending is None or not len(pending.ids):
         refuse_non_finite(candidates)
         return candidates, 0

@@ -69,7 +69,7 @@ class Writer:
         self.candidates = Candidates(pool)
         self.requests = RequestQueue(queue.Queue(), self.candidates, "r1", cost_of)
         self.requests.on_take = store.mark_taken
-        self.requests.on_give_back = lambda request: store.mark_given_back([request])
+        self.requests.on_give_back = store.mark_given_back
         self.state: str | None = None
         self.labels = AnswerQueue(
             store,
