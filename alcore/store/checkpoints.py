@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from alcore.codec import decode, encode
 from alcore.errors import UsageError
-from alcore.store.files import cant_write, check_regular, fsync_path, sha256_of
+from alcore.store.files import StorageError, cant_write, check_regular, fsync_path, sha256_of
 
 _KEY = "alcore"  # one key: several would be written in another order from process to process
 
@@ -122,10 +122,14 @@ def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> 
     ------
     UsageError
         If the file is missing, damaged, a link, or not a checkpoint.
+    StorageError
+        If the disk fails while it is read.
     """
     check_regular(path)
+    verified = False
     try:
-        if sha256 is None or sha256_of(path) == sha256:
+        verified = sha256 is not None and sha256_of(path) == sha256
+        if verified or sha256 is None:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
                 header = json.loads((file.metadata() or {})[_KEY])
@@ -134,7 +138,11 @@ def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> 
     except KeyError as error:
         raise UsageError(f"{path} is not a {what} of alcore: it has no {error}.") from error
     except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{what} {path} can't be read: {error}.") from error
+        message = f"{what} {path} can't be read: {error}."
+        # torch opens the file once more, and tells of a failing disk by a RuntimeError
+        disk = isinstance(error, OSError) or (verified and type(error) is RuntimeError)
+        fails = disk and not isinstance(error, FileNotFoundError | PermissionError)
+        raise (StorageError if fails else UsageError)(message) from error
     raise UsageError(f"{what} {path} is damaged: its SHA-256 is not the one recorded for it.")
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from alcore.errors import EncodingError, UsageError
 from alcore.store import checkpoints
+from alcore.store.files import StorageError
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -254,6 +255,18 @@ def test_damage_without_a_digest_is_a_usage_error_or_not_noticed(
 def test_missing_file_is_named_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.safetensors can't be read: .*No such file"):
         checkpoints.load(tmp_path / "gone.safetensors", "0" * 64)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("Input/output error (5)")])
+def test_failing_disk_is_a_storage_error_not_a_fault_of_the_run(
+    tmp_path: Path, published: checkpoints.Published, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_given: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoints, "safe_open", fails)
+    with pytest.raises(StorageError, match=r"c\.safetensors can't be read: .*Input/output error"):
+        checkpoints.load(tmp_path / published.file, published.sha256)
 
 
 def test_file_of_another_program_is_refused(tmp_path: Path) -> None:
