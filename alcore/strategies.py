@@ -272,6 +272,9 @@ class SetQuery(BaseQuery):
     needs_features = True
     """Whether `choose` uses features. If not, memory is O(N C), and labeled samples come with their targets alone."""
 
+    needs_outputs = True
+    """Whether `choose` uses outputs. If not, they have shape (N, 0), and the learner is not called for the inputs."""
+
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
         self.set_max_samples(max_samples)
         count = isinstance(candidates, int)
@@ -319,7 +322,9 @@ class SetQuery(BaseQuery):
 
     def gather(self, ids: torch.Tensor) -> Features:
         """Return what `choose` is given as candidates, for these ascending ids."""
-        return extract_features(self.driver, ids, self.layer) if self.needs_features else outputs_of(self.driver, ids)
+        if not self.needs_features:
+            return outputs_of(self.driver, ids)
+        return extract_features(self.driver, ids, self.layer, outputs=self.needs_outputs)
 
     def gather_pending(self) -> Features | None:
         """Return what `choose` is given as pending samples; None if there are none."""
@@ -331,7 +336,9 @@ class SetQuery(BaseQuery):
         return pending
 
     def _gather_labeled(self) -> Features:
-        return labeled_features(self.driver, self.layer) if self.needs_features else labeled_targets(self.driver)
+        if not self.needs_features:
+            return labeled_targets(self.driver)
+        return labeled_features(self.driver, self.layer, outputs=self.needs_outputs)
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the samples that `choose` returns."""

@@ -160,6 +160,32 @@ def test_positions_become_sample_ids_in_the_order_of_the_choice(build: Build, to
     assert asked == [([19, 18, 17], [5.5, 5.0, 4.5] if scored else None)]
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_outputs_are_computed_only_where_the_strategy_needs_them(build: Build, toys: Any, needed: bool) -> None:
+    class Looks(SetQuery):
+        needs_outputs = needed
+
+        def choose(
+            self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
+        ) -> torch.Tensor:
+            assert pending is not None
+            self.given = candidates, labeled, pending
+            return torch.arange(n)
+
+    query, net = Looks(2, layer="inputs"), Net()
+    driver = build(train_datapool=toys.pool(20, labeled=8), learner=net, query_strategies=[query])
+    driver.query_queue.begin(0, 10.0)
+    driver.query_queue.put(10)
+    query.sample(driver.query_queue)
+    pool = driver.train_datapool
+    for given, ids in zip(query.given, ([8, 9, *range(11, 20)], list(range(8)), [10]), strict=True):
+        assert given.ids.tolist() == ids
+        assert torch.equal(given.features, pool.inputs(torch.tensor(ids)))
+        assert given.outputs.shape == (len(ids), 1 if needed else 0)
+    assert query.given[1].targets is not None
+    assert (net.calls > 0) == needed
+
+
 def test_with_nothing_labeled_a_strategy_is_given_none_of_as_many_features(build: Build, toys: Any) -> None:
     class Looks(SetQuery):
         def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:

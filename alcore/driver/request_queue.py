@@ -207,8 +207,12 @@ class RequestQueue:
         """
         del block, timeout
         sample = as_sample_id(item)
+        self._ask(item, sample, score, sample is not None and sample in self._candidates)
+
+    def _ask(self, item: Any, sample: int | None, score: float | None, is_candidate: bool) -> None:
+        """Ask for an item, which is a sample id where `sample` is not None."""
         if sample is not None:
-            if sample not in self._candidates:
+            if not is_candidate:
                 self.dropped[f"{self._strategy}: not an unlabeled sample, or asked for already"] += 1
                 return
             item = sample
@@ -246,8 +250,14 @@ class RequestQueue:
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
         """Ask for several labels, best first."""
-        for place, item in enumerate(items):
-            self.put(item, score=None if scores is None else float(scores[place]))
+        items = list(items)
+        samples = [as_sample_id(item) for item in items]
+        open_ = self._candidates.among(sample for sample in samples if sample is not None)
+        for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
+            before = len(self.asked)
+            self._ask(item, sample, None if scores is None else float(scores[place]), sample in open_)
+            if sample is not None and len(self.asked) > before:
+                open_.discard(sample)
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""

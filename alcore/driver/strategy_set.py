@@ -50,11 +50,12 @@ def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float | No
 
     The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``.
     """
+    own, of_pool = getattr(label_strategy, "cost", None), getattr(pool, "cost", None)
 
     def cost(item: Any) -> float | None:
-        owner, found = label_strategy, getattr(label_strategy, "cost", None)
+        owner, found = label_strategy, own
         if not callable(found) and isinstance(item, int):
-            owner, found = pool, getattr(pool, "cost", None)
+            owner, found = pool, of_pool
         if not callable(found):
             return None
         with raised_by(f"cost() of {type(owner).__name__}"):

@@ -10,17 +10,21 @@ import torch
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.inference.context import InferenceContext, inference_context
-from alcore.inference.features import Features, join_chunks, merge_by_id
+from alcore.inference.features import Features, common, join_chunks, put_together
 from alcore.inference.learner import evaluating, learner_state
 from alcore.inference.outputs import check_outputs, check_tensor
 from alcore.inference.streaming import chunks
-from alcore.pools.batches import tensors_of, to_device
+from alcore.pools.batches import rows_within, tensors_of, to_device
 from alcore.pools.tensor_pool import is_choosable
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
 
+_INPUT_BYTES = 2**22  # of inputs that are copied at a time
 
-def extract_features(context: RunContext, ids: torch.Tensor | None = None, layer: str = "") -> Features:
+
+def extract_features(
+    context: RunContext, ids: torch.Tensor | None = None, layer: str = "", *, outputs: bool = True
+) -> Features:
     """Return features and outputs of candidates.
 
     Parameters
@@ -33,6 +37,8 @@ def extract_features(context: RunContext, ids: torch.Tensor | None = None, layer
         ``""`` for the penultimate activations: the input of the last `torch.nn.Linear` that the learner calls, or what
         its method ``features(inputs)`` returns, or the inputs if the learner is not a module. ``"inputs"`` for the
         inputs themselves. Otherwise the dotted name of a submodule, whose (first) output is taken. All are flattened.
+    outputs
+        Whether the outputs are needed. If not, they have shape (N, 0), and the learner is not called for ``"inputs"``.
 
     Notes
     -----
@@ -48,10 +54,10 @@ def extract_features(context: RunContext, ids: torch.Tensor | None = None, layer
     if ids is None:
         found = list(run.candidates())
         ids = torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-    return _cached(run, run.choice_pool, ids, layer)
+    return _cached(run, run.choice_pool, ids, layer, outputs)
 
 
-def labeled_features(context: RunContext, layer: str = "") -> Features:
+def labeled_features(context: RunContext, layer: str = "", *, outputs: bool = True) -> Features:
     """Return features, outputs and targets of the labeled samples, in training order.
 
     Parameters are those of `extract_features`. Samples of a pool with ``labeled_ids`` and ``inputs(ids)`` are not
@@ -64,11 +70,11 @@ def labeled_features(context: RunContext, layer: str = "") -> Features:
     with preserve_rng_state():  # a pool may augment what it returns
         if is_choosable(pool) and hasattr(pool, "labeled_ids") and hasattr(pool, "batch"):
             ids, order = torch.sort(pool.labeled_ids)
-            found = _cached(run, pool, ids, layer).take(order.argsort())
+            found = _cached(run, pool, ids, layer, outputs).take(order.argsort())
             own = found.ids if pool is run.choice_pool else torch.full_like(ids, -1)
             return found._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())
         targets: list[torch.Tensor] = []
-        with _Extractor(run, layer) as extract:
+        with _Extractor(run, layer, outputs) as extract:
             found = join_chunks(torch.full((len(pool),), -1), len(pool), _of_items(run, pool, extract, targets))
     return found._replace(targets=torch.cat(targets))
 
@@ -111,36 +117,64 @@ def check_layer(context: RunContext, layer: str = "") -> None:
             extract(run.choice_pool.inputs(ids))
 
 
-def _cached(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str) -> Features:
+def _cached(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str, outputs: bool) -> Features:
     """Return features of ascending ids, computing those that are not in the cache."""
+    if layer == "inputs" and not outputs:
+        return _inputs_alone(run, pool, ids)
     # All ranks must find the same samples in their caches, since they share the forward passes for the others.
     model = "" if run.ranks.is_alone else run.ranks.share(lambda: learner_state(run))
-    kind = layer if pool is run.choice_pool else f"{layer} of the training pool"
-    known = run.feature_cache.find(model, kind) if model else None
-    if known is None or not len(known.ids):
-        fresh = _computed(run, pool, ids, layer)
-        if model:
-            run.feature_cache.keep(model, kind, fresh)
-        return fresh
-    rows = torch.searchsorted(known.ids, ids).clamp_(max=len(known.ids) - 1)
-    missing = known.ids[rows] != ids
-    if bool(missing.any()):
-        known = merge_by_id(known, _computed(run, pool, ids[missing], layer))
-        run.feature_cache.keep(model, kind, known)
-        rows = torch.searchsorted(known.ids, ids)
-    return known if len(rows) == len(known.ids) else known.take(rows)
+    if not model:
+        return _computed(run, pool, ids, layer, outputs)
+    full = layer if pool is run.choice_pool else f"{layer} of the training pool"
+    kind = full if outputs else f"{full} without outputs"
+    known = run.feature_cache.find(model, kind)
+    if not outputs:
+        known += [_without_outputs(one) for one in run.feature_cache.find(model, full)]
+    parts: list[tuple[torch.Tensor, Features]] = []
+    missing = torch.ones(len(ids), dtype=torch.bool)
+    for one in known:
+        rows, places = common(one.ids, ids)
+        if len(places) == len(ids):
+            return one if len(one.ids) == len(ids) else one.take(rows)
+        new = missing[places]
+        if bool(new.any()):
+            parts.append((places[new], one.take(rows[new])))
+            missing[places] = False
+    if not parts or bool(missing.any()):
+        fresh = _computed(run, pool, ids[missing] if parts else ids, layer, outputs)
+        run.feature_cache.keep(model, kind, fresh)
+        if not parts:
+            return fresh
+        parts.append((missing.nonzero().flatten(), fresh))
+    return put_together(ids, parts)
 
 
-def _computed(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str) -> Features:
-    with _Extractor(run, layer) as extract:
+def _without_outputs(features: Features) -> Features:
+    return features._replace(outputs=torch.empty(len(features.ids), 0))
+
+
+def _computed(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str, outputs: bool) -> Features:
+    with _Extractor(run, layer, outputs) as extract:
         return join_chunks(ids, len(ids), (pair for _, pair in chunks(run, extract, ids=ids, pool=pool)))
+
+
+def _inputs_alone(run: InferenceContext, pool: Any, ids: torch.Tensor) -> Features:
+    """Return the inputs of samples, flattened, without calling the learner."""
+
+    def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        rows = rows_within(pool.inputs(ids[:1]), _INPUT_BYTES)
+        for part in torch.split(ids, rows):
+            run.safe_point()
+            yield _flat(tensors_of(to_device(pool.inputs(part), run.device, run.dtype))), torch.empty(len(part), 0)
+
+    return join_chunks(ids, len(ids), pairs() if len(ids) else ())
 
 
 class _Extractor:
     """Maps inputs to (features, outputs), both on the CPU, inside a ``with`` block, where it has hooks on the layer."""
 
-    def __init__(self, context: RunContext, layer: str) -> None:
-        self._context = context
+    def __init__(self, context: RunContext, layer: str, outputs: bool = True) -> None:
+        self._context, self._outputs = context, outputs
         learner = context.learner
         module = isinstance(learner, torch.nn.Module)
         if layer not in ("", "inputs") and not module:
@@ -166,6 +200,9 @@ class _Extractor:
 
     def __call__(self, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         self._caught = None
+        if self._of_inputs and not self._outputs:
+            features = self._features(inputs)
+            return features, torch.empty(len(features), 0)
         outputs = check_tensor(self._context.infer(inputs))
         features = self._features(inputs)
         n = _count(outputs)
@@ -174,7 +211,7 @@ class _Extractor:
                 f"{self._layer or 'the last linear layer'} has {len(features)} rows for {n} samples, so its rows "
                 "can't be assigned to samples; name a layer by layer=..., or use layer='inputs'."
             )
-        return features, outputs.detach().cpu()
+        return features, outputs.detach().cpu() if self._outputs else torch.empty(n, 0)
 
     def _features(self, inputs: Any) -> torch.Tensor:
         if self._own is None and not self._of_inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +37,12 @@ class Features(NamedTuple):
         return Features(self.ids[rows], self.features[rows], take_rows(self.outputs, rows), targets)
 
 
+_Part = tuple[Features, tuple[int, ...]]
+"""Features, and how often each of their tensors had been written to."""
+
+_MOST_PARTS = 8  # of one kind in the cache; each is looked through for the samples that are wanted
+
+
 class FeatureCache:
     """Keeps features for as long as the model stays the same and nobody writes to them.
 
@@ -44,29 +50,35 @@ class FeatureCache:
     ----------
     limit
         Bytes to keep at most; features beyond that are computed each time.
+
+    Notes
+    -----
+    Features are kept in the parts in which they were computed, since putting parts together copies them.
     """
 
     def __init__(self, limit: int = 2**29) -> None:
         self._limit = limit
-        self._kept: dict[str, Features] = {}
-        self._versions: dict[str, tuple[int, ...]] = {}
+        self._kept: dict[str, list[_Part]] = {}
         self._model = ""
 
-    def find(self, model: str, kind: str) -> Features | None:
-        """Return the features of this kind for this state of the model, ascending by id, or None.
+    def find(self, model: str, kind: str) -> list[Features]:
+        """Return the features of this kind for this state of the model: parts, each ascending by id.
 
-        What a strategy wrote to, though it is to read alone, is None: the next strategy must not get it.
+        What a strategy wrote to, though it is to read alone, is left out: the next strategy must not get it.
         """
-        kept = self._kept.get(kind) if model == self._model else None
-        return kept if kept is not None and _versions(kept) == self._versions[kind] else None
+        kept = self._kept.get(kind, []) if model == self._model else []
+        return [features for features, versions in kept if _versions(features) == versions]
 
     def keep(self, model: str, kind: str, features: Features) -> None:
         """Keep features, ascending by id. Features for another state of the model are dropped."""
         if model != self._model:
             self._model, self._kept = model, {}
-        used = sum(_bytes(one) for name, one in self._kept.items() if name != kind)
-        if used + _bytes(features) <= self._limit:
-            self._kept[kind], self._versions[kind] = features, _versions(features)
+        used = sum(_bytes(one) for parts in self._kept.values() for one, _ in parts)
+        if len(features.ids) and used + _bytes(features) <= self._limit:
+            parts = [one for one in self._kept.get(kind, []) if _versions(one[0]) == one[1]]
+            if len(parts) == _MOST_PARTS:
+                features, parts = _merged([*(one for one, _ in parts), features]), []
+            self._kept[kind] = [*parts, (features, _versions(features))]
 
 
 def _versions(features: Features) -> tuple[int, ...]:
@@ -103,12 +115,36 @@ def _refuse(ids: torch.Tensor, what: str, bad: torch.Tensor) -> None:
     )
 
 
-def merge_by_id(one: Features, other: Features) -> Features:
-    """Return the samples of both, ascending by id."""
-    axis = 1 if one.outputs.dim() == 3 else 0
-    ids = torch.cat([one.ids, other.ids])
-    features, outputs = torch.cat([one.features, other.features]), torch.cat([one.outputs, other.outputs], axis)
-    return Features(ids, features, outputs).take(ids.argsort())
+def common(ids: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places of the ids that are in both of two ascending tensors, in one and in the other: int64 (m,)."""
+    if len(ids) > len(others):
+        there, here = common(others, ids)
+        return here, there
+    places = torch.searchsorted(others, ids)
+    here = torch.nonzero(others[places.clamp(max=len(others) - 1)] == ids).flatten() if len(others) else places[:0]
+    return here, places[here]
+
+
+def put_together(ids: torch.Tensor, parts: Sequence[tuple[torch.Tensor, Features]]) -> Features:
+    """Return samples whose features come in parts: for each the places of its samples among the ids, int64 (m,)."""
+    first = parts[0][1]
+    axis = 1 if first.outputs.dim() == 3 else 0
+    features = first.features.new_empty(len(ids), *first.features.shape[1:])
+    shape = first.outputs.shape
+    outputs = first.outputs.new_empty(*shape[:axis], len(ids), *shape[axis + 1 :])
+    for places, part in parts:
+        features[places] = part.features
+        outputs.index_copy_(axis, places, part.outputs)
+    return Features(ids, features, outputs)
+
+
+def _merged(parts: Sequence[Features]) -> Features:
+    """Return the samples of all parts, none of which is in two, ascending by id."""
+    ids, order = torch.cat([part.ids for part in parts]).sort()
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order))
+    each = torch.split(places, [len(part.ids) for part in parts])
+    return put_together(ids, list(zip(each, parts, strict=True)))
 
 
 def join_chunks(ids: torch.Tensor, n: int, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Features:

@@ -26,6 +26,7 @@ _MIN_ROWS, _MAX_ROWS = 32, 2**16
 _CHUNK_BYTES = 2**24  # of inputs with one axis; a quarter for others, which a learner's layers often enlarge
 _CHUNK_WORK = 2**26  # rows times weights
 _CHUNK_UNITS = 2**24  # rows times weights per input number, at most
+_LISTED_ROWS = 2**10  # rows of a pass over listed samples, of which there may be few
 _LARGEST_DYNAMIC_BLOCK = 2**25 - 2**16  # just below the upper bound of glibc's dynamic mmap threshold
 _WEIGHTS_OF_OTHERS = 2**14  # assumed for a learner that is not a module
 
@@ -45,7 +46,8 @@ def chunks(
 
     Every forward pass over a pool has the same number of rows, so that the score of a sample does not depend on its
     position. The last chunk is padded with its last sample, and the outputs for the padding are dropped. A pool that
-    fits in one chunk is padded to a power of two. A pass of more than a second shows a progress bar on a terminal.
+    fits in one chunk is padded to a power of two. Passes over listed samples (`ids`) have up to 1024 rows, however many
+    samples are listed. A pass of more than a second shows a progress bar on a terminal.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def chunks(
     infer
         Maps inputs to outputs; ``context.infer`` if None.
     ids
-        Samples to take in place of all candidates: int64 (N,). Every pass then has the full number of rows.
+        Samples to take in place of all candidates: int64 (N,).
     pool
         The pool of the samples; the pool to choose from if None.
     shard
@@ -85,7 +87,10 @@ def chunks(
         for block in run.candidates(_MAX_ROWS) if ids is None else _split(run, ids):
             if not rows:
                 rows = chunk_rows(run, pool.inputs(block[:1]), samples)
-                shape = rows if ids is not None or len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
+                if ids is not None:
+                    rows = shape = min(rows, _LISTED_ROWS)
+                else:
+                    shape = rows if len(block) > rows else min(rows, _power_of_two(2 * len(block) - 1))
             for part in torch.split(block, rows) if len(block) > rows else (block,):
                 if number % processes == rank:
                     yield from shared.add(part)

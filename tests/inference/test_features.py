@@ -106,17 +106,61 @@ def test_the_cache_stays_below_its_cap() -> None:
 
     cache = FeatureCache(limit=160)
     cache.keep("model", "a", made(11))
-    assert cache.find("model", "a") is None
+    assert not cache.find("model", "a")
     cache.keep("model", "a", made(6))
     cache.keep("model", "b", made(5))
-    assert cache.find("model", "b") is None  # both would be 176
-    cache.keep("model", "a", made(5))
-    cache.keep("model", "b", made(5))
-    assert cache.find("model", "a") is not None
-    assert cache.find("model", "b") is not None
-    assert cache.find("other", "a") is None
+    assert not cache.find("model", "b")  # both would be 176
+    cache.keep("model", "b", made(4))
+    assert cache.find("model", "a")
+    assert cache.find("model", "b")
+    assert not cache.find("other", "a")
     cache.keep("other", "a", made(10))
-    assert cache.find("model", "b") is None
+    assert not cache.find("model", "b")
+
+
+def test_parts_are_kept_apart_and_put_together_when_there_are_many() -> None:
+    cache, ids = FeatureCache(), torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    for some in torch.split(ids, 4):
+        some = some.sort().values
+        cache.keep("model", "a", Features(some, some[:, None].float(), some.float()))
+        parts = cache.find("model", "a")
+        assert len(parts) <= 8
+        assert all(bool((one.ids.diff() > 0).all()) for one in parts)
+    assert sorted(torch.cat([one.ids for one in parts]).tolist()) == list(range(60))
+    for one in parts:
+        assert torch.equal(one.features[:, 0], one.ids.float())
+        assert torch.equal(one.outputs, one.ids.float())
+
+
+@pytest.mark.usefixtures("smaller")
+@pytest.mark.parametrize("outputs", [True, False])
+@pytest.mark.parametrize("layer", ["", "inputs"])
+def test_features_of_several_parts_equal_those_computed_at_once(
+    build: Build, toys: Any, layer: str, outputs: bool
+) -> None:
+    net = Net()
+    driver = build(train_datapool=toys.pool(60, labeled=0), learner=net, skip_training=True)
+    fresh = extract_features(build(train_datapool=toys.pool(60, labeled=0), learner=Net()), layer=layer)
+    for rows in (range(0, 60, 7), range(20, 30), range(0, 60, 3), range(60)):
+        ids = torch.tensor(rows)
+        found = extract_features(driver, ids, layer, outputs=outputs)
+        assert torch.equal(found.ids, ids)
+        assert torch.equal(found.features, fresh.features[ids])
+        assert torch.equal(found.outputs, fresh.outputs[ids] if outputs else torch.empty(len(ids), 0))
+    calls = net.calls
+    assert torch.equal(extract_features(driver, layer=layer, outputs=False).features, fresh.features)
+    assert net.calls == calls
+
+
+def test_inputs_alone_are_given_without_calling_the_learner(build: Build, toys: Any) -> None:
+    net = Net()
+    driver = build(train_datapool=toys.pool(60, labeled=5), learner=net, skip_training=True)
+    found = extract_features(driver, layer="inputs", outputs=False)
+    labeled = labeled_features(driver, "inputs", outputs=False)
+    assert net.calls == 0
+    assert torch.equal(found.features, driver.train_datapool.inputs(torch.arange(5, 60)))
+    assert torch.equal(labeled.features, driver.train_datapool.inputs(torch.arange(5)))
+    assert labeled.targets is not None
 
 
 def test_beyond_the_cap_features_are_computed_each_time(build: Build) -> None:

@@ -53,6 +53,16 @@ def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> 
     assert set(driver.shapes) == {rows}
 
 
+@pytest.mark.parametrize("n", [1, 3, 1000, 1024, 1025, 5000])
+def test_passes_over_listed_samples_have_one_size_however_many_are_listed(n: int) -> None:
+    driver = Recorder(2**17)
+    ids = torch.arange(n) * 7
+    found = torch.cat([some for some, _ in chunks(driver, ids=ids)])  # type: ignore[arg-type]
+    assert torch.equal(found, ids)
+    assert set(driver.shapes) == {1024}
+    assert sum(driver.shapes) < n + 1024
+
+
 @pytest.mark.usefixtures("small")
 def test_only_candidates_are_scored() -> None:
     driver = Recorder(40, labeled=(0, 7, 39))

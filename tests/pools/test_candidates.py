@@ -49,12 +49,15 @@ class Windows(Listing):
     st.integers(1, 8),
     st.sampled_from([1, 3, 7, 100]),
     st.booleans(),
+    st.sampled_from([0, 1, 2**11]),
+    st.sets(st.integers(-3, 2**64), max_size=5),
 )
 def test_chunks_against_a_brute_force_set(
-    n: int, labeled: set[int], taken: list[int], size: int, window: int, total: bool
+    n: int, labeled: set[int], taken: list[int], size: int, window: int, total: bool, worth: int, far: set[int]
 ) -> None:
     unlabeled = sorted(set(range(n)) - labeled)
-    before, candidates._WINDOW = candidates._WINDOW, window
+    before = candidates._WINDOW, candidates._WORTH_LISTING
+    candidates._WINDOW, candidates._WORTH_LISTING = window, worth
     try:
         found = Candidates(Windows(unlabeled, n) if total else Listing(unlabeled))
         found.mask(taken[::2])
@@ -68,8 +71,10 @@ def test_chunks_against_a_brute_force_set(
         assert found.any() == bool(left)
         for sample in range(-2, n + 3):
             assert (sample in found) == (sample in left)
+        assert found.among([*range(-2, n + 3), *far]) == set(left)
+        assert found.among(one for one in range(0, n, 3)) == set(range(0, n, 3)) & set(left)
     finally:
-        candidates._WINDOW = before
+        candidates._WINDOW, candidates._WORTH_LISTING = before
 
 
 @given(st.sets(st.integers(0, 2**40), max_size=10), st.sets(st.integers(0, 2**40), max_size=5))

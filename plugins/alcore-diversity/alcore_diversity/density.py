@@ -20,7 +20,7 @@ from alcore_diversity.checks import (
     uncertainty_of,
     with_pending,
 )
-from alcore_diversity.distances import BLOCK, blocks, doubled, unit
+from alcore_diversity.distances import BLOCK, blocks, doubled
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -41,9 +41,14 @@ def mean_cosine(features: torch.Tensor) -> torch.Tensor:
     parts = list(blocks(*features.shape))
     means = torch.empty(len(features), dtype=torch.float64)
     if parts:
-        mean = torch.stack([unit(features[part]).sum(dim=0) for part in parts]).sum(dim=0) / len(features)
+        norms, sums = torch.empty_like(means), []
         for part in parts:
-            means[part] = unit(features[part]).mul_(mean).sum(dim=1)
+            rows = features[part].double()
+            norms[part] = rows.square().sum(dim=1).sqrt_().clamp_(min=torch.finfo(torch.float64).tiny)
+            sums.append(norms[part].reciprocal() @ rows)
+        mean = torch.stack(sums).sum(dim=0) / len(features)
+        for part in parts:
+            means[part] = (features[part].double() * mean).sum(dim=1).div_(norms[part])
     return means
 
 

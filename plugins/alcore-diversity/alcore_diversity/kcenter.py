@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from alcore.inference import Features, extract_features, labeled_features, learner_state, subset
+from alcore.inference import Features, labeled_features, learner_state, subset
 from alcore.protocols import QueryQueue, RunContext
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import chosen_features
@@ -197,6 +197,8 @@ class KCenterQuery(SetQuery):
     Gonzalez (1985), Clustering to minimize the maximum intercluster distance.
     """
 
+    needs_outputs = False
+
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "") -> None:
         super().__init__(max_samples, candidates, layer)
         self._kept: _Kept | None = None
@@ -218,11 +220,12 @@ class KCenterQuery(SetQuery):
         n = min(self.wanted, len(ids))
         if not n:
             return
-        labeled, pending, state = labeled_features(self.driver, self.layer), self.gather_pending(), self._state()
+        labeled = labeled_features(self.driver, self.layer, outputs=False)
+        pending, state = self.gather_pending(), self._state()
         centers = labeled.ids if pending is None else torch.cat([labeled.ids, pending.ids])
         kept = self._take_kept(state, ids, centers, labeled, pending)
         if kept is None:
-            near = _begin(extract_features(self.driver, ids, self.layer), labeled, pending)
+            near = _begin(self.gather(ids), labeled, pending)
             kept = _Kept(state, ids, centers, near)
         positions, distances = farthest_first(kept.near, n, self.driver.safe_point)
         chosen = kept.ids[positions]
@@ -266,7 +269,8 @@ class KCenterQuery(SetQuery):
         if not torch.equal(kept.ids[rows], centers[new]):
             return None  # one of them was not a candidate
         near.bound[rows] = -1
-        if not torch.equal(kept.ids[near.bound >= 0], ids):
+        left = kept.ids.numpy()[near.bound.numpy() >= 0]  # numpy is several times as fast as torch here
+        if not np.array_equal(left, ids.numpy()):
             return None
         near.add(joined(near.features, labeled.features, *([] if pending is None else [pending.features]))[new])
         return kept

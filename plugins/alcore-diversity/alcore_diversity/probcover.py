@@ -159,6 +159,8 @@ class ProbCoverQuery(SetQuery):
     Yehuda, Dekel, Hacohen and Weinshall (2022), Active learning through a covering lens, NeurIPS.
     """
 
+    needs_outputs = False
+
     def __init__(
         self,
         max_samples: int = 10,

@@ -150,6 +150,7 @@ class StratifiedQuery(SetQuery):
             raise UsageError(f"StratifiedQuery: clusters is {clusters!r}; it must be at least 1.")
         self.strata, self.clusters, self.allocation = strata, clusters, allocation
         self.needs_features = strata == "clusters"
+        self.needs_outputs = not self.needs_features
 
     def check(self) -> None:
         """Raise `UsageError` if the learner is not a classifier, or does not have the layer, if the strata need it."""

@@ -109,6 +109,8 @@ class TypiClustQuery(SetQuery):
     ICML.
     """
 
+    needs_outputs = False
+
     def __init__(
         self,
         max_samples: int = 10,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 _BLOCK = 1024  # rows, and labeled samples, whose distances are in memory at a time
+_NUMBERS = 2**17  # of rows and their distances; with few labeled samples, that is more than _BLOCK rows
+_SHORTLIST = 256  # rows whose distances are lowered by each pick
 Picks = tuple[torch.Tensor, torch.Tensor]
 Space = tuple[torch.Tensor, torch.Tensor]
+_Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 def _do_nothing() -> None:
@@ -103,49 +109,142 @@ def igs(
 
 
 def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> Picks:
-    """Pick n times the largest least distance, where a distance is the product of those in all spaces."""
-    rows = [row for row, _ in spaces]
-    size = len(rows[0])
-    positions, scores = torch.empty(min(n, size), dtype=torch.int64), torch.empty(min(n, size), dtype=torch.float64)
-    least = torch.full((size,), torch.inf, dtype=torch.float64)
-    if len(spaces[0][1]):
-        _lower(least, spaces, safe_point)
-    for place in range(len(positions)):
-        unlabeled = place == 0 and not len(spaces[0][1])
-        pick = _central(rows[0]) if unlabeled else int(least.argmax())
-        positions[place], scores[place] = pick, least[pick]
-        _lower(least, [(row, row[pick : pick + 1]) for row in rows], safe_point)
-        least[pick] = -torch.inf  # never again, even where all distances are 0
-    return positions, scores
+    """Pick n times the largest least distance, where a distance is the product of those in all spaces.
 
-
-def _lower(least: torch.Tensor, spaces: Sequence[Space], safe_point: Callable[[], None]) -> None:
-    """Lower the least distance of each row, (N,), in place, for more labeled samples.
-
-    Differences are computed before they are squared, in double precision: duplicates have distance 0, and equal rows
-    have equal distances, which the faster computation by a matrix product does not guarantee.
+    Least distances never grow. So picks are made among the rows with the largest ones, whose distances are kept exact,
+    while these are above the earlier distances of all other rows; only then those of all rows are lowered.
     """
-    for start in range(0, len(least), _BLOCK):
+    of_rows = [_Vectors(rows) for rows, _ in spaces]
+    n = min(n, len(of_rows[0]))
+    picks: list[int] = []
+    scores: list[float] = []
+    least = np.full(len(of_rows[0]), np.inf)
+    if len(spaces[0][1]):
+        _lower(least, of_rows, [_Vectors(known) for _, known in spaces], safe_point)
+    elif n:
+        picks, scores = [_central(of_rows[0])], [np.inf]
+        _lower(least, of_rows, [one[picks] for one in of_rows], safe_point)
+        least[picks] = -np.inf
+    while len(picks) < n:
+        first, new = int(least.argmax()), len(picks)
+        top, others = _largest(least, first)
+        local, near = [one[top] for one in of_rows], least[top]
+        while len(picks) < n:
+            best = int(near.argmax())
+            if len(picks) > new and not near[best] > others:
+                break
+            picks.append(int(top[best]))
+            scores.append(float(near[best]))
+            _lower(near, local, [one[best : best + 1] for one in local], safe_point)
+            near[best] = -np.inf  # never again, even where all distances are 0
+        if len(picks) < n:
+            _lower(least, of_rows, [one[picks[new:]] for one in of_rows], safe_point)
+            least[picks[new:]] = -np.inf
+    return torch.tensor(picks, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
+
+
+def _largest(least: _Array, first: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], float]:
+    """Return the positions of the largest values, ascending, that of the first largest among them, and the next one."""
+    if len(least) <= _SHORTLIST:
+        return np.arange(len(least)), -np.inf
+    place = len(least) - _SHORTLIST - 1
+    others = float(np.partition(least, place)[place])
+    rows = np.flatnonzero(least > others)
+    return (rows, others) if len(rows) else (np.array([first]), others)
+
+
+class _Vectors:
+    """Vectors, and distances between them.
+
+    The squared distance by a matrix product is off by at most 2 (D + 1) u ||x|| ||y||, with the unit roundoff u, beside
+    what double precision rounds. The sum of a slack of either vector is more than twice that.
+    """
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.double()
+        parts = [part.double().square().sum(dim=1) for part in torch.split(self.rows, _BLOCK)]
+        squares = torch.cat(parts).numpy() if parts else np.empty(0)
+        limits, columns = torch.finfo(self.rows.dtype), rows.shape[1]
+        self._slack = squares * ((columns + 16) * limits.eps) + columns * limits.tiny
+        self._below = squares - self._slack
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: Any) -> _Vectors:
+        some = object.__new__(_Vectors)
+        some.rows, some._slack, some._below = self.rows[part], self._slack[part], self._below[part]
+        return some
+
+    def squares_below(self, others: _Vectors) -> _Array:
+        """Return bounds from below of the squared distances to m others, in the precision of the vectors: (n, m)."""
+        dtype = torch.promote_types(self.rows.dtype, others.rows.dtype)
+        found: _Array = (self.rows.to(dtype) @ others.rows.to(dtype).T).numpy()
+        found *= -2  # numpy is several times as fast as torch here
+        found += self._below[:, None].astype(found.dtype)
+        found += others._below.astype(found.dtype)
+        return found
+
+    def squares_above(self, others: _Vectors, below: _Array) -> _Array:
+        """Return bounds from above of these squared distances, from those from below."""
+        above: _Array = below + (2 * others._slack).astype(below.dtype)
+        above += (2 * self._slack[:, None]).astype(below.dtype)
+        return above
+
+    def exact(self, others: _Vectors, row: torch.Tensor, column: torch.Tensor) -> _Array:
+        """Return distances of pairs, float64 (P,): 0 for equal vectors, and the same for equal pairs."""
+        difference = self.rows[row].double() - others.rows[column].double()
+        distances: _Array = np.sqrt(difference.square_().sum(dim=1).numpy())  # torch's square root isn't exact
+        return distances
+
+
+def _lower(
+    least: _Array, spaces: Sequence[_Vectors], known: Sequence[_Vectors], safe_point: Callable[[], None]
+) -> None:
+    """Lower the least distance of each row, (N,), in place, for more labeled samples, which are given in all spaces.
+
+    Distances are computed from differences in double precision, for those pairs alone that may have the least one of
+    their row: duplicates have distance 0, and equal rows have equal distances, which a matrix product does not
+    guarantee.
+    """
+    step = max(_BLOCK, _NUMBERS // max(len(known[0]), max(one.rows.shape[1] for one in spaces)))
+    for start in range(0, len(least), step):
         safe_point()
-        block = slice(start, start + _BLOCK)
-        for first in range(0, len(spaces[0][1]), _BLOCK):
-            distances = None
-            for row, known in spaces:
-                part = torch.cdist(
-                    row[block].double(),
-                    known[first : first + _BLOCK].double(),
-                    compute_mode="donot_use_mm_for_euclid_dist",
-                )
-                distances = part if distances is None else distances.mul_(part)
-            assert distances is not None
-            least[block] = torch.minimum(least[block], distances.amin(dim=1))
+        block = slice(start, start + step)
+        rows = [one[block] for one in spaces]
+        for first in range(0, len(known[0]), _BLOCK):
+            others = [one[first : first + _BLOCK] for one in known]
+            row, column = _possible(least[block], rows, others)
+            for some in range(0, len(row), step):
+                pairs = row[some : some + step], column[some : some + step]
+                distances = _product(one.exact(other, *pairs) for one, other in zip(rows, others, strict=True))
+                np.minimum.at(least[block], pairs[0].numpy(), distances)
 
 
-def _central(features: torch.Tensor) -> int:
-    """Return the position of the row nearest to the mean of all rows."""
-    mean = torch.zeros(1, features.shape[1], dtype=torch.float64)
-    for block in torch.split(features, _BLOCK):
+def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pairs that may be nearer than the least distance of their row, and nearest of all others."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        below = [one.squares_below(other) for one, other in zip(rows, others, strict=True)]
+        limit = np.where(least < 0, -np.inf, least * least)  # nothing is below what was picked
+        if len(others[0]) > 1:
+            above = (one.squares_above(other, low) for one, other, low in zip(rows, others, below, strict=True))
+            limit = np.minimum(limit, _product(above).min(axis=1))
+        product = below[0] if len(below) == 1 else _product(np.maximum(one, 0, out=one) for one in below)
+        limit = (limit * (1 + 2.0**-20)).astype(product.dtype)  # more than products and conversions are rounded by
+        # bounds are NaN where numbers overflow, which rules nothing out
+        row, column = np.nonzero(~(product > limit[:, None]))
+    return torch.from_numpy(row), torch.from_numpy(column)
+
+
+def _product(factors: Iterable[_Array]) -> _Array:
+    return functools.reduce(lambda one, other: np.multiply(one, other, out=one), factors)
+
+
+def _central(vectors: _Vectors) -> int:
+    """Return the position of the vector nearest to the mean of all; of equally near ones the first."""
+    mean = torch.zeros(1, vectors.rows.shape[1], dtype=torch.float64)
+    for block in torch.split(vectors.rows, _BLOCK):
         mean += block.double().sum(dim=0)
-    least = torch.full((len(features),), torch.inf, dtype=torch.float64)
-    _lower(least, [(features, mean / len(features))], _do_nothing)
+    least = np.full(len(vectors), np.inf)
+    _lower(least, [vectors], [_Vectors(mean / len(vectors))], _do_nothing)
     return int(least.argmin())

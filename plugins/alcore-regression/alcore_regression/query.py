@@ -47,6 +47,8 @@ class GSxQuery(SetQuery):
     long tails, for which it asks first, irrelevant features, or different scales: standardize them.
     """
 
+    needs_outputs = False
+
     def __init__(self, max_samples: int = 10, candidates: int | float | None = None, layer: str = "inputs") -> None:
         super().__init__(max_samples, candidates, layer)
 
@@ -62,6 +64,8 @@ class GSxQuery(SetQuery):
 
 class _OutputQuery(GSxQuery):
     """A strategy that compares predictions with targets; without labels it chooses as `GSxQuery`."""
+
+    needs_outputs = True
 
     def check(self) -> None:
         """Raise `UsageError` for classification, and for outputs that are not those of a regression."""

@@ -56,6 +56,8 @@ def problems(draw):
 @pytest.fixture(autouse=True, params=[1024, 3], ids=["one block", "blocks of 3"])
 def block(request, monkeypatch):
     monkeypatch.setattr(greedy, "_BLOCK", request.param)
+    monkeypatch.setattr(greedy, "_NUMBERS", request.param)
+    monkeypatch.setattr(greedy, "_SHORTLIST", min(request.param, 256))
 
 
 def same(picks, expected):
