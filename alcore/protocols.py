@@ -636,6 +636,9 @@ class LearnerOptions(Protocol):
     outputs: str
     """``"logits"`` (where it doesn't say) or ``"probabilities"``: what a classifier returns."""
 
+    training_loop: str
+    """Name of the training loop that trains it, for one that the default loop can't train; its error says so."""
+
     def training_step(self, batch: Any, /) -> torch.Tensor:
         """Return the loss of a batch; used where no ``train_step_fn`` is given."""
 

@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,44 @@ DEFAULT_ROOT = Path("active_learning_logs")
 
 # -- options ---------------------------------------------------------------------------------------------------
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.")]
+
+def integer(text: Any) -> int:
+    """Read the value of a flag that takes an integer."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an integer.") from None
+
+
+def number(text: Any) -> float:
+    """Read the value of a flag that takes a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number.") from None
+
+
+_READERS: dict[type, Callable[[Any], Any] | None] = {int: integer, float: number, str: None}
+
+
+def names_of(kind: str) -> Callable[[str], list[str]]:
+    """Return the completion of a flag that takes names of a kind."""
+    return lambda incomplete: sorted(
+        offer.name for offer in installed().offers(kind) if offer.name.startswith(incomplete)
+    )
+
+
+def _run_names(incomplete: str) -> list[str]:
+    """Complete the id of a run in the folder of runs."""
+    return sorted(
+        one.parent.name for one in DEFAULT_ROOT.glob("[!.]*/run.db") if one.parent.name.startswith(incomplete)
+    )
+
+
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.", autocompletion=_run_names),
+]
 Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ResultAsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -109,7 +147,8 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
         options = []
         for flag, help_text in flags.items():
             _, kind, metavar, standard_help = DRIVER_FLAGS[flag]
-            hint: Any = Annotated[kind | None, typer.Option(metavar=metavar, help=help_text or standard_help)]
+            option = typer.Option(metavar=metavar, help=help_text or standard_help, parser=_READERS[kind])
+            hint: Any = Annotated[kind | None, option]
             options.append(inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
         parameters: list[inspect.Parameter] = []
         for name, one in signature.parameters.items():
@@ -186,9 +225,17 @@ def read_experiment(run: Run, assign: list[str] | None, unset: list[str] | None)
     experiment.complete()
     for text in unset or []:
         experiment.unset(text)
-    for text in assign or []:
-        experiment.set(text)
+    set_parameters(experiment, assign)
     return experiment
+
+
+def set_parameters(experiment: Experiment, assign: list[str] | None) -> None:
+    """Set what ``--set`` gives; what can't be set is told of with all other faults of the experiment."""
+    for text in assign or []:
+        try:
+            experiment.set(text)
+        except UsageError as error:
+            experiment.faults.append(str(error))
 
 
 # -- runs ------------------------------------------------------------------------------------------------------
@@ -325,6 +372,34 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
         f"{threads} thread{'s' if threads != 1 else ''}"
         + (f" on each of {driver.ranks.size} ranks" if driver.ranks.size > 1 else "")
     )
+
+
+def parts_of(folder: Path) -> dict[str, Any]:
+    """Return what a run consists of, by its ``experiment.toml``: ``data``, ``query``, ``learner``, ``label`` and more.
+
+    The names of a kind are joined by commas. Of a run that was built in Python these are classes, where they are known;
+    what is not known is empty.
+    """
+    parts: dict[str, Any] = dict.fromkeys(("data", "query", "learner", "label", "metrology", "seed"), "")
+    try:
+        tree = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return parts
+    parts["seed"] = _table(tree, "driver").get("seed", "")
+    if "strategies" in tree:  # built in Python
+        classes = {"data": ("training", "train_datapool"), "learner": ("learner", "class")}
+        return parts | {
+            kind: str(_table(tree, one).get(key, "")).rpartition(".")[2] for kind, (one, key) in classes.items()
+        }
+    for kind in ("data", "query", "learner", "label", "metrology"):
+        table = _table(tree, kind)
+        parts[kind] = ",".join(str(_table(table, name).get("use", name)) for name in table)
+    return parts
+
+
+def _table(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    found = tree.get(name, {})
+    return found if isinstance(found, dict) else {}
 
 
 def shell_name(folder: Path) -> str:

@@ -14,6 +14,7 @@ from alcore.cli.common import (
     Root,
     RunName,
     Unset,
+    integer,
     prepare,
     read_experiment,
     results_alone,
@@ -28,7 +29,10 @@ from alcore.store.reading import Run, find_run
 
 def fork(
     run: RunName,
-    step: Annotated[int, typer.Option(metavar="N", help="The last step that the new run has.", show_default=False)],
+    step: Annotated[
+        int,
+        typer.Option(metavar="N", parser=integer, help="The last step that the new run has.", show_default=False),
+    ],
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the new run; made up if not given.")] = None,
     assign: Assign = None,
     unset: Unset = None,

@@ -35,7 +35,6 @@ def application(registry: Registry) -> typer.Typer:
         help="Active learning as a loop of exchangeable parts: train, measure, query, label.",
         epilog=_EPILOG,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},

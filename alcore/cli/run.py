@@ -21,33 +21,81 @@ def run(
     ] = None,
     query: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Query strategy [uq]; may repeat.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("query"),
+            help="Query strategy [uq]; may repeat.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Query strategy that begins, if nothing is labeled.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("query"),
+            help="Query strategy that begins, if nothing is labeled.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("label"),
+            help="Label strategy [dummy].",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     metrology: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("metrology"),
+            help="Metrology strategy [f1]; may repeat.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     loop: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("loop"),
+            help="Training loop [default].",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="NAME", help="Data [moons].", rich_help_panel=_PARTS)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=common.names_of("data"), help="Data [moons].", rich_help_panel=_PARTS
+        ),
+    ] = None,
     learner: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Learner [mlp], or your own package.module:name.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("learner"),
+            help="Learner [mlp], or your own package.module:name.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Stop criterion; may repeat.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("stop"),
+            help="Stop criterion; may repeat.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     observe: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Observer; may repeat.", rich_help_panel=_PARTS)
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=common.names_of("observe"),
+            help="Observer; may repeat.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     assign: Annotated[
         list[str] | None,
@@ -88,8 +136,7 @@ def run(
         if names:
             chosen.choose(kind, names)
     chosen.complete()
-    for text in assign or []:
-        chosen.set(text)
+    common.set_parameters(chosen, assign)
     chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
     if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):

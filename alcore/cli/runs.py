@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+import shutil
+from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, say
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, parts_of, say
 from alcore.cli.text_tables import table
 from alcore.codec import export_json
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
@@ -27,27 +28,58 @@ def runs(
     if left := unfinished_runs(root):
         where = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
         say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs{where} --clean removes them.")
-    found = list(summaries(root))
+    found = [{**one._asdict(), **parts_of(root / one.run_id)} for one in summaries(root)]
     if as_json:
-        typer.echo(export_json([one._asdict() for one in found]), nl=False)
+        typer.echo(export_json(found), nl=False)
         return
     if not found:
         typer.echo(f"No runs in {root}. Make one with: alcore run --query uq --metrology f1")
         return
+    typer.echo(_text(found, shutil.get_terminal_size((80, 24)).columns))
+
+
+_HEADER = ["run", "status", "steps", "labels", "data", "query", "learner", "seed", "last metric"]
+_MORE = ["on", "started", "why it ended"]  # for as many as there is room
+
+
+def _text(runs: list[dict[str, Any]], width: int) -> str:
     rows = [
         [
-            one.run_id,
-            one.status,
-            one.steps,
-            one.labels,
-            " ".join(f"{name}={value:.3f}" for name, value in one.metrics.items()),
-            one.on,
-            one.started.replace("+00:00", "Z"),
-            one.reason or "",
+            _short(one["run_id"], 12),
+            one["status"],
+            one["steps"],
+            one["labels"],
+            _short(one["data"], 10),
+            _short(one["query"], 12),
+            _short(one["learner"], 10),
+            one["seed"],
+            _main_metric(one["metrics"]),
         ]
-        for one in found
+        for one in runs
     ]
-    typer.echo(table(rows, ["run", "status", "steps", "labels", "last metrics", "on", "started", "why it ended"]))
+    more = [[one["on"], one["started"].replace("+00:00", "Z"), one["reason"] or ""] for one in runs]
+    text = table(rows, _HEADER)
+    for count in range(1, len(_MORE) + 1):
+        both = [[*row, *others[:count]] for row, others in zip(rows, more, strict=True)]
+        wider = table(both, [*_HEADER, *_MORE[:count]])
+        if max(map(len, wider.splitlines())) > width:
+            break
+        text = wider
+    failed = [f"{one['run_id']}: {one['reason']}" for one in runs if one["status"] in ("failed", "unreadable")]
+    return "\n".join([text, *(["", *failed] if failed else [])])
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _main_metric(metrics: dict[str, float]) -> str:
+    """Return the metric by which runs are compared most often, among those of a record."""
+    name = next((one for one in _FIRST if one in metrics), next(iter(metrics), None))
+    return "" if name is None else f"{name}={metrics[name]:.3f}"
+
+
+_FIRST = ("f1", "accuracy", "r2", "rmse", "relative_l2")
 
 
 def _count(number: int) -> str:

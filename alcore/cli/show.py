@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, shell_name
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, parts_of, shell_name
 from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
@@ -16,11 +17,14 @@ from alcore.store.tables import REFUSED
 
 _MOST = 20
 _MOST_REASONS = 10
+_VERBS = {"training": "train", "metrology": "measure", "query": "query", "labeling": "label"}
 
 
 def show(
     run: RunName,
-    step: Annotated[int | None, typer.Option(metavar="N", help="Show what this step asked for, and why.")] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", parser=integer, help="Show what this step asked for, and why.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every step.")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Show the answers that are no labels, and why.")] = False,
     root: Root = DEFAULT_ROOT,
@@ -46,6 +50,7 @@ def _whole(run: Run) -> dict[str, Any]:
     return {
         "run_id": run.folder.name,
         "folder": str(run.folder),
+        "parts": parts_of(run.folder),
         **run.meta(),
         "metrics": run.records(),
         "steps": run.steps(),
@@ -61,7 +66,9 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
     environment = run["environment"]
     lines = [
         f"Run {run['run_id']}: {run['status']}" + (f" ({why})" if why else ""),
-        f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else "") + f", seed {run['seed']}, "
+        ", ".join(f"{kind} {names}" for kind, names in run["parts"].items() if names != "" and kind != "seed")
+        + f"; seed {run['seed']}",
+        f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else ""),
         f"alcore {environment['alcore']}, torch {environment['torch']}, threads {environment['threads']}",
         f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",
     ]
@@ -69,25 +76,21 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += ["", curve(run["metrics"], most)]
     if run["steps"]:
         phases = list(dict.fromkeys(phase for step in run["steps"] for phase in step["seconds"]))
+        counts = [
+            "requested",
+            "labeled",
+            *(name for name in ("failed", "refused") if any(map(_of(name), run["steps"]))),
+        ]
         rows = [
             [
-                *(step[name] for name in ("step", "train_samples", "requested", "labeled", "failed", "refused")),
+                *(step[name] for name in ("step", "train_samples", *counts)),
                 step.get("losses", {}).get("loss"),
-                *(step["seconds"].get(phase) for phase in phases),
+                *(None if (taken := step["seconds"].get(phase)) is None else f"{taken:.3f}" for phase in phases),
             ]
             for step in some(run["steps"], most)
         ]
-        header = [
-            "step",
-            "samples",
-            "requested",
-            "labeled",
-            "failed",
-            "refused",
-            "loss",
-            *(f"{one} s" for one in phases),
-        ]
-        lines += ["", "steps", table(rows, header)]
+        header = ["step", "samples", *counts, "loss", *(_VERBS.get(phase, phase) for phase in phases)]
+        lines += ["", f"steps, with the seconds to {', '.join(header[-len(phases) :])}", table(rows, header)]
     if len(run["steps"]) > most:
         lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
     if run["reasons"]:
@@ -100,6 +103,10 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         ]
     lines += ["", f"Next: alcore show {name} --step 0, or alcore export {name}"]
     return "\n".join(lines)
+
+
+def _of(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda step: step[name]
 
 
 def _reasons_text(reasons: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,10 @@ def _make(resolved: Resolved, where: str) -> Any:
         pass
     try:
         return factory(**values)
+    except UsageError as error:
+        known = [one.name for one in parameters_of(factory)[0]]
+        named = next((name for name in known if re.search(rf"\b{re.escape(name)}\b", str(error))), "NAME")
+        raise UsageError(f"{where}: {str(error).rstrip('.')}. Set it by --set {where}.{named}=VALUE.") from error
     except Exception as error:
         error.add_note(f"while building {where}")
         raise

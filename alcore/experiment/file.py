@@ -83,6 +83,8 @@ class Experiment:
         The SHA-256 that data files must have, by path.
     implied : set of str
         The kinds that `complete` filled in. Such a part is left out where it does not fit the data.
+    faults : list of str
+        What is known to be wrong already; `resolve` raises it with all that it finds.
     """
 
     def __init__(self) -> None:
@@ -90,6 +92,7 @@ class Experiment:
         self.parts: dict[str, list[Part]] = {}
         self.digests: dict[str, str] = {}
         self.implied: set[str] = set()
+        self.faults: list[str] = []
 
     @classmethod
     def read(cls, path: Path) -> Experiment:

@@ -80,7 +80,7 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     flat = [part for kind in STANDARD_PARTS for part in parts[kind]]
     factories, values, faults = _check_parts(flat, registry, allow_code)
     settings, more = check_tables(experiment.settings)
-    faults += more
+    faults = [*experiment.faults, *faults, *more]
     if "queue" in settings["driver"]:
         faults += _find_queue(registry, settings["driver"]["queue"])[1]
     _raise(faults)
@@ -136,12 +136,21 @@ def _check_parts(
         try:
             factory = _user_code(part, allow_code) if ":" in part.use else _plugin_factory(part, registry)
         except PluginError as error:
-            faults.append(str(error))
+            faults.append(f"{error}{_several_in_one(part, registry)}")
             continue
         factories[part.where] = factory
         values[part.where], wrong = validate(factory, part.values, part.where)
         faults += wrong
     return factories, values, faults
+
+
+def _several_in_one(part: Part, registry: Registry) -> str:
+    """Return how to choose several names that were given as one."""
+    names = [name.strip() for name in part.use.split(",")]
+    known = {offer.name for offer in registry.offers(part.plugin_kind)}
+    if len(names) < 2 or not known.issuperset(names):
+        return ""
+    return f" For several, repeat the flag: {' '.join(f'--{part.kind} {name}' for name in names)}."
 
 
 def _plugin_factory(part: Part, registry: Registry) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 from alcore.errors import PluginError, did_you_mean
 from alcore.hookspecs import Registration
 from alcore.plugins.discovery import Found, find_entry_points, misfit, one_line
+from alcore.plugins.standard import package_of
 
 KINDS = {
     "loop": "alcore_training_loops",
@@ -170,6 +171,12 @@ class Registry:
 
     def _not_offered(self, kind: str, name: str) -> str:
         message = f"no plugin offers the {kind} {name!r}: {did_you_mean(name, {o.name for o in self.offers(kind)})}."
+        package = package_of(kind, name)
+        if package is not None and package not in {plugin.distribution for plugin in self.plugins}:
+            message += (
+                f" It comes with {package}: pip install {package}, or in a checkout of alcore "
+                f"pip install -e plugins/{package}."
+            )
         missing = [plugin for plugin in self.plugins if plugin.state in ("broken", "refused")]
         if missing:
             reasons = "; ".join(f"{plugin}: {plugin.error}" for plugin in missing)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 
+from alcore.config import DriverConfig, TrainingConfig
 from alcore.plugins import KINDS, describe_factory, installed, load_factory
 
 OFFERS = [offer for kind in KINDS for offer in installed().offers(kind)]
@@ -15,3 +19,37 @@ def test_installed_name_is_documented(offer):
     assert described["doc"]
     if offer.kind != "queue":  # those of the standard library have no numpydoc
         assert all(one["doc"] for one in described["parameters"])
+
+
+def test_each_kind_lists_its_names_with_what_they_do(command):
+    listing = command("describe")[0]
+    for kind in KINDS:
+        rows = command("describe", kind)[0]
+        for offer in (one for one in OFFERS if one.kind == kind):
+            assert offer.name in listing
+            summary = describe_factory(load_factory(offer))["summary"]
+            assert any(row.split()[:1] == [offer.name] and summary in row for row in rows.splitlines())
+    assert max(map(len, listing.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("table", "config"), [("driver", DriverConfig), ("training", TrainingConfig)])
+def test_settings_are_described_with_their_defaults(command, table, config):
+    described = {one["name"]: one for one in json.loads(command("describe", table, "--json")[0])["parameters"]}
+    fields = {one.name for one in dataclasses.fields(config)}
+    assert len(set(described) & fields) >= len(described) - 2
+    assert all(one["doc"] for one in described.values())
+    assert f"--set {table}.PARAMETER=VALUE" in command("describe", table)[0]
+
+
+def test_parameters_are_printed_once(command):
+    text = command("describe", "query", "uq")[0]
+    for one in describe_factory(load_factory(installed().offer("query", "uq")))["parameters"]:
+        assert text.count(f"  {one['name']} (") == 1
+        first = " ".join(one["doc"].split()[:4])
+        assert " ".join(text.split()).count(first) == 1
+    assert "Notes\n-----" in text
+
+
+def test_name_without_its_kind_says_which_kind_it_is(command):
+    _, err = command("describe", "uq", code=2)
+    assert "'uq' is the name of a query: alcore describe query uq" in err

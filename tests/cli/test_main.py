@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,35 @@ def test_error_is_reported_to_torchrun(command, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     command("runs", code=1)
     assert "worn out" in (tmp_path / "error.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--seed", "abc"], "Invalid value for '--seed': 'abc' is not an integer."),
+        (["run", "--budget", "much"], "Invalid value for '--budget': 'much' is not a number."),
+        (["show", "x", "--step", "y"], "Invalid value for '--step': 'y' is not an integer."),
+        (["fork", "x", "--step", "y"], "Invalid value for '--step': 'y' is not an integer."),
+    ],
+    ids=" ".join,
+)
+def test_flag_that_takes_a_number_says_so(command, arguments, message):
+    assert message in command(*arguments, code=2)[1]
+
+
+def test_shells_complete_names_and_runs(tmp_path):
+    (tmp_path / "active_learning_logs" / "seven").mkdir(parents=True)
+    (tmp_path / "active_learning_logs" / "seven" / "run.db").touch()
+    for words, expected in (("alcore run --query ba", {"badge", "bald", "batchbald"}), ("alcore show se", {"seven"})):
+        environment = {
+            **os.environ,
+            "_ALCORE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        call = [str(Path(sys.executable).with_name("alcore"))]
+        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert set(done.stdout.split()) == expected
 
 
 def test_error_of_another_rank_names_the_rank(command, monkeypatch):

@@ -23,6 +23,16 @@ FILES = {
 BAD = {
     "name": (["--query", "up"], ["query 'up'", "did you mean 'uq'?", "random", "alcore plugins"]),
     "name of another kind": (["--query", "mlp"], ["query 'mlp'", "uq"]),
+    "several in one": (["--query", "uq,random"], ["'uq,random'", "repeat the flag: --query uq --query random"]),
+    "names and parameters": (
+        ["--query", "bagde", "--set", "query.uq.foo=1", "--loop", "xx"],
+        ["3 things are wrong", "'bagde'", "query.uq.foo=1", "loop 'xx'"],
+    ),
+    "value that a strategy refuses": (
+        ["--set", "query.uq.max_samples=-1"],
+        ["max_samples is -1", "Set it by --set query.uq.max_samples=VALUE"],
+    ),
+    "learner of another loop": (["--learner", "sklearn"], ["SklearnLearner", "--loop sklearn"]),
     "parameter": (["--set", "query.uq.max_sample=3"], ["query.uq", "'max_sample'", "did you mean 'max_samples'?"]),
     "type": (["--set", "query.uq.max_samples=ten"], ["query.uq.max_samples is 'ten'", "int"]),
     "float for int": (["--set", "query.uq.max_samples=2.5"], ["query.uq.max_samples is 2.5", "int"]),

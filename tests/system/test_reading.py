@@ -53,13 +53,16 @@ def test_describe_json(here):
 
 
 def test_runs_lists_state_and_last_metrics(say):
-    lines = say("runs").out.splitlines()
-    assert lines[0].split()[:4] == ["run", "status", "steps", "labels"]
+    listing, _, reasons = say("runs", env={"COLUMNS": "80"}).out.partition("\n\n")
+    lines = listing.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[:8] == ["run", "status", "steps", "labels", "data", "query", "learner", "seed"]
     found = {line.split()[0]: line for line in lines[1:]}
     assert set(found) == {"done-run", "seven", "failed-run"}
+    assert found["done-run"].split()[4:8] == ["moons", "uq", "mlp", "0"]
     assert found["done-run"].split()[1:4] == ["done", "3", "30"]
     assert found["failed-run"].split()[1:4] == ["failed", "1", "1"]
-    assert "RuntimeError: boom" in found["failed-run"]
+    assert "failed-run: RuntimeError: boom" in reasons
     assert re.search(r"f1=0\.\d{3}", found["done-run"])
 
 
@@ -78,13 +81,14 @@ def test_runs_of_an_empty_folder(here):
 def test_show_has_curve_counts_and_timings(say):
     text = say("show", "done-run").out
     assert text.startswith("Run done-run: done (all 3 steps are done)")
-    curve, _, steps = text.partition("\nsteps\n")
+    assert "data moons, query uq, learner mlp, label dummy, metrology f1; seed 0" in text
+    assert max(map(len, text.splitlines())) <= 80
+    curve, _, steps = text.partition("\nsteps, with the seconds to train, measure, query, label\n")
     assert [line.split()[:2] for line in curve.splitlines() if re.match(r" +\d", line)] == [
         ["0", "50"], ["1", "60"], ["2", "70"], ["3", "80"],
     ]  # fmt: skip
     header = steps.splitlines()[0]
-    for name in ("samples", "requested", "labeled", "loss", "training s", "metrology s", "query s", "labeling s"):
-        assert name in header
+    assert header.split() == ["step", "samples", "requested", "labeled", "loss", "train", "measure", "query", "label"]
     assert [line.split()[2:4] for line in steps.splitlines()[1:4]] == [["10", "10"]] * 3
 
 

@@ -128,8 +128,11 @@ def test_another_learner_is_refused(tmp_path, pool_of):
 def test_the_default_loop_says_that_another_loop_is_needed(tmp_path, pool_of):
     pool = pool_of()
     driver = make_driver(tmp_path, pool, SklearnLearner(info=pool.info), loop=DefaultTrainingLoop())
-    with pytest.raises(UsageError, match=r"SklearnLearner has no trainable parameters\. Use .*loop"):
+    with pytest.raises(
+        UsageError, match=r"SklearnLearner has no trainable parameters; choose its own with --loop sklearn"
+    ):
         driver.run()
+    assert not driver.log_dir.exists()
 
 
 def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):

@@ -121,9 +121,13 @@ class DefaultTrainingLoop:
         self._context = context
 
     def check(self) -> None:
-        """Raise `UsageError` if the loop was made for another device or dtype than the run's."""
+        """Raise `UsageError` if the learner has nothing to train, or the loop is for another device or dtype."""
         if self._context is not None:
             self._placed(self._context.device, self._context.dtype)
+            learner = self._context.learner
+            parameters = getattr(learner, "parameters", None)
+            if not callable(parameters) or not any(one.requires_grad for one in parameters()):
+                raise _nothing_to_train(learner)
 
     def _placed(self, device: Any, dtype: torch.dtype | None) -> tuple[Any, torch.dtype | None]:
         """Return device and dtype of a call, else those of the loop."""
@@ -205,10 +209,7 @@ class DefaultTrainingLoop:
                 "has no on_epoch_end that could; leave it out."
             )
         if optimizer is None:
-            raise UsageError(
-                f"DefaultTrainingLoop has nothing to train: {type(model).__name__} has no trainable parameters. "
-                "Use a training loop for such a learner, or skip_training."
-            )
+            raise _nothing_to_train(model)
         if self.schedule == "batch" and isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise UsageError(
                 "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
@@ -305,6 +306,15 @@ class DefaultTrainingLoop:
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return average(math.fsum(map(float, values)) / len(values)) if values else None
+
+
+def _nothing_to_train(learner: Any) -> UsageError:
+    own = getattr(learner, "training_loop", None)
+    advice = f"choose its own with --loop {own}" if isinstance(own, str) else "use a training loop for such a learner"
+    return UsageError(
+        f"DefaultTrainingLoop has nothing to train: {type(learner).__name__} has no trainable parameters; {advice}, or "
+        "skip_training."
+    )
 
 
 def _same(own: Any, given: Any) -> bool:

@@ -1,0 +1,28 @@
+"""The names that the plugins of this repository offer, to say where a name that is not installed comes from."""
+
+from __future__ import annotations
+
+_NAMES: dict[str, dict[str, str]] = {
+    "alcore-bayes": {"query": "bald batchbald mean-std powerbald qbc variation-ratio", "learner": "ensemble"},
+    "alcore-diversity": {
+        "query": "badge class-balanced cluster-margin density kcenter probcover stratified stratified-start typiclust"
+    },
+    "alcore-dummy": {"label": "dummy"},
+    "alcore-f1": {"metrology": "f1"},
+    "alcore-moons": {"data": "moons", "learner": "mlp"},
+    "alcore-random": {"query": "random"},
+    "alcore-regression": {"query": "emcm gsx gsy igs variance", "metrology": "regression"},
+    "alcore-sklearn": {"loop": "sklearn", "query": "sklearn-uq", "learner": "sklearn"},
+    "alcore-stopping": {"stop": "budget confident metric plateau stabilizing-predictions"},
+    "alcore-tabular": {"data": "csv"},
+    "alcore-torchloop": {"loop": "default"},
+    "alcore-uq": {"query": "uq"},
+}
+
+
+def package_of(kind: str, name: str) -> str | None:
+    """Return the distribution that offers a name of this kind, or None."""
+    for package, kinds in _NAMES.items():
+        if name in kinds.get(kind, "").split():
+            return package
+    return None
