@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import typer
 
     from alcore_report.compare import Comparison, compare_curves
-    from alcore_report.curves import Curve, curves_of_table, curves_of_runs
+    from alcore_report.curves import Curve, curves_of_runs, curves_of_table
     from alcore_report.everything import EverythingQuery
 
 _HOME = {

@@ -125,8 +125,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     names = list(request.queries) or ["+".join(part.name for part in _read(request).parts["query"])]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError(
-            f"--query {repeated[0]} is given twice, and both arms would be the same. To compare parameters, give each its "
-            f"own table in an experiment file, such as [query.other] with use = {repeated[0]!r}, and --query other."
+            f"--query {repeated[0]} is given twice, and both arms would be the same. To compare parameters, give each "
+            f"its own table in an experiment file, such as [query.other] with use = {repeated[0]!r}, and --query other."
         )
     if request.baseline and BASELINE not in names:
         names.append(BASELINE)
@@ -225,8 +225,8 @@ def _choice(resolved: Resolved) -> Any:
 def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, list[str]]:
     """Tell whether the data takes the seed of each run, and what to say about it.
 
-    It does unless the user gives the data a seed of its own. The experiment file that a run writes gives both seeds, and
-    they are equal; such a seed is the run's.
+    It does unless the user gives the data a seed of its own. The experiment file that a run writes gives both seeds,
+    and they are equal; such a seed is the run's.
     """
     (part,) = resolved.parts["data"]
     if not accepts(resolved.factories[part.where], "seed"):
@@ -270,10 +270,11 @@ def _length(resolved: Resolved) -> tuple[int | None, int | None]:
 
 
 def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, follows: bool) -> Arm:
-    """Return the arm that asks for everything in its first step, and then trains for as long as the others do in all."""
+    """Return the arm that asks for everything in its first step, and then trains for as long as the others in all."""
     if arm.steps is None:
         raise UsageError(
-            "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give --steps."
+            "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give "
+            "--steps."
         )
     experiment = _experiment(request, CEILING)
     experiment.parts["query"] = [Part("query", "everything", "everything", True, {})]

@@ -68,7 +68,9 @@ class Benchmark:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                raise UsageError(f"{path} can't be read: {error}. Give the benchmark another name with --name.") from error
+                raise UsageError(
+                    f"{path} can't be read: {error}. Give the benchmark another name with --name."
+                ) from error
             if changed := differences(before, arm.tree):
                 more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
                 raise UsageError(

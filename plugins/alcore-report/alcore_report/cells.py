@@ -140,7 +140,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
             if signals.count > signals.passed_on:
                 signals.passed_on += 1
                 tell(
-                    f"{signals.name}: {len(active)} runs are ending at their next safe point; once more ends them at once."
+                    f"{signals.name}: {len(active)} runs end at their next safe point; once more ends them at once."
                     if signals.passed_on == 1
                     else "ending at once."
                 )
@@ -258,8 +258,8 @@ class _Progress:
         self._ended, self._failed, self._all = len(done), 0, len(cells)
         self._start = self._looked = time.monotonic()
         self._bar = tqdm(
-            total=sum(self._most.values()), initial=self._begun, unit="step", smoothing=0, file=sys.stderr, disable=None,
-            dynamic_ncols=True,
+            total=sum(self._most.values()), initial=self._begun, unit="step", smoothing=0, file=sys.stderr,
+            disable=None, dynamic_ncols=True,
         )  # fmt: skip
         self._show()
 

@@ -130,9 +130,7 @@ def benchmark(
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to compute [cpu].")] = None,
     dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type [float32].")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads of each run [1].")] = None,
-    queue: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")
-    ] = None,
+    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
     root: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the benchmark is.")] = _ROOT,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
@@ -182,8 +180,8 @@ def benchmark(
         if not buy:
             raise UsageError(
                 f"label strategy {plan.label!r} may cost something for each label, and every run would buy its own: "
-                f"{price}. Give --buy if that is what you want, or compare on a pool that knows its answers, with --label "
-                "dummy."
+                f"{price}. Give --buy if that is what you want, or compare on a pool that knows its answers, with "
+                "--label dummy."
             )
         tell_above_bar(f"buying labels: {price}.")
     else:
@@ -238,9 +236,7 @@ def compare(
 
     if plot is not None:
         check_format(plot)
-    comparison = compare_curves(
-        read(runs, root), metric=metric, lower=lower, baseline=baseline, ceiling=ceiling_arm
-    )
+    comparison = compare_curves(read(runs, root), metric=metric, lower=lower, baseline=baseline, ceiling=ceiling_arm)
     _print(comparison, as_json)
     if table is not None:
         with _writing(table):
@@ -288,7 +284,7 @@ def _warnings_as_messages() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

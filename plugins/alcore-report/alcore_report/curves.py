@@ -141,8 +141,8 @@ def _refuse_repeated(curves: Iterable[Curve]) -> None:
 def curves_of_runs(folders: Iterable[Path]) -> Found:
     """Return the curves of run directories; runs that are not done are left out, with the reason.
 
-    A run in the folder of a benchmark belongs to the arm that this says. Any other belongs to the arm that its id names,
-    if that is ``ARM-SEED``, else to the arm of its query strategies.
+    A run in the folder of a benchmark belongs to the arm that this says. Any other belongs to the arm that its id
+    names, if that is ``ARM-SEED``, else to the arm of its query strategies.
     """
     found = Found()
     manifests: dict[Path, dict[str, Any]] = {}
@@ -268,7 +268,8 @@ def curves_of_table(path: Path) -> list[Curve]:
             )
     metrics = [name for name in header if name not in (*_KEYS, "cost")]
     if not metrics or not lines:
-        raise UsageError(f"{path} has no {'lines' if metrics else 'column of a metric beside arm, seed, labels, cost'}.")
+        missing = "line below its header" if metrics else "column of a metric beside arm, seed, labels and cost"
+        raise UsageError(f"{path} has no {missing}.")
 
     def number(line: int, row: dict[str, str], name: str) -> float:
         text = (row.get(name) or "").strip()
@@ -290,8 +291,8 @@ def curves_of_table(path: Path) -> list[Curve]:
         cost = columns.get("cost")
         if cost is not None and np.isnan(cost).any():
             cost = None
-        values = {name: columns[name] for name in metrics if not np.isnan(columns[name]).all()}
-        curves.append(Curve(arm, seed, columns["labels"], cost, values, f"arm {arm}, seed {seed} of {path}"))
+        measured = {name: columns[name] for name in metrics if not np.isnan(columns[name]).all()}
+        curves.append(Curve(arm, seed, columns["labels"], cost, measured, f"arm {arm}, seed {seed} of {path}"))
     return curves
 
 

@@ -139,6 +139,4 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
             if above_sum / above - below_sum / below >= gap * (above + below) / 2:
                 break
             groups[-2:] = [[below_sum + above_sum, below + above]]
-    return [
-        total / size + gap * (place - (size - 1) / 2) for total, size in groups for place in range(int(size))
-    ]
+    return [total / size + gap * (place - (size - 1) / 2) for total, size in groups for place in range(int(size))]

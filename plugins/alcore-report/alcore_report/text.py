@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from alcore_report.compare import Axis, Comparison, Target, number
+from alcore_report.compare import Axis, Comparison, Gap, Target, number
 from alcore_report.statistics import Interval
 
 _PLACES = {"pool": "all points of the pool", "validation": "the held-out validation pool", "train": "the training set"}
@@ -33,49 +33,46 @@ def as_text(comparison: Comparison) -> str:
 
 
 def _axis(comparison: Comparison, axis: Axis) -> list[str]:
-    rows = []
-    for one in axis.arms.values():
-        rows.append([one.arm, str(len(one.seeds)), *_cells(one.area), *_cells(one.final)])
+    rows = [[one.arm, str(len(one.seeds)), *_cells(one.area), *_cells(one.final)] for one in axis.arms.values()]
     if comparison.ceiling is not None and axis.name == "labels":
-        labels = f"ceiling ({comparison.ceiling_labels:.0f} labels)"
-        rows.append([labels, str(comparison.ceiling_seeds), "-", "", *_cells(comparison.ceiling)])
-    span = f"{axis.x[0]:g} to {axis.x[-1]:g}"
-    curves = (
-        f"Mean curves over {axis.name}, {span}\n"
-        + table(["arm", "seeds", "area", "95% interval", "final", "95% interval"], rows)
-    )
+        name = f"ceiling ({comparison.ceiling_labels:.0f} labels)"
+        rows.append([name, str(comparison.ceiling_seeds), "-", "", *_cells(comparison.ceiling)])
+    header = ["arm", "seeds", "area", "95% interval", "final", "95% interval"]
+    curves = f"Mean curves over {axis.name}, {axis.x[0]:g} to {axis.x[-1]:g}\n" + table(header, rows)
     if axis.gap is None:
-        gap = "The ceiling is not better than the start, so there is no gap to close."
-        return [curves, gap if len(axis.x) > 1 else ""]
-    of = "the ceiling" if axis.gap.measured else f"the best final mean ({axis.gap.of}; there is no ceiling)"
+        return [curves, "The ceiling is not better than the start, so there is no gap to close."]
+    return [curves, _to_close(comparison, axis, axis.gap)]
+
+
+def _to_close(comparison: Comparison, axis: Axis, gap: Gap) -> str:
+    """Return the table of what is needed to close parts of the gap."""
+    last = float(axis.x[-1])
+    first_arm = next(iter(axis.targets))
     rows = []
-    censored = False
-    for place, first in enumerate(next(iter(axis.targets.values()))):
+    for place, target in enumerate(axis.targets[first_arm]):
         for arm, targets in axis.targets.items():
-            target = targets[place]
-            interval, censored_here = _needed(target.reached.labels, float(axis.x[-1]))
-            censored = censored or censored_here
-            own = axis.arms[arm]
+            own = targets[place]
             rows.append(
                 [
-                    f"{first.part:.0%}" if arm == next(iter(axis.targets)) else "",
-                    number(first.height, 4) if arm == next(iter(axis.targets)) else "",
+                    f"{target.part:.0%}" if arm == first_arm else "",
+                    number(target.height, 4) if arm == first_arm else "",
                     arm,
-                    *interval,
-                    f"{target.reached.seeds} of {len(own.seeds)}",
-                    *([""] * 2 if target.saved is None else _saved(target, axis.targets[comparison.baseline or ""][place])),
+                    *_needed(own.reached.labels, last),
+                    f"{own.reached.seeds} of {len(axis.arms[arm].seeds)}",
+                    *_saved(own, axis.targets[comparison.baseline or arm][place]),
                 ]
             )
-    against = [f"saved vs {comparison.baseline}", "95% interval"] if comparison.baseline else ["", ""]
-    unit = axis.name
-    text = (
-        f"{unit.capitalize()} to close a part of the gap from {number(axis.gap.start, 4)} (step 0) to "
-        f"{number(axis.gap.ceiling, 4)}, {of}\n"
-        + table(["part", comparison.short, "arm", unit, "95% interval", "seeds there", *against], rows)
+    saved = f"saved vs {comparison.baseline}"
+    header = ["part", comparison.short, "arm", axis.name, "95% interval", "seeds there", saved, "95% interval"]
+    of = "the ceiling" if gap.measured else f"the best final mean ({gap.of}; there is no ceiling)"
+    title = (
+        f"{axis.name.capitalize()} to close a part of the gap from {number(gap.start, 4)} (step 0) to "
+        f"{number(gap.ceiling, 4)}, {of}"
     )
-    if censored:
-        text += f"\n> {axis.x[-1]:.0f}: not reached by then; such a curve counts with {axis.x[-1]:.0f} in what is saved."
-    return [curves, text]
+    lines = [title, table(header, rows)]
+    if any(">" in cell for row in rows for cell in row):
+        lines.append(f"> {last:.0f}: not reached by then; such a curve counts with {last:.0f} in what is saved.")
+    return "\n".join(lines)
 
 
 def _cells(one: Interval) -> list[str]:
@@ -83,17 +80,18 @@ def _cells(one: Interval) -> list[str]:
     return [number(one.value, 4), interval]
 
 
-def _needed(one: Interval, last: float) -> tuple[list[str], bool]:
+def _needed(one: Interval, last: float) -> list[str]:
     def shown(value: float) -> str:
         return f"{value:.0f}" if math.isfinite(value) else f"> {last:.0f}"
 
-    interval = "" if math.isnan(one.low) or math.isinf(one.low) else f"{shown(one.low)} to {shown(one.high)}"
-    return [shown(one.value), interval], not (math.isfinite(one.value) and not math.isinf(one.high))
+    return [shown(one.value), f"{shown(one.low)} to {shown(one.high)}" if math.isfinite(one.low) else ""]
 
 
 def _saved(own: Target, base: Target) -> list[str]:
     one = own.saved
-    if one is None or math.isnan(one.value):
+    if one is None:
+        return ["", ""]
+    if math.isnan(one.value):
         return ["-", ""]
     bound = "" if math.isfinite(base.reached.labels.value) else ">= "
     bound = bound if math.isfinite(own.reached.labels.value) else "<= "
