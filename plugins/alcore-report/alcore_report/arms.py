@@ -99,8 +99,8 @@ class Plan:
         What the benchmark is called if the user gives no name.
     free
         Whether the pool knows its answers, so that labels cost nothing.
-    label, data_name
-        Names of the label strategy and of the data.
+    label
+        The name of the label strategy.
     notes
         What the user has to know.
     """
@@ -133,16 +133,21 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     if CEILING in names:
         raise UsageError(f"--query {CEILING}: this name is kept for the run on all labels; --ceiling adds it.")
     _check_assignments(request, names)
-    built: list[tuple[str, Experiment, Resolved]] = []
+    built: list[tuple[str, Resolved]] = []
     for name in names:
         experiment = _experiment(request, name)
         if name == BASELINE and request.baseline and built:
-            _as_many(experiment, [one for _, _, one in built])
+            _as_many(experiment, [one for _, one in built])
         with contextlib.redirect_stdout(sys.stderr):
-            built.append((name, experiment, resolve(experiment, registry, allow_code=request.allow_code)))
-    _, experiment, first = built[0]
+            built.append((name, resolve(experiment, registry, allow_code=request.allow_code)))
+    first = built[0][1]
+    if not first.parts["metrology"]:
+        raise UsageError(
+            "nothing would be measured, so there would be nothing to compare; choose a metrology strategy, for "
+            f"instance --metrology {'regression' if first.data.info.task == 'regression' else 'f1'}."
+        )
     follows, notes = _seed_follows(_read(request), first)
-    arms = [_arm(name, resolved, follows) for name, _, resolved in built]
+    arms = [_arm(name, resolved, follows) for name, resolved in built]
     if len({one.stem for one in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
     free = bool(getattr(first.factories[first.parts["label"][0].where], "labels_by_id", False)) and bool(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,7 +260,7 @@ class _Progress:
         self._start = self._looked = time.monotonic()
         self._bar = tqdm(
             total=sum(self._most.values()), initial=self._begun, unit="step", smoothing=0, file=sys.stderr,
-            disable=None, dynamic_ncols=True,
+            disable=None, ncols=_width(),
         )  # fmt: skip
         self._show()
 
@@ -289,7 +290,7 @@ class _Progress:
         self._bar.close()
 
     def _show(self) -> None:
-        self._bar.n = sum(self._steps.values())
+        self._bar.n, self._bar.ncols = sum(self._steps.values()), _width()
         self._bar.set_description(self._count(), refresh=False)
         self._bar.refresh()
 
@@ -302,6 +303,11 @@ class _Progress:
             return ""
         seconds = (time.monotonic() - self._start) / (done - self._begun) * (total - done)
         return f", about {duration(seconds)} left"
+
+
+def _width() -> int:
+    """Return the width of the terminal now; tqdm's own way takes 0 where a terminal does not say."""
+    return shutil.get_terminal_size().columns
 
 
 def duration(seconds: float) -> str:

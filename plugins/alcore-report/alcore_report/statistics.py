@@ -20,7 +20,7 @@ ALPHA = 0.05
 """A difference is told where the adjusted p is at most this."""
 POWER = 0.8
 """Of the difference that a test without a finding would have found."""
-RESAMPLES = 2000
+RESAMPLES = 4000
 """Of every bootstrap."""
 _SIMULATED_SETS = 4000
 
@@ -268,15 +268,15 @@ def labels_to_reach(x: Array, values: Array, target: float) -> Reached:
 
     Notes
     -----
-    Percentile intervals (Efron 1979). A resample that never gets there counts as infinite, so that the upper end is
-    infinite where that happens in more than 2.5% of them. A single seed has no interval.
+    Percentile intervals (Efron 1979), expanded for few seeds (Hesterberg 2015). A resample that never gets there counts
+    as infinite, so that the upper end is infinite where that happens in many of them. A single seed has no interval.
     """
     found = first_reached(x, values.mean(axis=0, keepdims=True), target)[0]
     seeds = int(np.isfinite(first_reached(x, values, target)).sum())
     if len(values) < 2:
         return Reached(Interval(float(found), math.nan, math.nan), float(np.isfinite(found)), seeds)
     resampled = first_reached(x, resampled_means(values), target)
-    low, high = _percentiles(resampled)
+    low, high = _percentiles(resampled, len(values))
     return Reached(Interval(float(found), low, high), float(np.isfinite(resampled).mean()), seeds)
 
 
@@ -297,7 +297,7 @@ def labels_saved(x: Array, values: Array, other: Array, target: float) -> Interv
     Interval
         Negative where it needs more. A curve that never gets there counts with ``x[-1]``, so that the number is a bound
         then: at least so many are saved where `other` doesn't get there, at least so many are lost where `values`
-        doesn't. NaN where neither gets there. The interval is a paired percentile bootstrap over the seeds.
+        doesn't. NaN where neither gets there. The interval is a paired bootstrap over the seeds; see `labels_to_reach`.
     """
 
     def needed(curves: Array) -> Array:
@@ -311,12 +311,17 @@ def labels_saved(x: Array, values: Array, other: Array, target: float) -> Interv
     if len(values) < 2:
         return Interval(value, math.nan, math.nan)
     saved = np.minimum(needed(resampled_means(other)), last) - np.minimum(needed(resampled_means(values)), last)
-    return Interval(value, *_percentiles(saved))
+    return Interval(value, *_percentiles(saved, len(values)))
 
 
-def _percentiles(values: Array) -> tuple[float, float]:
-    """Return both ends of the percentile interval, each one of the values, which may be infinite."""
+def _percentiles(values: Array, seeds: int) -> tuple[float, float]:
+    """Return both ends of the interval of resampled values, each one of the values, which may be infinite.
+
+    Plain percentiles of few seeds are too narrow: their spread divides by S, not S - 1, and they know nothing of
+    Student's t. So the tails are those of the normal distribution beyond sqrt(S / (S - 1)) t(0.975, S - 1): the
+    expanded percentile interval (Hesterberg 2015, The American Statistician 69, 371).
+    """
     ordered = np.sort(values)
-    tail = (1 - LEVEL) / 2
+    tail = stats.norm.sf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf((1 + LEVEL) / 2, seeds - 1))
     low, high = math.floor(tail * len(ordered)), math.ceil((1 - tail) * len(ordered)) - 1
     return float(ordered[low]), float(ordered[high])
