@@ -260,7 +260,7 @@ class _Progress:
         self._start = self._looked = time.monotonic()
         self._bar = tqdm(
             total=sum(self._most.values()), initial=self._begun, unit="step", smoothing=0, file=sys.stderr,
-            disable=None, ncols=_width(),
+            disable=None, ncols=_width(), nrows=20,
         )  # fmt: skip
         self._show()
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:
     elif stem != name:
         arm = stem
     else:
-        arm = "+".join(meta.get("names", {}).get("query", [])) or "no query strategy"
+        arm = "+".join(_query_names(run.folder) or meta.get("names", {}).get("query", [])) or "no query strategy"
     samples = {step["step"]: step["train_samples"] for step in run.steps()}
     points: dict[int, tuple[int, dict[str, float]]] = {}
     places: list[str] = []
@@ -235,6 +236,15 @@ def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:
         tuple(dict.fromkeys(places)),
         json.dumps(meta.get("pools"), sort_keys=True),
     )
+
+
+def _query_names(folder: Path) -> list[str]:
+    """Return how the experiment of a run calls its query strategies; none where it was built in Python."""
+    try:
+        tables = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8")).get("query", {})
+    except (OSError, ValueError):
+        return []
+    return list(tables) if isinstance(tables, dict) else []
 
 
 # -- tables ------------------------------------------------------------------------------------------------------

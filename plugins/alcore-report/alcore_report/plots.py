@@ -53,6 +53,7 @@ def draw(comparison: Comparison, path: Path) -> None:
 
 def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:
     ends: list[tuple[float, str, dict[str, Any]]] = []
+    edges: list[tuple[Any, dict[str, Any]]] = []
     shown = list(axis.arms.values())
     for place, one in enumerate(shown):
         style = _style(place, one.arm == comparison.baseline)
@@ -61,11 +62,15 @@ def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:
         panel.plot(axis.x, one.mean, markevery=(start, every), **style)
         if np.isfinite(one.low).all():
             panel.fill_between(axis.x, one.low, one.high, color=style["color"], alpha=0.15, linewidth=0)
+            edge = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 0.6, "alpha": 0.7}
+            edges += [(one.low, edge), (one.high, edge)]
         ends.append((float(one.mean[-1]), one.arm, style))
     if comparison.ceiling is not None:
         style = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
         panel.axhline(comparison.ceiling.value, **style)
         ends.append((comparison.ceiling.value, f"ceiling, {comparison.ceiling_labels:.0f} labels", style))
+    for heights, edge in edges:  # after the curves, whose places among the lines are known
+        panel.plot(axis.x, heights, **edge)
     panel.set_xlabel("labeled samples" if axis.name == "labels" else "cost of labels")
     panel.set_ylabel(f"{comparison.short} ({'lower' if comparison.lower else 'higher'} is better)")
     panel.set_title(_title(comparison, axis), fontsize=10, loc="left")

@@ -293,8 +293,15 @@ def test_benchmark_has_the_flags_of_run(tmp_path):
 
 
 def test_everything_asks_for_all_that_is_left(tmp_path):
+    """And runs with other names than ARM-SEED are of the arm of their query strategies."""
     words = ["--set", "data.moons.samples=50", "--set", "data.moons.initial=0.2", "--steps", "1", "--run-id", "all"]
     assert run_command(tmp_path, "run", "--query", "everything", "--quiet", *words).code == 0
     run = Run(tmp_path / "active_learning_logs" / "all")
     assert len({one["sample"] for one in run.requests()}) == 40
     assert {one["state"] for one in run.requests()} == {"labeled"}
+    assert run_command(tmp_path, "run", "--query", "random", "--quiet", *words[:-1], "some").code == 0
+    done = run_command(tmp_path, "compare", "all", "so", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert list(result["axes"][0]["arms"]) == ["everything", "random"]
+    assert result["baseline"] == "random"
