@@ -11,18 +11,29 @@ if TYPE_CHECKING:
     import typer
 
     from alcore_report.compare import Comparison, compare_curves
-    from alcore_report.curves import Curve, curves_of_runs, curves_of_table
+    from alcore_report.curves import Curve, Found, curves_of_runs, curves_of_table, write_table
     from alcore_report.everything import EverythingQuery
 
 _HOME = {
     "Comparison": "compare",
     "Curve": "curves",
     "EverythingQuery": "everything",
+    "Found": "curves",
     "compare_curves": "compare",
     "curves_of_runs": "curves",
     "curves_of_table": "curves",
+    "write_table": "curves",
 }
-__all__ = ["Comparison", "Curve", "EverythingQuery", "compare_curves", "curves_of_runs", "curves_of_table"]
+__all__ = [
+    "Comparison",
+    "Curve",
+    "EverythingQuery",
+    "Found",
+    "compare_curves",
+    "curves_of_runs",
+    "curves_of_table",
+    "write_table",
+]
 
 
 @alcore.hookimpl
