@@ -106,7 +106,7 @@ class Benchmark:
         """Say how many runs, steps and labels it has."""
         arms, seeds = len(self.plan.arms), len(self.seeds)
         labels = self.labels()
-        bought = "an unknown number of labels" if labels is None else f"{labels} labels"
+        bought = "an unknown number of labels" if labels is None else f"at most {labels} labels"
         return (
             f"{_count(arms, 'arm')} ({', '.join(arm.name for arm in self.plan.arms)}) x {_count(seeds, 'seed')} = "
             f"{_count(arms * seeds, 'run')}, {bought}"
@@ -127,7 +127,10 @@ def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:
     labels = benchmark.labels()
     rate = _seconds_a_label(root, benchmark.plan.label)
     if labels is None or rate is None:
-        time = f"how long that takes is not known, since no finished run in {root} has such labels"
+        time = (
+            f"how long that takes is not known, since no finished run in {root} has such labels; one alcore run with "
+            "these flags would tell"
+        )
     else:
         time = f"about {duration(labels * rate / jobs)} with {jobs} at a time, as an earlier run in {root} took"
     return f"{benchmark.size()}; {time}"

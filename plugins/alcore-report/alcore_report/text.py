@@ -95,7 +95,8 @@ def _saved(own: Target, base: Target) -> list[str]:
         return ["-", ""]
     bound = "" if math.isfinite(base.reached.labels.value) else ">= "
     bound = bound if math.isfinite(own.reached.labels.value) else "<= "
-    return [f"{bound}{one.value:.0f}", "" if math.isnan(one.low) else f"{one.low:.0f} to {one.high:.0f}"]
+    value, low, high = one
+    return [f"{bound}{round(value)}", "" if math.isnan(low) else f"{round(low)} to {round(high)}"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -226,7 +226,7 @@ def test_labels_that_may_cost_something_are_refused_with_their_number(tmp_path):
     done = run_command(tmp_path, *words)
     assert done.code == 2
     said = one_line(done.err)
-    assert "2 arms (uq, random) x 3 seeds = 6 runs, 84 labels" in said
+    assert "2 arms (uq, random) x 3 seeds = 6 runs, at most 84 labels" in said
     assert "no finished run in active_learning_logs has such labels" in said
     assert "Give --buy" in said
     assert not (tmp_path / "active_learning_logs").exists()
