@@ -29,6 +29,11 @@ def as_text(comparison: Comparison) -> str:
         verdicts += [over + one.sentence for one in axis.verdicts.values()]
     if verdicts:
         blocks.append("\n".join(verdicts))
+    if any(one.detectable for axis in comparison.axes for one in axis.verdicts.values()):
+        blocks.append(
+            "What would have been found: the shift of normal differences, as spread as those seen, that the test\n"
+            "finds in 80% of 4000 simulated sets of as many seeds."
+        )
     return "\n\n".join(blocks)
 
 

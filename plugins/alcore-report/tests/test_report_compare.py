@@ -80,7 +80,9 @@ def test_too_few_seeds_to_tell_however_clear_the_curves_are(seeds, others):
 
 
 def test_without_significance_the_verdict_says_what_would_have_been_found():
-    found = verdict(arm("random", range(10), noise=0.02), arm("uq", range(10), noise=0.02, jitter=1))
+    arms = [arm("random", range(10), noise=0.02), arm("uq", range(10), noise=0.02, jitter=1)]
+    assert "finds in 80% of 4000 simulated sets" in as_text(compare_curves(Found([*arms[0], *arms[1]])))
+    found = verdict(*arms)
     assert found.outcome == "no difference found"
     assert found.detectable is not None
     assert found.sentence.startswith("No difference found between uq and random (p = ")
