@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.experiment import Experiment, Part, Resolved, resolve
+from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
 from alcore.plugins import Registry, accepts, parameters_of
 
 BASELINE, CEILING = "random", "ceiling"
@@ -130,6 +130,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         )
     if request.baseline and BASELINE not in names:
         names.append(BASELINE)
+    for name in names:
+        words = name.split("+")
+        if "" in words or len(set(words)) < len(words):
+            raise UsageError(f"--query {name}: write the names of different strategies with + between them.")
     if CEILING in names:
         raise UsageError(f"--query {CEILING}: this name is kept for the run on all labels; --ceiling adds it.")
     _check_assignments(request, names)
@@ -244,7 +248,7 @@ def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, lis
 
 
 def _arm(name: str, resolved: Resolved, follows: bool) -> Arm:
-    tree = tomllib.loads(_toml_of(resolved))
+    tree = tomllib.loads(to_toml(resolved))
     tree["driver"].pop("seed", None)
     tree["driver"].pop("root_log_dir", None)
     if follows:
@@ -252,12 +256,6 @@ def _arm(name: str, resolved: Resolved, follows: bool) -> Arm:
         table.pop("seed", None)
     trusted = any(":" in part.use for parts in resolved.parts.values() for part in parts)
     return Arm(name, tree, *_length(resolved), trusted)
-
-
-def _toml_of(resolved: Resolved) -> str:
-    from alcore.experiment import to_toml
-
-    return to_toml(resolved)
 
 
 def _length(resolved: Resolved) -> tuple[int | None, int | None]:

@@ -244,6 +244,7 @@ def test_labels_that_may_cost_something_are_refused_with_their_number(tmp_path):
         (["--query", "uq", "--query", "uq"], "--query uq is given twice"),
         (["--query", "uq", "--set", "query.uk.max_samples=3"], "no arm has a query strategy 'uk': did you mean 'uq'?"),
         (["--query", "uq", "--set", "query.uq.max_sample=3"], "max_samples"),
+        (["--query", "uq+uq"], "--query uq+uq: write the names of different strategies"),
         (["--query", "ceiling"], "this name is kept for the run on all labels"),
         (["none.toml"], "experiment file none.toml can't be read: there is no such file"),
         (["--query", "uq", "--name", "a/b"], "--name 'a/b' is not the name of a folder"),
