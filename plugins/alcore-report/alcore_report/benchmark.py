@@ -125,7 +125,7 @@ def _count(number: int, what: str) -> str:
 def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:
     """Say what labels of a benchmark would be bought, and how long it would take by earlier runs."""
     labels = benchmark.labels()
-    rate = _seconds_a_label(root, benchmark.plan.label)
+    rate = _seconds_a_label([*run_folders(root), *run_folders(benchmark.folder)], benchmark.plan.label)
     if labels is None or rate is None:
         time = (
             f"how long that takes is not known, since no finished run in {root} has such labels; one alcore run with "
@@ -136,10 +136,10 @@ def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:
     return f"{benchmark.size()}; {time}"
 
 
-def _seconds_a_label(root: Path, label: str) -> float | None:
+def _seconds_a_label(folders: Sequence[Path], label: str) -> float | None:
     """Return how long the newest finished run with this label strategy took for a label, all phases together."""
     newest: tuple[str, float] | None = None
-    for folder in run_folders(root):
+    for folder in folders:
         try:
             tables = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8"))
             used = {str(table.get("use", name)) for name, table in tables.get("label", {}).items()}

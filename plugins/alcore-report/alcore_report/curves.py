@@ -42,7 +42,7 @@ class Curve:
     labels
         Labeled samples that were trained on at each measurement, shape (K,), those of the start among them.
     cost
-        What had been paid for labels then, shape (K,); None where it is not known.
+        What had been paid for labels and failed attempts then, shape (K,); None where it is not known.
     values
         The metrics by name, shape (K,) each; NaN where one was not measured.
     source
@@ -222,9 +222,9 @@ def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:
         raise UsageError("it has no metric that was measured in a step")
     steps = sorted(points)
     paid = np.zeros(steps[-1] + 2)
-    for request in run.requests():
-        if request["step"] <= steps[-1]:
-            paid[request["step"] + 1] += request["cost"] or 0.0
+    for one in (*run.requests(), *run.refused()):  # labels, and attempts that failed
+        if one["step"] <= steps[-1]:
+            paid[one["step"] + 1] += one["cost"] or 0.0
     names = list(dict.fromkeys(name for step in steps for name in points[step][1]))
     return Curve(
         arm,

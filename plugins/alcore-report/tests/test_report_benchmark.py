@@ -220,9 +220,35 @@ class Bought(BaseLabel):
 """
 
 
+HALF_FAIL = """
+from alcore import BaseLabel, Failed, Label
+
+
+class HalfFail(BaseLabel):
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        while not queue_to_label.empty():
+            item = queue_to_label.get()
+            failed = Failed(item, "broke", kind="infeasible", cost=4.0)
+            serialize_queue.put(failed if item % 2 else Label(item, 1, cost=1.5))
+"""
+
+
+def test_failed_attempts_count_in_the_cost(tmp_path):
+    (tmp_path / "half_fail.py").write_text(HALF_FAIL)
+    words = ["--label", "half_fail:HalfFail", "--query", "random", "--steps", "2", "--set", "data.moons.samples=120"]
+    assert run_command(tmp_path, "run", *words, "--quiet", "--run-id", "one").code == 0
+    run = Run(tmp_path / "active_learning_logs" / "one")
+    paid = [sum(4.0 if one["sample"] % 2 else 1.5 for one in run.requests(step)) for step in (0, 1)]
+    done = run_command(tmp_path, "compare", "one", "--json")
+    assert done.code == 0, done.err
+    _, over_cost = json.loads(done.out)["axes"]
+    assert over_cost["over"] == "cost"
+    assert over_cost["x"] == [0, paid[0], sum(paid)]
+
+
 def test_labels_that_may_cost_something_are_refused_with_their_number(tmp_path):
-    (tmp_path / "shop.py").write_text(BOUGHT)
-    words = ["benchmark", "--query", "uq", "--seeds", "3", "--label", "shop:Bought", *SMALL]
+    (tmp_path / "label_shop.py").write_text(BOUGHT)
+    words = ["benchmark", "--query", "uq", "--seeds", "3", "--label", "label_shop:Bought", *SMALL]
     done = run_command(tmp_path, *words)
     assert done.code == 2
     said = one_line(done.err)
@@ -230,7 +256,7 @@ def test_labels_that_may_cost_something_are_refused_with_their_number(tmp_path):
     assert "no finished run in active_learning_logs has such labels" in said
     assert "Give --buy" in said
     assert not (tmp_path / "active_learning_logs").exists()
-    run_words = ["run", "--label", "shop:Bought", "--quiet", "--steps", "1", "--set", "data.moons.samples=120"]
+    run_words = ["run", "--label", "label_shop:Bought", "--quiet", "--steps", "1", "--set", "data.moons.samples=120"]
     assert run_command(tmp_path, *run_words).code == 0
     assert "with 1 at a time, as an earlier run in active_learning_logs took" in one_line(
         run_command(tmp_path, *words, "--jobs", "1").err
