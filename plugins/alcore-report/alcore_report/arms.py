@@ -1,0 +1,323 @@
+"""The arms of a benchmark: one experiment each, which differ in their query strategies alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from alcore.errors import UsageError, did_you_mean
+from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
+from alcore.plugins import Registry, accepts, parameters_of
+
+BASELINE, CEILING = "random", "ceiling"
+_STANDARD_KEEP = "last=1"  # a resumed cell needs no more
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    experiment
+        The experiment file, if there is one.
+    queries
+        The arms: names of query strategies, several of one arm joined by ``+``.
+    parts
+        Names by kind, of all other kinds.
+    assign
+        What ``--set`` gives.
+    driver
+        What flags set in the table ``[driver]``.
+    baseline, ceiling, allow_code
+        The flags.
+    """
+
+    experiment: Path | None
+    queries: Sequence[str]
+    parts: Mapping[str, Sequence[str]]
+    assign: Sequence[str]
+    driver: Mapping[str, Any]
+    baseline: bool
+    ceiling: bool
+    allow_code: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What each run of an arm is made of, beside its seed.
+
+    Parameters
+    ----------
+    name
+        As the user and tables call it.
+    tree
+        The complete experiment, without seeds and the folder of runs.
+    steps
+        How many steps a run has at most; None where that is not known, or where a step says little about the time.
+    labels
+        How many labels a run buys at most; None where that is not known.
+    allow_code
+        Whether it names code of the user, who has allowed it.
+    """
+
+    name: str
+    tree: dict[str, Any]
+    steps: int | None
+    labels: int | None
+    allow_code: bool
+
+    @property
+    def stem(self) -> str:
+        """How the names of its runs begin."""
+        return self.name.replace("+", ".")
+
+    @property
+    def toml(self) -> str:
+        """The experiment file of its runs."""
+        return tomli_w.dumps(self.tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All arms.
+
+    Parameters
+    ----------
+    arms
+        In the order of the user, baseline and ceiling last.
+    data
+        What the benchmark is called if the user gives no name.
+    free
+        Whether the pool knows its answers, so that labels cost nothing.
+    label
+        The name of the label strategy.
+    notes
+        What the user has to know.
+    """
+
+    arms: list[Arm]
+    data: str
+    free: bool
+    label: str
+    notes: list[str]
+
+
+def make_plan(request: Request, registry: Registry) -> Plan:
+    """Return the arms, each checked as ``alcore run`` checks its experiment.
+
+    Raises
+    ------
+    UsageError
+        If one of them could not be run.
+    """
+    if request.experiment is not None and not request.experiment.exists():
+        raise UsageError(f"experiment file {request.experiment} can't be read: there is no such file.")
+    names = list(request.queries) or ["+".join(part.name for part in _read(request).parts["query"])]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(
+            f"--query {repeated[0]} is given twice, and both arms would be the same. To compare parameters, give each "
+            f"its own table in an experiment file, such as [query.other] with use = {repeated[0]!r}, and --query other."
+        )
+    if request.baseline and BASELINE not in names:
+        names.append(BASELINE)
+    for name in names:
+        words = name.split("+")
+        if "" in words or len(set(words)) < len(words):
+            raise UsageError(f"--query {name}: write the names of different strategies with + between them.")
+    if CEILING in names:
+        raise UsageError(f"--query {CEILING}: this name is kept for the run on all labels; --ceiling adds it.")
+    _check_assignments(request, names)
+    built: list[tuple[str, Resolved]] = []
+    for name in names:
+        experiment = _experiment(request, name)
+        if name == BASELINE and request.baseline and built:
+            _as_many(experiment, [one for _, one in built])
+        with contextlib.redirect_stdout(sys.stderr):
+            built.append((name, resolve(experiment, registry, allow_code=request.allow_code)))
+    first = built[0][1]
+    if not first.parts["metrology"]:
+        raise UsageError(
+            "nothing would be measured, so there would be nothing to compare; choose a metrology strategy, for "
+            f"instance --metrology {'regression' if first.data.info.task == 'regression' else 'f1'}."
+        )
+    follows, notes = _seed_follows(_read(request), first)
+    arms = [_arm(name, resolved, follows) for name, resolved in built]
+    if len({one.stem for one in arms}) < len(arms):
+        raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
+    free = bool(getattr(first.factories[first.parts["label"][0].where], "labels_by_id", False)) and bool(
+        getattr(_choice(first), "knows_answers", True)
+    )
+    if request.ceiling:
+        arms.append(_ceiling(request, registry, first, arms[0], follows))
+    (data,), (label,) = first.parts["data"], first.parts["label"]
+    return Plan(arms, request.experiment.stem if request.experiment else data.name, free, label.use, notes)
+
+
+def _read(request: Request) -> Experiment:
+    """Return the experiment with everything that all arms share, and the query strategies of the file."""
+    experiment = Experiment() if request.experiment is None else Experiment.read(request.experiment)
+    for kind, names in request.parts.items():
+        if names:
+            experiment.choose(kind, names)
+    experiment.complete()
+    return experiment
+
+
+def _experiment(request: Request, name: str) -> Experiment:
+    """Return the experiment of one arm."""
+    experiment = _read(request)
+    if name != CEILING:
+        known = {part.name: part for part in experiment.parts["query"] if "query" not in experiment.implied}
+        experiment.parts["query"] = [known.get(word) or _chosen(word) for word in name.split("+")]
+    own = {part.name for part in experiment.parts["query"]}
+    for text in request.assign:
+        words = text.partition("=")[0].strip().split(".")
+        if words[0] != "query" or len(words) < 2 or words[1] in own:
+            experiment.set(text)
+    common = {"final_training": True, "keep": _STANDARD_KEEP, "threads": 1}
+    experiment.settings["driver"] = common | experiment.settings["driver"] | dict(request.driver)
+    return experiment
+
+
+def _chosen(use: str) -> Part:
+    return Part("query", use.rpartition(":")[2], use, True, {})
+
+
+def _check_assignments(request: Request, names: Sequence[str]) -> None:
+    """Refuse a parameter of a query strategy that no arm has; others are checked with each arm."""
+    own = {word.rpartition(":")[2] for name in names for word in name.split("+")}
+    for text in request.assign:
+        words = text.partition("=")[0].strip().split(".")
+        if words[0] == "query" and len(words) > 1 and words[1] not in own:
+            raise UsageError(
+                f"--set {text}: no arm has a query strategy {words[1]!r}: {did_you_mean(words[1], own)}. Add the arm "
+                f"with --query {words[1]}."
+            )
+
+
+def _as_many(experiment: Experiment, others: Sequence[Resolved]) -> None:
+    """Let the baseline ask for as many samples a step as the first arm, unless the user says how many."""
+    (part,) = experiment.parts["query"]
+    asked = _samples_a_step(others[0])
+    if asked is not None and "max_samples" not in part.values:
+        part.values["max_samples"] = asked
+
+
+def _samples_a_step(resolved: Resolved) -> int | None:
+    """Return how many samples all query strategies ask for in a step, where that is known."""
+    if (shared := resolved.settings.driver.get("samples_per_step")) is not None:
+        return int(shared)
+    total = 0
+    for part in resolved.parts["query"]:
+        defaults = {one.name: one.default for one in parameters_of(resolved.factories[part.where])[0]}
+        count = resolved.values[part.where].get("max_samples", defaults.get("max_samples"))
+        if not isinstance(count, int):
+            return None
+        total += count
+    return total
+
+
+def _choice(resolved: Resolved) -> Any:
+    return resolved.data.train if resolved.data.unlabeled is None else resolved.data.unlabeled
+
+
+def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, list[str]]:
+    """Tell whether the data takes the seed of each run, and what to say about it.
+
+    It does unless the user gives the data a seed of its own. The experiment file that a run writes gives both seeds,
+    and they are equal; such a seed is the run's.
+    """
+    (part,) = resolved.parts["data"]
+    if not accepts(resolved.factories[part.where], "seed"):
+        return False, [f"data {part.use} takes no seed, so every run has the same data, split and initial labels."]
+    given = part.values.get("seed")
+    in_file = experiment.parts["data"][0].values.get("seed")
+    if given is None or (given == in_file and given == experiment.settings["driver"].get("seed", 0)):
+        return True, []
+    return False, [f"[{part.where}] has a seed of its own, so every run has the same data, split and initial labels."]
+
+
+def _arm(name: str, resolved: Resolved, follows: bool) -> Arm:
+    tree = tomllib.loads(to_toml(resolved))
+    tree["driver"].pop("seed", None)
+    tree["driver"].pop("root_log_dir", None)
+    if follows:
+        (table,) = tree["data"].values()
+        table.pop("seed", None)
+    trusted = any(":" in part.use for parts in resolved.parts.values() for part in parts)
+    return Arm(name, tree, *_length(resolved), trusted)
+
+
+def _length(resolved: Resolved) -> tuple[int | None, int | None]:
+    """Return how many steps a run has, and how many labels it buys, at most."""
+    steps, asked, left = resolved.settings.driver.get("max_active_learning_steps"), _samples_a_step(resolved), None
+    if callable(getattr(_choice(resolved), "unlabeled_indices", None)):
+        left = len(_choice(resolved).unlabeled_indices())
+    budget = resolved.settings.driver.get("budget")
+    most = [one for one in (left, None if budget is None else int(budget)) if one is not None]
+    if asked and most:
+        needed = math.ceil(min(most) / asked)
+        steps = needed if steps is None else min(steps, needed)
+    labels = [*most, steps * asked] if steps is not None and asked else most
+    return steps, min(labels) if labels else None
+
+
+def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, follows: bool) -> Arm:
+    """Return the arm that asks for everything in its first step, and then trains for as long as the others in all."""
+    if arm.steps is None:
+        raise UsageError(
+            "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give "
+            "--steps."
+        )
+    experiment = _experiment(request, CEILING)
+    experiment.parts["query"] = [Part("query", "everything", "everything", True, {})]
+    experiment.parts["stop"] = []
+    driver, training = experiment.settings["driver"], experiment.settings["training"]
+    for name in ("budget", "samples_per_step"):
+        driver.pop(name, None)
+    driver |= {"max_active_learning_steps": 1 + bool(first.parts["start"]), "final_training": True}
+    known = first.settings.training
+    if not known["reset_learner"]:
+        epochs = known["max_fine_tuning_epochs"]
+        training["max_fine_tuning_epochs"] = arm.steps * (known["max_training_epochs"] if epochs is None else epochs)
+    with contextlib.redirect_stdout(sys.stderr):
+        resolved = resolve(experiment, registry, allow_code=request.allow_code)
+    pool = _choice(resolved)
+    if not callable(getattr(pool, "unlabeled_indices", None)):
+        raise UsageError(
+            f"--ceiling: the pool of [{first.parts['data'][0].where}] can't list its unlabeled samples, so not all of "
+            "them can be asked for; leave --ceiling out."
+        )
+    made = _arm(CEILING, resolved, follows)
+    return dataclasses.replace(made, steps=None, labels=len(pool.unlabeled_indices()))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List in words what differs between two experiments."""
+    old, new = _flat(before), _flat(now)
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            was, is_now = (repr(table[name]) if name in table else "not given" for table in (old, new))
+            found.append(f"{name} was {was} and is {is_now}")
+    return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.") or {f"{prefix}{name}": "a table"}
+        else:
+            flat[f"{prefix}{name}"] = copy.copy(value)
+    return flat

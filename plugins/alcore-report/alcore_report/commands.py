@@ -1,0 +1,295 @@
+"""The commands ``alcore benchmark`` and ``alcore compare``.
+
+Importing this module is quick, since the command imports it whenever it is called; what computes is imported when it is
+needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from alcore_report.compare import Comparison
+
+_ROOT = Path("active_learning_logs")
+_PARTS = "Parts (`alcore plugins` lists them)"
+_NAMES = list[str] | None
+
+Metric = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What to compare, e.g. f1 or f1_metrology.f1.", show_default=False)
+]
+Lower = Annotated[
+    bool | None,
+    typer.Option("--lower-is-better/--higher-is-better", help="By the name of the metric if not given."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add both commands."""
+    app.command("benchmark")(_interruptible(benchmark))
+    app.command("compare")(_interruptible(compare))
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that ends at ctrl-C with exit code 130 and one line."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("alcore: interrupted.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return wrapper
+
+
+def benchmark(
+    *,
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
+    ] = None,
+    query: Annotated[
+        _NAMES,
+        typer.Option(
+            metavar="NAME",
+            help="An arm: a query strategy, or several that share a step, A+B; repeat it for each. "
+            "If not given: the file's, as one arm.",
+            rich_help_panel=_PARTS,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each arm, with seeds from --seed on.")] = 10,
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="Add runs that are trained on all labels.")] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Add the arm random, to compare the others with.")
+    ] = True,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs at a time [as many as cores].", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the folder in DIR [that of file or data].")
+    ] = None,
+    buy: Annotated[bool, typer.Option("--buy", help="Buy labels that cost something, in every run.")] = False,
+    metric: Metric = None,
+    lower: Lower = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the curves are drawn [comparison.png in the folder].")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Query strategy that begins, if nothing is labeled.", rich_help_panel=_PARTS),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
+    ] = None,
+    metrology: Annotated[
+        _NAMES, typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS)
+    ] = None,
+    loop: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="NAME", help="Data [moons].", rich_help_panel=_PARTS)] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Learner [mlp], or your own package.module:name.", rich_help_panel=_PARTS),
+    ] = None,
+    stop: Annotated[
+        _NAMES, typer.Option(metavar="NAME", help="Stop criterion; may repeat.", rich_help_panel=_PARTS)
+    ] = None,
+    observe: Annotated[
+        _NAMES, typer.Option(metavar="NAME", help="Observer; may repeat.", rich_help_panel=_PARTS)
+    ] = None,
+    assign: Annotated[
+        _NAMES,
+        typer.Option(
+            "--set",
+            metavar="KIND.NAME.PARAMETER=VALUE",
+            help="Any parameter, e.g. query.uq.max_samples=5; may repeat.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="End after so many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items in a training batch.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="COST", help="What all labels of a run may cost; one costs 1.")
+    ] = None,
+    keep: Annotated[str | None, typer.Option(metavar="RULES", help="Checkpoints to keep [last=1].")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the first run of each arm.")] = 0,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to compute [cpu].")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type [float32].")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads of each run [1].")] = None,
+    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the benchmark is.")] = _ROOT,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run each query strategy with several seeds, and say whether it beats random choice.
+
+    Runs of one seed share split, initial labels, initial weights and the order of training, whatever the arm. What is
+    done is not run again: the same command goes on after an interruption, and with more seeds or arms it extends.
+    """
+    from alcore.plugins import installed
+    from alcore_report.arms import Request, make_plan
+    from alcore_report.benchmark import Benchmark, bought_labels, cores
+    from alcore_report.cells import Interrupted, run_cells, tell_above_bar
+    from alcore_report.compare import compare_curves
+    from alcore_report.plots import check_format
+
+    if plot is not None:
+        check_format(plot)
+    driver = {
+        "max_active_learning_steps": steps, "batch_size": batch_size, "budget": budget, "keep": keep, "device": device,
+        "dtype": dtype, "threads": threads, "queue": queue,
+    }  # fmt: skip
+    singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
+    request = Request(
+        experiment,
+        query or [],
+        {
+            **{kind: [one] for kind, one in singles.items() if one is not None},
+            **{"metrology": metrology or [], "stop": stop or [], "observe": observe or []},
+        },
+        assign or [],
+        {setting: value for setting, value in driver.items() if value is not None},
+        baseline,
+        ceiling,
+        allow_code,
+    )
+    with _warnings_as_messages():
+        plan = make_plan(request, installed())
+    found_name = _folder_name(name or plan.data)
+    this = Benchmark(root / found_name, plan, range(seed, seed + seeds))
+    this.check()
+    jobs = cores() if jobs is None else jobs
+    if not plan.free:
+        price = bought_labels(this, root, jobs)
+        if not buy:
+            raise UsageError(
+                f"label strategy {plan.label!r} may cost something for each label, and every run would buy its own: "
+                f"{price}. Give --buy if that is what you want, or compare on a pool that knows its answers, with "
+                "--label dummy."
+            )
+        tell_above_bar(f"buying labels: {price}.")
+    else:
+        tell_above_bar(f"{this.size()}; {jobs} at a time in {this.folder}")
+    for note in plan.notes:
+        tell_above_bar(f"note: {note}")
+    this.write()
+    cells = this.cells()
+    try:
+        run_cells(cells, jobs, tell_above_bar)
+    except Interrupted:
+        tell_above_bar(f"interrupted; what is done is in {this.folder}. The same command goes on from there.")
+        raise typer.Exit(130) from None
+    comparison = compare_curves(this.found(cells), metric=metric, lower=lower)
+    picture = this.folder / "comparison.png" if plot is None else plot
+    _print(comparison, as_json)
+    _draw(comparison, picture)
+    if not as_json:
+        typer.echo(f"\nPlot: {picture}\nNext: alcore compare {this.folder} --metric NAME, or more seeds with --seeds")
+    if any(cell.failure is not None for cell in cells):
+        raise typer.Exit(1)
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, a folder of runs, or CSV files with arm,seed,labels,metric."),
+    ],
+    metric: Metric = None,
+    lower: Lower = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="The arm to compare with [random].", show_default=False)
+    ] = None,
+    ceiling_arm: Annotated[
+        str | None,
+        typer.Option(metavar="ARM", help="The arm that was trained on all labels [ceiling].", show_default=False),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the curves of all runs to a CSV file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: a .png or .svg file.")] = None,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Compare arms: learning curves, labels to close the gap, and whether one beats the baseline.
+
+    A run belongs to the arm in its name, ARM-SEED, else to that of its query strategies.
+    """
+    from alcore_report.compare import compare_curves
+    from alcore_report.curves import read, write_table
+    from alcore_report.plots import check_format
+
+    if plot is not None:
+        check_format(plot)
+    comparison = compare_curves(read(runs, root), metric=metric, lower=lower, baseline=baseline, ceiling=ceiling_arm)
+    _print(comparison, as_json)
+    if table is not None:
+        with _writing(table):
+            write_table(comparison.curves, table)
+    if plot is not None:
+        _draw(comparison, plot)
+
+
+def _print(comparison: Comparison, as_json: bool) -> None:
+    if as_json:
+        from alcore_report.compare import as_json as to_plain_data
+
+        typer.echo(json.dumps(to_plain_data(comparison), indent=1))
+    else:
+        from alcore_report.text import as_text
+
+        typer.echo(as_text(comparison))
+
+
+def _draw(comparison: Comparison, path: Path) -> None:
+    from alcore_report.plots import draw
+
+    with _writing(path):
+        draw(comparison, path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say plainly that a file can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _warnings_as_messages() -> Iterator[None]:
+    """Show warnings as messages of the command, each once."""
+    shown = set()
+
+    def show(message: Warning | str, *_where: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            print(f"alcore: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _folder_name(name: str) -> str:
+    """Return a name that is one part of a path, or raise `UsageError`."""
+    if not name or name != Path(name).name or name.startswith((".", "-")):
+        raise UsageError(f"--name {name!r} is not the name of a folder; use letters, digits, dots and dashes.")
+    return name

@@ -1,0 +1,524 @@
+"""Compare arms: curves, areas, labels to close the gap, tests, and a verdict in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from alcore.errors import UsageError, did_you_mean
+from alcore_report import statistics as st
+from alcore_report.curves import Curve, Found, lower_is_better, metric_name, points_of
+from alcore_report.statistics import Array, Interval, Reached
+
+PARTS = (0.5, 0.75, 0.9, 0.95)
+"""The parts of the gap between start and ceiling."""
+_MOST_PLACES = 400
+Outcome = Literal["better", "worse", "no difference found", "too few seeds"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmCurve:
+    """One arm on the places that all arms share.
+
+    Parameters
+    ----------
+    arm
+        Its name.
+    seeds
+        The seeds, ascending.
+    values
+        Shape (S, X): the metric of each seed.
+    mean, low, high
+        Shape (X,) each: the mean over the seeds and its 95% interval, NaN for a single seed.
+    area, final
+        Mean over the seeds of the area under the curve and of the last value.
+    """
+
+    arm: str
+    seeds: tuple[int, ...]
+    values: Array
+    mean: Array
+    low: Array
+    high: Array
+    area: Interval
+    final: Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """What lies between the start and the ceiling.
+
+    Parameters
+    ----------
+    start
+        Mean of the first values of all arms.
+    ceiling
+        Mean of the last values of the ceiling; without one, the best mean of the last values.
+    of
+        Whose value the ceiling is.
+    measured
+        Whether it was measured by a ceiling; False where it is the best arm's.
+    """
+
+    start: float
+    ceiling: float
+    of: str
+    measured: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """How many labels an arm needs to close a part of the gap.
+
+    Parameters
+    ----------
+    part
+        The part, from 0 to 1.
+    height
+        The value of the metric there.
+    reached
+        By the arm.
+    saved
+        Labels that it saves against the baseline on the seeds that both have; None for the baseline itself.
+    """
+
+    part: float
+    height: float
+    reached: Reached
+    saved: Interval | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether an arm is better than the baseline.
+
+    Parameters
+    ----------
+    outcome
+        What the test says.
+    difference
+        Mean of area minus area of the baseline, over the seeds that both have, in the unit of the metric.
+    seeds
+        How many these are.
+    p, adjusted_p
+        Of the signed-rank test, and by Holm for the number of arms.
+    smallest_p
+        The smallest adjusted p that so many seeds can give.
+    detectable
+        The difference that would have been found with power 0.8; None where there is no use for it.
+    sentence
+        All of it in words.
+    """
+
+    outcome: Outcome
+    difference: Interval
+    seeds: int
+    p: float
+    adjusted_p: float
+    smallest_p: float
+    detectable: float | None
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """The comparison over labels, or over cost.
+
+    Parameters
+    ----------
+    name
+        ``"labels"`` or ``"cost"``.
+    x
+        Shape (X,): the places that all curves cover, ascending.
+    arms
+        The arms by name, the baseline last.
+    gap
+        Between start and ceiling; None where the ceiling is not better than the start.
+    targets
+        By arm.
+    verdicts
+        By arm, without the baseline.
+    """
+
+    name: str
+    x: Array
+    arms: dict[str, ArmCurve]
+    gap: Gap | None
+    targets: dict[str, list[Target]]
+    verdicts: dict[str, Verdict]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Arms compared by one metric.
+
+    Parameters
+    ----------
+    metric
+        Its full name.
+    lower
+        Whether lower is better.
+    on
+        What it was measured on, as the records say.
+    baseline
+        The arm that the others are compared with; None where there is one arm.
+    ceiling
+        Mean and interval of the last values of the ceiling; None where there is none.
+    ceiling_labels
+        How many labels it was trained on, in the mean.
+    ceiling_seeds
+        How many runs it is the mean of.
+    axes
+        Over labels, and over cost where costs differ.
+    left_out
+        The runs that are not in it, and why.
+    notes
+        What the reader has to know.
+    curves
+        What was compared, the ceiling with it.
+    """
+
+    metric: str
+    lower: bool
+    on: tuple[str, ...]
+    baseline: str | None
+    ceiling: Interval | None
+    ceiling_labels: float
+    ceiling_seeds: int
+    axes: list[Axis]
+    left_out: list[tuple[str, str]]
+    notes: list[str]
+    curves: list[Curve]
+
+    @property
+    def short(self) -> str:
+        """The name of the metric without that of its strategy."""
+        return self.metric.rpartition(".")[2]
+
+
+def compare_curves(
+    found: Found,
+    *,
+    metric: str | None = None,
+    lower: bool | None = None,
+    baseline: str | None = None,
+    ceiling: str | None = None,
+) -> Comparison:
+    """Compare the arms of curves.
+
+    Parameters
+    ----------
+    found
+        The curves.
+    metric
+        The metric; a usual one that was measured where it is None.
+    lower
+        Whether lower is better; by the name of the metric where it is None.
+    baseline
+        The arm to compare with; else the one that a benchmark says, ``random``, or the first.
+    ceiling
+        The arm that was trained on all labels; else the one that a benchmark says, or ``ceiling``.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to compare, or an arm or the metric does not exist.
+    """
+    if not found.curves:
+        reasons = "".join(f"\n- {name}: {why}" for name, why in found.left_out)
+        raise UsageError("there is no finished run to compare" + (f":{reasons}" if reasons else "."))
+    metric = metric_name(found.curves, metric)
+    lower = lower_is_better(metric) if lower is None else lower
+    left_out, curves = list(found.left_out), list[Curve]()
+    for curve in found.curves:
+        try:
+            points_of(curve, metric, over_cost=False)
+            curves.append(curve)
+        except UsageError as error:
+            left_out.append((curve.source, str(error)))
+    names = list(dict.fromkeys(curve.arm for curve in curves))
+    top = _arm(ceiling, "--ceiling-arm", names, found.ceiling, "ceiling")
+    names = [name for name in names if name != top]
+    if not names:
+        raise UsageError("there is only a ceiling; name the runs to compare with it too.")
+    base = _arm(baseline, "--baseline", names, found.baseline, "random") or names[0]
+    names = [*(name for name in names if name != base), base]  # the baseline last
+    groups = {name: sorted((c for c in curves if c.arm == name), key=lambda c: c.seed) for name in names}
+    tops = [curve for curve in curves if curve.arm == top]
+    last = [points_of(curve, metric, over_cost=False) for curve in tops]
+    at_ceiling = st.mean_interval(np.array([values[-1] for _, values in last])) if last else None
+    axes = [_axis("labels", groups, metric, lower, base, at_ceiling, top)]
+    if _costs_differ(curve for group in groups.values() for curve in group):
+        axes.append(_axis("cost", groups, metric, lower, base, at_ceiling, top))
+    return Comparison(
+        metric,
+        lower,
+        tuple(dict.fromkeys(place for curve in curves for place in curve.on)),
+        base if len(names) > 1 else None,
+        at_ceiling,
+        float(np.mean([x[-1] for x, _ in last])) if last else math.nan,
+        len(last),
+        axes,
+        left_out,
+        _notes(groups, base),
+        curves,
+    )
+
+
+def _arm(wanted: str | None, flag: str, names: Sequence[str], told: str | None, usual: str) -> str | None:
+    """Return the arm of a role: as the user says, else as a benchmark says, else by its usual name, else None."""
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"{flag} {wanted}: there is no such arm: {did_you_mean(wanted, names)}.")
+    return wanted or next((name for name in (told, usual) if name in names), None)
+
+
+def _costs_differ(curves: Any) -> bool:
+    """Tell whether the labels of any curve cost something else than 1 each; False where a cost is not known."""
+    shown = list(curves)
+    if any(curve.cost is None for curve in shown):
+        return False
+    return any(not np.allclose(curve.cost - curve.cost[0], curve.labels - curve.labels[0]) for curve in shown)
+
+
+def _notes(groups: Mapping[str, list[Curve]], base: str) -> list[str]:
+    notes = []
+    data = {curve.seed: curve.data for curve in groups[base]}
+    for name, group in groups.items():
+        others = [c.seed for c in group if c.data and data.get(c.seed, c.data) not in ("", c.data)]
+        if others:
+            notes.append(
+                f"{name} and {base} did not begin from the same data and labels at seed "
+                f"{', '.join(map(str, others[:5]))}, so they are paired in name only."
+            )
+    return notes
+
+
+def _axis(
+    name: str,
+    groups: Mapping[str, list[Curve]],
+    metric: str,
+    lower: bool,
+    base: str,
+    ceiling: Interval | None,
+    top: str | None,
+) -> Axis:
+    points = {arm: [points_of(c, metric, over_cost=name == "cost") for c in group] for arm, group in groups.items()}
+    x = _shared_places([x for curves in points.values() for x, _ in curves], name)
+    arms = {
+        arm: _arm_curve(arm, groups[arm], np.array([np.interp(x, *curve) for curve in curves]), x)
+        for arm, curves in points.items()
+    }
+    gap = _gap(arms, lower, ceiling, top)
+    targets = {arm: _targets(x, one, arms[base], gap, lower) for arm, one in arms.items()} if gap else {}
+    return Axis(name, x, arms, gap, targets, _verdicts(name, x, arms, base, lower, targets, metric.rpartition(".")[2]))
+
+
+def _shared_places(all_places: Sequence[Array], name: str) -> Array:
+    """Return where any curve was measured, within what all of them cover; at most 400 places."""
+    low, high = max(x[0] for x in all_places), min(x[-1] for x in all_places)
+    if low > high:
+        raise UsageError(
+            f"the curves share no number of {name}: one begins at {low:g}, and another one ends at {high:g}; compare "
+            "runs that overlap."
+        )
+    x = np.unique(np.concatenate(all_places))
+    x = x[(x >= low) & (x <= high)]
+    return x if len(x) <= _MOST_PLACES else np.linspace(low, high, _MOST_PLACES)
+
+
+def _arm_curve(arm: str, group: Sequence[Curve], values: Array, x: Array) -> ArmCurve:
+    area, final = st.mean_interval(st.areas(x, values)), st.mean_interval(values[:, -1])
+    return ArmCurve(arm, tuple(curve.seed for curve in group), values, *st.mean_intervals(values), area, final)
+
+
+def _gap(arms: Mapping[str, ArmCurve], lower: bool, ceiling: Interval | None, top: str | None) -> Gap | None:
+    sign = -1.0 if lower else 1.0
+    start = float(np.mean([one.mean[0] for one in arms.values()]))
+    best = max(arms.values(), key=lambda one: sign * one.final.value)
+    if ceiling is None:
+        gap = Gap(start, best.final.value, best.arm, False)
+    else:
+        gap = Gap(start, ceiling.value, top or "ceiling", True)
+    return gap if sign * (gap.ceiling - gap.start) > 0 else None
+
+
+def _targets(x: Array, arm: ArmCurve, base: ArmCurve, gap: Gap, lower: bool) -> list[Target]:
+    sign = -1.0 if lower else 1.0
+    found = []
+    own, its = _matched(arm, base)
+    for part in PARTS:
+        height = gap.start + part * (gap.ceiling - gap.start)
+        reached = st.labels_to_reach(x, sign * arm.values, sign * height)
+        saved = None
+        if arm is not base and len(own):
+            saved = st.labels_saved(x, sign * own, sign * its, sign * height)
+        found.append(Target(part, height, reached, saved))
+    return found
+
+
+def _matched(arm: ArmCurve, base: ArmCurve) -> tuple[Array, Array]:
+    """Return the values of the seeds that both have, in the same order."""
+    both = [seed for seed in arm.seeds if seed in base.seeds]
+    return arm.values[[arm.seeds.index(s) for s in both]], base.values[[base.seeds.index(s) for s in both]]
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------
+
+
+def _verdicts(
+    axis: str,
+    x: Array,
+    arms: Mapping[str, ArmCurve],
+    base: str,
+    lower: bool,
+    targets: Mapping[str, list[Target]],
+    metric: str,
+) -> dict[str, Verdict]:
+    others = [one for name, one in arms.items() if name != base]
+    differences = []
+    for one in others:
+        own, its = _matched(one, arms[base])
+        differences.append(st.areas(x, own) - st.areas(x, its))
+    tests = [st.signed_rank(one) for one in differences]
+    adjusted = st.holm([p for p, _ in tests])
+    least = st.holm([st.smallest_p(len(one)) for one in differences])
+    verdicts = {}
+    for arm, difference, (p, ranks), after, smallest in zip(others, differences, tests, adjusted, least, strict=True):
+        outcome: Outcome
+        direction = -ranks if lower else ranks
+        detectable = None
+        if smallest > st.ALPHA or len(difference) < 2:
+            outcome = "too few seeds"
+        elif after <= st.ALPHA:
+            outcome = "better" if direction > 0 else "worse"
+        else:
+            outcome = "no difference found"
+            detectable = st.detectable(difference, st.ALPHA / len(others))
+        mean = st.mean_interval(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
+        verdict = Verdict(outcome, mean, len(difference), p, after, smallest, detectable, "")
+        sentence = _sentence(axis, arm.arm, base, verdict, metric, targets, len(others), difference)
+        verdicts[arm.arm] = dataclasses.replace(verdict, sentence=sentence)
+    return verdicts
+
+
+def _sentence(
+    axis: str,
+    arm: str,
+    base: str,
+    verdict: Verdict,
+    metric: str,
+    targets: Mapping[str, list[Target]],
+    comparisons: int,
+    differences: Array,
+) -> str:
+    seeds = f"{verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}"
+    if verdict.outcome == "too few seeds":
+        needed = st.seeds_needed(comparisons)
+        arms = f" and {comparisons} comparisons" if comparisons > 1 else ""
+        return (
+            f"Too few seeds to tell whether {arm} is better than {base}: with {seeds}{arms} no p below "
+            f"{verdict.smallest_p:.2g} is possible; {needed} seeds are needed at least."
+        )
+    if not differences.any():
+        return f"No difference found between {arm} and {base}: their curves have the same area at each of {seeds}."
+    tested = f"p = {number(verdict.adjusted_p, 2)}{' after Holm' if comparisons > 1 else ''}, {seeds}"
+    mean, low, high = (number(one, 3) for one in verdict.difference)
+    if verdict.outcome == "no difference found":
+        assert verdict.detectable is not None
+        return (
+            f"No difference found between {arm} and {base} ({tested}): the mean {metric} along the curve differs by "
+            f"{mean} ({low} to {high}); a difference of {number(verdict.detectable, 2)} would have been found with "
+            "power 0.8."
+        )
+    how = "is better than" if verdict.outcome == "better" else "is worse than"
+    much = number(abs(verdict.difference.value), 3)
+    side = "higher" if verdict.difference.value > 0 else "lower"
+    ends = sorted(abs(one) for one in verdict.difference[1:])
+    crosses = verdict.difference.low * verdict.difference.high < 0
+    interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
+    text = f"{arm} {how} {base}: its mean {metric} along the curve is {much} {side} ({interval}; {tested})."
+    return text + _needed(axis, arm, base, targets)
+
+
+def _needed(axis: str, arm: str, base: str, targets: Mapping[str, list[Target]]) -> str:
+    """Say what both need for the largest part of the gap that either reaches in the mean."""
+    pairs = list(zip(targets.get(arm, []), targets.get(base, []), strict=True))
+    for own, its in reversed(pairs):
+        mine, other = own.reached.labels.value, its.reached.labels.value
+        if not (math.isfinite(mine) or math.isfinite(other)):
+            continue
+        part = f"{own.part:.0%} of the gap to the ceiling"
+        form = "with {:.0f} labels" if axis == "labels" else "at a cost of {:.0f}"
+        words = [form.format(one) if math.isfinite(one) else "" for one in (mine, other)]
+        if all(words):
+            return f" It closes {part} {words[0]}, {base} {words[1]}."
+        if words[0]:
+            return f" It closes {part} {words[0]}, {base} does not get there."
+        return f" It does not close {part}, {base} does {words[1]}."
+    return ""
+
+
+def number(value: float, digits: int) -> str:
+    """Return a number for a sentence or a table, with so many significant digits; ``-`` for NaN."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.{digits}g}" if abs(value) < 1e-4 or abs(value) >= 1e6 else _plain(value, digits)
+
+
+def _plain(value: float, digits: int) -> str:
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+# -- as JSON -----------------------------------------------------------------------------------------------------
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data; what is NaN or infinite is None."""
+    return {
+        "metric": comparison.metric,
+        "lower_is_better": comparison.lower,
+        "measured_on": list(comparison.on),
+        "baseline": comparison.baseline,
+        "ceiling": comparison.ceiling and {
+            **_plain_data(comparison.ceiling), "labels": _plain_data(comparison.ceiling_labels),
+            "seeds": comparison.ceiling_seeds,
+        },
+        "axes": [
+            {
+                "over": axis.name,
+                "x": _plain_data(axis.x),
+                "arms": {
+                    name: {
+                        "seeds": list(one.seeds),
+                        **{part: _plain_data(getattr(one, part)) for part in ("mean", "low", "high", "area", "final")},
+                        "to_close": [_plain_data(target) for target in axis.targets.get(name, [])],
+                    }
+                    for name, one in axis.arms.items()
+                },
+                "gap": _plain_data(axis.gap),
+                "verdicts": {name: _plain_data(verdict) for name, verdict in axis.verdicts.items()},
+            }
+            for axis in comparison.axes
+        ],
+        "left_out": [{"run": name, "reason": why} for name, why in comparison.left_out],
+        "notes": comparison.notes,
+    }  # fmt: skip
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain_data(one) for one in value.tolist()]
+    if isinstance(value, Interval | Reached):
+        return {name: _plain_data(one) for name, one in value._asdict().items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,327 @@
+"""Statistics of learning curves that were repeated over seeds: pure functions over arrays.
+
+Rows are seeds. What is compared is paired: row i of two arrays has the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+LEVEL = 0.95
+"""Of every interval."""
+ALPHA = 0.05
+"""A difference is told where the adjusted p is at most this."""
+POWER = 0.8
+"""Of the difference that a test without a finding would have found."""
+RESAMPLES = 4000
+"""Of every bootstrap."""
+_SIMULATED_SETS = 4000
+
+
+class Interval(NamedTuple):
+    """An estimate with its interval; ends are NaN where there is none, and infinite where they are beyond the data."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_intervals(values: Array) -> tuple[Array, Array, Array]:
+    """Return means over seeds, and their intervals by Student's t.
+
+    Parameters
+    ----------
+    values
+        Shape (S, X).
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Means and both ends of their 95% intervals, each of shape (X,); the ends of a single seed are NaN.
+
+    Notes
+    -----
+    mean -+ t(0.975, S - 1) s / sqrt(S), with the standard deviation s of S - 1 degrees of freedom (Student 1908).
+    The intervals are pointwise: each covers the mean at its own place with 95%, not the whole curve.
+    """
+    mean = values.mean(axis=0)
+    count = len(values)
+    if count < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * values.std(axis=0, ddof=1) / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def mean_interval(values: Array) -> Interval:
+    """Return the mean of one number a seed, shape (S,), with its interval; see `mean_intervals`."""
+    mean, low, high = mean_intervals(values[:, None])
+    return Interval(float(mean[0]), float(low[0]), float(high[0]))
+
+
+def areas(x: Array, values: Array) -> Array:
+    """Return the area under each curve over the width: the mean height, in the unit of the metric.
+
+    Parameters
+    ----------
+    x
+        Shape (X,), ascending.
+    values
+        Shape (S, X).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (S,), by the trapezoidal rule; of a single place, the values there.
+    """
+    if len(x) == 1:
+        return values[:, 0]
+    result: Array = np.sum((values[:, 1:] + values[:, :-1]) / 2 * np.diff(x), axis=1) / (x[-1] - x[0])
+    return result
+
+
+# -- paired tests ------------------------------------------------------------------------------------------------
+
+
+def signed_rank(differences: Array) -> tuple[float, int]:
+    """Return the two-sided p of Wilcoxon's signed-rank test, and the direction that the ranks speak for.
+
+    Parameters
+    ----------
+    differences
+        One a seed, shape (S,). Those that are zero are left out, as Wilcoxon did.
+
+    Returns
+    -------
+    tuple
+        p, and 1 where the positive ranks have the larger sum, -1 where the negative ones have, 0 where they are equal.
+
+    Notes
+    -----
+    Exact for any number of seeds, with ties too: the distribution of the sum of the positive ranks, given the midranks
+    of the absolute differences, where each sign has probability 1/2 (Wilcoxon 1945; for ties Pratt and Gibbons 1981).
+    """
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
+        return 1.0, 0
+    doubled = np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(np.int64)  # midranks are halves
+    total, positive = int(doubled.sum()), int(doubled[nonzero > 0].sum())
+    probabilities = _rank_sums(doubled)
+    tail = min(float(probabilities[: positive + 1].sum()), float(probabilities[positive:].sum()))
+    return min(1.0, 2 * tail), (2 * positive > total) - (2 * positive < total)
+
+
+def _rank_sums(ranks: np.ndarray[Any, np.dtype[np.int64]]) -> Array:
+    """Return the probability of each sum of the ranks with a positive sign: shape (sum + 1,)."""
+    probabilities = np.zeros(int(ranks.sum()) + 1)
+    probabilities[0] = 1.0
+    for rank in ranks.tolist():
+        shifted = np.zeros_like(probabilities)
+        shifted[rank:] = probabilities[: len(probabilities) - rank]
+        probabilities = (probabilities + shifted) / 2
+    return probabilities
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for their number, so that one false finding among all is as rare as one test's.
+
+    Notes
+    -----
+    The k-th smallest of m is multiplied by m - k + 1, is at least the one before, and at most 1 (Holm 1979).
+    """
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    adjusted, last = [0.0] * len(values), 0.0
+    for k, place in enumerate(order):
+        last = max(last, min(1.0, (len(values) - k) * values[place]))
+        adjusted[place] = last
+    return adjusted
+
+
+def smallest_p(seeds: int) -> float:
+    """Return the smallest p that `signed_rank` can give for so many seeds: that of differences of one sign."""
+    return min(1.0, 2.0 ** (1 - seeds))
+
+
+def seeds_needed(comparisons: int) -> int:
+    """Return for how many seeds the smallest adjusted p of so many comparisons is at most `ALPHA`."""
+    seeds = 1
+    while comparisons * smallest_p(seeds) > ALPHA:
+        seeds += 1
+    return seeds
+
+
+def detectable(differences: Array, alpha: float) -> float:
+    """Return the mean difference that `signed_rank` would have found with power 0.8.
+
+    Parameters
+    ----------
+    differences
+        What was seen, one a seed, shape (S,), S of at least 2. Only their standard deviation is used.
+    alpha
+        The test finds something where its p is at most this.
+
+    Returns
+    -------
+    float
+        In the unit of the differences; infinite where so few seeds can't find anything.
+
+    Notes
+    -----
+    Sets of S normal differences with the observed standard deviation are simulated, always the same 4000; the result is
+    the shift at which the exact test finds something in 80% of them, by bisection. It is a property of the test and
+    the observed spread, not of the observed mean.
+    """
+    count, deviation = len(differences), float(differences.std(ddof=1))
+    if smallest_p(count) > alpha:
+        return math.inf
+    sums = _rank_sums(2 * np.arange(1, count + 1))
+    below, above = np.cumsum(sums), np.cumsum(sums[::-1])[::-1]
+    found = 2 * np.minimum(below, above) <= alpha + 1e-12
+    noise = np.random.default_rng(0).standard_normal((_SIMULATED_SETS, count))
+    low, high = 0.0, 10.0
+    for _ in range(25):
+        shift = (low + high) / 2
+        shifted = noise + shift
+        ranks = np.abs(shifted).argsort(axis=1).argsort(axis=1) + 1
+        share = found[2 * (ranks * (shifted > 0)).sum(axis=1)].mean()
+        low, high = (low, shift) if share >= POWER else (shift, high)
+    return high * deviation
+
+
+# -- how many labels ---------------------------------------------------------------------------------------------
+
+
+def first_reached(x: Array, values: Array, target: float) -> Array:
+    """Return where curves first reach a target.
+
+    Parameters
+    ----------
+    x
+        Shape (X,), ascending.
+    values
+        Shape (S, X); higher is better.
+    target
+        The height to reach.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (S,), linear between the places; ``x[0]`` where a curve begins there or above, infinite where it never
+        comes there.
+    """
+    reached = values >= target
+    place = reached.argmax(axis=1)
+    rows = np.arange(len(values))
+    before = np.maximum(place - 1, 0)
+    height, below = values[rows, place], values[rows, before]
+    rise = np.where(height > below, height - below, 1.0)
+    found = x[before] + (x[place] - x[before]) * np.where(place > 0, (target - below) / rise, 0.0)
+    result: Array = np.where(reached.any(axis=1), found, np.inf)
+    return result
+
+
+class Reached(NamedTuple):
+    """How many labels the mean curve of an arm needs to reach a target.
+
+    Parameters
+    ----------
+    labels
+        The number, infinite where the mean curve never gets there, and its 95% interval.
+    share
+        The share of the resamples in which it gets there.
+    seeds
+        How many of the single seeds get there.
+    """
+
+    labels: Interval
+    share: float
+    seeds: int
+
+
+def resampled_means(values: Array) -> Array:
+    """Return the mean curves of `RESAMPLES` draws of seeds with replacement.
+
+    Parameters
+    ----------
+    values
+        Shape (S, X).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (`RESAMPLES`, X). The draws depend on S alone, so arrays of the same seeds are resampled together: paired.
+    """
+    count = len(values)
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    result: Array = weights @ values
+    return result
+
+
+def labels_to_reach(x: Array, values: Array, target: float) -> Reached:
+    """Return how many labels the mean curve needs to reach a target, with a bootstrap interval over the seeds.
+
+    Notes
+    -----
+    Percentile intervals (Efron 1979), expanded for few seeds (Hesterberg 2015). A resample that never gets there counts
+    as infinite, so that the upper end is infinite where that happens in many of them. A single seed has no interval.
+    """
+    found = first_reached(x, values.mean(axis=0, keepdims=True), target)[0]
+    seeds = int(np.isfinite(first_reached(x, values, target)).sum())
+    if len(values) < 2:
+        return Reached(Interval(float(found), math.nan, math.nan), float(np.isfinite(found)), seeds)
+    resampled = first_reached(x, resampled_means(values), target)
+    low, high = _percentiles(resampled, len(values))
+    return Reached(Interval(float(found), low, high), float(np.isfinite(resampled).mean()), seeds)
+
+
+def labels_saved(x: Array, values: Array, other: Array, target: float) -> Interval:
+    """Return how many labels fewer the mean curve of `values` needs than that of `other` to reach a target.
+
+    Parameters
+    ----------
+    x
+        Shape (X,), ascending.
+    values, other
+        Shape (S, X) each, of the same seeds.
+    target
+        The height to reach.
+
+    Returns
+    -------
+    Interval
+        Negative where it needs more. A curve that never gets there counts with ``x[-1]``, so that the number is a bound
+        then: at least so many are saved where `other` doesn't get there, at least so many are lost where `values`
+        doesn't. NaN where neither gets there. The interval is a paired bootstrap over the seeds; see `labels_to_reach`.
+    """
+
+    def needed(curves: Array) -> Array:
+        return first_reached(x, curves, target)
+
+    means = needed(values.mean(axis=0, keepdims=True)), needed(other.mean(axis=0, keepdims=True))
+    if not np.isfinite(means).any():
+        return Interval(math.nan, math.nan, math.nan)
+    last = x[-1]
+    value = float((np.minimum(means[1], last) - np.minimum(means[0], last))[0])
+    if len(values) < 2:
+        return Interval(value, math.nan, math.nan)
+    saved = np.minimum(needed(resampled_means(other)), last) - np.minimum(needed(resampled_means(values)), last)
+    return Interval(value, *_percentiles(saved, len(values)))
+
+
+def _percentiles(values: Array, seeds: int) -> tuple[float, float]:
+    """Return both ends of the interval of resampled values, each one of the values, which may be infinite.
+
+    Plain percentiles of few seeds are too narrow: their spread divides by S, not S - 1, and they know nothing of
+    Student's t. So the tails are those of the normal distribution beyond sqrt(S / (S - 1)) t(0.975, S - 1): the
+    expanded percentile interval (Hesterberg 2015, The American Statistician 69, 371).
+    """
+    ordered = np.sort(values)
+    tail = stats.norm.sf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf((1 + LEVEL) / 2, seeds - 1))
+    low, high = math.floor(tail * len(ordered)), math.ceil((1 - tail) * len(ordered)) - 1
+    return float(ordered[low]), float(ordered[high])
