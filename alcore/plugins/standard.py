@@ -12,6 +12,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-moons": {"data": "moons", "learner": "mlp"},
     "alcore-random": {"query": "random"},
     "alcore-regression": {"query": "emcm gsx gsy igs variance", "metrology": "regression"},
+    "alcore-report": {"query": "everything"},
     "alcore-sklearn": {"loop": "sklearn", "query": "sklearn-uq", "learner": "sklearn"},
     "alcore-stopping": {"stop": "budget confident metric plateau stabilizing-predictions"},
     "alcore-tabular": {"data": "csv"},
