@@ -32,7 +32,11 @@ def run(
     ] = None,
     metrology: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS),
+        typer.Option(
+            metavar="NAME",
+            help="Metrology strategy [f1; for a regression: regression]; may repeat.",
+            rich_help_panel=_PARTS,
+        ),
     ] = None,
     loop: Annotated[
         str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
