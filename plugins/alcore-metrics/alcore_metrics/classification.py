@@ -46,7 +46,7 @@ class ClassificationMetrology(MetricsBase):
         Number of bins of the calibration error.
     groups
         Measure groups of samples too: the name of a column of the data, or in Python a mapping from sample id to group.
-        Ids are those of the pool that is measured on.
+        Ids are those of the pool that is measured on; samples that it does not name are in no group.
     max_scores
         Most probabilities in memory for ``auroc`` and ``average_precision`` (samples times classes). Where there are
         more, samples are drawn at random, and the record says how many (``ranked_samples``); 0 leaves them out.
@@ -133,18 +133,19 @@ class ClassificationMetrology(MetricsBase):
             whole.add(probabilities, predicted, true)
             ranked.add(_log_odds(probabilities), true)
             if groups is not None:
-                names = np.array(groups.of_next(len(true)))
-                for name in np.unique(names).tolist():
-                    rows = names == name
-                    each.setdefault(name, _Tally(classes, self.bins)).add(
-                        probabilities[rows], predicted[rows], true[rows]
-                    )
+                names = groups.of_next(len(true))
+                for name in sorted({one for one in names if one is not None}):
+                    rows = np.array([one == name for one in names])
+                    tally = each.setdefault(name, _Tally(classes, self.bins))
+                    tally.add(probabilities[rows], predicted[rows], true[rows])
                 check_number(_OWNER, len(each))
         if whole is None or not whole.samples:
             self.record_nothing(on)
             return
         metrics = whole.metrics() | self._of_classes(whole, ranked)
         if groups is not None:
+            if not each:
+                self.logger.warning("%s: no sample that is measured on (%s) is in a group.", _OWNER, on)
             metrics["per_group"] = [{"group": name, **each[name].metrics()} for name in sorted(each)]
         self.append_record(on=on, **metrics)
 

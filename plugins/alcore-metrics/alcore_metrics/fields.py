@@ -10,6 +10,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.inference import MeasuredOn, evaluate
+from alcore.randomness import preserve_rng_state
 from alcore_metrics.base import MetricsBase
 from alcore_metrics.sample import Array
 from alcore_metrics.values import check_finite, check_regression, check_values, match
@@ -59,6 +60,12 @@ class FieldsMetrology(MetricsBase):
         """Raise `UsageError` for classification, outputs that are not those of a regression, and samples that lack."""
         check_regression(self.driver)
         super().check()
+        pool = self.driver.train_datapool
+        if self.channels and len(pool):
+            with preserve_rng_state():  # a pool may augment what it returns
+                item = pool[0]
+            if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], torch.Tensor):
+                self._check_names(item[1].shape[0] if item[1].dim() > 1 else 1)
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append a record."""
@@ -78,11 +85,7 @@ class FieldsMetrology(MetricsBase):
 
     def _metrics(self, squares: Array) -> dict[str, Any]:
         count, channels = squares.shape[1:]
-        if self.channels and len(self.channels) != channels:
-            raise UsageError(
-                f"FieldsMetrology: {len(self.channels)} names of channels for {channels} channels: the targets' second "
-                "axis is that of channels where they have three axes or more."
-            )
+        self._check_names(channels)
         whole = squares.sum(axis=2)
         metrics = {**_relative(whole), "samples": count}
         if zero := int((whole[1] == 0).sum()):
@@ -93,6 +96,13 @@ class FieldsMetrology(MetricsBase):
                 {"channel": name, **_relative(squares[:, :, place])} for place, name in enumerate(names)
             ]
         return metrics
+
+    def _check_names(self, channels: int) -> None:
+        if self.channels and len(self.channels) != channels:
+            raise UsageError(
+                f"FieldsMetrology: {len(self.channels)} names of channels for {channels} channels: the second axis of "
+                "the targets is that of channels where they have three axes or more."
+            )
 
 
 def _relative(squares: Array) -> dict[str, float]:

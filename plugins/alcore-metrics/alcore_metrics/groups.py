@@ -27,23 +27,20 @@ class Groups:
     """
 
     def __init__(self, owner: str, context: RunContext, given: str | Mapping[int, Any], on: str) -> None:
-        self._owner, self._where = owner, on
         pool = measured_pool(context, on)
         self._values = _column(owner, pool, given, on) if isinstance(given, str) else given
         self._ids = _sample_ids(context, pool, on)
 
-    def of_next(self, count: int) -> list[str]:
-        """Return the groups of the next samples."""
+    def of_next(self, count: int) -> list[str | None]:
+        """Return the groups of the next samples; None for one that belongs to none."""
         return [self._group(sample) for _, sample in zip(range(count), self._ids, strict=False)]
 
-    def _group(self, sample: int) -> str:
+    def _group(self, sample: int) -> str | None:
         try:
-            return str(self._values[sample])
+            group = self._values[sample]
         except (KeyError, IndexError):
-            raise UsageError(
-                f"{self._owner}: groups says nothing of sample {sample}, which is measured on ({self._where}); every "
-                "measured sample needs a group."
-            ) from None
+            return None
+        return None if group is None else str(group)
 
 
 def check_number(owner: str, groups: int) -> None:

@@ -281,6 +281,16 @@ def test_ranking_of_more_samples_than_fit_is_that_of_a_random_part():
     assert not {"auroc", "average_precision", "ranked_samples"} & {*none, *none["per_class"][0]}
 
 
+def test_samples_may_be_in_no_group(caplog):
+    outputs, true = torch.tensor([1.0, 1, -1, 1]), [1, 0, 0, 1]
+    record = measure(outputs, true, groups={0: "a", 1: None, 2: "a"})
+    assert [(one["group"], one["samples"], one["accuracy"]) for one in record["per_group"]] == [("a", 2, 1)]
+    assert record["samples"] == 4
+    assert not caplog.records
+    assert measure(outputs, true, groups={7: "a"})["per_group"] == []
+    assert "no sample that is measured on (pool) is in a group" in caplog.text
+
+
 # -- where it measures -------------------------------------------------------------------------------------------------
 
 
@@ -408,8 +418,6 @@ def test_groups_that_are_unknown_are_refused():
     make_driver(metrology, WithColumns(torch.zeros(4), torch.arange(4) % 2, labeled=[0]))
     with pytest.raises(UsageError, match=r"is no column: did you mean 'sex'"):
         metrology.check()
-    with pytest.raises(UsageError, match="nothing of sample 1, which is measured on"):
-        measure(torch.zeros(3), [0, 1, 0], groups={0: "a", 2: "b"})
     with pytest.raises(UsageError, match="more than 100 different groups"):
         measure(torch.zeros(101), torch.zeros(101).long(), groups={i: str(i) for i in range(101)})
 

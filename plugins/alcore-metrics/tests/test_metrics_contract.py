@@ -92,22 +92,16 @@ class TestFields(MetrologyContract):
         return {"relative_l2": mean(errors), "p95_relative_l2": worst, "samples": len(true)}
 
 
-class Unlabeled:
-    """A strategy that measures on unlabeled samples in the runs of the contract, also when they are resumed."""
+class TestClassificationOnUnlabeled(TestClassification):
+    """It measures on unlabeled samples in the runs of the contract, also when they are resumed."""
 
     name, oracle = None, None
 
     def make(self, **parameters):
-        return super().make(on="unlabeled", **parameters)
+        return ClassificationMetrology("unlabeled", **parameters)
 
     test_records_say_what_was_measured_on = None
     test_what_it_is_given_is_not_written_to = None
-
-
-class TestClassificationOnUnlabeled(Unlabeled, TestClassification): ...
-
-
-class TestRegressionOnUnlabeled(Unlabeled, TestRegression): ...
 
 
 def mean(values):

@@ -26,16 +26,20 @@ class Judged(TensorPool):
 def measure(outputs, targets, *, inference_fn=None, **parameters):
     """The record for these outputs, which the learner passes through."""
     metrology = FieldsMetrology(**parameters)
-    Driver(
+    make_driver(metrology, outputs, targets, inference_fn=inference_fn)
+    metrology.check()
+    metrology.compute()
+    return metrology.records[-1]
+
+
+def make_driver(metrology, outputs, targets, *, inference_fn=None):
+    return Driver(
         c.DriverConfig(batch_size=8, max_active_learning_steps=1, device="cpu", dtype=torch.float64),
         torch.nn.Identity(),
         c.StrategiesConfig([], queue.Queue, metrology_strategies=[metrology]),
         c.TrainingConfig(Judged(outputs, targets, labeled=[0], info=DataInfo("regression")), max_training_epochs=0),
         inference_fn=inference_fn,
     )
-    metrology.check()
-    metrology.compute()
-    return metrology.records[-1]
 
 
 def fields(size, *shape, seed=0):
@@ -112,8 +116,11 @@ def test_values_of_each_sample_are_a_field_without_channels():
 
 def test_bad_values_are_refused():
     targets = fields(5, 1, 2, 2)
-    with pytest.raises(UsageError, match="2 names of channels for 1 channels"):
-        measure(targets, targets, channels=["u", "v"])
+    metrology = FieldsMetrology(channels=["u", "v"])
+    make_driver(metrology, targets, targets)
+    for refused in (metrology.check, metrology.compute):
+        with pytest.raises(UsageError, match="2 names of channels for 1 channels"):
+            refused()
     with pytest.raises(UsageError, match=r"give a list of names, \['u'\]"):
         FieldsMetrology(channels="u")
     broken = targets.clone()
