@@ -421,7 +421,7 @@ class PoolOptions(Protocol):
         """Return ``(input, target)`` of any sample whose label is known.
 
         Called on a separate unlabeled pool when a label strategy answers with a bare sample id; ``pool[sample]`` is
-        used where it is missing.
+        used where it is missing. Called on the pool to choose from where metrology measures on unlabeled samples.
         """
 
     def cost(self, sample: int, /) -> float | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from alcore_regression import RegressionMetrology
+from alcore_metrics import RegressionMetrology
 
 from alcore import Driver, Label, TensorPool
 from alcore import config as c

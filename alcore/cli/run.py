@@ -51,7 +51,7 @@ def run(
         typer.Option(
             metavar="NAME",
             autocompletion=common.names_of("metrology"),
-            help="Metrology strategy [f1]; may repeat.",
+            help="Metrology strategy [f1; for a regression: regression]; may repeat.",
             rich_help_panel=_PARTS,
         ),
     ] = None,

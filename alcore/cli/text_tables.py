@@ -41,6 +41,7 @@ _PLACES = {
     "pool": "all points of the pool, labeled or not",
     "validation": "the held-out validation pool",
     "train": "the training set itself",
+    "unlabeled": "the unlabeled samples, by the pool's answers",
 }
 
 

@@ -82,7 +82,7 @@ class Experiment:
     digests : dict of str to str
         The SHA-256 that data files must have, by path.
     implied : set of str
-        The kinds that `complete` filled in. Such a part is left out where it does not fit the data.
+        The kinds that `complete` filled in. Such a part is replaced where it does not fit the task of the data.
     faults : list of str
         What is known to be wrong already; `resolve` raises it with all that it finds.
     """

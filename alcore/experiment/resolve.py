@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from alcore.plugins.signatures import accepts, validate
 from alcore.protocols import Data
 from alcore.randomness import seed_everything
 from alcore.store.files import sha256_of
+
+_REGRESSION_METROLOGY = "regression"  # the standard one where the task is regression
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +89,12 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     _raise(faults)
 
     data = _make_data(experiment, factories, values, _seed(settings))
-    if data.info.task == "regression" and "metrology" in experiment.implied:
-        parts["metrology"] = []  # the standard one measures classifiers
+    if data.info.task == "regression" and "metrology" in experiment.implied:  # the standard one measures classifiers
+        parts["metrology"] = _standard_of_regression(registry)
+        found, checked_values, faults = _check_parts(parts["metrology"], registry, allow_code)
+        factories |= found
+        values |= checked_values
+        _raise(faults)
 
     tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
     checked, faults = check_tables(tables)
@@ -105,6 +112,19 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     queue_cls, more = _find_queue(registry, complete.driver["queue"])
     _raise(faults + more)
     return Resolved(parts, factories, values, data, complete, queue_cls)
+
+
+def _standard_of_regression(registry: Registry) -> list[Part]:
+    """Return what measures a regression where nothing is asked for; nothing, with a warning, if it isn't installed."""
+    name = _REGRESSION_METROLOGY
+    if any(offer.name == name for offer in registry.offers("metrology")):
+        return [Part("metrology", name, name, True, {})]
+    warnings.warn(
+        f"this run measures nothing, since no plugin offers the metrology {name!r}, the standard one of a regression; "
+        "`pip install alcore-metrics` brings it, and --metrology NAME chooses another.",
+        stacklevel=2,
+    )
+    return []
 
 
 def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Data:

@@ -2,7 +2,7 @@
 
 from alcore.inference.context import InferenceContext
 from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
-from alcore.inference.evaluation import Evaluation, evaluate
+from alcore.inference.evaluation import Evaluation, MeasuredOn, evaluate
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import FeatureCache, Features
 from alcore.inference.learner import (
@@ -52,6 +52,7 @@ __all__ = [
     "InferenceContext",
     "Kind",
     "MCDropout",
+    "MeasuredOn",
     "Ranked",
     "TopK",
     "bald",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
 from alcore.distributed.ranks import RoundRobin
+from alcore.errors import UsageError, check_choice
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.pools.batches import rows_within
+from alcore.pools.tensor_pool import is_choosable
 from alcore.protocols import RunContext
 
 _ROWS = 4096  # most samples in a batch
 _BYTES = 16 * 2**20  # and most bytes of inputs and targets
+
+
+MeasuredOn = Literal["validation", "pool", "train", "unlabeled"]
+"""The samples that a learner can be measured on; see `evaluate`."""
 
 
 class Evaluation(NamedTuple):
@@ -23,28 +29,88 @@ class Evaluation(NamedTuple):
     batches: Iterator[tuple[Any, torch.Tensor]]
 
 
-def evaluate(context: RunContext) -> Evaluation:
+def evaluate(context: RunContext, on: MeasuredOn | None = None) -> Evaluation:
     """Run the learner over the samples that metrology measures on.
 
-    These are the validation pool, else what the training pool's ``evaluation()`` returns, else the labeled items.
+    Parameters
+    ----------
+    context
+        The run.
+    on
+        ``"validation"``: the validation pool; ``"pool"``: what the training pool's ``evaluation()`` returns;
+        ``"train"``: the labeled items; ``"unlabeled"``: the samples that may still be asked for, where the pool to
+        choose from knows their answers. If not given, the first of ``"validation"``, ``"pool"`` and ``"train"`` that
+        there is.
 
     Returns
     -------
     Evaluation
-        `on` is ``"validation"``, ``"pool"`` or ``"train"``; each batch is (outputs, targets), of up to 4096
-        samples, and 16 MiB of inputs and targets.
+        `on` is what is measured on; each batch is (outputs, targets), of up to 4096 samples, and 16 MiB of inputs and
+        targets. The learner is run when the batches are asked for.
+
+    Raises
+    ------
+    UsageError
+        If `on` is another word, or this run has no such samples.
     """
     run = inference_context(context)
-    if run.val_datapool is not None:
-        return Evaluation("validation", _items(run, run.val_datapool))
-    if callable(getattr(run.train_datapool, "evaluation", None)):
+    if on is None:
+        on = _standard(run)
+    check_choice("evaluate", "on", on, get_args(MeasuredOn))
+    if on == "validation":
+        if run.val_datapool is None:
+            raise _missing(on, "this run has no validation pool", "give TrainingConfig a val_datapool")
+        return Evaluation(on, _items(run, run.val_datapool))
+    if on == "pool":
+        if not _has_evaluation(run):
+            raise _missing(on, "the training pool has no evaluation()", "give it one")
         inputs, targets = run.train_datapool.evaluation()
-        return Evaluation("pool", _slices(run, inputs, targets))
+        return Evaluation(on, _slices(run, inputs, targets))
+    if on == "train":
+        return Evaluation(on, _items(run, run.train_datapool))
+    pool = run.choice_pool
+    if not is_choosable(pool) or not callable(getattr(pool, "answer", None)):
+        raise _missing(on, "the pool to choose from can't list its unlabeled samples and their answers", "give it both")
+    if not getattr(pool, "knows_answers", True):
+        raise _missing(on, "the pool to choose from doesn't know the answers of unlabeled samples", "give it targets")
+    return Evaluation(on, _outputs_and_targets(run, _unlabeled(run, pool)))
+
+
+def _standard(run: InferenceContext) -> MeasuredOn:
+    if run.val_datapool is not None:
+        return "validation"
+    if _has_evaluation(run):
+        return "pool"
     run.warn_once(
         "metrology measures on the labeled items themselves, since there is no val_datapool and the training pool has "
         "no evaluation(); its results are those of the training set."
     )
-    return Evaluation("train", _items(run, run.train_datapool))
+    return "train"
+
+
+def _has_evaluation(run: InferenceContext) -> bool:
+    return callable(getattr(run.train_datapool, "evaluation", None))
+
+
+def _missing(on: str, reason: str, remedy: str) -> UsageError:
+    return UsageError(
+        f"nothing can be measured with on={on!r}, since {reason}; {remedy}, or leave `on` out to measure on what there "
+        "is."
+    )
+
+
+def _unlabeled(run: InferenceContext, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Yield inputs and targets of the candidates."""
+    first = next(run.candidates(1), None)
+    if first is None:
+        return
+    rows = min(_ROWS, rows_within((pool.inputs(first), _answers(pool, first)), _BYTES))
+    for ids in run.candidates(rows):
+        yield pool.inputs(ids), _answers(pool, ids)
+
+
+def _answers(pool: Any, ids: torch.Tensor) -> torch.Tensor:
+    return torch.stack([torch.as_tensor(pool.answer(sample)[1]) for sample in ids.tolist()])
 
 
 def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:

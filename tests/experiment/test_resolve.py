@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from alcore import Data, DataInfo
 from alcore.errors import PluginError, UsageError
-from alcore.experiment import STANDARD_PARTS, Experiment, load_data, resolve
+from alcore.experiment import STANDARD_PARTS, Experiment, load_data, resolve, to_toml
+from alcore.plugins.registry import Plugin
 from alcore.plugins.signatures import ParameterTable
 
 
@@ -242,12 +243,47 @@ def test_data_factory_that_returns_something_else_is_refused(registry, faults, c
     assert "data.moons gave a list" in faults(chosen())
 
 
-@pytest.mark.parametrize(("names", "left"), [({}, 0), ({"metrology": ["f1"]}, 1)], ids=["standard", "chosen"])
-def test_standard_metrology_is_left_out_of_a_regression(registry, suggest, chosen, names, left):
+class Errors:
+    """A metrology strategy for regressions."""
+
+    def __init__(self, info: DataInfo, noise: float = 0.5) -> None:
+        self.noise = noise
+
+
+@pytest.fixture
+def regression(registry, suggest):
+    """The registry, whose data is a regression."""
     data = suggest({})()
     data.info = DataInfo("regression", 0, 3, (3,))
     registry.plugins[0].offers["data"]["moons"] = lambda: data
-    assert len(resolve(chosen(**names), registry).parts["metrology"]) == left
+    return registry
+
+
+def test_standard_metrology_of_a_regression_is_the_one_of_that_name(regression, chosen):
+    regression.plugins[0].offers["metrology"]["regression"] = Errors
+    resolved = resolve(chosen(), regression)
+    assert [part.where for part in resolved.parts["metrology"]] == ["metrology.regression"]
+    assert resolved.factories["metrology.regression"] is Errors
+    assert "[metrology.regression]\nnoise = 0.5" in to_toml(resolved)
+
+
+def test_regression_without_that_metrology_measures_nothing_and_says_so(regression, chosen):
+    with pytest.warns(UserWarning, match=r"measures nothing.*pip install alcore-metrics"):
+        assert resolve(chosen(), regression).parts["metrology"] == []
+
+
+@pytest.mark.parametrize("names", [["f1"], []], ids=str)
+def test_chosen_metrology_of_a_regression_stays(regression, chosen, names, recwarn):
+    regression.plugins[0].offers["metrology"]["regression"] = Errors
+    assert [part.use for part in resolve(chosen(metrology=names), regression).parts["metrology"]] == names
+    assert not recwarn.list
+
+
+def test_standard_metrology_of_a_regression_that_two_plugins_offer_is_refused(regression, faults, chosen):
+    more = Plugin("others", "1.0", "others", "others", offers={"metrology": {"regression": Errors}})
+    regression.plugins[0].offers["metrology"]["regression"] = Errors
+    regression.plugins.append(more)
+    assert "others" in faults(chosen())
 
 
 def test_data_gets_the_seed_of_the_run_unless_it_has_one(registry, suggest, chosen):

@@ -7,24 +7,29 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_testing import rows_at_once
 
 from alcore.distributed.ranks import Ranks
+from alcore.errors import UsageError
 from alcore.inference.evaluation import evaluate
 from alcore.pools import TensorPool
+from alcore.pools.candidates import Candidates
 from alcore.training.loader import BatchLoader
 
 
-def measured(train: Any, val: Any = None) -> tuple[Any, list[str]]:
+def measured(train: Any, val: Any = None, on: Any = None, choice: Any = None) -> tuple[Any, list[str]]:
     warned: list[str] = []
     driver = SimpleNamespace(
         ranks=Ranks(),
         train_datapool=train,
         val_datapool=val,
+        choice_pool=choice or train,
+        candidates=Candidates(choice or train).chunks,
         infer=lambda inputs: inputs * 2,
         warn_once=warned.append,
         ordered_batches=lambda pool: BatchLoader(pool, 4, device=torch.device("cpu"), dtype=torch.float32),
     )
-    found = evaluate(driver)  # type: ignore[arg-type]
+    found = evaluate(driver, on)  # type: ignore[arg-type]
     return found, warned
 
 
@@ -63,6 +68,51 @@ def test_labeled_items_are_evaluated_last_with_a_warning() -> None:
     assert torch.cat([targets for _, targets in found.batches]).tolist() == list(range(5))
     assert len(warned) == 1
     assert "its results are those of the training set" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"), [("validation", range(6)), ("pool", range(9000)), ("train", [4, 1]), ("unlabeled", [0, 2, 3])]
+)
+def test_what_is_measured_on_can_be_chosen(on: str, expected: Any) -> None:
+    train = WithEvaluation(torch.arange(5.0)[:, None], torch.arange(5), labeled=[4, 1])
+    found, warned = measured(train, pool(6), on)
+    assert found.on == on
+    batches = list(found.batches)
+    assert torch.cat([targets for _, targets in batches]).tolist() == list(expected)
+    assert all(torch.equal(outputs[:, 0], targets * 2.0) for outputs, targets in batches)
+    assert warned == []
+
+
+def test_unlabeled_samples_come_in_chunks_from_the_pool_to_choose_from() -> None:
+    choice = TensorPool(torch.arange(10.0)[:, None], torch.arange(10) * 3, labeled=[2])
+    with rows_at_once(4):
+        batches = list(measured(pool(3), None, "unlabeled", choice)[0].batches)
+    assert [targets.tolist() for _, targets in batches] == [[0, 3, 9, 12], [15, 18, 21, 24], [27]]
+    assert [outputs[:, 0].tolist() for outputs, _ in batches] == [[0, 2, 6, 8], [10, 12, 14, 16], [18]]
+
+
+def test_unlabeled_samples_that_have_run_out_are_no_batch() -> None:
+    assert list(measured(pool(3), None, "unlabeled")[0].batches) == []
+
+
+class WithoutAnswers(TensorPool):
+    answer = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("train", "on", "words"),
+    [
+        (pool(3), "validation", "no validation pool"),
+        (pool(3), "pool", r"no evaluation\(\)"),
+        (TensorPool(torch.zeros(3, 1)), "unlabeled", "doesn't know the answers"),
+        (WithoutAnswers(torch.zeros(3, 1), torch.zeros(3)), "unlabeled", "and their answers"),
+        (pool(3), "held-out", "'held-out'; it must be one of validation, pool, train, unlabeled"),
+    ],
+    ids=["no validation pool", "no evaluation", "no targets", "no answer", "unknown word"],
+)
+def test_what_there_is_not_is_refused(train: Any, on: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        measured(train, None, on)
 
 
 def test_targets_come_on_the_device_of_the_outputs() -> None:

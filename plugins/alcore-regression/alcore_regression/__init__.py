@@ -1,4 +1,4 @@
-"""Active learning for regression: query strategies and metrology."""
+"""Query strategies for regression."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import alcore
 if TYPE_CHECKING:
     from alcore_regression.emcm import bootstrap_committee, expected_model_change
     from alcore_regression.greedy import gsx, gsy, igs
-    from alcore_regression.metrology import RegressionMetrology
     from alcore_regression.query import EMCMQuery, GSxQuery, GSyQuery, IGSQuery
     from alcore_regression.variance import VarianceQuery, posterior_variance
 
@@ -19,7 +18,6 @@ _HOME = {
     "GSxQuery": "query",
     "GSyQuery": "query",
     "IGSQuery": "query",
-    "RegressionMetrology": "metrology",
     "VarianceQuery": "variance",
     "bootstrap_committee": "emcm",
     "expected_model_change": "emcm",
@@ -33,7 +31,6 @@ __all__ = [
     "GSxQuery",
     "GSyQuery",
     "IGSQuery",
-    "RegressionMetrology",
     "VarianceQuery",
     "bootstrap_committee",
     "expected_model_change",
@@ -54,12 +51,6 @@ def alcore_query_strategies() -> dict[str, Any]:
         "variance": "alcore_regression.variance:VarianceQuery",
         "emcm": "alcore_regression.query:EMCMQuery",
     }
-
-
-@alcore.hookimpl
-def alcore_metrology_strategies() -> dict[str, Any]:
-    """Offer ``regression``."""
-    return {"regression": "alcore_regression.metrology:RegressionMetrology"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import check_tensor, first_rows, match_targets
+from alcore.inference import check_tensor, first_rows
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
 
@@ -66,55 +66,6 @@ def predictions(outputs: torch.Tensor) -> torch.Tensor:
     """
     values = check_values(outputs).double()
     return values.mean(dim=0) if values.dim() == 3 else columns(values)
-
-
-def posterior_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-    """Return samples of a posterior, or None if outputs are one prediction a sample; the targets tell which they are.
-
-    Parameters
-    ----------
-    outputs
-        As in `match`.
-    targets
-        Shape (B,), (B, T) or (B, ...).
-
-    Returns
-    -------
-    torch.Tensor or None
-        Float64, shape (K, B, T).
-    """
-    if outputs.dim() == 3 and targets.dim() <= 2:
-        return outputs.double()
-    is_posterior = outputs.dim() > 3 and outputs.shape[1:] == targets.shape and outputs.shape[0] > 1
-    return outputs.flatten(2).double() if is_posterior else None
-
-
-def match(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return predicted and true quantities, both float64 of shape (B, T).
-
-    Parameters
-    ----------
-    outputs
-        One prediction a sample in the shape of the targets, or in one of those of `match_targets`; or K samples of a
-        posterior, (K, B, T) or for fields (K, B, ...), whose mean is taken.
-    targets
-        Shape (B,), (B, T) or (B, ...).
-
-    Raises
-    ------
-    UsageError
-        When these are not the same quantities.
-    """
-    samples = posterior_of(check_values(outputs), targets)
-    if samples is None:
-        return columns(outputs), columns(match_targets(outputs, targets))
-    predicted, true = samples.mean(dim=0), columns(targets)
-    if predicted.shape != true.shape:
-        raise UsageError(
-            f"outputs of shape {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}. K samples of a "
-            "posterior must have the shape (K, B, T), with T = 1 for one quantity."
-        )
-    return predicted, true
 
 
 def columns(values: torch.Tensor) -> torch.Tensor:

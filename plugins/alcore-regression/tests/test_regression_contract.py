@@ -4,8 +4,8 @@ import math
 import statistics
 
 import torch
-from alcore_regression import EMCMQuery, GSxQuery, GSyQuery, IGSQuery, RegressionMetrology, VarianceQuery
-from alcore_testing import ALL_TASKS, MetrologyContract, QueryContract, assert_best_first
+from alcore_regression import EMCMQuery, GSxQuery, GSyQuery, IGSQuery, VarianceQuery
+from alcore_testing import ALL_TASKS, QueryContract, assert_best_first
 
 from alcore.inference import extract_features, labeled_features, labeled_targets
 
@@ -123,32 +123,3 @@ class TestVariance(QueryContract):
         if outputs.dim() == 3:
             columns = outputs.squeeze(2).t().tolist()
             assert_best_first(asked, dict(zip(candidates, map(statistics.pvariance, columns), strict=True)), rtol=1e-4)
-
-
-class TestRegression(MetrologyContract):
-    name = "regression"
-    outputs, tasks = QUANTITIES["outputs"], QUANTITIES["tasks"]
-
-    def make(self, **parameters):
-        return RegressionMetrology(**parameters)
-
-    def oracle(self, outputs, targets, kind):
-        """One sample at a time."""
-        true = targets.flatten().tolist()
-        members = [one.flatten().tolist() for one in (outputs if outputs.dim() == 3 else [outputs])]
-        columns = list(zip(*members, strict=True))
-        predicted = [math.fsum(column) / len(column) for column in columns]
-        errors = [one - other for one, other in zip(predicted, true, strict=True)]
-        squares, mean = math.fsum(one**2 for one in errors), math.fsum(true) / len(true)
-        found = {
-            "rmse": math.sqrt(squares / len(true)),
-            "mae": math.fsum(map(abs, errors)) / len(true),
-            "r2": 1 - squares / math.fsum((one - mean) ** 2 for one in true),
-            "samples": len(true),
-        }
-        if outputs.dim() < 3:
-            return found
-        spread = [math.fsum((one - mean) ** 2 for one in column) / len(column) + 1e-6
-                  for column, mean in zip(columns, predicted, strict=True)]  # fmt: skip
-        terms = [(math.log(2 * math.pi * v) + error**2 / v) / 2 for v, error in zip(spread, errors, strict=True)]
-        return found | {"nll": math.fsum(terms) / len(terms)}

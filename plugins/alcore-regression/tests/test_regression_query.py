@@ -6,13 +6,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from alcore_metrics import RegressionMetrology
 from alcore_random import RandomQuery
 from alcore_regression import (
     EMCMQuery,
     GSxQuery,
     GSyQuery,
     IGSQuery,
-    RegressionMetrology,
     bootstrap_committee,
     expected_model_change,
     gsx,
@@ -250,7 +250,6 @@ def test_plugin_offers_its_parts_by_name():
 
     for name in ("gsx", "gsy", "igs", "variance", "emcm"):
         assert plugins.installed().make("query", name, max_samples=3).max_samples == 3
-    assert plugins.installed().make("metrology", "regression").records == []
     assert all(hasattr(alcore_regression, name) for name in alcore_regression.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = alcore_regression.nothing

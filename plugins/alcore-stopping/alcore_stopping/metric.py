@@ -32,7 +32,7 @@ class MetricReached:
         strategy, ``f1_metrology.f1``.
     mode
         ``"max"``: at least the threshold; ``"min"``: at most. If not given, ``"min"`` for a name that ends in
-        loss, error, rmse, mse, mae, mape, nll, brier, ece or perplexity, else ``"max"``.
+        loss, error, rmse, mse, mae, mape, nll, brier, ece, l2 or perplexity, else ``"max"``.
 
     Notes
     -----
@@ -73,7 +73,7 @@ class Plateau:
         strategy, ``f1_metrology.f1``.
     mode
         ``"max"``: higher is better; ``"min"``: lower is. If not given, ``"min"`` for a name that ends in loss,
-        error, rmse, mse, mae, mape, nll, brier, ece or perplexity, else ``"max"``.
+        error, rmse, mse, mae, mape, nll, brier, ece, l2 or perplexity, else ``"max"``.
 
     Notes
     -----

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from alcore.errors import UsageError, did_you_mean
 from alcore.protocols import RunContext
 
-_ERRORS = {"brier", "ece", "error", "loss", "mae", "mape", "mse", "nll", "perplexity", "rmse"}
+_ERRORS = {"brier", "ece", "error", "l2", "loss", "mae", "mape", "mse", "nll", "perplexity", "rmse"}
 
 
 class Measurement(NamedTuple):

@@ -166,6 +166,7 @@ def test_a_figure_that_is_not_measured_yet_is_waited_for(tmp_path):
 @pytest.mark.parametrize(
     ("name", "lower"),
     [("f1", False), ("rmse", True), ("val_loss", True), ("m.nll", True), ("accuracy", False), ("r2", False),
+     ("p95_relative_l2", True),
      ("closs", False), ("MAE", True)],
 )  # fmt: skip
 def test_direction_is_inferred_from_the_name_of_the_metric(name, lower):

@@ -42,6 +42,18 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _logger = logging.getLogger(__name__)
 
 
+class TablePool(TensorPool):
+    """A `TensorPool` that knows the categories of its samples as they are in the file.
+
+    Attributes
+    ----------
+    columns : dict of str to numpy.ndarray
+        The columns of categories by name: for each sample id its category, a str, or None where it is missing.
+    """
+
+    columns: dict[str, np.ndarray[Any, Any]]
+
+
 def table(
     path: Path,
     target: str | None = None,
@@ -182,10 +194,12 @@ def _assemble(
     encoder = fit(part)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
-    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TensorPool:
+    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TablePool:
         inputs = torch.from_numpy(encoder.transform(rows))
         targets = torch.from_numpy(answers.values[where])
-        return TensorPool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
+        made = TablePool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
+        made.columns = dict(zip(rows.text_names, rows.texts.T, strict=True))
+        return made
 
     _logger.info(
         "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labeled, %d held out",

@@ -180,3 +180,16 @@ def test_moments_are_those_of_each_column_by_itself(width) -> None:
         assert (center[place], scale[place]) == (filled.mean(), filled.std())
         assert fill[place] == (np.median(known) if np.isnan(column).any() else 0)
         assert constant[place] == (filled.min() == filled.max())
+
+
+def test_pools_know_the_categories_of_their_samples(rows, write):
+    data = table(write(rows), "bought")
+    pools = [(data.train, data.train.total), (data.val, len(data.val))]
+    seen = []
+    for pool, total in pools:
+        assert list(pool.columns) == ["colour"]
+        inputs = pool.inputs(torch.arange(total))
+        for colour, row in zip(pool.columns["colour"], inputs[:, 1:], strict=True):
+            assert ["blue", "green", "red"][int(row.argmax())] == colour
+            seen.append(colour)
+    assert sorted(seen) == sorted(row[1] for row in rows[1:])

@@ -8,13 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from alcore_regression import RegressionMetrology
+from alcore_metrics import RegressionMetrology
 from alcore_testing import rows_at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from scipy.stats import spearmanr
+from sklearn.metrics import max_error, mean_absolute_error, r2_score, root_mean_squared_error
 
-from alcore import DataInfo, Driver, TensorPool, UsageError
+from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.store import Run
 
@@ -75,6 +76,12 @@ def exact_r2(predicted, true):
     return float(1 - error / spread) if spread else float(error == 0)
 
 
+def mean_correlation(columns):
+    """The mean of SciPy's over the quantities for which it is defined."""
+    known = [spearmanr(*one).statistic for one in columns if all(np.ptp(side) > 0 for side in one)]
+    return sum(known) / len(known) if known else math.nan
+
+
 @settings(max_examples=80, deadline=None)
 @given(cases(), st.sampled_from([1, 7, 4096]))
 def test_figures_are_those_of_scikit_learn(case, rows):
@@ -88,6 +95,8 @@ def test_figures_are_those_of_scikit_learn(case, rows):
     if all(np.ptp(one) > 1 for _, one in columns):  # of nearly equal targets scikit-learn keeps rounding errors
         assert record["r2"] == pytest.approx(r2_score(true, predicted), rel=1e-9, abs=1e-9)
     assert record["samples"] == len(true)
+    assert record["max_error"] == pytest.approx(max(max_error(*one) for one in columns), rel=1e-12)
+    assert record["spearman"] == pytest.approx(mean_correlation(columns), abs=1e-12, nan_ok=True)
     assert "nll" not in record
 
 
@@ -106,6 +115,26 @@ def test_one_sample_has_no_r2(tmp_path):
     record = measure(torch.tensor([1.0]), torch.tensor([3.0]))
     assert (record["rmse"], record["mae"]) == (2, 2)
     assert math.isnan(record["r2"])
+
+
+def test_rank_correlation_by_hand():
+    assert measure(torch.tensor([1.0, 8, 27, 64]), torch.tensor([1.0, 2, 3, 4]))["spearman"] == pytest.approx(1)
+    assert measure(torch.tensor([4.0, 3, 2, 1]), torch.tensor([1.0, 2, 3, 4]))["spearman"] == pytest.approx(-1)
+    tied = measure(torch.tensor([1.0, 1, 2]), torch.tensor([1.0, 2, 3]))  # ranks 1.5, 1.5, 3 and 1, 2, 3
+    assert tied["spearman"] == pytest.approx(1.5 / math.sqrt(1.5 * 2))
+    assert math.isnan(measure(torch.ones(3), torch.arange(3.0))["spearman"])
+
+
+def test_rank_correlation_of_more_samples_than_fit_is_that_of_a_random_part():
+    true = torch.randn(3000, generator=torch.Generator().manual_seed(0))
+    predicted = true + torch.randn(3000, generator=torch.Generator().manual_seed(1))
+    whole = measure(predicted, true)["spearman"]
+    part = measure(predicted, true, metrology=RegressionMetrology(max_scores=1000))
+    assert part["spearman_samples"] == 1000
+    assert part["spearman"] == pytest.approx(whole, abs=0.1)
+    assert part["spearman"] != whole
+    none = measure(predicted, true, metrology=RegressionMetrology(max_scores=0))
+    assert not {"spearman", "spearman_samples"} & set(none)
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,7 +183,7 @@ def test_records_say_what_was_measured(tmp_path, on):
     driver = make_driver(metrology, pool, folder=tmp_path, steps=2, val=val)
     driver.run()
     assert [list(one) for one in metrology.records] == [
-        ["step", "train_samples", "on", "rmse", "mae", "r2", "samples"]
+        ["step", "train_samples", "on", "rmse", "mae", "r2", "max_error", "spearman", "samples"]
     ] * 2
     assert [one["on"] for one in metrology.records] == [on, on]
     assert metrology.records[0]["samples"] == {"validation": 2, "pool": 6, "train": 3}[on]
@@ -186,7 +215,8 @@ def test_posterior_samples_of_fields_have_a_likelihood():
     targets, samples = fields(7, 4, 5), fields(3, 7, 4, 5, seed=1)
     whole = measure(targets, targets, inference_fn=lambda learner, x: samples[:, : len(x)])
     flat = measure(targets.flatten(1), targets.flatten(1), inference_fn=lambda m, x: samples.flatten(2)[:, : len(x)])
-    assert whole == flat
+    assert "spearman" not in whole  # of fields
+    assert whole == {name: value for name, value in flat.items() if name != "spearman"}
     assert "nll" in whole
 
 
@@ -223,6 +253,27 @@ def test_targets_that_are_unknown_are_refused():
         measure(torch.zeros(4), torch.tensor([0.0, 1, torch.nan, 2]))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_nan_are_an_error_that_names_the_first_sample(value):
+    outputs = torch.tensor([0.0, 1, 2, value, value])
+    with (
+        rows_at_once(2),
+        pytest.raises(AlcoreError, match=r"for 1 of 2 samples are NaN or infinite.*position 3") as error,
+    ):
+        measure(outputs, torch.zeros(5))
+    assert error.value.exit_code == 1
+
+
+@pytest.mark.parametrize(("on", "expected"), [("train", [0, 2]), ("unlabeled", [1, 3])])
+def test_labeled_and_unlabeled_samples_are_measured(tmp_path, on, expected):
+    outputs, true = torch.tensor([0.0, 1, 2, 3]), torch.tensor([1.0, 5, 2, -3])
+    metrology = RegressionMetrology(on=on)
+    make_driver(metrology, TensorPool(outputs, true, labeled=[2, 0]), folder=tmp_path).run()
+    (record,) = metrology.records
+    assert (record["on"], record["samples"]) == (on, 2)
+    assert record["mae"] == pytest.approx(float((outputs - true)[expected].abs().mean()))
+
+
 def test_metrology_without_samples_is_refused():
     pool = TensorPool(torch.zeros(4), torch.zeros(4), labeled=[0])
     metrology = RegressionMetrology()
@@ -235,3 +286,5 @@ def test_parameters():
     for noise in (0, -1, math.nan, math.inf):
         with pytest.raises(UsageError, match="noise is"):
             RegressionMetrology(noise)
+    with pytest.raises(UsageError, match="max_scores is -1; it must be at least 0"):
+        RegressionMetrology(max_scores=-1)

@@ -1,0 +1,37 @@
+"""Measure classifiers, regressions and predicted fields after each round of training."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    from alcore_metrics.classification import ClassificationMetrology
+    from alcore_metrics.fields import FieldsMetrology
+    from alcore_metrics.regression import RegressionMetrology
+
+_HOME = {
+    "ClassificationMetrology": "classification",
+    "FieldsMetrology": "fields",
+    "RegressionMetrology": "regression",
+}
+__all__ = ["ClassificationMetrology", "FieldsMetrology", "RegressionMetrology"]
+
+
+@alcore.hookimpl
+def alcore_metrology_strategies() -> dict[str, Any]:
+    """Offer ``classification``, ``fields`` and ``regression``; ``rmse`` is another name of the last."""
+    return {
+        "classification": "alcore_metrics.classification:ClassificationMetrology",
+        "fields": "alcore_metrics.fields:FieldsMetrology",
+        "regression": "alcore_metrics.regression:RegressionMetrology",
+        "rmse": "alcore_metrics.regression:RegressionMetrology",
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
