@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
+from helpers.experiment import Cut
 
 import alcore
 from alcore import hookspecs, plugins
@@ -148,6 +150,83 @@ def test_observers_are_told_when_a_step_is_replayed(build: Any, toys: Any) -> No
     steps = [one["replayed"] for name, one in calls if name == "alcore_step_end"]
     assert steps == [True, False], "step 1 had requests on record, and step 2 was new"
     assert [replayed for _, _, replayed in told] == [True] * 9 + [False] * 9
+
+
+class Remembers:
+    """An observer whose state holds all that it was told of, and what it drew from torch's global generator."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.replayed: list[tuple[int, bool]] = []
+
+    @alcore.runhook
+    def alcore_phase_end(self, driver: Any, phase: Any) -> None:
+        self.told.append([driver.active_learning_step_idx, str(phase)])
+
+    @alcore.runhook
+    def alcore_step_end(self, driver: Any, record: Any, replayed: bool) -> None:
+        self.replayed.append((record["step"], replayed))
+        assert all(seconds >= 0 for seconds in record["seconds"].values())
+        record = {**record, "seconds": list(record["seconds"])}
+        spent = driver.spent()
+        seen = [driver.active_learning_step_idx, spent.labels, spent.cost, len(driver.train_datapool)]
+        self.told.append([record, *seen, torch.rand(1).item()])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"told": list(self.told)}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.told = list(state["told"])
+
+
+class CutIn:
+    """Cuts a run off in a hook of one step."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        def cut(driver: Any) -> None:
+            if driver.active_learning_step_idx == step:
+                raise Cut
+
+        setattr(self, hook, alcore.runhook(cut))
+
+
+@pytest.mark.parametrize("settings", [{}, {"checkpoint_interval": 2}, {"skip_metrology": True}], ids=str)
+@pytest.mark.parametrize("step", [0, 1, 2])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("hook", ["alcore_phase_start", "alcore_step_end"])
+def test_observer_with_state_is_told_of_each_step_once_whether_the_run_was_resumed_or_not(
+    build: Any, hook: str, before: bool, step: int, settings: dict[str, Any]
+) -> None:
+    def run(run_id: str, *others: Any, resume: bool = False) -> Remembers:
+        torch.manual_seed(0)
+        observer = Remembers()
+        plugins = [*others, observer] if before else [observer, *others]
+        driver = build(run_id=run_id, max_active_learning_steps=4, plugins=plugins, **settings)
+        if resume:
+            driver.restore()
+        driver.run()
+        return observer
+
+    whole = run("whole")
+    assert len(whole.replayed) == 4
+    with pytest.raises(Cut):
+        run("cut", CutIn(hook, step))
+    resumed = run("cut", resume=True)
+    assert resumed.told == whole.told
+    on_record = step if hook == "alcore_step_end" else step - 1
+    assert {told for told, replayed in resumed.replayed if replayed} <= set(range(on_record + 1))
+    assert [told for told, replayed in resumed.replayed if not replayed] == list(range(on_record + 1, 4))
+
+
+def test_only_observers_with_state_are_told_again_of_the_step_of_the_checkpoint(build: Any) -> None:
+    build(run_id="one", max_active_learning_steps=2, plugins=[Remembers()]).run()
+    plugin, calls = recorder()
+    observer = Remembers()
+    driver = build(run_id="one", max_active_learning_steps=2, plugins=[plugin, observer])
+    driver.restore()
+    assert observer.replayed == [(1, True)]
+    assert driver.active_learning_step_idx == 2
+    assert [name for name, _ in calls] == ["alcore_run_start"]
 
 
 def test_error_of_a_phase_reaches_phase_end_and_run_end(build: Any, toys: Any) -> None:

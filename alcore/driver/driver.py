@@ -468,6 +468,9 @@ class Driver:
                 store.set_meta(status="running", reason=None, error=None)
             self.position.step = point.step
             self._begin(store, point)
+            assert self._session is not None
+            metrology = [self.strategy_name(one) for one in self.metrology_strategies]
+            self._session.tell_again(point.step - 1, point.one_step_behind, metrology)
             undo.pop_all()
 
     def prepare(self) -> None:

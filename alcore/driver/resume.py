@@ -38,12 +38,15 @@ class ResumePoint(NamedTuple):
         Whether its training is over, whatever the number of epochs.
     record
         Losses and number of epochs of that training so far.
+    one_step_behind
+        The listeners whose state is that before they were told of the end of the step before.
     """
 
     step: int
     epochs: int
     trained: bool
     record: Mapping[str, Any]
+    one_step_behind: frozenset[str]
 
 
 def resume(
@@ -96,6 +99,7 @@ def resume(
         chosen["epoch"] if inside else 0,
         bool(at.get("trained")),
         at["record"] if "record" in at else at["book"],  # as format 1 has it
+        frozenset(saved["plugins"] if chosen["phase"] == "labeling" else ()),
     )
 
     load_model(learner, initial["model"])

@@ -244,6 +244,31 @@ class RunSession:
         self._logger.info("step %d: %s", step, self.record.summary())
         self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
+    def tell_again(self, step: int, listeners: Collection[str], metrology: Sequence[str]) -> None:
+        """Tell listeners of the end of a step from whose checkpoint the run goes on: their state in it is older.
+
+        Parameters
+        ----------
+        step
+            The step, which is committed.
+        listeners
+            The names of those whose state the checkpoint has.
+        metrology
+            The names of the metrology strategies.
+        """
+        found = self.store.step_record(step)
+        if found is None or not listeners:
+            return
+        seconds = found.pop("seconds")
+        record = StepRecord(step, found, seconds)
+        if Phase.METROLOGY.value in seconds:
+            record.metrics = {name: [loads(text) for text in self.store.record_texts(step, name)] for name in metrology}
+        now, self._position.step = self._position.step, step
+        try:
+            self._listeners.tell("alcore_step_end", only=listeners, record=record.for_observers(), replayed=True)
+        finally:
+            self._position.step = now
+
     def close(self, reason: str | None, error: BaseException | None) -> None:
         """Commit how the run ended, tell the observers, and close everything that is open.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -72,12 +72,13 @@ class Listeners:
             except pluggy.PluginValidationError as error:
                 raise UsageError(f"plugin {owner}: {str(error).splitlines()[-1]}") from error
             owners[id(wrapper)] = owner
-        self.parts: dict[str, Any] = dict(zip(unique_names(owners.values()), plugins, strict=True))
+        names = dict(zip(owners, unique_names(owners.values()), strict=True))
+        self.parts: dict[str, Any] = dict(zip(names.values(), plugins, strict=True))
         places = {wrapper: place for place, wrapper in enumerate(owners)}
         criteria = {id(impl.plugin) for impl in manager.hook.alcore_should_stop.get_hookimpls()}
         self._listeners = {
             name: [
-                _Listener(owners[id(impl.plugin)], impl.function, impl.argnames)
+                _Listener(names[id(impl.plugin)], owners[id(impl.plugin)], impl.function, impl.argnames)
                 for impl in sorted(
                     getattr(manager.hook, name).get_hookimpls(),
                     key=lambda impl: (impl.trylast - impl.tryfirst, places[id(impl.plugin)]),
@@ -91,18 +92,22 @@ class Listeners:
         """Receive the run, which each hook is called with."""
         self._context = context
 
-    def tell(self, hook: str, **arguments: Any) -> None:
+    def tell(self, hook: str, *, only: Collection[str] | None = None, **arguments: Any) -> None:
         """Call a hook of every listener that has it; an exception is logged with the listener's name.
 
         Parameters
         ----------
         hook
             One of `RUN_HOOKS`.
+        only
+            The names, among `parts`, of those to call; all where it is None.
         **arguments
             The other arguments of the hook; each listener gets those that it names.
         """
         given = {"driver": self._context, **arguments}
         for listener in self._listeners[hook]:
+            if only is not None and listener.name not in only:
+                continue
             try:
                 with self._around():
                     listener.call(given)
@@ -133,6 +138,7 @@ class Listeners:
 class _Listener(NamedTuple):
     """One hook of one plugin."""
 
+    name: str
     owner: str
     function: Callable[..., Any]
     argnames: tuple[str, ...]

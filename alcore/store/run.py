@@ -370,6 +370,10 @@ class RunStore:
         if time.monotonic() >= self._export_due:
             self.export()
 
+    def step_record(self, step: int) -> dict[str, Any] | None:
+        """Return the record of a step, with ``seconds`` by phase; None where it is not finished."""
+        return self._database.read(tables.step_record, step)
+
     def is_committed(self, step: int) -> bool:
         """Tell whether a step is committed as a whole."""
         return self._database.read(tables.is_committed, step)

@@ -1022,6 +1022,12 @@ def steps(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     return [{**loads(row["record"]), "seconds": json.loads(row["seconds"])} for row in rows]
 
 
+def step_record(connection: sqlite3.Connection, step: int) -> dict[str, Any] | None:
+    """Return the record of a step, with ``seconds`` by phase; None where it is not finished."""
+    row = connection.execute("SELECT record, seconds FROM steps WHERE step = ?", (step,)).fetchone()
+    return None if row is None else {**loads(row["record"]), "seconds": json.loads(row["seconds"])}
+
+
 def is_committed(connection: sqlite3.Connection, step: int) -> bool:
     """Tell whether a step is committed as a whole."""
     return connection.execute("SELECT 1 FROM steps WHERE step = ?", (step,)).fetchone() is not None

@@ -31,8 +31,10 @@ HOOKS = tuple(name for name in vars(Lifecycle) if name.startswith("alcore_") and
 class ObserverContract(Contract):
     """What every observer promises: it looks on, in runs of every kind, and changes nothing.
 
-    Override ``make(**parameters)``, and say what is claimed: `name`. An observer that writes into the run directory
-    keeps to ``driver.log_dir``; the toy run measures ``accuracy``, ``f1`` and ``score`` by a `ToyMetrology`.
+    Override ``make(**parameters)``, and say what is claimed: `name`, and `state_is_of_the_run`, False where the
+    ``state_dict`` holds times, or counts how often a run was resumed, so that a resumed run need not end with the state
+    of an uninterrupted one. An observer that writes into the run directory keeps to ``driver.log_dir``; the toy run
+    measures ``accuracy``, ``f1`` and ``score`` by a `ToyMetrology`.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class ObserverContract(Contract):
     """
 
     kind = "observe"
+    state_is_of_the_run = True
 
     def build(self, folder: Path, *observers: Any, plugins: Any = (), **settings: Any) -> ToyDriver:
         """Return a driver of the toy run."""
@@ -104,10 +107,15 @@ class ObserverContract(Contract):
         assert not watched.faults, watched.faults[0]
 
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
-        """A run that was interrupted and resumed decides the same as one that was not, and no hook raises."""
+        """A run that was interrupted and resumed decides the same as one that was not, and no hook raises.
+
+        Its state is the same at the end, too: of each step it was told once, or once more with ``replayed=True``.
+        """
+        observers = []
 
         def build(folder: Path, **settings: Any) -> Driver:
-            return self.build(folder, self.one(), **settings)
+            observers.append(self.one())
+            return self.build(folder, observers[-1], **settings)
 
         whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING, toy_loss)
         found = _differences(resumed.log_dir, whole.log_dir)
@@ -116,6 +124,9 @@ class ObserverContract(Contract):
             log = (driver.log_dir / "console.log").read_text(encoding="utf-8")
             raised = [line for line in log.splitlines() if " raised in alcore_" in line]
             assert not raised, raised[0]
+        if self.state_is_of_the_run and callable(getattr(observers[0], "state_dict", None)):
+            states = [dict(one.state_dict()) for one in (observers[0], observers[-1])]
+            assert same(*states), f"resumed, its state at the end is {states[1]!r:.200}, and {states[0]!r:.200} without"
 
     def test_restored_state_is_the_same(self, tmp_path: Path) -> None:
         """If it has a state, a fresh object that is given it back has it too."""

@@ -173,6 +173,16 @@ class DrawsAtAResume(Mutant):
             torch.rand(1)
 
 
+class SkipsReplayedSteps(Mutant):
+    """It counts only the steps that are not replayed, and its state is from before they were told of."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "its state at the end is"
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Mapping[str, Any], replayed: bool) -> None:
+        self.steps += not replayed
+
+
 class BreaksAtAResume(Mutant):
     """Its file must not be there when the run starts."""
 
