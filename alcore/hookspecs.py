@@ -112,13 +112,13 @@ class Lifecycle:
     def alcore_phase_end(self, driver: RunContext, phase: Phase, error: BaseException | None, replayed: bool) -> None:
         """Called after a phase, with the exception that ended it, or None."""
 
-    @runspec
-    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any], replayed: bool) -> None:
-        """Called when a step is committed; `record` holds its number, counts, losses, metrics and seconds by phase."""
-
     @runspec(firstresult=True)
     def alcore_should_stop(self, driver: RunContext) -> str | None:
         """Return a reason to end the run, or None. Called after metrology, before new labels are bought."""
+
+    @runspec
+    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any], replayed: bool) -> None:
+        """Called when a step is committed; `record` holds its number, counts, losses, metrics and seconds by phase."""
 
     @runspec
     def alcore_run_end(self, driver: RunContext, reason: str | None, error: BaseException | None) -> None:

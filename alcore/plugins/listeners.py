@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alcore.protocols import RunContext
 
 RUN_HOOKS = tuple(name for name in vars(Lifecycle) if name.startswith("alcore_"))
-"""The names of the run hooks, in the order in which a run calls them."""
+"""The names of the run hooks, in the order in which a run calls each for the first time."""
 
 
 class Listeners:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, NotRequired, Required
 import pydantic
 from typing_extensions import TypedDict
 
-from alcore.errors import did_you_mean
+from alcore.codec import dtype_of
+from alcore.errors import EncodingError, did_you_mean
 
 _INJECTED = ("info",)  # given by the experiment, never by the user
 
@@ -313,10 +314,10 @@ def torch_dtype(text: Any) -> Any:
 
     if isinstance(text, torch.dtype):
         return text
-    found = getattr(torch, str(text).removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"{text!r} is not a torch dtype; for instance float32, float64, bfloat16")
-    return found
+    try:
+        return dtype_of(str(text).removeprefix("torch."))
+    except EncodingError:
+        raise ValueError(f"{text!r} is not a torch dtype; for instance float32, float64, bfloat16") from None
 
 
 def _torch_device(text: Any) -> Any:
