@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alcore.store import tables
+from alcore.store.costs import Costs
 from alcore.store.database import Database
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
@@ -37,12 +38,14 @@ class Replica(RunStore):
         self._values = LabelValues(self.folder / "labels")  # which stays empty: the image holds all values
         (self.folder / "run.db").write_bytes(image)  # a file, since a strategy or a criterion may want to read it
         self._database = Database(self.folder / "run.db", replica=True)
+        self._costs = Costs()
         self._export_due = math.inf  # never
 
     def apply_label_changes(self, found: Mapping[str, Any]) -> None:
         """Commit what `RunStore.label_changes` returned on rank 0."""
         with self._database.transaction() as connection:
             tables.apply_label_changes(connection, found)
+        self._costs.changed(found["step"])
 
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""

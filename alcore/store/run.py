@@ -12,6 +12,7 @@ from alcore.errors import UsageError
 from alcore.protocols import Request, Spent
 from alcore.store import checkpoints, exports, retention, tables
 from alcore.store.checkpoints import StagedCheckpoint, checkpoint_name
+from alcore.store.costs import Costs
 from alcore.store.creation import appearing_run
 from alcore.store.database import Database
 from alcore.store.files import (
@@ -50,6 +51,7 @@ class RunStore:
         self.inbox = Inbox(folder / "inbox")
         self._values = LabelValues(folder / "labels")
         self._database = Database(folder / "run.db")
+        self._costs = Costs()
         self._lock = lock
         self._export_due = time.monotonic() + _EXPORT_SECONDS
 
@@ -210,11 +212,11 @@ class RunStore:
         before
             As it was known at the query phase of this step; now where it is None.
         """
-        return self._database.read(tables.committed_cost, before)
+        return self._database.read(self._costs.committed, before)
 
     def mean_cost(self, before: int) -> float | None:
         """Return what an answer has cost on average before a step; None before the first."""
-        return self._database.read(tables.mean_cost, before)
+        return self._database.read(self._costs.mean, before)
 
     def last_answers(self, most: int) -> list[bool]:
         """Return whether each of the last answers was a failure, the oldest first."""
@@ -230,8 +232,9 @@ class RunStore:
             tables.forget_failures(connection)
 
     def bought(self, before: int) -> Spent:
-        """Return the number and the cost of the current labels that arrived before a step."""
-        return self._database.read(tables.bought, before)
+        """Return how many current labels arrived before a step, and what they and failed attempts cost."""
+        paid = self._database.read(self._costs.paid, before)
+        return Spent(paid.labels, float(paid.cost))
 
     def mark_taken(self, requests: Sequence[Request]) -> None:
         """Commit that a label strategy is about to work on requests."""
@@ -264,6 +267,7 @@ class RunStore:
         with self._database.transaction() as connection:
             for request in requests:
                 tables.reopen_request(connection, request)
+        self._costs.forget()
 
     # -- labels ----------------------------------------------------------------------------------------------
 
@@ -276,8 +280,11 @@ class RunStore:
         """Give what writes answers of the labeling phase of a step, all of them in one transaction."""
         with self._database.transaction() as connection:
             writer = AnswerWriter(connection, step, self._values.write)
-            yield writer
-            writer.end()
+            try:
+                yield writer
+                writer.end()
+            finally:
+                self._costs.changed(writer.first_step)
 
     def inbox_file(self) -> str | None:
         """Return the file of the inbox whose answers were committed last; it may not have been removed yet."""

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from alcore.codec import dumps, loads
-from alcore.protocols import Label, Request, Spent
+from alcore.protocols import Label, Request
 
 SCHEMA = """
 CREATE TABLE run(               -- what is known about the run as a whole
@@ -501,41 +501,30 @@ def waits_before(connection: sqlite3.Connection, step: int) -> bool:
     return found.fetchone() is not None
 
 
-def committed_cost(connection: sqlite3.Connection, before: int | None) -> float:
-    """Return what the current labels and the failed attempts cost, plus what the open requests are expected to cost.
-
-    Parameters
-    ----------
-    connection
-        Of the run.
-    before
-        As it was known at the query phase of this step; now where it is None.
-    """
-    step = 2**62 if before is None else before
-    (cost,) = connection.execute(
-        "SELECT (SELECT COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0 AND step < ?1)"
-        " + (SELECT COALESCE(SUM(cost), 0) FROM ("
-        "  SELECT cost FROM requests WHERE state = 'open' AND step < ?1"
-        "  UNION ALL SELECT cost FROM requests WHERE closed >= ?1 AND step < ?1))",
-        (step,),
-    ).fetchone()
-    return float(cost) + _paid_for_failures(connection, step)
-
-
-def _paid_for_failures(connection: sqlite3.Connection, before: int) -> float:
-    """Return what was paid before a step for answers that are no labels."""
-    (cost,) = connection.execute("SELECT COALESCE(SUM(cost), 0) FROM refused WHERE step < ?", (before,)).fetchone()
-    return float(cost)
-
-
-def mean_cost(connection: sqlite3.Connection, before: int) -> float | None:
-    """Return what an answer has cost on average before a step, failed attempts included; None before the first."""
-    cost, answers = connection.execute(
-        "SELECT SUM(cost), COUNT(cost) FROM (SELECT cost FROM labels WHERE step < ?1 AND superseded = 0"
-        " UNION ALL SELECT cost FROM refused WHERE step < ?1)",
+def reserved(connection: sqlite3.Connection, before: int) -> list[tuple[float, int]]:
+    """Return what the requests that were open when a step began are expected to cost, and how many cost it."""
+    rows = connection.execute(
+        "SELECT cost, COUNT(*) FROM (SELECT cost FROM requests WHERE state = 'open' AND step < ?1"
+        " UNION ALL SELECT cost FROM requests WHERE closed >= ?1 AND step < ?1) GROUP BY cost",
         (before,),
-    ).fetchone()
-    return float(cost) / int(answers) if answers else None
+    )
+    return [(cost, count) for cost, count in rows]
+
+
+def paid_for_labels(connection: sqlite3.Connection, first: int, end: int) -> list[tuple[float, int]]:
+    """Return what the current labels cost that arrived from step `first` to before `end`, and how many cost it."""
+    rows = connection.execute(
+        "SELECT cost, COUNT(*) FROM labels WHERE step >= ? AND step < ? AND superseded = 0 GROUP BY cost", (first, end)
+    )
+    return [(cost, count) for cost, count in rows]
+
+
+def paid_for_failures(connection: sqlite3.Connection, first: int, end: int) -> list[tuple[float, int]]:
+    """Return what answers cost that are no labels, of the steps from `first` to before `end`, and how many cost it."""
+    rows = connection.execute(
+        "SELECT cost, COUNT(*) FROM refused WHERE step >= ? AND step < ? AND cost NOT NULL GROUP BY cost", (first, end)
+    )
+    return [(cost, count) for cost, count in rows]
 
 
 # -- requests in flight -----------------------------------------------------------------------------------
@@ -600,18 +589,24 @@ class AnswerWriter:
         The step whose labeling phase the answers belong to.
     write_value
         Writes a value to a file if it is large; returns the SHA-256 of the file, or None.
+
+    Attributes
+    ----------
+    first_step : int
+        The first step of whose answers any is changed.
     """
 
     def __init__(
         self, connection: sqlite3.Connection, step: int, write_value: Callable[[str], str | None] = lambda _text: None
     ) -> None:
         self._connection, self._step, self._write_value = connection, step, write_value
+        self.first_step = step
         self._chains: dict[str, _Chain] = {}
 
     def accept(self, request: Request, answer: AcceptedLabel, *, corrects: bool = False) -> None:
         """Accept an answer; one that corrects an earlier answer is kept beside it."""
         if corrects:
-            supersede(self._connection, request.id)
+            self.first_step = min([self.first_step, *supersede(self._connection, request.id)])
         else:
             self._close(request.id, "labeled")
         file = None if answer.value is None else self._write_value(answer.value)
@@ -799,14 +794,6 @@ def label_counts(connection: sqlite3.Connection, step: int) -> dict[str, int]:
     return dict(row)
 
 
-def bought(connection: sqlite3.Connection, before: int) -> Spent:
-    """Return the number of the current labels that arrived before a step, and what they and failed attempts cost."""
-    (labels, cost) = connection.execute(
-        "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM labels WHERE superseded = 0 AND step < ?", (before,)
-    ).fetchone()
-    return Spent(int(labels), float(cost) + _paid_for_failures(connection, before))
-
-
 def last_answers(connection: sqlite3.Connection, most: int) -> list[bool]:
     """Return whether each of the last answers was a failure, the oldest first, since the run was resumed after many.
 
@@ -831,10 +818,11 @@ def forget_failures(connection: sqlite3.Connection) -> None:
 
 def reasons(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
     """Return why requests could not be labeled and answers were refused, the most frequent first; of a step, or all."""
+    of_step, values = ("", ()) if step is None else (" AND step = ?", (step,))  # or SQLite would not use the index
     rows = connection.execute(
-        "SELECT kind, reason, COUNT(*) AS count FROM refused WHERE kind <> 'repeat' AND (?1 IS NULL OR step = ?1)"
+        f"SELECT kind, reason, COUNT(*) AS count FROM refused WHERE kind <> 'repeat'{of_step}"
         " GROUP BY kind, reason ORDER BY COUNT(*) DESC, kind, reason",
-        (step,),
+        values,
     )
     return [dict(row) for row in rows]
 
@@ -892,12 +880,14 @@ def reopen_request(connection: sqlite3.Connection, request: str) -> None:
     )
 
 
-def supersede(connection: sqlite3.Connection, request: str) -> None:
-    """Write that the label of a request, if it has one, is no longer the current one."""
-    connection.execute(
-        "UPDATE labels SET superseded = 1, state_digest = row_digest(digest, 1) WHERE request = ? AND superseded = 0",
+def supersede(connection: sqlite3.Connection, request: str) -> list[int]:
+    """Write that the label of a request, if it has one, is no longer the current one; return the step of that label."""
+    rows = connection.execute(
+        "UPDATE labels SET superseded = 1, state_digest = row_digest(digest, 1) WHERE request = ? AND superseded = 0"
+        " RETURNING step",
         (request,),
     )
+    return [step for (step,) in rows.fetchall()]
 
 
 # -- labels for the other ranks ---------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""What the labels of a run have cost: sums over its steps, in which each finished step is added up once."""
+
+from __future__ import annotations
+
+import sqlite3
+from fractions import Fraction
+from typing import NamedTuple
+
+from alcore.store import tables
+
+_NO_STEP = 2**62
+"""A step after all others."""
+
+
+class Paid(NamedTuple):
+    """What was paid in some steps.
+
+    Parameters
+    ----------
+    labels
+        How many labels are current.
+    answers
+        How many answers have a cost: these labels, and failed attempts.
+    cost
+        What they cost together: the exact sum, which does not depend on the order in which they came.
+    """
+
+    labels: int = 0
+    answers: int = 0
+    cost: Fraction = Fraction(0)
+
+
+class Costs:
+    """The running sums of a run. The caller holds the connection to itself, and says what it changes.
+
+    The sums over the steps before one that was asked for are kept, so that the next step adds only what came since.
+    """
+
+    def __init__(self) -> None:
+        self._step, self._before = 0, Paid()
+
+    def paid(self, connection: sqlite3.Connection, before: int) -> Paid:
+        """Return what was paid before a step."""
+        if before < self._step:
+            self.forget()
+        if before > self._step:
+            self._step, self._before = before, _added(self._before, connection, self._step, before)
+        return self._before
+
+    def committed(self, connection: sqlite3.Connection, before: int | None) -> float:
+        """Return what was paid, plus what open requests are expected to cost.
+
+        Parameters
+        ----------
+        connection
+            Of the run.
+        before
+            As it was known at the query phase of this step; now where it is None.
+        """
+        if before is None:
+            before, paid = _NO_STEP, _added(self._before, connection, self._step, _NO_STEP)
+        else:
+            paid = self.paid(connection, before)
+        return float(paid.cost + _sum(tables.reserved(connection, before)))
+
+    def mean(self, connection: sqlite3.Connection, before: int) -> float | None:
+        """Return what an answer has cost on average before a step, failed attempts included; None before the first."""
+        paid = self.paid(connection, before)
+        return float(paid.cost / paid.answers) if paid.answers else None
+
+    def changed(self, step: int) -> None:
+        """Note that the answers of a step are changed; those of a finished one are read again."""
+        if step < self._step:
+            self.forget()
+
+    def forget(self) -> None:
+        """Begin all sums anew."""
+        self._step, self._before = 0, Paid()
+
+
+def _added(before: Paid, connection: sqlite3.Connection, first: int, end: int) -> Paid:
+    """Return a sum with what was paid in the steps from `first` to before `end`."""
+    labels, failures = tables.paid_for_labels(connection, first, end), tables.paid_for_failures(connection, first, end)
+    count = sum(number for _, number in labels)
+    return Paid(
+        before.labels + count,
+        before.answers + count + sum(number for _, number in failures),
+        before.cost + _sum(labels) + _sum(failures),
+    )
+
+
+def _sum(costs: list[tuple[float, int]]) -> Fraction:
+    """Return the sum of costs, each with how often it occurs."""
+    return sum((Fraction(cost) * count for cost, count in costs), Fraction(0))
