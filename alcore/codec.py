@@ -18,6 +18,9 @@ from alcore.errors import EncodingError
 if TYPE_CHECKING:
     import torch
 
+_to_line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""Kept, since `json.dumps` makes an encoder at each call, which takes longer than a small value."""
+
 # torch and numpy are imported where a value needs them, so that runs can be listed without either
 Tensors = dict[str, "torch.Tensor"]
 
@@ -106,7 +109,7 @@ def decode(data: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
 
 def dumps(value: Any) -> str:
     """Return one line of JSON from which `loads` makes the same value."""
-    return json.dumps(encode(value), separators=(",", ":"), allow_nan=False)
+    return _to_line(encode(value))
 
 
 def loads(text: str) -> Any:

@@ -19,6 +19,8 @@ from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
 
+_WITH_ITEM = (Label, Failed)
+"""Answers that name what they answer."""
 _UNKNOWN = "nobody asked for it, or it was labeled or given up before"
 
 
@@ -336,13 +338,13 @@ class AnswerQueue:
 
     def _match(self, item: Any) -> str | None:
         """Return the id of the request that an answer is for."""
-        named = item.item if isinstance(item, Label | Failed) else item
+        named = item.item if isinstance(item, _WITH_ITEM) else item
         if isinstance(named, Request):
             return named.id
         sample = as_sample_id(named)
         if sample is not None and sample in self._samples:
             return self._samples[sample]
-        if isinstance(item, Label | Failed):
+        if isinstance(item, _WITH_ITEM):
             return self._match_generated(named)
         if sample is not None and self._asks_for_samples:
             return None

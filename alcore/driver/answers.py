@@ -86,8 +86,12 @@ def paid_for(answer: Any, expected: float) -> float:
     BadAnswerError
         When what it says is not a cost.
     """
-    cost: Any = answer.cost if isinstance(answer, Label | Failed) else None
-    if cost is None and not isinstance(answer, Label):
+    if not isinstance(answer, (Label, Failed)):
+        return expected
+    cost: Any = answer.cost
+    if type(cost) is float and 0 <= cost < math.inf:
+        return cost
+    if cost is None and isinstance(answer, Failed):
         return expected
     if not (isinstance(cost, numbers.Real) and math.isfinite(cost) and float(cost) >= 0):
         raise BadAnswerError(f"its cost is {cost!r}, which is not a number of at least 0")

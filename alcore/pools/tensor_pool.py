@@ -21,6 +21,7 @@ from alcore.tensors import bytes_of
 
 _DIGEST_WHOLE = 64 * 2**20  # bytes; of a larger array, the digest covers a sample of its rows
 _DIGEST_ROWS = 4096
+_INTEGERS = frozenset((torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 
 
 def as_sample_id(item: Any) -> int | None:
@@ -232,6 +233,10 @@ class TensorPool:
         known = self._known_targets
         if fault or known is None:
             return fault
+        if type(value) is int and known.ndim == 1 and known.dtype in _INTEGERS:  # what most labels are: no tensor
+            limits = torch.iinfo(known.dtype)
+            fits = limits.min <= value <= limits.max or not self.knows_answers
+            return None if fits else f"it is too large for targets of dtype {known.dtype}"
         given = torch.as_tensor(value)
         if given.shape != known.shape[1:]:
             return f"its shape {tuple(given.shape)} is not the targets' {tuple(known.shape[1:])}"

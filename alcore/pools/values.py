@@ -12,6 +12,8 @@ import torch
 from alcore.errors import did_you_mean
 from alcore.protocols import DataInfo
 
+_FLOATS = (float, np.floating)
+
 
 def class_code(value: Any, info: DataInfo | None) -> Any:
     """Return the integer code of a class; any value that is not a class of the data as it is.
@@ -27,7 +29,7 @@ def class_code(value: Any, info: DataInfo | None) -> Any:
         return value
     if isinstance(value, str):
         return info.names.index(value) if value in info.names else value
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+    if isinstance(value, _FLOATS) and float(value).is_integer():
         return int(value)
     return value
 
@@ -42,6 +44,9 @@ def value_fault(value: Any, info: DataInfo | None) -> str | None:
     info
         What is known about the data; nothing but NaN, infinity and None is a fault where it is None.
     """
+    if type(value) is int and -(2**63) <= value < 2**63:  # what most labels are, without the tensors below
+        classes = 0 if info is None or info.task == "regression" else info.classes
+        return _no_class(classes) if classes and not 0 <= value < classes else None
     if value is None:
         return "None is not a label; report alcore.Failed where there is none"
     if not_finite(value):
@@ -68,8 +73,10 @@ def value_fault(value: Any, info: DataInfo | None) -> str | None:
 
 def class_fault(codes: torch.Tensor, classes: int) -> str | None:
     """Return what is wrong with integer codes of classes, or None; any are right where `classes` is 0."""
-    if not classes or bool(((codes >= 0) & (codes < classes)).all()):
-        return None
+    return None if not classes or bool(((codes >= 0) & (codes < classes)).all()) else _no_class(classes)
+
+
+def _no_class(classes: int) -> str:
     return f"it is not one of the {classes} classes 0 to {classes - 1}"
 
 

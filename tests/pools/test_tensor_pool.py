@@ -550,3 +550,19 @@ def test_pool_without_targets_never_knows_answers_however_many_labels_it_has() -
     assert not pool.knows_answers
     with pytest.raises(UsageError, match="this pool has no targets"):
         pool.append(1)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["given", "from labels"])
+@pytest.mark.parametrize("shape", [(), (2,)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64, torch.bool, torch.float32, torch.complex64])
+@pytest.mark.parametrize("value", [-129, -1, 0, 1, 2, 127, 128, 255, 256, 2**24 + 1, 2**40])
+def test_pool_judges_a_whole_number_as_the_same_number_in_a_tensor(
+    value: int, dtype: torch.dtype, shape: tuple[int, ...], knows: bool
+) -> None:
+    targets = torch.zeros(4, *shape, dtype=dtype)
+    if knows:
+        pool = TensorPool(torch.zeros(4, 1), targets, info=DataInfo(task="regression"))
+    else:
+        pool = TensorPool(torch.zeros(4, 1), info=DataInfo(task="regression"))
+        pool.append(Label(0, targets[0]))
+    assert pool.check(value) == pool.check(torch.tensor(value))

@@ -84,3 +84,11 @@ def test_input_like_those_of_the_pool_is_right(item: Any, example: Any) -> None:
 )
 def test_input_unlike_those_of_the_pool_is_told_how_it_differs(item: Any, example: Any, fault: str) -> None:
     assert fault in str(input_fault(item, example))
+
+
+@pytest.mark.parametrize("task", [None, "classification", "regression"])
+@pytest.mark.parametrize("classes", [0, 1, 3])
+@pytest.mark.parametrize("value", [-(2**63), -1, 0, 1, 2, 3, 300, 2**31, 2**63 - 1])
+def test_whole_number_is_judged_as_the_same_number_in_a_tensor_is(value: int, classes: int, task: Any) -> None:
+    info = None if task is None else DataInfo(task=task, classes=classes)
+    assert value_fault(value, info) == value_fault(torch.tensor(value), info)

@@ -92,8 +92,8 @@ def test_sums_that_were_read_in_a_transaction_that_failed_are_read_again(store: 
 
     def fail() -> None:
         with store.answering(0) as writer:
-            writer.accept(request, label(request, 2.0))
-            assert store.bought(1) == Spent(1, 2.0)
+            writer.refuse(request.id, "", "is down", kind="timeout", cost=2.0)
+            assert store.bought(1) == Spent(0, 2.0)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
