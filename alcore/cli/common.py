@@ -305,9 +305,29 @@ def write_experiment(driver: Driver) -> None:
 
 
 def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
-    """Print the result on stdout: as JSON, as the run directory alone, or as a learning curve and what to do next."""
-    if not driver.ranks.main:
-        return
+    """Print the result on stdout: as JSON, as the run directory alone, or as a learning curve and what to do next.
+
+    Raises
+    ------
+    typer.Exit
+        With code 1 where the run ended since its labels fail, and 3 where it waits for its first ones.
+    """
+    from alcore.driver.stopping import is_failure, is_waiting
+
+    if driver.ranks.main:
+        _print_result(driver, as_json=as_json, quiet=quiet)
+    failed, waiting = is_failure(driver.stop_reason), is_waiting(driver.stop_reason)
+    if failed or waiting:
+        folder = _from_here(driver.log_dir)
+        when = "the cause is fixed" if failed else "answers have arrived"
+        say(
+            f"{'error: ' if failed else ''}{driver.stop_reason}. What was gathered is in {folder}. Once {when}, go on "
+            f"with: alcore resume {shell_name(folder)}"
+        )
+        raise typer.Exit(1 if failed else 3)
+
+
+def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     result = Run(_from_here(driver.log_dir))
     if as_json:
         typer.echo(export_json(_result(result)), nl=False)

@@ -351,6 +351,7 @@ class Driver:
                 candidates=self._candidates,
                 cold_start=cold_start,
                 settled=session.record.settled,
+                waiting=cold_start and session.store.waits_before(self.position.step + 1),
                 has_query_strategies=bool(self.query_strategies),
                 max_steps=self.config.max_active_learning_steps,
                 budget=self.config.budget,

@@ -10,7 +10,8 @@ from alcore.pools.candidates import Candidates
 KEEPS_FAILING = "labels keep failing"
 """How the reason begins where too many answers were failures; the user may resume the run once the cause is fixed."""
 NOTHING_LABELED = "nothing is labelled yet"
-"""How the reason begins where a cold start waits for its labels; answers that arrive later let the run go on."""
+"""How the reason begins where a cold start got no labels; answers that arrive later let the run go on."""
+_WAITING = f"{NOTHING_LABELED}, and the requests of the start are open"
 
 
 def step_limit(max_steps: int | None, done: int) -> str | None:
@@ -43,6 +44,18 @@ def is_keeps_failing(reason: str | None) -> bool:
     return reason is not None and reason.startswith(KEEPS_FAILING)
 
 
+def is_failure(reason: str | None) -> bool:
+    """Tell whether a run that ended for this reason has not done what it was started for."""
+    return is_keeps_failing(reason) or (
+        reason is not None and reason.startswith(NOTHING_LABELED) and not is_waiting(reason)
+    )
+
+
+def is_waiting(reason: str | None) -> bool:
+    """Tell whether a run ended since it can't go on before the labels of its start arrive."""
+    return reason == _WAITING
+
+
 def nothing_to_label(
     *,
     requested: bool,
@@ -50,6 +63,7 @@ def nothing_to_label(
     candidates: Candidates,
     cold_start: bool,
     settled: bool,
+    waiting: bool,
     has_query_strategies: bool,
     max_steps: int | None,
     budget: float | None,
@@ -68,13 +82,15 @@ def nothing_to_label(
         Whether nothing was labeled when the step began, so that the start strategy chose.
     settled
         Whether any request was labeled or given up in this step.
+    waiting
+        Whether any request is open.
     has_query_strategies, max_steps, budget
         What the run is configured with.
     """
     if requested or (cold_start and settled):  # in the latter case the next step has something to train on
         return None
     if cold_start:
-        return f"{NOTHING_LABELED}, and the requests of the start are open or were given up"
+        return _WAITING if waiting else f"{NOTHING_LABELED}, and the requests of the start were given up"
     if dropped.get("over the budget"):
         return f"the budget of {budget:g} is spent"
     if candidates.known and not candidates.any():

@@ -113,7 +113,7 @@ def test_labels_that_come_late_are_waited_for(make: Make) -> None:
 
     driver = make(label_strategy=Never())
     driver.run()
-    assert driver.stop_reason == "nothing is labelled yet, and the requests of the start are open or were given up"
+    assert driver.stop_reason == "nothing is labelled yet, and the requests of the start are open"
     assert len(Run(driver.log_dir).requests()) == 6
 
 

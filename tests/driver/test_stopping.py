@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alcore.driver.resume import why_finished
-from alcore.driver.stopping import nothing_to_label, step_limit
+from alcore.driver.stopping import is_failure, is_waiting, keeps_failing, nothing_to_label, step_limit
 
 
 @pytest.mark.parametrize(("limit", "done", "ends"), [(None, 99, False), (3, 2, False), (3, 3, True), (0, 0, True)])
@@ -28,6 +28,7 @@ class Pool:
 def reason(**changes: Any) -> str | None:
     given: dict[str, Any] = {
         "requested": False, "dropped": {}, "candidates": Pool(True, True), "cold_start": False, "settled": False,
+        "waiting": False,
         "has_query_strategies": True, "max_steps": None, "budget": None, **changes,
     }  # fmt: skip
     return nothing_to_label(**given)
@@ -46,11 +47,23 @@ def reason(**changes: Any) -> str | None:
         ({"dropped": {"over the budget": 2}, "budget": 4.0}, "the budget of 4 is spent"),
         ({"dropped": {"over the budget": 2}, "budget": 4.0, "requested": True}, None),
         ({"cold_start": True, "settled": True}, None),
-        ({"cold_start": True}, "nothing is labelled yet, and the requests of the start are open or were given up"),
+        ({"cold_start": True}, "nothing is labelled yet, and the requests of the start were given up"),
+        (
+            {"cold_start": True, "waiting": True},
+            "nothing is labelled yet, and the requests of the start are open",
+        ),
     ],
 )
 def test_step_that_asked_for_nothing(changes: dict[str, Any], expected: str | None) -> None:
     assert reason(**changes) == expected
+
+
+def test_only_labels_that_fail_are_a_failure_and_only_a_start_without_labels_waits() -> None:
+    failing = keeps_failing("5 of the last 5 answers", 0.5)
+    waiting, gone = (reason(cold_start=True, waiting=waiting) for waiting in (True, False))
+    others = [None, step_limit(3, 3), "good enough", reason(), reason(candidates=Pool(True, False))]
+    assert [is_failure(one) for one in (failing, gone, waiting, *others)] == [True, True] + [False] * 6
+    assert [is_waiting(one) for one in (failing, gone, waiting, *others)] == [False, False, True] + [False] * 5
 
 
 class Store:
