@@ -244,8 +244,8 @@ class DriverConfig:
     model_checkpoint_frequency
         Save one every so many epochs inside training as well; 0 does not.
     keep
-        Which checkpoints to keep when a step ends, beside the first and the last: rules with commas between them.
-        ``last=3`` keeps the last three, ``every=10`` that of each tenth step, ``best=f1`` that of the step with the
+        Which checkpoints to keep when a step or the run ends, beside the first: rules with commas between them.
+        ``last=3`` keeps the last three (the last one where it is not given), that of a final training among them, ``every=10`` that of each tenth step, ``best=f1`` that of the step with the
         highest ``f1``, ``best=loss:min`` with the lowest ``loss``. None, as ``all``, keeps every one. Labels, requests
         and records are always kept.
     root_log_dir

@@ -238,11 +238,15 @@ class RunSession:
         self.store.commit_step(step, self.record.values, self.record.seconds, records, state, end)
         if self.training is not None:
             self.training.end_step()
+        self._prune()
+        self._logger.info("step %d: %s", step, self.record.summary())
+        self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
+
+    def _prune(self) -> None:
+        """Delete the checkpoints that the user doesn't want to keep."""
         if self._retention is not None and self._scope.all.main:
             for warning in self.store.prune(self._retention):
                 self._warn_once(warning)
-        self._logger.info("step %d: %s", step, self.record.summary())
-        self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
     def tell_again(self, step: int, listeners: Collection[str], metrology: Sequence[str]) -> None:
         """Tell listeners of the end of a step from whose checkpoint the run goes on: their state in it is older.
@@ -291,6 +295,8 @@ class RunSession:
             records, self._uncommitted = self._uncommitted, []
             ended = self.store.meta().get("status") == "done"  # also where the commit of the last step gave an error
             self.store.finish(records, **({} if ended else _end(status, reason, message)))
+            if error is None:  # the final training has saved one more
+                self._prune()
         except Exception as failure:
             if error is None:
                 raise

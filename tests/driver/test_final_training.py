@@ -105,6 +105,30 @@ def test_run_extended_by_three_steps_equals_one_of_six(make: Make, reset_optim_s
     ]
 
 
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        ("last=1", ["000003-training-000002"]),
+        ("last=2", ["000002-labeling-000000", "000003-training-000002"]),
+        ("every=2", ["000001-labeling-000000", "000003-training-000002"]),
+    ],
+)
+def test_checkpoint_of_the_final_training_is_the_last_one(make: Make, keep: str, kept: list[str]) -> None:
+    def files(driver: Driver) -> list[str]:
+        named = [one["file"] for one in Run(driver.log_dir).checkpoints()]
+        assert sorted(one.name for one in (driver.log_dir / "ckpt").iterdir()) == sorted(named)
+        return named
+
+    driver = make("r", 3, keep=keep)
+    driver.run()
+    assert files(driver) == ["initial.safetensors", *(f"{one}.safetensors" for one in kept)]
+    whole = make("whole", 5, keep=keep)
+    whole.run()
+    extended = go_on(make("r", 5, keep=keep))
+    assert files(extended) == files(whole)
+    assert differences(essence_of(extended.log_dir), essence_of(whole.log_dir)) == []
+
+
 @pytest.mark.parametrize(("how", "phase"), [("cut", "training"), ("cut", "metrology"), ("interrupted", "training")])
 def test_run_that_was_cut_off_in_its_final_training_ends_the_same(make: Make, phase: str, how: str) -> None:
     whole = make("whole", 2)
