@@ -288,6 +288,28 @@ def test_nothing_pending_has_as_many_features_as_candidates(build: Build, toys: 
     assert driver.pending().tolist() == [9]
 
 
+def test_only_what_was_not_answered_is_pending_when_the_run_has_ended(build: Build, toys: Any) -> None:
+    class Some(toys.EchoLabel):
+        """Answers the first request of a step, gives the second up, and leaves the third."""
+
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            first, second, *_ = queue_to_label.get_many(3)
+            serialize_queue.put_many([first.item, Failed(second, "no such shape", "infeasible", cost=0.5)])
+
+    query = Watching(3)
+    driver = build(
+        train_datapool=toys.pool(20, labeled=8), query_strategies=[query], label_strategy=Some(),
+        max_active_learning_steps=2, skip_training=True,
+    )  # fmt: skip
+    driver.run()
+    assert driver.pending().tolist() == [10, 13]
+    assert driver.spent() == (2, 3.0)
+    query.seen.clear()
+    assert [one.sample for one in driver.choose()] == [14, 15, 16]
+    assert [one.sample for one in driver.choose()] == [17, 18, 19]
+    assert [one.ids.tolist() for one in query.seen] == [[10, 13], [10, 13, 14, 15, 16]]
+
+
 def test_pending_samples_of_a_pool_of_its_own_are_known(build: Build, toys: Any) -> None:
     query = Watching()
     build(

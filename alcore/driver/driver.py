@@ -511,14 +511,16 @@ class Driver:
         """
         if self.position.phase is not None:
             raise UsageError(
-                f"choose() was called inside the {self.position.phase} phase of run {self.run_id}; call it before the "
-                "run, or between two steps."
+                f"choose() was called inside the {self.position.phase} phase of run {self.run_id}; call it before or "
+                "after the run, or between two steps."
             )
         self.position.phase = Phase.QUERY
         try:
             self._choose(self.query_strategies, float("inf"), 1.0, *args, **kwargs)
         finally:
             self.position.phase = None
+            if self._session is not None:
+                self._session.keep_pending(self.query_queue)
         return self.query_queue.asked
 
     @classmethod
@@ -728,7 +730,7 @@ class Driver:
 
     def spent(self) -> Spent:
         """Return how many labels were bought in earlier steps, and what they cost."""
-        return Spent(0, 0.0) if self._session is None else self._session.store.bought(self.position.step)
+        return Spent(0, 0.0) if self._session is None else self._session.spent()
 
     @property
     def device(self) -> torch.device:
@@ -808,9 +810,7 @@ class Driver:
         """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending."""
         if self._session is None:
             return torch.tensor(self._candidates.waiting(), dtype=torch.int64)
-        samples = self._session.store.pending_samples(self.position.step, self.query_queue.first_ordinal)
-        asked = (one.sample for one in self.query_queue.asked if one.sample is not None)
-        return torch.tensor(sorted({*samples, *asked}), dtype=torch.int64)
+        return torch.tensor(sorted(self._session.pending(self.query_queue)), dtype=torch.int64)
 
     def ordered_batches(self, pool: Any) -> BatchLoader:
         """Return the batches of a pool's labeled items in the order of the pool."""

@@ -21,7 +21,7 @@ from alcore.driver.run_log import RunLog, WarnOnce
 from alcore.driver.step_record import StepRecord
 from alcore.errors import UsageError, message_of
 from alcore.plugins.listeners import Listeners
-from alcore.protocols import Phase
+from alcore.protocols import Phase, Spent
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
@@ -110,6 +110,7 @@ class RunSession:
         self._ends = False
         self.record = StepRecord.begin(position.step, None)
         self.closed = False
+        self._at_end: tuple[Spent, set[int]] | None = None  # what `spent` and `pending` return once the store is closed
         self._log = RunLog(logger, log_dir / "console.log", lambda: self.replaying)
 
     @property
@@ -242,6 +243,28 @@ class RunSession:
         self._logger.info("step %d: %s", step, self.record.summary())
         self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
+    def spent(self) -> Spent:
+        """Return how many labels were bought in earlier steps, and what they cost; also when the run has ended."""
+        return self.store.bought(self._position.step) if self._at_end is None else self._at_end[0]
+
+    def pending(self, queue: RequestQueue) -> set[int]:
+        """Return the samples that were asked for and have no answer yet; also when the run has ended.
+
+        Parameters
+        ----------
+        queue
+            What is asked for now.
+        """
+        asked = {one.sample for one in queue.asked if one.sample is not None}
+        if self._at_end is None:
+            return asked.union(self.store.pending_samples(self._position.step, queue.first_ordinal))
+        return self._at_end[1] | asked if self._position.phase is Phase.QUERY else self._at_end[1]
+
+    def keep_pending(self, queue: RequestQueue) -> None:
+        """Count what was asked for as pending from now on, where the run has ended: nobody answers it any more."""
+        if self._at_end is not None:
+            self._at_end[1].update(one.sample for one in queue.asked if one.sample is not None)
+
     def _prune(self) -> None:
         """Delete the checkpoints that the user doesn't want to keep."""
         if self._retention is not None and self._scope.all.main:
@@ -302,6 +325,9 @@ class RunSession:
                 raise
             error.add_note(f"and this could not be recorded: {type(failure).__name__}: {failure}")
         finally:
+            self._at_end = Spent(0, 0.0), set()
+            with contextlib.suppress(Exception):  # the disk may be the reason for the end
+                self._at_end = self.store.bought(self._position.step), set(self.store.open_samples())
             self.store.close()
             self._log.close()
 

@@ -200,6 +200,10 @@ class RunStore:
         """Return the samples of requests before this one that had no answer when this step's query phase began."""
         return self._database.read(tables.pending_samples, step, ordinal)
 
+    def open_samples(self) -> list[int]:
+        """Return the samples that were asked for and have no answer."""
+        return self._database.read(tables.open_samples)
+
     def waits_before(self, step: int) -> bool:
         """Tell whether a request of an earlier step was open when this step began."""
         return self._database.read(tables.waits_before, step)

@@ -481,6 +481,12 @@ def pending_samples(connection: sqlite3.Connection, step: int, ordinal: int) -> 
     return [row["sample"] for row in rows]
 
 
+def open_samples(connection: sqlite3.Connection) -> list[int]:
+    """Return the samples that were asked for and have no answer."""
+    rows = connection.execute("SELECT sample FROM requests WHERE state = 'open' AND sample IS NOT NULL")
+    return [row["sample"] for row in rows]
+
+
 def requests(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
     """Return requests with their current labels, in order; those of one step, or all.
 
