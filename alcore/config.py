@@ -245,9 +245,9 @@ class DriverConfig:
         Save one every so many epochs inside training as well; 0 does not.
     keep
         Which checkpoints to keep when a step or the run ends, beside the first: rules with commas between them.
-        ``last=3`` keeps the last three (the last one where it is not given), that of a final training among them, ``every=10`` that of each tenth step, ``best=f1`` that of the step with the
-        highest ``f1``, ``best=loss:min`` with the lowest ``loss``. None, as ``all``, keeps every one. Labels, requests
-        and records are always kept.
+        ``last=3`` keeps the last three, that of a final training among them (without this rule, the last one),
+        ``every=10`` that of each tenth step, ``best=f1`` that of the step with the highest ``f1``, ``best=loss:min``
+        with the lowest ``loss``. None, as ``all``, keeps every one. Labels, requests and records are always kept.
     root_log_dir
         Where run directories are made.
     dist_manager
