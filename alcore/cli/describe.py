@@ -38,8 +38,8 @@ def describe(
     content: Any
     if kind is None:
         content, text = _kinds(registry)
-    elif kind in _SETTINGS and name is None:
-        content, text = _settings(kind)
+    elif kind in _SETTINGS:
+        content, text = _settings(kind, name)
     elif kind in KINDS and name is None:
         content, text = _names(registry, kind)
     elif kind in KINDS and name is not None:
@@ -87,11 +87,11 @@ def _summary(offer: Offer, describe_factory: Any) -> str:
         return f"can't be loaded: {type(error).__name__}: {error}"
 
 
-def _settings(kind: str) -> tuple[dict[str, Any], str]:
+def _settings(kind: str, name: str | None) -> tuple[dict[str, Any], str]:
     from alcore.experiment.settings import DRIVER, TRAINING
     from alcore.plugins.signatures import type_name
 
-    parameters: Iterable[Parameter] = (DRIVER if kind == "driver" else TRAINING).parameters.values()
+    parameters: list[Parameter] = list((DRIVER if kind == "driver" else TRAINING).parameters.values())
     found = [
         {
             "name": one.name,
@@ -102,6 +102,12 @@ def _settings(kind: str) -> tuple[dict[str, Any], str]:
         }
         for one in parameters
     ]
+    if name is not None:
+        found = [one for one in found if one["name"] == name]
+        if not found:
+            raise UsageError(
+                f"[{kind}] has no parameter {name!r}: {did_you_mean(name, [one.name for one in parameters])}."
+            )
     text = f"[{kind}] of an experiment: {_SETTINGS[kind]}.\n\n" + _parameters_text(found, kind)
     return {"kind": kind, "parameters": found}, text.rstrip()
 

@@ -45,7 +45,7 @@ _MORE = ["on", "started", "why it ended"]  # for as many as there is room
 def _text(runs: list[dict[str, Any]], width: int) -> str:
     rows = [
         [
-            _short(one["run_id"], 12),
+            one["run_id"],
             one["status"],
             one["steps"],
             one["labels"],

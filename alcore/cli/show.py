@@ -64,10 +64,10 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
     name = shell_name(Path(run["folder"]))
     why = run.get("error") or run.get("reason")
     environment = run["environment"]
+    parts = ", ".join(f"{kind} {names}" for kind, names in run["parts"].items() if names != "" and kind != "seed")
     lines = [
         f"Run {run['run_id']}: {run['status']}" + (f" ({why})" if why else ""),
-        ", ".join(f"{kind} {names}" for kind, names in run["parts"].items() if names != "" and kind != "seed")
-        + f"; seed {run['seed']}",
+        "; ".join(filter(None, [parts, f"seed {run['seed']}"])),
         f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else ""),
         f"alcore {environment['alcore']}, torch {environment['torch']}, threads {environment['threads']}",
         f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",

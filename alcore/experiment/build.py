@@ -137,12 +137,11 @@ def _make(resolved: Resolved, where: str) -> Any:
         pass
     try:
         return factory(**values)
-    except UsageError as error:
-        known = [one.name for one in parameters_of(factory)[0]]
-        named = next((name for name in known if re.search(rf"\b{re.escape(name)}\b", str(error))), "NAME")
-        raise UsageError(f"{where}: {str(error).rstrip('.')}. Set it by --set {where}.{named}=VALUE.") from error
     except Exception as error:
-        error.add_note(f"while building {where}")
+        known = [one.name for one in parameters_of(factory)[0]]
+        named = [name for name in known if re.search(rf"\b{re.escape(name)} is\b", str(error))]
+        advice = f"; change it with --set {where}.{named[0]}=VALUE" if len(named) == 1 else ""
+        error.add_note(f"while building {where}{advice}")
         raise
 
 

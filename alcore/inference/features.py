@@ -73,9 +73,12 @@ class FeatureCache:
         """Keep features, ascending by id. Features for another state of the model are dropped."""
         if model != self._model:
             self._model, self._kept = model, {}
+        self._kept = {
+            name: [part for part in parts if _versions(part[0]) == part[1]] for name, parts in self._kept.items()
+        }
         used = sum(_bytes(one) for parts in self._kept.values() for one, _ in parts)
         if len(features.ids) and used + _bytes(features) <= self._limit:
-            parts = [one for one in self._kept.get(kind, []) if _versions(one[0]) == one[1]]
+            parts = self._kept.get(kind, [])
             if len(parts) == _MOST_PARTS:
                 features, parts = _merged([*(one for one, _ in parts), features]), []
             self._kept[kind] = [*parts, (features, _versions(features))]

@@ -137,12 +137,12 @@ def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> 
             return dict(decode(header["state"], tensors))
     except KeyError as error:
         raise UsageError(f"{path} is not a {what} of alcore: it has no {error}.") from error
-    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-        message = f"{what} {path} can't be read: {error}."
-        # torch opens the file once more, and tells of a failing disk by a RuntimeError
-        disk = isinstance(error, OSError) or (verified and type(error) is RuntimeError)
-        fails = disk and not isinstance(error, FileNotFoundError | PermissionError)
-        raise (StorageError if fails else UsageError)(message) from error
+    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        # What was verified was read as a whole. safetensors and torch open the file once more, and tell of a failing
+        # disk by errors of their own: safetensors by "No such file", torch by a RuntimeError.
+        gone = isinstance(error, FileNotFoundError | PermissionError) and not verified
+        disk = isinstance(error, OSError | MemoryError) or (verified and type(error) in (RuntimeError, SafetensorError))
+        raise (StorageError if disk and not gone else UsageError)(f"{what} {path} can't be read: {error}.") from error
     raise UsageError(f"{what} {path} is damaged: its SHA-256 is not the one recorded for it.")
 
 

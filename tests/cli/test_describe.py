@@ -41,6 +41,13 @@ def test_settings_are_described_with_their_defaults(command, table, config):
     assert f"--set {table}.PARAMETER=VALUE" in command("describe", table)[0]
 
 
+def test_one_setting_is_described_alone(command):
+    assert [one["name"] for one in json.loads(command("describe", "driver", "budget", "--json")[0])["parameters"]] == [
+        "budget"
+    ]
+    assert "did you mean 'budget'?" in command("describe", "driver", "budgt", code=2)[1]
+
+
 def test_parameters_are_printed_once(command):
     text = command("describe", "query", "uq")[0]
     for one in describe_factory(load_factory(installed().offer("query", "uq")))["parameters"]:

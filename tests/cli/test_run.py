@@ -30,7 +30,7 @@ BAD = {
     ),
     "value that a strategy refuses": (
         ["--set", "query.uq.max_samples=-1"],
-        ["max_samples is -1", "Set it by --set query.uq.max_samples=VALUE"],
+        ["max_samples is -1", "while building query.uq; change it with --set query.uq.max_samples=VALUE"],
     ),
     "learner of another loop": (["--learner", "sklearn"], ["SklearnLearner", "--loop sklearn"]),
     "parameter": (["--set", "query.uq.max_sample=3"], ["query.uq", "'max_sample'", "did you mean 'max_samples'?"]),

@@ -9,6 +9,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.inference import Features
+from alcore.protocols import RunContext
 from alcore.strategies import SetQuery
 from alcore_diversity.checks import chosen_features
 from alcore_diversity.clusters import k_means
@@ -159,8 +160,6 @@ class ProbCoverQuery(SetQuery):
     Yehuda, Dekel, Hacohen and Weinshall (2022), Active learning through a covering lens, NeurIPS.
     """
 
-    needs_outputs = False
-
     def __init__(
         self,
         max_samples: int = 10,
@@ -176,6 +175,11 @@ class ProbCoverQuery(SetQuery):
         if not 0 < purity <= 1:
             raise UsageError(f"ProbCoverQuery: purity is {purity!r}; it must be above 0 and at most 1.")
         self.delta, self.purity, self.normalize = delta, purity, normalize
+
+    def attach(self, driver: RunContext) -> None:
+        """Receive the run, which may know the number of classes; else it is that of the outputs."""
+        super().attach(driver)
+        self.needs_outputs = self.delta is None and not (driver.info is not None and driver.info.classes)
 
     def choose(
         self, candidates: Features, labeled: Features, n: int, pending: Features | None = None

@@ -14,6 +14,7 @@ from alcore_diversity import (
     StratifiedQuery,
     StratifiedStart,
     TypiClustQuery,
+    probcover,
 )
 from alcore_dummy import DummyLabelStrategy
 
@@ -296,3 +297,19 @@ def test_the_start_has_each_class_and_leaves_the_learner_alone():
 def test_kcenter_typiclust_and_probcover_work_without_classes():
     for query in (KCenterQuery(5), TypiClustQuery(5), ProbCoverQuery(5), StratifiedQuery(5, strata="clusters")):
         assert len(ask(query, make_pool(targets=torch.rand(60)), make_learner(1))) == 5
+
+
+@pytest.mark.parametrize(("classes", "clusters"), [(3, 3), (None, 7)])
+def test_probcover_makes_as_many_clusters_as_there_are_classes_or_else_outputs(monkeypatch, classes, clusters):
+    counts, k_means = [], probcover.k_means
+
+    def counted(features, count, generator):
+        counts.append(count)
+        return k_means(features, count, generator)
+
+    monkeypatch.setattr(probcover, "k_means", counted)
+    pool = make_pool()
+    if classes is None:
+        pool.info = None
+    ask(ProbCoverQuery(2), pool, make_learner(7))
+    assert counts == [clusters]

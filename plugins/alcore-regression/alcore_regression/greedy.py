@@ -165,6 +165,7 @@ class _Vectors:
         parts = [part.double().square().sum(dim=1) for part in torch.split(self.rows, _BLOCK)]
         squares = torch.cat(parts).numpy() if parts else np.empty(0)
         limits, columns = torch.finfo(self.rows.dtype), rows.shape[1]
+        self.is_huge = bool(squares.size) and not float(squares.max()) < limits.max / 8  # products may overflow
         self._slack = squares * ((columns + 16) * limits.eps) + columns * limits.tiny
         self._below = squares - self._slack
 
@@ -173,7 +174,8 @@ class _Vectors:
 
     def __getitem__(self, part: Any) -> _Vectors:
         some = object.__new__(_Vectors)
-        some.rows, some._slack, some._below = self.rows[part], self._slack[part], self._below[part]
+        some.rows, some.is_huge = self.rows[part], self.is_huge
+        some._slack, some._below = self._slack[part], self._below[part]
         return some
 
     def squares_below(self, others: _Vectors) -> _Array:
@@ -194,7 +196,8 @@ class _Vectors:
     def exact(self, others: _Vectors, row: torch.Tensor, column: torch.Tensor) -> _Array:
         """Return distances of pairs, float64 (P,): 0 for equal vectors, and the same for equal pairs."""
         difference = self.rows[row].double() - others.rows[column].double()
-        distances: _Array = np.sqrt(difference.square_().sum(dim=1).numpy())  # torch's square root isn't exact
+        # torch's square root isn't exact, and its sum of a single row depends on the number of threads
+        distances: _Array = np.sqrt(difference.square_().numpy().sum(axis=1))
         return distances
 
 
@@ -223,6 +226,9 @@ def _lower(
 
 def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pairs that may be nearer than the least distance of their row, and nearest of all others."""
+    if any(one.is_huge for one in (*rows, *others)):
+        row, column = np.nonzero(np.broadcast_to(least[:, None] >= 0, (len(least), len(others[0]))))
+        return torch.from_numpy(row), torch.from_numpy(column)
     with np.errstate(over="ignore", invalid="ignore"):
         below = [one.squares_below(other) for one, other in zip(rows, others, strict=True)]
         limit = np.where(least < 0, -np.inf, least * least)  # nothing is below what was picked
@@ -231,7 +237,6 @@ def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors
             limit = np.minimum(limit, _product(above).min(axis=1))
         product = below[0] if len(below) == 1 else _product(np.maximum(one, 0, out=one) for one in below)
         limit = (limit * (1 + 2.0**-20)).astype(product.dtype)  # more than products and conversions are rounded by
-        # bounds are NaN where numbers overflow, which rules nothing out
         row, column = np.nonzero(~(product > limit[:, None]))
     return torch.from_numpy(row), torch.from_numpy(column)
 

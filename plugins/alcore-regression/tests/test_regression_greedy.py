@@ -110,6 +110,29 @@ def test_of_two_that_are_as_near_to_the_mean_the_first_is_picked():
     assert gsx(torch.tensor([[3.0], [1.0], [-1.0], [-3.0]]), torch.empty(0, 1), 1)[0].tolist() == [1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e-19, 1.0, 3e18, 6e18, 1e19, 1.5e19, 2e19, 1e30])
+def test_numbers_of_any_size(scale, dtype):
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        x, known = (scale * torch.randn(n, 3, generator=generator, dtype=dtype) for n in (40, 5))
+        picks, expected = gsx(x, known, 12), slow([(x.double(), known.double())], 12)
+        assert picks[0].tolist() == expected[0]
+        torch.testing.assert_close(picks[1], torch.tensor(expected[1], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_equal_pairs_have_equal_distances_whatever_stands_beside_them():
+    generator, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(5):
+            one, other = torch.randn(2, 1, 200_000, generator=generator)
+            (alone,) = gsx(one, other, 1)[1].tolist()
+            assert gsx(one.repeat(3, 1), other, 3)[1].tolist()[0] == alone
+    finally:
+        torch.set_num_threads(threads)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**16))
 def test_fractions(seed):

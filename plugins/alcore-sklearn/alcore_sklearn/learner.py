@@ -61,8 +61,6 @@ class SklearnLearner:
     training_loop = "sklearn"
     """Name of the training loop that fits it."""
 
-    training_loop = "sklearn"
-
     def __init__(
         self,
         estimator: str = "sklearn.linear_model.LogisticRegression",
