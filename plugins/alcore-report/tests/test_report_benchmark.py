@@ -284,14 +284,15 @@ def test_wrong_words_are_refused_before_anything_is_run(tmp_path, words, message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_regression_without_metrology_is_refused_before_anything_is_run(tmp_path):
+def test_an_experiment_that_measures_nothing_is_refused_before_anything_is_run(tmp_path):
     rows = [f"{i},{i % 7},{i / 3 + i % 5:.3f}" for i in range(60)]
     (tmp_path / "numbers.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
-    words = ["--data", "csv", "--set", "data.csv.path=numbers.csv", "--set", "data.csv.target=y", "--query", "random"]
-    done = run_command(tmp_path, "benchmark", *words)
+    (tmp_path / "e.toml").write_text('[data.csv]\npath = "numbers.csv"\ntarget = "y"\n[query.random]\n[metrology]\n')
+    done = run_command(tmp_path, "benchmark", "e.toml")
     assert done.code == 2
     assert "nothing would be measured" in one_line(done.err)
     assert "--metrology regression" in one_line(done.err)
+    assert not (tmp_path / "active_learning_logs").exists()
 
 
 def test_a_seed_of_the_data_is_kept_unless_it_is_the_one_that_a_run_wrote(tmp_path):
