@@ -720,16 +720,16 @@ def labeling(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
     ended = _note(connection, "labeling_ended")
     given_up = connection.execute(
         "SELECT sample, id FROM requests WHERE closed = ? AND state = 'failed' AND sample IS NOT NULL", (step,)
-    )
+    ).fetchall()
     asks = connection.execute("SELECT 1 FROM requests WHERE sample IS NOT NULL LIMIT 1").fetchone()
     refused = connection.execute(
         "SELECT r.id FROM requests r JOIN refused f ON f.request = r.id WHERE r.state = 'open' AND f.step = ?", (step,)
-    )
+    ).fetchall()
     expected = connection.execute(
         "SELECT id, cost FROM requests WHERE state = 'open'"
         " UNION ALL SELECT id, cost FROM requests WHERE closed = ? AND state = 'labeled'",
         (step,),
-    )
+    ).fetchall()
     return LabelingState(
         open=_open_requests(connection, step),
         expected={row["id"]: row["cost"] for row in expected},
@@ -789,7 +789,8 @@ def accepted(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
         f" WHERE l.step = ? AND l.superseded = 0 AND {_IS_THE_LABEL} ORDER BY r.step, r.ordinal",
         (step,),
     )
-    return [_accepted_label(row, read_value) for row in rows]
+    # fetched first: where a file can't be read, an unfinished statement would keep the database locked
+    return [_accepted_label(row, read_value) for row in rows.fetchall()]
 
 
 def second_opinions(connection: sqlite3.Connection, step: int) -> set[str]:
