@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from alcore.cli.common import AsJson
 from alcore.cli.text_tables import table
 from alcore.errors import UsageError, did_you_mean
 from alcore.plugins.registry import KINDS, Offer, Registry, installed, load_factory
-
-if TYPE_CHECKING:
-    from alcore.plugins.signatures import Parameter
 
 _SETTINGS = {"driver": "how a run goes", "training": "how the learner is trained"}
 
@@ -89,31 +86,16 @@ def _summary(offer: Offer, describe_factory: Any) -> str:
 
 def _settings(kind: str, name: str | None) -> tuple[dict[str, Any], str]:
     from alcore.experiment.settings import DRIVER, TRAINING
-    from alcore.plugins.signatures import type_name
+    from alcore.plugins.signatures import describe_parameters
 
-    parameters: list[Parameter] = list((DRIVER if kind == "driver" else TRAINING).parameters.values())
-    found = [
-        {
-            "name": one.name,
-            "type": type_name(one.hint),
-            "required": False,
-            "default": _plain(one.default),
-            "doc": one.doc,
-        }
-        for one in parameters
-    ]
+    parameters = (DRIVER if kind == "driver" else TRAINING).parameters
+    found = describe_parameters(parameters.values())
     if name is not None:
         found = [one for one in found if one["name"] == name]
         if not found:
-            raise UsageError(
-                f"[{kind}] has no parameter {name!r}: {did_you_mean(name, [one.name for one in parameters])}."
-            )
+            raise UsageError(f"[{kind}] has no parameter {name!r}: {did_you_mean(name, parameters)}.")
     text = f"[{kind}] of an experiment: {_SETTINGS[kind]}.\n\n" + _parameters_text(found, kind)
     return {"kind": kind, "parameters": found}, text.rstrip()
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str | list | dict) else str(value)
 
 
 def _one(offer: Offer) -> tuple[dict[str, Any], str]:

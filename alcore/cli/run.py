@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from alcore.cli import common
 
-_PARTS = "Parts (`alcore plugins` lists them)"
+
+def _part(kind: str, help_text: str) -> Any:
+    """Return the option of a flag that takes names of a kind, which shells complete."""
+    return typer.Option(
+        metavar="NAME",
+        autocompletion=common.names_of(kind),
+        help=help_text,
+        rich_help_panel="Parts (`alcore plugins` lists them)",
+    )
 
 
 @common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
@@ -19,84 +27,17 @@ def run(
         Path | None,
         typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
     ] = None,
-    query: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("query"),
-            help="Query strategy [uq]; may repeat.",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("query"),
-            help="Query strategy that begins, if nothing is labeled.",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("label"),
-            help="Label strategy [dummy].",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
+    query: Annotated[list[str] | None, _part("query", "Query strategy [uq]; may repeat.")] = None,
+    start: Annotated[str | None, _part("query", "Query strategy that begins, if nothing is labeled.")] = None,
+    label: Annotated[str | None, _part("label", "Label strategy [dummy].")] = None,
     metrology: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("metrology"),
-            help="Metrology strategy [f1; for a regression: regression]; may repeat.",
-            rich_help_panel=_PARTS,
-        ),
+        list[str] | None, _part("metrology", "Metrology strategy [f1; for a regression: regression]; may repeat.")
     ] = None,
-    loop: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("loop"),
-            help="Training loop [default].",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", autocompletion=common.names_of("data"), help="Data [moons].", rich_help_panel=_PARTS
-        ),
-    ] = None,
-    learner: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("learner"),
-            help="Learner [mlp], or your own package.module:name.",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("stop"),
-            help="Stop criterion; may repeat.",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
-    observe: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=common.names_of("observe"),
-            help="Observer; may repeat.",
-            rich_help_panel=_PARTS,
-        ),
-    ] = None,
+    loop: Annotated[str | None, _part("loop", "Training loop [default].")] = None,
+    data: Annotated[str | None, _part("data", "Data [moons].")] = None,
+    learner: Annotated[str | None, _part("learner", "Learner [mlp], or your own package.module:name.")] = None,
+    stop: Annotated[list[str] | None, _part("stop", "Stop criterion; may repeat.")] = None,
+    observe: Annotated[list[str] | None, _part("observe", "Observer; may repeat.")] = None,
     assign: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, Required
 
@@ -227,18 +227,23 @@ def describe_factory(factory: Callable[..., Any]) -> dict[str, Any]:
     return {
         "summary": doc.split("\n\n")[0].replace("\n", " "),
         "doc": doc,
-        "parameters": [
-            {
-                "name": one.name,
-                "type": type_name(one.hint),
-                "required": one.required,
-                "default": None if one.required else _default_text(one.default),
-                "doc": one.doc,
-            }
-            for one in known
-        ],
+        "parameters": describe_parameters(known),
         "other_parameters": open_ended,
     }
+
+
+def describe_parameters(parameters: Iterable[Parameter]) -> list[dict[str, Any]]:
+    """Return name, type, default and documentation of parameters as JSON-like data."""
+    return [
+        {
+            "name": one.name,
+            "type": type_name(one.hint),
+            "required": one.required,
+            "default": None if one.required else _default_text(one.default),
+            "doc": one.doc,
+        }
+        for one in parameters
+    ]
 
 
 def type_name(hint: Any) -> str:

@@ -76,9 +76,7 @@ class Candidates:
             return True
         if self._windowed:
             return sample < self._pool.total and len(self._pool.unlabeled_indices(sample, sample + 1)) == 1
-        ids = self._ascending(self._pool.unlabeled_indices())
-        place = int(torch.searchsorted(ids, sample))
-        return place < len(ids) and int(ids[place]) == sample
+        return bool(_in_both(torch.tensor([sample]), self._ascending(self._pool.unlabeled_indices())))
 
     def chunks(self, size: int) -> Iterator[torch.Tensor]:
         """Yield the ids in ascending order: int64 tensors of `size`, the last one smaller."""
