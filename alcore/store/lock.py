@@ -46,11 +46,8 @@ class RunLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
             os.close(self._descriptor)
-            raise RunLockedError(
-                f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
-            ) from error
+            raise held_error(folder) from error
         _held.add(self._descriptor)
         try:
             os.ftruncate(self._descriptor, 0)
@@ -65,6 +62,21 @@ class RunLock:
             _held.discard(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1  # its number may be another lock's next
+
+
+def held_error(folder: Path) -> RunLockedError:
+    """Return the error to raise where another process writes to a run, which names the process."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+        finally:
+            os.close(descriptor)
+    except OSError:
+        holder = ""
+    return RunLockedError(
+        f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
+    )
 
 
 def is_locked(folder: Path) -> bool:

@@ -12,9 +12,11 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.files import check_run_folder, run_directory
 from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
-from alcore.store.lock import is_locked
+from alcore.store.lock import held_error, is_locked
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
+
+_TIMEOUT = 10.0  # seconds to wait for a transaction of the writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,7 +189,7 @@ class Run:
             with (
                 decoding(path),
                 contextlib.closing(
-                    sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
+                    sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_TIMEOUT)
                 ) as connection,
             ):
                 connection.execute("PRAGMA query_only = ON")
@@ -199,6 +201,9 @@ class Run:
                     with contextlib.closing(in_this_format(connection)) as copy:
                         yield copy
         except sqlite3.Error as error:
+            # a writer that was stopped inside a transaction lets nobody read
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY and is_locked(self.folder):
+                raise held_error(self.folder) from error
             raise UsageError(f"{path} can't be read: {error}.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from alcore.errors import UsageError
+from alcore.errors import RunLockedError, UsageError
+from alcore.store import reading
 from alcore.store.database import Database
 from alcore.store.formats import FORMAT
 from alcore.store.lock import RunLock
@@ -149,6 +151,24 @@ def test_reading_changes_nothing(create: Create) -> None:
     with pytest.raises(UsageError, match="can't be read"):
         reader.read("INSERT INTO run VALUES ('a', '1', '')")
     assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_run_that_is_kept_locked_names_its_writer(
+    create: Create, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    store = create("r")
+    if not written:
+        store.close()
+    monkeypatch.setattr(reading, "_TIMEOUT", 0.01)
+    holder = sqlite3.connect(store.folder / "run.db", isolation_level=None)  # as a writer stopped inside a transaction
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        expected = f"process {os.getpid()} on .*; wait for it to end, or stop it" if written else "database is locked"
+        with pytest.raises(RunLockedError if written else UsageError, match=expected):
+            Run(store.folder).summary()
+    finally:
+        holder.close()
 
 
 def test_summary_counts_and_shows_the_last_figures(create: Create) -> None:
