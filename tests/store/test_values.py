@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from alcore.codec import dumps
 from alcore.errors import UsageError
 from alcore.protocols import Request
+from alcore.store import tables
 from alcore.store.files import StorageError
 from alcore.store.fork import fork_run
 from alcore.store.reading import Run
@@ -122,6 +126,30 @@ def test_missing_and_damaged_files_are_named(store: RunStore, tmp_path: Path, ho
     store.commit_step(0, {"step": 0}, {}, [], None)
     with pytest.raises(UsageError, match=path.name):
         fork_run(Run(store.folder), 0)
+
+
+READERS = [one for _, one in inspect.getmembers(tables, inspect.isfunction) if "read_value" in one.__annotations__]
+
+
+@pytest.mark.parametrize("query", [one for one in READERS if next(iter(one.__annotations__)) == "connection"])
+def test_value_that_cannot_be_read_leaves_the_database_free_for_others(store: RunStore, query: Any) -> None:
+    """An unfinished statement would keep its lock for as long as somebody holds the error."""
+    put(store, FIELD, FIELD + 1, FIELD + 2)
+    store.close()
+
+    def fail(file: str) -> str:
+        raise StorageError(file)
+
+    held = []
+    with contextlib.closing(sqlite3.connect(store.folder / "run.db", isolation_level=None)) as reader:
+        reader.row_factory = sqlite3.Row
+        reader.execute("BEGIN")
+        with pytest.raises(StorageError) as caught:
+            query(reader, 0, fail)
+        held.append(caught.value)
+        reader.execute("ROLLBACK")
+        with contextlib.closing(sqlite3.connect(store.folder / "run.db", isolation_level=None, timeout=0)) as writer:
+            writer.execute("BEGIN EXCLUSIVE")
 
 
 @pytest.mark.parametrize("name", ["../mine", "a" * 63, "A" * 64, ""])
