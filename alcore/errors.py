@@ -5,9 +5,8 @@ A message says what, where, the nearest valid thing and the remedy, in one parag
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 
 class AlcoreError(Exception):
@@ -54,8 +53,7 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to end, and has come to a safe point."""
 
 
-@contextlib.contextmanager
-def raised_by(what: str) -> Iterator[None]:
+class raised_by:  # noqa: N801
     """Note in any exception who raised it, for the message of the command and the traceback.
 
     Parameters
@@ -63,11 +61,16 @@ def raised_by(what: str) -> Iterator[None]:
     what
         For instance ``"sample() of the query strategy uq"``.
     """
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"raised by {what}")
-        raise
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            error.add_note(f"raised by {self._what}")
 
 
 def message_of(error: BaseException) -> str:

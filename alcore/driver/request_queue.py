@@ -207,14 +207,15 @@ class RequestQueue:
         """
         del block, timeout
         sample = as_sample_id(item)
-        self._ask(item, sample, score, sample is not None and sample in self._candidates)
+        if request := self._ask(item, sample, score, sample is not None and sample in self._candidates):
+            self._hand_out([request])
 
-    def _ask(self, item: Any, sample: int | None, score: float | None, is_candidate: bool) -> None:
-        """Ask for an item, which is a sample id where `sample` is not None."""
+    def _ask(self, item: Any, sample: int | None, score: float | None, is_candidate: bool) -> Request | None:
+        """Return a request for an item, which is a sample id where `sample` is not None; None where it is dropped."""
         if sample is not None:
             if not is_candidate:
                 self.dropped[f"{self._strategy}: not an unlabeled sample, or asked for already"] += 1
-                return
+                return None
             item = sample
         elif item is None:
             raise QueryError(f"{self._strategy} put None into the query queue; put a sample id or an input.")
@@ -227,7 +228,7 @@ class RequestQueue:
             dumps(item)  # raises here, inside the strategy, if it can't be stored
         if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
-            return
+            return None
         said = self._cost(item)
         cost = self._usual_cost if said is None else float(said)
         if not 0 <= cost < math.inf:
@@ -237,27 +238,36 @@ class RequestQueue:
             )
         if cost > self.budget_left and not math.isclose(cost, self.budget_left):  # 0.3 - 0.1 - 0.1 < 0.1
             self.dropped["over the budget"] += 1
-            return
+            return None
         self.budget_left -= cost
         ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
         self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost))
         self._rank += 1
-        if sample is not None:
-            self._candidates.mask([sample])
-        self.requeue(request)
+        return request
+
+    def _hand_out(self, requests: Sequence[Request]) -> None:
+        """Put up for labeling what was just asked for, and mask it."""
+        self._candidates.mask(one.item for one in requests if type(one.item) is int)
+        for request in requests:
+            self.requeue(request)
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
         """Ask for several labels, best first."""
         items = list(items)
         samples = [as_sample_id(item) for item in items]
         open_ = self._candidates.among(sample for sample in samples if sample is not None)
-        for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
-            before = len(self.asked)
-            self._ask(item, sample, None if scores is None else float(scores[place]), sample in open_)
-            if sample is not None and len(self.asked) > before:
-                open_.discard(sample)
+        requests: list[Request] = []
+        try:
+            for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
+                request = self._ask(item, sample, None if scores is None else float(scores[place]), sample in open_)
+                if request is not None:
+                    requests.append(request)
+                    if sample is not None:
+                        open_.discard(sample)
+        finally:  # what was asked for before an item that can't be
+            self._hand_out(requests)
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""

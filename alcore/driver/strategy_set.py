@@ -50,15 +50,17 @@ def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float | No
 
     The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``.
     """
-    own, of_pool = getattr(label_strategy, "cost", None), getattr(pool, "cost", None)
+    own = callable(getattr(label_strategy, "cost", None))
+    owner = label_strategy if own else pool
+    found = getattr(owner, "cost", None)
+    if not callable(found):
+        return lambda _item: None
+    named = raised_by(f"cost() of {type(owner).__name__}")
 
     def cost(item: Any) -> float | None:
-        owner, found = label_strategy, own
-        if not callable(found) and isinstance(item, int):
-            owner, found = pool, of_pool
-        if not callable(found):
+        if not own and not isinstance(item, int):
             return None
-        with raised_by(f"cost() of {type(owner).__name__}"):
+        with named:
             said = found(item)
             return None if said is None else float(said)
 

@@ -8,7 +8,15 @@ from typing import Literal
 import torch
 
 from alcore.errors import QueryError, UsageError, did_you_mean
-from alcore.inference import Features, class_probabilities, entropy, kind_of, least_confidence, margin
+from alcore.inference import (
+    Features,
+    class_probabilities,
+    entropy,
+    kind_of,
+    least_confidence,
+    margin,
+    predicted_classes,
+)
 from alcore.protocols import RunContext
 from alcore_diversity.distances import joined, largest
 
@@ -60,6 +68,21 @@ def probabilities(samples: Features, context: RunContext) -> torch.Tensor:
     if not bool(torch.isfinite(found.sum())):
         _refuse(samples.ids, ~torch.isfinite(found).all(dim=1), "outputs")
     return found
+
+
+def predicted(samples: Features, context: RunContext) -> torch.Tensor:
+    """Return the most likely class of each sample: int64, shape (N,).
+
+    Raises
+    ------
+    QueryError
+        If an output is NaN; the message names the samples.
+    """
+    outputs = samples.outputs
+    if outputs.numel() and bool(outputs.amax().isnan()):
+        rows = outputs.movedim(1, 0) if outputs.dim() == 3 else outputs
+        _refuse(samples.ids, rows.isnan().flatten(1).any(dim=1) if rows.dim() > 1 else rows.isnan(), "outputs")
+    return predicted_classes(outputs, kind_of(context.learner))
 
 
 def refuse_unless_classifier(context: RunContext) -> None:

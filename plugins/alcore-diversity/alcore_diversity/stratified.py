@@ -9,7 +9,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference import Features
 from alcore.strategies import SetQuery
-from alcore_diversity.checks import check_known, probabilities, refuse_unless_classifier, with_pending
+from alcore_diversity.checks import check_known, predicted, refuse_unless_classifier, with_pending
 from alcore_diversity.clusters import k_means
 
 Strata = Literal["predicted", "clusters"]
@@ -164,7 +164,7 @@ class StratifiedQuery(SetQuery):
         del labeled  # not used
         samples, chosen = with_pending(candidates, pending)
         if self.strata == "predicted":
-            strata = probabilities(samples, self.driver).argmax(dim=1)
+            strata = predicted(samples, self.driver)
         else:
             strata = k_means(samples.features, self.clusters, self.generator("clusters"))
         return stratified(strata, n, self.generator(), self.allocation, chosen)
