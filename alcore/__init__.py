@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Request,
         TrainingLoop,
     )
-    from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, PointwiseQuery, SetQuery
+    from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, BaseTracker, PointwiseQuery, SetQuery
 
 _HOME = {
     "alcore.distributed": ["DistributedManager"],
@@ -57,7 +57,7 @@ _HOME = {
         "Request",
         "TrainingLoop",
     ],
-    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "PointwiseQuery", "SetQuery"],
+    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "BaseTracker", "PointwiseQuery", "SetQuery"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -68,6 +68,7 @@ __all__ = [
     "BaseLabel",
     "BaseMetrology",
     "BaseQuery",
+    "BaseTracker",
     "Data",
     "DataInfo",
     "DataPool",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 
 from alcore.codec import export_json
 from alcore.errors import UsageError
+from alcore.hookspecs import runhook
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import Features, refuse_non_finite, refuse_non_finite_features
 from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.plugins.signatures import accepts
 from alcore.protocols import QueryQueue, RunContext
+from alcore.store.reading import figures, step_figures
 
 if TYPE_CHECKING:
     import logging
@@ -356,3 +358,125 @@ class SetQuery(BaseQuery):
         chosen = self.choose(candidates, labeled, n, **more)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())
+
+
+class Tracked(NamedTuple):
+    """What a step is known by, as a tracker writes it down.
+
+    Parameters
+    ----------
+    step
+        Its number.
+    labels
+        Labeled samples that it trained on.
+    cost
+        What had been paid for labels and failed attempts before it.
+    values
+        What was measured, ``STRATEGY.METRIC``, the losses, ``loss.NAME``, and how many samples were ``requested``,
+        ``labeled``, ``failed`` and ``refused``; the same in every run of the experiment.
+    seconds
+        How long each phase took, by its name.
+    """
+
+    step: int
+    labels: int
+    cost: float
+    values: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+
+class BaseTracker:
+    """An observer that writes each step down elsewhere; implement ``write(tracked)``.
+
+    Each step is written once, in a run that was interrupted and resumed too: `begin` is called with the first step that
+    comes next, and removes what may have been written of it and of later ones. What can't be written, since a server is
+    down for instance, is warned of once and tried again with the next step.
+    """
+
+    _driver: RunContext | None = None
+    _begun = False
+    _last = -1
+    _told = ""
+    _waiting: tuple[Tracked, ...] = ()
+
+    @property
+    def driver(self) -> RunContext:
+        """The run that is written down."""
+        if self._driver is None:
+            raise UsageError(f"{type(self).__name__} has no driver yet; give it to a Driver, in the list `plugins`.")
+        return self._driver
+
+    def begin(self, step: int, labels: int, cost: float) -> None:
+        """Open what is written to, and remove what it has of this step, with these labels and cost, and of later ones.
+
+        Called before the first step is written since the run began or was resumed, and again if it failed.
+        """
+
+    def write(self, tracked: Tracked) -> None:
+        """Write a step down."""
+        raise NotImplementedError(f"{type(self).__name__} must implement write(tracked)")
+
+    def finish(self, reason: str | None, error: BaseException | None) -> None:
+        """Close what is written to; called when the run ends, with its reason, or with the error that ended it.
+
+        Not called where nothing could be written.
+        """
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the last step that was told; with a state, a resumed run tells of the step that it goes on from."""
+        return {"step": self._last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._last = state["step"]
+
+    @runhook
+    def alcore_run_start(self, driver: RunContext) -> None:
+        """Receive the run."""
+        self._driver, self._begun, self._waiting, self._told = driver, False, (), ""
+
+    @runhook
+    def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any]) -> None:
+        """Write the step down."""
+        counts = {name: record[name] for name in ("requested", "labeled", "failed", "refused")}
+        self._driver, self._last = driver, record["step"]
+        self._write(record["train_samples"] or 0, {**step_figures(record), **counts}, record["seconds"])
+
+    @runhook
+    def alcore_run_end(self, driver: RunContext, reason: str | None, error: BaseException | None) -> None:
+        """Write down what was measured after the last step, and end."""
+        self._driver = driver
+        step = driver.active_learning_step_idx
+        measured = {
+            f"{driver.strategy_name(one)}.{name}": value
+            for one in driver.metrology_strategies
+            for record in one.records
+            if isinstance(record, Mapping) and record.get("step") == step
+            for name, value in figures(record).items()
+        }
+        if error is None and measured and step > self._last:
+            self._last = step
+            self._write(len(driver.train_datapool), measured, {})
+        elif self._waiting:
+            self._write_waiting()
+        if self._begun:
+            self.finish(reason, error)
+
+    def _write(self, labels: int, values: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        self._waiting += (Tracked(self._last, labels, self.driver.spent().cost, values, seconds),)
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        try:
+            if not self._begun:
+                self.begin(*self._waiting[0][:3])
+                self._begun = True
+            while self._waiting:
+                self.write(self._waiting[0])
+                self._waiting = self._waiting[1:]
+            self._told = ""
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != self._told:
+                self._told = told
+                raise

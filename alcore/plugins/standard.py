@@ -4,12 +4,14 @@ from __future__ import annotations
 
 _NAMES: dict[str, dict[str, str]] = {
     "alcore-bayes": {"query": "bald batchbald mean-std powerbald qbc variation-ratio", "learner": "ensemble"},
+    "alcore-csvlog": {"observe": "csv"},
     "alcore-diversity": {
         "query": "badge class-balanced cluster-margin density kcenter probcover stratified stratified-start typiclust"
     },
     "alcore-dummy": {"label": "dummy"},
     "alcore-f1": {"metrology": "f1"},
     "alcore-metrics": {"metrology": "classification fields regression rmse"},
+    "alcore-mlflow": {"observe": "mlflow"},
     "alcore-moons": {"data": "moons", "learner": "mlp"},
     "alcore-random": {"query": "random"},
     "alcore-regression": {"query": "emcm gsx gsy igs variance"},
@@ -17,6 +19,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-sklearn": {"loop": "sklearn", "query": "sklearn-uq", "learner": "sklearn"},
     "alcore-stopping": {"stop": "budget confident metric plateau stabilizing-predictions"},
     "alcore-tabular": {"data": "csv"},
+    "alcore-tensorboard": {"observe": "tensorboard"},
     "alcore-torchloop": {"loop": "default"},
     "alcore-uq": {"query": "uq"},
 }

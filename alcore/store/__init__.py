@@ -9,7 +9,7 @@ from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.files import StorageError, free_run_id, write_whole
 from alcore.store.fork import Fork, fork_run
 from alcore.store.inbox import Inbox
-from alcore.store.reading import Run, Summary, figures, find_run, run_folders, summaries
+from alcore.store.reading import Run, Summary, figures, find_run, run_folders, step_figures, summaries
 
 __all__ = [
     "Fork",
@@ -23,6 +23,7 @@ __all__ = [
     "free_run_id",
     "remove_unfinished_runs",
     "run_folders",
+    "step_figures",
     "summaries",
     "unfinished_runs",
     "write_whole",

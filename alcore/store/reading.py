@@ -214,6 +214,29 @@ def figures(record: Any) -> dict[str, float]:
     return {name: value for name, value in record.items() if isinstance(value, float)}
 
 
+def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a step measured, as the hook ``alcore_step_end`` tells of it: one number a name.
+
+    Parameters
+    ----------
+    record
+        With ``metrics``, and ``losses`` where the step trained.
+
+    Returns
+    -------
+    dict of str to float
+        ``STRATEGY.METRIC`` for each fraction in the records of the step, of equal names the last; ``loss.NAME`` for
+        each loss.
+    """
+    losses = {f"loss.{name}": float(value) for name, value in record.get("losses", {}).items()}
+    return losses | {
+        f"{strategy}.{name}": value
+        for strategy, records in record["metrics"].items()
+        for one in records
+        for name, value in figures(one).items()
+    }
+
+
 def run_folders(root: Path) -> list[Path]:
     """Return the run directories in a root, in the order of their names."""
     if not root.is_dir():

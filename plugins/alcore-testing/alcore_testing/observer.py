@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ class ObserverContract(Contract):
         """It has a method that is marked as a run hook, and the Driver takes it; it decides nothing."""
         observer = self.one()
         self.build(tmp_path, observer)
-        hooks = {name for name in dir(observer) if hasattr(getattr(observer, name, None), "alcore_run_impl")}
+        hooks = {name for name in dir(observer) if hasattr(inspect.getattr_static(observer, name), "alcore_run_impl")}
         assert hooks & set(HOOKS), f"no method is marked @alcore.runhook; the hooks are {', '.join(HOOKS)}"
         assert "alcore_should_stop" not in hooks, (
             "it is a stop criterion too: that is what StopCriterionContract is for"
