@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import find, settings, strategies
+from hypothesis import HealthCheck, find, settings, strategies
 
 from alcore import Driver, TensorPool
 from alcore import config as c
@@ -24,6 +24,9 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # how long an example takes says nothing about alcore on a machine that does other things too
+    settings.register_profile("alcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("alcore")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alcore import BaseTracker
-from alcore.codec import export_json
 from alcore.strategies import Tracked
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_ID, _FOLDER = "alcore.run_id", "alcore.run_directory"
+_ID, _FOLDER = "alcore_run_id", "alcore_run_directory"
 _LONGEST, _MOST = 6000, 100  # characters of a parameter's value, and parameters of a call
 _MOST_METRICS = 1000  # of a call
 
@@ -122,11 +122,12 @@ class MLflowTracker(BaseTracker):
 
         client, folder = self._client, self.driver.log_dir
         ending = reason if error is None else f"{type(error).__name__}: {error}"
-        client.log_batch(self._run, tags=[RunTag("alcore.ended", str(ending)[:5000])])
+        client.log_batch(self._run, tags=[RunTag("alcore_ended", str(ending)[:5000])])
         if (folder / "experiment.toml").is_file():
             client.log_artifact(self._run, str(folder / "experiment.toml"))
         for strategy in self.driver.metrology_strategies:
-            client.log_text(self._run, export_json(strategy.records), f"{self.driver.strategy_name(strategy)}.json")
+            text = json.dumps(strategy.records, indent=1, default=_plain)
+            client.log_text(self._run, text, f"{self.driver.strategy_name(strategy)}.json")
         points = sorted((folder / "ckpt").glob("[0-9]*.safetensors")) if self._weights else []
         if points:
             client.log_artifact(self._run, str(points[-1]), "ckpt")
@@ -149,6 +150,11 @@ class MLflowTracker(BaseTracker):
         except (OSError, tomllib.TOMLDecodeError):  # of a run that was built in Python there is no complete one
             return
         yield from _flat(experiment)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or tensor as lists, for JSON, and anything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
