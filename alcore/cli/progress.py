@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
 import sys
 import time
@@ -17,6 +19,13 @@ from alcore.store.reading import figures
 
 if TYPE_CHECKING:
     from alcore.driver import Driver
+
+_FORMATS = [  # the narrower the terminal, the less there is room for beside the numbers
+    (76, None),
+    (56, "{desc}{n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"),
+    (0, "{desc}{n_fmt}/{total_fmt}{postfix}"),
+]
+"""From how many columns tqdm's format is which; None is its own, with a bar."""
 
 
 class Progress:
@@ -44,12 +53,13 @@ class Progress:
             unit="step",
             file=sys.stderr,
             disable=None,
-            ncols=shutil.get_terminal_size().columns,  # some terminals say 0, and then it gives 80
+            **_form(),
         )
 
     @runhook
     def alcore_phase_start(self, phase: Phase) -> None:
         """Name the phase, at most ten times a second."""
+        self._fit()
         self._bar.set_description(f"{phase:<9}", refresh=time.monotonic() - self._shown > 0.1)
 
     @runhook
@@ -62,6 +72,7 @@ class Progress:
             name = "f1" if "f1" in values else next(iter(values), None)
             if name is not None:
                 shown[name] = f"{values[name]:.3f}"
+        self._fit()
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
         self._shown = time.monotonic()
@@ -69,8 +80,28 @@ class Progress:
     @runhook
     def alcore_run_end(self) -> None:
         """Leave the bar as it stands."""
+        self._fit()
         self._bar.set_description("done", refresh=True)
         self._bar.close()
+
+    def _fit(self) -> None:
+        """Fit the bar to the terminal as wide as it is now."""
+        for name, value in _form().items():
+            setattr(self._bar, name, value)
+
+
+def _form() -> dict[str, Any]:
+    """Return the width of the terminal, and what tqdm shows in it."""
+    columns = _columns()
+    return {"ncols": columns, "bar_format": next(form for least, form in _FORMATS if columns >= least)}
+
+
+def _columns() -> int:
+    """Return the width of the terminal that stderr is."""
+    with contextlib.suppress(OSError, ValueError):
+        if "COLUMNS" not in os.environ and (columns := os.get_terminal_size(sys.stderr.fileno()).columns):
+            return columns
+    return shutil.get_terminal_size().columns  # 80 where nobody knows
 
 
 class WarningHandler(logging.Handler):

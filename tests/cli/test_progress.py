@@ -58,6 +58,25 @@ def test_bar_counts_steps_and_labels_and_shows_the_metric(follow: Any) -> None:
     assert "precision" not in last
 
 
+@pytest.mark.parametrize("columns", [40, 56, 60, 76, 80, 200])
+def test_line_fits_the_terminal_with_all_numbers(follow: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = follow(*[{"labeled": 3, "metrics": {"f1": [{"step": 0, "f1": 0.5}]}}] * 2).split("\r")
+    assert all(len(line.rstrip()) <= columns for line in shown)
+    for words in ("2/2", "labels=6", "f1=0.500"):
+        assert words in shown[-1]
+    assert ("|" in shown[-1]) == (columns >= 76)
+
+
+def test_bar_follows_the_terminal_that_becomes_narrower(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = iter([100] * 3)
+    monkeypatch.setattr("alcore.cli.progress._columns", lambda: next(widths, 50))
+    shown = follow(*[{"labeled": 3}] * 5).split("\r")
+    assert "|" in shown[1]
+    assert "|" not in shown[-1]
+    assert "5/5" in shown[-1]
+
+
 def test_first_figure_is_shown_where_there_is_no_f1(follow: Any) -> None:
     last = follow({"labeled": 1, "metrics": {"regression": [{"step": 0, "rmse": 0.125, "mae": 1.0}]}}).split("\r")[-1]
     assert "rmse=0.125" in last
