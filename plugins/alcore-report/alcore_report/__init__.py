@@ -1,4 +1,4 @@
-"""Does it beat random choice, and by how many labels: the commands ``alcore benchmark`` and ``alcore compare``."""
+"""Does it beat random choice, and by how many labels: the commands `benchmark`, `compare`, `forecast`."""
 
 from __future__ import annotations
 
@@ -13,32 +13,41 @@ if TYPE_CHECKING:
     from alcore_report.compare import Comparison, compare_curves
     from alcore_report.curves import Curve, Found, curves_of_runs, curves_of_table, write_table
     from alcore_report.everything import EverythingQuery
+    from alcore_report.forecasting import Forecast, RunForecast, forecast, forecast_curve
 
 _HOME = {
     "Comparison": "compare",
     "Curve": "curves",
     "EverythingQuery": "everything",
+    "Forecast": "forecasting",
     "Found": "curves",
+    "RunForecast": "forecasting",
     "compare_curves": "compare",
     "curves_of_runs": "curves",
     "curves_of_table": "curves",
+    "forecast": "forecasting",
+    "forecast_curve": "forecasting",
     "write_table": "curves",
 }
 __all__ = [
     "Comparison",
     "Curve",
     "EverythingQuery",
+    "Forecast",
     "Found",
+    "RunForecast",
     "compare_curves",
     "curves_of_runs",
     "curves_of_table",
+    "forecast",
+    "forecast_curve",
     "write_table",
 ]
 
 
 @alcore.hookimpl
 def alcore_commands(app: typer.Typer) -> None:
-    """Add ``benchmark`` and ``compare``; what they need is imported when they are called."""
+    """Add the commands; what they need is imported when they are called."""
     from alcore_report.commands import add_commands
 
     add_commands(app)

@@ -1,4 +1,4 @@
-"""The commands ``alcore benchmark`` and ``alcore compare``.
+"""The commands ``alcore benchmark``, ``alcore compare`` and ``alcore forecast``.
 
 Importing this module is quick, since the command imports it whenever it is called; what computes is imported when it is
 needed.
@@ -37,9 +37,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JS
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add both commands."""
+    """Add the commands."""
     app.command("benchmark")(_interruptible(benchmark))
     app.command("compare")(_interruptible(compare))
+    app.command("forecast")(_interruptible(forecast))
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
@@ -243,6 +244,47 @@ def compare(
             write_table(comparison.curves, table)
     if plot is not None:
         _draw(comparison, plot)
+
+
+def forecast(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or run directory.")],
+    labels: Annotated[int, typer.Option(metavar="N", min=1, help="How many more labels.")] = 100,
+    metric: Metric = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve: a .png or .svg file.")] = None,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
+) -> None:
+    """Say what more labels would bring: the learning curve of a run, extended with an interval."""
+    from alcore.store import find_run
+    from alcore_report.curves import curves_of_runs
+    from alcore_report.forecasting import forecast_curve
+    from alcore_report.plots import check_format, draw_forecast
+    from alcore_report.text import forecast_as_text
+
+    if plot is not None:
+        check_format(plot)
+    found = curves_of_runs([find_run(root, run, verify=False).folder])
+    if not found.curves:
+        raise UsageError(f"nothing can be forecast for {run}: {found.left_out[0][1]}.")
+    expected = forecast_curve(found.curves[0], labels, metric)
+    ahead = expected.ahead
+    if as_json:
+        points = zip(*(one.tolist() for one in (ahead.labels, ahead.expected, ahead.low, ahead.high)), strict=True)
+        names = ("labels", "expected", "low", "high")
+        plain = {
+            "metric": expected.metric,
+            "measured": [{"labels": n, "value": y} for n, y in zip(expected.labels, expected.values, strict=True)],
+            "forecast": [dict(zip(names, point, strict=True)) for point in points],
+            "verdict": expected.verdict,
+        }
+        typer.echo(json.dumps(plain, indent=1))
+    else:
+        typer.echo(forecast_as_text(expected))
+    if plot is not None:
+        with _writing(plot):
+            draw_forecast(expected, plot)
+        if not as_json:
+            typer.echo(f"\nPlot: {plot}")
 
 
 def _print(comparison: Comparison, as_json: bool) -> None:

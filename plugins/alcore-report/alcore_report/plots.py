@@ -10,6 +10,7 @@ import numpy as np
 
 from alcore.errors import UsageError
 from alcore_report.compare import Axis, Comparison
+from alcore_report.forecasting import RunForecast
 
 FORMATS = (".png", ".svg")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # of Okabe and Ito
@@ -49,6 +50,42 @@ def draw(comparison: Comparison, path: Path) -> None:
             _panel(panel, comparison, axis)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         figure.savefig(path, dpi=150, metadata=metadata)
+
+
+def draw_forecast(expected: RunForecast, path: Path) -> None:
+    """Write a run's curve and what is expected of it, with its interval.
+
+    Parameters
+    ----------
+    expected
+        What is shown.
+    path
+        A name that ends in ``.png`` or ``.svg``.
+    """
+    import matplotlib
+
+    check_format(path)
+    with matplotlib.rc_context({"svg.hashsalt": "alcore", "svg.fonttype": "none", "font.size": 10}):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.4, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        panel, ahead = figure.subplots(), expected.ahead
+        x, last = np.append(expected.labels[-1], ahead.labels), float(expected.values[-1])
+        middle, low, high = (np.append(last, one) for one in (ahead.expected, ahead.low, ahead.high))
+        panel.fill_between(x, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0)
+        for edge in (low, high):
+            panel.plot(x, edge, color=_COLOURS[0], linewidth=0.6, alpha=0.7)
+        panel.plot(expected.labels, expected.values, label="measured", **_style(0, False))
+        panel.plot(x, middle, label="expected, with the 90% interval", **_style(1, False))
+        panel.set_xlabel("labeled samples")
+        panel.set_ylabel(expected.short)
+        panel.legend(frameon=False)
+        panel.grid(alpha=0.25, linewidth=0.6)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
 def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:

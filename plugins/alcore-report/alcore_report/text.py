@@ -1,4 +1,4 @@
-"""A comparison as plain text, at most 100 columns wide where names are short."""
+"""A comparison, or a forecast, as plain text, at most 100 columns wide where names are short."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from alcore_report.compare import Axis, Comparison, Gap, Target, number
+from alcore_report.forecasting import LEVEL, RunForecast
 from alcore_report.statistics import Interval
 
 _PLACES = {"pool": "all points of the pool", "validation": "the held-out validation pool", "train": "the training set"}
@@ -116,4 +117,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             for cell, width, to_right in zip(row, widths, right, strict=True)
         ).rstrip()
         for row in cells
+    )
+
+
+def forecast_as_text(expected: RunForecast) -> str:
+    """Return a forecast as a table and a sentence."""
+    ahead, last = expected.ahead, float(expected.labels[-1])
+    rows = [
+        [f"{labels:.0f}", f"{labels - last:.0f}", number(middle, 3), f"{number(low, 3)} to {number(high, 3)}"]
+        for labels, middle, low, high in zip(ahead.labels, ahead.expected, ahead.low, ahead.high, strict=True)
+    ]
+    return "\n".join(
+        [
+            f"{expected.metric}: {number(float(expected.values[-1]), 3)} with {last:.0f} labels",
+            "",
+            table(["labels", "more", "expected", f"{LEVEL:.0%} interval"], rows),
+            "",
+            expected.verdict,
+        ]
     )
