@@ -135,7 +135,7 @@ class TablePreprocessing:
                 f"missing: {listed(lacking, 10)}"
             )
         if unknown:
-            near = f" ({nearest(unknown[0], lacking)})" if lacking else ""
+            near = next((f" ({hint})" for name in unknown if (hint := nearest(name, lacking)).startswith("did")), "")
             faults.append(
                 f"{'a column is' if len(unknown) == 1 else 'columns are'} not of the table that the model was trained "
                 f"on: {listed(unknown, 10)}{near}"
