@@ -60,18 +60,11 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
     wanted = [column["name"] for column in description["columns"]]
     blanks = {blank.strip().casefold() for blank in description["file"]["blanks"]}
     given = description["file"]["delimiter"]
-    names: list[str] = []
-    rows: list[list[str]] = []
-    for delimiter in [given] if given else [",", ";", "\t", "|"]:
-        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            records = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
-            names, *rows = [[cell.strip() for cell in record] for record in records if record] or [[]]
-        if set(wanted) <= set(names):
-            break
+    tables = [table(path, delimiter) for delimiter in ([given] if given else [",", ";", "\t", "|"])]
+    names, rows = max(tables, key=lambda one: len(set(wanted) & set(one[0])))  # of equal ones the first
     known = {*wanted, *description["left_out"], description["target"]["name"]}
-    problems = [
-        f"has {names.count(name)} columns {name!r}, and one is needed" for name in wanted if names.count(name) != 1
-    ]
+    problems = [f"lacks a column {name!r}" for name in wanted if name not in names]
+    problems += [f"has {names.count(name)} columns {name!r}" for name in wanted if names.count(name) > 1]
     problems += [f"has a column {name!r}, which is not known" for name in names if name not in known]
     if problems:
         raise ValueError(f"{path} {'; '.join(problems)}")
@@ -82,6 +75,17 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
         name: [None if row[place].casefold() in blanks else row[place] for row in rows]
         for name, place in places.items()
     }
+
+
+def table(path: str | Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names in the first line of a CSV file, and the cells of the others; blank lines don't count."""
+    with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+        records = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
+        try:
+            names, *rows = [[cell.strip() for cell in record] for record in records if record] or [[]]
+        except csv.Error:  # text that another delimiter may divide well
+            return [], []
+    return names, rows
 
 
 def encode(description: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> np.ndarray[Any, Any]:
