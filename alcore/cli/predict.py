@@ -53,14 +53,15 @@ def predict(
 
     The run may be under way. Rows are counted from 0, without the header.
     """
-    from alcore import experiment
+    from alcore.experiment import check_output
+    from alcore.experiment import predict as predict_rows
 
     if output is not None:
-        experiment.check_output(output)
+        check_output(output)
     prepare()
     found = find_run(root, run)
     with results_alone():
-        made = experiment.predict(found, file, step=step, learner=learner, allow_code=allow_code)
+        made = predict_rows(found, file, step=step, learner=learner, allow_code=allow_code)
     if made.step is None:
         say("warning: the run has finished no training yet, so these are the predictions of its initial weights.")
     if output is not None:

@@ -94,7 +94,8 @@ class Driver:
     stop_reason : str or None
         Why the run ended.
     preprocessing : Preprocessing or None
-        How the data makes inputs of a file; set before the run begins, it is kept with the run, for ``alcore predict``.
+        How the data makes inputs of a file. Set before the run begins, it is described in the run, for ``alcore
+        export`` and, where the run has an experiment file, ``alcore predict``.
     run_id, log_dir, logger
         Name, directory and logger of the run. The directory is made when the run starts.
     """

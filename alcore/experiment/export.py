@@ -80,7 +80,7 @@ def _write_files(trained: TrainedRun, folder: Path, given: Any) -> Iterator[tupl
     arrays, count = labels.write(folder / "labels.csv", requests)
     yield "labels.csv", f"{count} samples and requests, with label, row of the file, source, cost and score"
     if arrays:
-        np.savez(folder / "values.npz", allow_pickle=False, **arrays)
+        np.savez(folder / "values.npz", **arrays)
         yield "values.npz", f"{len(arrays)} arrays that are too long for a cell, under the names that labels.csv has"
     checkpoint = trained.checkpoint()
     weights = {
@@ -95,7 +95,7 @@ def _write_files(trained: TrainedRun, folder: Path, given: Any) -> Iterator[tupl
         yield "labelled.npz", f"not written: {missing}"
     else:
         labeled = _arrays(data.train, labels.rows)
-        np.savez(folder / "labelled.npz", allow_pickle=False, **labeled)
+        np.savez(folder / "labelled.npz", **labeled)
         yield "labelled.npz", f"{len(labeled['targets'])} labeled samples: {', '.join(labeled)}, in training order"
     if info is not None:
         (folder / "info.json").write_text(export_json(vars(info)), encoding="utf-8")
@@ -238,13 +238,15 @@ def _write_preprocessing(trained: TrainedRun, folder: Path) -> Any:
     """Yield the files of how inputs are made, and return whether a program can make them."""
     try:
         preprocessing = trained.preprocessing()
+    except BuiltInPythonError:
+        preprocessing = None
     except AlcoreError as error:
-        if not isinstance(error, BuiltInPythonError):
-            yield "preprocessing.json", f"not written: {message_of(error)}"
+        yield "preprocessing.json", f"not written: {message_of(error).rstrip('.')}"
         return False
-    if preprocessing is None:
+    description = trained.run.preprocessing() if preprocessing is None else preprocessing.describe()
+    if description is None:
         return True  # inputs are arrays
-    text = json.dumps(preprocessing.describe(), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(description, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "preprocessing.json").write_text(text + "\n", encoding="utf-8")
     yield "preprocessing.json", "how inputs are made of a file: columns, categories, means, deviations, classes"
     source: Callable[[], str] | None = getattr(preprocessing, "source", None)

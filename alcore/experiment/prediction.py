@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from alcore.codec import export_json
-from alcore.errors import UsageError, did_you_mean, raised_by
+from alcore.errors import UsageError, did_you_mean
 from alcore.experiment.file import BuiltInPythonError
 from alcore.experiment.trained import TrainedRun
 from alcore.inference.dropout import MCDropout, dropout_layers
@@ -23,7 +23,7 @@ from alcore.inference.learner import evaluating
 from alcore.inference.outputs import check_tensor, class_probabilities, first_rows, kind_of
 from alcore.inference.posterior import bald
 from alcore.pools.batches import to_device
-from alcore.protocols import DataInfo
+from alcore.protocols import DataInfo, Preprocessing
 from alcore.store.files import cant_write, write_whole
 from alcore.store.reading import Run
 
@@ -136,7 +136,7 @@ class Predictions:
         told = [] if self.deviation is None else np.atleast_1d(self.deviation[row]).tolist()
         return [*(_shortest(one) for one in np.atleast_1d(self.values[row])), *told]
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Any]:
         """Return the predictions as arrays: ``values`` and those of the others that there are; ``names`` of classes."""
         found = {
             name: getattr(self, name)
@@ -176,7 +176,7 @@ class Predictions:
             hidden = path.with_name(f".{path.name}.part")
             try:
                 with hidden.open("wb") as stream:
-                    np.savez(stream, allow_pickle=False, **self.arrays())
+                    np.savez(stream, **self.arrays())
                 hidden.replace(path)
             except OSError as error:
                 raise cant_write(path, error) from error
@@ -211,6 +211,7 @@ def predict(
     *,
     step: int | None = None,
     learner: Any = None,
+    preprocessing: Preprocessing | None = None,
     inference_fn: Callable[[Any, Any], Any] | None = None,
     allow_code: bool = False,
 ) -> Predictions:
@@ -229,6 +230,9 @@ def predict(
     learner
         The learner, or the name of what makes it, in place of the one that the run's experiment names. A run that was
         built in Python needs it.
+    preprocessing
+        What makes inputs of the file, such as the ``preprocessing`` of its `alcore.Data`; as the run has it where it is
+        None. A run that was built in Python has none.
     inference_fn
         Called as ``inference_fn(learner, inputs)`` for the outputs, as that of the Driver.
     allow_code
@@ -255,13 +259,19 @@ def predict(
     checkpoint = trained.checkpoint(step)
     model = trained.learner(checkpoint, learner)
     info = _info(trained)
-    inputs = _inputs(trained, info, path)
+    inputs = _inputs(trained, info, path, preprocessing)
     dtype = trained.dtype()
 
-    def infer(batch: Any) -> torch.Tensor:
-        with evaluating(model), raised_by(f"the learner {type(model).__name__}"):
-            placed = to_device(batch, torch.device("cpu"), dtype)
-            return check_tensor(model(placed) if inference_fn is None else inference_fn(model, placed))
+    def infer(batch: torch.Tensor) -> torch.Tensor:
+        placed = to_device(batch, torch.device("cpu"), dtype)
+        try:
+            with evaluating(model):
+                return check_tensor(model(placed) if inference_fn is None else inference_fn(model, placed))
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise UsageError(
+                f"the learner {type(model).__name__} can't take the inputs of {path.name}, {placed.dtype} of shape "
+                f"{tuple(placed.shape[1:])} each: {' '.join(str(error).split())}."
+            ) from error
 
     outputs, samples, posterior = _outputs(model, infer, inputs)
     of_task = _classification if info.task == "classification" else _regression
@@ -286,11 +296,11 @@ def _info(trained: TrainedRun) -> DataInfo:
         ) from None
 
 
-def _inputs(trained: TrainedRun, info: DataInfo, path: Path) -> torch.Tensor:
+def _inputs(trained: TrainedRun, info: DataInfo, path: Path, given: Preprocessing | None) -> torch.Tensor:
     if not path.is_file():
         raise UsageError(f"there is no file {path}, or it is no regular file.")
     try:
-        preprocessing = trained.preprocessing()
+        preprocessing = trained.preprocessing() if given is None else given
     except BuiltInPythonError:
         preprocessing = None
     if preprocessing is not None:

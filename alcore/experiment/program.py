@@ -6,12 +6,14 @@ import contextlib
 import io
 import keyword
 import logging
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.export.graph_signature import TensorArgument
 
 from alcore.inference.learner import evaluating
 
@@ -98,7 +100,8 @@ def program_of(learner: Any, inputs: torch.Tensor, about: str) -> Program:
     graph = exported.graph_module
     code = graph.graph.python_code("self")
     unknown = set(code.globals) - _KNOWN
-    if unknown or not all(map(_is_of_torch, graph.graph.nodes)):
+    unknown |= set(re.findall(r"torch\.ops\.(\w+)", graph.code)) - {"aten", "prims"}  # operators of other packages
+    if unknown or {node.op for node in graph.graph.nodes} - {"placeholder", "call_function", "output"}:
         raise NoProgramError("its graph has parts that are not operators of PyTorch, such as control flow")
     *weights, last = exported.graph_signature.input_specs
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
@@ -108,7 +111,7 @@ def program_of(learner: Any, inputs: torch.Tensor, about: str) -> Program:
     state = learner.state_dict()
     for one in weights:
         name = str(one.target)
-        if one.target is None or getattr(one.arg, "name", None) is None:
+        if one.target is None or not isinstance(one.arg, TensorArgument):
             raise NoProgramError("its graph takes more than one tensor of inputs")
         if name not in state:
             constants[name] = (exported.constants | dict(learner.named_buffers()))[name].detach().contiguous().clone()
@@ -135,14 +138,6 @@ def program_of(learner: Any, inputs: torch.Tensor, about: str) -> Program:
         body=_returning_one(body.rstrip()),
     )
     return Program(source, constants)
-
-
-def _is_of_torch(node: torch.fx.Node) -> bool:
-    """Tell whether a node of a graph is an argument, a result, or a call that Python and torch know."""
-    if node.op == "call_function":
-        home = getattr(node.target, "namespace", None) or getattr(node.target, "__module__", "")
-        return home in ("aten", "prims", "_operator", "builtins", "math")
-    return node.op in ("placeholder", "output")
 
 
 def _returning_one(body: str) -> str:

@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"{arguments[0]}: {error}")
     target = arguments[1] if len(arguments) == 2 else None
     if target is not None and target.endswith(".npz"):
-        np.savez(target, allow_pickle=False, **found)
+        np.savez(target, **found)
     elif found["values"].ndim > 2:
         sys.exit("predictions of this shape don't fit in a table; name a file that ends in .npz for them")
     elif target is not None:

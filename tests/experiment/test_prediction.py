@@ -86,6 +86,14 @@ def test_run_built_in_python_says_how_to_name_its_learner(run: Run, new: Path) -
         predict(run, new)
 
 
+def test_run_built_in_python_takes_the_preprocessing_of_its_data(run: Run, toys, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("1.5 -2.5")
+    made = predict(run, tmp_path / "new.txt", learner=toys.learner(), preprocessing=Mean({"mean": 0.5}))
+    np.savez(tmp_path / "new.npz", inputs=np.array([[1.0, 1.0], [-3.0, -3.0]]))
+    same = predict(run, tmp_path / "new.npz", learner=toys.learner())
+    assert np.array_equal(made.probabilities, same.probabilities)
+
+
 class Committee(torch.nn.Module):
     """Three members with one output column."""
 
@@ -217,6 +225,10 @@ def test_preprocessing_is_kept_with_the_run_and_made_again(of_lines, tmp_path: P
         ({"inputs": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
         ({"a": np.zeros((3, 2)), "b": np.zeros(3)}, "there is no array 'inputs' or 'X'"),
         ({"inputs": np.zeros((0, 2))}, "no rows"),
+        (
+            {"inputs": np.zeros((3, 2), dtype=np.int64)},
+            r"can't take the inputs of new\.npz, torch\.int64 of shape \(2,\)",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(run: Run, toys, tmp_path: Path, arrays, fault: str) -> None:

@@ -93,8 +93,9 @@ class TablePreprocessing:
 
     def _of_arrays(self, path: Path) -> dict[str, Any]:
         name = self._description["file"]["array"]
+        array = read_inputs(path, name)
         try:
-            columns = standalone.array_columns(self._description, read_inputs(path, name))
+            columns = standalone.array_columns(self._description, array)
         except ValueError as error:
             raise UsageError(f"{path.name}: array {name!r}: {error}.") from None
         for column in self._description["columns"]:

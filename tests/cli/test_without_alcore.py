@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.system
+from alcore_testing import run_command
 
 ALONE = (
     "import sys, runpy; "
@@ -19,6 +19,13 @@ ALONE = (
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 """Runs a script in a process in which alcore can't be imported."""
+
+
+def run_alcore(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """Call the command in this process, and return what it wrote to stdout, or its message where it is to fail."""
+    done = run_command(cwd, *arguments)
+    assert done.code == code, done.err
+    return done.err if code else done.out
 
 
 def alone(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +40,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def folder(run_alcore, tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A folder with tables, runs on them, and their exports."""
     folder = tmp_path_factory.mktemp("tables")
     draw = random.Random(0)
@@ -66,7 +73,7 @@ def folder(run_alcore, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("run", "new"), [("kinds", "new.csv"), ("prices", "prices.csv")])
-def test_export_predicts_without_alcore_what_alcore_predicts(run_alcore, folder: Path, run: str, new: str) -> None:
+def test_export_predicts_without_alcore_what_alcore_predicts(folder: Path, run: str, new: str) -> None:
     run_alcore("predict", run, new, "--output", f"{run}-with.csv", cwd=folder)
     done = alone(folder, f"{run}-export/predict.py", new, f"{run}-alone.csv")
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,16 +120,16 @@ def test_readme_names_every_file_and_its_code_works(folder: Path) -> None:
     assert done.stdout.split() == [str(len(rows_of(export / "labels.csv")))] * 2, done.stderr
 
 
-def test_prediction_needs_neither_the_table_nor_the_export(run_alcore, folder: Path) -> None:
+def test_prediction_needs_neither_the_table_nor_the_export(folder: Path) -> None:
     (folder / "kinds.csv").rename(folder / "away.csv")
     try:
-        told = run_alcore("predict", "kinds", "new.csv", "--json", cwd=folder).data
+        told = json.loads(run_alcore("predict", "kinds", "new.csv", "--json", cwd=folder))
     finally:
         (folder / "away.csv").rename(folder / "kinds.csv")
     assert {one["prediction"] for one in told["predictions"]} <= {"big", "mid", "small"}
 
 
-def test_run_begins_with_exported_weights_and_is_repeated_from_its_file(run_alcore, folder: Path) -> None:
+def test_run_begins_with_exported_weights_and_is_repeated_from_its_file(folder: Path) -> None:
     weights = ["--weights", "kinds-export/model.safetensors"]
     run_alcore("run", "active_learning_logs/kinds/experiment.toml", *weights, "--run-id", "again", "-q", cwd=folder)
     shown = (folder / "active_learning_logs/again/experiment.toml").read_text()
@@ -131,18 +138,7 @@ def test_run_begins_with_exported_weights_and_is_repeated_from_its_file(run_alco
     (folder / "kinds-export/model.safetensors").rename(folder / "moved.safetensors")
     try:
         run_alcore("resume", "again", "--steps", "3", "-q", cwd=folder)
-        told = run_alcore("run", "active_learning_logs/again/experiment.toml", cwd=folder, code=2).err
+        told = run_alcore("run", "active_learning_logs/again/experiment.toml", cwd=folder, code=2)
     finally:
         (folder / "moved.safetensors").rename(folder / "kinds-export/model.safetensors")
     assert "there is no weights file" in told
-
-
-def test_benchmark_begins_every_run_with_the_weights(run_alcore, folder: Path) -> None:
-    run_alcore(
-        *("benchmark", "active_learning_logs/kinds/experiment.toml", "--weights", "kinds-export/model.safetensors"),
-        *("--query", "uq", "--seeds", "1", "--steps", "1", "--root", "bench", "--jobs", "1"),
-        cwd=folder,
-    )
-    files = sorted((folder / "bench").glob("*/*-0/experiment.toml"))
-    assert len(files) == 2
-    assert all("weights_sha256" in file.read_text() for file in files)
