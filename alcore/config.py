@@ -281,6 +281,12 @@ class DriverConfig:
     max_failure_rate
         The run ends where more of the last 20 answers than this share were failures: infrastructure, time-outs and
         refused answers. 1 lets it go on.
+    weights
+        A safetensors file with the weights that the learner begins with, such as ``model.safetensors`` of an export;
+        its own initial weights where it is None. The run keeps them in its first checkpoint, so that it is resumed and
+        forked without the file.
+    weights_sha256
+        What the SHA-256 of that file must be; not checked where it is None.
     """
 
     batch_size: int
@@ -312,6 +318,8 @@ class DriverConfig:
     resume: Literal["never", "auto"] = "never"
     final_training: bool = False
     max_failure_rate: float = 0.5
+    weights: Path | None = None
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
@@ -331,7 +339,9 @@ class DriverConfig:
             _refuse(self, "max_failure_rate", "a number from 0 to 1")
         if self.collate_fn is not None and not callable(self.collate_fn):
             _refuse(self, "collate_fn", "callable as collate_fn(items), and return a batch")
-        for name in ("keep", "run_id"):
+        if self.weights is not None and not isinstance(self.weights, str | os.PathLike):
+            _refuse(self, "weights", "the path of a safetensors file, or None")
+        for name in ("keep", "run_id", "weights_sha256"):
             if not isinstance(getattr(self, name), str | None):
                 _refuse(self, name, "a text, or None")
         retention.parse(self.keep)

@@ -86,6 +86,8 @@ class Data:
         What is known about the data.
     defaults
         Experiment tables that suit this data, as nested mappings; what the user says takes precedence.
+    preprocessing
+        How the inputs were made of a file, so that those of a new file can be made alike; None where that is not known.
     """
 
     train: Any
@@ -93,6 +95,41 @@ class Data:
     unlabeled: Any = None
     info: DataInfo = dataclasses.field(default_factory=DataInfo)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+
+
+class Preprocessing(Protocol):
+    """How data makes inputs of a file: what ``Data.preprocessing`` holds. It may also offer `PreprocessingOptions`.
+
+    It is fitted when the data is made, and fixed from then on.
+    """
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return everything that it consists of, as JSON: mappings, lists, text, finite numbers, booleans, None.
+
+        Numbers are exact: an object that `FactoryOptions.preprocessing_from` makes of the description, after it was
+        written as JSON and read, gives the same inputs bit for bit. Called when a run begins, which keeps the
+        description, and when it is exported.
+        """
+
+    def read(self, path: Path, /) -> Any:
+        """Return the inputs of all rows of a new file, in its order, as one batch like those of the pools.
+
+        The file may lack the target, and what it says of the target is not read. Raise `UsageError` for a file, a
+        column or a value that doesn't fit. Called by ``alcore predict``.
+        """
+
+
+class PreprocessingOptions(Protocol):
+    """What a `Preprocessing` may also offer."""
+
+    def source(self) -> str:
+        """Return the source of a Python module that does without alcore; it needs NumPy and the standard library alone.
+
+        It defines ``read(description, path)``, which returns the inputs that `read` makes, as an array of NumPy, where
+        `description` is what `describe` returned; it raises ValueError for what doesn't fit. Written by
+        ``alcore export`` beside the description.
+        """
 
 
 # -- requests and answers ---------------------------------------------------------------------------------
@@ -403,6 +440,14 @@ class PoolOptions(Protocol):
     labeled_ids: torch.Tensor
     """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of
     labeled samples are extracted, and by ``alcore export``."""
+
+    source_rows: torch.Tensor
+    """Of the pool to choose from: the row of the file of each sample, by id: int64, shape (N,), from 0. A header and
+    blank lines don't count, as in ``pandas.read_csv(path).iloc[row]`` and ``array[row]``. Read by ``alcore export``."""
+
+    source_lines: torch.Tensor | None
+    """Of the pool to choose from: the line of a text file on which each sample begins, by id: int64, shape (N,), from
+    1; None where the file is not text. Read by ``alcore export``."""
 
     knows_answers: bool
     """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
@@ -737,6 +782,13 @@ class FactoryOptions(Protocol):
 
     renamed_parameters: Mapping[str, str | None]
     """Earlier names of its parameters, each with the name that it has now, or None where it is gone."""
+
+    def preprocessing_from(self, description: Mapping[str, Any], /) -> Preprocessing:
+        """Make again what ``Data.preprocessing`` held, of what its `describe` returned; the file is not needed.
+
+        An attribute of a data factory. Raise `UsageError` for a description that can't be understood, such as one of
+        a later version. Called by ``alcore predict``.
+        """
 
 
 Factory = type[T_co] | Callable[..., T_co] | str

@@ -79,6 +79,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ResultAsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")]
+LearnerOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--learner",
+        metavar="NAME",
+        autocompletion=names_of("learner"),
+        help="What makes the learner, for a run built in Python: package.module:name.",
+    ),
+]
 InDoubt = Annotated[
     Literal["ask", "drop"] | None,
     typer.Option(
@@ -122,6 +131,7 @@ DRIVER_FLAGS = {
     "dtype": DriverFlag("dtype", str, "NAME", "Floating-point type [float32]."),
     "threads": DriverFlag("threads", int, "N", "CPU threads; chosen by the learner's size."),
     "queue": DriverFlag("queue", str, "NAME", "Queue from query to labeling [fifo]."),
+    "weights": DriverFlag("weights", str, "FILE", "Begin with these weights, of a safetensors file."),
     "root": DriverFlag("root_log_dir", str, "DIR", "Where run directories are [active_learning_logs]."),
 }
 

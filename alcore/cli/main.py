@@ -18,6 +18,7 @@ from alcore.cli.fork import fork
 from alcore.cli.labels import labels
 from alcore.cli.plugin_commands import add_plugin_commands
 from alcore.cli.plugins import plugins
+from alcore.cli.predict import predict
 from alcore.cli.resume import resume
 from alcore.cli.run import run
 from alcore.cli.runs import runs
@@ -40,7 +41,7 @@ def application(registry: Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run, resume, fork, runs, show, labels, export, plugins, describe):
+    for command in (run, resume, fork, runs, show, labels, predict, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
     add_plugin_commands(app, registry)
     return app

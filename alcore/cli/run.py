@@ -77,6 +77,8 @@ def run(
         if names:
             chosen.choose(kind, names)
     chosen.complete()
+    if "weights" in driver_table:  # not those that the file names
+        chosen.settings["driver"].pop("weights_sha256", None)
     common.set_parameters(chosen, assign)
     chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)

@@ -34,18 +34,19 @@ from alcore.driver.strategy_set import StrategySet, expected_costs
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
 from alcore.inference.learner import evaluating, model_digest, place_learner
+from alcore.inference.weights import load_weights
 from alcore.plugins.discovery import plugins_compared
 from alcore.plugins.listeners import Listeners
 from alcore.plugins.registry import installed
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
-from alcore.protocols import DataInfo, Phase, Spent, TrainStep, ValidateStep
+from alcore.protocols import DataInfo, Phase, Preprocessing, Spent, TrainStep, ValidateStep
 from alcore.randomness import derive_generator
 from alcore.store import retention
 from alcore.store.files import free_run_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest, utc_now
+from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import with_synchronized_normalization
 from alcore.training.loader import BatchLoader, LoaderFactory
@@ -92,6 +93,9 @@ class Driver:
         The step and the phase under way. A test of a strategy may set them on a Driver that doesn't run.
     stop_reason : str or None
         Why the run ended.
+    preprocessing : Preprocessing or None
+        How the data makes inputs of a file. Set before the run begins, it is described in the run, for ``alcore
+        export`` and, where the run has an experiment file, ``alcore predict``.
     run_id, log_dir, logger
         Name, directory and logger of the run. The directory is made when the run starts.
     """
@@ -167,6 +171,7 @@ class Driver:
         self._in_session = self._in_step = False
         self.stop_reason: str | None = None
         self.description: str | None = None
+        self.preprocessing: Preprocessing | None = None
         self._session: RunSession | None = None
         self._half_restored = False  # whether a restore has begun to change parts
         self._labeling: LabelingPhase | None = None
@@ -572,6 +577,7 @@ class Driver:
             resolve_train_step(train_step_fn, self.learner, self.info)
             checks.check_class_weights(self.training_config, self.learner, train_step_fn, self.info)
         self.prepare()
+        weights = self._load_weights()
         self._check_columns(train_step_fn)
         if self._trainer is not None:
             self._trainer.make_optimization()
@@ -588,7 +594,7 @@ class Driver:
             self.ranks,
             meta={
                 "run_id": self.run_id, "seed": self._seed, "started": utc_now(), "status": "running",
-                "environment": environment(), "pools": pools, "names": names,
+                "environment": environment(), "pools": pools, "names": names, **self._about_inputs(), **weights,
             },
             experiment=self.description or self._describe(),
             state=self._checkpointer.collect(step=0, phase="start", epoch=0),
@@ -598,6 +604,25 @@ class Driver:
         except BaseException:
             store.close()  # or this process would hold the run's lock for as long as it lives
             raise
+
+    def _load_weights(self) -> dict[str, Any]:
+        """Give the learner the weights that it is to begin with, and return what the run records of them."""
+        if self.config.weights is None:
+            return {}
+        path = Path(self.config.weights).expanduser().absolute()
+        digest = load_weights(self.learner, path, self.config.weights_sha256)
+        self.logger.info("the learner begins with the weights of %s, SHA-256 %s", path, digest)
+        return {"weights": {"file": str(path), "sha256": digest}}
+
+    def _about_inputs(self) -> dict[str, Any]:
+        """Return what is known about the data, and how it makes inputs of a file, for later use of the learner."""
+        found: dict[str, Any] = {}
+        if isinstance(self.info, DataInfo):
+            found["info"] = dataclasses.asdict(self.info)
+        if self.preprocessing is not None:
+            with raised_by("describe() of the preprocessing"):
+                found[PREPROCESSING] = self.preprocessing.describe()
+        return found
 
     def _check_columns(self, train_step_fn: TrainStep | None) -> None:
         """Compare the learner's outputs with the number of classes, where the default loss trains it."""

@@ -7,6 +7,7 @@ The commands of plugins use these names as ``alcore run`` does: make an `Experim
 from alcore.experiment.build import build, to_toml
 from alcore.experiment.export import export_run
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
+from alcore.experiment.prediction import Predictions, check_output, predict
 from alcore.experiment.resolve import Resolved, load_data, resolve
 from alcore.experiment.settings import Settings
 
@@ -15,11 +16,14 @@ __all__ = [
     "BuiltInPythonError",
     "Experiment",
     "Part",
+    "Predictions",
     "Resolved",
     "Settings",
     "build",
+    "check_output",
     "export_run",
     "load_data",
+    "predict",
     "resolve",
     "to_toml",
 ]

@@ -67,6 +67,7 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
         plugins=[*observers, *_all(resolved, "stop"), *_all(resolved, "observe")],
     )
     driver.description = to_toml(dataclasses.replace(resolved, settings=settings))
+    driver.preprocessing = data.preprocessing
     return driver
 
 

@@ -111,6 +111,7 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
                 faults += more
     queue_cls, more = _find_queue(registry, complete.driver["queue"])
     _raise(faults + more)
+    _identify_weights(complete.driver)
     return Resolved(parts, factories, values, data, complete, queue_cls)
 
 
@@ -143,6 +144,34 @@ def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = 
     settings, more = check_tables(experiment.settings)
     _raise(faults + more)
     return _make_data(experiment, factories, values, _seed(settings))
+
+
+def find_factory(
+    experiment: Experiment, kind: str, registry: Registry, *, allow_code: bool = False
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the factory of the one part of a kind, and its checked parameters; nothing is made.
+
+    Parameters
+    ----------
+    experiment
+        What names it; parts that are missing are filled in.
+    kind
+        ``"data"``, ``"learner"``, ``"loop"`` or ``"label"``.
+    registry
+        The installed plugins.
+    allow_code
+        Whether to import ``package.module:name`` that a file names.
+
+    Raises
+    ------
+    UsageError
+        If no plugin offers the name, or a parameter is wrong.
+    """
+    experiment.complete()
+    (part,) = experiment.parts[kind]
+    factories, values, faults = _check_parts([part], registry, allow_code)
+    _raise(faults)
+    return factories[part.where], values[part.where]
 
 
 def _check_parts(
@@ -229,6 +258,15 @@ def _make_data(
     if not isinstance(data, Data):
         raise UsageError(f"{part.where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
     return data
+
+
+def _identify_weights(driver: dict[str, Any]) -> None:
+    """Make the path of the initial weights absolute, and note the digest; a run that is resumed needs no such file."""
+    if driver.get("weights") is None:
+        return
+    driver["weights"] = path = driver["weights"].expanduser().resolve()
+    if driver.get("weights_sha256") is None and path.is_file():
+        driver["weights_sha256"] = sha256_of(path)
 
 
 def _check_digests(digests: Mapping[str, str]) -> None:

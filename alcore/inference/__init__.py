@@ -44,6 +44,7 @@ from alcore.inference.posterior import (
 from alcore.inference.ranking import Ranked, TopK, merge
 from alcore.inference.streaming import check_scores, chunk_rows, chunks, subset, top_k
 from alcore.inference.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
+from alcore.inference.weights import load_weights
 
 __all__ = [
     "Evaluation",
@@ -84,6 +85,7 @@ __all__ = [
     "learner_state",
     "least_confidence",
     "load_model",
+    "load_weights",
     "margin",
     "match_targets",
     "mc_dropout",

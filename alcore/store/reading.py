@@ -13,6 +13,7 @@ from alcore.store import tables
 from alcore.store.files import check_run_folder, run_directory
 from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
 from alcore.store.lock import held_error, is_locked
+from alcore.store.tables import AcceptedLabel
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
 
@@ -75,6 +76,10 @@ class Run:
         """Return what is known about the run as a whole; ``status`` is ``stopped`` where the writer is gone."""
         return self._with_status(self._read(tables.meta))
 
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Return how the data makes inputs of a file, as it was when the run began; None where the data didn't say."""
+        return self._read(tables.preprocessing)
+
     def steps(self) -> list[dict[str, Any]]:
         """Return the records of the finished steps, with ``seconds`` by phase."""
         return self._read(tables.steps)
@@ -86,6 +91,10 @@ class Run:
     def requests(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all."""
         return self._read(tables.requests, step)
+
+    def accepted(self, step: int) -> list[AcceptedLabel]:
+        """Return the labels that a labeling phase appended to the training pool, in that order."""
+        return self._read(tables.accepted, step, LabelValues(self.folder / "labels").read)
 
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""

@@ -101,6 +101,8 @@ REFUSED = ("refused", "set aside")
 """The kinds of rows of the table ``refused`` that are refused answers; the others are failures and repeats."""
 CHAINED = ("steps", "requests", "labels", "refused", "queries", "records")
 """Tables whose rows are only added: the digest of each row is made from that of the row before, too."""
+PREPROCESSING = "preprocessing"
+"""The key of the table ``run`` that has how the data makes inputs of a file."""
 CHANGING = {"run": "key", "writer": "key", "label_strategy": "step", "checkpoints": "file"}
 """Tables whose rows may be replaced or deleted, by their key; their digest combines those of their rows."""
 
@@ -383,8 +385,15 @@ def _note(connection: sqlite3.Connection, key: str) -> str | None:
 
 
 def meta(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Return what is known about the run as a whole."""
-    return {row["key"]: loads(row["value"]) for row in connection.execute("SELECT key, value FROM run ORDER BY key")}
+    """Return what is known about the run as a whole, without what `preprocessing` returns, which may be large."""
+    rows = connection.execute("SELECT key, value FROM run WHERE key != ? ORDER BY key", (PREPROCESSING,))
+    return {row["key"]: loads(row["value"]) for row in rows}
+
+
+def preprocessing(connection: sqlite3.Connection) -> dict[str, Any] | None:
+    """Return how the data makes inputs of a file, as the data described it when the run began; None if it did not."""
+    row = connection.execute("SELECT value FROM run WHERE key = ?", (PREPROCESSING,)).fetchone()
+    return None if row is None else dict(loads(row["value"]))
 
 
 def utc_now() -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+FILES = ("labels.csv", "model.safetensors", "labelled.npz", "info.json", "learner.json", "model.py", "README.txt")
+
 
 @pytest.fixture
 def run(build) -> str:
@@ -19,9 +21,9 @@ def test_each_file_is_told_with_its_path(command, run: str, tmp_path: Path, argu
     out, err = command("export", run, "--root", "runs", *arguments)
     assert err == ""
     told = dict(line.split(": ", 1) for line in out.splitlines())
-    assert list(told) == [f"{folder}/{name}" for name in ("labels.csv", "model.safetensors", "labelled.npz")]
+    assert list(told) == [f"{folder}/{name}" for name in FILES]
     assert told[f"{folder}/labelled.npz"].startswith("not written: the run was built in Python")
-    assert {one.name for one in (tmp_path / folder).iterdir()} == {"labels.csv", "model.safetensors"}
+    assert {one.name for one in (tmp_path / folder).iterdir()} == {*FILES} - {"labelled.npz", "model.py"}
 
 
 def test_export_into_an_existing_folder_is_refused(command, run: str, tmp_path: Path) -> None:

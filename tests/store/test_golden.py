@@ -75,7 +75,7 @@ def test_it_is_read(golden: Path) -> None:
 def test_it_is_exported_and_forked_and_stays_as_it_is(golden: Path, toys: type) -> None:
     before = _files(golden)
     assert next(summaries(golden.parent)).status == "done"
-    assert len(export_run(Run(golden), golden.parent / "out")) == 3
+    assert len(export_run(Run(golden), golden.parent / "out")) == 6
     made = fork_run(Run(golden), 0, run_id="forked")
     assert _files(golden) == before
     assert _version(made.folder) == FORMAT

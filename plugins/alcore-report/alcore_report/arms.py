@@ -184,6 +184,8 @@ def _experiment(request: Request, name: str) -> Experiment:
         words = text.partition("=")[0].strip().split(".")
         if words[0] != "query" or len(words) < 2 or words[1] in own:
             experiment.set(text)
+    if "weights" in request.driver:  # not those that the file names
+        experiment.settings["driver"].pop("weights_sha256", None)
     common = {"final_training": True, "keep": _STANDARD_KEEP, "threads": 1}
     experiment.settings["driver"] = common | experiment.settings["driver"] | dict(request.driver)
     return experiment

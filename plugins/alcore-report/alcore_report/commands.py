@@ -132,6 +132,9 @@ def benchmark(
     dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type [float32].")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads of each run [1].")] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Begin every run with these weights, of a safetensors file.")
+    ] = None,
     root: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the benchmark is.")] = _ROOT,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
@@ -154,7 +157,7 @@ def benchmark(
         check_format(plot)
     driver = {
         "max_active_learning_steps": steps, "batch_size": batch_size, "budget": budget, "keep": keep, "device": device,
-        "dtype": dtype, "threads": threads, "queue": queue,
+        "dtype": dtype, "threads": threads, "queue": queue, "weights": weights,
     }  # fmt: skip
     singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
     request = Request(

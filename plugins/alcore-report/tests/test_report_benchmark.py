@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -309,6 +310,21 @@ def test_a_seed_of_the_data_is_kept_unless_it_is_the_one_that_a_run_wrote(tmp_pa
     assert plan((4, 5)).arms[0].tree["data"]["moons"]["seed"] == 5
     assert "has a seed of its own" in plan((4, 5)).notes[0]
     assert plan((4, 4), "data.moons.seed=9").arms[0].tree["data"]["moons"]["seed"] == 9
+
+
+def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
+    from alcore_report.arms import Request, make_plan
+
+    from alcore.plugins import installed
+
+    (tmp_path / "e.toml").write_text('[driver]\nweights = "of_file"\nweights_sha256 = "0"\n')
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    request = Request(
+        tmp_path / "e.toml", ["uq"], {}, [], {"weights": str(tmp_path / "w.safetensors")}, True, True, False
+    )
+    for arm in make_plan(request, installed()).arms:
+        assert arm.tree["driver"]["weights"] == str(tmp_path / "w.safetensors")
+        assert arm.tree["driver"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_benchmark_has_the_flags_of_run(tmp_path):

@@ -14,6 +14,7 @@ from numpy.lib.npyio import NpzFile
 from alcore.errors import UsageError
 from alcore_tabular.messages import nearest, setting
 from alcore_tabular.raw_table import Array, RawTable
+from alcore_tabular.standalone import array_names
 
 _DAMAGED = (
     OSError,
@@ -52,7 +53,7 @@ def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> R
         features = _array(path, archive, inputs, "inputs")
         answers = _array(path, archive, target, "target")
         costs = None if cost is None else _array(path, archive, cost, "cost")
-    numbers, names = _numbers(path, inputs, features), _names(inputs, features.shape[1:])
+    numbers, names = _numbers(path, inputs, features), array_names(inputs, features.shape[1:])
     if answers.ndim == 2 and answers.shape[1] == 1:
         answers = answers[:, 0]
     if answers.ndim != 1:
@@ -76,7 +77,22 @@ def read_npz(path: Path, inputs: str, target: str, cost: str | None = None) -> R
         target_name=target,
         origin=np.arange(len(numbers)),
         describe=lambda row, _: f"row {row}, counted from 0",
+        shape=features.shape[1:],
     )
+
+
+def read_inputs(path: Path, inputs: str) -> Array:
+    """Read the array of inputs of an NPZ file, which need not hold targets.
+
+    Raises
+    ------
+    UsageError
+        For a file that is not NPZ, and for an array that is missing, has Python objects or no numbers.
+    """
+    with path.open("rb") as stream, _open(path, stream) as archive:
+        features = _array(path, archive, inputs)
+    _numbers(path, inputs, features)
+    return features
 
 
 def _open(path: Path, stream: BinaryIO) -> NpzFile:
@@ -91,12 +107,10 @@ def _open(path: Path, stream: BinaryIO) -> NpzFile:
     return archive
 
 
-def _array(path: Path, archive: Mapping[str, Any], name: str, parameter: str) -> Array:
+def _array(path: Path, archive: Mapping[str, Any], name: str, parameter: str | None = None) -> Array:
     if name not in archive:
-        raise UsageError(
-            f"{path.name}: there is no array {name!r}; {nearest(name, archive)}. Name one with "
-            f"{setting(parameter, 'ARRAY')}."
-        )
+        remedy = "The model needs it" if parameter is None else f"Name one with {setting(parameter, 'ARRAY')}"
+        raise UsageError(f"{path.name}: there is no array {name!r}; {nearest(name, archive)}. {remedy}.")
     try:
         array = archive[name]
     except _DAMAGED as error:
@@ -120,10 +134,6 @@ def _numbers(path: Path, name: str, array: Array) -> Array:
         raise UsageError(f"{path.name}: array {name!r} has the shape {array.shape}; (N, features) is needed.")
     single = np.result_type(array.dtype, np.float32) == np.float32
     return array.reshape(len(array), -1).astype(np.float32 if single else np.float64)
-
-
-def _names(name: str, shape: tuple[int, ...]) -> list[str]:
-    return [f"{name}[{', '.join([':', *map(str, place)])}]" for place in np.ndindex(*shape)]
 
 
 def _cells(path: Path, name: str, array: Array) -> list[str | None]:

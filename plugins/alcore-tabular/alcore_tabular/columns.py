@@ -71,6 +71,7 @@ def read_csv(
         origin=np.arange(len(csv_text.rows)),
         describe=csv_text.describe,
         dropped=tuple(drop),
+        lines=np.array(csv_text.lines),
     )
 
 

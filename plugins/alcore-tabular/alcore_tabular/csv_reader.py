@@ -71,7 +71,7 @@ class TextTable:
         return f"line {self.lines[row]} {f'has {shown(cell)}' if cell else 'is empty there'}"
 
 
-def read_rows(path: Path, delimiter: str | None = None, drop: Sequence[str] = ()) -> TextTable:
+def read_rows(path: Path, delimiter: str | None = None, drop: Sequence[str] | None = ()) -> TextTable:
     """Read a CSV file in UTF-8 whose first line names the columns.
 
     Parameters
@@ -81,7 +81,7 @@ def read_rows(path: Path, delimiter: str | None = None, drop: Sequence[str] = ()
     delimiter
         Separator of the cells; guessed from the first records if None.
     drop
-        Columns that need no unique name, since they are left out.
+        Columns that need no unique name, since they are left out; where it is None, the names are not checked.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def read_rows(path: Path, delimiter: str | None = None, drop: Sequence[str] = ()
     if not csv_text.rows:
         raise UsageError(f"{path.name}: there is a header, {listed(names)}, but no row below it.")
     _check_header(csv_text)
-    _check_names(csv_text, drop)
+    if drop is not None:
+        _check_names(csv_text, drop)
     return csv_text
 
 

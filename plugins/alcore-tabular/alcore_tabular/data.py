@@ -19,6 +19,7 @@ from alcore_tabular.columns import read_csv
 from alcore_tabular.encoding import fit
 from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
+from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
 from alcore_tabular.raw_table import Missing, RawTable, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.splitting import count_initial, draw_initial, hold_out
 from alcore_tabular.targets import Answers, Task, encode_target
@@ -49,9 +50,15 @@ class TablePool(TensorPool):
     ----------
     columns : dict of str to numpy.ndarray
         The columns of categories by name: for each sample id its category, a str, or None where it is missing.
+    source_rows : torch.Tensor
+        Row of the file of each sample, by sample id: int64, shape (N,), from 0 without the header.
+    source_lines : torch.Tensor or None
+        Line of the file on which each sample begins, from 1, by sample id: int64, shape (N,); None for an NPZ file.
     """
 
     columns: dict[str, np.ndarray[Any, Any]]
+    source_rows: torch.Tensor
+    source_lines: torch.Tensor | None
 
 
 def table(
@@ -159,7 +166,13 @@ def table(
         raw, costs = raw.without(cost)
         if not raw.number_names and not raw.text_names:
             raise UsageError(f"{raw.file}: no column is left to learn from beside the cost {cost!r}.")
-    return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed)
+    if raw.shape is None:
+        file: dict[str, Any] = {"format": "csv", "delimiter": delimiter, "decimal": decimal, "blanks": list(blanks)}
+    else:
+        file = {"format": "npz", "array": inputs, "shape": list(raw.shape)}
+    left_out = [*drop, *([] if cost is None else [cost])]
+    reading = Reading(file, missing, left_out)
+    return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading)
 
 
 def _check_cost(raw: RawTable, cost: str) -> None:
@@ -184,6 +197,7 @@ def _assemble(
     initial: int | float,
     validation: float,
     seed: int,
+    reading: Reading,
 ) -> Data:
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
@@ -191,7 +205,7 @@ def _assemble(
     count = count_initial(initial, len(train), len(answers.names))
     labeled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
     part, rest = raw.take(train), raw.take(held)
-    encoder = fit(part)
+    encoder = fit(part, fills=reading.missing == "fill")
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
     def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TablePool:
@@ -199,6 +213,8 @@ def _assemble(
         targets = torch.from_numpy(answers.values[where])
         made = TablePool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
         made.columns = dict(zip(rows.text_names, rows.texts.T, strict=True))
+        made.source_rows = torch.from_numpy(rows.origin)
+        made.source_lines = None if rows.lines is None else torch.from_numpy(rows.lines[rows.origin])
         return made
 
     _logger.info(
@@ -207,7 +223,16 @@ def _assemble(
         *(len(train), count, len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS[answers.task])
-    return Data(pool(part, train, labeled), pool(rest, held, np.arange(len(held))), info=info, defaults=defaults)
+    return Data(
+        pool(part, train, labeled),
+        pool(rest, held, np.arange(len(held))),
+        info=info,
+        defaults=defaults,
+        preprocessing=describe(encoder, part, answers, reading),
+    )
+
+
+table.preprocessing_from = TablePreprocessing  # type: ignore[attr-defined]  # see alcore.protocols.FactoryOptions
 
 
 def _check_choices(**given: tuple[str, Any]) -> None:

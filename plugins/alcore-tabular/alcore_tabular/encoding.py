@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import listed, shown, warn
 from alcore_tabular.raw_table import Array, RawTable, absent
+from alcore_tabular.standalone import MISSING
 
-_FILLER = "(missing)"
 _COLUMNS = 64  # columns measured at once
 _BLOCK = 8192  # rows standardized at once, so that a large array is not copied in double precision
 
@@ -45,6 +46,24 @@ class Encoder:
     def features(self) -> int:
         """Number of features: one for each numeric column and for each category."""
         return len(self.numbers) + sum(map(len, self.categories))
+
+    def describe(self, raw: RawTable) -> list[dict[str, Any]]:
+        """Return what makes the features of each column of the table, as JSON in the order of the features."""
+        numbers = [
+            {
+                "name": raw.number_names[place],
+                "kind": "number",
+                "mean": float(center),
+                "deviation": float(scale),
+                "median": float(fill),
+            }
+            for place, center, scale, fill in zip(self.numbers, self.center, self.scale, self.fill, strict=True)
+        ]
+        texts = [
+            {"name": raw.text_names[place], "kind": "category", "categories": list(known)}
+            for place, known in zip(self.texts, self.categories, strict=True)
+        ]
+        return [*numbers, *texts]
 
     def transform(self, raw: RawTable) -> Array:
         """Return the features of these rows: float32, shape (N, features).
@@ -89,12 +108,19 @@ class Encoder:
         warn(
             f"{raw.file}: column {raw.text_names[place]!r} holds categories that the training part lacks, in "
             f"{len(new)} of the {len(raw)} held-out rows, for instance "
-            f"{shown(_FILLER if cell is None else cell)}; they count as none."
+            f"{shown(MISSING if cell is None else cell)}; they count as none."
         )
 
 
-def fit(raw: RawTable) -> Encoder:
+def fit(raw: RawTable, *, fills: bool = False) -> Encoder:
     """Fit an encoder to the rows of the training part; a constant column is left out, with a warning.
+
+    Parameters
+    ----------
+    raw
+        The rows of the training part.
+    fills
+        Whether the encoder is to fill missing values in columns, too, that have none in these rows.
 
     Raises
     ------
@@ -102,6 +128,8 @@ def fit(raw: RawTable) -> Encoder:
         If no column is left, or if numbers are too large to be standardized.
     """
     center, scale, fill, constant = _moments(raw)
+    if fills:
+        fill = _medians(raw.numbers)
     texts = _filled(raw.texts)
     alike = np.array([len(set(texts[:, place])) == 1 for place in range(texts.shape[1])], dtype=bool)
     dull = [name for name, same in zip(raw.number_names, constant, strict=True) if same]
@@ -156,5 +184,14 @@ def _moments(raw: RawTable) -> tuple[Array, Array, Array, Array]:
     return center, scale, fill, constant
 
 
+def _medians(numbers: Array) -> Array:
+    """Return the median of the values of each column, 0 where it has none: float64, shape (F,)."""
+    medians = np.zeros(numbers.shape[1])
+    for place, column in enumerate(numbers.T.astype(np.float64)):
+        present = column[~np.isnan(column)]
+        medians[place] = np.median(present) if len(present) else 0
+    return medians
+
+
 def _filled(texts: Array) -> Array:
-    return np.where(absent(texts), _FILLER, texts)
+    return np.where(absent(texts), MISSING, texts)

@@ -43,6 +43,10 @@ class RawTable:
         Describes where a row of the file is and the value of a column there, for messages.
     dropped
         Columns that the user left out already, which a remedy keeps; None for a format without named columns.
+    lines
+        Line of the file on which each row of the file begins, from 1: int64; None for a file that is not text.
+    shape
+        Shape of one input in the file, of which the columns are made; None for a table.
     """
 
     file: str
@@ -55,6 +59,8 @@ class RawTable:
     origin: Array
     describe: Callable[[int, str], str]
     dropped: tuple[str, ...] | None = None
+    lines: Array | None = None
+    shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -1,0 +1,167 @@
+"""Make inputs of a CSV or NPZ file as they were made when a model was trained.
+
+This file needs NumPy and the standard library alone. ``alcore export`` writes it beside ``preprocessing.json``:
+``read(description, path)`` takes the content of that file and a new file, and returns the inputs of its rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MISSING = "(missing)"
+"""The category of cells that are missing values."""
+
+
+def read(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, Any]:
+    """Return the inputs of all rows of a file: float32, shape (N, features).
+
+    Parameters
+    ----------
+    description
+        The content of ``preprocessing.json``.
+    path
+        The file: CSV in UTF-8 whose columns may stand in any order, or NPZ. The target may be missing, and is not read.
+
+    Raises
+    ------
+    ValueError
+        For columns that are missing or not known, and for values that don't fit.
+    """
+    if description["file"]["format"] == "npz":
+        with np.load(path, allow_pickle=False) as archive:
+            columns: Mapping[str, Any] = array_columns(description, archive[description["file"]["array"]])
+            return encode(description, columns)
+    return encode(description, csv_columns(description, path))
+
+
+def array_columns(description: Mapping[str, Any], array: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the columns of an array of inputs by name."""
+    shape = tuple(description["file"]["shape"])
+    if array.shape[1:] != shape or array.dtype.kind not in "biuf":
+        raise ValueError(f"inputs of shape {('N', *shape)} are needed, of numbers, not {array.shape} of {array.dtype}")
+    exact = np.float32 if np.result_type(array.dtype, np.float32) == np.float32 else np.float64
+    flat = array.reshape(len(array), math.prod(shape)).astype(exact)
+    return dict(zip(array_names(description["file"]["array"], shape), flat.T, strict=True))
+
+
+def array_names(name: str, shape: Iterable[int]) -> list[str]:
+    """Return the names of the columns of an array whose inputs have a shape."""
+    return [f"{name}[{', '.join([':', *map(str, place)])}]" for place in np.ndindex(*shape)]
+
+
+def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, list[str | None]]:
+    """Return the cells of the columns that inputs are made of, by name; None where a value is missing."""
+    wanted = [column["name"] for column in description["columns"]]
+    blanks = {blank.strip().casefold() for blank in description["file"]["blanks"]}
+    given = description["file"]["delimiter"]
+    tables = [table(path, delimiter) for delimiter in ([given] if given else [",", ";", "\t", "|"])]
+    names, rows = max(tables, key=lambda one: len(set(wanted) & set(one[0])))  # of equal ones the first
+    known = {*wanted, *description["left_out"], description["target"]["name"]}
+    problems = [f"lacks a column {name!r}" for name in wanted if name not in names]
+    problems += [f"has {names.count(name)} columns {name!r}" for name in wanted if names.count(name) > 1]
+    problems += [f"has a column {name!r}, which is not known" for name in names if name not in known]
+    if problems:
+        raise ValueError(f"{path} {'; '.join(problems)}")
+    if uneven := [number for number, row in enumerate(rows) if len(row) != len(names)]:
+        raise ValueError(f"{path}: row {uneven[0]} has {len(rows[uneven[0]])} cells, and the header has {len(names)}")
+    places = {name: names.index(name) for name in wanted}
+    return {
+        name: [None if row[place].casefold() in blanks else row[place] for row in rows]
+        for name, place in places.items()
+    }
+
+
+def table(path: str | Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names in the first line of a CSV file, and the cells of the others; blank lines don't count."""
+    with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+        records = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
+        try:
+            names, *rows = [[cell.strip() for cell in record] for record in records if record] or [[]]
+        except csv.Error:  # text that another delimiter may divide well
+            return [], []
+    return names, rows
+
+
+def encode(description: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> np.ndarray[Any, Any]:
+    """Return the inputs that are made of columns: float32, shape (N, features).
+
+    Parameters
+    ----------
+    description
+        The content of ``preprocessing.json``.
+    columns
+        For each column its cells: text, numbers, or None where a value is missing.
+    """
+    mark, fills = description["file"].get("decimal", "."), description["missing"] == "fill"
+    rows = len(next(iter(columns.values())))
+    parts = []
+    for column in description["columns"]:
+        cells = columns[column["name"]]
+        if not fills and (gaps := [row for row, cell in enumerate(cells) if cell is None or cell != cell]):
+            raise ValueError(f"a value of {column['name']!r} is missing in row {gaps[0]}, counted from 0")
+        if column["kind"] == "number":
+            parts.append(numbers(column, cells, mark)[:, None])
+        elif column["kind"] == "category":
+            parts.append(indicators(column["categories"], cells))
+        else:
+            raise ValueError(f"columns of the kind {column['kind']!r} are not known")
+    return np.concatenate([np.empty((rows, 0), dtype=np.float32), *parts], axis=1)
+
+
+def numbers(column: Mapping[str, Any], cells: Sequence[Any], mark: str) -> np.ndarray[Any, Any]:
+    """Return a column of numbers, standardized: float32, shape (N,)."""
+    values = np.empty(len(cells), dtype=np.float64)
+    for row, cell in enumerate(cells):
+        value = number(cell, mark) if isinstance(cell, str) else cell
+        if cell is not None and value is None:
+            raise ValueError(f"{cell!r} in column {column['name']!r} and row {row}, counted from 0, is not a number")
+        values[row] = column["median"] if value is None or value != value else value
+    with np.errstate(over="ignore"):
+        result: np.ndarray[Any, Any] = ((values - column["mean"]) / column["deviation"]).astype(np.float32)
+    if len(far := np.flatnonzero(~np.isfinite(result))):
+        raise ValueError(f"a value of {column['name']!r} is infinite or too large in row {far[0]}, counted from 0")
+    return result
+
+
+def indicators(categories: Sequence[str], cells: Sequence[str | None]) -> np.ndarray[Any, Any]:
+    """Return one feature a category, 1 where a cell is of it: float32, shape (N, categories)."""
+    places = {category: place for place, category in enumerate(categories)}
+    result = np.zeros((len(cells), len(places)), dtype=np.float32)
+    for row, cell in enumerate(cells):
+        place = places.get(MISSING if cell is None else cell)
+        if place is not None:
+            result[row, place] = 1
+    return result
+
+
+def number(cell: str, mark: str = ".") -> float | None:
+    """Return the number in a cell, infinite if it is too large, or None if it is text.
+
+    Parameters
+    ----------
+    cell
+        Its text.
+    mark
+        The decimal mark; if it is a comma, a cell with a point is text, since the point may group thousands.
+    """
+    plain = without_mark(cell, mark)
+    if plain is None:
+        return None
+    try:
+        value = float(plain)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def without_mark(cell: str, mark: str) -> str | None:
+    """Return a cell with a point as the decimal mark, or None if it is no number."""
+    if "_" in cell or (mark == "," and "." in cell):
+        return None
+    return cell.replace(",", ".") if mark == "," else cell
