@@ -7,6 +7,7 @@ The commands of plugins use these names as ``alcore run`` does: make an `Experim
 from alcore.experiment.build import build, to_toml
 from alcore.experiment.export import export_run
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
+from alcore.experiment.rebuilding import rebuild_data, rebuild_learner
 from alcore.experiment.resolve import Resolved, load_data, resolve
 from alcore.experiment.settings import Settings
 
@@ -20,6 +21,8 @@ __all__ = [
     "build",
     "export_run",
     "load_data",
+    "rebuild_data",
+    "rebuild_learner",
     "resolve",
     "to_toml",
 ]

@@ -145,6 +145,16 @@ def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = 
     return _make_data(experiment, factories, values, _seed(settings))
 
 
+def check_learner(
+    experiment: Experiment, registry: Registry, *, allow_code: bool = False
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the factory of an experiment's learner and its checked parameters; other parts need not be installed."""
+    (part,) = experiment.parts["learner"]
+    factories, values, faults = _check_parts([part], registry, allow_code)
+    _raise(faults)
+    return factories[part.where], values[part.where]
+
+
 def _check_parts(
     parts: Iterable[Part], registry: Registry, allow_code: bool
 ) -> tuple[dict[str, Callable[..., Any]], dict[str, dict[str, Any]], list[str]]:

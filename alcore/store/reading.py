@@ -13,6 +13,7 @@ from alcore.store import tables
 from alcore.store.files import check_run_folder, run_directory
 from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
 from alcore.store.lock import held_error, is_locked
+from alcore.store.tables import AcceptedLabel
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
 
@@ -90,6 +91,12 @@ class Run:
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""
         return tables.value_text(request, LabelValues(self.folder / "labels").read)
+
+    def accepted(self, before: int) -> list[AcceptedLabel]:
+        """Return the labels of the steps before this one, in the order in which the training pool got them."""
+        read_value = LabelValues(self.folder / "labels").read
+        with self._connection() as connection:
+            return [one for step in range(before) for one in tables.accepted(connection, step, read_value)]
 
     def refused(self) -> list[dict[str, Any]]:
         """Return the answers that were not accepted, with the reasons."""
