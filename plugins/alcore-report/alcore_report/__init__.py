@@ -1,4 +1,4 @@
-"""Does it beat random choice, and by how many labels: the commands ``alcore benchmark`` and ``alcore compare``."""
+"""Does it beat random choice, and by how many labels, and what a run shows: ``benchmark``, ``compare``, ``report``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from alcore_report.compare import Comparison, compare_curves
     from alcore_report.curves import Curve, Found, curves_of_runs, curves_of_table, write_table
     from alcore_report.everything import EverythingQuery
+    from alcore_report.page.folder import report_folder
+    from alcore_report.page.report import Page, report_run
 
 _HOME = {
     "Comparison": "compare",
     "Curve": "curves",
     "EverythingQuery": "everything",
     "Found": "curves",
+    "Page": "page.report",
     "compare_curves": "compare",
     "curves_of_runs": "curves",
     "curves_of_table": "curves",
+    "report_folder": "page.folder",
+    "report_run": "page.report",
     "write_table": "curves",
 }
 __all__ = [
@@ -29,16 +34,19 @@ __all__ = [
     "Curve",
     "EverythingQuery",
     "Found",
+    "Page",
     "compare_curves",
     "curves_of_runs",
     "curves_of_table",
+    "report_folder",
+    "report_run",
     "write_table",
 ]
 
 
 @alcore.hookimpl
 def alcore_commands(app: typer.Typer) -> None:
-    """Add ``benchmark`` and ``compare``; what they need is imported when they are called."""
+    """Add ``benchmark``, ``compare`` and ``report``; what they need is imported when they are called."""
     from alcore_report.commands import add_commands
 
     add_commands(app)

@@ -269,6 +269,8 @@ def report(
     from alcore.store import find_run, write_whole
     from alcore_report.curves import folder_of_runs
 
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"{output} can't be written: there is no folder {output.parent}; make it first.")
     with _warnings_as_messages():
         if (folder := folder_of_runs(Path(run), root)) is not None:
             from alcore_report.page.folder import report_folder

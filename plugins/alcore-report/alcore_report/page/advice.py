@@ -246,7 +246,7 @@ def _miscalibrated(facts: Facts, samples: Samples) -> Card | None:
         "Its confidence can't be believed",
         f"At the end the calibration error is {error:.3f}, on {count} samples: on average, confidence and accuracy "
         f"differ by {error:.0%}.",
-        "Strategies that choose by uncertainty rank samples by this confidence, and users of the predictions are misled.",
+        "Strategies that choose by uncertainty rank samples by this confidence, and users of predictions are misled.",
         (
             (
                 "Train for fewer epochs, or with weight decay:",
