@@ -289,7 +289,7 @@ def report(
     for card in page.cards:
         typer.echo(f"{card.title}. {card.seen}")
     for note in page.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(note)
     typer.echo(f"Page: {target}" + (f"\nPicture: {target.with_suffix('.png')}" if png else ""))
 
 

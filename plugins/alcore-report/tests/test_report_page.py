@@ -215,7 +215,7 @@ def test_worst_and_median_field_have_the_errors_of_the_records(folder, pages):
 
 def test_of_a_run_built_in_python_the_page_has_the_rest_and_says_why(pages):
     _, page, out = pages["python"]
-    assert "note: No map of the pool" in out
+    assert "No map of the pool" in out
     assert "built in Python" in page.words
     assert {"scores", "time"} <= set(page.ids)
     assert "map" not in page.ids

@@ -347,7 +347,8 @@ def map_figure(samples: Samples) -> Figure | None:
         if samples.surface is not None:
             _draw_surface(axes, palette, samples)
         plain = {"linewidths": 0, "zorder": 2}
-        axes.scatter(*known.rest.T, s=6, color="#808890", alpha=0.45, rasterized=True, label="rest", **plain)
+        if len(known.rest):
+            axes.scatter(*known.rest.T, s=6, color="#808890", alpha=0.45, rasterized=True, label="rest", **plain)
         if len(known.start):
             axes.scatter(*known.start.T, s=22, marker="s", facecolors=palette.paper, edgecolors=palette.ink,
                          linewidths=1.0, zorder=3, label="labeled at the start")  # fmt: skip

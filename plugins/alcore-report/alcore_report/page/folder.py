@@ -45,7 +45,7 @@ def report_folder(folder: Path) -> Page:
     except UsageError as error:
         why = str(error)
     lines = list(summaries(folder))
-    details = [_detail(folder / one.run_id) for one in lines[:_MOST_DETAILS] if one.status != "unreadable"]
+    details = [detail for one in lines[:_MOST_DETAILS] if (detail := _detail(folder / one.run_id)) is not None]
     keys = {one["name"]: one["key"] for one in details}
     figures = [] if comparison is None else [_curves(comparison, axis) for axis in comparison.axes]
     verdicts, notes = _verdicts(comparison, why)
@@ -81,7 +81,7 @@ def report_folder(folder: Path) -> Page:
             "details": details,
         },
     )
-    return Page(page, _picture(comparison, figures), [], verdicts + [f"{note}" for note in notes])
+    return Page(page, _picture(comparison, figures), [], [*verdicts, *notes])
 
 
 def _last(metrics: dict[str, float]) -> str:
@@ -100,9 +100,12 @@ def _more(count: int) -> str:
     return " ".join(parts)
 
 
-def _detail(folder: Path) -> dict[str, Any]:
-    """Return what is shown of one run, from its directory alone."""
-    facts = read_facts(Run(folder))
+def _detail(folder: Path) -> dict[str, Any] | None:
+    """Return what is shown of one run, from its directory alone; None for one that can't be read."""
+    try:
+        facts = read_facts(Run(folder))
+    except ValueError:  # a UsageError, or text that is not JSON; the list of runs says that it is unreadable
+        return None
     metrics = fig.metric_figures(facts)[:1]
     key = "run-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in facts.name)
     return {
