@@ -241,6 +241,8 @@ def class_of(text: str | None, names: Iterable[str]) -> int | None:
     known = list(names)
     if isinstance(value, str) and value in known:
         return known.index(value)
+    if isinstance(value, float) and not known:  # it may be a quantity
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 0:
         return None
     return int(value)
