@@ -475,6 +475,12 @@ class PoolOptions(Protocol):
         Called on the pool to choose from, where the label strategy has no `cost`.
         """
 
+    def describe(self, sample: int, /) -> str:
+        """Return the text that people see of a sample, for instance the document that its features were made of.
+
+        Called on the pool to choose from by ``alcore report``.
+        """
+
     def check(self, value: Any, /) -> str | None:
         """Return what is wrong with the value of a label, or None.
 

@@ -10,6 +10,7 @@ from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experimen
 from alcore.experiment.prediction import Predictions, check_output, predict
 from alcore.experiment.resolve import Resolved, load_data, resolve
 from alcore.experiment.settings import Settings
+from alcore.experiment.trained import rebuild_data, rebuild_learner
 
 __all__ = [
     "STANDARD_PARTS",
@@ -24,6 +25,8 @@ __all__ = [
     "export_run",
     "load_data",
     "predict",
+    "rebuild_data",
+    "rebuild_learner",
     "resolve",
     "to_toml",
 ]

@@ -21,6 +21,7 @@ from alcore.store import checkpoints
 from alcore.store.files import checkpoint_path
 from alcore.store.reading import Run
 
+_IN_PYTHON = "the run was built in Python, so its data and learner can't be made again from its experiment file"
 _TRIES = 3  # a run that is under way may remove a checkpoint between two reads
 
 
@@ -53,6 +54,8 @@ class TrainedRun:
         The run.
     allow_code
         Whether to import ``package.module:name`` that its experiment names.
+    known_data
+        What `data` is to return, where it was made before.
 
     Attributes
     ----------
@@ -63,9 +66,10 @@ class TrainedRun:
 
     run: Run
     allow_code: bool = False
+    known_data: dataclasses.InitVar[Data | None] = None
 
-    def __post_init__(self) -> None:
-        self._data: Data | None = None
+    def __post_init__(self, known_data: Data | None) -> None:
+        self._data = known_data
         self.labeled_at_start: list[int] = []
         self._meta = self.run.meta()
 
@@ -87,8 +91,7 @@ class TrainedRun:
             self.labeled_at_start = [] if ids is None else torch.as_tensor(ids).tolist()
             pools = PoolSet(data.train, data.val, data.unlabeled)
             last = self.run.first_and_last_step()
-            for step in range(0 if last is None else last[1] + 2):
-                append_labels(pools, self.run.accepted(step))
+            append_labels(pools, self.run.accepted(0 if last is None else last[1] + 2))
             self._data = data
         return self._data
 
@@ -215,6 +218,56 @@ class TrainedRun:
             values["info"] = self.info()
         with raised_by(f"learner {use}"):
             return factory(**values)
+
+
+def rebuild_data(run: Run, *, allow_code: bool = False) -> Data:
+    """Return the data of a run with all its labels, made of its file again.
+
+    The run is only read, and may be under way.
+
+    Parameters
+    ----------
+    run
+        The run.
+    allow_code
+        Whether to import ``package.module:name`` that the experiment names.
+
+    Raises
+    ------
+    UsageError
+        If the run was built in Python, a plugin or a file of the data is missing, or the file has changed. An error of
+        the data's own factory is not caught.
+    """
+    try:
+        return TrainedRun(run, allow_code).data()
+    except BuiltInPythonError as error:
+        raise BuiltInPythonError(_IN_PYTHON) from error
+
+
+def rebuild_learner(run: Run, data: Data, *, allow_code: bool = False) -> Any:
+    """Return the learner of a run with the weights of its last checkpoint, on the CPU and in eval mode.
+
+    Parameters
+    ----------
+    run
+        The run.
+    data
+        What `rebuild_data` returned.
+    allow_code
+        Whether to import ``package.module:name`` that the experiment names.
+
+    Raises
+    ------
+    UsageError
+        If the run was built in Python, the plugin of the learner is missing, or the learner is not that of the run.
+    """
+    trained = TrainedRun(run, allow_code, data)
+    try:
+        trained.experiment()
+    except BuiltInPythonError as error:
+        raise BuiltInPythonError(_IN_PYTHON) from error
+    learner = trained.learner(trained.checkpoint())
+    return learner.eval() if isinstance(learner, torch.nn.Module) else learner
 
 
 def _ranges(steps: list[int]) -> str:

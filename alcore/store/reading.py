@@ -92,13 +92,15 @@ class Run:
         """Return requests with their current labels, in order; those of one step, or all."""
         return self._read(tables.requests, step)
 
-    def accepted(self, step: int) -> list[AcceptedLabel]:
-        """Return the labels that a labeling phase appended to the training pool, in that order."""
-        return self._read(tables.accepted, step, LabelValues(self.folder / "labels").read)
-
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""
         return tables.value_text(request, LabelValues(self.folder / "labels").read)
+
+    def accepted(self, before: int) -> list[AcceptedLabel]:
+        """Return the labels of the steps before this one, in the order in which the training pool got them."""
+        read_value = LabelValues(self.folder / "labels").read
+        with self._connection() as connection:
+            return [one for step in range(before) for one in tables.accepted(connection, step, read_value)]
 
     def refused(self) -> list[dict[str, Any]]:
         """Return the answers that were not accepted, with the reasons."""

@@ -1,4 +1,4 @@
-"""Does it beat random choice, and by how many labels: the commands `benchmark`, `compare`, `forecast`."""
+"""Whether a strategy beats random choice, what a run shows, and what more labels would bring."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from alcore_report.curves import Curve, Found, curves_of_runs, curves_of_table, write_table
     from alcore_report.everything import EverythingQuery
     from alcore_report.forecasting import Forecast, RunForecast, forecast, forecast_curve
+    from alcore_report.page.folder import report_folder
+    from alcore_report.page.report import Page, report_run
 
 _HOME = {
     "Comparison": "compare",
@@ -21,12 +23,15 @@ _HOME = {
     "EverythingQuery": "everything",
     "Forecast": "forecasting",
     "Found": "curves",
+    "Page": "page.report",
     "RunForecast": "forecasting",
     "compare_curves": "compare",
     "curves_of_runs": "curves",
     "curves_of_table": "curves",
     "forecast": "forecasting",
     "forecast_curve": "forecasting",
+    "report_folder": "page.folder",
+    "report_run": "page.report",
     "write_table": "curves",
 }
 __all__ = [
@@ -35,12 +40,15 @@ __all__ = [
     "EverythingQuery",
     "Forecast",
     "Found",
+    "Page",
     "RunForecast",
     "compare_curves",
     "curves_of_runs",
     "curves_of_table",
     "forecast",
     "forecast_curve",
+    "report_folder",
+    "report_run",
     "write_table",
 ]
 

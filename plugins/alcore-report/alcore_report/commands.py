@@ -1,4 +1,4 @@
-"""The commands ``alcore benchmark``, ``alcore compare`` and ``alcore forecast``.
+"""The commands ``alcore benchmark``, ``alcore compare``, ``alcore forecast`` and ``alcore report``.
 
 Importing this module is quick, since the command imports it whenever it is called; what computes is imported when it is
 needed.
@@ -41,6 +41,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("benchmark")(_interruptible(benchmark))
     app.command("compare")(_interruptible(compare))
     app.command("forecast")(_interruptible(forecast))
+    app.command("report")(_interruptible(report))
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
@@ -288,6 +289,53 @@ def forecast(
             draw_forecast(expected, plot)
         if not as_json:
             typer.echo(f"\nPlot: {plot}")
+
+
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN|FOLDER", help="Run id, the start of one, a run directory, or a folder of runs."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page, a .html file [RUN-report.html].", show_default=False)
+    ] = None,
+    png: Annotated[bool, typer.Option("--png/--no-png", help="Write the main figures as a picture beside it.")] = True,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")
+    ] = False,
+) -> None:
+    """Write a page about a run or a folder of runs: curves, picks, a map of the pool, and advice.
+
+    One HTML file that needs no network and no scripts. A run may be under way: it is only read.
+    """
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--output {output}: the page is an HTML file; name it {output.stem or 'report'}.html.")
+    from alcore.store import find_run, write_whole
+    from alcore_report.curves import folder_of_runs
+
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"{output} can't be written: there is no folder {output.parent}; make it first.")
+    with _warnings_as_messages():
+        if (folder := folder_of_runs(Path(run), root)) is not None:
+            from alcore_report.page.folder import report_folder
+
+            page, name = report_folder(folder), folder.resolve().name
+        else:
+            from alcore_report.page.report import report_run
+
+            found = find_run(root, run)
+            page, name = report_run(found, allow_code=allow_code), found.folder.resolve().name
+    target = output or Path(f"{name}-report.html")
+    with _writing(target):
+        write_whole(target, page.html, durable=False)
+        if png:
+            target.with_suffix(".png").write_bytes(page.png)
+    for card in page.cards:
+        typer.echo(f"{card.title}. {card.seen}")
+    for note in page.notes:
+        typer.echo(note)
+    typer.echo(f"Page: {target}" + (f"\nPicture: {target.with_suffix('.png')}" if png else ""))
 
 
 def _print(comparison: Comparison, as_json: bool) -> None:

@@ -104,7 +104,7 @@ def read(words: Sequence[str], root: Path) -> Found:
         path = Path(word)
         if path.is_file():
             found.curves += curves_of_table(path)
-        elif (folder := _folder_of_runs(path, root)) is not None:
+        elif (folder := folder_of_runs(path, root)) is not None:
             folders += run_folders(folder)
         else:
             folders.append(find_run(root, word, verify=False).folder)
@@ -115,7 +115,7 @@ def read(words: Sequence[str], root: Path) -> Found:
     return found
 
 
-def _folder_of_runs(path: Path, root: Path) -> Path | None:
+def folder_of_runs(path: Path, root: Path) -> Path | None:
     """Return the folder of runs that is meant, if one is: as a path, or as the name of a benchmark in the root."""
     for folder in (path, root / path):
         if folder.is_dir() and not (folder / "run.db").exists():
@@ -341,14 +341,19 @@ def metric_name(curves: Sequence[Curve], wanted: str | None) -> str:
     """
     names = list(dict.fromkeys(name for curve in curves for name in curve.values))
     if wanted is None:
-        last = [name.rpartition(".")[2] for name in names]
-        return next((names[last.index(usual)] for usual in _USUAL if usual in last), names[0])
+        return usual_metric(names)
     meant = [name for name in names if wanted in (name, name.rpartition(".")[2])]
     if len(meant) == 1 or wanted in meant:
         return wanted if wanted in meant else meant[0]
     if meant:
         raise UsageError(f"--metric {wanted}: {len(meant)} metrology strategies measure it; give {' or '.join(meant)}.")
     raise UsageError(f"--metric {wanted}: it was not measured: {did_you_mean(wanted, names)}.")
+
+
+def usual_metric(names: Sequence[str]) -> str:
+    """Return the one of these full names, at least one, that is compared where the user names none."""
+    last = [name.rpartition(".")[2] for name in names]
+    return next((names[last.index(usual)] for usual in _USUAL if usual in last), names[0])
 
 
 def points_of(curve: Curve, metric: str, *, over_cost: bool) -> tuple[Array, Array]:

@@ -1,0 +1,226 @@
+"""The page about the runs of a folder: the comparison, and a section for each run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alcore.errors import UsageError
+from alcore.store import Run, run_folders, summaries
+from alcore_report.compare import Axis, Comparison, compare_curves, number
+from alcore_report.curves import curves_of_runs, usual_metric
+from alcore_report.page import figures as fig
+from alcore_report.page.advice import advice
+from alcore_report.page.canvas import Axes, Figure, Palette, empty, label_ends, picture
+from alcore_report.page.facts import command_name, read_facts
+from alcore_report.page.html import render
+from alcore_report.page.report import Page, lead, status_words
+from alcore_report.page.samples import Samples, spaced
+from alcore_report.statistics import Interval
+
+_MOST_DETAILS = 40  # runs with a section of their own
+_MOST_ROWS = 500
+
+
+def report_folder(folder: Path) -> Page:
+    """Return the page about the runs of a folder, of a benchmark or of any others.
+
+    Parameters
+    ----------
+    folder
+        It has at least one run directory.
+
+    Raises
+    ------
+    UsageError
+        If what a benchmark wrote about its runs is damaged.
+    """
+    found = curves_of_runs(run_folders(folder))
+    comparison, why = None, ""
+    try:
+        comparison = compare_curves(found)
+    except UsageError as error:
+        why = str(error)
+    lines = list(summaries(folder))
+    details = [detail for one in lines[:_MOST_DETAILS] if (detail := _detail(folder / one.run_id)) is not None]
+    keys = {one["name"]: one["key"] for one in details}
+    figures = [] if comparison is None else [_curves(comparison, axis) for axis in comparison.axes]
+    verdicts, notes = _verdicts(comparison, why)
+    labels = sum(one.labels for one in lines)
+    states = list(dict.fromkeys(one.status for one in lines))
+    words = ", ".join(f"{sum(one.status == status for one in lines)} {status}" for status in states)
+    page = render(
+        "folder.html.j2",
+        {
+            "title": f"Runs in {folder.resolve().name}",
+            "command": f"alcore report {command_name(folder)}",
+            "heading": f"Runs in {folder.resolve().name}",
+            "verdicts": verdicts,
+            "verdict_notes": notes,
+            "sections": [*([("comparison", "Comparison")] if figures else []), ("runs", "Runs"), ("each", "Each run")],
+            "figures_of_folder": [
+                ("runs", f"{len(lines):,}", words),
+                ("labels", f"{labels:,}", "in all runs together"),
+                *([("arms", str(len(comparison.axes[0].arms)), "")] if comparison is not None else []),
+            ],
+            "comparison_figures": figures,
+            "tables": [] if comparison is None else _tables(comparison),
+            "run_header": ["run", "status", "steps", "labels", "last metric"],
+            "runs": [
+                {
+                    "name": one.run_id,
+                    "key": keys.get(one.run_id, ""),
+                    "cells": [one.status, f"{one.steps:,}", f"{one.labels:,}", _last(one.metrics)],
+                }
+                for one in lines[:_MOST_ROWS]
+            ],
+            "more_runs": _more(len(lines)),
+            "details": details,
+        },
+    )
+    return Page(page, _picture(comparison, figures), [], [*verdicts, *notes])
+
+
+def _last(metrics: dict[str, float]) -> str:
+    if not metrics:
+        return "-"
+    name = usual_metric(list(metrics))
+    return f"{name} {metrics[name]:.4g}"
+
+
+def _more(count: int) -> str:
+    parts = []
+    if count > _MOST_ROWS:
+        parts.append(f"{_MOST_ROWS} of {count} runs are listed.")
+    if count > _MOST_DETAILS:
+        parts.append(f"The first {_MOST_DETAILS} have a section below.")
+    return " ".join(parts)
+
+
+def _detail(folder: Path) -> dict[str, Any] | None:
+    """Return what is shown of one run, from its directory alone; None for one that can't be read."""
+    try:
+        facts = read_facts(Run(folder))
+    except ValueError:  # a UsageError, or text that is not JSON; the list of runs says that it is unreadable
+        return None
+    metrics = fig.metric_figures(facts)[:1]
+    key = "run-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in facts.name)
+    return {
+        "key": key,
+        "name": facts.name,
+        "status": status_words(facts),
+        "lead": lead(facts),
+        "reason": facts.reason,
+        "figures": [dataclasses.replace(one, key=f"{key}-{one.key}") for one in metrics],
+        "cards": advice(facts, Samples()),
+        "command": f"alcore report {command_name(folder)}",
+    }
+
+
+def _verdicts(comparison: Comparison | None, why: str) -> tuple[list[str], list[str]]:
+    if comparison is None:
+        return [], [f"The runs can't be compared: {why}"]
+    verdicts = []
+    for axis in comparison.axes:
+        over = f"Over {axis.name}: " if len(comparison.axes) > 1 else ""
+        verdicts += [over + one.sentence for one in axis.verdicts.values()]
+    notes = list(comparison.notes)
+    notes += [f"Left out: {name}: {reason}" for name, reason in comparison.left_out[:20]]
+    if len(comparison.left_out) > 20:
+        notes.append(f"{len(comparison.left_out) - 20} more runs are left out.")
+    if not verdicts:
+        notes.insert(0, "There is one arm only, so there is nothing to compare it with: add --query random.")
+    return verdicts, notes
+
+
+def _curves(comparison: Comparison, axis: Axis) -> Figure:
+    kept = spaced(len(axis.x), 200)
+    x = axis.x[kept]
+    arms = list(axis.arms.values())
+
+    def draw(axes: Axes, palette: Palette) -> None:
+        ends = []
+        for place, one in enumerate(arms):
+            style = palette.line(place)
+            every = max(1, len(x) // 9)
+            axes.plot(x, one.mean[kept], markevery=((place * every) // max(1, len(arms)), every), **style)
+            if np.isfinite(one.low).all():
+                axes.fill_between(x, one.low[kept], one.high[kept], color=style["color"], alpha=0.15, linewidth=0)
+                for edge in (one.low, one.high):
+                    axes.plot(x, edge[kept], color=style["color"], linestyle=style["linestyle"], linewidth=0.6)
+            ends.append((float(x[-1]), float(one.mean[-1]), one.arm))
+        if comparison.ceiling is not None:
+            axes.axhline(comparison.ceiling.value, color=palette.ink, linestyle=(0, (1, 1.5)), linewidth=1.2)
+            ends.append((float(x[-1]), comparison.ceiling.value, "ceiling"))
+        axes.set_xlabel("labeled samples" if axis.name == "labels" else "cost of labels")
+        axes.set_ylabel(f"{comparison.short} ({'lower' if comparison.lower else 'higher'} is better)")
+        label_ends(axes, palette, ends)
+
+    header = [axis.name, *(one.arm for one in arms)]
+    rows = [
+        [f"{axis.x[place]:g}", *(fig.exact(float(one.mean[place])) for one in arms)]
+        for place in spaced(len(axis.x), fig.MOST_ROWS)
+    ]
+    seeds = sorted({len(one.seeds) for one in arms})
+    counted = (
+        "one seed" if seeds == [1] else f"mean of {seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds"
+    )
+    alt = "; ".join(f"{one.arm} ends at {one.final.value:.4g}" for one in arms)
+    band = "" if seeds[-1] == 1 else "; bands: 95% intervals of the mean"
+    return Figure(
+        f"comparison-{axis.name}", f"{comparison.short} over {axis.name}", draw, f"{counted}; {alt}.", header, rows,
+        f"{counted[0].upper()}{counted[1:]}{band}.", height=3.4,
+    )  # fmt: skip
+
+
+def _tables(comparison: Comparison) -> list[dict[str, Any]]:
+    tables = []
+    for axis in comparison.axes:
+        rows = [[one.arm, str(len(one.seeds)), *_cells(one.area), *_cells(one.final)] for one in axis.arms.values()]
+        if comparison.ceiling is not None and axis.name == "labels":
+            rows.append(["ceiling", str(comparison.ceiling_seeds), "-", "-", *_cells(comparison.ceiling)])
+        tables.append(
+            {
+                "title": f"{comparison.short} over {axis.name}",
+                "header": ["arm", "seeds", "mean along the curve", "95% interval", "at the end", "95% interval"],
+                "rows": rows,
+                "note": "",
+            }
+        )
+        if axis.gap is None:
+            continue
+        to_close = [
+            [f"{target.part:.0%} ({number(target.height, 4)})", arm, _needed(target.reached.labels.value, axis)]
+            for place in range(len(next(iter(axis.targets.values()))))
+            for arm, targets in axis.targets.items()
+            for target in [targets[place]]
+        ]
+        of = "ceiling" if axis.gap.measured else f"best final mean, of {axis.gap.of}"
+        tables.append(
+            {
+                "title": f"{axis.name.capitalize()} to close a part of the gap",
+                "header": ["part of the gap", "arm", axis.name],
+                "rows": to_close,
+                "note": f"From {number(axis.gap.start, 4)} (step 0) to {number(axis.gap.ceiling, 4)} ({of}).",
+            }
+        )
+    return tables
+
+
+def _needed(value: float, axis: Axis) -> str:
+    return f"{value:.0f}" if np.isfinite(value) else f"> {axis.x[-1]:.0f}"
+
+
+def _cells(one: Interval) -> list[str]:
+    interval = "-" if np.isnan(one.low) else f"{number(one.low, 4)} to {number(one.high, 4)}"
+    return [number(one.value, 4), interval]
+
+
+def _picture(comparison: Comparison | None, figures: list[Figure]) -> bytes:
+    if comparison is None:
+        return picture([empty("No run can be compared")], "")
+    verdicts, _ = _verdicts(comparison, "")
+    return picture(figures, " ".join(verdicts))
