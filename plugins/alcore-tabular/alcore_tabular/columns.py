@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -10,8 +11,9 @@ import numpy as np
 
 from alcore.errors import UsageError
 from alcore_tabular.csv_reader import TextTable, read_rows
-from alcore_tabular.messages import capital, nearest, setting, shown, warn
+from alcore_tabular.messages import nearest, setting, shown, warn
 from alcore_tabular.number_format import DecimalMark, has_decimal_comma, number
+from alcore_tabular.overview import overview
 from alcore_tabular.raw_table import Array, RawTable
 
 MOSTLY_NUMBERS = 0.8  # with this share of numbers, text in a column is an error
@@ -49,8 +51,13 @@ def read_csv(
         For a file that is not CSV, a name that is not a column, and text where numbers belong.
     """
     csv_text = read_rows(path, delimiter, drop)
-    answer = _check_roles(csv_text, target, drop, categories)
     missing = {blank.strip().casefold() for blank in blanks}
+    if target is None and len(csv_text.names) > 1:
+        raise UsageError(
+            f"{csv_text.file}: which column is to be predicted? Name it with --target COLUMN, for instance "
+            f"--target {shlex.quote(csv_text.names[-1])}. The columns:\n{overview(csv_text, missing, mark)}"
+        )
+    answer = _check_roles(csv_text, target, drop, categories)
     columns = _Columns(csv_text, drop, categories, mark)
     left_out = {answer, *drop}
     numbers_only = mark == "." and all(number(blank) is None for blank in missing)
@@ -83,15 +90,10 @@ def _check_roles(csv_text: TextTable, target: str | None, drop: Sequence[str], c
             f"are separated by something else, name it, for instance with {setting('delimiter', ':')}; where none "
             "is named, a comma, a semicolon, a tab and a bar are tried."
         )
-    if target is None:
+    if target is None or target not in names:
         raise UsageError(
-            f"{csv_text.file}: which column is to be predicted? {capital(nearest('', names))}. Name it, for "
-            f"instance the last one with {setting('target', names[-1])}."
-        )
-    if target not in names:
-        raise UsageError(
-            f"{csv_text.file}: there is no column {target!r} to be the target; {nearest(target, names)}. Name "
-            f"one with {setting('target', 'COLUMN')}; the first line of the file must be the names."
+            f"{csv_text.file}: there is no column {target!r} to be the target; {nearest(target or '', names)}. Name "
+            f"one with --target COLUMN; the first line of the file must be the names."
         )
     if target in drop:
         raise UsageError(

@@ -41,7 +41,6 @@ def column(name: str, cell, place: int = 0):
 @pytest.mark.parametrize(
     ("change", "options", "fragments"),
     [
-        (None, {"target": None}, ["which column", "bought, colour, size", "--set data.csv.target=bought"]),
         (None, {"target": "bougth"}, ["no column 'bougth'", "did you mean 'bought'"]),
         (None, {"target": "BOUGHT"}, ["did you mean 'bought'"]),
         (None, {"drop": ("color",)}, ["no column 'color' to drop", "did you mean 'colour'"]),
@@ -106,6 +105,34 @@ def test_a_table_that_can_not_be_learnt_from(rows, write, change, options, fragm
     message = refusal(write(rows), **options)
     for fragment in fragments:
         assert fragment in message
+
+
+def test_without_a_target_the_columns_are_listed_with_kind_and_values(rows, write) -> None:
+    column("note", lambda number: f"note {number}")(rows)
+    column("gap", lambda number: "" if number < 4 else "7")(rows)
+    column("void", lambda _: "n/a")(rows)
+    with pytest.raises(UsageError) as caught:
+        table(write(rows))
+    first, *lines = str(caught.value).splitlines()
+    assert "t.csv: which column is to be predicted?" in first
+    assert "--target bought" in first
+    size = ", ".join(row[3] for row in rows[1:4])
+    assert lines[:4] == [
+        "- void: empty",
+        "- gap: numbers, 1 different: 7; 3 missing",
+        "- note: 40 different texts: 'note 1', 'note 2', 'note 3', ...",
+        f"- size: numbers, {len({row[3] for row in rows[1:]})} different: {size}",
+    ]
+    assert lines[4].startswith("- colour: 3 different categories: ")
+    assert lines[5] == "- bought: 2 different categories: no, yes"
+
+
+def test_of_very_many_columns_the_first_and_the_last_are_listed(rows, write) -> None:
+    for place in range(50):
+        column(f"c{place}", str)(rows)
+    with pytest.raises(UsageError, match=r"\.\.\. 13 more columns \.\.\.") as caught:
+        table(write(rows))
+    assert len(str(caught.value).splitlines()) == 42
 
 
 def test_many_categories_must_be_asked_for(rows, write) -> None:
