@@ -85,7 +85,8 @@ class Data:
     info
         What is known about the data.
     defaults
-        Experiment tables that suit this data, as nested mappings; what the user says takes precedence.
+        Experiment tables that suit this data, as nested mappings; what the user says takes precedence. The
+        name ``*`` is every part of a kind that has the parameter: ``{"query": {"*": {"max_samples": 5}}}``.
     preprocessing
         How the inputs were made of a file, so that those of a new file can be made alike; None where that is not known.
     """

@@ -29,7 +29,9 @@ def run(
             metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
         ),
     ] = None,
-    query: Annotated[list[str] | None, _part("query", "Query strategy [uq]; may repeat.")] = None,
+    query: Annotated[
+        list[str] | None, _part("query", "Query strategy [uq; for a regression: igs]; may repeat.")
+    ] = None,
     start: Annotated[str | None, _part("query", "Query strategy that begins, if nothing is labeled.")] = None,
     label: Annotated[str | None, _part("label", "Label strategy [dummy].")] = None,
     metrology: Annotated[

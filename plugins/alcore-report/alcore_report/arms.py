@@ -126,7 +126,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     is_data = request.experiment is not None and registry.reader_of(request.experiment) is not None
     if request.experiment is not None and not is_data and not request.experiment.exists():
         raise UsageError(f"experiment file {request.experiment} can't be read: there is no such file.")
-    names = list(request.queries) or ["+".join(part.name for part in _read(request, registry).parts["query"])]
+    names = list(request.queries) or ["+".join(part.name for part in _standard_queries(request, registry))]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError(
             f"--query {repeated[0]} is given twice, and both arms would be the same. To compare parameters, give each "
@@ -188,6 +188,7 @@ def _experiment(request: Request, name: str, registry: Registry) -> Experiment:
     experiment = _read(request, registry)
     if name != CEILING:
         known = {part.name: part for part in experiment.parts["query"] if "query" not in experiment.implied}
+        experiment.implied.discard("query")
         experiment.parts["query"] = [known.get(word) or _chosen(word) for word in name.split("+")]
     own = {part.name for part in experiment.parts["query"]}
     for text in request.assign:
@@ -199,6 +200,18 @@ def _experiment(request: Request, name: str, registry: Registry) -> Experiment:
     common = {"final_training": True, "keep": _STANDARD_KEEP, "threads": 1}
     experiment.settings["driver"] = common | experiment.settings["driver"] | dict(request.driver)
     return experiment
+
+
+def _standard_queries(request: Request, registry: Registry) -> list[Part]:
+    """Return the query strategies of the file, or the standard ones, which depend on the task of the data."""
+    experiment = _read(request, registry)
+    if "query" not in experiment.implied:
+        return experiment.parts["query"]
+    for text in request.assign:
+        if not text.startswith("query."):
+            experiment.set(text)
+    with contextlib.redirect_stdout(sys.stderr):
+        return resolve(experiment, registry, allow_code=request.allow_code).parts["query"]
 
 
 def _chosen(use: str) -> Part:

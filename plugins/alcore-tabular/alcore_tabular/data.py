@@ -21,12 +21,12 @@ from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
 from alcore_tabular.raw_table import Missing, RawTable, refuse_few, refuse_infinite, settle_missing
-from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
 from alcore_tabular.targets import Answers, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
-_DRIVER: dict[str, Any] = {"batch_size": 32, "max_active_learning_steps": 30}
+_DRIVER: dict[str, Any] = {"batch_size": 32}
 _OPTIMIZER: dict[str, Any] = {"cls": "AdamW", "lr": 0.01}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {
@@ -66,7 +66,7 @@ def table(
     target: str | None = None,
     inputs: str = "X",
     task: Literal["auto", "classification", "regression"] = "auto",
-    initial: int | float = 0.1,
+    initial: int | float | None = None,
     validation: float = 0.25,
     drop: tuple[str, ...] = (),
     categories: tuple[str, ...] = (),
@@ -92,7 +92,8 @@ def table(
         numbers are a regression.
     initial
         Samples that are labeled at the start: a share of the training part below 1, rounded up to one
-        of each class, or a whole number; 0 leaves the first selection to a start strategy.
+        of each class, or a whole number; 0 leaves the first selection to a start strategy. If it is not given: five of
+        each class, or 20 for a regression, and at most a quarter of the training part.
     validation
         Share of the rows that is held out, stratified by class; it is not used for the standardization.
     drop
@@ -194,7 +195,7 @@ def _assemble(
     raw: RawTable,
     answers: Answers,
     costs: np.ndarray[Any, Any] | None,
-    initial: int | float,
+    initial: int | float | None,
     validation: float,
     seed: int,
     reading: Reading,
@@ -202,8 +203,12 @@ def _assemble(
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
     train, held = hold_out(codes, len(raw), validation, splits)
-    count = count_initial(initial, len(train), len(answers.names))
-    labeled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
+    classes = None if codes is None else codes[train]
+    if initial is None:
+        labeled = draw_few(classes, len(train), draws)
+    else:
+        count = count_initial(initial, len(train), len(answers.names))
+        labeled = draw_initial(classes, len(train), count, draws)
     part, rest = raw.take(train), raw.take(held)
     encoder = fit(part, fills=reading.missing == "fill")
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
@@ -220,9 +225,12 @@ def _assemble(
     _logger.info(
         "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labeled, %d held out",
         *(raw.file, answers.task, raw.target_name, info.classes, info.features),
-        *(len(train), count, len(held)),
+        *(len(train), len(labeled), len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS[answers.task])
+    steps, a_step = plan_steps(len(train), len(labeled), first := first_labels(len(train), len(answers.names)))
+    defaults["driver"]["max_active_learning_steps"] = steps
+    defaults |= {"query": {"*": {"max_samples": a_step}}, "start": {"*": {"max_samples": first}}}
     return Data(
         pool(part, train, labeled),
         pool(rest, held, np.arange(len(held))),
