@@ -65,9 +65,9 @@ class DatasetPool:
     Notes
     -----
     The sample id is the index in the dataset. A batch is made by `torch.utils.data.default_collate`, and of labeled
-    items by the training's ``collate_fn`` and ``num_dataloader_workers``. Random numbers of `transform` are those of the
-    global generators, which ``alcore run`` and `torch.manual_seed` seed, and which a resumed run restores. New inputs
-    can't be added. The digest covers the targets that are known and 64 evenly spaced inputs.
+    items by the training's ``collate_fn`` and ``num_dataloader_workers``. Random numbers of `transform` are those of
+    the global generators, which ``alcore run`` and `torch.manual_seed` seed, and which a resumed run restores.
+    New inputs can't be added. The digest covers the targets that are known and 64 evenly spaced inputs.
 
     Examples
     --------

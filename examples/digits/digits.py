@@ -1,6 +1,7 @@
 """Handwritten digits: 1,797 images of 8x8 pixels, and a small convolutional network, for ``alcore run digits.toml``.
 
-`data` and `CNN` are named in the experiment file, as ``digits:data`` and ``digits:CNN``. The images come with scikit-learn.
+`data` and `CNN` are named in the experiment file, as ``digits:data`` and ``digits:CNN``. The images come with
+scikit-learn.
 """
 
 from __future__ import annotations
