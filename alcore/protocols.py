@@ -449,6 +449,7 @@ class PoolOptions(Protocol):
     source_lines: torch.Tensor | None
     """Of the pool to choose from: the line of a text file on which each sample begins, by id: int64, shape (N,), from
     1; None where the file is not text. Read by ``alcore export``."""
+
     plain: Any
     """Of the training and the validation pool: the labeled items without augmentation, with ``len`` and ``[index]`` as
     in the pool itself, which is read where it is missing. Read wherever labeled items are not trained on."""

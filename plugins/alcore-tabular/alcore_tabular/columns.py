@@ -11,13 +11,15 @@ import numpy as np
 
 from alcore.errors import UsageError
 from alcore_tabular.csv_reader import TextTable, read_rows
-from alcore_tabular.messages import nearest, setting, shown, warn
+from alcore_tabular.faults import ColumnError, Faults
+from alcore_tabular.messages import listed, nearest, setting, shown, warn
 from alcore_tabular.number_format import DecimalMark, has_decimal_comma, number
 from alcore_tabular.overview import overview
 from alcore_tabular.raw_table import Array, RawTable
 
 MOSTLY_NUMBERS = 0.8  # with this share of numbers, text in a column is an error
 _MOST_CATEGORIES = 50  # without the user naming the column
+_MOST_BLANKS = 3  # different texts among numbers that may mean a missing value
 _MOST_NAMED = 1000  # if the user names the column; each category is a feature
 
 
@@ -29,6 +31,7 @@ def read_csv(
     blanks: Sequence[str],
     delimiter: str | None,
     mark: DecimalMark,
+    faults: Faults,
 ) -> RawTable:
     """Read a CSV file and tell numbers from categories.
 
@@ -44,11 +47,13 @@ def read_csv(
         Cells that are missing values, compared without case.
     delimiter, mark
         What separates cells (None: guessed), and the decimal mark.
+    faults
+        Takes the columns that can't be used, which are left out of the result.
 
     Raises
     ------
     UsageError
-        For a file that is not CSV, a name that is not a column, and text where numbers belong.
+        For a file that is not CSV, and a name that is not a column.
     """
     csv_text = read_rows(path, delimiter, drop)
     missing = {blank.strip().casefold() for blank in blanks}
@@ -58,14 +63,15 @@ def read_csv(
             f"--target {shlex.quote(csv_text.names[-1])}. The columns:\n{overview(csv_text, missing, mark)}"
         )
     answer = _check_roles(csv_text, target, drop, categories)
-    columns = _Columns(csv_text, drop, categories, mark)
+    columns = _Columns(csv_text, drop, categories, blanks, mark)
     left_out = {answer, *drop}
     numbers_only = mark == "." and all(number(blank) is None for blank in missing)
     for name, cells in zip(csv_text.names, zip(*csv_text.rows, strict=True), strict=True):
         if name in left_out or (numbers_only and columns.add_numbers(name, cells)):
             continue
-        columns.add(name, [None if cell.casefold() in missing else cell for cell in cells])
-    if not columns.numbers and not columns.texts:
+        with faults.gather():
+            columns.add(name, [None if cell.casefold() in missing else cell for cell in cells])
+    if not columns.numbers and not columns.texts and not faults.found:
         raise UsageError(f"{csv_text.file}: no column is left to learn from beside the target {answer!r}.")
     return RawTable(
         file=csv_text.file,
@@ -119,7 +125,15 @@ def _check_roles(csv_text: TextTable, target: str | None, drop: Sequence[str], c
 class _Columns:
     """Feature columns sorted by kind, in the order of the file."""
 
-    def __init__(self, csv_text: TextTable, drop: Sequence[str], categories: Sequence[str], mark: DecimalMark) -> None:
+    def __init__(
+        self,
+        csv_text: TextTable,
+        drop: Sequence[str],
+        categories: Sequence[str],
+        blanks: Sequence[str],
+        mark: DecimalMark,
+    ) -> None:
+        self.blanks = blanks
         self.csv_text = csv_text
         self.drop = drop
         self.categories = dict.fromkeys(categories)
@@ -160,20 +174,30 @@ class _Columns:
         self.texts[name] = column
 
     def _refuse_text(self, name: str, texts: list[int], present: int) -> NoReturn:
-        raise UsageError(
+        odd = sorted({self.csv_text.column(name)[row] for row in texts})
+        blank = self._blank(odd)
+        raise ColumnError(
             f"{self.csv_text.file}: column {name!r} has text where numbers belong: "
             f"{self.csv_text.describe(texts[0], name)}, and {present - len(texts)} of its {present} values are "
-            f"numbers. Correct the cell, {self._ways_out(name, texts[0])}."
+            f"numbers. Correct the cell, {blank}{self._ways_out(name, texts[0])}.",
+            {"blanks": odd, "missing": "fill"} if blank else {"drop": [name]},
         )
+
+    def _blank(self, odd: Sequence[str]) -> str:
+        """Return how to take some texts among numbers for missing values; nothing if there are many."""
+        if len(odd) > _MOST_BLANKS or any(any(sign.isdigit() for sign in cell) for cell in odd):
+            return ""
+        return f"take {listed(odd)} for missing with {setting('blanks', [*self.blanks, *odd])}, "
 
     def _refuse_many(self, name: str, distinct: int, present: int, row: int, named: bool) -> NoReturn:
         limit = _MOST_NAMED if named else _MOST_CATEGORIES
         why = f"more than {limit}" if distinct > limit else "more than half of them"
-        raise UsageError(
+        raise ColumnError(
             f"{self.csv_text.file}: column {name!r} has text where numbers or categories belong: {distinct} "
             f"different values in {present} rows, which is {why}, for instance "
             f"{self.csv_text.describe(row, name)}. Each category is a feature, and names, ids and free text "
-            f"teach a model nothing: {self._out(name) if named else self._ways_out(name, row)}."
+            f"teach a model nothing: {self._out(name) if named else self._ways_out(name, row)}.",
+            {"drop": [name]},
         )
 
     def _ways_out(self, name: str, row: int) -> str:

@@ -17,10 +17,11 @@ from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
 from alcore_tabular.columns import read_csv
 from alcore_tabular.encoding import fit
+from alcore_tabular.faults import Faults
 from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
-from alcore_tabular.raw_table import Missing, RawTable, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.raw_table import FEWEST_ROWS, Missing, RawTable, refuse_few, refuse_infinite, settle_missing
 from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
 from alcore_tabular.targets import Answers, Task, encode_target
 
@@ -139,6 +140,7 @@ def table(
         raise UsageError(
             f"validation: {validation} is not a fraction between 0 and 1; a quarter is {setting('validation', 0.25)}."
         )
+    faults = Faults(path.name, {"drop": drop, "categories": categories, "blanks": blanks})
     try:
         _find(path)
         if path.suffix.lower() == ".npz":
@@ -153,15 +155,14 @@ def table(
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            raw = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
+            raw = read_csv(path, target, drop, categories, blanks, delimiter, decimal, faults)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:
         _check_cost(raw, cost)
-    raw = settle_missing(raw, missing)
-    refuse_infinite(raw)
-    refuse_few(raw)
-    answers = encode_target(raw, task, decimal)
+    raw = settle_missing(raw, missing, faults)
+    refuse_infinite(raw, faults)
+    answers = _answers(raw, task, decimal, faults)
     costs = None
     if cost is not None:
         raw, costs = raw.without(cost)
@@ -174,6 +175,17 @@ def table(
     left_out = [*drop, *([] if cost is None else [cost])]
     reading = Reading(file, missing, left_out)
     return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading)
+
+
+def _answers(raw: RawTable, task: Task, mark: DecimalMark, faults: Faults) -> Answers:
+    """Encode the targets, if nothing is wrong with them and with the columns before."""
+    there = raw.take(np.array([row for row, cell in enumerate(raw.target) if cell is not None], dtype=np.int64))
+    if not faults.found or len(there) >= FEWEST_ROWS:
+        refuse_few(there)
+        with faults.gather():
+            answers = encode_target(there, task, mark)
+    faults.check()
+    return answers
 
 
 def _check_cost(raw: RawTable, cost: str) -> None:

@@ -135,6 +135,43 @@ def test_of_very_many_columns_the_first_and_the_last_are_listed(rows, write) -> 
     assert len(str(caught.value).splitlines()) == 42
 
 
+def test_all_faults_come_in_one_message_with_flags_that_mend_them_together(rows, write) -> None:
+    column("id", lambda number: f"n{number}")(rows)
+    column("code", lambda number: f"c{number}")(rows)
+    column("weight", lambda number: "unknown" if number % 10 == 3 else f"{number / 4}")(rows)
+    column("far", lambda number: "inf" if number == 7 else f"{number % 9}")(rows)
+    column("void", lambda _: "")(rows)
+    column("gap", lambda number: "" if number == 3 else f"{number % 7}")(rows)
+    path = write(rows)
+    with pytest.raises(UsageError) as caught:
+        table(path, target="bought", drop=("code",))
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == "t.csv: 5 things are wrong:"
+    told = [line.split("'")[1] for line in lines]
+    assert sorted(told) == ["far", "gap", "id", "void", "weight"]
+    flags = {}
+    for word in shlex.split(last):
+        if word.startswith("data.csv."):
+            name, _, value = word.removeprefix("data.csv.").partition("=")
+            flags[name] = tomllib.loads(f"v = {value}")["v"] if value.startswith("[") else value
+    assert set(flags["drop"]) == {"code", "id", "far", "void"}
+    assert flags["missing"] == "fill"
+    assert flags["blanks"][-1] == "unknown"
+    with pytest.warns(TableWarning):
+        assert table(path, target="bought", **flags).info.features == 2 + 4
+
+
+def test_faults_of_features_and_of_the_target_are_told_together(rows, write) -> None:
+    column("id", lambda number: f"n{number}")(rows)
+    rows[4][3] = "perhaps"
+    with pytest.raises(UsageError) as caught:
+        table(write(rows), target="bought")
+    message = str(caught.value)
+    assert "'id' has text" in message
+    assert "'perhaps'" in message
+    assert "1 of the 2 must be mended in the file" in message
+
+
 def test_many_categories_must_be_asked_for(rows, write) -> None:
     rows += [list(row) for row in rows[1:] * 2]
     column("place", lambda number: f"p{number % 55}")(rows)
