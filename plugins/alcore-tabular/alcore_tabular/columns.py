@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +20,7 @@ from alcore_tabular.raw_table import Array, RawTable
 MOSTLY_NUMBERS = 0.8  # with this share of numbers, text in a column is an error
 _MOST_CATEGORIES = 50  # without the user naming the column
 _MOST_BLANKS = 3  # different texts among numbers that may mean a missing value
+_WORDS_OF_TEXT = 2.5  # a cell, on average: free text, not a name
 _MOST_NAMED = 1000  # if the user names the column; each category is a feature
 
 
@@ -28,6 +29,7 @@ def read_csv(
     target: str | None,
     drop: Sequence[str],
     categories: Sequence[str],
+    texts: Sequence[str],
     blanks: Sequence[str],
     delimiter: str | None,
     mark: DecimalMark,
@@ -41,8 +43,8 @@ def read_csv(
         The file.
     target
         The column to predict.
-    drop, categories
-        Columns to leave out, and columns to take as categories whatever their values.
+    drop, categories, texts
+        Columns to leave out, and columns to take as categories, and as free text, whatever their values.
     blanks
         Cells that are missing values, compared without case.
     delimiter, mark
@@ -62,8 +64,8 @@ def read_csv(
             f"{csv_text.file}: which column is to be predicted? Name it with --target COLUMN, for instance "
             f"--target {shlex.quote(csv_text.names[-1])}. The columns:\n{overview(csv_text, missing, mark)}"
         )
-    answer = _check_roles(csv_text, target, drop, categories)
-    columns = _Columns(csv_text, drop, categories, blanks, mark)
+    answer = _check_roles(csv_text, target, drop, {"categories": categories, "texts": texts})
+    columns = _Columns(csv_text, drop, categories, texts, blanks, mark)
     left_out = {answer, *drop}
     numbers_only = mark == "." and all(number(blank) is None for blank in missing)
     for name, cells in zip(csv_text.names, zip(*csv_text.rows, strict=True), strict=True):
@@ -84,11 +86,14 @@ def read_csv(
         origin=np.arange(len(csv_text.rows)),
         describe=csv_text.describe,
         dropped=tuple(drop),
+        free=tuple(texts),
         lines=np.array(csv_text.lines),
     )
 
 
-def _check_roles(csv_text: TextTable, target: str | None, drop: Sequence[str], categories: Sequence[str]) -> str:
+def _check_roles(
+    csv_text: TextTable, target: str | None, drop: Sequence[str], kinds: Mapping[str, Sequence[str]]
+) -> str:
     names = csv_text.names
     if len(names) == 1:
         raise UsageError(
@@ -105,20 +110,22 @@ def _check_roles(csv_text: TextTable, target: str | None, drop: Sequence[str], c
         raise UsageError(
             f"{csv_text.file}: {target!r} is both the target and in data.csv.drop; take it out of one of them."
         )
-    for name in categories:
+    for kind, name in [(kind, name) for kind, listing in kinds.items() for name in listing]:
         if name not in names:
-            raise UsageError(
-                f"{csv_text.file}: there is no column {name!r} to take as categories; {nearest(name, names)}."
-            )
+            raise UsageError(f"{csv_text.file}: there is no column {name!r} to take as {kind}; {nearest(name, names)}.")
         if name in drop:
             raise UsageError(
-                f"{csv_text.file}: {name!r} is in data.csv.drop and data.csv.categories; name it in one of them."
+                f"{csv_text.file}: {name!r} is in data.csv.drop and data.csv.{kind}; name it in one of them."
             )
         if name == target:
             raise UsageError(
                 f"{csv_text.file}: {name!r} is the target; to take it as classes, give "
-                f"{setting('task', 'classification')} instead of listing it in data.csv.categories."
+                f"{setting('task', 'classification')} instead of listing it in data.csv.{kind}."
             )
+    if both := [name for name in kinds["texts"] if name in kinds["categories"]]:
+        raise UsageError(
+            f"{csv_text.file}: {both[0]!r} is in data.csv.categories and data.csv.texts; name it in one of them."
+        )
     return target
 
 
@@ -130,9 +137,11 @@ class _Columns:
         csv_text: TextTable,
         drop: Sequence[str],
         categories: Sequence[str],
+        texts: Sequence[str],
         blanks: Sequence[str],
         mark: DecimalMark,
     ) -> None:
+        self.free = dict.fromkeys(texts)
         self.blanks = blanks
         self.csv_text = csv_text
         self.drop = drop
@@ -147,7 +156,7 @@ class _Columns:
             values = np.fromiter(map(float, cells), np.float64, len(cells))
         except ValueError:
             return False
-        if name in self.categories or np.isnan(values).any() or "_" in "".join(cells):
+        if name in self.categories or name in self.free or np.isnan(values).any() or "_" in "".join(cells):
             return False
         self.numbers[name] = values
         self._suspect_row_number(name)
@@ -155,6 +164,9 @@ class _Columns:
 
     def add(self, name: str, cells: list[str | None]) -> None:
         """Add a column."""
+        if name in self.free:
+            self._add_texts(name, cells)
+            return
         named = name in self.categories
         read = {cell: number(cell, self.mark) for cell in set(cells) if cell is not None}
         values = [None if cell is None else read[cell] for cell in cells]
@@ -169,6 +181,9 @@ class _Columns:
         distinct = len({cell for cell in cells if cell is not None})
         if distinct > _MOST_NAMED or (not named and (distinct > _MOST_CATEGORIES or 2 * distinct > present)):
             self._refuse_many(name, distinct, present, texts[0] if texts else 0, named)
+        self._add_texts(name, cells)
+
+    def _add_texts(self, name: str, cells: list[str | None]) -> None:
         column = np.empty(len(cells), dtype=object)
         column[:] = cells
         self.texts[name] = column
@@ -192,12 +207,16 @@ class _Columns:
     def _refuse_many(self, name: str, distinct: int, present: int, row: int, named: bool) -> NoReturn:
         limit = _MOST_NAMED if named else _MOST_CATEGORIES
         why = f"more than {limit}" if distinct > limit else "more than half of them"
+        words = sum(len(cell.split()) for cell in self.csv_text.column(name)) / len(self.csv_text.rows)
+        is_text = words >= _WORDS_OF_TEXT
+        text = setting("texts", [*self.free, name])
+        free = f"take its words as features (TF-IDF) with {text}, " if is_text else ""
         raise ColumnError(
             f"{self.csv_text.file}: column {name!r} has text where numbers or categories belong: {distinct} "
             f"different values in {present} rows, which is {why}, for instance "
-            f"{self.csv_text.describe(row, name)}. Each category is a feature, and names, ids and free text "
-            f"teach a model nothing: {self._out(name) if named else self._ways_out(name, row)}.",
-            {"drop": [name]},
+            f"{self.csv_text.describe(row, name)}. Each category is a feature, and a model learns nothing from names "
+            f"and ids: {free}{self._out(name) if named else self._ways_out(name, row)}.",
+            {"texts": [name]} if is_text else {"drop": [name]},
         )
 
     def _ways_out(self, name: str, row: int) -> str:

@@ -71,6 +71,8 @@ def table(
     validation: float = 0.25,
     drop: tuple[str, ...] = (),
     categories: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
+    vocabulary: int = 500,
     missing: Literal["error", "drop", "fill"] = "error",
     blanks: tuple[str, ...] = _BLANKS,
     delimiter: str | None = None,
@@ -101,6 +103,10 @@ def table(
         Columns to leave out, such as ids.
     categories
         Columns to take as categories although they have numbers, or many values.
+    texts
+        Columns of free text: the words of each become features, by TF-IDF.
+    vocabulary
+        How many words of a column of free text become features at most: the most frequent ones of the training part.
     missing
         Refuse missing values (``error``), leave out their rows (``drop``), or fill them with the median
         of the training part or a category of their own (``fill``).
@@ -135,18 +141,21 @@ def table(
     """
     path = Path(path).expanduser()
     _check_choices(task=(task, Task), missing=(missing, Missing), decimal=(decimal, DecimalMark))
-    _check_names(drop=drop, categories=categories, blanks=blanks)
+    _check_names(drop=drop, categories=categories, texts=texts, blanks=blanks)
+    if vocabulary < 1:
+        raise UsageError(f"vocabulary: {vocabulary} is not a number of words; {setting('vocabulary', 500)} is usual.")
     if not 0 < validation < 1:
         raise UsageError(
             f"validation: {validation} is not a fraction between 0 and 1; a quarter is {setting('validation', 0.25)}."
         )
-    faults = Faults(path.name, {"drop": drop, "categories": categories, "blanks": blanks})
+    faults = Faults(path.name, {"drop": drop, "categories": categories, "texts": texts, "blanks": blanks})
     try:
         _find(path)
         if path.suffix.lower() == ".npz":
             _refuse_csv_options(
                 drop=bool(drop),
                 categories=bool(categories),
+                texts=bool(texts),
                 blanks=tuple(blanks) != _BLANKS,
                 delimiter=delimiter is not None,
                 decimal=decimal != ".",
@@ -155,7 +164,7 @@ def table(
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            raw = read_csv(path, target, drop, categories, blanks, delimiter, decimal, faults)
+            raw = read_csv(path, target, drop, categories, texts, blanks, delimiter, decimal, faults)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:
@@ -173,7 +182,7 @@ def table(
     else:
         file = {"format": "npz", "array": inputs, "shape": list(raw.shape)}
     left_out = [*drop, *([] if cost is None else [cost])]
-    reading = Reading(file, missing, left_out)
+    reading = Reading(file, missing, left_out, vocabulary)
     return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading)
 
 
@@ -222,7 +231,7 @@ def _assemble(
         count = count_initial(initial, len(train), len(answers.names))
         labeled = draw_initial(classes, len(train), count, draws)
     part, rest = raw.take(train), raw.take(held)
-    encoder = fit(part, fills=reading.missing == "fill")
+    encoder = fit(part, fills=reading.missing == "fill", vocabulary=reading.vocabulary)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
     def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TablePool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
@@ -41,13 +40,9 @@ class Faults:
         self._file, self._given = file, given
         self.found: list[ColumnError] = []
 
-    @contextlib.contextmanager
-    def gather(self) -> Iterator[None]:
-        """Keep a fault that is raised inside, and go on after the block."""
-        try:
-            yield
-        except ColumnError as fault:
-            self.found.append(fault)
+    def gather(self) -> _Gathering:
+        """Return a context in which a fault that is raised is kept, and after which the program goes on."""
+        return _Gathering(self.found)
 
     def check(self) -> None:
         """Raise what was found: a single fault as it is, several as a list with the flags that mend them together."""
@@ -72,3 +67,18 @@ class Faults:
                 else:
                     merged[name] = [*dict.fromkeys([*merged.get(name, self._given.get(name, ())), *value])]
         return merged
+
+
+class _Gathering:
+    """Keeps a `ColumnError` that is raised inside."""
+
+    def __init__(self, found: list[ColumnError]) -> None:
+        self._found = found
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, ColumnError):
+            self._found.append(error)
+        return isinstance(error, ColumnError)

@@ -32,11 +32,14 @@ class Reading(NamedTuple):
         What happens to missing values.
     left_out
         Columns that are no inputs, as the user said.
+    vocabulary
+        How many words of a column of free text become features at most.
     """
 
     file: Mapping[str, Any]
     missing: Missing
     left_out: Sequence[str]
+    vocabulary: int = 500
 
 
 class TablePreprocessing:

@@ -44,6 +44,8 @@ class RawTable:
         Describes where a row of the file is and the value of a column there, for messages.
     dropped
         Columns that the user left out already, which a remedy keeps; None for a format without named columns.
+    free
+        Those of the columns of text that are free text, not categories.
     lines
         Line of the file on which each row of the file begins, from 1: int64; None for a file that is not text.
     shape
@@ -60,6 +62,7 @@ class RawTable:
     origin: Array
     describe: Callable[[int, str], str]
     dropped: tuple[str, ...] | None = None
+    free: tuple[str, ...] = ()
     lines: Array | None = None
     shape: tuple[int, ...] | None = None
 
