@@ -15,7 +15,7 @@ import torch
 from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
-from alcore_tabular.columns import read_csv
+from alcore_tabular.columns import Columns, DateOrder, read_csv
 from alcore_tabular.encoding import fit
 from alcore_tabular.faults import Faults
 from alcore_tabular.messages import listed, nearest, setting
@@ -77,6 +77,8 @@ def table(
     blanks: tuple[str, ...] = _BLANKS,
     delimiter: str | None = None,
     decimal: Literal[".", ","] = ".",
+    thousands: bool | None = None,
+    date_order: Literal["auto", "dmy", "mdy"] = "auto",
     cost: str | None = None,
     seed: int | None = None,
 ) -> Data:
@@ -116,6 +118,12 @@ def table(
         Separator of the cells; if it is not given, a comma, semicolon, tab or bar is detected.
     decimal
         The decimal mark, a point or a comma.
+    thousands
+        Whether ``1,204`` is above a thousand. If it is not given, it is where a column leaves no doubt, as ``1,204.50``
+        does; other columns are refused.
+    date_order
+        Order of day and month in dates such as 03/04/2024: ``dmy``, ``mdy``, or ``auto`` where a column leaves no
+        doubt.
     cost
         The column, or array of an NPZ file, with the cost of the label of each row, in the units of the budget;
         it is not an input. A label costs 1 if it is not given.
@@ -140,7 +148,12 @@ def table(
         When something was left out, filled in, or looks like a mistake.
     """
     path = Path(path).expanduser()
-    _check_choices(task=(task, Task), missing=(missing, Missing), decimal=(decimal, DecimalMark))
+    _check_choices(
+        task=(task, Task),
+        missing=(missing, Missing),
+        decimal=(decimal, DecimalMark),
+        date_order=(date_order, DateOrder),
+    )
     _check_names(drop=drop, categories=categories, texts=texts, blanks=blanks)
     if vocabulary < 1:
         raise UsageError(f"vocabulary: {vocabulary} is not a number of words; {setting('vocabulary', 500)} is usual.")
@@ -159,12 +172,15 @@ def table(
                 blanks=tuple(blanks) != _BLANKS,
                 delimiter=delimiter is not None,
                 decimal=decimal != ".",
+                thousands=thousands is not None,
+                date_order=date_order != "auto",
             )
             raw = read_npz(path, inputs, "y" if target is None else target, cost)
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            raw = read_csv(path, target, drop, categories, texts, blanks, delimiter, decimal, faults)
+            said = Columns(drop, categories, texts, blanks, delimiter, decimal, thousands, date_order)
+            raw = read_csv(path, target, said, faults)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:

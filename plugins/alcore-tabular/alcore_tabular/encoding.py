@@ -77,6 +77,7 @@ class Encoder:
                 "mean": float(center),
                 "deviation": float(scale),
                 "median": float(fill),
+                **raw.made.get(raw.number_names[place], {}),
             }
             for place, center, scale, fill in zip(self.numbers, self.center, self.scale, self.fill, strict=True)
         ]

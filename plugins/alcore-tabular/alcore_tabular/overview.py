@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from alcore_tabular.csv_reader import TextTable
 from alcore_tabular.messages import shown
-from alcore_tabular.number_format import DecimalMark, number
+from alcore_tabular.number_format import DecimalMark
+from alcore_tabular.standalone import date, grouped_number
 
 _EXAMPLES = 3
 _MOST_COLUMNS = 40  # in one message; of more columns the first and the last are listed
@@ -41,7 +42,9 @@ def _contents(cells: list[str], blanks: Collection[str], mark: DecimalMark) -> s
         return "empty"
     examples = ", ".join(shown(value) if "," in value or " " in value else value for value in values[:_EXAMPLES])
     gaps = f"; {len(cells) - len(present)} missing" if len(present) < len(cells) else ""
-    if all(number(value, mark) is not None for value in values):
+    if all(grouped_number(value, mark) is not None for value in values):
         return f"numbers, {len(values)} different: {examples}{gaps}"
+    if any(all(date(value, order) is not None for value in values) for order in ("dmy", "mdy")):
+        return f"dates, {len(values)} different: {examples}{gaps}"
     kind = "categories" if len(values) <= _FEW_VALUES else "texts"
     return f"{len(values)} different {kind}: {examples}{', ...' if len(values) > _EXAMPLES else ''}{gaps}"

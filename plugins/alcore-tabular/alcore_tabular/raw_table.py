@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -44,6 +44,9 @@ class RawTable:
         Describes where a row of the file is and the value of a column there, for messages.
     dropped
         Columns that the user left out already, which a remedy keeps; None for a format without named columns.
+    made
+        Of a column of numbers that is made of a column of another name or form: the ``source`` in the file, ``as`` what
+        it is read, and what else its description needs.
     free
         Those of the columns of text that are free text, not categories.
     lines
@@ -62,6 +65,7 @@ class RawTable:
     origin: Array
     describe: Callable[[int, str], str]
     dropped: tuple[str, ...] | None = None
+    made: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     free: tuple[str, ...] = ()
     lines: Array | None = None
     shape: tuple[int, ...] | None = None
@@ -89,13 +93,18 @@ class RawTable:
 
     def at(self, row: int, name: str) -> str:
         """Describe a value and its place, for instance ``line 14 has '?'``."""
-        return self.describe(int(self.origin[row]), name)
+        return self.describe(int(self.origin[row]), self.source(name))
+
+    def source(self, name: str) -> str:
+        """Return the column of the file that a column is made of."""
+        source: str = self.made.get(name, {}).get("source", name)
+        return source
 
     def leave_out(self, name: str) -> str:
         """Describe how to leave a column out."""
         if self.dropped is None:
             return "save the array without that column"
-        return f"leave the column out with {setting('drop', [*self.dropped, name])}"
+        return f"leave the column out with {setting('drop', [*self.dropped, self.source(name)])}"
 
     def refuse(self, name: str, message: str, **mend: Any) -> NoReturn:
         """Raise `ColumnError` for a column; `mend` are the parameters of one remedy."""
@@ -103,7 +112,7 @@ class RawTable:
 
     def dropping(self, name: str) -> dict[str, Any]:
         """Return the parameters that leave a column out."""
-        return {} if self.dropped is None else {"drop": [name]}
+        return {} if self.dropped is None else {"drop": [self.source(name)]}
 
 
 def absent(texts: Array) -> Array:
@@ -141,7 +150,7 @@ def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
     )
     if not gaps.any():
         return raw
-    names = [raw.target_name, *raw.number_names, *raw.text_names]
+    names = [raw.target_name, *map(raw.source, raw.number_names), *raw.text_names]
     _refuse_empty(raw, gaps, names, policy, faults)
     gaps[:, gaps.all(axis=0) & (policy != "fill")] = False  # told of already
     rows = gaps.any(axis=1)
@@ -203,7 +212,7 @@ def _refuse_missing(raw: RawTable, gaps: Array, names: list[str]) -> NoReturn:
 
 
 def _gappy(gaps: Array, names: list[str]) -> list[str]:
-    return [names[column] for column in np.flatnonzero(gaps.any(axis=0)).tolist()]
+    return list(dict.fromkeys(names[column] for column in np.flatnonzero(gaps.any(axis=0)).tolist()))
 
 
 def refuse_few(raw: RawTable) -> None:

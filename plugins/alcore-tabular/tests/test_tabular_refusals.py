@@ -181,12 +181,11 @@ def test_many_categories_must_be_asked_for(rows, write) -> None:
         assert 50 < table(path, target="bought", categories=("place",)).info.features < 4 + 55
 
 
-@pytest.mark.parametrize("cell", ["1.5", "1.234,5"])
-def test_a_point_is_no_decimal_mark_where_a_comma_is(rows, write, cell) -> None:
+def test_a_point_is_no_decimal_mark_where_a_comma_is(rows, write) -> None:
     for row in rows[1:]:
         row[0] = row[0].replace(".", ",")
-    rows[13][0] = cell
-    assert f"line 14 has '{cell}'" in refusal(write(rows, delimiter=";"), decimal=",")
+    rows[13][0] = "1.5"
+    assert "line 14 has '1.5'" in refusal(write(rows, delimiter=";"), decimal=",")
 
 
 def test_only_constant_columns(rows, write) -> None:
