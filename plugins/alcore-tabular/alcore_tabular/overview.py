@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from alcore_tabular.csv_reader import TextTable
-from alcore_tabular.messages import shown
+from alcore_tabular.messages import listed, shown
 from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.standalone import date, grouped_number
 
@@ -46,5 +46,8 @@ def _contents(cells: list[str], blanks: Collection[str], mark: DecimalMark) -> s
         return f"numbers, {len(values)} different: {examples}{gaps}"
     if any(all(date(value, order) is not None for value in values) for order in ("dmy", "mdy")):
         return f"dates, {len(values)} different: {examples}{gaps}"
+    odd = [value for value in values if grouped_number(value, mark) is None]
+    if len(odd) < len(values) / 2:
+        return f"numbers, {len(values)} different: {examples}; and text: {listed(odd, _EXAMPLES)}{gaps}"
     kind = "categories" if len(values) <= _FEW_VALUES else "texts"
     return f"{len(values)} different {kind}: {examples}{', ...' if len(values) > _EXAMPLES else ''}{gaps}"

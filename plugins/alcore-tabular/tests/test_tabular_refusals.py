@@ -111,20 +111,24 @@ def test_without_a_target_the_columns_are_listed_with_kind_and_values(rows, writ
     column("note", lambda number: f"note {number}")(rows)
     column("gap", lambda number: "" if number < 4 else "7")(rows)
     column("void", lambda _: "n/a")(rows)
+    column("day", lambda number: f"2024-01-{1 + number % 30:02}", place=1)(rows)
+    column("odd", lambda number: "-" if number == 1 else f"{number},204.5", place=1)(rows)
     with pytest.raises(UsageError) as caught:
         table(write(rows))
     first, *lines = str(caught.value).splitlines()
     assert "t.csv: which column is to be predicted?" in first
     assert "--target bought" in first
-    size = ", ".join(row[3] for row in rows[1:4])
-    assert lines[:4] == [
+    size = ", ".join(row[5] for row in rows[1:4])
+    assert lines[:6] == [
         "- void: empty",
+        "- odd: numbers, 40 different: -, '2,204.5', '3,204.5'; and text: '-'",
+        "- day: dates, 30 different: 2024-01-02, 2024-01-03, 2024-01-04",
         "- gap: numbers, 1 different: 7; 3 missing",
         "- note: 40 different texts: 'note 1', 'note 2', 'note 3', ...",
-        f"- size: numbers, {len({row[3] for row in rows[1:]})} different: {size}",
+        f"- size: numbers, {len({row[5] for row in rows[1:]})} different: {size}",
     ]
-    assert lines[4].startswith("- colour: 3 different categories: ")
-    assert lines[5] == "- bought: 2 different categories: no, yes"
+    assert lines[6].startswith("- colour: 3 different categories: ")
+    assert lines[7] == "- bought: 2 different categories: no, yes"
 
 
 def test_of_very_many_columns_the_first_and_the_last_are_listed(rows, write) -> None:
