@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alcore.driver import Driver
     from alcore.errors import AlcoreError, UsageError
     from alcore.hookspecs import hookimpl, runhook
-    from alcore.pools import Data, DataInfo, TensorPool
+    from alcore.pools import Data, DataInfo, DatasetPool, TensorPool
     from alcore.protocols import (
         PENDING,
         AbstractQueue,
@@ -40,7 +40,7 @@ _HOME = {
     "alcore.driver": ["Driver"],
     "alcore.errors": ["AlcoreError", "UsageError"],
     "alcore.hookspecs": ["hookimpl", "runhook"],
-    "alcore.pools": ["Data", "DataInfo", "TensorPool"],
+    "alcore.pools": ["Data", "DataInfo", "DatasetPool", "TensorPool"],
     "alcore.protocols": [
         "AbstractQueue",
         "ActiveLearningPhase",
@@ -72,6 +72,7 @@ __all__ = [
     "Data",
     "DataInfo",
     "DataPool",
+    "DatasetPool",
     "DistributedManager",
     "Driver",
     "DriverProtocol",

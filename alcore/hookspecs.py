@@ -66,6 +66,14 @@ class Registration:
         raise NotImplementedError
 
     @hookspec
+    def alcore_data_files(self) -> Mapping[str, str]:
+        """Say which files data reads, for ``alcore run FILE``: the name of the data by the suffix of the file.
+
+        The data's factory has a parameter `path`, which receives the file.
+        """
+        raise NotImplementedError
+
+    @hookspec
     def alcore_learners(self) -> Mapping[str, Factory[Any]]:
         """Offer learners, for ``--learner NAME``; a factory may take ``info``, the `DataInfo` of the data."""
         raise NotImplementedError

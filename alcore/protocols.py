@@ -85,7 +85,8 @@ class Data:
     info
         What is known about the data.
     defaults
-        Experiment tables that suit this data, as nested mappings; what the user says takes precedence.
+        Experiment tables that suit this data, as nested mappings; what the user says takes precedence. The
+        name ``*`` is every part of a kind that has the parameter: ``{"query": {"*": {"max_samples": 5}}}``.
     preprocessing
         How the inputs were made of a file, so that those of a new file can be made alike; None where that is not known.
     """
@@ -448,6 +449,10 @@ class PoolOptions(Protocol):
     source_lines: torch.Tensor | None
     """Of the pool to choose from: the line of a text file on which each sample begins, by id: int64, shape (N,), from
     1; None where the file is not text. Read by ``alcore export``."""
+
+    plain: Any
+    """Of the training and the validation pool: the labeled items without augmentation, with ``len`` and ``[index]`` as
+    in the pool itself, which is read where it is missing. Read wherever labeled items are not trained on."""
 
     knows_answers: bool
     """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).

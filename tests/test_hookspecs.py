@@ -55,8 +55,13 @@ def _make(name):
     return alcore.hookimpl(hook)
 
 for _name in vars(hookspecs.Registration):
-    if _name.startswith("alcore_") and _name != "alcore_commands":
+    if _name.startswith("alcore_") and _name not in ("alcore_commands", "alcore_data_files"):
         globals()[_name] = _make(_name)
+
+@alcore.hookimpl
+def alcore_data_files():
+    CALLS.append("alcore_data_files")
+    return {".recorded": "recorded"}
 
 @alcore.hookimpl
 def alcore_commands(app):
@@ -84,6 +89,7 @@ def test_each_registration_hook_is_called_and_offers_its_kind(tmp_path: Path, mo
     assert sorted(calls) == sorted(REGISTRATION)
     for kind in plugins.KINDS:
         assert registry.offer(kind, "recorded").plugin.distribution == "recording-plugin"
+    assert registry.reader_of("some.recorded") == "recorded"
     assert "recorded" in {command.name for command in app.registered_commands}
     assert isinstance(app, typer.Typer)
 

@@ -106,6 +106,12 @@ Unset = Annotated[
         "--unset", metavar="KIND.NAME.PARAMETER", help="Leave a parameter at its default from here on; may repeat."
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target", metavar="COLUMN", help="What to predict, if the data has a parameter `target`.", show_default=False
+    ),
+]
 OtherRanks = Annotated[
     bool, typer.Option("--other-ranks", help="Go on with another number of processes than the run began with.")
 ]

@@ -25,19 +25,24 @@ def run(
     *,
     experiment: Annotated[
         Path | None,
-        typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
+        ),
     ] = None,
-    query: Annotated[list[str] | None, _part("query", "Query strategy [uq]; may repeat.")] = None,
+    query: Annotated[
+        list[str] | None, _part("query", "Query strategy [uq; for a regression: igs]; may repeat.")
+    ] = None,
     start: Annotated[str | None, _part("query", "Query strategy that begins, if nothing is labeled.")] = None,
     label: Annotated[str | None, _part("label", "Label strategy [dummy].")] = None,
     metrology: Annotated[
         list[str] | None, _part("metrology", "Metrology strategy [f1; for a regression: regression]; may repeat.")
     ] = None,
     loop: Annotated[str | None, _part("loop", "Training loop [default].")] = None,
-    data: Annotated[str | None, _part("data", "Data [moons].")] = None,
+    data: Annotated[str | None, _part("data", "Data [moons], by name or as a file.")] = None,
     learner: Annotated[str | None, _part("learner", "Learner [mlp], or your own package.module:name.")] = None,
     stop: Annotated[list[str] | None, _part("stop", "Stop criterion; may repeat.")] = None,
     observe: Annotated[list[str] | None, _part("observe", "Observer; may repeat.")] = None,
+    target: common.Target = None,
     assign: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,15 +75,19 @@ def run(
 
     common.check_restart(run_id, resume)
     registry = common.prepare()
-    chosen = Experiment() if experiment is None else Experiment.read(experiment)
+    chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
+    if data is not None:
+        chosen.choose_data(data, registry)
     lists = {"query": query, "metrology": metrology, "stop": stop, "observe": observe}
-    singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
+    singles = {"start": start, "label": label, "loop": loop, "learner": learner}
     for kind, names in {**lists, **{kind: name and [name] for kind, name in singles.items()}}.items():
         if names:
             chosen.choose(kind, names)
     chosen.complete()
     if "weights" in driver_table:  # not those that the file names
         chosen.settings["driver"].pop("weights_sha256", None)
+    if target is not None:
+        chosen.parts["data"][0].values["target"] = target
     common.set_parameters(chosen, assign)
     chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)

@@ -223,7 +223,7 @@ def _arrays(pool: Any, rows: Any) -> dict[str, Any]:
     if callable(getattr(pool, "batch", None)):
         inputs, targets = pool.batch(torch.arange(len(pool)))
     else:
-        items = [pool[position] for position in range(len(pool))]
+        items = [getattr(pool, "plain", pool)[position] for position in range(len(pool))]
         inputs, targets = (torch.stack([torch.as_tensor(item[part]) for item in items]) for part in (0, 1))
     arrays = {"inputs": _as_array(inputs), "targets": _as_array(targets)}
     ids = getattr(pool, "labeled_ids", None)

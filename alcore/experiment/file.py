@@ -10,6 +10,7 @@ from typing import Any
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.names import unique_names
+from alcore.plugins.registry import Registry
 from alcore.plugins.signatures import RawValue
 
 STANDARD_PARTS: dict[str, list[str]] = {
@@ -85,6 +86,8 @@ class Experiment:
         The kinds that `complete` filled in. Such a part is replaced where it does not fit the task of the data.
     faults : list of str
         What is known to be wrong already; `resolve` raises it with all that it finds.
+    data_file : pathlib.Path or None
+        The file that `choose_data` was given in place of a name.
     """
 
     def __init__(self) -> None:
@@ -93,6 +96,35 @@ class Experiment:
         self.digests: dict[str, str] = {}
         self.implied: set[str] = set()
         self.faults: list[str] = []
+        self.data_file: Path | None = None
+
+    @classmethod
+    def open(cls, path: Path, registry: Registry) -> Experiment:
+        """Read an experiment file; of a file of data that a plugin reads, return an experiment on that data.
+
+        Parameters
+        ----------
+        path
+            The file.
+        registry
+            The installed plugins, which say what files they read data from.
+
+        Raises
+        ------
+        UsageError
+            As `read` does.
+        """
+        if registry.reader_of(path) is None:
+            try:
+                return cls.read(path)
+            except UsageError as error:
+                if path.suffix in ("", ".toml"):
+                    raise
+                files = ", ".join(registry.file_suffixes()) or "no file"
+                raise UsageError(f"{error} Experiments are .toml files, and data is read from {files}.") from error
+        experiment = cls()
+        experiment.choose_data(str(path), registry)
+        return experiment
 
     @classmethod
     def read(cls, path: Path) -> Experiment:
@@ -153,6 +185,36 @@ class Experiment:
             values = same.values if same is not None and same.use == use else {}
             chosen.append(Part(kind, name, use, True, dict(values)))
         self.parts[kind] = chosen
+
+    def choose_data(self, given: str, registry: Registry) -> None:
+        """Use this data, as ``--data`` does.
+
+        Parameters
+        ----------
+        given
+            The name that a plugin offers, ``package.module:name``, or a file that a plugin reads: the name of its data
+            is used, and the file is the parameter `path`.
+        registry
+            The installed plugins, which say what files they read data from.
+
+        Raises
+        ------
+        UsageError
+            For a file of a kind that no plugin reads, and for another choice than the file that was chosen already.
+        """
+        reader = registry.reader_of(given)
+        if reader is None and ":" not in given and Path(given).suffix:
+            raise UsageError(
+                f"{given}: no plugin reads data from files that end in {Path(given).suffix}; "
+                f"{', '.join(registry.file_suffixes()) or 'no file'} can be read. `alcore plugins` lists data by name."
+            )
+        name = given if reader is None else reader
+        if self.data_file is not None and (reader is not None or name != self.parts["data"][0].use):
+            raise UsageError(f"the data is the file {self.data_file} already; leave --data {given} out.")
+        self.choose("data", [name])
+        if reader is not None:
+            self.data_file = Path(given)
+            self.parts["data"][0].values["path"] = given
 
     def complete(self) -> None:
         """Fill in the standard part of each kind that is not chosen.

@@ -21,7 +21,8 @@ from alcore.protocols import Data
 from alcore.randomness import seed_everything
 from alcore.store.files import sha256_of
 
-_REGRESSION_METROLOGY = "regression"  # the standard one where the task is regression
+# The standard parts where the task is regression: the first that is installed.
+_OF_REGRESSION = {"metrology": ("regression",), "query": ("igs", "random")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +90,14 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     _raise(faults)
 
     data = _make_data(experiment, factories, values, _seed(settings))
-    if data.info.task == "regression" and "metrology" in experiment.implied:  # the standard one measures classifiers
-        parts["metrology"] = _standard_of_regression(registry)
-        found, checked_values, faults = _check_parts(parts["metrology"], registry, allow_code)
-        factories |= found
-        values |= checked_values
-        _raise(faults)
+    if data.info.task == "regression":  # the standard parts are for classifiers
+        for kind in [kind for kind in _OF_REGRESSION if kind in experiment.implied]:
+            if (standard := _standard_of_regression(kind, registry)) is not None:
+                parts[kind] = standard
+                found, checked_values, faults = _check_parts(standard, registry, allow_code)
+                factories |= found
+                values |= checked_values
+                _raise(faults)
 
     tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
     checked, faults = check_tables(tables)
@@ -105,8 +108,10 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     faults += more
     for kind, suggestions in data.defaults.items():
         for part in parts.get(kind, []) if kind != "data" else []:
-            if suggested := _suggested(suggestions.get(part.use, {}), part.values):
-                found, more = validate(factories[part.where], suggested, part.where, partial=True)
+            factory = factories[part.where]
+            of_all = {name: value for name, value in suggestions.get("*", {}).items() if accepts(factory, name)}
+            if suggested := _suggested({**of_all, **suggestions.get(part.use, {})}, part.values):
+                found, more = validate(factory, suggested, part.where, partial=True)
                 values[part.where] |= found
                 faults += more
     queue_cls, more = _find_queue(registry, complete.driver["queue"])
@@ -115,14 +120,20 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     return Resolved(parts, factories, values, data, complete, queue_cls)
 
 
-def _standard_of_regression(registry: Registry) -> list[Part]:
-    """Return what measures a regression where nothing is asked for; nothing, with a warning, if it isn't installed."""
-    name = _REGRESSION_METROLOGY
-    if any(offer.name == name for offer in registry.offers("metrology")):
-        return [Part("metrology", name, name, True, {})]
+def _standard_of_regression(kind: str, registry: Registry) -> list[Part] | None:
+    """Return the parts that a regression has where nobody chooses; None to keep those of a classification.
+
+    Without an installed metrology of regressions nothing is measured, with a warning.
+    """
+    offered = {offer.name for offer in registry.offers(kind)}
+    for name in _OF_REGRESSION[kind]:
+        if name in offered:
+            return [Part(kind, name, name, True, {})]
+    if kind != "metrology":
+        return None
     warnings.warn(
-        f"this run measures nothing, since no plugin offers the metrology {name!r}, the standard one of a regression; "
-        "`pip install alcore-metrics` brings it, and --metrology NAME chooses another.",
+        f"this run measures nothing, since no plugin offers the metrology {_OF_REGRESSION[kind][-1]!r}, the standard "
+        "one of a regression; `pip install alcore-metrics` brings it, and --metrology NAME chooses another.",
         stacklevel=2,
     )
     return []

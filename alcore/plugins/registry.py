@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pluggy
@@ -39,6 +40,7 @@ KINDS = {
 """The kinds of names that plugins offer, each with its registration hook."""
 
 _UNKNOWN = "unknown"
+_SUFFIX = re.compile(r"(\.[a-z0-9_-]+)+")
 
 
 @dataclasses.dataclass
@@ -62,6 +64,8 @@ class Plugin:
         Factories by kind and name.
     commands
         Functions that add sub-commands.
+    files
+        The name of the data that reads a file, by the suffix of the file.
     """
 
     distribution: str
@@ -72,6 +76,7 @@ class Plugin:
     error: str | None = None
     offers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     commands: list[Callable[..., object]] = dataclasses.field(default_factory=list)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def fault(self, reason: str) -> None:
         """Note something that is wrong with a plugin that works."""
@@ -161,6 +166,32 @@ class Registry:
         """Look up a name and call its factory with these parameters."""
         return load_factory(self.offer(kind, name))(**parameters)
 
+    def file_suffixes(self) -> list[str]:
+        """Return the suffixes of the files that data is read from, such as ``.csv``, sorted."""
+        return sorted({suffix for plugin in self.plugins for suffix in plugin.files})
+
+    def reader_of(self, file: Path | str) -> str | None:
+        """Return the name of the data that reads a file, by the suffix of its name; None if no plugin reads such files.
+
+        Raises
+        ------
+        PluginError
+            When plugins offer different data for the suffix: the message has them, and how to choose one.
+        """
+        name = Path(file).name.lower()
+        suffixes = [suffix for suffix in self.file_suffixes() if name.endswith(suffix)]
+        if not suffixes:
+            return None
+        suffix = max(suffixes, key=len)  # .csv.gz before .gz
+        found = {plugin.files[suffix]: plugin for plugin in self.plugins if suffix in plugin.files}
+        if len(found) > 1:
+            raise PluginError(
+                f"{file}: files that end in {suffix} are read by "
+                f"{' and by '.join(f'data {data!r} of {plugin}' for data, plugin in found.items())}; choose one, for "
+                f"instance with --data {next(iter(found))} --set data.{next(iter(found))}.path=FILE."
+            )
+        return next(iter(found))
+
     def clashes(self) -> list[Clash]:
         """Return the names that more than one plugin offers."""
         owners: dict[tuple[str, str], list[Plugin]] = {}
@@ -233,7 +264,7 @@ def _load(found: Found, core: str) -> Plugin:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything at import
         plugin.state, plugin.error = "broken", one_line(error)
-        plugin.offers, plugin.commands = {}, []
+        plugin.offers, plugin.commands, plugin.files = {}, [], {}
         return plugin
     if text := printed.getvalue():
         plugin.fault(f"it printed {one_line(text)[:80]!r} when it was imported, which was kept from stdout")
@@ -260,9 +291,25 @@ def _collect(plugin: Plugin, module: Any) -> None:
                 if not (callable(factory) or (isinstance(factory, str) and ":" in factory)):
                     raise TypeError(f"{hook} offers {name!r} as {factory!r}; give a class, a function or 'module:Name'")
             plugin.offers.setdefault(kind, {}).update(offered)
+    for implementation in manager.hook.alcore_data_files.get_hookimpls():
+        plugin.files.update(_checked_files(implementation.function(), plugin.offers.get("data", {})))
     plugin.commands += [one.function for one in manager.hook.alcore_commands.get_hookimpls()]
     if not plugin.offers and not plugin.commands:
         raise TypeError(f"{plugin.module} implements no registration hook; mark its functions with @alcore.hookimpl")
+
+
+def _checked_files(given: Any, data: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return what `alcore_data_files` gave; raise `TypeError` when that is not valid."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"alcore_data_files returned a {type(given).__name__}; it must map suffixes to names of data")
+    for suffix, name in given.items():
+        if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
+            raise TypeError(f"alcore_data_files names the suffix {suffix!r}; write it in lower case, such as '.csv'")
+        if name not in data:
+            raise TypeError(
+                f"alcore_data_files gives {suffix} files to data {name!r}, which alcore_data does not offer"
+            )
+    return given
 
 
 def _is_blocked(plugin: Plugin) -> bool:

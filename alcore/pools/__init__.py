@@ -1,12 +1,14 @@
 """Pools of samples: which are labeled, which may be requested, and their inputs."""
 
 from alcore.pools.batches import tensors_of, to_device
+from alcore.pools.dataset_pool import DatasetPool
 from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
 from alcore.protocols import Data, DataInfo
 
 __all__ = [
     "Data",
     "DataInfo",
+    "DatasetPool",
     "TensorPool",
     "as_sample_id",
     "is_choosable",

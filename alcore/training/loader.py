@@ -251,13 +251,22 @@ class LoaderFactory:
         )
 
     def ordered(self, pool: Any, before_epoch: Callable[[], None] | None = None) -> BatchLoader:
-        """Return a loader in the order of the pool, in batches of the training's size."""
-        return self._make(pool, self._batch_size, before_epoch=before_epoch)
+        """Return a loader in the order of the pool, in batches of the training's size; items are not augmented."""
+        return self._make(_plain(pool), self._batch_size, before_epoch=before_epoch)
 
     def large_batches(self, pool: Any) -> BatchLoader:
-        """Return a loader in the order of the pool, in batches of up to 4096 and 16 MiB where it is fetched whole."""
+        """Return a loader in the order of the pool, in batches of up to 4096 and 16 MiB where it is fetched whole.
+
+        Items are not augmented.
+        """
+        pool = _plain(pool)
         rows = _ORDERED_ROWS if callable(getattr(pool, "batch", None)) else self._batch_size
         return self._make(pool, rows, max_bytes=_ORDERED_BYTES)
+
+
+def _plain(pool: Any) -> Any:
+    """Return the items of a pool as they are measured."""
+    return getattr(pool, "plain", pool)
 
 
 def _joined(one: Any, other: Any) -> Any:

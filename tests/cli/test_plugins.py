@@ -27,7 +27,7 @@ def test_plugins_json(command):
     by_name = {one["distribution"]: one for one in data["plugins"]}
     assert by_name["alcore-f1"] == {
         "distribution": "alcore-f1", "version": "0.1.0", "entry_point": "f1", "module": "alcore_f1",
-        "state": "ok", "error": None, "offers": {"metrology": ["f1"]},
+        "state": "ok", "error": None, "offers": {"metrology": ["f1"]}, "files": {},
     }  # fmt: skip
     assert data["clashes"] == []
 

@@ -11,6 +11,7 @@ from alcore.store.reading import Run
 FILES = {
     "broken.toml": "[driver\n",
     "latin.toml": b"# caf\xe9\n",
+    "latin.xls": b"# caf\xe9\n",
     "unknown.toml": "[qeury.uq]\n",
     "loose.toml": "seed = 3\n",
     "string.toml": '[training]\noptimizer = "SGD"\n',
@@ -47,6 +48,12 @@ BAD = {
     "set inside a setting": (["--set", "driver.seed.x=1"], ["driver.seed"]),
     "missing": (["--data", "csv"], ["data.csv.path is missing", "--set data.csv.path="]),
     "no such table": (["--data", "csv", "--set", "data.csv.path=nothing.csv"], ["nothing.csv"]),
+    "no such data file": (["nothing.csv"], ["nothing.csv"]),
+    "data of unknown kind": (["--data", "t.xlsx"], ["t.xlsx", ".xlsx", ".csv, .npz, .tsv"]),
+    "file of unknown kind": (["latin.xls"], ["latin.xls", ".toml", ".csv, .npz, .tsv"]),
+    "file and other data": (["t.csv", "--data", "moons"], ["t.csv already", "--data moons"]),
+    "two files": (["t.csv", "--data", "other.csv"], ["t.csv already", "--data other.csv"]),
+    "target of data without one": (["--target", "x"], ["data.moons has no parameter 'target'"]),
     "undecodable": (["--data", "csv", "--set", os.fsdecode(b"data.csv.path=\xff.csv")], ["data.csv.path"]),
     "negative": (["--set", "query.uq.max_samples=-1"], ["max_samples", "-1"]),
     "batch size": (["--batch-size", "0"], ["batch_size", "0", "at least 1"]),
@@ -119,6 +126,17 @@ def test_valid_input_like_the_bad_one_is_accepted(command):
     )
     assert out == f"{os.path.join('active_learning_logs', 'ok')}\n"  # noqa: PTH118
     assert err == ""
+
+
+@pytest.mark.parametrize("way", [["t.csv"], ["--data", "t.csv"], ["t.csv", "--data", "csv"]])
+def test_a_file_of_data_means_the_data_that_reads_it(command, tmp_path, way):
+    rows = [f"{place % 7},{place % 5},{'ab'[place % 2]}" for place in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["u,v,1", *rows]))
+    command("run", *way, "--target", "1", "--set", "data.csv.drop=['u']", "--steps", "1", "--run-id", "ok", "-q")
+    text = (tmp_path / "active_learning_logs" / "ok" / "experiment.toml").read_text()
+    assert f'\npath = "{tmp_path}/t.csv"\n' in text
+    assert '\ntarget = "1"\n' in text
+    command("run", "active_learning_logs/ok/experiment.toml", "--run-id", "again", "-q")
 
 
 def test_argument_of_the_suggested_optimizer_is_accepted(command, tmp_path):

@@ -48,6 +48,15 @@ def test_data_wins_over_signature(registry, chosen):
     assert resolved.settings.optimizer.optimizer_kwargs == {"lr": 0.5, "momentum": 0.1}
 
 
+def test_suggestion_for_all_parts_of_a_kind_is_taken_by_those_that_have_the_parameter(registry, chosen, suggest):
+    suggestions = {"query": {"*": {"count": 3, "nothing": 1}, "q": {"mode": "data"}}, "stop": {"*": {"count": 1}}}
+    registry.plugins[0].offers["data"]["s"] = suggest(suggestions)
+    values = resolve(chosen("query.q-2.count=8", data=["s"], query=["q", "q", "uq"]), registry).values
+    assert values["query.q"] == {"count": 3, "mode": "data"}
+    assert values["query.q-2"] == {"count": 8, "mode": "data"}
+    assert values["query.uq"] == {"count": 3}
+
+
 @pytest.mark.parametrize(
     ("given", "built"), [([], 0), (["training.optimizer.lr=0.25"], 1), (["training.scheduler.cls=ConstantLR"], 1)]
 )
@@ -277,6 +286,14 @@ def test_chosen_metrology_of_a_regression_stays(regression, chosen, names, recwa
     regression.plugins[0].offers["metrology"]["regression"] = Errors
     assert [part.use for part in resolve(chosen(metrology=names), regression).parts["metrology"]] == names
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(("offered", "used"), [(["random", "igs"], "igs"), (["random"], "random"), ([], "uq")], ids=str)
+def test_standard_query_of_a_regression_is_the_first_that_is_installed(regression, chosen, offered, used):
+    query = regression.plugins[0].offers["query"]
+    query |= dict.fromkeys(offered, query["q"])
+    assert [part.use for part in resolve(chosen(metrology=[]), regression).parts["query"]] == [used]
+    assert [part.use for part in resolve(chosen(metrology=[], query=["q"]), regression).parts["query"]] == ["q"]
 
 
 def test_standard_metrology_of_a_regression_that_two_plugins_offer_is_refused(regression, faults, chosen):

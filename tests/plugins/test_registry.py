@@ -71,7 +71,7 @@ def test_kind_is_offered_by_its_hook(install, kind, hook):
 
 def test_registration_hooks_are_documented_and_called():
     hooks = {name for name in vars(Registration) if name.startswith("alcore_")}
-    assert hooks == {*KINDS.values(), "alcore_commands"}
+    assert hooks == {*KINDS.values(), "alcore_commands", "alcore_data_files"}
     assert all(getattr(Registration, name).__doc__ for name in hooks)
 
 
@@ -272,3 +272,33 @@ def test_plugins_of_this_environment_have_no_faults(monkeypatch):
     registry = installed()
     assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
     assert registry.clashes() == []
+
+
+def reads(suffix, name, **more):
+    return {"alcore_data": lambda: {name: dict}, "alcore_data_files": lambda: {suffix: name}, **more}
+
+
+def test_file_is_read_by_the_data_of_its_suffix(install):
+    registry = install(Entry("tables", **reads(".csv", "table")), Entry("packed", **reads(".csv.gz", "packed")))
+    assert registry.file_suffixes() == [".csv", ".csv.gz"]
+    assert registry.reader_of("folder.x/Some.CSV") == "table"
+    assert registry.reader_of("some.csv.gz") == "packed"
+    assert registry.reader_of("some.toml") is None
+
+
+def test_two_readers_of_a_suffix_are_an_error_that_names_both(install):
+    registry = install(Entry("one-kind", **reads(".csv", "one")), Entry("other-kind", **reads(".csv", "other")))
+    with pytest.raises(PluginError, match=r"data 'one' of one-kind 1.5 and by data 'other' of other-kind 1.5.*--data"):
+        registry.reader_of("a.csv")
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [(["csv"], "list"), ({"csv": "table"}, "'csv'"), ({".CSV": "table"}, "lower case"), ({".csv": "tabel"}, "'tabel'")],
+)
+def test_impossible_suffixes_break_the_plugin(install, files, reason):
+    registry = install(Entry("tables", alcore_data=lambda: {"table": dict}, alcore_data_files=lambda: files))
+    (plugin,) = registry.plugins[1:]
+    assert plugin.state == "broken"
+    assert reason in plugin.error
+    assert registry.file_suffixes() == []

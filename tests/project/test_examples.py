@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,20 @@ def test_from_physicsnemo(tmp_path: Path, loop: list[str]) -> None:
     assert (folder / "strategies" / "grid_error" / "checkpoints" / "last.txt").is_file()
     trained = list((folder / "ckpt").glob("*-training-*"))
     assert len(trained) == 4, "one after each training"
+
+
+def test_digits(tmp_path: Path) -> None:
+    words = ["run", "digits.toml", "--allow-code", "--steps", "7", "--root", str(tmp_path), "--run-id", "digits"]
+    done = subprocess.run(
+        [sys.executable, "-m", "alcore", *words], cwd=EXAMPLES / "digits", capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / "digits" / "classification_metrology.json").read_text())
+    assert [record["train_samples"] for record in records] == [50 + 10 * step for step in range(8)]
+    assert records[-1]["accuracy"] > records[0]["accuracy"] + 0.2
+    text = (EXAMPLES / "digits" / "README.md").read_text()
+    told = {int(row[0]): float(row[1]) for row in re.findall(r"^\| (\d+) \| ([\d.]+) \|", text, re.MULTILINE)}
+    assert all(abs(told[50 + 10 * step] - records[step]["accuracy"]) < 0.1 for step in (0, 3, 6))
 
 
 NAMES = [

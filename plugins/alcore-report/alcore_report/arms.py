@@ -29,7 +29,7 @@ class Request:
     Parameters
     ----------
     experiment
-        The experiment file, if there is one.
+        The experiment file, or the file of data, if there is one.
     queries
         The arms: names of query strategies, several of one arm joined by ``+``.
     parts
@@ -40,6 +40,8 @@ class Request:
         What flags set in the table ``[driver]``.
     baseline, ceiling, allow_code
         The flags.
+    target
+        What is to be predicted, a parameter of the data.
     """
 
     experiment: Path | None
@@ -50,6 +52,7 @@ class Request:
     baseline: bool
     ceiling: bool
     allow_code: bool
+    target: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +123,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     UsageError
         If one of them could not be run.
     """
-    if request.experiment is not None and not request.experiment.exists():
+    is_data = request.experiment is not None and registry.reader_of(request.experiment) is not None
+    if request.experiment is not None and not is_data and not request.experiment.exists():
         raise UsageError(f"experiment file {request.experiment} can't be read: there is no such file.")
-    names = list(request.queries) or ["+".join(part.name for part in _read(request).parts["query"])]
+    names = list(request.queries) or ["+".join(part.name for part in _standard_queries(request, registry))]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError(
             f"--query {repeated[0]} is given twice, and both arms would be the same. To compare parameters, give each "
@@ -139,7 +143,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     _check_assignments(request, names)
     built: list[tuple[str, Resolved]] = []
     for name in names:
-        experiment = _experiment(request, name)
+        experiment = _experiment(request, name, registry)
         if name == BASELINE and request.baseline and built:
             _as_many(experiment, [one for _, one in built])
         with contextlib.redirect_stdout(sys.stderr):
@@ -150,7 +154,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             "nothing would be measured, so there would be nothing to compare; choose a metrology strategy, for "
             f"instance --metrology {'regression' if first.data.info.task == 'regression' else 'f1'}."
         )
-    follows, notes = _seed_follows(_read(request), first)
+    follows, notes = _seed_follows(_read(request, registry), first)
     arms = [_arm(name, resolved, follows) for name, resolved in built]
     if len({one.stem for one in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
@@ -160,24 +164,31 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     if request.ceiling:
         arms.append(_ceiling(request, registry, first, arms[0], follows))
     (data,), (label,) = first.parts["data"], first.parts["label"]
-    return Plan(arms, request.experiment.stem if request.experiment else data.name, free, label.use, notes)
+    file = request.experiment or _read(request, registry).data_file
+    return Plan(arms, file.stem if file else data.name, free, label.use, notes)
 
 
-def _read(request: Request) -> Experiment:
+def _read(request: Request, registry: Registry) -> Experiment:
     """Return the experiment with everything that all arms share, and the query strategies of the file."""
-    experiment = Experiment() if request.experiment is None else Experiment.read(request.experiment)
+    experiment = Experiment() if request.experiment is None else Experiment.open(request.experiment, registry)
     for kind, names in request.parts.items():
-        if names:
+        if kind == "data":
+            for name in names:
+                experiment.choose_data(name, registry)
+        elif names:
             experiment.choose(kind, names)
     experiment.complete()
+    if request.target is not None:
+        experiment.parts["data"][0].values["target"] = request.target
     return experiment
 
 
-def _experiment(request: Request, name: str) -> Experiment:
+def _experiment(request: Request, name: str, registry: Registry) -> Experiment:
     """Return the experiment of one arm."""
-    experiment = _read(request)
+    experiment = _read(request, registry)
     if name != CEILING:
         known = {part.name: part for part in experiment.parts["query"] if "query" not in experiment.implied}
+        experiment.implied.discard("query")
         experiment.parts["query"] = [known.get(word) or _chosen(word) for word in name.split("+")]
     own = {part.name for part in experiment.parts["query"]}
     for text in request.assign:
@@ -189,6 +200,18 @@ def _experiment(request: Request, name: str) -> Experiment:
     common = {"final_training": True, "keep": _STANDARD_KEEP, "threads": 1}
     experiment.settings["driver"] = common | experiment.settings["driver"] | dict(request.driver)
     return experiment
+
+
+def _standard_queries(request: Request, registry: Registry) -> list[Part]:
+    """Return the query strategies of the file, or the standard ones, which depend on the task of the data."""
+    experiment = _read(request, registry)
+    if "query" not in experiment.implied:
+        return experiment.parts["query"]
+    for text in request.assign:
+        if not text.startswith("query."):
+            experiment.set(text)
+    with contextlib.redirect_stdout(sys.stderr):
+        return resolve(experiment, registry, allow_code=request.allow_code).parts["query"]
 
 
 def _chosen(use: str) -> Part:
@@ -281,7 +304,7 @@ def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, fo
             "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give "
             "--steps."
         )
-    experiment = _experiment(request, CEILING)
+    experiment = _experiment(request, CEILING, registry)
     experiment.parts["query"] = [Part("query", "everything", "everything", True, {})]
     experiment.parts["stop"] = []
     driver, training = experiment.settings["driver"], experiment.settings["training"]

@@ -62,7 +62,9 @@ def benchmark(
     *,
     experiment: Annotated[
         Path | None,
-        typer.Argument(metavar="EXPERIMENT.toml", help="Experiment file; flags override it.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
+        ),
     ] = None,
     query: Annotated[
         _NAMES,
@@ -103,7 +105,9 @@ def benchmark(
     loop: Annotated[
         str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="NAME", help="Data [moons].", rich_help_panel=_PARTS)] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Data [moons], by name or as a file.", rich_help_panel=_PARTS)
+    ] = None,
     learner: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Learner [mlp], or your own package.module:name.", rich_help_panel=_PARTS),
@@ -113,6 +117,10 @@ def benchmark(
     ] = None,
     observe: Annotated[
         _NAMES, typer.Option(metavar="NAME", help="Observer; may repeat.", rich_help_panel=_PARTS)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="What to predict, if the data has a parameter `target`."),
     ] = None,
     assign: Annotated[
         _NAMES,
@@ -173,6 +181,7 @@ def benchmark(
         baseline,
         ceiling,
         allow_code,
+        target,
     )
     with _warnings_as_messages():
         plan = make_plan(request, installed())

@@ -327,6 +327,22 @@ def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
         assert arm.tree["driver"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
+@pytest.mark.parametrize("way", ["argument", "flag"])
+def test_a_file_of_data_names_the_benchmark(tmp_path, way):
+    from alcore_report.arms import Request, make_plan
+
+    from alcore.plugins import installed
+
+    path = tmp_path / "tiny.csv"
+    path.write_text("\n".join(["u,v,y", *(f"{place % 7},{place % 5},{'ab'[place % 2]}" for place in range(40))]))
+    parts = {} if way == "argument" else {"data": [str(path)]}
+    plan = make_plan(
+        Request(path if way == "argument" else None, ["uq"], parts, [], {}, True, False, False, "y"), installed()
+    )
+    assert plan.data == "tiny"
+    assert [arm.tree["data"]["csv"]["target"] for arm in plan.arms] == ["y", "y"]
+
+
 def test_benchmark_has_the_flags_of_run(tmp_path):
     def flags(command):
         text = run_command(tmp_path, command, "--help").out

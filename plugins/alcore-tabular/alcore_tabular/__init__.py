@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {"TableWarning": "alcore_tabular.messages", "table": "alcore_tabular.data"}
 
-__all__ = ["TableWarning", "alcore_data", "table"]
+__all__ = ["TableWarning", "alcore_data", "alcore_data_files", "table"]
 
 
 @alcore.hookimpl
 def alcore_data() -> Mapping[str, str]:
     """Offer ``--data csv``, which reads CSV and NPZ files."""
     return {"csv": "alcore_tabular.data:table"}
+
+
+@alcore.hookimpl
+def alcore_data_files() -> Mapping[str, str]:
+    """Let ``alcore run FILE`` read such files by ``--data csv``."""
+    return {".csv": "csv", ".tsv": "csv", ".npz": "csv"}
 
 
 def __getattr__(name: str) -> Any:

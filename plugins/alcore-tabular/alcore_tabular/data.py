@@ -15,18 +15,19 @@ import torch
 from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
-from alcore_tabular.columns import read_csv
+from alcore_tabular.columns import Columns, DateOrder, read_csv
 from alcore_tabular.encoding import fit
+from alcore_tabular.faults import Faults
 from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
-from alcore_tabular.raw_table import Missing, RawTable, refuse_few, refuse_infinite, settle_missing
-from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.raw_table import FEWEST_ROWS, Missing, RawTable, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
 from alcore_tabular.targets import Answers, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
-_DRIVER: dict[str, Any] = {"batch_size": 32, "max_active_learning_steps": 30}
+_DRIVER: dict[str, Any] = {"batch_size": 32}
 _OPTIMIZER: dict[str, Any] = {"cls": "AdamW", "lr": 0.01}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {
@@ -66,14 +67,18 @@ def table(
     target: str | None = None,
     inputs: str = "X",
     task: Literal["auto", "classification", "regression"] = "auto",
-    initial: int | float = 0.1,
+    initial: int | float | None = None,
     validation: float = 0.25,
     drop: tuple[str, ...] = (),
     categories: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
+    vocabulary: int = 500,
     missing: Literal["error", "drop", "fill"] = "error",
     blanks: tuple[str, ...] = _BLANKS,
     delimiter: str | None = None,
     decimal: Literal[".", ","] = ".",
+    thousands: bool | None = None,
+    date_order: Literal["auto", "dmy", "mdy"] = "auto",
     cost: str | None = None,
     seed: int | None = None,
 ) -> Data:
@@ -92,13 +97,18 @@ def table(
         numbers are a regression.
     initial
         Samples that are labeled at the start: a share of the training part below 1, rounded up to one
-        of each class, or a whole number; 0 leaves the first selection to a start strategy.
+        of each class, or a whole number; 0 leaves the first selection to a start strategy. If it is not given: five of
+        each class, or 20 for a regression, and at most a quarter of the training part.
     validation
         Share of the rows that is held out, stratified by class; it is not used for the standardization.
     drop
         Columns to leave out, such as ids.
     categories
         Columns to take as categories although they have numbers, or many values.
+    texts
+        Columns of free text: the words of each become features, by TF-IDF.
+    vocabulary
+        How many words of a column of free text become features at most: the most frequent ones of the training part.
     missing
         Refuse missing values (``error``), leave out their rows (``drop``), or fill them with the median
         of the training part or a category of their own (``fill``).
@@ -108,6 +118,12 @@ def table(
         Separator of the cells; if it is not given, a comma, semicolon, tab or bar is detected.
     decimal
         The decimal mark, a point or a comma.
+    thousands
+        Whether ``1,204`` is above a thousand. If it is not given, it is where a column leaves no doubt, as ``1,204.50``
+        does; other columns are refused.
+    date_order
+        Order of day and month in dates such as 03/04/2024: ``dmy``, ``mdy``, or ``auto`` where a column leaves no
+        doubt.
     cost
         The column, or array of an NPZ file, with the cost of the label of each row, in the units of the budget;
         it is not an input. A label costs 1 if it is not given.
@@ -132,35 +148,46 @@ def table(
         When something was left out, filled in, or looks like a mistake.
     """
     path = Path(path).expanduser()
-    _check_choices(task=(task, Task), missing=(missing, Missing), decimal=(decimal, DecimalMark))
-    _check_names(drop=drop, categories=categories, blanks=blanks)
+    _check_choices(
+        task=(task, Task),
+        missing=(missing, Missing),
+        decimal=(decimal, DecimalMark),
+        date_order=(date_order, DateOrder),
+    )
+    _check_names(drop=drop, categories=categories, texts=texts, blanks=blanks)
+    if vocabulary < 1:
+        raise UsageError(f"vocabulary: {vocabulary} is not a number of words; {setting('vocabulary', 500)} is usual.")
     if not 0 < validation < 1:
         raise UsageError(
             f"validation: {validation} is not a fraction between 0 and 1; a quarter is {setting('validation', 0.25)}."
         )
+    faults = Faults(path.name, {"drop": drop, "categories": categories, "texts": texts, "blanks": blanks})
     try:
         _find(path)
         if path.suffix.lower() == ".npz":
             _refuse_csv_options(
                 drop=bool(drop),
                 categories=bool(categories),
+                texts=bool(texts),
                 blanks=tuple(blanks) != _BLANKS,
                 delimiter=delimiter is not None,
                 decimal=decimal != ".",
+                thousands=thousands is not None,
+                date_order=date_order != "auto",
             )
             raw = read_npz(path, inputs, "y" if target is None else target, cost)
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            raw = read_csv(path, target, drop, categories, blanks, delimiter, decimal)
+            said = Columns(drop, categories, texts, blanks, delimiter, decimal, thousands, date_order)
+            raw = read_csv(path, target, said, faults)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:
         _check_cost(raw, cost)
-    raw = settle_missing(raw, missing)
-    refuse_infinite(raw)
-    refuse_few(raw)
-    answers = encode_target(raw, task, decimal)
+    raw = settle_missing(raw, missing, faults)
+    refuse_infinite(raw, faults)
+    answers = _answers(raw, task, decimal, faults)
     costs = None
     if cost is not None:
         raw, costs = raw.without(cost)
@@ -171,8 +198,19 @@ def table(
     else:
         file = {"format": "npz", "array": inputs, "shape": list(raw.shape)}
     left_out = [*drop, *([] if cost is None else [cost])]
-    reading = Reading(file, missing, left_out)
+    reading = Reading(file, missing, left_out, vocabulary)
     return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading)
+
+
+def _answers(raw: RawTable, task: Task, mark: DecimalMark, faults: Faults) -> Answers:
+    """Encode the targets, if nothing is wrong with them and with the columns before."""
+    there = raw.take(np.array([row for row, cell in enumerate(raw.target) if cell is not None], dtype=np.int64))
+    if not faults.found or len(there) >= FEWEST_ROWS:
+        refuse_few(there)
+        with faults.gather():
+            answers = encode_target(there, task, mark)
+    faults.check()
+    return answers
 
 
 def _check_cost(raw: RawTable, cost: str) -> None:
@@ -194,7 +232,7 @@ def _assemble(
     raw: RawTable,
     answers: Answers,
     costs: np.ndarray[Any, Any] | None,
-    initial: int | float,
+    initial: int | float | None,
     validation: float,
     seed: int,
     reading: Reading,
@@ -202,10 +240,14 @@ def _assemble(
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
     train, held = hold_out(codes, len(raw), validation, splits)
-    count = count_initial(initial, len(train), len(answers.names))
-    labeled = draw_initial(None if codes is None else codes[train], len(train), count, draws)
+    classes = None if codes is None else codes[train]
+    if initial is None:
+        labeled = draw_few(classes, len(train), draws)
+    else:
+        count = count_initial(initial, len(train), len(answers.names))
+        labeled = draw_initial(classes, len(train), count, draws)
     part, rest = raw.take(train), raw.take(held)
-    encoder = fit(part, fills=reading.missing == "fill")
+    encoder = fit(part, fills=reading.missing == "fill", vocabulary=reading.vocabulary)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
     def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TablePool:
@@ -220,9 +262,12 @@ def _assemble(
     _logger.info(
         "%s: %s of %s, %d classes, %d features; %d rows to choose from, %d of them labeled, %d held out",
         *(raw.file, answers.task, raw.target_name, info.classes, info.features),
-        *(len(train), count, len(held)),
+        *(len(train), len(labeled), len(held)),
     )
     defaults = copy.deepcopy(_DEFAULTS[answers.task])
+    steps, a_step = plan_steps(len(train), len(labeled), first := first_labels(len(train), len(answers.names)))
+    defaults["driver"]["max_active_learning_steps"] = steps
+    defaults |= {"query": {"*": {"max_samples": a_step}}, "start": {"*": {"max_samples": first}}}
     return Data(
         pool(part, train, labeled),
         pool(rest, held, np.arange(len(held))),

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alcore.errors import UsageError
 from alcore_tabular.messages import listed, shown, warn
 from alcore_tabular.raw_table import Array, RawTable, absent
-from alcore_tabular.standalone import MISSING
+from alcore_tabular.standalone import MISSING, word_weights
 
 _COLUMNS = 64  # columns measured at once
 _BLOCK = 8192  # rows standardized at once, so that a large array is not copied in double precision
+
+
+class Words(NamedTuple):
+    """The vocabulary of a column of free text.
+
+    Parameters
+    ----------
+    words
+        The words, sorted.
+    weights
+        The inverse document frequency of each.
+    """
+
+    words: Sequence[str]
+    weights: Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +48,10 @@ class Encoder:
         Places of the categorical columns that vary: int64, shape (E,).
     categories
         The categories of each of those columns in the training part, sorted.
+    free
+        Places of the columns of free text.
+    words
+        The vocabulary of each of those columns.
     """
 
     numbers: Array
@@ -41,11 +60,13 @@ class Encoder:
     fill: Array
     texts: Array
     categories: Sequence[Sequence[str]] = ()
+    free: Sequence[int] = ()
+    words: Sequence[Words] = ()
 
     @property
     def features(self) -> int:
-        """Number of features: one for each numeric column and for each category."""
-        return len(self.numbers) + sum(map(len, self.categories))
+        """Number of features: one for each numeric column, for each category and for each word."""
+        return len(self.numbers) + sum(map(len, self.categories)) + sum(len(known.words) for known in self.words)
 
     def describe(self, raw: RawTable) -> list[dict[str, Any]]:
         """Return what makes the features of each column of the table, as JSON in the order of the features."""
@@ -56,6 +77,7 @@ class Encoder:
                 "mean": float(center),
                 "deviation": float(scale),
                 "median": float(fill),
+                **raw.made.get(raw.number_names[place], {}),
             }
             for place, center, scale, fill in zip(self.numbers, self.center, self.scale, self.fill, strict=True)
         ]
@@ -63,7 +85,11 @@ class Encoder:
             {"name": raw.text_names[place], "kind": "category", "categories": list(known)}
             for place, known in zip(self.texts, self.categories, strict=True)
         ]
-        return [*numbers, *texts]
+        free = [
+            {"name": raw.text_names[place], "kind": "text", "words": list(known.words), "weights": list(known.weights)}
+            for place, known in zip(self.free, self.words, strict=True)
+        ]
+        return [*numbers, *texts, *free]
 
     def transform(self, raw: RawTable) -> Array:
         """Return the features of these rows: float32, shape (N, features).
@@ -89,6 +115,12 @@ class Encoder:
             if len(known_rows) < len(raw):
                 self._warn_unknown(raw, int(place), found)
             width += len(known)
+        for place, vocabulary in zip(self.free, self.words, strict=True):
+            many = len(vocabulary.words)
+            for start in range(0, len(raw), _BLOCK):
+                rows = slice(start, start + _BLOCK)
+                result[rows, width : width + many] = word_weights(*vocabulary, raw.texts[rows, place].tolist())
+            width += many
         return result
 
     def _refuse_overflow(self, raw: RawTable, result: Array) -> None:
@@ -112,7 +144,7 @@ class Encoder:
         )
 
 
-def fit(raw: RawTable, *, fills: bool = False) -> Encoder:
+def fit(raw: RawTable, *, fills: bool = False, vocabulary: int = 500) -> Encoder:
     """Fit an encoder to the rows of the training part; a constant column is left out, with a warning.
 
     Parameters
@@ -121,6 +153,8 @@ def fit(raw: RawTable, *, fills: bool = False) -> Encoder:
         The rows of the training part.
     fills
         Whether the encoder is to fill missing values in columns, too, that have none in these rows.
+    vocabulary
+        How many words of a column of free text become features at most: the most frequent ones.
 
     Raises
     ------
@@ -144,8 +178,27 @@ def fit(raw: RawTable, *, fills: bool = False) -> Encoder:
             f"{'is' if one else 'are'} left out."
         )
     varied, told = np.flatnonzero(~constant), np.flatnonzero(~alike)
+    free = [place for place in told.tolist() if raw.text_names[place] in raw.free]
+    told = np.array([place for place in told.tolist() if place not in free], dtype=np.int64)
     categories = [sorted(set(texts[:, place])) for place in told]
-    return Encoder(varied, center[varied], scale[varied], fill[varied], told, categories)
+    words = [_words(raw, place, vocabulary) for place in free]
+    return Encoder(varied, center[varied], scale[varied], fill[varied], told, categories, free, words)
+
+
+def _words(raw: RawTable, place: int, most: int) -> Words:
+    """Return the most frequent words of a column of free text that at least two rows have."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second
+
+    vectorizer = TfidfVectorizer(max_features=most, min_df=2)
+    try:
+        vectorizer.fit([cell or "" for cell in raw.texts[:, place]])
+    except ValueError:
+        name = raw.text_names[place]
+        raise UsageError(
+            f"{raw.file}: column {name!r} is taken as text, and no word of two letters or more is in two of its "
+            f"training rows; {raw.leave_out(name)}."
+        ) from None
+    return Words(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.tolist())
 
 
 def _moments(raw: RawTable) -> tuple[Array, Array, Array, Array]:

@@ -40,6 +40,8 @@ def setting(name: str, value: str | float | Sequence[str]) -> str:
             "nan",
         }
         text = value if bare else json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, bool):
+        text = str(value).lower()
     elif isinstance(value, int | float):
         text = str(value)
     else:

@@ -32,11 +32,14 @@ class Reading(NamedTuple):
         What happens to missing values.
     left_out
         Columns that are no inputs, as the user said.
+    vocabulary
+        How many words of a column of free text become features at most.
     """
 
     file: Mapping[str, Any]
     missing: Missing
     left_out: Sequence[str]
+    vocabulary: int = 500
 
 
 class TablePreprocessing:
@@ -115,15 +118,15 @@ class TablePreprocessing:
         blanks = {blank.strip().casefold() for blank in self._description["file"]["blanks"]}
         columns = {}
         for column in self._description["columns"]:
-            name = column["name"]
-            cells = [None if cell.casefold() in blanks else cell for cell in table.column(name)]
+            source = standalone.source_of(column)
+            cells = [None if cell.casefold() in blanks else cell for cell in table.column(source)]
             self._check_cells(table, column, cells)
-            columns[name] = cells
+            columns[column["name"]] = cells
         return columns
 
     def _check_names(self, table: TextTable) -> None:
         """Raise `UsageError` that lists all columns that are missing, and all that are not known."""
-        wanted = [column["name"] for column in self._description["columns"]]
+        wanted = standalone.source_names(self._description)
         known = {*wanted, *self._description["left_out"], self._description["target"]["name"]}
         lacking = [name for name in wanted if name not in table.names]
         unknown = [name for name in table.names if name not in known]
@@ -149,7 +152,7 @@ class TablePreprocessing:
 
     def _check_cells(self, table: TextTable, column: Mapping[str, Any], cells: list[str | None]) -> None:
         """Raise `UsageError` for values that can't be encoded, and warn of categories that are not known."""
-        name, mark = column["name"], self._description["file"]["decimal"]
+        name, mark = standalone.source_of(column), self._description["file"]["decimal"]
         gaps = [row for row, cell in enumerate(cells) if cell is None]
         if gaps and self._description["missing"] != "fill":
             raise UsageError(
@@ -161,10 +164,11 @@ class TablePreprocessing:
             for row, cell in enumerate(cells):
                 if cell is None:
                     continue
-                value = standalone.number(cell, mark)
+                value = standalone.column_number(column, cell, mark)
                 if value is None:
+                    needed = "dates" if "order" in column else "numbers"
                     raise UsageError(
-                        f"{table.file}: column {name!r} has text where the model needs numbers: "
+                        f"{table.file}: column {name!r} has text where the model needs {needed}: "
                         f"{table.describe(row, name)}. Correct the cell, or leave the row out."
                     )
                 with np.errstate(over="ignore"):
@@ -202,7 +206,7 @@ def describe(encoder: Encoder, raw: RawTable, answers: Answers, reading: Reading
     """
     columns = encoder.describe(raw)
     used = {column["name"] for column in columns}
-    constant = [name for name in [*raw.number_names, *raw.text_names] if name not in used]
+    constant = [raw.source(name) for name in [*raw.number_names, *raw.text_names] if name not in used]
     return TablePreprocessing(
         {
             "format": _FORMAT,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from alcore.errors import UsageError
+from alcore_tabular.faults import ColumnError, Faults
 from alcore_tabular.messages import capital, listed, setting, warn
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +44,11 @@ class RawTable:
         Describes where a row of the file is and the value of a column there, for messages.
     dropped
         Columns that the user left out already, which a remedy keeps; None for a format without named columns.
+    made
+        Of a column of numbers that is made of a column of another name or form: the ``source`` in the file, ``as`` what
+        it is read, and what else its description needs.
+    free
+        Those of the columns of text that are free text, not categories.
     lines
         Line of the file on which each row of the file begins, from 1: int64; None for a file that is not text.
     shape
@@ -59,6 +65,8 @@ class RawTable:
     origin: Array
     describe: Callable[[int, str], str]
     dropped: tuple[str, ...] | None = None
+    made: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    free: tuple[str, ...] = ()
     lines: Array | None = None
     shape: tuple[int, ...] | None = None
 
@@ -85,17 +93,26 @@ class RawTable:
 
     def at(self, row: int, name: str) -> str:
         """Describe a value and its place, for instance ``line 14 has '?'``."""
-        return self.describe(int(self.origin[row]), name)
+        return self.describe(int(self.origin[row]), self.source(name))
+
+    def source(self, name: str) -> str:
+        """Return the column of the file that a column is made of."""
+        source: str = self.made.get(name, {}).get("source", name)
+        return source
 
     def leave_out(self, name: str) -> str:
         """Describe how to leave a column out."""
         if self.dropped is None:
             return "save the array without that column"
-        return f"leave the column out with {setting('drop', [*self.dropped, name])}"
+        return f"leave the column out with {setting('drop', [*self.dropped, self.source(name)])}"
 
-    def refuse(self, name: str, message: str) -> NoReturn:
-        """Raise `UsageError` for a column."""
-        raise UsageError(f"{self.file}: column {name!r} {message}.")
+    def refuse(self, name: str, message: str, **mend: Any) -> NoReturn:
+        """Raise `ColumnError` for a column; `mend` are the parameters of one remedy."""
+        raise ColumnError(f"{self.file}: column {name!r} {message}.", mend)
+
+    def dropping(self, name: str) -> dict[str, Any]:
+        """Return the parameters that leave a column out."""
+        return {} if self.dropped is None else {"drop": [self.source(name)]}
 
 
 def absent(texts: Array) -> Array:
@@ -103,26 +120,25 @@ def absent(texts: Array) -> Array:
     return np.array([cell is None for cell in texts.flat], dtype=bool).reshape(texts.shape)
 
 
-def refuse_infinite(raw: RawTable) -> None:
-    """Raise `UsageError` for the first infinite number, since means and standard deviations need finite ones."""
-    rows, columns = np.nonzero(np.isinf(raw.numbers))
-    if len(rows):
-        name = raw.number_names[columns[0]]
-        raw.refuse(
-            name,
-            f"has an infinite number, or one beyond 1.8e308: {raw.at(int(rows[0]), name)} (the first of "
-            f"{len(rows)} in the file). Correct it, or leave it empty and choose what happens to missing "
-            f"values, for instance with {setting('missing', 'fill')}, or {raw.leave_out(name)}",
-        )
+def refuse_infinite(raw: RawTable, faults: Faults) -> None:
+    """Find each column with infinite numbers, since means and standard deviations need finite ones."""
+    infinite = np.isinf(raw.numbers)
+    for place in np.flatnonzero(infinite.any(axis=0)).tolist():
+        name, rows = raw.number_names[place], np.flatnonzero(infinite[:, place])
+        with faults.gather():
+            raw.refuse(
+                name,
+                f"has an infinite number, or one beyond 1.8e308: {raw.at(int(rows[0]), name)} (the first of "
+                f"{len(rows)} in the column). Correct it, or leave it empty and choose what happens to missing "
+                f"values, for instance with {setting('missing', 'fill')}, or {raw.leave_out(name)}",
+                **raw.dropping(name),
+            )
 
 
-def settle_missing(raw: RawTable, policy: Missing) -> RawTable:
+def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
     """Refuse missing values, or drop their rows, or leave them to the encoder, which fills them.
 
-    Raises
-    ------
-    UsageError
-        At ``"error"`` for any missing value, at ``"fill"`` for a missing target, and for an empty column.
+    Faults are found at ``"error"`` for any missing value, at ``"fill"`` for a missing target, and for an empty column.
     """
     gaps = np.concatenate(
         [
@@ -134,22 +150,31 @@ def settle_missing(raw: RawTable, policy: Missing) -> RawTable:
     )
     if not gaps.any():
         return raw
-    names = [raw.target_name, *raw.number_names, *raw.text_names]
-    _refuse_empty(raw, gaps, names, policy)
+    names = [raw.target_name, *map(raw.source, raw.number_names), *raw.text_names]
+    _refuse_empty(raw, gaps, names, policy, faults)
+    gaps[:, gaps.all(axis=0) & (policy != "fill")] = False  # told of already
     rows = gaps.any(axis=1)
     if policy == "error":
-        _refuse_missing(raw, gaps, names)
+        if rows.any():
+            with faults.gather():
+                _refuse_missing(raw, gaps, names)
+        return raw
+    if not rows.any():
+        return raw
     if policy == "drop":
         warn(f"{raw.file}: {rows.sum()} of {len(raw)} rows were left out, since a value is missing in them.")
         return raw.take(np.flatnonzero(~rows))
     if gaps[:, 0].any():
         first = int(np.flatnonzero(gaps[:, 0])[0])
-        raw.refuse(
-            raw.target_name,
-            f"is the target, and values are missing in {gaps[:, 0].sum()} of its {len(raw)} rows: "
-            f"{raw.at(first, names[0])}. An answer can't be filled in; leave such rows out with "
-            f"{setting('missing', 'drop')}",
-        )
+        with faults.gather():
+            raw.refuse(
+                raw.target_name,
+                f"is the target, and values are missing in {gaps[:, 0].sum()} of its {len(raw)} rows: "
+                f"{raw.at(first, names[0])}. An answer can't be filled in; leave such rows out with "
+                f"{setting('missing', 'drop')}",
+                missing="drop",
+            )
+        return raw
     warn(
         f"{raw.file}: {gaps.sum()} missing values in {listed(_gappy(gaps, names))} are filled in: "
         "numbers with the median of the training part, categories with one of their own."
@@ -157,11 +182,13 @@ def settle_missing(raw: RawTable, policy: Missing) -> RawTable:
     return raw
 
 
-def _refuse_empty(raw: RawTable, gaps: Array, names: list[str], policy: Missing) -> None:
+def _refuse_empty(raw: RawTable, gaps: Array, names: list[str], policy: Missing, faults: Faults) -> None:
     for column in np.flatnonzero(gaps.all(axis=0)).tolist():
         if column == 0 or policy != "fill":
             remedy = raw.leave_out(names[column]) if column else "Name another column as the target"
-            raw.refuse(names[column], f"is empty: all its {len(raw)} values are missing. {capital(remedy)}")
+            message = f"is empty: all its {len(raw)} values are missing. {capital(remedy)}"
+            with faults.gather():
+                raw.refuse(names[column], message, **(raw.dropping(names[column]) if column else {}))
 
 
 def _refuse_missing(raw: RawTable, gaps: Array, names: list[str]) -> NoReturn:
@@ -180,11 +207,12 @@ def _refuse_missing(raw: RawTable, gaps: Array, names: list[str]) -> NoReturn:
         f"has a missing value: {raw.at(row, name)}. Missing in all: {gaps.sum()} of {gaps.size} values, "
         f"in {gaps.any(axis=1).sum()} of {len(raw)} rows, in {listed(_gappy(gaps, names))}. Leave such "
         f"rows out with {setting('missing', 'drop')}{fill}{blanks}",
+        missing="drop" if gaps[:, 0].any() else "fill",
     )
 
 
 def _gappy(gaps: Array, names: list[str]) -> list[str]:
-    return [names[column] for column in np.flatnonzero(gaps.any(axis=0)).tolist()]
+    return list(dict.fromkeys(names[column] for column in np.flatnonzero(gaps.any(axis=0)).tolist()))
 
 
 def refuse_few(raw: RawTable) -> None:

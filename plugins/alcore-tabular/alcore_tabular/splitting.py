@@ -8,6 +8,12 @@ from alcore.errors import UsageError
 from alcore_tabular.messages import setting
 from alcore_tabular.raw_table import Array
 
+_EACH_CLASS = 5
+_REGRESSION = 20
+_MOST_AT_FIRST = 0.25  # of the training part
+_STEPS = 25
+_ROOTS = 7  # labels that a run buys, in square roots of the number of samples
+
 
 def hold_out(codes: Array | None, total: int, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """Split rows into a part to train on and a part to measure on.
@@ -106,3 +112,62 @@ def draw_initial(codes: Array | None, size: int, count: int, rng: np.random.Gene
     _, first = np.unique(codes[order], return_index=True)  # the first sample of each class in the random order
     rest = np.delete(order, first)
     return rng.permutation(np.concatenate([order[first], rest[: count - len(first)]]))
+
+
+def first_labels(size: int, classes: int) -> int:
+    """Return how many samples are labeled at the start where nobody says: five a class, or 20 for a regression.
+
+    At most a quarter of the `size` samples of the training part, but one of each class. `classes` is 0 for a
+    regression.
+    """
+    wanted = _EACH_CLASS * classes if classes else _REGRESSION
+    return max(min(wanted, int(_MOST_AT_FIRST * size)), classes, 1)
+
+
+def draw_few(codes: Array | None, size: int, rng: np.random.Generator) -> Array:
+    """Draw the samples that are labeled at the start where nobody says how many.
+
+    Parameters
+    ----------
+    codes
+        Class number of each sample of the training part: int64, shape (N,); None for regression.
+    size
+        Number of samples, N.
+    rng
+        The generator to draw from.
+
+    Returns
+    -------
+    numpy.ndarray
+        Sample ids, int64, in random order: as many of each class, or fewer where a class has fewer.
+    """
+    order = rng.permutation(size)
+    if codes is None:
+        return order[: first_labels(size, 0)]
+    classes = len(np.unique(codes))
+    each = max(1, first_labels(size, classes) // classes)
+    members = np.split(order[np.argsort(codes[order], kind="stable")], np.cumsum(np.bincount(codes))[:-1])
+    return rng.permutation(np.concatenate([some[:each] for some in members]))
+
+
+def plan_steps(size: int, labeled: int, first: int) -> tuple[int, int]:
+    """Return how many steps a run has where nobody says, and how many samples are asked for in each.
+
+    Some 25 steps give a curve. What they buy grows with the square root of the pool: two thirds of 100 samples, a fifth
+    of 1,000, a few percent of 40,000; and it is at least three times what is labeled at the start.
+
+    Parameters
+    ----------
+    size
+        Number of samples of the training part.
+    labeled
+        How many of them are labeled at the start; 0 if a start strategy asks for the `first` ones in a step of its own.
+    first
+        What `first_labels` gives.
+    """
+    start = labeled or first
+    bought = max(1, min(size - start, max(round(_ROOTS * size**0.5), 3 * start)))
+    a_step = max(1, round(bought / _STEPS))
+    if a_step > 10:
+        a_step = 5 * round(a_step / 5)
+    return -(-bought // a_step) + (not labeled), a_step

@@ -7,7 +7,9 @@ This file needs NumPy and the standard library alone. ``alcore export`` writes i
 from __future__ import annotations
 
 import csv
+import datetime
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ def array_names(name: str, shape: Iterable[int]) -> list[str]:
 
 def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, list[str | None]]:
     """Return the cells of the columns that inputs are made of, by name; None where a value is missing."""
-    wanted = [column["name"] for column in description["columns"]]
+    wanted = source_names(description)
     blanks = {blank.strip().casefold() for blank in description["file"]["blanks"]}
     given = description["file"]["delimiter"]
     tables = [table(path, delimiter) for delimiter in ([given] if given else [",", ";", "\t", "|"])]
@@ -70,11 +72,22 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
         raise ValueError(f"{path} {'; '.join(problems)}")
     if uneven := [number for number, row in enumerate(rows) if len(row) != len(names)]:
         raise ValueError(f"{path}: row {uneven[0]} has {len(rows[uneven[0]])} cells, and the header has {len(names)}")
-    places = {name: names.index(name) for name in wanted}
+    places = {column["name"]: names.index(source_of(column)) for column in description["columns"]}
     return {
         name: [None if row[place].casefold() in blanks else row[place] for row in rows]
         for name, place in places.items()
     }
+
+
+def source_of(column: Mapping[str, Any]) -> str:
+    """Return the column of the file that a column of the description is made of; a date makes several."""
+    source: str = column.get("source", column["name"])
+    return source
+
+
+def source_names(description: Mapping[str, Any]) -> list[str]:
+    """Return the columns of the file that inputs are made of, each once."""
+    return list(dict.fromkeys(map(source_of, description["columns"])))
 
 
 def table(path: str | Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
@@ -109,6 +122,8 @@ def encode(description: Mapping[str, Any], columns: Mapping[str, Sequence[Any]])
             parts.append(numbers(column, cells, mark)[:, None])
         elif column["kind"] == "category":
             parts.append(indicators(column["categories"], cells))
+        elif column["kind"] == "text":
+            parts.append(word_weights(column["words"], column["weights"], cells))
         else:
             raise ValueError(f"columns of the kind {column['kind']!r} are not known")
     return np.concatenate([np.empty((rows, 0), dtype=np.float32), *parts], axis=1)
@@ -118,7 +133,7 @@ def numbers(column: Mapping[str, Any], cells: Sequence[Any], mark: str) -> np.nd
     """Return a column of numbers, standardized: float32, shape (N,)."""
     values = np.empty(len(cells), dtype=np.float64)
     for row, cell in enumerate(cells):
-        value = number(cell, mark) if isinstance(cell, str) else cell
+        value = column_number(column, cell, mark) if isinstance(cell, str) else cell
         if cell is not None and value is None:
             raise ValueError(f"{cell!r} in column {column['name']!r} and row {row}, counted from 0, is not a number")
         values[row] = column["median"] if value is None or value != value else value
@@ -138,6 +153,117 @@ def indicators(categories: Sequence[str], cells: Sequence[str | None]) -> np.nda
         if place is not None:
             result[row, place] = 1
     return result
+
+
+def word_weights(words: Sequence[str], weights: Sequence[float], cells: Sequence[str | None]) -> np.ndarray[Any, Any]:
+    """Return one feature a word, TF-IDF: how often a text has it, times its weight, each row scaled to length 1.
+
+    The same as ``TfidfVectorizer`` of scikit-learn with its default parameters and this vocabulary. Words have two
+    characters at least, in lower case. A missing text has none.
+
+    Parameters
+    ----------
+    words, weights
+        The vocabulary, and the inverse document frequency of each word in it.
+    cells
+        The texts.
+    """
+    places = {word: place for place, word in enumerate(words)}
+    counts = np.zeros((len(cells), len(places)), dtype=np.float64)
+    for row, cell in enumerate(cells):
+        for word in re.findall(r"\b\w\w+\b", (cell or "").lower()):
+            if (place := places.get(word)) is not None:
+                counts[row, place] += 1
+    counts *= np.array(weights, dtype=np.float64)
+    lengths = np.sqrt((counts * counts).sum(axis=1, keepdims=True))
+    return (counts / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+
+
+def column_number(column: Mapping[str, Any], cell: str, mark: str) -> float | None:
+    """Return the number that a column of numbers makes of a cell, or None if the cell holds something else."""
+    kind = column.get("as", "number")
+    if kind == "number":
+        return number(cell, mark)
+    if kind == "grouped":
+        return grouped_number(cell, mark)
+    moment = date(cell, column["order"])
+    return None if moment is None else date_part(moment, kind)
+
+
+def grouped_number(cell: str, mark: str) -> float | None:
+    """Return the number in a cell whose thousands may be grouped, as in ``1,204.50``, or None if it is text."""
+    group = "," if mark == "." else "."
+    pattern = rf"[-+]?[1-9]\d{{0,2}}({re.escape(group)}\d{{3}})+({re.escape(mark)}\d+)?"
+    return number(cell.replace(group, "") if re.fullmatch(pattern, cell) else cell, mark)
+
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_TIME = (
+    r"(?:(?:T|,? +)(?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d+)?))?(?: ?(?P<zone>Z|[-+]\d\d:?\d\d))?)?"
+)
+_DATES = (
+    r"(?P<year>\d{4})(?P<sign>[-/.])(?P<month>\d\d?)(?P=sign)(?P<day>\d\d?)",
+    r"(?P<first>\d\d?)(?P<sign>[-/])(?P<second_>\d\d?)(?P=sign)(?P<year>\d{4})",
+    r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4})",
+    r"(?P<day>\d\d?)[- ](?P<word>[A-Za-z]{3,9})\.?,?[- ](?P<year>\d{4})",
+    r"(?P<word>[A-Za-z]{3,9})\.? (?P<day>\d\d?),? (?P<year>\d{4})",
+)
+_PATTERNS = [re.compile(one + _TIME) for one in _DATES]
+
+
+def date(cell: str, order: str) -> datetime.datetime | None:
+    """Return the date in a cell, with its time of day if it has one, or None if it is something else.
+
+    Parameters
+    ----------
+    cell
+        Such as ``2024-01-31``, ``2024-01-31T14:30:00Z``, ``31.01.2024``, ``31/01/2024``, ``31 Jan 2024`` or
+        ``January 31, 2024``. Times with a zone become UTC.
+    order
+        How day and month are ordered between slashes or hyphens before a year: ``dmy`` or ``mdy``.
+    """
+    found = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(cell))), None)
+    if found is None:
+        return None
+    part = found.groupdict()
+    if "first" in part:
+        part["day"], part["month"] = part["first"], part["second_"]
+        if order == "mdy":
+            part["day"], part["month"] = part["month"], part["day"]
+    elif "word" in part:
+        near = [place for place, name in enumerate(MONTHS, 1) if part["word"].lower().startswith(name)]
+        part["month"] = str(near[0]) if near else "0"
+    try:
+        moment = datetime.datetime(int(part["year"]), int(part["month"]), int(part["day"]))
+        time = datetime.timedelta(
+            hours=int(part["hour"] or 0), minutes=int(part["minute"] or 0), seconds=float(part["second"] or 0)
+        )
+        zone = part["zone"]
+        if zone not in (None, "Z"):
+            ahead = datetime.timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+            time += ahead if zone[0] == "-" else -ahead
+        return moment + time
+    except (ValueError, OverflowError):  # no such day
+        return None
+
+
+DATE_PARTS = ("day", "season sine", "season cosine", "weekday sine", "weekday cosine", "time sine", "time cosine")
+"""The numbers that a date is made into."""
+
+
+def date_part(moment: datetime.datetime, part: str) -> float:
+    """Return a number of `DATE_PARTS`: days since 1970, or the place in the year, week or day on a circle."""
+    days = (moment - datetime.datetime(1970, 1, 1)) / datetime.timedelta(days=1)
+    if part == "day":
+        return days
+    cycle, wave = part.split()
+    share = {
+        "season": (moment.timetuple().tm_yday - 1) / 365.25,
+        "weekday": moment.weekday() / 7,
+        "time": days % 1,
+    }[cycle]
+    angle = 2 * math.pi * share
+    return math.sin(angle) if wave == "sine" else math.cos(angle)
 
 
 def number(cell: str, mark: str = ".") -> float | None:

@@ -66,6 +66,7 @@ def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers
             f"is the target and has text where numbers belong: {raw.at(texts[0], raw.target_name)} "
             f"({len(texts)} of {len(cells)} values are not numbers). Correct it, or take the values as "
             f"classes with {setting('task', 'classification')}",
+            task="classification",
         )
     if texts:
         return _classes(raw, cells, mark, numeric=False)

@@ -6,8 +6,9 @@ import csv
 import warnings
 
 import pytest
-from alcore_tabular.columns import read_csv
+from alcore_tabular.columns import Columns, read_csv
 from alcore_tabular.csv_reader import TextTable, read_rows
+from alcore_tabular.faults import Faults
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -129,14 +130,16 @@ def test_column_of_numbers_alone_is_read_as_any_other(tmp_path, monkeypatch, cel
         csv.writer(stream).writerows([["a", "y"], *([cell, "u"] for cell in cells)])
 
     def read() -> tuple[list[list[str]], list[str], list[str]] | str:
+        faults = Faults(path.name, {})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                raw = read_csv(path, "y", [], [], blanks, None, ".")
+                raw = read_csv(path, "y", Columns(blanks=blanks), faults)
+                faults.check()
         except UsageError as error:
             return str(error)
         return raw.numbers.astype(str).tolist(), raw.number_names, raw.text_names
 
     quick = read()
-    monkeypatch.setattr("alcore_tabular.columns._Columns.add_numbers", lambda *_: False)
+    monkeypatch.setattr("alcore_tabular.columns._Reader.add_numbers", lambda *_: False)
     assert quick == read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from alcore_tabular import table
-from alcore_tabular.splitting import count_initial, draw_initial, hold_out
+from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,3 +92,38 @@ def test_every_class_of_a_table_is_labeled_at_the_start(rows, write, seed) -> No
     data = table(write(rows), target="bought", initial=3, seed=seed)
     assert sorted(data.train[place][1].item() for place in range(3)) == [0, 1, 2]
     assert {data.val[place][1].item() for place in range(len(data.val))} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "count"),
+    [(112, 3, 15), (1000, 2, 10), (1000, 0, 20), (40, 0, 10), (15, 2, 3), (15, 10, 10), (100_000, 100, 500)],
+)
+def test_five_a_class_or_twenty_are_labeled_where_nobody_says(size, classes, count) -> None:
+    assert first_labels(size, classes) == count
+
+
+def test_first_labels_are_as_many_of_each_class_or_all_of_a_rare_one() -> None:
+    codes = np.array([0] * 80 + [1] * 2 + [2] * 30)
+    few = draw_few(codes, len(codes), np.random.default_rng(0))
+    assert np.bincount(codes[few]).tolist() == [5, 2, 5]
+    assert len(set(few.tolist())) == len(few)
+    assert len(set(draw_few(None, 200, np.random.default_rng(0)).tolist())) == 20
+
+
+@given(size=st.integers(15, 10**6), classes=st.integers(0, 30), cold=st.booleans())
+def test_steps_give_a_curve_and_never_ask_for_more_than_there_is(size, classes, cold) -> None:
+    first = first_labels(size, classes)
+    if first >= size:
+        return
+    steps, a_step = plan_steps(size, 0 if cold else first, first)
+    bought = (steps - cold) * a_step
+    assert steps <= 38
+    assert a_step * (steps - cold - 1) < size - first, "the last step finds something to ask for"
+    assert bought >= min(size - first, 3 * first)
+    if size >= 1000:
+        assert 20 <= steps <= 32
+
+
+@pytest.mark.parametrize(("size", "first", "plan"), [(114, 15, (25, 3)), (1125, 15, (27, 9)), (37_500, 15, (25, 55))])
+def test_a_small_pool_is_labeled_by_two_thirds_and_a_large_one_by_a_few_percent(size, first, plan) -> None:
+    assert plan_steps(size, first, first) == plan

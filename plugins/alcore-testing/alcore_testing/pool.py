@@ -165,6 +165,20 @@ class PoolContract(Contract):
             alone = tensors_of(pool[position])
             assert all(torch.equal(one[place], lone) for one, lone in zip(together, alone, strict=True))
 
+    @requires("choosable")
+    def test_plain_items_are_the_labeled_ones_without_augmentation(self) -> None:
+        """If it has ``plain``, that holds the inputs that ``inputs(ids)`` gives, in training order."""
+        pool = self.make()
+        if not hasattr(pool, "plain"):
+            return
+        pool.append(self.label(pool, int(pool.unlabeled_indices()[2])))
+        assert len(pool.plain) == len(pool)
+        for place, sample in enumerate(pool.labeled_ids):
+            with untouched():
+                item = pool.plain[place]
+            expected = tensors_of(pool.inputs(sample[None]))
+            assert all(torch.equal(one, rows[0]) for one, rows in zip(tensors_of(item[0]), expected, strict=True))
+
     def test_evaluation_has_a_target_for_each_input(self) -> None:
         """If it has ``evaluation()``, that gives as many targets as inputs."""
         pool = self.make()
