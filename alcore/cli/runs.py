@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, parts_of, say
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, say
 from alcore.cli.text_tables import table
 from alcore.codec import export_json
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
-from alcore.store.reading import summaries
+from alcore.store.reading import parts_of, summaries
 
 
 def runs(

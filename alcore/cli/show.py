@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, parts_of, shell_name
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, shell_name
 from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
-from alcore.store.reading import Run, find_run
+from alcore.store.reading import Run, find_run, parts_of
 from alcore.store.tables import REFUSED
 
 _MOST = 20
