@@ -129,9 +129,13 @@ class Run:
         """Return the metrology records by strategy."""
         return self._read(tables.records_by_strategy)
 
-    def requests(self, step: int | None = None) -> list[dict[str, Any]]:
-        """Return requests with their current labels, in order; those of one step, or all."""
-        return self._read(tables.requests, step)
+    def requests(self, step: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
+        """Return requests with their current labels, in order; those of one step, or all; at most so many."""
+        return self._read(tables.requests, step, most)
+
+    def request_counts(self, step: int | None = None) -> dict[str, int]:
+        """Return how many requests are ``open``, ``labeled`` and ``failed``; those of one step, or all."""
+        return self._read(tables.request_counts, step)
 
     def accepted(self, step: int) -> list[AcceptedLabel]:
         """Return the labels that a labeling phase appended to the training pool, in that order."""
@@ -145,12 +149,12 @@ class Run:
         """Return the answers that were not accepted, with the reasons."""
         return self._read(tables.refused)
 
-    def unlabeled_requests(self) -> list[dict[str, Any]]:
-        """Return the requests whose label the training pool lacks, each with the last reason.
+    def unlabeled_requests(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Return the requests whose label the training pool lacks, each with the last reason; at most so many.
 
         Their ``state`` is ``open``, ``failed`` (given up), or ``set aside``: the training pool refused the label.
         """
-        return self._read(tables.unlabeled_requests)
+        return self._read(tables.unlabeled_requests, most)
 
     def reasons(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
@@ -288,21 +292,24 @@ def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Return the tables of a run's ``experiment.toml``; empty where it is missing or can't be read."""
+    """Return the tables of a run's ``experiment.toml``; empty where it is missing or can't be read.
+
+    Of a run that was built in Python, those that describe it: ``driver``, ``learner``, ``strategies``, ``training``.
+    """
     try:
-        return tomllib.loads(check_regular(folder / "experiment.toml").read_text(encoding="utf-8"))
+        tree = tomllib.loads(check_regular(folder / "experiment.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
+    return _table(tree, "python") or tree
 
 
-def parts_of(folder: Path) -> dict[str, Any]:
-    """Return what a run consists of, by its ``experiment.toml``: ``data``, ``query``, ``learner``, ``label`` and more.
+def parts_of(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run consists of, by its `settings_of`: ``data``, ``query``, ``learner``, ``label`` and more.
 
     The names of a kind are joined by commas. Of a run that was built in Python these are classes, where they are known;
     what is not known is empty.
     """
     parts: dict[str, Any] = dict.fromkeys(("data", "query", "learner", "label", "metrology", "seed"), "")
-    tree = settings_of(folder)
     parts["seed"] = _table(tree, "driver").get("seed", "")
     if "strategies" in tree:  # built in Python
         classes = {"data": ("training", "train_datapool"), "learner": ("learner", "class")}

@@ -282,5 +282,5 @@ def test_log_gives_its_last_whole_lines(create: Create) -> None:
 def test_parts_of_a_damaged_experiment_are_empty(create: Create, text: str) -> None:
     folder = create("abc").folder
     (folder / "experiment.toml").write_text(text)
-    assert set(parts_of(folder).values()) == {""}
+    assert set(parts_of(settings_of(folder)).values()) == {""}
     assert settings_of(folder) == ({"seed": 1} if text == "seed = 1" else {})
