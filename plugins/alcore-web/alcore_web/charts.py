@@ -98,7 +98,8 @@ def _drawn(line: Line, scale: _Scale) -> str:
     points = [(scale.x(x), scale.y(y)) for x, y in _thinned(line.points, _MOST_POINTS)]
     path = "M" + "L".join(f"{x} {y}" for x, y in points)
     parts = [f'<g><title>{escape(line.label)}</title><path class="line s{style}" d="{path}"/>']
-    for x, y in _thinned(line.points, _MOST_MARKERS):
+    every = -(-len(line.points) // _MOST_MARKERS)  # evenly spaced, with the last one
+    for x, y in line.points[::-every][::-1]:
         value = f"{escape(line.label)}: {y:.4g} with {x:g}"
         parts.append(
             f'<path class="mark s{style}" d="{_marker(style, scale.x(x), scale.y(y))}"><title>{value}</title></path>'
