@@ -30,9 +30,10 @@ class Served:
 
     def end(self) -> str:
         """End it; return what it wrote to stderr."""
-        self._process.terminate()
-        _, written = self._process.communicate(timeout=30)
-        return written
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._written = self._process.communicate(timeout=30)[1]
+        return self._written
 
 
 @pytest.fixture
@@ -72,8 +73,9 @@ def test_marked_runs_are_compared(browser, served):
         assert sorted(seen.page.locator("tbody th").all_inner_texts()) == ["bench/uq-0", "moons"]
 
 
-def test_a_run_is_seen_to_go_on_and_marks_stay(browser, paced, tmp_path):
+def test_a_run_is_seen_to_go_on_and_marks_stay(browser, paced, tmp_path, request):
     served = Served(tmp_path / "root")
+    request.addfinalizer(served.end)
     with watched(browser, served.opened) as listed, watched(browser, served.opened) as seen:
         listed.page.check("input[value='live']")
         seen.page.goto(f"{served.base}/run/live")
