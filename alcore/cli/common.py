@@ -13,7 +13,6 @@ import os
 import shlex
 import signal
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from alcore.cli.text_tables import curve, losses
 from alcore.codec import export_json
 from alcore.errors import AlcoreError, UsageError
 from alcore.plugins.registry import Registry, installed
+from alcore.store.outcomes import is_failure, is_waiting
 from alcore.store.reading import Run
 
 if TYPE_CHECKING:
@@ -328,8 +328,6 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     typer.Exit
         With code 1 where the run ended since its labels fail, and 3 where it waits for its first ones.
     """
-    from alcore.driver.stopping import is_failure, is_waiting
-
     if driver.ranks.main:
         _print_result(driver, as_json=as_json, quiet=quiet)
     failed, waiting = is_failure(driver.stop_reason), is_waiting(driver.stop_reason)
@@ -408,34 +406,6 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
         f"{threads} thread{'s' if threads != 1 else ''}"
         + (f" on each of {driver.ranks.size} ranks" if driver.ranks.size > 1 else "")
     )
-
-
-def parts_of(folder: Path) -> dict[str, Any]:
-    """Return what a run consists of, by its ``experiment.toml``: ``data``, ``query``, ``learner``, ``label`` and more.
-
-    The names of a kind are joined by commas. Of a run that was built in Python these are classes, where they are known;
-    what is not known is empty.
-    """
-    parts: dict[str, Any] = dict.fromkeys(("data", "query", "learner", "label", "metrology", "seed"), "")
-    try:
-        tree = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return parts
-    parts["seed"] = _table(tree, "driver").get("seed", "")
-    if "strategies" in tree:  # built in Python
-        classes = {"data": ("training", "train_datapool"), "learner": ("learner", "class")}
-        return parts | {
-            kind: str(_table(tree, one).get(key, "")).rpartition(".")[2] for kind, (one, key) in classes.items()
-        }
-    for kind in ("data", "query", "learner", "label", "metrology"):
-        table = _table(tree, kind)
-        parts[kind] = ",".join(str(_table(table, name).get("use", name)) for name in table)
-    return parts
-
-
-def _table(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    found = tree.get(name, {})
-    return found if isinstance(found, dict) else {}
 
 
 def shell_name(folder: Path) -> str:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, parts_of, say
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, say
 from alcore.cli.text_tables import table
 from alcore.codec import export_json
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
-from alcore.store.reading import summaries
+from alcore.store.reading import parts_of, settings_of, summaries
 
 
 def runs(
@@ -28,7 +28,7 @@ def runs(
     if left := unfinished_runs(root):
         where = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
         say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs{where} --clean removes them.")
-    found = [{**one._asdict(), **parts_of(root / one.run_id)} for one in summaries(root)]
+    found = [{**one._asdict(), **parts_of(settings_of(root / one.run_id))} for one in summaries(root)]
     if as_json:
         typer.echo(export_json(found), nl=False)
         return

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, parts_of, shell_name
+from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, shell_name
 from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
-from alcore.store.reading import Run, find_run
+from alcore.store.reading import Run, find_run, parts_of, settings_of
 from alcore.store.tables import REFUSED
 
 _MOST = 20
@@ -50,7 +50,7 @@ def _whole(run: Run) -> dict[str, Any]:
     return {
         "run_id": run.folder.name,
         "folder": str(run.folder),
-        "parts": parts_of(run.folder),
+        "parts": parts_of(settings_of(run.folder)),
         **run.meta(),
         "metrics": run.records(),
         "steps": run.steps(),

@@ -193,6 +193,7 @@ class TrainingProgress:
         everywhere = self._ranks.gather(dict(metrics))
         losses = {name: mean_over_ranks([one[name] for one in everywhere]) for name in everywhere[0]}
         self._record.values |= {"epochs": self._epochs, "losses": losses}
+        self._store.tell_position(self._record.step, Phase.TRAINING.value, self._epochs)
         ends = self._interruption.agree()
         if ends or (self._every and self._epochs % self._every == 0):
             self._save(self._collect())

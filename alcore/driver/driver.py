@@ -45,6 +45,7 @@ from alcore.protocols import DataInfo, Phase, Preprocessing, Spent, TrainStep, V
 from alcore.randomness import derive_generator
 from alcore.store import retention
 from alcore.store.files import free_run_id
+from alcore.store.outcomes import is_keeps_failing
 from alcore.store.run import RunStore
 from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
@@ -468,7 +469,7 @@ class Driver:
             point = self._resume(store, checkpoint, meta)
             self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
             release_in_flight(self.label_strategy, store, in_doubt)
-            if stopping.is_keeps_failing(meta.get("reason")):  # the user may have mended the cause
+            if is_keeps_failing(meta.get("reason")):  # the user may have mended the cause
                 store.forget_failures()
             if self.stop_reason is None:
                 store.set_meta(status="running", reason=None, error=None)

@@ -12,7 +12,7 @@ from alcore.driver.answers import append_labels
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.pool_set import PoolSet
-from alcore.driver.stopping import NOTHING_LABELED, is_keeps_failing, is_step_limit
+from alcore.driver.stopping import is_step_limit
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
@@ -21,6 +21,7 @@ from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.store import checkpoints
 from alcore.store.files import checkpoint_path
+from alcore.store.outcomes import NOTHING_LABELED, is_keeps_failing
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 

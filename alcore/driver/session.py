@@ -135,6 +135,7 @@ class RunSession:
             )
         self._interruption.agreed_safe_point()
         self._position.phase = phase
+        self.store.tell_position(self._position.step, phase.value)
         self._listeners.tell("alcore_phase_start", phase=phase, replayed=self.replaying)
         began, failure = time.perf_counter(), None
         try:

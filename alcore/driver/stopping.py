@@ -6,12 +6,7 @@ import re
 from collections.abc import Mapping
 
 from alcore.pools.candidates import Candidates
-
-KEEPS_FAILING = "labels keep failing"
-"""How the reason begins where too many answers were failures; the user may resume the run once the cause is fixed."""
-NOTHING_LABELED = "nothing is labelled yet"
-"""How the reason begins where a cold start got no labels; answers that arrive later let the run go on."""
-_WAITING = f"{NOTHING_LABELED}, and the requests of the start are open"
+from alcore.store.outcomes import KEEPS_FAILING, NOTHING_LABELED, WAITING
 
 
 def step_limit(max_steps: int | None, done: int) -> str | None:
@@ -37,23 +32,6 @@ def keeps_failing(failures: str | None, most: float) -> str | None:
     if failures is None:
         return None
     return f"{KEEPS_FAILING}: {failures} were failures, more than max_failure_rate={most:g} allows"
-
-
-def is_keeps_failing(reason: str | None) -> bool:
-    """Tell whether a run ended by `keeps_failing`."""
-    return reason is not None and reason.startswith(KEEPS_FAILING)
-
-
-def is_failure(reason: str | None) -> bool:
-    """Tell whether a run that ended for this reason has not done what it was started for."""
-    return is_keeps_failing(reason) or (
-        reason is not None and reason.startswith(NOTHING_LABELED) and not is_waiting(reason)
-    )
-
-
-def is_waiting(reason: str | None) -> bool:
-    """Tell whether a run ended since it can't go on before the labels of its start arrive."""
-    return reason == _WAITING
 
 
 def nothing_to_label(
@@ -90,7 +68,7 @@ def nothing_to_label(
     if requested or (cold_start and settled):  # in the latter case the next step has something to train on
         return None
     if cold_start:
-        return _WAITING if waiting else f"{NOTHING_LABELED}, and the requests of the start were given up"
+        return WAITING if waiting else f"{NOTHING_LABELED}, and the requests of the start were given up"
     if dropped.get("over the budget"):
         return f"the budget of {budget:g} is spent"
     if candidates.known and not candidates.any():

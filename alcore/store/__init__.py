@@ -9,11 +9,24 @@ from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.files import StorageError, free_run_id, write_whole
 from alcore.store.fork import Fork, fork_run
 from alcore.store.inbox import Inbox
-from alcore.store.reading import Run, Summary, figures, find_run, run_folders, step_figures, summaries
+from alcore.store.outcomes import outcome
+from alcore.store.reading import (
+    Position,
+    Run,
+    Summary,
+    figures,
+    find_run,
+    parts_of,
+    run_folders,
+    settings_of,
+    step_figures,
+    summaries,
+)
 
 __all__ = [
     "Fork",
     "Inbox",
+    "Position",
     "Run",
     "StorageError",
     "Summary",
@@ -21,8 +34,11 @@ __all__ = [
     "find_run",
     "fork_run",
     "free_run_id",
+    "outcome",
+    "parts_of",
     "remove_unfinished_runs",
     "run_folders",
+    "settings_of",
     "step_figures",
     "summaries",
     "unfinished_runs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -51,10 +52,23 @@ class RunLock:
         _held.add(self._descriptor)
         try:
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            self._holder = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+            os.pwrite(self._descriptor, self._holder, 0)
         except OSError as error:
             self.release()
             raise cant_write(folder / "lock", error) from error
+
+    def tell(self, text: str) -> None:
+        """Write on the second line of the file what the holder is doing; where the disk refuses, it is left out.
+
+        Parameters
+        ----------
+        text
+            ASCII, at most 99 characters. `told` returns it.
+        """
+        if self._descriptor in _held:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._descriptor, f"{text:<99}\n".encode(), len(self._holder))
 
     def release(self) -> None:
         """Release the lock."""
@@ -66,17 +80,27 @@ class RunLock:
 
 def held_error(folder: Path) -> RunLockedError:
     """Return the error to raise where another process writes to a run, which names the process."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-        finally:
-            os.close(descriptor)
-    except OSError:
-        holder = ""
+    holder = _line(folder, 0)
     return RunLockedError(
         f"run {folder.name} is being written by {holder or 'another process'}; wait for it to end, or stop it."
     )
+
+
+def told(folder: Path) -> str:
+    """Return what the holder of the lock wrote last with `RunLock.tell`; empty where nobody holds it."""
+    return _line(folder, 1) if is_locked(folder) else ""
+
+
+def _line(folder: Path, place: int) -> str:
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            lines = os.read(descriptor, 500).decode(errors="replace").splitlines()
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    return lines[place].strip() if place < len(lines) else ""
 
 
 def is_locked(folder: Path) -> bool:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sqlite3
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
-from alcore.store.files import check_run_folder, run_directory
+from alcore.store.files import check_regular, check_run_folder, run_directory
 from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
-from alcore.store.lock import held_error, is_locked
+from alcore.store.lock import held_error, is_locked, told
 from alcore.store.tables import AcceptedLabel
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
 
 _TIMEOUT = 10.0  # seconds to wait for a transaction of the writer
+_MOST_LOG = 65536  # bytes of the log that are read
+_POSITION = re.compile(r"step ([0-9]{1,18}) ([a-z]{1,20}) epoch ([0-9]{1,18})", re.ASCII)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +62,22 @@ class Summary(NamedTuple):
     on: str = ""
 
 
+class Position(NamedTuple):
+    """What a running process is doing.
+
+    Parameters
+    ----------
+    step, phase
+        The step under way, and its phase.
+    epoch
+        In the training phase, how many of its epochs are done.
+    """
+
+    step: int
+    phase: str
+    epoch: int
+
+
 class Run:
     """A run directory, for reading.
 
@@ -80,6 +101,26 @@ class Run:
         """Return how the data makes inputs of a file, as it was when the run began; None where the data didn't say."""
         return self._read(tables.preprocessing)
 
+    def position(self) -> Position | None:
+        """Return what the process that writes to the run is doing; None where there is none, or it has not begun."""
+        found = _POSITION.fullmatch(told(self.folder))
+        return None if found is None else Position(int(found[1]), found[2], int(found[3]))
+
+    def log(self, most: int) -> list[str]:
+        """Return the last lines of ``console.log``, at most so many, and of its last 64 KiB."""
+        try:
+            descriptor = os.open(
+                self.folder / "console.log", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            )
+        except OSError:
+            return []
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            size = os.fstat(descriptor).st_size
+            file.seek(max(size - _MOST_LOG, 0))
+            text = file.read(_MOST_LOG).decode(errors="replace")
+        lines = text.splitlines()
+        return lines[1 if size > _MOST_LOG else 0 :][-most:]
+
     def steps(self) -> list[dict[str, Any]]:
         """Return the records of the finished steps, with ``seconds`` by phase."""
         return self._read(tables.steps)
@@ -88,9 +129,13 @@ class Run:
         """Return the metrology records by strategy."""
         return self._read(tables.records_by_strategy)
 
-    def requests(self, step: int | None = None) -> list[dict[str, Any]]:
-        """Return requests with their current labels, in order; those of one step, or all."""
-        return self._read(tables.requests, step)
+    def requests(self, step: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
+        """Return requests with their current labels, in order; those of one step, or all; at most so many."""
+        return self._read(tables.requests, step, most)
+
+    def request_counts(self, step: int | None = None) -> dict[str, int]:
+        """Return how many requests are ``open``, ``labeled`` and ``failed``; those of one step, or all."""
+        return self._read(tables.request_counts, step)
 
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""
@@ -106,12 +151,12 @@ class Run:
         """Return the answers that were not accepted, with the reasons."""
         return self._read(tables.refused)
 
-    def unlabeled_requests(self) -> list[dict[str, Any]]:
-        """Return the requests whose label the training pool lacks, each with the last reason.
+    def unlabeled_requests(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Return the requests whose label the training pool lacks, each with the last reason; at most so many.
 
         Their ``state`` is ``open``, ``failed`` (given up), or ``set aside``: the training pool refused the label.
         """
-        return self._read(tables.unlabeled_requests)
+        return self._read(tables.unlabeled_requests, most)
 
     def reasons(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
@@ -246,6 +291,42 @@ def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
         for one in records
         for name, value in figures(one).items()
     }
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return the tables of a run's ``experiment.toml``; empty where it is missing or can't be read.
+
+    Of a run that was built in Python, those that describe it: ``driver``, ``learner``, ``strategies``, ``training``.
+    """
+    try:
+        tree = tomllib.loads(check_regular(folder / "experiment.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return _table(tree, "python") or tree
+
+
+def parts_of(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run consists of, by its `settings_of`: ``data``, ``query``, ``learner``, ``label`` and more.
+
+    The names of a kind are joined by commas. Of a run that was built in Python these are classes, where they are known;
+    what is not known is empty.
+    """
+    parts: dict[str, Any] = dict.fromkeys(("data", "query", "learner", "label", "metrology", "seed"), "")
+    parts["seed"] = _table(tree, "driver").get("seed", "")
+    if "strategies" in tree:  # built in Python
+        classes = {"data": ("training", "train_datapool"), "learner": ("learner", "class")}
+        return parts | {
+            kind: str(_table(tree, one).get(key, "")).rpartition(".")[2] for kind, (one, key) in classes.items()
+        }
+    for kind in ("data", "query", "learner", "label", "metrology"):
+        table = _table(tree, kind)
+        parts[kind] = ",".join(str(_table(table, name).get("use", name)) for name in table)
+    return parts
+
+
+def _table(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    found = tree.get(name, {})
+    return found if isinstance(found, dict) else {}
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -50,6 +50,9 @@ class Replica(RunStore):
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""
 
+    def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
+        """Do nothing: rank 0 tells readers."""
+
     def close(self) -> None:
         """Close the database and remove the temporary folder."""
         self._database.close()

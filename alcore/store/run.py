@@ -133,6 +133,18 @@ class RunStore:
         with self._database.transaction() as connection:
             tables.set_meta(connection, values)
 
+    def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
+        """Tell readers what is under way; nothing of it is kept.
+
+        Parameters
+        ----------
+        step, phase
+            The step and its phase.
+        epoch
+            How many epochs of the training are done.
+        """
+        self._lock.tell(f"step {step} {phase} epoch {epoch}")
+
     def check_usable(self) -> None:
         """Raise `UsageError` if nothing can be written: after `close`, and in a forked child."""
         self._database.check_usable()

@@ -496,19 +496,27 @@ def open_samples(connection: sqlite3.Connection) -> list[int]:
     return [row["sample"] for row in rows]
 
 
-def requests(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
-    """Return requests with their current labels, in order; those of one step, or all.
+def requests(connection: sqlite3.Connection, step: int | None, most: int | None = None) -> list[dict[str, Any]]:
+    """Return requests with their current labels, in order; those of one step, or all; at most so many.
 
     A large value is not among them: ``file`` has the SHA-256 of its file, and ``value`` is None.
     """
+    of_step, values = ("", ()) if step is None else (" WHERE r.step = ?", (step,))  # or SQLite would not use the index
     rows = connection.execute(
         "SELECT r.step, r.ordinal, r.id, r.sample, r.slot, r.item, r.fidelity, r.strategy, r.score, r.rank, r.model,"
         " r.attempt, r.state, r.handle, l.kind, l.value, l.file, l.source, l.cost FROM requests r"
         " LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0"
-        " WHERE ?1 IS NULL OR r.step = ?1 ORDER BY r.step, r.ordinal",
-        (step,),
+        f"{of_step} ORDER BY r.step, r.ordinal LIMIT ?",
+        (*values, -1 if most is None else most),
     )
     return [dict(row) for row in rows]
+
+
+def request_counts(connection: sqlite3.Connection, step: int | None) -> dict[str, int]:
+    """Return how many requests are in each state; those of one step, or all."""
+    of_step, values = ("", ()) if step is None else (" WHERE step = ?", (step,))
+    rows = connection.execute(f"SELECT state, COUNT(*) FROM requests{of_step} GROUP BY state", values)
+    return {"open": 0, "labeled": 0, "failed": 0} | dict(rows.fetchall())
 
 
 def waits_before(connection: sqlite3.Connection, step: int) -> bool:
@@ -887,15 +895,16 @@ def decisions(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]
     return {table: [tuple(row) for row in connection.execute(query)] for table, query in queries.items()}
 
 
-def unlabeled_requests(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return the requests whose label the training pool lacks, in order, each with the last reason."""
+def unlabeled_requests(connection: sqlite3.Connection, most: int | None = None) -> list[dict[str, Any]]:
+    """Return the requests whose label the training pool lacks, in order, each with the last reason; at most so many."""
     rows = connection.execute(
         "SELECT r.step, r.id, r.sample, r.item, r.attempt,"
         " CASE WHEN r.state = 'labeled' THEN 'set aside' ELSE r.state END AS state, f.reason FROM requests r"
         " LEFT JOIN refused f ON f.rowid = (SELECT MAX(rowid) FROM refused WHERE request = r.id AND kind <> 'repeat')"
         " WHERE r.state <> 'labeled' OR EXISTS ("
         "  SELECT 1 FROM refused s JOIN labels l ON l.request = s.request AND l.superseded = 0"
-        "  WHERE s.request = r.id AND s.kind = 'set aside') ORDER BY r.step, r.ordinal"
+        "  WHERE s.request = r.id AND s.kind = 'set aside') ORDER BY r.step, r.ordinal LIMIT ?",
+        (-1 if most is None else most,),
     )
     return [dict(row) for row in rows]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alcore.driver.resume import why_finished
-from alcore.driver.stopping import is_failure, is_waiting, keeps_failing, nothing_to_label, step_limit
+from alcore.driver.stopping import keeps_failing, nothing_to_label, step_limit
+from alcore.store.outcomes import is_failure, is_waiting
 
 
 @pytest.mark.parametrize(("limit", "done", "ends"), [(None, 99, False), (3, 2, False), (3, 3, True), (0, 0, True)])

@@ -16,6 +16,7 @@ RUNS = {
     "fields.py --pool 50 --side 5 --labels 3 --rows 3 --held 4": {"fields/labels", "fields/stored", "fields/measured"},
     "start.py --repeats 1": {"start/torch", "start/run-1-step", "start/run-sklearn"},
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
+    "dash.py --runs 3 --steps 1": {"dash/first", "dash/again", "dash/one-changed", "dash/one-run"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
 }
 

@@ -17,8 +17,8 @@ from alcore.errors import RunLockedError, UsageError
 from alcore.store import reading
 from alcore.store.database import Database
 from alcore.store.formats import FORMAT
-from alcore.store.lock import RunLock
-from alcore.store.reading import Run, figures, find_run, run_folders, summaries
+from alcore.store.lock import RunLock, held_error
+from alcore.store.reading import Run, figures, find_run, parts_of, run_folders, settings_of, summaries
 from alcore.store.run import RunStore
 from alcore.store.tables import Record
 
@@ -239,3 +239,48 @@ def test_reading_leaves_no_descriptor_open(create: Create) -> None:
         with pytest.raises(UsageError):
             Run(store.folder).read("SELECT * FROM gone")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# -- what is under way, settings, log --------------------------------------------------------------------
+
+
+def test_position_is_known_while_a_process_writes(create: Create) -> None:
+    store = create("abc")
+    run = Run(store.folder)
+    assert run.position() is None
+    store.tell_position(3, "training", 12)
+    assert run.position() == (3, "training", 12)
+    store.tell_position(10**15, "labeling")
+    assert run.position() == (10**15, "labeling", 0)
+    assert str(held_error(store.folder)).startswith(f"run abc is being written by process {os.getpid()} on ")
+    assert str(held_error(store.folder)).endswith("; wait for it to end, or stop it.")
+    store.close()
+    store.tell_position(4, "query")
+    assert run.position() is None
+
+
+def test_position_of_a_foreign_lock_file_is_unknown(create: Create) -> None:
+    store = create("abc")
+    for text in ("", "one line", "holder\nstep <b> training epoch 0\n", "holder\n\xff"):
+        (store.folder / "lock").write_bytes(text.encode("latin-1"))
+        assert Run(store.folder).position() is None
+
+
+def test_log_gives_its_last_whole_lines(create: Create) -> None:
+    run = Run(create("abc").folder)
+    assert run.log(5) == []
+    (run.folder / "console.log").write_text("".join(f"line {i}\n" for i in range(20_000)))
+    assert run.log(2) == ["line 19998", "line 19999"]
+    whole = run.log(10**6)
+    assert whole[0] == f"line {20_000 - len(whole)}"
+    (run.folder / "console.log").unlink()
+    (run.folder / "console.log").symlink_to("/etc/hostname")
+    assert run.log(2) == []
+
+
+@pytest.mark.parametrize("text", ["not toml", "a = " + "[" * 5000, "seed = 1"])
+def test_parts_of_a_damaged_experiment_are_empty(create: Create, text: str) -> None:
+    folder = create("abc").folder
+    (folder / "experiment.toml").write_text(text)
+    assert set(parts_of(settings_of(folder)).values()) == {""}
+    assert settings_of(folder) == ({"seed": 1} if text == "seed = 1" else {})
