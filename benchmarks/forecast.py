@@ -1,0 +1,71 @@
+"""Measure how often the 90% interval of ``alcore forecast`` holds what a run measured later.
+
+Each run is cut at half of its measurements; what comes after is forecast from what came before, at most 100 labels
+ahead, and compared with what was measured there. Beside it stands the forecast that the metric stays as it is: how far
+each is off, as a share of the range that was measured before the cut.
+
+Usage: python benchmarks/forecast.py FOLDER... [--set-on PATTERN] [--metric NAME]
+
+FOLDERs hold runs, such as those of ``alcore benchmark``; `PATTERN` matches the names of runs on which the spread of
+intervals was set, which are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+from pathlib import Path
+
+import numpy as np
+from alcore_report import curves_of_runs
+from alcore_report.curves import Curve, metric_name, points_of
+from alcore_report.forecasting import FEWEST, bounds_of, forecast
+
+from alcore.store import run_folders
+
+AHEAD = 100
+
+
+def judged(curve: Curve, metric: str | None) -> dict[str, float] | None:
+    """Return what was forecast for a run and what was measured; None for a run that is too short."""
+    labels, values = points_of(curve, metric_name([curve], metric), over_cost=False)
+    cut = len(labels) // 2
+    if cut < FEWEST or np.ptp(values[:cut]) == 0:
+        return None
+    place = cut - 1 + int(np.searchsorted(labels[cut - 1 :], labels[cut - 1] + AHEAD, side="right")) - 1
+    bounds = bounds_of(metric_name([curve], metric), values[:cut])
+    found = forecast(labels[:cut], values[:cut], labels[place : place + 1], bounds=bounds)
+    low, high, expected = (float(one[0]) for one in (found.low, found.high, found.expected))
+    truth, now, scale = float(values[place]), float(values[cut - 1]), float(np.ptp(values[:cut]))
+    return {
+        "held": float(low <= truth <= high),
+        "width": (high - low) / scale,
+        "off": abs(expected - truth) / scale,
+        "off_unchanged": abs(now - truth) / scale,
+        "ahead": float(labels[place] - labels[cut - 1]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--set-on", default="", metavar="PATTERN")
+    parser.add_argument("--metric")
+    options = parser.parse_args()
+    groups: dict[str, list[dict[str, float]]] = {}
+    for folder in options.folders:
+        for run in run_folders(folder):
+            found = curves_of_runs([run]).curves
+            if found and (one := judged(found[0], options.metric)) is not None:
+                part = "set on" if fnmatch.fnmatch(run.name, options.set_on) else "held back"
+                data = run.name.split(".")[0] if "." in run.name else folder.name
+                groups.setdefault(f"{part}/{data}", []).append(one)
+                groups.setdefault(part, []).append(one)
+    for name, judgements in sorted(groups.items()):
+        means = {key: round(float(np.mean([one[key] for one in judgements])), 3) for key in judgements[0]}
+        print(json.dumps({"name": f"forecast/{name}", "runs": len(judgements), **means}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
