@@ -49,8 +49,8 @@ class DatasetPool:
         Makes the input for everything else, without random numbers. None leaves the dataset's as it is.
     targets
         The targets of all samples: shape (N, ...). If not given, those in the dataset's attribute ``targets``, as
-        torchvision's datasets have it; else they are read with the samples, once and all of them if there is no `info`
-        either.
+        torchvision's datasets have it, unless it has a ``target_transform`` too; else they are read with the samples,
+        once and all of them if there is no `info` either.
     info
         What is known about the data; inferred from the first sample and `targets` if not given.
     costs
@@ -94,9 +94,11 @@ class DatasetPool:
             raise UsageError(f"DatasetPool: {type(dataset).__name__} has no sample.")
         self._dataset, self._transform, self._plain_transform = dataset, transform, plain_transform
         self._has_targets = _is_pair(dataset[0])
-        known = getattr(dataset, "targets", None) if targets is None else targets
+        changed = getattr(dataset, "target_transform", None) is not None  # `targets` are those before it
+        known = None if changed else getattr(dataset, "targets", None)
+        known = known if targets is None else targets
         if known is None and self._has_targets and info is None:
-            known = [torch.as_tensor(dataset[sample][1]) for sample in range(len(dataset))]
+            known = [dataset[sample][1] for sample in range(len(dataset))]
         self._listed = None if known is None else _as_targets(known)
         if self._listed is not None and len(self._listed) != len(dataset):
             raise UsageError(
@@ -116,7 +118,7 @@ class DatasetPool:
         # what is labeled, and with which values, is kept by a pool whose inputs are the ids
         self._samples = TensorPool(np.arange(len(dataset)), self._listed, info=info, costs=costs)
         self.info = info
-        for sample in [] if labeled is None else torch.as_tensor(labeled, dtype=torch.int64).flatten().tolist():
+        for sample in _as_ids(labeled):
             self.append(sample)
 
     @property
@@ -248,9 +250,25 @@ def _is_pair(sample: Any) -> bool:
     return isinstance(sample, tuple | list) and len(sample) == 2
 
 
+def _as_ids(labeled: Any) -> list[int]:
+    """Return sample ids as a list; raise `UsageError` for a mask, and for numbers that are not whole."""
+    ids = torch.as_tensor([] if labeled is None else labeled).flatten()
+    if len(ids) and (ids.dtype == torch.bool or ids.is_floating_point()):
+        what = "a mask; its ids are mask.nonzero()" if ids.dtype == torch.bool else "of fractional numbers"
+        raise UsageError(f"DatasetPool: labeled holds sample ids, which are integers, and this is {what}.")
+    return [int(sample) for sample in ids.tolist()]
+
+
 def _as_targets(values: Any) -> torch.Tensor:
     if isinstance(values, torch.Tensor):
         return values
-    if isinstance(values, np.ndarray):
-        return torch.as_tensor(values)
-    return torch.stack([torch.as_tensor(value) for value in values])
+    try:
+        if isinstance(values, np.ndarray):
+            return torch.as_tensor(values)
+        return torch.stack([torch.as_tensor(value) for value in values])
+    except (TypeError, ValueError, RuntimeError) as error:
+        first = next(iter(values), None)
+        raise UsageError(
+            f"DatasetPool: targets can't be made a tensor, for instance a {type(first).__name__}; a target is a number "
+            "or an array, of the same shape for each sample: a class is its place from 0 in a list of the classes."
+        ) from error

@@ -114,6 +114,11 @@ def test_pool_without_answers_wants_values() -> None:
         (lambda: DatasetPool([]), "list has no sample"),
         (lambda: DatasetPool(Images(), [12]), "no sample 12; ids go from 0 to 11"),
         (lambda: DatasetPool(Images(), [1, 1]), "sample 1 is labeled already"),
+        (lambda: DatasetPool(Images(), torch.arange(12) < 1), r"a mask; its ids are mask\.nonzero\(\)"),
+        (lambda: DatasetPool(Images(), [0.5]), "fractional numbers"),
+        (lambda: DatasetPool([(INPUTS[0], "cat"), (INPUTS[1], "dog")]), "for instance a str; a target is a number"),
+        (lambda: DatasetPool([(INPUTS[0], {"box": 1})]), "for instance a dict"),
+        (lambda: DatasetPool([(INPUTS[0], INPUTS[0]), (INPUTS[1], INPUTS[1, :2])]), "of the same shape"),
         (lambda: DatasetPool(Images(), targets=TARGETS[:4]), "12 samples but 4 targets"),
         (lambda: DatasetPool(Images(), costs=[1.0]), "12 inputs but 1 costs"),
         (lambda: DatasetPool([(object(), 1)]), "type object.*plain_transform"),
@@ -123,6 +128,17 @@ def test_pool_without_answers_wants_values() -> None:
 def test_what_does_not_fit_is_refused(make: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make()
+
+
+def test_targets_are_those_after_the_target_transform_of_the_dataset() -> None:
+    class Turned(Images):
+        target_transform = staticmethod(lambda target: 2 - target)
+
+        def __getitem__(self, index: int) -> Any:
+            return INPUTS[index], self.target_transform(int(TARGETS[index]))
+
+    pool = DatasetPool(Turned(targets=TARGETS.tolist()), [0, 1])
+    assert [int(pool[0][1]), int(pool[1][1]), int(pool.answer(5)[1])] == [2, 1, 0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
