@@ -106,7 +106,8 @@ def compare_labels(ranks: Ranks, store: RunStore, step: int, pool: Any) -> None:
 
 
 def _digest_of_items(pool: Any) -> str:
-    """Identify a pool by some of its items: those at up to 64 positions, evenly spread."""
+    """Identify a pool by some of its items: those at up to 64 positions, evenly spread; items are not augmented."""
+    pool = getattr(pool, "plain", pool)  # ranks draw different random numbers
     count = len(pool)
     positions = torch.linspace(0, count - 1, min(count, _COMPARED_ITEMS)).long().tolist() if count else []
     return _digest([tensor for position in positions for tensor in tensors_of(pool[position])])

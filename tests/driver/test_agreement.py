@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
+from alcore import DatasetPool
 from alcore.codec import dumps
 from alcore.distributed.ranks import Ranks
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_labels, compare_pools, compare_weights
@@ -100,3 +102,15 @@ def test_what_rank_0_asked_for_counts_on_all_ranks() -> None:
     assert adopted == []
     agree_on_requests(Two(1, ([one.as_list() for one in asked], 3.0)), queue)  # type: ignore[arg-type]
     assert repr(adopted) == repr([(asked, 3.0)])  # requests are equal by identity alone
+
+
+def test_pools_that_augment_are_compared_by_their_plain_items() -> None:
+    pool = DatasetPool(
+        TensorDataset(torch.ones(4, 2), torch.arange(4) % 2), range(3), transform=lambda one: one + torch.rand(2)
+    )
+    pools = PoolSet(pool, None, None)
+    main = Two(0)
+    torch.manual_seed(0)
+    compare_pools(main, pools, {})
+    torch.manual_seed(1)  # generators of a rank are its own
+    compare_pools(Two(1, *main.seen), pools, {})
