@@ -256,6 +256,12 @@ class _Reader:
                 continue
             if part == "day" or max(numbers.values()) - min(numbers.values()) > _SAME:
                 column = f"{name} ({part})"
+                if column in self.csv_text.names and column not in self.said.drop:
+                    raise ColumnError(
+                        f"{self.csv_text.file}: column {name!r} has dates, of which a feature {column!r} is made, and "
+                        f"the file has a column of this name too. Rename it in the file, or {self._out(name)}.",
+                        {"drop": [name]},
+                    )
                 self.numbers[column] = np.array(
                     [np.nan if cell is None else numbers[cell] for cell in cells], dtype=np.float64
                 )

@@ -128,3 +128,13 @@ def test_a_target_with_three_digits_after_a_comma_is_refused_until_the_user_says
     assert "\n" not in str(caught.value), "it is told once"
     assert table(path, target="price", thousands=True).train.answer(0)[1] > 1000
     assert table(path, target="price", decimal=",", drop=("size",)).train.answer(0)[1] < 10
+
+
+def test_column_with_the_name_of_a_feature_of_a_date_is_refused(tmp_path) -> None:
+    path = tmp_path / "both.csv"
+    lines = [f"2024-{1 + row % 12:02d}-07,{row * row},{'ab'[row % 2]}" for row in range(40)]
+    path.write_text("\n".join(["d,d (day),y", *lines]))
+    with pytest.raises(UsageError, match=r"a feature 'd \(day\)' is made, and the file has a column of this name too"):
+        table(path, target="y")
+    for dropped in ("d", "d (day)"):
+        assert table(path, target="y", drop=(dropped,)).info.features
