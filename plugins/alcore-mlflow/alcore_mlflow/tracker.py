@@ -79,7 +79,7 @@ class MLflowTracker(BaseTracker):
             experiment = client.create_experiment(self._experiment, artifact_location=place)
         else:
             experiment = found.experiment_id
-        run = self._run or self._find(client, experiment)
+        run = self._mine(client) or self._find(client, experiment)
         if run:
             client.update_run(run, status="RUNNING")
         else:
@@ -134,6 +134,20 @@ class MLflowTracker(BaseTracker):
         status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         client.set_terminated(self._run, status)
         self._client = None
+
+    def _mine(self, client: MlflowClient) -> str:
+        """Return the run of MLflow that the state names; "" if it is gone, or that of the run that this one forks."""
+        from mlflow.exceptions import MlflowException
+
+        if not self._run:
+            return ""
+        try:
+            found = client.get_run(self._run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return ""
+        return self._run if found.data.tags.get(_ID) == self.driver.run_id else ""
 
     def _find(self, client: MlflowClient, experiment: str) -> str:
         """Return the run of MLflow that logs this run, or "" if there is none."""
