@@ -104,7 +104,14 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
     durable
         Flush file and folder to the disk before returning. Without it a crash of the machine may lose the
         newest version, never leave half of one.
+
+    Raises
+    ------
+    UsageError
+        If something other than a file is there, such as a device or a pipe, which renaming would remove.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # a folder can't be replaced
+        raise UsageError(f"{path} is a device, a pipe or a socket, which a file would take the place of; name a file.")
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)  # left by a process that was killed
     try:

@@ -7,12 +7,14 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 
 from alcore.errors import RunLockedError
 from alcore.store.files import cant_write
 
 _held: set[int] = set()
+_LOOKS, _LOOK = 20, 0.01  # how often a lock that is taken is tried again, and after how many seconds
 
 
 def _close_in_child() -> None:
@@ -23,6 +25,15 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock; readers, who look whether it is free, may have it for a moment."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_LOOK)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class RunLock:
@@ -45,7 +56,7 @@ class RunLock:
         except OSError as error:
             raise cant_write(folder / "lock", error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._descriptor)
         except OSError as error:
             os.close(self._descriptor)
             raise held_error(folder) from error

@@ -81,3 +81,10 @@ def test_leftover_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     write_whole(tmp_path / "a.txt", "text", durable=False)
     assert (tmp_path / "mine").read_text() == "mine"
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"a.txt": "text", "mine": "mine"}
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a pipe"):
+        write_whole(tmp_path / "pipe", "text", durable=False)
+    assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)

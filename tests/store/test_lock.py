@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,3 +155,11 @@ def test_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="lock can't be written"):
         RunLock(tmp_path / "run")
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_reader_that_looks_at_the_lock_does_not_keep_a_writer_out(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    descriptor = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    threading.Timer(0.03, os.close, [descriptor]).start()
+    RunLock(tmp_path).release()

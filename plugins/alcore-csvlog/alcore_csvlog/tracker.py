@@ -45,11 +45,11 @@ class CsvTracker(BaseTracker):
         """Keep what the file has of earlier steps."""
         del labels, cost
         self._rows, self._columns = [], list(_FIRST)
-        if step and self.path.exists():
+        if self.path.is_file():
             text = self.path.read_text(encoding="utf-8")
             lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))  # a killed process may leave half a line
             columns = list(lines.fieldnames or [])
-            if columns[: len(_FIRST)] != _FIRST:
+            if text and columns[: len(_FIRST)] != _FIRST:
                 raise UsageError(
                     f"{self.path} was not written by this tracker: its first columns are not {', '.join(_FIRST)}. Name "
                     "another file with --set observe.csv.path=FILE."

@@ -64,3 +64,14 @@ def test_file_of_somebody_else_is_left_alone_and_told_once(run: Path) -> None:
     assert path.read_text(encoding="utf-8") == "mine,not yours\n1,2\n"
     log = (run / "console.log").read_text(encoding="utf-8")
     assert log.count("was not written by this tracker") == 1
+
+
+def test_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    result = run_command(
+        tmp_path, "run", "--observe", "csv", "--steps", "1", "--quiet", "--set", f"observe.csv.path={path}"
+    )
+    assert result.code == 0
+    assert path.read_text(encoding="utf-8") == "a,b\n1,2\n"
+    assert "was not written by this tracker" in result.err

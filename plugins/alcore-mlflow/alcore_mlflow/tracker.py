@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alcore import BaseTracker
@@ -72,14 +75,15 @@ class MLflowTracker(BaseTracker):
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
         root = self.driver.log_dir.parent.absolute()
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-        self._client = client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
-            place = (root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
-            experiment = client.create_experiment(self._experiment, artifact_location=place)
-        else:
-            experiment = found.experiment_id
-        run = self._run or self._find(client, experiment)
+        with _alone(uri):
+            self._client = client = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(self._experiment)
+            if found is None:
+                place = (root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+                experiment = client.create_experiment(self._experiment, artifact_location=place)
+            else:
+                experiment = found.experiment_id
+        run = self._mine(client) or self._find(client, experiment)
         if run:
             client.update_run(run, status="RUNNING")
         else:
@@ -135,6 +139,20 @@ class MLflowTracker(BaseTracker):
         client.set_terminated(self._run, status)
         self._client = None
 
+    def _mine(self, client: MlflowClient) -> str:
+        """Return the run of MLflow that the state names; "" if it is gone, or that of the run that this one forks."""
+        from mlflow.exceptions import MlflowException
+
+        if not self._run:
+            return ""
+        try:
+            found = client.get_run(self._run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return ""
+        return self._run if found.data.tags.get(_ID) == self.driver.run_id else ""
+
     def _find(self, client: MlflowClient, experiment: str) -> str:
         """Return the run of MLflow that logs this run, or "" if there is none."""
         mine = f"tags.`{_ID}` = '{self.driver.run_id}'"
@@ -150,6 +168,20 @@ class MLflowTracker(BaseTracker):
         except (OSError, tomllib.TOMLDecodeError):  # of a run that was built in Python there is no complete one
             return
         yield from _flat(experiment)
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time make a database's tables: MLflow does not, and leaves it broken, as in a benchmark."""
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if path == uri or path in ("", ":memory:"):
+        yield
+        return
+    lock = Path(f"{path}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,40 @@ def test_server_that_fails_is_warned_of_once_and_gets_everything_later(
     client, (run,) = logged(root)
     assert [step for step, _ in points(client, run, "f1_metrology.f1")] == [0, 1, 2, 3, 4, 5]
     assert (root / "mine" / "console.log").read_text(encoding="utf-8").count("no answer") == 1
+
+
+def test_fork_is_a_run_of_its_own(root: Path) -> None:
+    assert run_command(root.parent, *WORDS, "--steps", "3").code == 0
+    assert run_command(root.parent, "fork", "mine", "--step", "1", "--run-id", "other").code == 0
+    assert run_command(root.parent, "resume", "other", "--steps", "4", "--quiet").code == 0
+    client, runs = logged(root)
+    steps = {run.info.run_name: [step for step, _ in points(client, run, "f1_metrology.f1")] for run in runs}
+    assert steps["mine"] == [0, 1, 2, 3]
+    assert steps["other"][-1] == 4
+
+
+def test_run_goes_on_in_another_database_as_a_new_run(root: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_command(root.parent, *WORDS, "--steps", "2").code == 0
+    other = root / "other" / "mlflow.db"
+    other.parent.mkdir()
+    other.write_bytes(empty.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    assert run_command(root.parent, "resume", "mine", "--steps", "3", "--quiet").code == 0
+    client, (run,) = logged(other.parent)
+    assert points(client, run, "f1_metrology.f1")[-1][0] == 3
+
+
+def test_one_process_at_a_time_makes_the_tables(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, begin = [], MlflowClient.__init__
+
+    def beginning(self: MlflowClient, tracking_uri: str) -> None:
+        with (root / "mlflow.db.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(tracking_uri)
+        begin(self, tracking_uri)
+
+    monkeypatch.setattr(MlflowClient, "__init__", beginning)
+    assert run_command(root.parent, *WORDS, "--steps", "1").code == 0
+    assert held == [f"sqlite:///{root / 'mlflow.db'}"]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
+
 import pytest
 from alcore_web import Guard, Runs, create_app
 from alcore_web.guard import HEADERS
+from alcore_web.server import bound
 from fastapi import FastAPI, WebSocketDisconnect
 from fastapi.testclient import TestClient
+
+from alcore.errors import UsageError
 
 HOST = "127.0.0.1:8765"
 
@@ -96,3 +102,11 @@ def test_websockets_are_refused():
     with pytest.raises(WebSocketDisconnect) as error, TestClient(refused).websocket_connect("/"):
         pass
     assert error.value.code == 1008
+
+
+def test_port_is_taken_and_waits_for_the_server_once_it_is_bound():
+    with closing(bound("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        with pytest.raises(UsageError, match="can't be listened on"):
+            bound("127.0.0.1", port)
