@@ -4,21 +4,20 @@ Each run is cut at half of its measurements; what comes after is forecast from w
 ahead, and compared with what was measured there. Beside it stands the forecast that the metric stays as it is: how far
 each is off, as a share of the range that was measured before the cut.
 
-Usage: python benchmarks/forecast.py FOLDER... [--set-on PATTERN] [--metric NAME]
+Usage: python benchmarks/forecast.py FOLDER|FILE.csv... [--set-on NAME...] [--metric NAME]
 
-FOLDERs hold runs, such as those of ``alcore benchmark``; `PATTERN` matches the names of runs on which the spread of
-intervals was set, which are counted apart.
+A FOLDER holds runs on one data set, such as those of ``alcore benchmark``; a file holds their curves, as
+``alcore compare --csv`` writes it. `--set-on` names those on which the prior was set, which are counted apart.
 """
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import json
 from pathlib import Path
 
 import numpy as np
-from alcore_report import curves_of_runs
+from alcore_report import curves_of_runs, curves_of_table
 from alcore_report.curves import Curve, metric_name, points_of
 from alcore_report.forecasting import FEWEST, bounds_of, forecast
 
@@ -49,18 +48,17 @@ def judged(curve: Curve, metric: str | None) -> dict[str, float] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--set-on", default="", metavar="PATTERN")
+    parser.add_argument("places", nargs="+", type=Path, metavar="FOLDER|FILE.csv")
+    parser.add_argument("--set-on", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--metric")
     options = parser.parse_args()
     groups: dict[str, list[dict[str, float]]] = {}
-    for folder in options.folders:
-        for run in run_folders(folder):
-            found = curves_of_runs([run]).curves
-            if found and (one := judged(found[0], options.metric)) is not None:
-                part = "set on" if fnmatch.fnmatch(run.name, options.set_on) else "held back"
-                data = run.name.split(".")[0] if "." in run.name else folder.name
-                groups.setdefault(f"{part}/{data}", []).append(one)
+    for place in options.places:
+        curves = curves_of_table(place) if place.is_file() else curves_of_runs(run_folders(place)).curves
+        part = "set on" if place.stem in options.set_on else "held back"
+        for curve in curves:
+            if (one := judged(curve, options.metric)) is not None:
+                groups.setdefault(f"{part}/{place.stem}", []).append(one)
                 groups.setdefault(part, []).append(one)
     for name, judgements in sorted(groups.items()):
         means = {key: round(float(np.mean([one[key] for one in judgements])), 3) for key in judgements[0]}

@@ -18,8 +18,7 @@ LEVEL = 0.9
 """Share of forecasts whose interval should hold what is measured later."""
 _EXPONENTS = np.geomspace(0.1, 3.0, 18)
 _CORRELATIONS = (0.0, 0.3, 0.6, 0.85)
-_MEMORY = 0.35  # the weight of a measurement with half as many labels as the last one
-_SPREAD = 1.0  # of the intervals, set on runs that the measured coverage does not come from
+_MEMORY = 0.15  # the weight of a measurement with half as many labels as the last one; see docs/forecast.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +76,8 @@ def forecast(
 
     For each exponent c and correlation r of a grid, a and b have a normal prior given the noise, and the noise an
     inverse gamma prior, so that forecasts are Student's t in closed form; the grid is weighted by marginal likelihoods.
-    Earlier measurements count less, since the law holds over part of a curve. Spreads are those of the fit times a
-    factor that was set on other runs, so that 90% intervals hold 90% of later measurements.
+    Earlier measurements count less, since the law holds over part of a curve. How much less, and the width of the prior
+    of a and b, were set on other runs, so that 90% intervals hold 90% of later measurements there.
 
     References
     ----------
@@ -114,12 +113,9 @@ def forecast(
             for place in range(len(at))
         ]
     )
-    middle = quantiles[:, 1]
-    low = middle - _SPREAD * (middle - quantiles[:, 0])
-    high = middle + _SPREAD * (quantiles[:, 2] - middle)
     limit = _weighted_median(np.array([part.limit for part in parts]), weights)
-    back = [np.clip(center + scale * one, *bounds) for one in (middle, low, high, np.array([limit]))]
-    return Forecast(np.asarray(at, float), back[0], back[1], back[2], float(back[3][0]))
+    back = [np.clip(center + scale * one, *bounds) for one in (*quantiles.T, np.array([limit]))]
+    return Forecast(np.asarray(at, float), back[1], back[0], back[2], float(back[3][0]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +135,8 @@ def _fit(n: Array, z: Array, at: Array, exponent: float, correlation: float) -> 
     ahead = np.stack([np.ones_like(at), (at / last) ** -exponent - 1], axis=1)
     weight = np.exp(np.log(_MEMORY) * np.log2(last / n) / 2)  # of the square root of each term
     white_x, white_z = _whiten(design, correlation) * weight[:, None], _whiten(z[:, None], correlation)[:, 0] * weight
-    # prior given the noise: the coefficients have standard deviations of 30 noises, and the noise is 0.05 of the range
-    precision = np.eye(2) / 30.0**2
+    # prior given the noise: the coefficients have five times its standard deviation, and the noise is 0.05 of the range
+    precision = np.eye(2) / 5.0**2
     shape, rate = 1.0, 0.05**2
     posterior = precision + white_x.T @ white_x
     mean = np.linalg.solve(posterior, white_x.T @ white_z)
