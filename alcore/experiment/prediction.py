@@ -55,7 +55,7 @@ class Predictions:
         Shape (N, ...): of a classification the code of the most likely class, int64; of a regression the predicted
         values in the units of the target. Fields and maps have more axes.
     probabilities
-        Of a classification, float64, shape (N, C, ...), the mean over posterior samples.
+        Of a classification, float64, shape (N, C, ...); of a learner that returns posterior samples, their mean.
     entropy
         Of a classification: entropy of these probabilities in nats, float64, shape (N, ...).
     mutual_information

@@ -62,7 +62,10 @@ def load_weights(learner: Any, path: Path, sha256: str | None = None) -> str:
 
 def _read(path: Path, sha256: str | None) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
-        raise UsageError(f"there is no weights file {path}; it is a safetensors file, such as an export has.")
+        raise UsageError(
+            f"there is no weights file {path}, a safetensors file such as an export has; put it there, or leave "
+            "driver.weights (--weights) out, with weights_sha256, to begin with weights made anew."
+        )
     try:
         digest = sha256_of(path)
         if sha256 is not None and digest != sha256.lower():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,7 +40,7 @@ class DatasetPool:
     ----------
     dataset
         Its samples are ``(input, target)``, or an input alone if no answer is known: then each label must come with
-        its value. The same index gives the same sample each time.
+        its value.. The same index gives the same sample each time.
     labeled
         Ids of the samples that are labeled at the start, in training order; none by default.
     transform
@@ -94,6 +94,7 @@ class DatasetPool:
             raise UsageError(f"DatasetPool: {type(dataset).__name__} has no sample.")
         self._dataset, self._transform, self._plain_transform = dataset, transform, plain_transform
         self._has_targets = _is_pair(dataset[0])
+        _refuse_hidden_target(dataset[0])
         changed = getattr(dataset, "target_transform", None) is not None  # `targets` are those before it
         known = None if changed else getattr(dataset, "targets", None)
         known = known if targets is None else targets
@@ -246,8 +247,25 @@ class PlainItems:
         return self._pool.plain_item(index)
 
 
+_TARGET_KEYS = {"label", "labels", "target", "targets", "y"}
+
+
 def _is_pair(sample: Any) -> bool:
     return isinstance(sample, tuple | list) and len(sample) == 2
+
+
+def _refuse_hidden_target(sample: Any) -> None:
+    """Raise `UsageError` for a sample whose target would be given to the learner as a part of the input."""
+    several = isinstance(sample, tuple | list) and len(sample) != 2
+    named = [key for key in sample if str(key).lower() in _TARGET_KEYS] if isinstance(sample, Mapping) else []
+    if several or named:
+        what = (
+            f"a {type(sample).__name__} of {len(sample)} parts" if several else f"a mapping with the key {named[0]!r}"
+        )
+        raise UsageError(
+            f"DatasetPool: a sample of the dataset is {what}; it must be (input, target), or an input alone, so that "
+            "the learner is not given the answer. Wrap the dataset in one whose __getitem__ returns such a pair."
+        )
 
 
 def _as_ids(labeled: Any) -> list[int]:

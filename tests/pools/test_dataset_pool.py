@@ -166,3 +166,13 @@ def test_run_trains_on_augmented_items_and_measures_plain_ones(tmp_path: Path, w
     assert not torch.isin(first, INPUTS).all()
     measured = torch.cat([inputs for inputs, _ in one.ordered_batches(one.train_datapool)])
     assert torch.equal(measured, INPUTS[one.train_datapool.labeled_ids])
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [(torch.zeros(2), 1, 7), [torch.zeros(2)], {"image": torch.zeros(2), "label": 1}, {"x": torch.zeros(2), "Y": 0}],
+    ids=["triple", "single", "label", "y"],
+)
+def test_sample_with_its_answer_in_the_input_is_refused(sample: Any) -> None:
+    with pytest.raises(UsageError, match="not given the answer"):
+        DatasetPool([sample] * 4)
