@@ -53,6 +53,25 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to end, and has come to a safe point."""
 
 
+class Waiting(Exception):  # noqa: N818
+    """A label strategy raises this where the run can't go on before answers arrive from elsewhere.
+
+    The run ends with the status ``waiting``, inside its step; ``alcore resume`` takes the answers in and calls the
+    label strategy again.
+
+    Parameters
+    ----------
+    reason
+        What it waits for.
+    max_wait
+        Seconds after which the run goes on nevertheless, from when the step waited first; None for no limit.
+    """
+
+    def __init__(self, reason: str, max_wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.max_wait = max_wait
+
+
 class raised_by:  # noqa: N801
     """Note in any exception who raised it, for the message of the command and the traceback.
 

@@ -158,15 +158,15 @@ class Label:
     cost: float = 1.0
 
 
-FailureKind = Literal["infrastructure", "timeout", "infeasible"]
-"""Why a request could not be labeled."""
+FailureKind = Literal["infrastructure", "timeout", "infeasible", "withdrawn"]
+"""Why a request has no label."""
 FAILURE_KINDS: tuple[str, ...] = get_args(FailureKind)
 """The values of `FailureKind`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Failed:
-    """A label strategy's report that a request could not be labeled.
+    """A report that a request could not be labeled, by a label strategy or a person.
 
     Parameters
     ----------
@@ -176,9 +176,11 @@ class Failed:
         Why, for the person who reads the log.
     kind
         ``"infrastructure"`` (a machine or a service failed) or ``"timeout"``, where another attempt may succeed;
-        ``"infeasible"`` where the item itself can't be labeled.
+        ``"infeasible"`` where the item itself can't be labeled; ``"withdrawn"`` where nobody tries any more, for a
+        reason that says nothing about the item: the request is given up, and doesn't count as a failure.
     cost
-        What the attempt cost; None where it is not known.
+        What the attempt cost. None where it is not known: the expected cost was paid then, and nothing for what was
+        withdrawn.
     """
 
     item: Any
@@ -444,15 +446,23 @@ class PoolOptions(Protocol):
 
     source_rows: torch.Tensor
     """Of the pool to choose from: the row of the file of each sample, by id: int64, shape (N,), from 0. A header and
-    blank lines don't count, as in ``pandas.read_csv(path).iloc[row]`` and ``array[row]``. Read by ``alcore export``."""
+    blank lines don't count, as in ``pandas.read_csv(path).iloc[row]`` and ``array[row]``. Read by ``alcore export`` and
+    ``alcore ask``."""
 
     source_lines: torch.Tensor | None
     """Of the pool to choose from: the line of a text file on which each sample begins, by id: int64, shape (N,), from
-    1; None where the file is not text. Read by ``alcore export``."""
+    1; None where the file is not text. Read by ``alcore export`` and ``alcore ask``."""
 
     plain: Any
     """Of the training and the validation pool: the labeled items without augmentation, with ``len`` and ``[index]`` as
     in the pool itself, which is read where it is missing. Read wherever labeled items are not trained on."""
+
+    def shown(self, samples: Sequence[int], /) -> Mapping[str, Sequence[Any]]:
+        """Return what a person is shown of these samples who labels them: text, numbers or None, by column.
+
+        Called on the pool to choose from by ``alcore ask``. For samples of a file, its columns without the target.
+        Where it is missing, the inputs are shown.
+        """
 
     knows_answers: bool
     """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
@@ -515,6 +525,21 @@ class PoolOptions(Protocol):
 
 
 # -- queues -------------------------------------------------------------------------------------------------
+
+
+class LabelingProgress(NamedTuple):
+    """How far the labels of a step are.
+
+    Parameters
+    ----------
+    requested
+        How many requests the query phase of the step made.
+    answered
+        How many of these were labeled or given up.
+    """
+
+    requested: int
+    answered: int
 
 
 class Queue(Protocol):
@@ -590,6 +615,9 @@ class LabelQueue(Protocol):
         When the request is handed out again, after an interruption or in a later step, `Request.handle` shows it.
         """
 
+    def progress(self) -> LabelingProgress:
+        """Return how many requests the step made, and how many of them were labeled or given up so far."""
+
 
 # -- strategies ---------------------------------------------------------------------------------------------
 
@@ -630,6 +658,10 @@ class LabelStrategyOptions(Protocol):
     """Whether it answers with bare sample ids at once, so that the pool must know the answers. Then, as it buys nothing
     and draws nothing, its requests are not tracked while they are in flight, and the global generators are not restored
     after it."""
+
+    waits: bool
+    """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
+    where none of them is left to hand out, since its only answer was refused for instance."""
 
     def cost(self, item: Any, /) -> float:
         """Return what the label of an item will cost.

@@ -326,19 +326,22 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     Raises
     ------
     typer.Exit
-        With code 1 where the run ended since its labels fail, and 3 where it waits for its first ones.
+        With code 1 where the run ended since its labels fail, and 3 where it waits for labels.
     """
     if driver.ranks.main:
         _print_result(driver, as_json=as_json, quiet=quiet)
     failed, waiting = is_failure(driver.stop_reason), is_waiting(driver.stop_reason)
-    if failed or waiting:
-        folder = _from_here(driver.log_dir)
-        when = "the cause is fixed" if failed else "answers have arrived"
+    folder = _from_here(driver.log_dir)
+    if failed:
         say(
-            f"{'error: ' if failed else ''}{driver.stop_reason}. What was gathered is in {folder}. Once {when}, go on "
-            f"with: alcore resume {shell_name(folder)}"
+            f"error: {driver.stop_reason}. What was gathered is in {folder}. Once the cause is fixed, go on with: "
+            f"alcore resume {shell_name(folder)}"
         )
-        raise typer.Exit(1 if failed else 3)
+        raise typer.Exit(1)
+    if waiting:
+        if quiet or as_json:
+            say(f"{driver.stop_reason}; once answers are told, go on with: alcore resume {shell_name(folder)}")
+        raise typer.Exit(3)
 
 
 def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
@@ -372,12 +375,19 @@ def _result(run: Run) -> dict[str, Any]:
 
 def _report_text(run: Run, reason: str | None) -> str:
     records = run.records()
-    lines = [
-        "",
-        curve(records, 8) if records else losses(run.steps(), 8),
-        "",
-        f"Ended: {reason}.",
-    ]
+    learned = curve(records, 8) if records else losses(run.steps(), 8)
+    lines = ["", learned, ""] if learned else [""]
+    if is_waiting(reason):
+        name = shell_name(run.folder)
+        commands = {
+            f"alcore ask {name} --out FILE.csv": "write what to label",
+            f"alcore tell {name} FILE.csv": "tell the labels that were filled in",
+            f"alcore resume {name}": "go on",
+        }
+        width = max(map(len, commands))
+        return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",
+                          *(f"  {command:<{width}}  {what}" for command, what in commands.items())])  # fmt: skip
+    lines.append(f"Ended: {reason}.")
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
     outputs = [

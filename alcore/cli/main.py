@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from alcore.cli.ask import ask
 from alcore.cli.common import rank, say
 from alcore.cli.describe import describe
 from alcore.cli.export import export
@@ -23,6 +24,7 @@ from alcore.cli.resume import resume
 from alcore.cli.run import run
 from alcore.cli.runs import runs
 from alcore.cli.show import show
+from alcore.cli.tell import tell
 from alcore.errors import AlcoreError, message_of
 from alcore.plugins.registry import Registry, core_version, installed
 
@@ -41,7 +43,7 @@ def application(registry: Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run, resume, fork, runs, show, labels, predict, export, plugins, describe):
+    for command in (run, resume, fork, runs, show, ask, tell, labels, predict, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
     add_plugin_commands(app, registry)
     return app

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from alcore.codec import dumps
-from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, paid_for
+from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, paid_for, withdrawal
 from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
-from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
+from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelingProgress, Request
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, LabelingState
@@ -226,6 +226,12 @@ class AnswerQueue:
                 "get_request() returned, before it is answered."
             )
 
+    def progress(self) -> LabelingProgress:
+        """Return how many requests the step made, and how many of them were labeled or given up so far."""
+        requested = self._requests.first_ordinal + len(self._requests.asked)
+        with self._lock:
+            return LabelingProgress(requested, requested - sum(one.step == self._step for one in self._open.values()))
+
     def qsize(self) -> int:
         """Return how many answers this phase has accepted."""
         return len(self._accepted)
@@ -366,12 +372,29 @@ class AnswerQueue:
         if failed.kind not in FAILURE_KINDS:
             kinds = ", ".join(FAILURE_KINDS)
             return self._refuse(writer, request, failed, f"its kind is {failed.kind!r}, which is none of {kinds}")
+        if failed.kind == "withdrawn":
+            return self._withdraw(writer, request, failed, settled)
         again = self._refuse(writer, request, failed, str(failed.reason), failed.kind)
         if request.id in self._accepted or (again is not None and failed.kind != "infeasible"):
             return again
         writer.give_up(request.id)
         self._close(request.id, settled)
         self._budget.committed -= self._expected[request.id]
+        return None
+
+    def _withdraw(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
+        """Give a request up that nobody tries any more; that is no failure."""
+        expected = self._expected[request.id]
+        try:
+            paid = None if failed.cost is None else paid_for(failed, expected)
+        except BadAnswerError as error:
+            return self._refuse(writer, request, failed, str(error))
+        if request.id in self._accepted:
+            return self._refuse(writer, request, failed, str(failed.reason))
+        writer.refuse(request.id, as_text(failed), withdrawal(str(failed.reason)), kind="dropped", cost=paid)
+        writer.give_up(request.id)
+        self._close(request.id, settled)
+        self._budget.committed += (paid or 0.0) - expected
         return None
 
     def _refuse(self, writer: Any, request: Request, item: Any, reason: str, kind: str = "refused") -> Request | None:

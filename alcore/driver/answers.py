@@ -16,7 +16,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.pools.values import class_code, value_fault
-from alcore.protocols import Failed, Label, Request
+from alcore.protocols import DataInfo, Failed, Label, Request
 from alcore.store.tables import AcceptedLabel
 
 REFUSALS = (UsageError, TypeError, ValueError, IndexError)
@@ -34,10 +34,12 @@ class AnswerCheck:
     ----------
     pools
         The training pool may have ``check`` and ``check_item``; else what is known about the data decides.
+    info
+        What is known about the data, where the pools are not known.
     """
 
-    def __init__(self, pools: PoolSet) -> None:
-        self._pools, self._info = pools, pools.info
+    def __init__(self, pools: PoolSet, info: DataInfo | None = None) -> None:
+        self._pools, self._info = pools, pools.info or info
 
     def value(self, value: Any) -> Any:
         """Return the value of a label as it is stored: of a class, its integer code.
@@ -132,6 +134,11 @@ def accepted_label(request: Request, answer: Any, check: AnswerCheck, expected: 
     if type(item) is int and type(request.item) is int:
         return AcceptedLabel(request, item, "id", "", None, paid)
     return AcceptedLabel(request, item, "object", "", dumps(item), paid)
+
+
+def withdrawal(reason: str) -> str:
+    """Return the reason that is recorded where a request was withdrawn."""
+    return f"withdrawn: {reason}" if reason else "withdrawn"
 
 
 def as_text(answer: Any) -> str:

@@ -224,13 +224,14 @@ class TrainingProgress:
         """Forget what was kept of the step."""
         self._kept, self.epochs_done, self.trained = None, 0, False
 
-    def save_kept(self, error: BaseException | None) -> None:
-        """Save the state that was kept, if this error ended the run inside a step.
+    def save_kept(self, error: BaseException | None, *, waits: bool = False) -> None:
+        """Save the state that was kept, if this error, or that the run waits for labels, ended it inside a step.
 
         Not where the disk was the cause, or another writer, or a second Ctrl-C, which ends at once; nor where the
         training itself failed.
         """
-        saves = isinstance(error, Interrupted) or (
+        saves = waits or isinstance(error, Interrupted)
+        saves = saves or (
             isinstance(error, Exception) and not self._is_training and not isinstance(error, OSError | StaleWriterError)
         )
         kept, self._kept = self._kept, None
@@ -238,8 +239,9 @@ class TrainingProgress:
             return
         try:
             self._save(kept)
-        except Exception as failure:  # noqa: BLE001 - the error that ended the run is what matters
-            assert error is not None
+        except Exception as failure:
+            if error is None:
+                raise
             error.add_note(f"and no checkpoint could be saved: {type(failure).__name__}: {failure}")
 
     def _collect(self, beside_learner: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,8 +16,10 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
+from alcore.driver.answer_files import SOURCE, given_answers
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
+from alcore.driver.asking import OpenRequest, open_requests
 from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
@@ -26,11 +28,13 @@ from alcore.driver.interruption import Interruption
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
 from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.rank_scope import RankScope
+from alcore.driver.request_files import write_requests
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.resume import ResumePoint, resume, why_finished
 from alcore.driver.run_log import WarnOnce, run_logger
 from alcore.driver.session import RunPosition, RunSession, create_run, open_run
 from alcore.driver.strategy_set import StrategySet, expected_costs
+from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
 from alcore.inference.learner import evaluating, model_digest, place_learner
@@ -42,10 +46,11 @@ from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.protocols import DataInfo, Phase, Preprocessing, Spent, TrainStep, ValidateStep
-from alcore.randomness import derive_generator
+from alcore.randomness import derive_generator, set_global_rng_state
 from alcore.store import retention
 from alcore.store.files import free_run_id
 from alcore.store.outcomes import is_keeps_failing
+from alcore.store.reading import Run
 from alcore.store.run import RunStore
 from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
@@ -170,6 +175,7 @@ class Driver:
             self.learner, self._trainer, self._strategies.by_name, self.listeners.parts, ranks
         )
         self._in_session = self._in_step = False
+        self._waits = False  # whether the step under way waits for labels
         self.stop_reason: str | None = None
         self.description: str | None = None
         self.preprocessing: Preprocessing | None = None
@@ -237,8 +243,21 @@ class Driver:
 
     def _step(self, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any) -> None:
         session = self._ensure_session(train_step_fn, validate_step_fn)
-        session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
-        cold_start = self._is_cold_start
+        if self._waits:  # for labels of this step, which has chosen
+            self._waits, self.stop_reason, cold_start = False, None, self._is_cold_start
+        else:
+            session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
+            cold_start = self._is_cold_start
+            self._until_query(cold_start, train_step_fn, validate_step_fn, *args, **kwargs)
+        if self.stop_reason is None and not self.config.skip_labeling and self.label_strategy is not None:
+            self._labeling_phase(*args, **kwargs)
+        if not self._waits:
+            self._end_step(session, cold_start)
+
+    def _until_query(
+        self, cold_start: bool, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Run the phases of a step before its labeling, as far as no stop criterion ends it."""
         if not cold_start:
             if self.trains:
                 self._training_phase(train_step_fn, validate_step_fn)
@@ -248,9 +267,6 @@ class Driver:
             self.stop_reason = self.ranks.share(lambda: reason)
         if self.stop_reason is None:
             self._query_phase(*args, **kwargs)
-            if not self.config.skip_labeling and self.label_strategy is not None:
-                self._labeling_phase(*args, **kwargs)
-        self._end_step(session, cold_start)
 
     def _train_finally(
         self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, *args: Any, **kwargs: Any
@@ -330,7 +346,12 @@ class Driver:
         session = self._ensure_session()
         assert self._labeling is not None
         with session.phase(Phase.LABELING):
-            session.add_label_counts(self._labeling.run(self.position.step, session.replaying, *args, **kwargs))
+            counts = self._labeling.run(self.position.step, session.replaying, *args, **kwargs)
+            self._waits = self._labeling.waits_for is not None
+            if self._waits:
+                self.stop_reason = stopping.waits(self._labeling.waits_for)
+            else:
+                session.add_label_counts(counts)
 
     # -- between the phases --------------------------------------------------------------------------
 
@@ -480,6 +501,41 @@ class Driver:
             self._session.tell_again(point.step - 1, point.one_step_behind, metrology)
             undo.pop_all()
 
+    def ask(self, path: str | Path | None = None) -> list[OpenRequest]:
+        """Return the requests of the run that have no answer, oldest first; write them to a file, too.
+
+        Parameters
+        ----------
+        path
+            A file to fill in: ``.csv``, ``.jsonl`` or ``.npz``.
+        """
+        requests = open_requests(Run(self.log_dir), self._pools.choice)
+        if path is not None:
+            write_requests(requests, Path(path))
+        return requests
+
+    def tell(self, answers: str | Path | Iterable[Any], source: str = SOURCE) -> Told:
+        """Give answers to open requests of the run; those that are right are on the disk when this returns.
+
+        A run that goes on takes them in at its next labeling phase, one that waits when `run` goes on. Telling an
+        answer once more changes nothing.
+
+        Parameters
+        ----------
+        answers
+            `alcore.Label` and `alcore.Failed`, each for what `ask` returned, a request, its id, or a sample id; or a
+            file: ``.csv``, ``.jsonl`` or ``.npz``.
+        source
+            Who answered, where a file doesn't say.
+
+        Returns
+        -------
+        Told
+            What became of each answer. One that is refused doesn't keep the others from being accepted.
+        """
+        given = given_answers(answers, self._pools.info, source)
+        return tell(Run(self.log_dir), given, AnswerCheck(self._pools))
+
     def prepare(self) -> None:
         """Check that all parts fit together, and place the learner; nothing is written.
 
@@ -567,6 +623,8 @@ class Driver:
             else:
                 self._create(train_step_fn)
         assert self._session is not None
+        if self._session.closed and self._waits:
+            self._open_again(self._session)
         if self._session.closed:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
         return self._session
@@ -605,6 +663,23 @@ class Driver:
         except BaseException:
             store.close()  # or this process would hold the run's lock for as long as it lives
             raise
+
+    def _open_again(self, before: RunSession) -> None:
+        """Go on with a run that waited for labels in this process."""
+        store, step = open_run(self._root, self.run_id, self.ranks, other_ranks=False), self.position.step
+        with contextlib.ExitStack() as undo:
+            undo.callback(store.close)
+            if self.ranks.share(lambda: store.last_step() != step or store.is_committed(step)):
+                raise UsageError(
+                    f"run {self.run_id} waited for labels of step {step} here, and another process has gone on with "
+                    "it since; make a new Driver with fresh parts to restore it."
+                )
+            store.set_meta(status="running", reason=None, error=None)
+            self._begin(store)
+            undo.pop_all()
+        assert self._session is not None
+        self._session.record, self.stop_reason = before.record, None
+        set_global_rng_state(before.generators_at_end)
 
     def _load_weights(self) -> dict[str, Any]:
         """Give the learner the weights that it is to begin with, and return what the run records of them."""

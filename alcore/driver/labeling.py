@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from alcore.driver.interruption import Interruption
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import raised_by
+from alcore.errors import Waiting, raised_by
 from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
 from alcore.store.run import RunStore
@@ -76,6 +77,11 @@ class LabelingPhase:
         The processes of the run.
     interruption
         Ends the label strategy at once where the run was asked to end.
+
+    Attributes
+    ----------
+    waits_for : str or None
+        What the label strategy waits for; None where the last phase came to its end.
     """
 
     def __init__(
@@ -96,6 +102,8 @@ class LabelingPhase:
         if self._tracks:
             requests.on_take = store.mark_taken
             requests.on_give_back = store.mark_given_back
+        self._waits = bool(getattr(strategy, "waits", False))
+        self.waits_for: str | None = None
         self._step = -1  # the last step whose labels the training pool has
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
         self._is_open = False
@@ -119,17 +127,17 @@ class LabelingPhase:
             with a label strategy that can't be polled.
         """
         self._begin(step)
+        waits: list[str] = []
 
         def get_labels() -> None:
             requests = self._open(replaying)
             if requests is None:
                 return
             self._requests.refill(requests)
-            with self._generators_preserved():
-                if not self._requests.empty():
-                    named = raised_by(f"label() of {type(self._strategy).__name__}")
-                    with self._interruption.immediate(lambda: self._store.committing), self._scope.by_itself(), named:
-                        self._strategy.label(self._requests, self._answers, *args, **kwargs)
+            while (wait := self._label(*args, **kwargs)) is not None:
+                if not self._answers.take_inbox():
+                    waits.append(wait)
+                    return
             self._answers.take_inbox()
             if self._answers.has_unanswered:  # or a resumed run would ask for these again in this step
                 self._store.end_labeling(step)
@@ -137,11 +145,48 @@ class LabelingPhase:
         shared = False
         try:
             self._scope.current.on_rank_0(get_labels, lambda: self._interruption.requested)
+            self.waits_for = self._scope.current.share(lambda: waits[0] if waits else None)
             shared = True
         finally:
-            counts = self._hand_over(shared=shared)
+            counts = self._set_down() if shared and self.waits_for is not None else self._hand_over(shared=shared)
         tells = can_be_polled(self._strategy) or not self._is_open
         return counts | {"taken": 0 if tells else self._answers.with_the_strategy}
+
+    def _label(self, *args: Any, **kwargs: Any) -> str | None:
+        """Call the label strategy; return what it waits for, if it does and its time is not over."""
+        if self._requests.empty() and not self._may_wait():
+            return None
+        named = raised_by(f"label() of {type(self._strategy).__name__}")
+        try:
+            with (
+                self._generators_preserved(),
+                self._interruption.immediate(lambda: self._store.committing),
+                self._scope.by_itself(),
+                named,
+            ):
+                self._strategy.label(self._requests, self._answers, *args, **kwargs)
+        except Waiting as wait:
+            if wait.max_wait is None or self._waited() < wait.max_wait:
+                return str(wait)
+        return None
+
+    def _may_wait(self) -> bool:
+        """Whether the label strategy is to be asked although nothing is left to hand out."""
+        return self._waits and self._answers.has_unanswered and self._answers.keeps_failing is None
+
+    def _waited(self) -> float:
+        """Return for how many seconds the step under way has waited, which is committed when it begins to."""
+        since, now = self._store.meta().get("waits") or {}, time.time()
+        if since.get("step") != self._step:
+            self._store.set_meta(waits={"step": self._step, "since": now})
+            return 0.0
+        return now - float(since["since"])
+
+    def _set_down(self) -> dict[str, int]:
+        """Leave the phase as it is committed: the training pool gets its labels when all are there, in their order."""
+        if self._is_open:
+            self._answers.close()
+        return self._store.label_counts(self._step)
 
     def take_late_answers(self, step: int) -> dict[str, int] | None:
         """Append what came through the inbox, in a step that has no labeling phase of its own.

@@ -21,7 +21,7 @@ from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.store import checkpoints
 from alcore.store.files import checkpoint_path
-from alcore.store.outcomes import NOTHING_LABELED, is_keeps_failing
+from alcore.store.outcomes import NOTHING_LABELED, WAITS, is_keeps_failing
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 
@@ -123,9 +123,11 @@ def resume(
 
 def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None) -> str | None:
     """Return why a run has ended, unless the driver's settings now allow more of it."""
-    if meta["status"] != "done" or meta.get("reason") is None:
+    if meta["status"] not in ("done", "waiting") or meta.get("reason") is None:
         return None
     reason = str(meta["reason"])
+    if reason.startswith(WAITS):
+        return None
     if is_step_limit(reason):
         return None  # the driver counts its steps itself
     if reason.startswith("the budget") and (budget is None or budget > store.committed_cost()):

@@ -22,11 +22,14 @@ from alcore.driver.step_record import StepRecord
 from alcore.errors import UsageError, message_of
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import Phase, Spent
+from alcore.randomness import global_rng_state
+from alcore.store.outcomes import is_waiting
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest, Record, utc_now
 
+_WAITING = "waiting"
 _MOST_REASONS = 5
 """So many reasons of failures are logged after a labeling phase, the most frequent ones."""
 
@@ -110,6 +113,7 @@ class RunSession:
         self._ends = False
         self.record = StepRecord.begin(position.step, None)
         self.closed = False
+        self.generators_at_end: Mapping[str, Any] = {}  # for a run that waits, and goes on in this process
         self._at_end: tuple[Spent, set[int]] | None = None  # what `spent` and `pending` return once the store is closed
         self._log = RunLog(logger, log_dir / "console.log", lambda: self.replaying)
 
@@ -234,7 +238,7 @@ class RunSession:
         step, every = self._position.step, self._checkpoint_interval
         self._ends = reason is not None
         due = Phase.LABELING in self._checkpoint_on and every > 0 and (self._ends or (step + 1) % every == 0)
-        end = _end("done", reason, None) if self._ends else None
+        end = _end(_status(reason, None), reason, None) if self._ends else None
         state = self._checkpointer.collect(step=step, phase=Phase.LABELING.value, epoch=0) if due else None
         records, self._uncommitted = self._uncommitted, []
         self.store.commit_step(step, self.record.values, self.record.seconds, records, state, end)
@@ -306,18 +310,23 @@ class RunSession:
         if self.closed:
             return
         self.closed = True
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if error else "done"
+        status = _status(reason, error)
+        if status == _WAITING:
+            self.generators_at_end = global_rng_state()
         message = None if error is None else f"{type(error).__name__}: {message_of(error)}"
         try:
             if self.training is not None:
-                self.training.save_kept(error)
+                self.training.save_kept(error, waits=status == _WAITING)
             if error is None:
                 self._logger.info("run %s ends: %s", self._run_id, reason)
             else:
                 self._logger.error("run %s ends: %s", self._run_id, status, exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)
             records, self._uncommitted = self._uncommitted, []
-            ended = self.store.meta().get("status") == "done"  # also where the commit of the last step gave an error
+            ended = self.store.meta().get("status") in (
+                "done",
+                _WAITING,
+            )  # also where the commit of the last step gave an error
             self.store.finish(records, **({} if ended else _end(status, reason, message)))
             if error is None:  # the final training has saved one more
                 self._prune()
@@ -331,6 +340,13 @@ class RunSession:
                 self._at_end = self.store.bought(self._position.step), set(self.store.open_samples())
             self.store.close()
             self._log.close()
+
+
+def _status(reason: str | None, error: BaseException | None) -> str:
+    """Return in one word how a run ends."""
+    if error is not None:
+        return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    return _WAITING if is_waiting(reason) else "done"
 
 
 def _end(status: str, reason: str | None, error: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from alcore.pools.candidates import Candidates
-from alcore.store.outcomes import KEEPS_FAILING, NOTHING_LABELED, WAITING
+from alcore.store.outcomes import KEEPS_FAILING, NOTHING_LABELED, WAITING, WAITS
 
 
 def step_limit(max_steps: int | None, done: int) -> str | None:
@@ -32,6 +32,17 @@ def keeps_failing(failures: str | None, most: float) -> str | None:
     if failures is None:
         return None
     return f"{KEEPS_FAILING}: {failures} were failures, more than max_failure_rate={most:g} allows"
+
+
+def waits(why: str | None) -> str | None:
+    """Return the reason to end where the label strategy waits, else None.
+
+    Parameters
+    ----------
+    why
+        What it waits for; None where it doesn't.
+    """
+    return None if why is None else f"{WAITS}: {why}"
 
 
 def nothing_to_label(

@@ -4,15 +4,26 @@ The commands of plugins use these names as ``alcore run`` does: make an `Experim
 `set`), check it with `resolve`, and make the Driver with `build`.
 """
 
+from alcore.driver.asking import OpenRequest
+from alcore.driver.request_files import check_requests_file, requests_as_csv, write_requests
+from alcore.driver.telling import Told, ToldAnswer
 from alcore.experiment.build import build, to_toml
 from alcore.experiment.export import export_run
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
+from alcore.experiment.labeling import Labeling
 from alcore.experiment.prediction import Predictions, check_output, predict
 from alcore.experiment.resolve import Resolved, load_data, resolve
 from alcore.experiment.settings import Settings
 from alcore.experiment.trained import rebuild_data, rebuild_learner
 
 __all__ = [
+    "write_requests",
+    "requests_as_csv",
+    "check_requests_file",
+    "ToldAnswer",
+    "Told",
+    "OpenRequest",
+    "Labeling",
     "STANDARD_PARTS",
     "BuiltInPythonError",
     "Experiment",

@@ -14,6 +14,7 @@ In format 1, which is read too, a failure has neither ``failure`` nor ``cost``. 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -79,6 +80,20 @@ class Inbox:
         except OSError as error:
             raise cant_write(path, error) from error
         return path
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others who use this from the block; who only publishes or reads is not kept."""
+        try:
+            check_folder(self.folder).mkdir(exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+        except OSError as error:
+            raise cant_write(self.folder, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def read(self) -> Iterator[tuple[Path, list[Any] | None, str]]:
         """Yield each file in the order of arrival.

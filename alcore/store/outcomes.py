@@ -8,6 +8,8 @@ NOTHING_LABELED = "nothing is labelled yet"
 """How the reason begins where a cold start got no labels; answers that arrive later let the run go on."""
 WAITING = f"{NOTHING_LABELED}, and the requests of the start are open"
 """The reason where a cold start waits for its labels."""
+WAITS = "waiting for labels"
+"""How the reason begins where a label strategy waits for answers that come from elsewhere."""
 
 
 def is_keeps_failing(reason: str | None) -> bool:
@@ -16,8 +18,8 @@ def is_keeps_failing(reason: str | None) -> bool:
 
 
 def is_waiting(reason: str | None) -> bool:
-    """Tell whether a run ended since it can't go on before the labels of its start arrive."""
-    return reason == WAITING
+    """Tell whether a run ended since it can't go on before labels arrive."""
+    return reason is not None and (reason == WAITING or reason.startswith(WAITS))
 
 
 def is_failure(reason: str | None) -> bool:

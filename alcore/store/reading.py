@@ -15,8 +15,9 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.files import check_regular, check_run_folder, run_directory
 from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
+from alcore.store.inbox import Inbox
 from alcore.store.lock import held_error, is_locked, told
-from alcore.store.tables import AcceptedLabel
+from alcore.store.tables import AcceptedLabel, RequestState
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
 
@@ -36,8 +37,8 @@ class Summary(NamedTuple):
     run_id
         Names the run.
     status
-        ``done``, ``failed``, ``interrupted``, ``running``, ``stopped`` (its process is gone and recorded no reason), or
-        ``unreadable``.
+        ``done``, ``waiting`` (for labels), ``failed``, ``interrupted``, ``running``, ``stopped`` (its process is gone
+        and recorded no reason), or ``unreadable``.
     reason
         Why it ended, or can't be read, if that is known.
     started
@@ -136,6 +137,15 @@ class Run:
     def request_counts(self, step: int | None = None) -> dict[str, int]:
         """Return how many requests are ``open``, ``labeled`` and ``failed``; those of one step, or all."""
         return self._read(tables.request_counts, step)
+
+    def states(self) -> list[RequestState]:
+        """Return what was asked for and what has become of it, in order."""
+        return self._read(tables.states)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The answers that the run has not taken in yet."""
+        return Inbox(self.folder / "inbox")
 
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""

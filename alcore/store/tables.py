@@ -173,6 +173,34 @@ class AcceptedLabel(NamedTuple):
     cost: float
 
 
+class RequestState(NamedTuple):
+    """A request, and what has become of it.
+
+    Parameters
+    ----------
+    asked
+        The request and why it was made.
+    state
+        ``"open"``, ``"labeled"`` or ``"failed"`` (given up).
+    kind, value, file, source
+        Of its current label, as the table ``labels`` has them; None where there is none.
+    failure, reason
+        Kind and reason of its last failure; None where there was none.
+    passed
+        Whether the step in which it was labeled or given up is finished, so that the training pool has the label.
+    """
+
+    asked: AskedRequest
+    state: str
+    kind: str | None
+    value: str | None
+    file: str | None
+    source: str | None
+    failure: str | None
+    reason: str | None
+    passed: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One record of a metrology strategy: step, strategy, its place among that step's records, value."""
@@ -519,6 +547,27 @@ def request_counts(connection: sqlite3.Connection, step: int | None) -> dict[str
     return {"open": 0, "labeled": 0, "failed": 0} | dict(rows.fetchall())
 
 
+def states(connection: sqlite3.Connection) -> list[RequestState]:
+    """Return what was asked for and what has become of it, in order."""
+    rows = connection.execute(
+        f"SELECT {_REQUEST}, r.strategy, r.score, r.rank, r.cost, r.state,"
+        " EXISTS (SELECT 1 FROM steps s WHERE s.step = r.closed) AS passed,"
+        " l.kind, l.value, l.file, l.source, f.kind AS failure, f.reason FROM requests r"
+        " LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0"
+        " LEFT JOIN (SELECT request, MAX(rowid) AS place FROM refused WHERE kind NOT IN ('repeat', 'refused')"
+        "  GROUP BY request) g ON g.request = r.id LEFT JOIN refused f ON f.rowid = g.place"
+        " ORDER BY r.step, r.ordinal"
+    )
+    return [
+        RequestState(
+            AskedRequest(_request(row), row["sample"], row["strategy"], row["score"], row["rank"], row["cost"]),
+            passed=bool(row["passed"]),
+            **{name: row[name] for name in ("state", "kind", "value", "file", "source", "failure", "reason")},
+        )
+        for row in rows
+    ]
+
+
 def waits_before(connection: sqlite3.Connection, step: int) -> bool:
     """Tell whether a request of an earlier step was open when this step began."""
     found = connection.execute(
@@ -835,14 +884,14 @@ def label_counts(connection: sqlite3.Connection, step: int) -> dict[str, int]:
 def last_answers(connection: sqlite3.Connection, most: int) -> list[bool]:
     """Return whether each of the last answers was a failure, the oldest first, since the run was resumed after many.
 
-    An answer that nobody asked for, a repeat, and one that came second are none.
+    An answer that nobody asked for, a repeat, one that came second, and a request that was dropped are none.
     """
     since = float(_note(connection, "failures_since") or 0)
     rows = connection.execute(
         "SELECT failed FROM ("
         " SELECT * FROM (SELECT arrived, 0 AS failed FROM labels ORDER BY rowid DESC LIMIT ?1)"
         " UNION ALL SELECT * FROM (SELECT arrived, kind <> 'infeasible' AS failed FROM refused"
-        "  WHERE request IS NOT NULL AND cost IS NOT NULL ORDER BY rowid DESC LIMIT ?1))"
+        "  WHERE request IS NOT NULL AND cost IS NOT NULL AND kind <> 'dropped' ORDER BY rowid DESC LIMIT ?1))"
         " WHERE arrived > ?2 ORDER BY arrived DESC LIMIT ?1",
         (most, since),
     )

@@ -1,0 +1,134 @@
+"""What a run asks for: its open requests, with what a person needs to answer them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from alcore.pools.batches import map_leaves
+from alcore.pools.tensor_pool import as_sample_id, is_choosable
+from alcore.protocols import Failed, Label, Request
+from alcore.store.reading import Run
+from alcore.store.tables import AskedRequest, RequestState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenRequest:
+    """A request that has no answer.
+
+    Parameters
+    ----------
+    request
+        What is asked for; a `alcore.Label` or `alcore.Failed` may name it.
+    sample
+        Its sample id; None for a generated input.
+    strategy
+        Name of the query strategy that asked.
+    score
+        What the strategy gave the item, if it gives scores.
+    rank
+        Its place among what the strategy asked for in its step, from 0.
+    cost
+        What the label is expected to cost.
+    input
+        The learner's input, or the generated one; None where the pool is not known.
+    shown
+        What the pool shows of the sample, by column (`alcore.protocols.PoolOptions.shown`); empty where it doesn't.
+    row, line
+        Where the sample is in the file that it comes from, where the pool knows it: the row from 0, the line from 1.
+    """
+
+    request: Request
+    sample: int | None
+    strategy: str
+    score: float | None
+    rank: int
+    cost: float
+    input: Any = None
+    shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    row: int | None = None
+    line: int | None = None
+
+
+def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
+    """Return the requests of a run that have no answer, nor one in its inbox, in the order in which they were made.
+
+    Parameters
+    ----------
+    run
+        The run, which may be under way.
+    pool
+        The pool to choose from; None where it is not known.
+    """
+    told = answers_in_inbox(run)  # before the database, so that an answer on its way is seen in one of the two
+    asked = [one.asked for one in run.states() if one.state == "open" and one.asked.request.id not in told]
+    about = _About(pool, [one.sample for one in asked if one.sample is not None])
+    return [about.of(one) for one in asked]
+
+
+def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:
+    """Return the answers that name a request, and that a run has not taken in yet, by the id of the request."""
+    found: dict[str, list[Label | Failed]] = {}
+    samples: dict[int, str] | None = None
+    for _, answers, _ in run.inbox.read():
+        for answer in answers or ():
+            named = answer.item if isinstance(answer, Label | Failed) else answer
+            if isinstance(named, Request):
+                key = named.id
+            else:
+                if samples is None:
+                    samples = ids_of_samples(run.states())
+                sample = as_sample_id(named)
+                key = samples.get(-1 if sample is None else sample, "")
+            kept = answer if isinstance(answer, Label | Failed) else Label(named, None)
+            found.setdefault(key, []).append(kept)
+    found.pop("", None)
+    return found
+
+
+def ids_of_samples(states: Sequence[RequestState]) -> dict[int, str]:
+    """Return the ids of requests by their samples; of several requests for one sample, an open one or else the last."""
+    ranked = sorted(states, key=lambda one: one.state == "open")
+    return {one.asked.sample: one.asked.request.id for one in ranked if one.asked.sample is not None}
+
+
+class _About:
+    """What a pool knows about samples.
+
+    Parameters
+    ----------
+    pool
+        The pool, or None.
+    samples
+        All that will be asked for.
+    """
+
+    def __init__(self, pool: Any, samples: list[int]) -> None:
+        self._places = {sample: place for place, sample in enumerate(samples)}
+        self._rows, self._lines = (getattr(pool, name, None) for name in ("source_rows", "source_lines"))
+        shown = getattr(pool, "shown", None)
+        self._shown: Mapping[str, Sequence[Any]] = shown(samples) if callable(shown) and samples else {}
+        self._inputs: Any = None
+        if is_choosable(pool) and samples:
+            self._inputs = pool.inputs(torch.tensor(samples, dtype=torch.int64))
+
+    def of(self, asked: AskedRequest) -> OpenRequest:
+        sample = asked.sample
+        known = OpenRequest(asked.request, sample, asked.strategy, asked.score, asked.rank, asked.cost)
+        if sample is None:
+            return dataclasses.replace(known, input=asked.request.item)
+        place = self._places[sample]
+        return dataclasses.replace(
+            known,
+            input=None if self._inputs is None else map_leaves(lambda leaf: leaf[place], self._inputs),
+            shown={name: values[place] for name, values in self._shown.items()},
+            row=_at(self._rows, sample),
+            line=_at(self._lines, sample),
+        )
+
+
+def _at(places: Any, sample: int) -> int | None:
+    return int(places[sample]) if places is not None and sample < len(places) else None

@@ -1,0 +1,136 @@
+"""What becomes of answers that are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from alcore_labelers import AskLabelStrategy
+
+from alcore.driver import Driver
+from alcore.protocols import Failed, Label, Request
+from alcore.store.reading import Run
+
+_OTHER: Any = "broken"
+Build = Callable[..., Driver]
+
+
+@pytest.fixture
+def driver(build: Build) -> Driver:
+    """A driver that waits for three labels, of the samples 8, 9 and 10."""
+    made = build(label_strategy=AskLabelStrategy(), run_id="r", label_retries=1)
+    made.run()
+    return made
+
+
+def verdicts(driver: Driver, *answers: Any) -> list[tuple[str, str]]:
+    return [(one.verdict, one.reason) for one in driver.tell(answers).answers]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Label(8, 7), "it is not one of the 2 classes 0 to 1"),
+        (Label(8, float("nan")), "its value is NaN or infinite"),
+        (Label(8, 1, cost=-1.0), "its cost is -1.0, which is not a number of at least 0"),
+        (Label(8, object()), "a object is not a label"),
+        (Label(20, 1), "nobody asked for sample 20"),
+        (Label("ff00", 1), "there is no request 'ff00'"),
+        (Label(None, 1), "it names its request by a NoneType"),
+        (Failed(8, "x", _OTHER), "its kind is 'broken'"),
+        (1, "it is a int; give alcore.Label or alcore.Failed"),
+    ],
+)
+def test_wrong_answer_is_refused_and_the_others_stand(driver: Driver, answer: Any, reason: str) -> None:
+    first, second = verdicts(driver, answer, Label(9, 1))
+    assert first[0] == "refused"
+    assert reason in first[1]
+    assert second == ("accepted", "")
+    assert [one.sample for one in driver.ask()] == [8, 10]
+
+
+def test_request_is_named_in_any_way(driver: Driver) -> None:
+    eight, nine, ten = driver.ask()
+    found = verdicts(driver, Label(eight, 1), Label(nine.request.id[:8].upper(), 1), Failed(ten.request, "dark"))
+    assert found == [("accepted", "")] * 3
+    assert driver.ask() == []
+
+
+def test_answers_that_contradict_each_other_are_all_refused(driver: Driver) -> None:
+    found = verdicts(driver, Label(8, 1), Label(9, 0), Label(8, 0), Label(9, 0))
+    assert found[0] == found[2] == ("refused", "answer 1 and answer 3 answer one request differently")
+    assert found[1::2] == [("accepted", ""), ("repeated", "answer 2 says the same")]
+
+
+@pytest.mark.parametrize("taken_in", [False, True])
+def test_second_telling_changes_nothing_and_says_so(driver: Driver, taken_in: bool) -> None:
+    answers = [Label(8, 1), Failed(9, "dark", "infeasible"), Failed(10, "lost", "withdrawn")]
+    assert {one for one, _ in verdicts(driver, *answers)} == {"accepted"}
+    if taken_in:
+        driver.run()
+    folder = driver.log_dir / "inbox"
+    before = sorted(folder.iterdir())
+    assert {one for one, _ in verdicts(driver, *answers)} == {"repeated"}
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("taken_in", [False, True])
+def test_label_is_corrected_by_its_source_alone_until_the_pool_has_it(driver: Driver, taken_in: bool) -> None:
+    verdicts(driver, Label(8, 1, "ann"))
+    if taken_in:
+        driver.run()
+    assert verdicts(driver, Label(8, 0, "bob"))[0][0] == "refused"
+    assert verdicts(driver, Label(8, 0, "ann")) == [("corrected", "")]
+    assert verdicts(driver, Label(8, 0, "ann"))[0][0] == "repeated"
+    assert verdicts(driver, Failed(8, "dark"))[0][0] == "refused"
+    verdicts(driver, Label(9, 1), Label(10, 0))
+    driver.run()
+    assert [one["value"] for one in Run(driver.log_dir).requests(0)] == ["0", "1", "0"]
+    assert verdicts(driver, Label(8, 1, "ann")) == [
+        ("refused", "it has another label, and the training pool has taken it")
+    ]
+
+
+def test_request_that_was_given_up_takes_no_label_before_it_is_opened_again(driver: Driver) -> None:
+    verdicts(driver, Failed(8, "dark", "infeasible"))
+    assert "a failure (infeasible) was told before" in verdicts(driver, Label(8, 1))[0][1]
+    driver.run()
+    ((verdict, reason),) = verdicts(driver, Label(8, 1))
+    assert verdict == "refused"
+    assert "it was given up (dark); alcore labels r --reopen" in reason
+
+
+def test_failure_of_the_next_attempt_is_told_apart_from_that_of_the_last(driver: Driver) -> None:
+    (eight, *_) = driver.ask()
+    failed = [Failed(eight, "crashed")]
+    assert verdicts(driver, *failed)[0][0] == "accepted"
+    driver.run()
+    assert [one.request.attempt for one in driver.ask()] == [1, 0, 0], "one retry is allowed"
+    assert verdicts(driver, *failed)[0][0] == "repeated"
+    again = Request(eight.request.id, 0, 0, None, 1)
+    assert verdicts(driver, Failed(again, "crashed"))[0][0] == "accepted"
+    driver.run()
+    assert Run(driver.log_dir).requests(0)[0]["state"] == "failed"
+
+
+def test_answer_without_a_cost_has_the_expected_one(build: Build, toys: Any) -> None:
+    driver = build(label_strategy=AskLabelStrategy(), train_datapool=toys.pool(costs=[2.5] * 40))
+    driver.run()
+    cost: Any = None
+    driver.tell([Label(one, 1, cost=cost) for one in driver.ask()])
+    driver.run()
+    assert driver.spent().cost == 7.5
+
+
+def test_answers_are_told_while_the_run_goes_on(build: Build, toys: Any) -> None:
+    class Asking(toys.CountMetrology):  # type: ignore[misc]
+        """Tells the run, in the step after, what it asked for."""
+
+        def compute(self, *args: Any, **kwargs: Any) -> None:
+            self.driver.tell([Label(one, 1) for one in self.driver.ask()])  # type: ignore[attr-defined]
+            super().compute()
+
+    driver = build(label_strategy=AskLabelStrategy(min_labels=0), metrology_strategies=[Asking()])
+    driver.run()
+    assert [len(driver.train_datapool), len(driver.ask())] == [8 + 2 * 3, 3]
