@@ -7,7 +7,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_tabular.arrays import read_npz
 from alcore_tabular.columns import Columns, DateOrder, read_csv
+from alcore_tabular.csv_reader import read_rows
 from alcore_tabular.encoding import fit
 from alcore_tabular.faults import Faults
 from alcore_tabular.messages import listed, nearest, setting
@@ -44,6 +45,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _logger = logging.getLogger(__name__)
 
 
+class Source(NamedTuple):
+    """Where a table was read from: the CSV file, what separates its cells (None: guessed), and its target."""
+
+    path: Path
+    delimiter: str | None
+    target: str
+
+
 class TablePool(TensorPool):
     """A `TensorPool` that knows the categories of its samples as they are in the file.
 
@@ -55,11 +64,30 @@ class TablePool(TensorPool):
         Row of the file of each sample, by sample id: int64, shape (N,), from 0 without the header.
     source_lines : torch.Tensor or None
         Line of the file on which each sample begins, from 1, by sample id: int64, shape (N,); None for an NPZ file.
+    source : Source or None
+        The file, for `shown`; None for an NPZ file.
     """
 
     columns: dict[str, np.ndarray[Any, Any]]
     source_rows: torch.Tensor
     source_lines: torch.Tensor | None
+    source: Source | None = None
+
+    def shown(self, samples: Sequence[int]) -> dict[str, list[str]]:
+        """Return the columns of a CSV file but the target for these samples, as they are in the file.
+
+        The file is read again. Of an NPZ file, and of one that has changed so that it can't be read, nothing is shown.
+        """
+        if self.source is None:
+            return {}
+        try:
+            text = read_rows(self.source.path, self.source.delimiter, None)
+        except (OSError, UsageError) as error:
+            _logger.warning("the columns of %s can't be shown: %s", self.source.path, error)
+            return {}
+        rows = [text.rows[row] for row in self.source_rows[torch.tensor(list(samples), dtype=torch.int64)].tolist()]
+        names = [(place, name) for place, name in enumerate(text.names) if name != self.source.target]
+        return {name: [row[place] for row in rows] for place, name in names}
 
 
 def table(
@@ -199,7 +227,8 @@ def table(
         file = {"format": "npz", "array": inputs, "shape": list(raw.shape)}
     left_out = [*drop, *([] if cost is None else [cost])]
     reading = Reading(file, missing, left_out, vocabulary)
-    return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading)
+    source = None if raw.shape is not None else Source(path.absolute(), delimiter, raw.target_name)
+    return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading, source)
 
 
 def _answers(raw: RawTable, task: Task, mark: DecimalMark, faults: Faults) -> Answers:
@@ -236,6 +265,7 @@ def _assemble(
     validation: float,
     seed: int,
     reading: Reading,
+    source: Source | None,
 ) -> Data:
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
@@ -255,6 +285,7 @@ def _assemble(
         targets = torch.from_numpy(answers.values[where])
         made = TablePool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
         made.columns = dict(zip(rows.text_names, rows.texts.T, strict=True))
+        made.source = source
         made.source_rows = torch.from_numpy(rows.origin)
         made.source_lines = None if rows.lines is None else torch.from_numpy(rows.lines[rows.origin])
         return made
