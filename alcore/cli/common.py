@@ -375,8 +375,8 @@ def _result(run: Run) -> dict[str, Any]:
 
 def _report_text(run: Run, reason: str | None) -> str:
     records = run.records()
-    learned = curve(records, 8) if records else losses(run.steps(), 8)
-    lines = ["", learned, ""] if learned else [""]
+    steps = run.steps()
+    lines = ["", curve(records, 8) if records else losses(steps, 8), ""] if records or steps else [""]
     if is_waiting(reason):
         name = shell_name(run.folder)
         commands = {

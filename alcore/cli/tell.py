@@ -53,7 +53,8 @@ def tell(
         typer.echo(export_json(content), nl=False)
     else:
         typer.echo(_text(told, file))
-        typer.echo(_next(found, file, told))
+        if following := _next(found, file, told):
+            typer.echo(following)
     if told.of("refused"):
         raise typer.Exit(1)
 
@@ -88,6 +89,8 @@ def _next(run: Run, file: Path, told: Told) -> str:
         return f"Next: correct these rows, and tell again: alcore tell {name} {file}"
     if status == "running":
         return "The run is under way, and takes answers in at its next labeling phase."
+    if status == "done" and not told.of("accepted", "corrected"):
+        return ""
     if status == "done":
         return f"The run has ended; it takes answers in when it goes on: alcore resume {name} --steps N"
     return f"Next: alcore resume {name}"

@@ -89,6 +89,7 @@ def fork_run(
                 "started": tables.utc_now(),
                 "forked_from": source.folder.resolve().name,
                 "forked_at": step,
+                "waits": None,  # how long the other run waited in a step is not known of this one
             }
             tables.set_meta(connection, facts)
             exports.write_all(connection, hidden)
