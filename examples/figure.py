@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 PANELS = {
     "digits/digits.csv": "Handwritten digits, CNN",
     "texts/films.csv": "Sentences about films, TF-IDF",
-    "tabular/banana.csv": "banana, a table of 2 features",
+    "tabular/banana20.csv": "banana, a table of 2 features",
 }
 STYLES = (("#0072B2", "-"), ("#555555", (0, (3, 2))))
 
@@ -38,10 +38,10 @@ def draw(panel: Any, title: str, comparison: Comparison) -> None:
         every = f"all {comparison.ceiling_labels:.0f} labels"
         panel.axhline(comparison.ceiling.value, color="black", linestyle=(0, (1, 1.5)), linewidth=1.2, label=every)
     ((chosen, verdict),) = axis.verdicts.items()
-    words = {"better": "is better than", "worse": "is worse than"}.get(verdict.outcome)
+    words = {"better": "better than", "worse": "worse than"}.get(verdict.outcome)
     outcome = f"{chosen} {words} {comparison.baseline}" if words else verdict.outcome
     panel.set_title(
-        f"{title}\n{outcome} (p = {verdict.adjusted_p:.2g}, {verdict.seeds} seeds)", fontsize=8.5, loc="left"
+        f"{title}\n{outcome}, p = {verdict.adjusted_p:.2g}, {verdict.seeds} seeds", fontsize=8.5, loc="left"
     )
     panel.set_xlabel("labeled samples")
     panel.grid(alpha=0.25, linewidth=0.6)
