@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
-from alcore import Data, DataInfo, DatasetPool
+from alcore import Data, DataInfo, DatasetPool, TensorPool
 
 
 def shifted(image: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ def data(initial: int = 50, seed: int | None = None) -> Data:
     targets = torch.tensor(digits)[order]
     info = DataInfo("classification", 10, shape=(1, 8, 8), names=tuple("0123456789"))
     train = DatasetPool(TensorDataset(inputs[500:], targets[500:]), range(initial), transform=shifted, info=info)
-    held_out = DatasetPool(TensorDataset(inputs[:500], targets[:500]), range(500), info=info)
+    held_out = TensorPool(inputs[:500], targets[:500], range(500), info=info)
     return Data(train, held_out, info=info)
 
 

@@ -17,6 +17,7 @@ PAGES = sorted(
         *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("plugins/*/README.md"),
+        *ROOT.glob("examples/**/README.md"),
     ]
 )
 """The pages that say what is so now."""

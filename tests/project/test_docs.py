@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -117,18 +116,3 @@ def test_the_readmes_strategy_works(build: Callable[..., Driver], columns: int) 
         outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
     best = torch.softmax(outputs, dim=1).sort(dim=1).values
     assert sorted(asked) == sorted((best[:, -1] - best[:, -2]).argsort()[:4].add(8).tolist())
-
-
-def test_figures_of_the_readme_are_those_of_its_picture() -> None:
-    """`examples/baselines.py` writes picture and data side by side; the table is compared with the data."""
-    data = json.loads(text_of(ROOT / "docs" / "images" / "baselines.json"))
-    points = {row["labels"]: row for row in data["curve"]}
-    rows = re.findall(r"^\| (\d+) \| (\S+ ± \S+) \| (\S+ ± \S+) \|$", text_of(ROOT / "README.md"), re.MULTILINE)
-    assert len(rows) > 5
-    for labels, *shown in rows:
-        point = points[int(labels)]
-        assert shown == [f"{point[name]:.3f} ± {point[f'{name}_sd']:.3f}" for name in ("uncertainty", "random")], labels
-    assert f"| all 1000 | {data['roofline']:.3f} ± {data['roofline_sd']:.3f} | |" in text_of(ROOT / "README.md")
-    reached = {name: min(n for n, row in points.items() if row[name] >= 0.75) for name in ("uncertainty", "random")}
-    words = f"Uncertainty reaches 0.75 with {reached['uncertainty']} labels, random\nchoice with {reached['random']}."
-    assert " ".join(words.split()) in " ".join(text_of(ROOT / "README.md").split())

@@ -314,7 +314,8 @@ def _axis(
     }
     gap = _gap(arms, lower, ceiling, top)
     targets = {arm: _targets(x, one, arms[base], gap, lower) for arm, one in arms.items()} if gap else {}
-    return Axis(name, x, arms, gap, targets, _verdicts(name, x, arms, base, lower, targets, metric.rpartition(".")[2]))
+    verdicts = _verdicts(name, x, arms, base, lower, gap, targets, metric.rpartition(".")[2])
+    return Axis(name, x, arms, gap, targets, verdicts)
 
 
 def _shared_places(all_places: Sequence[Array], name: str) -> Array:
@@ -375,6 +376,7 @@ def _verdicts(
     arms: Mapping[str, ArmCurve],
     base: str,
     lower: bool,
+    gap: Gap | None,
     targets: Mapping[str, list[Target]],
     metric: str,
 ) -> dict[str, Verdict]:
@@ -400,7 +402,7 @@ def _verdicts(
             detectable = st.detectable(difference, st.ALPHA / len(others))
         mean = st.mean_interval(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
         verdict = Verdict(outcome, mean, len(difference), p, after, smallest, detectable, "")
-        sentence = _sentence(axis, arm.arm, base, verdict, metric, targets, len(others), difference)
+        sentence = _sentence(axis, arm.arm, base, verdict, metric, gap, targets, len(others), difference)
         verdicts[arm.arm] = dataclasses.replace(verdict, sentence=sentence)
     return verdicts
 
@@ -411,6 +413,7 @@ def _sentence(
     base: str,
     verdict: Verdict,
     metric: str,
+    gap: Gap | None,
     targets: Mapping[str, list[Target]],
     comparisons: int,
     differences: Array,
@@ -441,17 +444,17 @@ def _sentence(
     crosses = verdict.difference.low * verdict.difference.high < 0
     interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
     text = f"{arm} {how} {base}: its mean {metric} along the curve is {much} {side} ({interval}; {tested})."
-    return text + _needed(axis, arm, base, targets)
+    return text + ("" if gap is None else _needed(axis, arm, base, gap, targets))
 
 
-def _needed(axis: str, arm: str, base: str, targets: Mapping[str, list[Target]]) -> str:
+def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list[Target]]) -> str:
     """Say what both need for the largest part of the gap that either reaches in the mean."""
     pairs = list(zip(targets.get(arm, []), targets.get(base, []), strict=True))
     for own, its in reversed(pairs):
         mine, other = own.reached.labels.value, its.reached.labels.value
         if not (math.isfinite(mine) or math.isfinite(other)):
             continue
-        part = f"{own.part:.0%} of the gap to the ceiling"
+        part = f"{own.part:.0%} of the gap to the {'ceiling' if gap.measured else 'best final mean'}"
         form = "with {:.0f} labels" if axis == "labels" else "at a cost of {:.0f}"
         words = [form.format(one) if math.isfinite(one) else "" for one in (mine, other)]
         if all(words):

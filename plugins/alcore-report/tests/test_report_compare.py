@@ -123,6 +123,8 @@ def test_without_a_ceiling_the_best_final_mean_takes_its_place_and_is_named():
     comparison = compare_curves(Found([*arm("random", range(3)), *arm("uq", range(3), 0.1)]))
     assert comparison.axes[0].gap.of == "uq"
     assert "the best final mean (uq; there is no ceiling)" in as_text(comparison)
+    comparison = compare_curves(Found([*arm("random", range(7)), *arm("uq", range(7), 0.1)]))
+    assert "of the gap to the best final mean" in comparison.axes[0].verdicts["uq"].sentence
 
 
 def test_a_ceiling_below_the_start_leaves_no_gap():
