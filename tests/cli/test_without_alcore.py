@@ -83,7 +83,9 @@ def test_export_predicts_without_alcore_what_alcore_predicts(folder: Path, run: 
         assert list(known) == list(found)
         assert known["prediction"] == found["prediction"]
         for name in set(known) - {"prediction"}:
-            assert float(known[name]) == pytest.approx(float(found[name]), rel=1e-6, abs=1e-12), name
+            assert float(known[name]) == pytest.approx(float(found[name]), rel=1e-4, abs=1e-6), (
+                name
+            )  # float32, in sums of another order
 
 
 def test_new_file_that_does_not_fit_is_told_without_a_traceback(folder: Path) -> None:
