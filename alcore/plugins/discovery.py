@@ -135,6 +135,8 @@ def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str, 
         metadata = distribution.metadata
         known = set(metadata)
         name, version = (metadata[key] if key in known else None for key in ("Name", "Version"))
+    except FileNotFoundError:  # raised by importlib_metadata, which replaces the standard finder where it is installed
+        name = version = None
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
         return one_line(guessed) or UNKNOWN, rest or UNKNOWN, f"its metadata can't be read: {one_line(error)}"
     missing = [word for word, value in (("name", name), ("version", version)) if not value]

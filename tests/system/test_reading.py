@@ -153,8 +153,10 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
         np.testing.assert_array_equal(arrays["targets"], targets[arrays["ids"]].numpy())
     with (out / "labels.csv").open(newline="") as file:
         labels = list(csv.DictReader(file))
-    assert [int(row["sample"]) for row in labels] == picks
-    assert {row["state"] for row in labels} == {"labeled"}
+    asked = [row for row in labels if row["request"]]
+    assert [int(row["sample"]) for row in asked] == picks
+    assert {row["state"] for row in asked} == {"labeled"}
+    assert [int(row["sample"]) for row in labels if not row["request"]] == pool.labeled_ids.tolist()
     assert json.loads((out / "info.json").read_text())["task"] == "classification"
 
 

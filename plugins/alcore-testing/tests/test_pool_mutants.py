@@ -76,6 +76,16 @@ class IsMadeAnew(Mutant):
         super().__init__(inputs + next(self.made), *args, **kwargs)
 
 
+class AugmentsPlainItems(Mutant):
+    """What is to be plain is augmented."""
+
+    test, words = "test_plain_items_are_the_labeled_ones_without_augmentation", "assert"
+
+    @property
+    def plain(self) -> Any:
+        return [(self[place][0] + 1, self[place][1]) for place in range(len(self))]
+
+
 class InsertsInFront(Mutant):
     """What is appended comes first."""
 
