@@ -460,8 +460,8 @@ class PoolOptions(Protocol):
     def shown(self, samples: Sequence[int], /) -> Mapping[str, Sequence[Any]]:
         """Return what a person is shown of these samples who labels them: text, numbers or None, by column.
 
-        Called on the pool to choose from by ``alcore ask``. For samples of a file, its columns without the target.
-        Where it is missing, the inputs are shown.
+        Called on the pool to choose from by ``alcore ask`` and ``alcore report``. For samples of a file, its columns
+        without the target. Where it is missing, the inputs are shown.
         """
 
     knows_answers: bool
@@ -488,12 +488,6 @@ class PoolOptions(Protocol):
         """Return what the label of a sample is expected to cost, or None if that is not known.
 
         Called on the pool to choose from, where the label strategy has no `cost`.
-        """
-
-    def describe(self, sample: int, /) -> str:
-        """Return the text that people see of a sample, for instance the document that its features were made of.
-
-        Called on the pool to choose from by ``alcore report``.
         """
 
     def check(self, value: Any, /) -> str | None:

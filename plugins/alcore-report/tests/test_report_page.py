@@ -269,3 +269,17 @@ def test_bad_words_are_refused_in_one_message(folder, words, message):
     done = run_command(folder, "report", *words)
     assert done.code == 2
     assert message in " ".join(done.err.split())
+
+
+def test_picks_of_a_table_are_shown_as_in_its_file(tmp_path):
+    rows = [[place, f"<i>{place % 3}</i>", "yes" if place % 2 else "no"] for place in range(80)]
+    table = "size,kind,answer\n" + "".join(f"{size},{kind},{answer}\n" for size, kind, answer in rows)
+    (tmp_path / "table.csv").write_text(table, encoding="utf-8")
+    words = ["--target", "answer", "--steps", "2", "--run-id", "mine", "--quiet"]
+    assert run_command(tmp_path, "run", "table.csv", *words).code == 0
+    assert run_command(tmp_path, "report", "mine", "--no-png").code == 0
+    page = (tmp_path / "mine-report.html").read_text(encoding="utf-8")
+    run = Run(tmp_path / "active_learning_logs" / "mine")
+    shown = re.findall(r"size: (\d+); kind: ([^<\n]*)", page)
+    assert len(shown) == len(run.requests()) > 0
+    assert all(kind == f"&lt;i&gt;{int(size) % 3}&lt;/i&gt;" for size, kind in shown)

@@ -411,10 +411,17 @@ def _pictures(shown: Sequence[dict[str, Any]], inputs_of: Any, info: DataInfo) -
 
 
 def _texts(shown: Sequence[dict[str, Any]], pool: Any) -> dict[str, str]:
-    describe = getattr(pool, "describe", None)
-    if not callable(describe):
+    """Return what people who label see of each pick: the columns of its file, each as ``name: value``."""
+    columns_of = getattr(pool, "shown", None)
+    picked = [one for one in shown if one["sample"] is not None]
+    if not callable(columns_of) or not picked:
         return {}
-    return {one["id"]: str(describe(one["sample"])) for one in shown if one["sample"] is not None}
+    columns = columns_of([one["sample"] for one in picked])
+    texts = {}
+    for place, one in enumerate(picked):
+        cells = {name: str(values[place]) for name, values in columns.items() if values[place] not in (None, "")}
+        texts[one["id"]] = "; ".join(f"{name}: {cell}" for name, cell in cells.items())
+    return {key: text for key, text in texts.items() if text}
 
 
 def _generated_text(request: dict[str, Any]) -> str | None:
