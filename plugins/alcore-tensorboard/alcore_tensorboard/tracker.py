@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alcore import BaseTracker
 from alcore.strategies import Tracked
+
+_EVENTS = "events.out.tfevents."
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -42,6 +45,7 @@ class TensorBoardTracker(BaseTracker):
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.finish(None, None)
+        self._wait_for_a_later_name()
         for axis, place in _axes(step, labels, cost).items():
             folder = self.path / f"by-{axis}"
             self._writers[axis] = SummaryWriter(str(folder), purge_step=place if folder.is_dir() else None)
@@ -49,6 +53,16 @@ class TensorBoardTracker(BaseTracker):
         if not step and experiment.is_file():
             text = experiment.read_text(encoding="utf-8")
             self._writers["step"].add_text("experiment", "".join(f"    {line}\n" for line in text.splitlines()), 0)
+
+    def _wait_for_a_later_name(self) -> None:
+        """Wait until a new event file comes after those that are there: they are read in the order of their names.
+
+        A name begins with the second in which the file was made, so that this takes a second at most.
+        """
+        names = (file.name.removeprefix(_EVENTS).partition(".")[0] for file in self.path.glob(f"by-*/{_EVENTS}*"))
+        newest = max((int(second) for second in names if second.isdigit()), default=0)
+        if newest >= (now := time.time()) - 1:
+            time.sleep(min(max(newest + 1 - now, 0.0), 1.0))
 
     def write(self, tracked: Tracked) -> None:
         """Add a point to each curve."""

@@ -50,6 +50,18 @@ def test_extended_run_has_each_step_once(run: Path) -> None:
     assert len(points(run / "tensorboard" / "by-step", "samples/requested")) == 5
 
 
+def test_event_file_of_a_resume_comes_after_those_of_the_same_second(tmp_path: Path) -> None:
+    """TensorBoard reads files in the order of their names; within a second, ``.10`` would come before ``.9``."""
+    words = ["run", "--observe", "tensorboard", "--steps", "1", "--quiet"]
+    for place in range(4):  # names end with a number that goes on in a process
+        assert run_command(tmp_path, *words, "--run-id", f"r{place}").code == 0
+        assert run_command(tmp_path, "resume", f"r{place}", "--steps", "2", "--quiet").code == 0
+        folder = tmp_path / "active_learning_logs" / f"r{place}" / "tensorboard"
+        assert [step for step, _ in points(folder / "by-step")] == [0, 1, 2]
+        first, second = (file.name.split(".")[3] for file in sorted((folder / "by-step").iterdir()))
+        assert int(first) < int(second)
+
+
 def test_runs_of_one_folder_are_apart(tmp_path: Path) -> None:
     words = ["run", "--observe", "tensorboard", "--set", "observe.tensorboard.path=runs", "--steps", "1", "--quiet"]
     for run in ("a", "b"):
