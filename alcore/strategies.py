@@ -18,7 +18,7 @@ from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.plugins.signatures import accepts
 from alcore.protocols import QueryQueue, RunContext
-from alcore.store.reading import figures, step_figures
+from alcore.store.reading import step_figures
 
 if TYPE_CHECKING:
     import logging
@@ -447,13 +447,13 @@ class BaseTracker:
         """Write down what was measured after the last step, and end."""
         self._driver = driver
         step = driver.active_learning_step_idx
-        measured = {
-            f"{driver.strategy_name(one)}.{name}": value
+        records = {
+            driver.strategy_name(one): [
+                record for record in one.records if isinstance(record, Mapping) and record.get("step") == step
+            ]
             for one in driver.metrology_strategies
-            for record in one.records
-            if isinstance(record, Mapping) and record.get("step") == step
-            for name, value in figures(record).items()
         }
+        measured = step_figures({"metrics": records})
         if error is None and measured and step > self._last:
             self._last = step
             self._write(len(driver.train_datapool), measured, {})

@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from alcore.errors import UsageError
 from alcore.experiment.file import STANDARD_PARTS
 from alcore.experiment.resolve import Resolved
 from alcore.plugins.signatures import accepts, parameters_of
-from alcore.protocols import DataInfo
 from alcore.store.files import sha256_of
 
 _SMALL_STEP = 1e8  # floating-point operations in a training step, below which a second thread makes it slower
@@ -128,24 +127,9 @@ def _all(resolved: Resolved, kind: str) -> list[Any]:
 
 
 def _make(resolved: Resolved, where: str) -> Any:
-    return make_part(where, resolved.factories[where], resolved.values[where], resolved.data.info)
-
-
-def make_part(where: str, factory: Callable[..., Any], values: Mapping[str, Any], info: DataInfo) -> Any:
-    """Call the factory of a part.
-
-    Parameters
-    ----------
-    where
-        The table of the part, for messages.
-    factory, values
-        The factory, and its checked parameters.
-    info
-        Of the data; given to a factory that asks for it.
-    """
-    values = dict(values)
+    factory, values = resolved.factories[where], dict(resolved.values[where])
     if accepts(factory, "info"):
-        values["info"] = info
+        values["info"] = resolved.data.info
     try:
         inspect.signature(factory).bind(**values)
     except TypeError as error:

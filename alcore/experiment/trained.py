@@ -238,10 +238,7 @@ def rebuild_data(run: Run, *, allow_code: bool = False) -> Data:
         If the run was built in Python, a plugin or a file of the data is missing, or the file has changed. An error of
         the data's own factory is not caught.
     """
-    try:
-        return TrainedRun(run, allow_code).data()
-    except BuiltInPythonError as error:
-        raise BuiltInPythonError(_IN_PYTHON) from error
+    return _of_a_file(TrainedRun(run, allow_code)).data()
 
 
 def rebuild_learner(run: Run, data: Data, *, allow_code: bool = False) -> Any:
@@ -261,13 +258,18 @@ def rebuild_learner(run: Run, data: Data, *, allow_code: bool = False) -> Any:
     UsageError
         If the run was built in Python, the plugin of the learner is missing, or the learner is not that of the run.
     """
-    trained = TrainedRun(run, allow_code, data)
+    trained = _of_a_file(TrainedRun(run, allow_code, data))
+    learner = trained.learner(trained.checkpoint())
+    return learner.eval() if isinstance(learner, torch.nn.Module) else learner
+
+
+def _of_a_file(trained: TrainedRun) -> TrainedRun:
+    """Return a run whose parts can be made of its experiment file; raise `BuiltInPythonError` for another."""
     try:
         trained.experiment()
     except BuiltInPythonError as error:
         raise BuiltInPythonError(_IN_PYTHON) from error
-    learner = trained.learner(trained.checkpoint())
-    return learner.eval() if isinstance(learner, torch.nn.Module) else learner
+    return trained
 
 
 def _ranges(steps: list[int]) -> str:

@@ -93,8 +93,9 @@ class DatasetPool:
         if not len(dataset):
             raise UsageError(f"DatasetPool: {type(dataset).__name__} has no sample.")
         self._dataset, self._transform, self._plain_transform = dataset, transform, plain_transform
-        self._has_targets = _is_pair(dataset[0])
-        _refuse_hidden_target(dataset[0])
+        first = dataset[0]
+        self._has_targets = _is_pair(first)
+        _refuse_hidden_target(first)
         changed = getattr(dataset, "target_transform", None) is not None  # `targets` are those before it
         known = None if changed else getattr(dataset, "targets", None)
         known = known if targets is None else targets

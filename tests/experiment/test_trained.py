@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.separate import Expert, Last, separate_pools
 
-from alcore import Data, DataInfo, Label, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
 from alcore.experiment import rebuild_data, rebuild_learner, resolve
 from alcore.store.reading import Run
-from alcore.strategies import BaseLabel, BaseQuery
-
-INFO = DataInfo("classification", 2, 1, (1,))
-
-
-def separate_pools() -> Data:
-    train = TensorPool(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]), labeled=[0, 1], info=INFO)
-    return Data(train, unlabeled=TensorPool(torch.arange(10.0, 16.0)[:, None], torch.arange(6) % 2), info=INFO)
-
-
-class Last(BaseQuery):
-    def sample(self, query_queue, *args, **kwargs):
-        query_queue.put_many(next(self.driver.candidates())[-2:].tolist())
-
-
-class Expert(BaseLabel):
-    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
-        while not queue_to_label.empty():
-            item = queue_to_label.get()
-            serialize_queue.put(Label(item, int(item) % 2))
 
 
 class Fitted:

@@ -90,11 +90,9 @@ class MLflowTracker(BaseTracker):
             tags = {_ID: self.driver.run_id, _FOLDER: str(self.driver.log_dir.absolute())}
             run = client.create_run(experiment, run_name=self.driver.run_id, tags=tags).info.run_id
         self._run = run
-        self._known = {
-            name: {point.step for point in client.get_metric_history(run, name)}
-            for name in client.get_run(run).data.metrics
-        }
-        if not client.get_run(run).data.params:
+        logged = client.get_run(run).data
+        self._known = {name: {point.step for point in client.get_metric_history(run, name)} for name in logged.metrics}
+        if not logged.params:
             parameters = [Param(name, value) for name, value in self._parameters()]
             for start in range(0, len(parameters), _MOST):
                 client.log_batch(run, params=parameters[start : start + _MOST])

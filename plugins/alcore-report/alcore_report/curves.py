@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Run, figures, find_run, run_folders
+from alcore.store import Run, figures, find_run, outcome, run_folders
 from alcore_report.statistics import Array
 
 MANIFEST = "benchmark.json"
@@ -25,8 +25,6 @@ _LOWER = re.compile(
     r"(^|_|\b)(loss|error|err|rmse|mse|mae|mape|nll|brier|ece|perplexity|deviance|relative_l[12]|calibration)\b"
 )
 _KEYS = ("arm", "seed", "labels")
-GAVE_UP = ("labels keep failing", "nothing is label")
-"""How the reasons begin for which a run ends as done without having learned what it should."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +191,7 @@ def unfinished(meta: dict[str, Any]) -> str | None:
     status, reason = str(meta.get("status", "?")), str(meta.get("error") or meta.get("reason") or "")
     if status != "done":
         return f"it is {status}" + (f": {reason.rstrip('.')}" if reason else "")
-    return reason if reason.startswith(GAVE_UP) else None
+    return None if outcome(status, reason) == "done" else reason
 
 
 def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,9 @@ def draw(comparison: Comparison, path: Path) -> None:
     path
         A name that ends in ``.png`` or ``.svg``.
     """
-    import matplotlib
-
-    check_format(path)
-    with matplotlib.rc_context({"svg.hashsalt": "alcore", "svg.fonttype": "none", "font.size": 10}):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7.4 * len(comparison.axes), 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(1, len(comparison.axes), squeeze=False)[0]
+    with _panels(path, len(comparison.axes)) as panels:
         for panel, axis in zip(panels, comparison.axes, strict=True):
             _panel(panel, comparison, axis)
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-        figure.savefig(path, dpi=150, metadata=metadata)
 
 
 def draw_forecast(expected: RunForecast, path: Path) -> None:
@@ -62,16 +52,8 @@ def draw_forecast(expected: RunForecast, path: Path) -> None:
     path
         A name that ends in ``.png`` or ``.svg``.
     """
-    import matplotlib
-
-    check_format(path)
-    with matplotlib.rc_context({"svg.hashsalt": "alcore", "svg.fonttype": "none", "font.size": 10}):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7.4, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        panel, ahead = figure.subplots(), expected.ahead
+    with _panels(path, 1) as (panel,):
+        ahead = expected.ahead
         x, last = np.append(expected.labels[-1], ahead.labels), float(expected.values[-1])
         middle, low, high = (np.append(last, one) for one in (ahead.expected, ahead.low, ahead.high))
         panel.fill_between(x, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0)
@@ -85,7 +67,23 @@ def draw_forecast(expected: RunForecast, path: Path) -> None:
         panel.grid(alpha=0.25, linewidth=0.6)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+
+
+@contextlib.contextmanager
+def _panels(path: Path, count: int) -> Iterator[Any]:
+    """Yield so many panels beside each other, and write the picture when the block ends."""
+    import matplotlib
+
+    check_format(path)
+    with matplotlib.rc_context({"svg.hashsalt": "alcore", "svg.fonttype": "none", "font.size": 10}):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.4 * count, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure.subplots(1, count, squeeze=False)[0]
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+        figure.savefig(path, dpi=150, metadata=metadata)
 
 
 def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:
