@@ -40,16 +40,18 @@ def mean_cosine(features: torch.Tensor) -> torch.Tensor:
     """
     parts = list(blocks(*features.shape))
     means = torch.empty(len(features), dtype=torch.float64)
-    if parts:
-        norms, sums = torch.empty_like(means), []
-        for part in parts:
-            rows = features[part].double()
-            norms[part] = rows.square().sum(dim=1).sqrt_().clamp_(min=torch.finfo(torch.float64).tiny)
-            sums.append(norms[part].reciprocal() @ rows)
-        mean = torch.stack(sums).sum(dim=0) / len(features)
-        for part in parts:
-            means[part] = (features[part].double() * mean).sum(dim=1).div_(norms[part])
-    return means
+    norms, total = torch.empty_like(means), torch.zeros(features.shape[1], dtype=torch.float64)
+    buffer = torch.empty_like(features[parts[0]] if parts else features, dtype=torch.float64)  # one for all blocks
+    for part in parts:
+        rows = buffer[: part.stop - part.start].copy_(features[part])
+        torch.linalg.vector_norm(rows, dim=1, out=norms[part])
+        norms[part].clamp_(min=torch.finfo(torch.float64).tiny)
+        total += norms[part].reciprocal() @ rows
+    mean = total / max(len(features), 1)
+    for part in parts:
+        rows = buffer[: part.stop - part.start].copy_(features[part])
+        torch.sum(rows.mul_(mean), dim=1, out=means[part])
+    return means.div_(norms)
 
 
 def mean_closeness(features: torch.Tensor, safe_point: Callable[[], object] = lambda: None) -> torch.Tensor:

@@ -127,16 +127,11 @@ def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> 
         least[picks] = -np.inf
     while len(picks) < n:
         first, new = int(least.argmax()), len(picks)
+        safe_point()
         top, others = _largest(least, first)
-        local, near = [one[top] for one in of_rows], least[top]
-        while len(picks) < n:
-            best = int(near.argmax())
-            if len(picks) > new and not near[best] > others:
-                break
-            picks.append(int(top[best]))
-            scores.append(float(near[best]))
-            _lower(near, local, [one[best : best + 1] for one in local], safe_point)
-            near[best] = -np.inf  # never again, even where all distances are 0
+        for place, distance in _pick([one[top] for one in of_rows], least[top], others, n - new):
+            picks.append(int(top[place]))
+            scores.append(distance)
         if len(picks) < n:
             _lower(least, of_rows, [one[picks[new:]] for one in of_rows], safe_point)
             least[picks[new:]] = -np.inf
@@ -151,6 +146,59 @@ def _largest(least: _Array, first: int) -> tuple[np.ndarray[Any, np.dtype[np.int
     others = float(np.partition(least, place)[place])
     rows = np.flatnonzero(least > others)
     return (rows, others) if len(rows) else (np.array([first]), others)
+
+
+def _pick(rows: Sequence[_Vectors], near: _Array, others: float, n: int) -> list[tuple[int, float]]:
+    """Choose at least one and up to n of a few rows, in order, while their least distances are above those of others.
+
+    Parameters
+    ----------
+    rows
+        All m of them, in each space.
+    near
+        Their least distances, (m,), which are lowered in place by each pick.
+    others
+        The largest least distance of all other rows.
+    n
+        How many to choose.
+
+    Returns
+    -------
+    list
+        Positions among the rows, and their least distances when picked.
+    """
+    found: list[tuple[int, float]] = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        between = _bounds_between(rows)
+        limit, exact = _limit(near, between.dtype), [one.rows.double().numpy() for one in rows]
+        while len(found) < n:
+            best = int(near.argmax())
+            if found and not near[best] > others:
+                break
+            found.append((best, float(near[best])))
+            near[best] = limit[best] = -np.inf  # never again, even where all distances are 0
+            places = np.flatnonzero(~(between[best] > limit))
+            distances = _product(_lengths(one[places] - one[best]) for one in exact)
+            near[places] = nearest = np.minimum(near[places], distances)
+            limit[places] = _limit(nearest, limit.dtype)
+    return found
+
+
+def _bounds_between(rows: Sequence[_Vectors]) -> _Array:
+    """Return bounds from below of the squared distances between all m rows: (m, m)."""
+    if any(one.is_huge for one in rows):
+        return np.full((len(rows[0]), len(rows[0])), -np.inf)
+    return _product(np.maximum(bounds, 0, out=bounds) for bounds in (one.squares_below(one) for one in rows))
+
+
+def _limit(least: _Array, dtype: np.dtype[np.floating[Any]]) -> _Array:
+    """Return squares of least distances, raised by more than products and conversions are rounded by.
+
+    Nothing is below the limit of what was picked, whose least distance is negative.
+    """
+    squares: _Array = np.where(least < 0, -np.inf, least * least)
+    squares *= 1 + 2.0**-20
+    return squares.astype(dtype)
 
 
 class _Vectors:
@@ -195,10 +243,7 @@ class _Vectors:
 
     def exact(self, others: _Vectors, row: torch.Tensor, column: torch.Tensor) -> _Array:
         """Return distances of pairs, float64 (P,): 0 for equal vectors, and the same for equal pairs."""
-        difference = self.rows[row].double() - others.rows[column].double()
-        # torch's square root isn't exact, and its sum of a single row depends on the number of threads
-        distances: _Array = np.sqrt(difference.square_().numpy().sum(axis=1))
-        return distances
+        return _lengths((self.rows[row].double() - others.rows[column].double()).numpy())
 
 
 def _lower(
@@ -239,6 +284,13 @@ def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors
         limit = (limit * (1 + 2.0**-20)).astype(product.dtype)  # more than products and conversions are rounded by
         row, column = np.nonzero(~(product > limit[:, None]))
     return torch.from_numpy(row), torch.from_numpy(column)
+
+
+def _lengths(vectors: _Array) -> _Array:
+    """Return the length of each row, float64 (P,), the same whatever stands beside it; the rows are overwritten."""
+    # torch's square root isn't exact, and its sum of a single row depends on the number of threads
+    lengths: _Array = np.sqrt(np.square(vectors, out=vectors).sum(axis=1))
+    return lengths
 
 
 def _product(factors: Iterable[_Array]) -> _Array:
