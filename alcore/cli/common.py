@@ -280,14 +280,14 @@ def run_driver(driver: Driver) -> None:
     except KeyboardInterrupt:
         say(
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{_from_here(driver.log_dir)}. Go on with: alcore resume {shell_name(_from_here(driver.log_dir))}"
+            f"{from_here(driver.log_dir)}. Go on with: alcore resume {shell_name(from_here(driver.log_dir))}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
-                f"what was gathered is in {_from_here(driver.log_dir)}. Once the cause is fixed, go on with: "
-                f"alcore resume {shell_name(_from_here(driver.log_dir))}"
+                f"what was gathered is in {from_here(driver.log_dir)}. Once the cause is fixed, go on with: "
+                f"alcore resume {shell_name(from_here(driver.log_dir))}"
             )
         raise
 
@@ -331,7 +331,7 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     if driver.ranks.main:
         _print_result(driver, as_json=as_json, quiet=quiet)
     failed, waiting = is_failure(driver.stop_reason), is_waiting(driver.stop_reason)
-    folder = _from_here(driver.log_dir)
+    folder = from_here(driver.log_dir)
     if failed:
         say(
             f"error: {driver.stop_reason}. What was gathered is in {folder}. Once the cause is fixed, go on with: "
@@ -345,7 +345,7 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
 
 
 def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
-    result = Run(_from_here(driver.log_dir))
+    result = Run(from_here(driver.log_dir))
     if as_json:
         typer.echo(export_json(_result(result)), nl=False)
     elif quiet:
@@ -354,7 +354,7 @@ def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
         typer.echo(_report_text(result, driver.stop_reason))
 
 
-def _from_here(folder: Path) -> Path:
+def from_here(folder: Path) -> Path:
     """Return a folder relative to the working directory, where it is inside it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from alcore.cli.ask import ask
+from alcore.cli.check import check
 from alcore.cli.common import rank, say
 from alcore.cli.describe import describe
 from alcore.cli.export import export
@@ -43,7 +44,7 @@ def application(registry: Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run, resume, fork, runs, show, ask, tell, labels, predict, export, plugins, describe):
+    for command in (run, check, resume, fork, runs, show, ask, tell, labels, predict, export, plugins, describe):
         app.command(command.__name__)(_interruptible(command))
     add_plugin_commands(app, registry)
     return app

@@ -8,6 +8,7 @@ from alcore.driver.asking import OpenRequest
 from alcore.driver.request_files import check_requests_file, requests_as_csv, write_requests
 from alcore.driver.telling import Told, ToldAnswer
 from alcore.experiment.build import build, to_toml
+from alcore.experiment.checking import Check, Forecast, check_experiment
 from alcore.experiment.export import export_run
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
 from alcore.experiment.labeling import Labeling
@@ -26,12 +27,15 @@ __all__ = [
     "Labeling",
     "STANDARD_PARTS",
     "BuiltInPythonError",
+    "Check",
     "Experiment",
+    "Forecast",
     "Part",
     "Predictions",
     "Resolved",
     "Settings",
     "build",
+    "check_experiment",
     "check_output",
     "export_run",
     "load_data",

@@ -26,7 +26,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
 
     app = module.application(Registry([plugin(fail), plugin(add)]))
     names = [command.name for command in app.registered_commands]
-    standard = "run resume fork runs show ask tell labels predict export plugins describe"
+    standard = "run check resume fork runs show ask tell labels predict export plugins describe"
     assert names == [*standard.split(), "greet"]
     assert capsys.readouterr().err == (
         "alcore: warning: plugin greeter 1.0: its commands are left out: LookupError: no app.\n"

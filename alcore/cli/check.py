@@ -1,0 +1,131 @@
+"""``alcore check``: try an experiment before a campaign, and say what it will take."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alcore.cli import common
+from alcore.codec import export_json
+from alcore.store.reading import figures
+
+if TYPE_CHECKING:
+    from alcore.experiment import Check
+
+
+@common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
+def check(
+    *,
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
+        ),
+    ] = None,
+    target: common.Target = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KIND.NAME.PARAMETER=VALUE", help="Any parameter, as in alcore run; may repeat."),
+    ] = None,
+    driver_table: common.DriverTable,
+    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
+    no_label: Annotated[bool, typer.Option("--no-label", help="Buy no label.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
+    ] = False,
+    as_json: common.ResultAsJson = False,
+) -> None:
+    """Try an experiment: one training, one query, one label, one checkpoint, timed, with a forecast of the rest.
+
+    The label is kept: what was begun is a run, and `alcore resume` goes on with it. Exit code 1 if a part fails.
+    """
+    from alcore.experiment import Experiment, check_experiment
+
+    registry = common.prepare()
+    chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
+    chosen.complete()
+    if target is not None:
+        chosen.parts["data"][0].values["target"] = target
+    common.set_parameters(chosen, assign)
+    chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
+    with common.results_alone():
+        found = check_experiment(chosen, registry, run_id=run_id, allow_code=allow_code, with_label=not no_label)
+    if as_json:
+        typer.echo(export_json(dataclasses.asdict(found) | {"folder": str(found.folder)}), nl=False)
+    else:
+        typer.echo("\n".join(_lines(found, " --allow-code" if allow_code else "")))
+    if found.faults:
+        raise typer.Exit(1)
+
+
+def _lines(found: Check, flags: str) -> list[str]:
+    """Return what was found, in words; the flags are those that ``alcore resume`` needs."""
+    folder = common.from_here(found.folder)
+    begun = found.folder.is_dir()
+    lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
+    lines += _phases(found)
+    if found.forecast is not None:
+        lines += ["", *_forecast(found)]
+    if found.notes:
+        lines += ["", *(f"Note: {note}." for note in found.notes)]
+    lines += ["", *(f"Fault: {fault.rstrip('.')}." for fault in found.faults)]
+    if not found.faults:
+        lines.append("No faults were found.")
+    if begun:
+        wish = "Go on with" if not found.faults else "Once the cause is fixed, go on with"
+        lines.append(f"{wish}: alcore resume {common.shell_name(folder)}{flags}")
+    return lines
+
+
+def _phases(found: Check) -> list[str]:
+    """Return a line for each part that was tried: how long it took, and what came of it."""
+    rehearsed = ", in a rehearsal" if found.rehearsed else ""
+    measured = "; ".join(
+        f"{strategy}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures(record).items() if name != "step")
+        for strategy, record in found.metrics.items()
+    )
+    said = {
+        "start": "data, learner, strategies, run directory",
+        "training": f"on {found.labeled} labels{rehearsed}",
+        "metrology": measured + rehearsed,
+        "query": f"{found.asked} of {found.candidates} candidates{rehearsed}",
+        "label": f"1 label, which cost {found.cost:g}" if found.cost is not None else "",
+        "resume": f"of a copy; a checkpoint has {_bytes(found.checkpoint)}",
+    }
+    lines = [
+        f"{name:<10} {_time(found.seconds[name]):>9}  {text}" for name, text in said.items() if name in found.seconds
+    ]
+    if found.peak is not None:
+        lines.append(f"{'memory':<10} {_bytes(found.peak):>9}  of this process at most")
+    return lines
+
+
+def _forecast(found: Check) -> list[str]:
+    one = found.forecast
+    assert one is not None
+    lines = [f"Forecast for {one.steps} steps and {one.labels} labels, from this one step:"]
+    if one.labeling is not None:
+        lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  if one label follows the other")
+    lines += [
+        f"{'computing':<10} {_time(one.computing):>9}  if training grows with the labels",
+        f"{'cost':<10} {one.cost:>9.6g}  of all labels",
+        f"{'disk':<10} {_bytes(one.bytes):>9}  of {_bytes(found.free)} that are free",
+    ]
+    return lines
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2f} s"
+
+
+def _bytes(number: int) -> str:
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if number >= 10**power:
+            return f"{number / 10**power:.1f} {unit}"
+    return f"{number} B"

@@ -1,0 +1,438 @@
+"""Check an experiment before a campaign: one training, one query, one label, one checkpoint, and what all will take."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import queue
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alcore.codec import loads
+from alcore.driver import Driver
+from alcore.errors import AlcoreError, UsageError, Waiting, message_of
+from alcore.experiment.build import build
+from alcore.experiment.file import Experiment
+from alcore.experiment.resolve import resolve
+from alcore.hookspecs import runhook
+from alcore.inference.learner import model_digest
+from alcore.plugins.registry import Registry
+from alcore.protocols import Label, Phase
+from alcore.store import retention
+from alcore.store.outcomes import is_waiting
+from alcore.store.reading import Run
+
+_WAITS = "the check is done"
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a whole campaign will take, from what one step took.
+
+    Parameters
+    ----------
+    steps, labels
+        How many steps and labels.
+    computing
+        Seconds of training, measuring and choosing in all steps. Training is taken to grow with the labels.
+    labeling
+        Seconds of all labels, one after the other; None where no label was bought.
+    cost
+        What the labels cost; the expected cost where no label was bought.
+    bytes
+        Of the run directory at its end.
+    """
+
+    steps: int
+    labels: int
+    computing: float
+    labeling: float | None
+    cost: float
+    bytes: int
+
+
+@dataclasses.dataclass
+class Check:
+    """What a check found.
+
+    Attributes
+    ----------
+    run_id, folder
+        The run that was begun, with which the campaign goes on.
+    seconds : dict
+        Of wall time: ``start``, ``training``, ``metrology``, ``query``, ``label`` and ``resume``, as far as they came.
+    rehearsed : bool
+        Whether training, metrology and query are of a rehearsal that is not kept, since nothing is labeled yet.
+    labeled : int
+        Labeled samples that were trained on.
+    asked, candidates : int
+        Samples that were asked for in a step, and how many there were to choose from.
+    metrics : dict
+        What was measured, by strategy.
+    label : object or None
+        The label that was bought, as the run keeps it, as text.
+    cost : float or None
+        What it cost; where none was bought, what one is expected to cost.
+    checkpoint : int
+        Bytes of the largest checkpoint.
+    peak : int or None
+        Bytes of memory that this process used at most, where the system tells.
+    free : int
+        Bytes that are free where the run directory is.
+    forecast : Forecast or None
+        None where a part failed, or the number of steps is not limited.
+    faults : list of str
+        What would end the campaign.
+    notes : list of str
+        What is worth knowing before it.
+    """
+
+    run_id: str
+    folder: Path
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    rehearsed: bool = False
+    labeled: int = 0
+    asked: int = 0
+    candidates: int = 0
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    label: str | None = None
+    cost: float | None = None
+    checkpoint: int = 0
+    peak: int | None = None
+    free: int = 0
+    forecast: Forecast | None = None
+    faults: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def check_experiment(
+    experiment: Experiment,
+    registry: Registry,
+    *,
+    run_id: str | None = None,
+    allow_code: bool = False,
+    with_label: bool = True,
+) -> Check:
+    """Begin the run of an experiment, and stop after the first label of its first step.
+
+    Training, metrology, query and labeling are those of the run, which `Driver.restore` or ``alcore resume`` goes on
+    with as if it had not stopped. Where nothing is labeled at the start, there is nothing to train on yet; then a
+    rehearsal in a temporary folder, whose labels are all equal to the one that was bought, tries the other phases.
+    Last, a copy of the run is restored.
+
+    Parameters
+    ----------
+    experiment
+        What is to be run; it is not changed.
+    registry
+        The plugins.
+    run_id
+        The id of the run; made up if it is None.
+    allow_code
+        Whether code that the experiment file names may be imported.
+    with_label
+        Whether to buy a label.
+
+    Raises
+    ------
+    UsageError
+        When the parts don't fit together. Nothing has been trained or bought then, and there is no run.
+    """
+    clock = _Clock()
+
+    def make(identity: str | None, root: Path | None = None, **driver_table: Any) -> Driver:
+        here = copy.deepcopy(experiment)
+        here.settings["driver"] |= driver_table | ({} if root is None else {"root_log_dir": str(root)})
+        return build(resolve(here, registry, allow_code=allow_code), run_id=identity, observers=[clock])
+
+    began = time.perf_counter()
+    driver = make(run_id)
+    found = Check(driver.run_id, driver.log_dir)
+    _ask_for(driver.label_strategy, 1 if with_label else 0)
+    ended = _run_steps(driver, 1, clock, found)
+    found.seconds["start"] = clock.began - began
+    if not ended:
+        found.seconds |= clock.take()
+    else:
+        _read_run(found, driver, clock.take())
+        with tempfile.TemporaryDirectory(prefix="alcore-check-") as temporary:
+            if not found.labeled and driver.trains:
+                _rehearse(found, make(None, Path(temporary), max_active_learning_steps=2, final_training=False), clock)
+            if not found.faults:
+                _restore_copy(found, driver, make(driver.run_id, Path(temporary)))
+    found.peak = _peak()
+    if not found.faults:
+        found.forecast = _forecast(found, driver)
+        if found.forecast is not None:
+            found.faults += _out_of_reach(found.forecast, found)
+    return found
+
+
+# -- the run, up to its first label, and its rehearsal ---------------------------------------------------------
+
+
+class _Clock:
+    """Notes when the first phase began, which was the last one, and how long each took."""
+
+    def __init__(self) -> None:
+        self.began, self.phase = math.inf, ""
+        self._seconds: dict[str, float] = {}
+        self._start = 0.0
+
+    @runhook
+    def alcore_phase_start(self, phase: Phase) -> None:
+        """Note that a phase begins."""
+        self.phase, self._start = str(phase), time.perf_counter()
+        self.began = min(self.began, self._start)
+
+    @runhook
+    def alcore_phase_end(self, phase: Phase) -> None:
+        """Note how long it took."""
+        self._seconds[str(phase)] = time.perf_counter() - self._start
+
+    def take(self) -> dict[str, float]:
+        """Return the seconds of each phase since the last call."""
+        taken, self._seconds = self._seconds, {}
+        return taken
+
+
+def _ask_for(strategy: Any, most: int) -> None:
+    """Let a label strategy answer so many requests, and wait then, so that the run ends inside its step."""
+    if strategy is None:
+        return
+    label = strategy.label
+
+    def label_some(queue_to_label: Any, *args: Any, **kwargs: Any) -> None:
+        if most:
+            label(_FirstOf(queue_to_label, most), *args, **kwargs)
+        raise Waiting(_WAITS)
+
+    _replace_method(strategy, label_some)
+    strategy.waits = True
+
+
+def _answer_with(strategy: Any, value: Any) -> None:
+    """Let a label strategy answer every request with one value, without doing its work."""
+
+    def label_all(queue_to_label: Any, serialize_queue: Any, *_args: Any, **_kwargs: Any) -> None:
+        requests = queue_to_label.get_many(queue_to_label.qsize())
+        serialize_queue.put_many(Label(request, value) for request in requests)
+
+    _replace_method(strategy, label_all)
+
+
+def _replace_method(strategy: Any, label: Any) -> None:
+    try:
+        strategy.label = label
+    except AttributeError as error:
+        raise UsageError(
+            f"{type(strategy).__name__} takes no new attributes, so it can't be stopped after one label: {error}. Give "
+            "its class no __slots__, and don't freeze it."
+        ) from error
+
+
+class _FirstOf:
+    """The query queue, as if it held a few requests alone."""
+
+    def __init__(self, queue: Any, most: int) -> None:
+        self._queue, self._left = queue, most
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return self._taken(self._queue.get, block, timeout)
+
+    def get_nowait(self) -> Any:
+        return self.get()
+
+    def get_request(self) -> Any:
+        return self._taken(self._queue.get_request)
+
+    def get_many(self, n: int) -> list[Any]:
+        requests: list[Any] = self._queue.get_many(min(n, self._left))
+        self._left -= len(requests)
+        return requests
+
+    def give_back(self, request: Any) -> None:
+        self._queue.give_back(request)
+        self._left += 1
+
+    def empty(self) -> bool:
+        return not self.qsize()
+
+    def qsize(self) -> int:
+        return min(self._left, int(self._queue.qsize()))
+
+    def _taken(self, get: Any, *args: Any) -> Any:
+        if not self._left:
+            raise queue.Empty
+        item = get(*args)
+        self._left -= 1
+        return item
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+
+def _run_steps(driver: Driver, count: int, clock: _Clock, found: Check) -> bool:
+    """Run up to so many steps; an error inside a phase is a fault, and any other one is raised."""
+    try:
+        with driver.session():
+            for _ in range(count):
+                if driver.stop_reason is None:
+                    driver.active_learning_step()
+    except Exception as error:
+        if not clock.phase:
+            raise
+        text = message_of(error) if isinstance(error, AlcoreError) else f"{type(error).__name__}: {error}"
+        found.faults.append(f"{clock.phase} fails: {text}")
+        return False
+    return True
+
+
+def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
+    """Note what became of the first step."""
+    run = Run(driver.log_dir)
+    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
+    found.checkpoint = max((one["bytes"] for one in run.checkpoints()), default=0)
+    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
+    requests = run.requests()
+    found.asked = len(requests)
+    found.candidates = sum(map(len, driver.candidates())) + len(requests)
+    if Phase.TRAINING in seconds:
+        found.labeled = len(driver.train_datapool)
+    if requests:
+        found.cost = statistics.fmean(one.asked.cost for one in run.states())
+    if driver.stop_reason is not None and not is_waiting(driver.stop_reason):
+        found.faults.append(f"the run ends in its first step: {driver.stop_reason}")
+        return
+    if not requests:
+        found.faults.append("the first step asks for nothing; look at the query strategies and their max_samples")
+        return
+    answered = [one for one in requests if one["state"] == "labeled"]
+    if answered:
+        found.label, found.cost = run.label_text(answered[0]), answered[0]["cost"]
+        found.seconds["label"] = seconds[Phase.LABELING]
+    failed = [one for one in run.reasons() if one["kind"] != "withdrawn"]
+    found.faults += [f"the label fails: {one['kind']}: {one['reason']}" for one in failed]
+    if not answered and not failed and _WAITS not in str(driver.stop_reason):
+        found.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")
+
+
+def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
+    """Try training, metrology and query with made-up labels, in a run that is not kept."""
+    if not getattr(driver.label_strategy, "labels_by_id", False):  # such a one costs nothing
+        value = _made_up(found, driver)
+        if value is None:
+            found.notes.append("training, metrology and query were not tried: nothing is labeled")
+            return
+        _answer_with(driver.label_strategy, value)
+    if not _run_steps(driver, 2, clock, found):
+        found.faults[-1] += " (seen in a rehearsal, with labels that are all equal)"
+        return
+    run, seconds = Run(driver.log_dir), clock.take()
+    found.rehearsed, found.labeled, found.asked = True, len(run.requests(0)), len(run.requests(1))
+    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
+    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
+    found.checkpoint = max([found.checkpoint, *(one["bytes"] for one in run.checkpoints())])
+
+
+def _made_up(found: Check, driver: Driver) -> Any:
+    """Return a label for a rehearsal: the one that was bought, else a class, or zeros; None where nobody knows one."""
+    if found.label is not None:
+        return loads(found.label)
+    if driver.info is None:
+        return None
+    if driver.info.task == "classification":
+        return 0
+    outputs = driver.probe()
+    if not isinstance(outputs, torch.Tensor):
+        return None
+    return 0.0 if outputs.dim() < 2 or outputs.shape[1:] == (1,) else torch.zeros(outputs.shape[1:])
+
+
+def _restore_copy(found: Check, driver: Driver, other: Driver) -> None:
+    """Restore a copy of the run with fresh parts, as ``alcore resume`` does, and compare the learners."""
+    shutil.copytree(driver.log_dir, other.log_dir)
+    began = time.perf_counter()
+    try:
+        other.restore(in_doubt="ask")
+        found.seconds["resume"] = time.perf_counter() - began
+        same = model_digest(other.learner) == model_digest(driver.learner)
+        with other.session():
+            pass
+    except AlcoreError as error:
+        found.faults.append(f"the run can't be resumed: {message_of(error)}")
+        return
+    if not same:
+        found.faults.append("a resumed run has another learner: its weights differ from those before")
+
+
+# -- what all will take ----------------------------------------------------------------------------------------
+
+
+def _forecast(found: Check, driver: Driver) -> Forecast | None:
+    """Return what the campaign will take; None where its number of steps isn't limited."""
+    steps = driver.config.max_active_learning_steps
+    if steps is None or not found.asked:
+        return None
+    expected = 1.0 if found.cost is None else found.cost
+    labels = min(steps * found.asked, found.candidates)
+    if driver.config.budget is not None and expected:
+        labels = min(labels, int(driver.config.budget / expected))
+    needed = math.ceil(labels / found.asked)
+    start = max(found.labeled, 1)
+    trainings = needed + driver.config.final_training
+    grown = sum((start + step * found.asked) / start for step in range(trainings))
+    each = found.seconds.get("metrology", 0.0) + found.seconds.get("query", 0.0)
+    kept = _checkpoints(driver, trainings)
+    value = 0 if found.label is None else len(found.label)
+    return Forecast(
+        steps=needed,
+        labels=labels,
+        computing=found.seconds.get("training", 0.0) * grown + each * needed,
+        labeling=found.seconds["label"] * labels if "label" in found.seconds else None,
+        cost=expected * labels,
+        bytes=kept * found.checkpoint + labels * value + _size(found.folder),
+    )
+
+
+def _checkpoints(driver: Driver, trainings: int) -> int:
+    """Return how many checkpoints are kept, at most: with the first, and one inside the step under way."""
+    rules = retention.parse(driver.config.keep)
+    if rules is not None:
+        some = rules.last + (rules.best is not None) + (trainings // rules.every if rules.every else 0)
+        return min(trainings, some) + 2
+    between, training = driver.config.model_checkpoint_frequency, driver.training_config
+    inside = training.max_training_epochs // between if between and training is not None else 0
+    return trainings * (1 + inside) + 1
+
+
+def _out_of_reach(forecast: Forecast, found: Check) -> Iterator[str]:
+    """Yield what the campaign needs and there isn't."""
+    found.free = shutil.disk_usage(found.folder).free
+    if forecast.bytes > found.free:
+        yield (
+            f"the run directory will need {forecast.bytes / 2**30:.1f} GiB, and {found.free / 2**30:.1f} GiB are free "
+            "there; keep fewer checkpoints, with --keep last=3 for instance"
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+
+
+def _peak() -> int | None:
+    """Return the bytes of memory that this process used at most; None where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,160 @@
+"""``alcore check``: one of each before a campaign, kept in a run that goes on as if it had not stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from alcore_testing import differences, essence_of
+
+_CODE = '''
+import torch
+import alcore
+from alcore.strategies import BaseLabel, BaseMetrology
+
+class Simulator(BaseLabel):
+    """Answers with class 1, and writes down what it was asked for."""
+    idempotent = True
+
+    def __init__(self, fails: str = ""):
+        self.fails = fails
+
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            with open("asked.txt", "a") as file:
+                print(request.id, file=file)
+            if self.fails == "raises":
+                raise RuntimeError("no licence")
+            if self.fails == "diverges":
+                serialize_queue.put(alcore.Failed(request, "diverged"))
+            else:
+                serialize_queue.put(alcore.Label(request, "cat" if self.fails == "wrong" else 1, cost=3.0))
+
+class Broken(BaseMetrology):
+    def compute(self, *args, **kwargs):
+        raise ValueError("no such metric")
+
+class Forgets(torch.nn.Linear):
+    """A learner that doesn't come back as it was saved."""
+    def __init__(self, info):
+        super().__init__(info.features, info.classes)
+    def load_state_dict(self, *args, **kwargs):
+        found = super().load_state_dict(*args, **kwargs)
+        torch.nn.init.zeros_(self.bias)
+        return found
+'''
+_MOONS = """\
+[data.moons]
+samples = 60
+initial = 0.2
+[driver]
+max_active_learning_steps = 2
+[training]
+max_training_epochs = 2
+"""
+_SIMULATOR = '[label.simulator]\nuse = "mine:Simulator"\n'
+
+
+@pytest.fixture
+def check(command, tmp_path, monkeypatch):
+    """Return a function that checks an experiment with code of its own, and returns what it found, as the JSON says."""
+    (tmp_path / "mine.py").write_text(_CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(toml: str, *flags: str, code: int = 0):
+        (tmp_path / "experiment.toml").write_text(toml)
+        out, _ = command("check", "experiment.toml", "--allow-code", "--run-id", "checked", "--json", *flags, code=code)
+        return json.loads(out)
+
+    return run
+
+
+def asked(tmp_path: Path) -> list[str]:
+    file = tmp_path / "asked.txt"
+    return file.read_text().split() if file.exists() else []
+
+
+@pytest.mark.parametrize("start", ["", "[start.random]\n"], ids=["labeled", "nothing-labeled"])
+@pytest.mark.parametrize("flags", [(), ("--no-label",)], ids=["label", "no-label"])
+def test_a_checked_campaign_equals_one_that_was_not_checked(check, command, tmp_path, start, flags):
+    moons = _MOONS.replace("0.2", "0") if start else _MOONS
+    toml = moons + _SIMULATOR + start
+    found = check(toml, *flags)
+    assert found["faults"] == []
+    assert len(asked(tmp_path)) == (0 if flags else 1)
+    assert {"start", "training", "metrology", "query", "resume"} <= set(found["seconds"])
+    command("resume", "checked", "--allow-code")
+    bought = asked(tmp_path)
+    assert len(bought) == len(set(bought)) == 20
+    command("run", "experiment.toml", "--allow-code", "--run-id", "alone")
+    logs = tmp_path / "active_learning_logs"
+    found = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
+    assert [one for one in found if "-training-" not in one] == []  # the one from which the check was resumed
+    assert sorted(one.name for one in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
+
+
+def test_forecast_counts_what_was_seen(check):
+    found = check(_MOONS + _SIMULATOR)
+    assert found["cost"] == 3.0
+    assert found["label"] == "1"
+    assert found["forecast"]["labels"] == 20
+    assert found["forecast"]["cost"] == 60.0
+    assert found["forecast"]["labeling"] == pytest.approx(20 * found["seconds"]["label"])
+    assert found["forecast"]["bytes"] > 4 * found["checkpoint"] > 0
+
+
+@pytest.mark.parametrize(("set_", "labels"), [("driver.budget=25", 8), ("driver.max_active_learning_steps=100", 48)])
+def test_forecast_ends_where_budget_or_pool_do(check, set_, labels):
+    assert check(_MOONS + _SIMULATOR, "--set", set_)["forecast"]["labels"] == labels
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            '[label.simulator]\nuse = "mine:Simulator"\nfails = "diverges"\n',
+            "label fails: infrastructure: diverged",
+        ),
+        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "wrong"\n', "the label fails: refused: 'cat' is not one"),
+        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "raises"\n', "labeling fails: RuntimeError: no licence"),
+        ('[metrology.b]\nuse = "mine:Broken"\n', "metrology fails: ValueError: no such metric"),
+        ('[learner.mine]\nuse = "mine:Forgets"\n', "a resumed run has another learner"),
+        ('[start.random]\n[metrology.b]\nuse = "mine:Broken"\n', "no such metric (seen in a rehearsal"),
+    ],
+)
+def test_what_would_end_the_campaign_is_a_fault(check, change, fault):
+    moons = _MOONS.replace("0.2", "0") if "start" in change else _MOONS
+    found = check(moons + change, code=1)
+    assert fault in " ".join(found["faults"])
+    assert found["forecast"] is None
+
+
+def test_too_large_a_run_directory_is_a_fault(check, monkeypatch):
+    full = shutil._ntuple_diskusage(10**6, 10**6 - 10, 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    assert "keep fewer checkpoints" in " ".join(check(_MOONS, code=1)["faults"])
+
+
+def test_people_who_label_are_waited_for(command):
+    out, _ = command("check", "--set", "driver.max_active_learning_steps=2", code=0)
+    assert "No faults were found.\nGo on with: alcore resume " in out
+    Path("ask.toml").write_text("[label.ask]\n")
+    out, _ = command("check", "ask.toml")
+    assert "Note: no label has come yet, so nothing is known of labeling: waiting for labels: 0 of 10 requests" in out
+
+
+def test_a_step_that_asks_for_nothing_is_a_fault(check):
+    found = check(_MOONS + "[query.uq]\nmax_samples = 0\n", code=1)
+    assert found["faults"] == ["the first step asks for nothing; look at the query strategies and their max_samples"]
+
+
+def test_bad_input_begins_no_run(command, tmp_path):
+    _, err = command("check", "--set", "query.uq.max_sample=5", code=2)
+    assert "max_samples" in err
+    (tmp_path / "mine.toml").write_text(_SIMULATOR)
+    _, err = command("check", "mine.toml", code=2)
+    assert "--allow-code" in err
+    assert not (tmp_path / "active_learning_logs").exists()
