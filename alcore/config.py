@@ -275,6 +275,9 @@ class DriverConfig:
     samples_per_step
         How many samples all query strategies ask for together in a step, shared out evenly in their order; what one
         leaves goes to those after it. None lets each ask for its own ``max_samples``.
+    per_cost
+        Whether query strategies that can choose by score per expected cost do so, where labels differ in cost: a
+        sample of half the score at a third of the cost comes first. Others choose as they do, and a warning says so.
     final_training
         Whether a run that ends because its steps are done trains and measures once more, on what it has labeled in the
         last one. If the run is extended later, this is the beginning of its next step.
@@ -315,6 +318,7 @@ class DriverConfig:
     budget: float | None = None
     label_retries: int = 0
     samples_per_step: int | None = None
+    per_cost: bool = False
     resume: Literal["never", "auto"] = "never"
     final_training: bool = False
     max_failure_rate: float = 0.5
@@ -334,7 +338,7 @@ class DriverConfig:
         )
         _flags(self, "reset_optim_states", "skip_training", "skip_metrology", "skip_labeling", "drop_last")
         _flags(self, *(f"checkpoint_on_{phase}" for phase in ("training", "metrology", "query", "labeling")))
-        _flags(self, "final_training")
+        _flags(self, "final_training", "per_cost")
         if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
             _refuse(self, "max_failure_rate", "a number from 0 to 1")
         if self.collate_fn is not None and not callable(self.collate_fn):

@@ -351,6 +351,12 @@ class RunContext(Protocol):
     def wanted(self, max_samples: int) -> int:
         """Return how many samples the query strategy at work is to ask for: `max_samples`, or its share of the step."""
 
+    def costs(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what labels of these candidates, int64 (n,), are expected to cost: float64 (n,).
+
+        None where strategies are not to choose by score per cost (``DriverConfig.per_cost``).
+        """
+
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a fresh generator derived from run seed, step, phase and purpose."""
 
@@ -490,6 +496,12 @@ class PoolOptions(Protocol):
         Called on the pool to choose from, where the label strategy has no `cost`.
         """
 
+    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what `cost` does for many samples, int64 (n,): float64 (n,), or None if it is known for none.
+
+        Called on the pool to choose from in place of `cost`, where strategies choose by score per cost.
+        """
+
     def check(self, value: Any, /) -> str | None:
         """Return what is wrong with the value of a label, or None.
 
@@ -618,13 +630,21 @@ class LabelQueue(Protocol):
 
 @runtime_checkable
 class QueryStrategy(Protocol):
-    """Chooses what to label next. It may also offer what `PartOptions` lists."""
+    """Chooses what to label next. It may also offer what `PartOptions` and `QueryStrategyOptions` list."""
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Put sample ids, or generated inputs, into the queue."""
 
     def attach(self, driver: RunContext, /) -> None:
         """Receive the run, before the first step."""
+
+
+class QueryStrategyOptions(Protocol):
+    """What a query strategy may also offer."""
+
+    weighs_costs: bool
+    """Whether it chooses by score per expected cost where `RunContext.costs` gives costs. A run that wants that
+    (``DriverConfig.per_cost``) warns of a strategy that doesn't."""
 
 
 @runtime_checkable

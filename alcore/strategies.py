@@ -95,6 +95,9 @@ class BaseQuery(BaseStrategy):
 
     max_samples: int
 
+    weighs_costs: bool = False
+    """Whether it chooses by score per expected cost where the run wants that (``DriverConfig.per_cost``)."""
+
     @property
     def wanted(self) -> int:
         """How many samples to ask for in this step: `max_samples`, or a share of ``DriverConfig.samples_per_step``."""
@@ -176,9 +179,14 @@ class PointwiseQuery(BaseQuery):
 
     Notes
     -----
+    Where the run chooses by score per cost (``DriverConfig.per_cost``), `worth` of the score is divided by what the
+    label is expected to cost.
+
     The pool is streamed: memory is O(chunk + max_samples), whatever its size. Of equal scores the lowest sample ids
     are taken.
     """
+
+    weighs_costs = True
 
     def __init__(self, max_samples: int = 10) -> None:
         self.set_max_samples(max_samples)
@@ -222,6 +230,14 @@ class PointwiseQuery(BaseQuery):
         del outputs
         return None
 
+    def worth(self, outputs: Any) -> torch.Tensor:
+        """Return what a label of each sample is worth, in the order of the scores and not negative: shape (B,).
+
+        The scores, unless a strategy overrides this method. Called in place of `score` where the run chooses by score
+        per cost: a label of twice the worth may cost twice as much.
+        """
+        return self.score(outputs)
+
     def check(self) -> None:
         """Raise `UsageError` if the strategy can't work with this pool or with the learner's outputs."""
         outputs = self.driver.probe(self.infer)
@@ -240,8 +256,8 @@ class PointwiseQuery(BaseQuery):
             ) from error
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
-        """Ask for the `max_samples` candidates with the highest scores, best first."""
-        best = top_k(self.driver, self.score, self.wanted, self.infer, self.estimate)
+        """Ask for the `max_samples` candidates with the highest scores, best first; or scores per cost."""
+        best = top_k(self.driver, self.score, self.wanted, self.infer, self.estimate, worth=self.worth)
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
 
@@ -265,7 +281,8 @@ class SetQuery(BaseQuery):
 
     Samples that were asked for and have no answer yet, in earlier steps or by other strategies of this step, are no
     candidates. A strategy whose `choose` has the argument ``pending`` is given them too, so that it doesn't ask for
-    their like once more; one without it is called without it.
+    their like once more; one without it is called without it. Likewise with ``costs``: what the labels of the
+    candidates are expected to cost, float64 (N,), where the run chooses by score per cost, else None.
     """
 
     needs_labeled = True
@@ -291,6 +308,11 @@ class SetQuery(BaseQuery):
     def takes_pending(self) -> bool:
         """Whether `choose` has the argument ``pending``."""
         return accepts(self.choose, "pending")
+
+    @property
+    def weighs_costs(self) -> bool:  # type: ignore[override]
+        """Whether `choose` has the argument ``costs``."""
+        return accepts(self.choose, "costs")
 
     def choose(
         self, candidates: Features, labeled: Features, n: int
@@ -354,7 +376,9 @@ class SetQuery(BaseQuery):
         labeled = labeled if len(labeled.ids) else none
         refuse_non_finite(candidates)
         refuse_non_finite_features(labeled)
-        more = {"pending": self.gather_pending() or none} if self.takes_pending else {}
+        more: dict[str, Any] = {"pending": self.gather_pending() or none} if self.takes_pending else {}
+        if self.weighs_costs:
+            more["costs"] = self.driver.costs(ids)
         chosen = self.choose(candidates, labeled, n, **more)
         positions, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
         query_queue.put_many(ids[positions].tolist(), None if scores is None else scores.tolist())

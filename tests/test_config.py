@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         "model_checkpoint_frequency": 0, "keep": None, "root_log_dir": "active_learning_logs",
         "dist_manager": None, "collate_fn": None, "num_dataloader_workers": 0, "drop_last": False,
         "device": torch.device("cpu"), "dtype": torch.float32, "seed": 1, "budget": None, "label_retries": 0,
-        "samples_per_step": None, "resume": "never", "final_training": False,
+        "samples_per_step": None, "per_cost": False, "resume": "never", "final_training": False,
         "max_failure_rate": 0.5, "weights": None, "weights_sha256": None,
     }  # fmt: skip
 

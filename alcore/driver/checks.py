@@ -135,6 +135,13 @@ def check_class_weights(
         )
 
 
+def warn_of_costs(strategies: StrategySet, warn: Callable[[str], None]) -> None:
+    """Warn of query strategies that don't choose by score per cost, in a run that wants that."""
+    for one in strategies.query:
+        if not getattr(one, "weighs_costs", False):
+            warn(f"{strategies.name_of(one)} does not weigh scores by costs, and chooses as without per_cost")
+
+
 def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_start_strategy: bool) -> None:
     """Check that pools, device and label strategy fit together."""
     if not config.skip_training and not len(pools.train) and not has_start_strategy:

@@ -23,6 +23,7 @@ from alcore.driver.asking import OpenRequest, open_requests
 from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
@@ -33,7 +34,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.driver.resume import ResumePoint, resume, why_finished
 from alcore.driver.run_log import WarnOnce, run_logger
 from alcore.driver.session import RunPosition, RunSession, create_run, open_run
-from alcore.driver.strategy_set import StrategySet, expected_costs
+from alcore.driver.strategy_set import StrategySet
 from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
@@ -161,12 +162,12 @@ class Driver:
         self._candidates = Candidates(self._pools.choice)
         self.feature_cache = FeatureCache()
         transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
-        self._costs = expected_costs(self._strategies.label, self._pools.choice)
+        self._costs = ExpectedCosts(self._strategies.label, self._pools.choice)
         self.query_queue = RequestQueue(
             checks.check_queue(transport),
             self._candidates,
             self.run_id,
-            self._costs,
+            self._costs.of,
             config.samples_per_step,
             InputCheck(self._pools),
         )
@@ -555,6 +556,8 @@ class Driver:
         place_learner(self.learner, self.device, self.dtype)
         if self._trainer is not None:
             self._trainer.check()
+        if self.config.per_cost:
+            checks.warn_of_costs(self._strategies, self.warn_once)
         loop = {} if self._trainer is None else {"the training loop": self._trainer.loop}
         checks.run_checks({**self._strategies.by_name, **loop})
 
@@ -956,6 +959,21 @@ class Driver:
         """
         quota = self.query_queue.quota
         return max_samples if quota is None else quota
+
+    def costs(self, samples: torch.Tensor) -> torch.Tensor | None:
+        """Return what labels are expected to cost, float64 (n,), where strategies are to choose by score per cost.
+
+        Parameters
+        ----------
+        samples
+            Ids of candidates: int64 (n,).
+
+        Returns
+        -------
+        torch.Tensor or None
+            None where ``DriverConfig.per_cost`` is not set.
+        """
+        return self._costs.of_samples(samples, self.query_queue.usual_cost) if self.config.per_cost else None
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a fresh generator derived from run seed, step, phase and purpose."""

@@ -45,6 +45,8 @@ class RequestQueue:
         How many puts it dropped, by reason.
     budget_left : float
         What may still be spent.
+    usual_cost : float
+        What a label is expected to cost of which nobody says so.
     quota : int or None
         How many samples the strategy at work may ask for; None sets no limit.
     on_take : callable
@@ -74,7 +76,7 @@ class RequestQueue:
         self._waiting = 0  # tickets in the transport that no thread is taking out
         self._tickets = 0
         self._step = self._ordinal = 0
-        self._strategy, self._usual_cost = "", 1.0
+        self._strategy, self.usual_cost = "", 1.0
         self.budget_left = float("inf")
         self._rank = 0
         self.quota: int | None = None
@@ -95,7 +97,7 @@ class RequestQueue:
         usual_cost
             What a label is expected to cost of which nobody says so.
         """
-        self._usual_cost = usual_cost
+        self.usual_cost = usual_cost
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self.budget_left = step, budget_left
         self.asked, self.dropped = [], collections.Counter()
@@ -230,7 +232,7 @@ class RequestQueue:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return None
         said = self._cost(item)
-        cost = self._usual_cost if said is None else float(said)
+        cost = self.usual_cost if said is None else float(said)
         if not 0 <= cost < math.inf:
             raise QueryError(
                 f"the cost of {item!r} is {cost!r}, by the label strategy's cost() or the pool's; it must be finite "

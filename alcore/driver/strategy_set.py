@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from alcore.config import StrategiesConfig
-from alcore.errors import UsageError, raised_by
+from alcore.errors import UsageError
 from alcore.names import snake_case, unique_names
 
 
@@ -43,25 +42,3 @@ class StrategySet:
             if part is strategy:
                 return name
         raise UsageError(f"{type(strategy).__name__} is not a strategy of this driver.")
-
-
-def expected_costs(label_strategy: Any, pool: Any) -> Callable[[Any], float | None]:
-    """Return a function that gives what the label of an item is expected to cost, or None where nobody says.
-
-    The label strategy's ``cost(item)`` says it, else for a sample id the pool's ``cost(sample)``.
-    """
-    own = callable(getattr(label_strategy, "cost", None))
-    owner = label_strategy if own else pool
-    found = getattr(owner, "cost", None)
-    if not callable(found):
-        return lambda _item: None
-    named = raised_by(f"cost() of {type(owner).__name__}")
-
-    def cost(item: Any) -> float | None:
-        if not own and not isinstance(item, int):
-            return None
-        with named:
-            said = found(item)
-            return None if said is None else float(said)
-
-    return cost

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from alcore.distributed.ranks import Ranks, RoundRobin
-from alcore.errors import UsageError
+from alcore.errors import QueryError, UsageError
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.learner import eval_mode
 from alcore.inference.outputs import first_rows
@@ -26,6 +26,7 @@ _MIN_ROWS, _MAX_ROWS = 32, 2**16
 _CHUNK_BYTES = 2**24  # of inputs with one axis; a quarter for others, which a learner's layers often enlarge
 _CHUNK_WORK = 2**26  # rows times weights
 _CHUNK_UNITS = 2**24  # rows times weights per input number, at most
+_FREE = 1e-100  # what a label that costs nothing is taken to cost
 _LISTED_ROWS = 2**10  # rows of a pass over listed samples, of which there may be few
 _LARGEST_DYNAMIC_BLOCK = 2**25 - 2**16  # just below the upper bound of glibc's dynamic mmap threshold
 _WEIGHTS_OF_OTHERS = 2**14  # assumed for a learner that is not a module
@@ -169,8 +170,9 @@ def top_k(
     estimate: Estimate | None = None,
     shard: tuple[int, int] | None = None,
     samples: int = 1,
+    worth: Callable[[Any], torch.Tensor] | None = None,
 ) -> Ranked:
-    """Return the k candidates with the highest scores.
+    """Return the k candidates with the highest scores, or where the run wants that, the highest worth per cost.
 
     Parameters
     ----------
@@ -187,15 +189,17 @@ def top_k(
     shard, samples
         As in `chunks`. The results of the processes are put together by `merge`; if `shard` is None, this is done for
         the ranks of the run.
+    worth
+        Takes the place of `score` where the run chooses by score per cost (``DriverConfig.per_cost``): not negative.
 
     Raises
     ------
     QueryError
-        If a score is NaN.
+        If a score is NaN, or a worth is negative and is to be divided by a cost.
     """
     ranks = inference_context(context).ranks
     if shard is None and ranks.size > 1:
-        mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size), samples)
+        mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size), samples, worth)
         return merge([Ranked(*one) for one in ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:
@@ -203,10 +207,13 @@ def top_k(
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
     with contextlib.closing(chunks(context, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:
-            rough = None if estimate is None else estimate(outputs)
+            costs = context.costs(ids)
+            rough = None if estimate is None or costs is not None else estimate(outputs)
             if rough is None:
                 _score_waiting(waiting, score, best)
-                best.add(ids, check_scores(score(outputs), len(ids)))
+                measure = score if costs is None else worth or score
+                scores = check_scores(measure(outputs), len(ids))
+                best.add(ids, scores if costs is None else _per_cost(ids, scores, costs))
                 continue
             rows = _possible_top_k(*rough, best.floor, k)
             if len(rows):
@@ -215,6 +222,18 @@ def top_k(
                 _score_waiting(waiting, score, best)
         _score_waiting(waiting, score, best)
     return best.result()
+
+
+def _per_cost(ids: torch.Tensor, worth: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
+    """Return what samples are worth for what they cost: float64 (n,). What costs nothing comes first."""
+    worth = worth.detach().double().cpu()
+    if bool((worth < 0).any()):
+        raise QueryError(
+            f"the score of sample {int(ids[worth < 0][0])} is {float(worth[worth < 0][0]):.4g}, and a negative score "
+            "can't be divided by a cost: leave out per_cost, take another measure, or give the strategy a method "
+            "worth(scores) that is not negative."
+        )
+    return worth / costs.clamp(min=_FREE)
 
 
 def _possible_top_k(rough: torch.Tensor, error: float, floor: float | None, k: int) -> torch.Tensor:

@@ -181,6 +181,14 @@ class TensorPool:
             return None
         return float(self._costs(sample) if callable(self._costs) else self._costs[sample])
 
+    def costs_of(self, samples: torch.Tensor) -> torch.Tensor | None:
+        """Return what the labels of samples, int64 (n,), cost: float64 (n,); None for a pool without `costs`."""
+        if self._costs is None or len(samples) == 0:
+            return None if self._costs is None else torch.empty(0, dtype=torch.float64)
+        if callable(self._costs):
+            return torch.tensor([float(self._costs(one)) for one in samples.tolist()], dtype=torch.float64)
+        return torch.as_tensor(self._costs, dtype=torch.float64)[samples]
+
     def append(self, item: Any) -> None:
         """Add a labeled sample: a sample id, a ``Label``, or an ``(input, target)`` pair."""
         if fault := self.check_item(item):

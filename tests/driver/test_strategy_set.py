@@ -1,4 +1,4 @@
-"""The strategies of a run, their names, and what their labels cost."""
+"""The strategies of a run and their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alcore.config import StrategiesConfig
-from alcore.driver.strategy_set import StrategySet, expected_costs
+from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 
 
@@ -50,30 +50,3 @@ def test_missing_kinds_are_empty() -> None:
 def test_name_of_a_stranger_is_refused_even_if_it_is_equal() -> None:
     with pytest.raises(UsageError, match="Other is not a strategy of this driver"):
         strategies(query_strategies=[Named()]).name_of(Other())
-
-
-class Priced:
-    """A pool or a label strategy with prices."""
-
-    def __init__(self, price: float) -> None:
-        self.price = price
-
-    def cost(self, item: Any) -> float:
-        return self.price
-
-
-@pytest.mark.parametrize(
-    ("label", "pool", "item", "expected"),
-    [
-        (Priced(3), Priced(2), 7, 3.0),
-        (Priced(3), Priced(2), "text", 3.0),
-        (None, Priced(2), 7, 2.0),
-        (object(), Priced(2), 7, 2.0),
-        (None, Priced(2), "text", None),
-        (None, None, 7, None),
-    ],
-)
-def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_unknown(
-    label: Any, pool: Any, item: Any, expected: float | None
-) -> None:
-    assert expected_costs(label, pool)(item) == expected

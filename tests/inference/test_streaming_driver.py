@@ -170,7 +170,7 @@ known = Candidates(pool)
 driver = SimpleNamespace(
     ranks=Ranks(),
     choice_pool=pool, candidates=lambda size=2**16: known.chunks(size), learner=learner,
-    infer=torch.no_grad()(learner), batch_size=1,
+    infer=torch.no_grad()(learner), batch_size=1, costs=lambda samples: None,
 )
 best = streaming.top_k(driver, lambda outputs: outputs.flatten(), 100)
 some = streaming.subset(driver, 1000, torch.Generator())

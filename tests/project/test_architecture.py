@@ -171,6 +171,7 @@ USED_BY = {
     "active_learning_step_idx": "alcore.strategies",
     "candidates": "alcore_random",
     "choice_pool": "alcore_diversity",
+    "costs": "alcore.strategies",
     "device": "docs/specification.md",
     "dtype": "docs/specification.md",
     "generator": "alcore.strategies",

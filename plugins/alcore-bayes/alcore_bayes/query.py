@@ -72,7 +72,9 @@ class PosteriorQuery(PointwiseQuery):
             self._source = None
 
     def _sample(self, query_queue: QueryQueue) -> None:
-        best = top_k(self.driver, self.score, self.wanted, self.infer, self.estimate, samples=self.samples)
+        best = top_k(
+            self.driver, self.score, self.wanted, self.infer, self.estimate, samples=self.samples, worth=self.worth
+        )
         query_queue.put_many(best.ids.tolist(), best.scores.tolist())
 
     def _posterior(self) -> PosteriorSamples:

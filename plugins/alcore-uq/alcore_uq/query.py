@@ -11,6 +11,7 @@ from alcore.inference import (
     by_position,
     check_temperature,
     entropy,
+    is_binary,
     is_map,
     kind_of,
     least_confidence,
@@ -86,6 +87,17 @@ class ClassifierUQQuery(PointwiseQuery):
         flat = (by_position(one[None], kind) for one in outputs)  # one sample at a time, since a map may be large
         scores = [_MEASURES[self.measure](positions, kind, self.temperature) for positions in flat]
         return reduce_map(torch.stack(scores), self.reduce)
+
+    def worth(self, outputs: Any) -> torch.Tensor:
+        """Return the uncertainty as a number from 0: the measure, with the margin 1 - (p1 - p2): float64, (B,)."""
+        scores: torch.Tensor = self.score(outputs)
+        if not is_map(outputs) and is_binary(outputs):  # then they are minus the absolute logit
+            smaller = torch.sigmoid(scores.double())
+            if self.measure == "entropy":
+                both: torch.Tensor = torch.special.entr(torch.stack([smaller, 1 - smaller]))
+                return both.sum(dim=0)
+            return smaller if self.measure == "least_confidence" else 2 * smaller
+        return scores + 1 if self.measure == "margin" else scores
 
     def estimate(self, outputs: Any) -> tuple[torch.Tensor, float] | None:
         """Return the scores of class logits in single precision, and an upper bound of their error."""

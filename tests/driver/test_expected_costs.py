@@ -1,0 +1,51 @@
+"""What labels are expected to cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from alcore import TensorPool
+from alcore.driver.expected_costs import ExpectedCosts
+
+
+class Priced:
+    """A pool or a label strategy with prices."""
+
+    def __init__(self, price: float) -> None:
+        self.price = price
+
+    def cost(self, item: Any) -> float:
+        return self.price
+
+
+@pytest.mark.parametrize(
+    ("label", "pool", "item", "expected"),
+    [
+        (Priced(3), Priced(2), 7, 3.0),
+        (Priced(3), Priced(2), "text", 3.0),
+        (None, Priced(2), 7, 2.0),
+        (object(), Priced(2), 7, 2.0),
+        (None, Priced(2), "text", None),
+        (None, None, 7, None),
+    ],
+)
+def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_unknown(
+    label: Any, pool: Any, item: Any, expected: float | None
+) -> None:
+    assert ExpectedCosts(label, pool).of(item) == expected
+
+
+@pytest.mark.parametrize(
+    "costs", [None, [1.0, 2.0, 3.0, 4.0], torch.tensor([1, 2, 3, 4]), lambda sample: sample + 1.0], ids=type
+)
+def test_costs_of_many_samples_are_those_of_each(costs: Any) -> None:
+    pool = TensorPool(torch.zeros(4, 1), torch.zeros(4), labeled=[], costs=costs)
+    found = ExpectedCosts(None, pool)
+    each = [5.0 if found.of(sample) is None else found.of(sample) for sample in (3, 0)]
+    assert found.of_samples(torch.tensor([3, 0]), 5.0).tolist() == each
+    assert len(found.of_samples(torch.tensor([], dtype=torch.int64), 5.0)) == 0
+    dear = ExpectedCosts(Priced(9), pool)
+    assert dear.of_samples(torch.tensor([3, 0]), 5.0).tolist() == [9.0, 9.0]
