@@ -677,6 +677,18 @@ class LabelStrategyOptions(Protocol):
     """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
     where none of them is left to hand out, since its only answer was refused for instance."""
 
+    told: bool
+    """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
+    Read for what the command advises to do next. Where it is missing: True."""
+
+    def is_in_doubt(self, request: Request, /) -> bool:
+        """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
+
+        Called when a run goes on that was cut off, for each request in flight that has no answer. Those in doubt need
+        the user's decision (``--in-doubt``), the others are handed out again. Where it is missing, all are in doubt.
+        Not called where there is `poll`, or `idempotent` is True.
+        """
+
     def cost(self, item: Any, /) -> float:
         """Return what the label of an item will cost.
 
@@ -839,6 +851,10 @@ class FactoryOptions(Protocol):
 
     renamed_parameters: Mapping[str, str | None]
     """Earlier names of its parameters, each with the name that it has now, or None where it is gone."""
+
+    code_parameters: frozenset[str]
+    """Its parameters that name code or a program, which is the user's own. What an experiment file gives for them is
+    taken only with ``--allow-code``, as is ``package.module:name``; what the user gives with ``--set`` is trusted."""
 
     def preprocessing_from(self, description: Mapping[str, Any], /) -> Preprocessing:
         """Make again what ``Data.preprocessing`` held, of what its `describe` returned; the file is not needed.

@@ -18,6 +18,7 @@ from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.plugins.signatures import accepts
 from alcore.protocols import QueryQueue, RunContext
+from alcore.store.files import WORK
 from alcore.store.reading import step_figures
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ class BaseStrategy:
         """A folder of the run directory for files of this strategy; made when first asked for."""
         folder = self.driver.log_dir / "strategies" / self.name
         folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def work_dir(self) -> Path:
+        """A folder in `strategy_dir` in which programs of the user work; made when first asked for.
+
+        Links in it may lead anywhere, and don't keep the run from going on. So what reads here follows no link.
+        """
+        folder = self.strategy_dir / WORK
+        folder.mkdir(exist_ok=True)
         return folder
 
     @property

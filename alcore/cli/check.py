@@ -34,7 +34,7 @@ def check(
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="Buy no label.")] = False,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
+        bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
     ] = False,
     as_json: common.ResultAsJson = False,
 ) -> None:
@@ -56,13 +56,13 @@ def check(
     if as_json:
         typer.echo(export_json(dataclasses.asdict(found) | {"folder": str(found.folder)}), nl=False)
     else:
-        typer.echo("\n".join(_lines(found, " --allow-code" if allow_code else "")))
+        typer.echo("\n".join(_lines(found)))
     if found.faults:
         raise typer.Exit(1)
 
 
-def _lines(found: Check, flags: str) -> list[str]:
-    """Return what was found, in words; the flags are those that ``alcore resume`` needs."""
+def _lines(found: Check) -> list[str]:
+    """Return what was found, in words."""
     folder = common.from_here(found.folder)
     begun = found.folder.is_dir()
     lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
@@ -75,6 +75,7 @@ def _lines(found: Check, flags: str) -> list[str]:
     if not found.faults:
         lines.append("No faults were found.")
     if begun:
+        flags = " --allow-code" if found.names_code else ""
         wish = "Go on with" if not found.faults else "Once the cause is fixed, go on with"
         lines.append(f"{wish}: alcore resume {common.shell_name(folder)}{flags}")
     return lines

@@ -78,7 +78,7 @@ Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories a
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ResultAsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
-AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run code and programs that the run's experiment names.")]
 LearnerOfRun = Annotated[
     str | None,
     typer.Option(
@@ -280,14 +280,14 @@ def run_driver(driver: Driver) -> None:
     except KeyboardInterrupt:
         say(
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{from_here(driver.log_dir)}. Go on with: alcore resume {shell_name(from_here(driver.log_dir))}"
+            f"{from_here(driver.log_dir)}. Go on with: {_resume_command(driver)}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
                 f"what was gathered is in {from_here(driver.log_dir)}. Once the cause is fixed, go on with: "
-                f"alcore resume {shell_name(from_here(driver.log_dir))}"
+                f"{_resume_command(driver)}"
             )
         raise
 
@@ -335,12 +335,12 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     if failed:
         say(
             f"error: {driver.stop_reason}. What was gathered is in {folder}. Once the cause is fixed, go on with: "
-            f"alcore resume {shell_name(folder)}"
+            f"{_resume_command(driver)}"
         )
         raise typer.Exit(1)
     if waiting:
         if quiet or as_json:
-            say(f"{driver.stop_reason}; once answers are told, go on with: alcore resume {shell_name(folder)}")
+            say(f"{driver.stop_reason}; once answers are told, go on with: {_resume_command(driver)}")
         raise typer.Exit(3)
 
 
@@ -351,7 +351,13 @@ def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     elif quiet:
         typer.echo(str(result.folder))
     else:
-        typer.echo(_report_text(result, driver.stop_reason))
+        typer.echo(_report_text(result, driver))
+
+
+def _resume_command(driver: Driver) -> str:
+    """Return the command that goes on with a run, as it is to be typed here."""
+    flags = " --allow-code" if driver.names_code else ""
+    return f"alcore resume {shell_name(from_here(driver.log_dir))}{flags}"
 
 
 def from_here(folder: Path) -> Path:
@@ -373,17 +379,18 @@ def _result(run: Run) -> dict[str, Any]:
     }
 
 
-def _report_text(run: Run, reason: str | None) -> str:
-    records = run.records()
+def _report_text(run: Run, driver: Driver) -> str:
+    reason, records = driver.stop_reason, run.records()
     steps = run.steps()
     lines = ["", curve(records, 8) if records else losses(steps, 8), ""] if records or steps else [""]
     if is_waiting(reason):
         name = shell_name(run.folder)
-        commands = {
+        to_tell = {
             f"alcore ask {name} --out FILE.csv": "write what to label",
             f"alcore tell {name} FILE.csv": "tell the labels that were filled in",
-            f"alcore resume {name}": "go on",
         }
+        told = getattr(driver.label_strategy, "told", True)
+        commands = {**(to_tell if told else {}), _resume_command(driver): "go on"}
         width = max(map(len, commands))
         return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",
                           *(f"  {command:<{width}}  {what}" for command, what in commands.items())])  # fmt: skip

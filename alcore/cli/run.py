@@ -62,7 +62,7 @@ def run(
     in_doubt: common.InDoubt = None,
     other_ranks: common.OtherRanks = False,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
+        bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
     ] = False,
     quiet: common.Quiet = False,
     as_json: common.ResultAsJson = False,

@@ -103,6 +103,8 @@ class Driver:
     preprocessing : Preprocessing or None
         How the data makes inputs of a file. Set before the run begins, it is described in the run, for ``alcore
         export`` and, where the run has an experiment file, ``alcore predict``.
+    names_code : bool
+        Whether its experiment names the user's own code, so that ``alcore resume`` needs ``--allow-code``.
     run_id, log_dir, logger
         Name, directory and logger of the run. The directory is made when the run starts.
     """
@@ -180,6 +182,7 @@ class Driver:
         self.stop_reason: str | None = None
         self.description: str | None = None
         self.preprocessing: Preprocessing | None = None
+        self.names_code = False
         self._session: RunSession | None = None
         self._half_restored = False  # whether a restore has begun to change parts
         self._labeling: LabelingPhase | None = None

@@ -29,14 +29,14 @@ def tracks_in_flight(strategy: Any) -> bool:
 
 def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
     """Raise `UsageError` where something was in flight, and neither label strategy nor user decides."""
-    requests = _without_answer(_in_flight(strategy, store), store)
+    requests = _in_doubt(strategy, store)
     if requests and decision is None:
         shown = ", ".join(str(request.item)[:40] for request in requests[:5]) + (", ..." if len(requests) > 5 else "")
         raise UsageError(
             f"{len(requests)} requests were with {type(strategy).__name__} when the run was cut off, and may have been "
             f"carried out without the answer having arrived: {shown}. Decide with --in-doubt ask (ask again, perhaps "
             "pay twice) or --in-doubt drop (give them up); from Python, restore(in_doubt=...). A label strategy that "
-            "offers poll(request_id), or declares idempotent = True, needs no decision."
+            "offers poll(request_id) or is_in_doubt(request), or declares idempotent = True, needs no decision."
         )
 
 
@@ -44,8 +44,8 @@ def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) 
     """Settle what was in flight as the user says, unless the label strategy can be polled."""
     requests = _in_flight(strategy, store)
     if requests:
-        unanswered = {one.id for one in _without_answer(requests, store)}
-        kept = [one.id for one in requests if one.id not in unanswered]
+        in_doubt = {one.id for one in _in_doubt(strategy, store)}
+        kept = [one.id for one in requests if one.id not in in_doubt]
         store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None, kept=kept)
 
 
@@ -82,6 +82,16 @@ def can_be_polled(strategy: Any) -> bool:
 def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
     """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
     return [] if can_be_polled(strategy) else store.in_flight()
+
+
+def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:
+    """Return what was in flight, has no answer, and of which the label strategy doesn't know what has become."""
+    found = _without_answer(_in_flight(strategy, store), store)
+    knows = getattr(strategy, "is_in_doubt", None)
+    if not callable(knows):
+        return found
+    with raised_by(f"is_in_doubt() of {type(strategy).__name__}"):
+        return [one for one in found if knows(one)]
 
 
 def _without_answer(requests: list[Request], store: RunStore) -> list[Request]:

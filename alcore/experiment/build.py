@@ -68,6 +68,7 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
     )
     driver.description = to_toml(dataclasses.replace(resolved, settings=settings))
     driver.preprocessing = data.preprocessing
+    driver.names_code = resolved.names_code
     return driver
 
 

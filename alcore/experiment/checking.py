@@ -68,6 +68,8 @@ class Check:
     ----------
     run_id, folder
         The run that was begun, with which the campaign goes on.
+    names_code : bool
+        Whether it names the user's own code, so that ``alcore resume`` needs ``--allow-code``.
     seconds : dict
         Of wall time: ``start``, ``training``, ``metrology``, ``query``, ``label`` and ``resume``, as far as they came.
     rehearsed : bool
@@ -98,6 +100,7 @@ class Check:
 
     run_id: str
     folder: Path
+    names_code: bool = False
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     rehearsed: bool = False
     labeled: int = 0
@@ -156,7 +159,7 @@ def check_experiment(
 
     began = time.perf_counter()
     driver = make(run_id)
-    found = Check(driver.run_id, driver.log_dir)
+    found = Check(driver.run_id, driver.log_dir, driver.names_code)
     _ask_for(driver.label_strategy, 1 if with_label else 0)
     ended = _run_steps(driver, 1, clock, found)
     found.seconds["start"] = clock.began - began

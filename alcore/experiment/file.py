@@ -50,7 +50,7 @@ class Part:
     trusted
         Whether `use` was typed by the user, so that the code it names may be imported; False if a file names it.
     values
-        The parameters that were given.
+        The parameters that were given; those that were typed by the user (``--set``) are `RawValue`.
 
     Attributes
     ----------

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from alcore.errors import PluginError, UsageError
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
 from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
 from alcore.plugins.registry import Registry, import_name, load_factory
-from alcore.plugins.signatures import accepts, validate
+from alcore.plugins.signatures import RawValue, accepts, parameters_of, validate
 from alcore.protocols import Data
 from alcore.randomness import seed_everything
 from alcore.store.files import sha256_of
@@ -43,6 +44,9 @@ class Resolved:
         The checked settings.
     queue_cls
         The factory of the queue.
+    names_code
+        Whether a part is the user's own code, or a parameter names code or a program, so that an experiment file with
+        them is run only with ``--allow-code``.
     """
 
     parts: dict[str, list[Part]]
@@ -51,6 +55,7 @@ class Resolved:
     data: Data
     settings: Settings
     queue_cls: Callable[[], Any]
+    names_code: bool = False
 
 
 def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Resolved:
@@ -66,7 +71,8 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     registry
         The installed plugins.
     allow_code
-        Whether to import ``package.module:name`` that a file names.
+        Whether to import ``package.module:name`` that a file names, and to take what a file gives for parameters that
+        name code or a program (`alcore.protocols.FactoryOptions.code_parameters`).
 
     Returns
     -------
@@ -117,7 +123,12 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     queue_cls, more = _find_queue(registry, complete.driver["queue"])
     _raise(faults + more)
     _identify_weights(complete.driver)
-    return Resolved(parts, factories, values, data, complete, queue_cls)
+    names_code = any(
+        ":" in part.use or _code_given(factories[part.where], values[part.where])
+        for of_kind in parts.values()
+        for part in of_kind
+    )
+    return Resolved(parts, factories, values, data, complete, queue_cls, names_code)
 
 
 def _standard_of_regression(kind: str, registry: Registry) -> list[Part] | None:
@@ -201,7 +212,38 @@ def _check_parts(
         factories[part.where] = factory
         values[part.where], wrong = validate(factory, part.values, part.where)
         faults += wrong
+        if not allow_code:
+            faults += _code_in_a_file(part, factory)
     return factories, values, faults
+
+
+def _code_in_a_file(part: Part, factory: Callable[..., Any]) -> list[str]:
+    """Return a fault for each parameter that names code or a program, and whose value was not typed by the user."""
+    faults = []
+    untyped = {name: value for name, value in part.values.items() if not isinstance(value, RawValue)}
+    for name, value in _code_given(factory, untyped).items():
+        type_it = f"--set {shlex.quote(f'{part.where}.{name}={value}')}" if isinstance(value, str) else "--set"
+        faults.append(
+            f"[{part.where}] of the experiment file has {name} = {value!r}, which names code to run. If you trust the "
+            f"file, add --allow-code to this command; or give the value yourself, with {type_it}"
+        )
+    return faults
+
+
+def _code_given(factory: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of these values that name code or a program: of parameters that the factory says do so."""
+    code = getattr(factory, "code_parameters", ())
+    if not isinstance(code, frozenset | set | tuple | list):  # a member of that name which is something else
+        return {}
+    new_names = getattr(factory, "renamed_parameters", None)
+    new_names = new_names if isinstance(new_names, Mapping) else {}
+    defaults = {one.name: one.default for one in parameters_of(factory)[0]}
+    found = {}
+    for name, value in values.items():
+        now = new_names.get(name) or name
+        if now in code and value and value != defaults.get(now):
+            found[name] = value
+    return found
 
 
 def _several_in_one(part: Part, registry: Registry) -> str:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from alcore.errors import AlcoreError, UsageError
 
+WORK = "work"
+"""The folder of a strategy in which programs of the user work: ``strategies/NAME/work``."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII)
 _STRATEGY = re.compile(r"\w{0,200}(-[0-9]{1,9})?")
@@ -166,7 +169,8 @@ def check_run_folder(folder: Path, *, whole: bool) -> None:
     ------
     UsageError
         Naming a symbolic link in place of a file or folder of alcore's, or one that leads out of the run directory; a
-        pipe or device in place of a file; a journal of the database that names another file.
+        pipe or device in place of a file; a journal of the database that names another file. What is in
+        ``strategies/NAME/work`` is not looked at: programs of the user work there.
     """
     for entry in os.scandir(folder):
         is_folder = entry.name in _FOLDERS
@@ -185,8 +189,12 @@ def check_run_folder(folder: Path, *, whole: bool) -> None:
 
 def _check_links(folder: Path) -> None:
     inside = folder.resolve()
+    strategies = folder / "strategies"
     for where, folders, files in os.walk(folder):
-        for path in (Path(where, name) for name in (*folders, *files)):
+        below = [Path(where, name) for name in (*folders, *files)]
+        if Path(where).parent == strategies and WORK in folders:
+            folders.remove(WORK)  # what programs of the user write there may be anything
+        for path in below:
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise UsageError(
                     f"{path} is a symbolic link that leads out of the run directory: remove it, or replace it by what "

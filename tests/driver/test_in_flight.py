@@ -46,6 +46,18 @@ class Idempotent(Lab):
     idempotent = True
 
 
+class Knowing(Lab):
+    doubts = False
+
+    def is_in_doubt(self, request: Request) -> bool:
+        self.log.append(f"doubt {request.id}")
+        return self.doubts
+
+
+class Doubting(Knowing):
+    doubts = True
+
+
 Restart = Callable[..., tuple[Driver, list[str]]]
 
 
@@ -73,6 +85,24 @@ def test_the_user_decides_where_nobody_knows(restart: Restart) -> None:
         driver.restore()
     assert states(driver) == ["labeled", "open", "open"]
     assert len(log) == 2
+
+
+def test_what_the_strategy_can_find_out_is_handed_out_again(restart: Restart) -> None:
+    driver, log = restart(Knowing)
+    driver.restore()
+    driver.run()
+    assert states(driver) == ["labeled", "labeled", "labeled"]
+    assert f"doubt {log[1]}" in log
+    assert log.count(log[1]) == 2
+
+
+def test_the_user_decides_about_what_the_strategy_cant_find_out(restart: Restart) -> None:
+    driver, _ = restart(Doubting)
+    with pytest.raises(UsageError, match="1 requests were with Doubting"):
+        driver.restore()
+    driver.restore(in_doubt="drop")
+    driver.run()
+    assert states(driver) == ["labeled", "failed", "labeled"]
 
 
 def test_the_same_driver_can_be_restored_once_the_user_has_decided(build: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+from typing import ClassVar
 
 import pytest
 import torch
@@ -228,6 +229,52 @@ def test_code_in_a_file_is_not_imported_unasked(registry, read, chosen):
 def test_no_table_imports_code_unasked(registry, read, kind):
     with pytest.raises(UsageError, match=rf"\[{kind}\.x\].*--allow-code"):
         resolve(read(f'[{kind}.x]\nuse = "os:abort"\n'), registry)
+
+
+class RunsCode:
+    """A label strategy of which two parameters name code."""
+
+    code_parameters = frozenset({"program", "flags"})
+    renamed_parameters: ClassVar = {"command": "program"}
+
+    def __init__(self, program: str = "", flags: list[str] | None = None, price: float = 1.0) -> None: ...
+
+    def attach(self, driver): ...
+
+    def label(self, requests, answers): ...
+
+
+@pytest.fixture
+def with_code(registry):
+    registry.plugins[0].offers["label"]["solve"] = RunsCode
+    return registry
+
+
+@pytest.mark.parametrize("given", ["program = 'rm -r {x}'", "command = 'rm -r {x}'", "flags = ['--wrap=rm']"])
+def test_parameter_that_names_code_is_not_taken_from_a_file_unasked(with_code, read, given):
+    text = f"[label.solve]\nprice = 2.0\n{given}\n"
+    with pytest.raises(UsageError, match=r"^\[label\.solve\] .*rm.* names code to run.* --allow-code .*--set"):
+        resolve(read(text), with_code)
+    assert resolve(read(text), with_code, allow_code=True).names_code
+
+
+def test_fault_says_what_to_type(with_code, read):
+    with pytest.raises(UsageError, match=r"--set 'label\.solve\.program=\./solve \{x\}'\.$"):
+        resolve(read("[label.solve]\nprogram = './solve {x}'\n"), with_code)
+
+
+def test_parameter_that_names_code_is_taken_from_the_command_line(with_code, chosen, read):
+    resolved = resolve(chosen("label.solve.program=./solve {x}", label=["solve"]), with_code)
+    assert resolved.values["label.solve"] == {"program": "./solve {x}"}
+    assert resolved.names_code
+    experiment = read("[label.solve]\nprogram = 'rm'\nprice = 2.0\n")
+    experiment.set("label.solve.program=./solve")  # what is typed replaces what the file says
+    assert resolve(experiment, with_code).values["label.solve"] == {"program": "./solve", "price": 2.0}
+
+
+def test_file_without_code_needs_no_permission(with_code, read):
+    resolved = resolve(read("[label.solve]\nprice = 2.0\nprogram = ''\nflags = []\n"), with_code)
+    assert not resolved.names_code
 
 
 def test_users_own_code_is_called_by_its_name(registry, chosen):

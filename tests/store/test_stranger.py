@@ -155,6 +155,18 @@ def test_run_from_a_stranger_touches_nothing_else(
     assert {one.name for one in tmp_path.iterdir()} <= {"home", "root", "runs"}
 
 
+def test_links_that_programs_of_the_user_leave_where_they_work_are_let_be(build: Build, tmp_path: Path) -> None:
+    build(run_id="r", max_active_learning_steps=1).run()
+    work = tmp_path / "runs" / "r" / "strategies" / "mine" / "work" / "1"
+    work.mkdir(parents=True)
+    (work / "mesh").symlink_to("/etc")
+    build(run_id="r", max_active_learning_steps=2).restore()
+    shutil.rmtree(work.parent)
+    work.parent.symlink_to("/etc")
+    with pytest.raises(AlcoreError, match="work is a symbolic link"):
+        build(run_id="r", max_active_learning_steps=2).restore()
+
+
 def test_run_with_links_that_stay_inside_goes_on(build: Build, tmp_path: Path) -> None:
     """What a user's observer may leave, such as a link to the latest of its files."""
     build(run_id="r", max_active_learning_steps=1).run()
