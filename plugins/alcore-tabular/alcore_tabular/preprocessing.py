@@ -161,23 +161,23 @@ class TablePreprocessing:
                 "rows out, or train a model that fills gaps, with --set data.csv.missing=fill."
             )
         if column["kind"] == "number":
-            for row, cell in enumerate(cells):
-                if cell is None:
-                    continue
-                value = standalone.column_number(column, cell, mark)
-                if value is None:
-                    needed = "dates" if "order" in column else "numbers"
-                    raise UsageError(
-                        f"{table.file}: column {name!r} has text where the model needs {needed}: "
-                        f"{table.describe(row, name)}. Correct the cell, or leave the row out."
-                    )
-                with np.errstate(over="ignore"):
-                    fits = np.isfinite(np.float32((value - column["mean"]) / column["deviation"]))
-                if not fits:
-                    raise UsageError(
-                        f"{table.file}: column {name!r} has a value that is infinite or too far from those that the "
-                        f"model was trained on: {table.describe(row, name)}. Correct the cell, or leave the row out."
-                    )
+            filled = [row for row, cell in enumerate(cells) if cell is not None]
+            values = [standalone.column_number(column, str(cells[row]), mark) for row in filled]
+            if None in values:
+                needed = "dates" if "order" in column else "numbers"
+                raise UsageError(
+                    f"{table.file}: column {name!r} has text where the model needs {needed}: "
+                    f"{table.describe(filled[values.index(None)], name)}. Correct the cell, or leave the row out."
+                )
+            with np.errstate(over="ignore"):
+                scaled = (np.array(values, dtype=np.float64) - column["mean"]) / column["deviation"]
+                far = np.flatnonzero(~np.isfinite(scaled.astype(np.float32)))
+            if len(far):
+                row = filled[int(far[0])]
+                raise UsageError(
+                    f"{table.file}: column {name!r} has a value that is infinite or too far from those that the "
+                    f"model was trained on: {table.describe(row, name)}. Correct the cell, or leave the row out."
+                )
         if column["kind"] == "category":
             known = set(column["categories"])
             new = [row for row, cell in enumerate(cells) if (standalone.MISSING if cell is None else cell) not in known]
