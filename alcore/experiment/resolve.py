@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import inspect
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from alcore.errors import PluginError, UsageError
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
 from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
-from alcore.plugins.registry import Registry, import_name, load_factory
+from alcore.plugins.registry import Registry, import_code, load_factory
 from alcore.plugins.signatures import RawValue, accepts, parameters_of, validate
 from alcore.protocols import Data
 from alcore.randomness import seed_everything
@@ -265,12 +264,8 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
             f"[{part.where}] of the experiment file names the code {part.use!r}; if you trust the file, run it with "
             f"--allow-code, or name the code yourself with --{part.kind} {part.use}."
         )
-    here = str(Path.cwd())
-    # As with python -m; only now, or a file of a run directory might be imported instead.
-    if here not in sys.path:  # noqa: TID251 - the folder in which the user named or allowed the code
-        sys.path.insert(0, here)  # noqa: TID251
     try:
-        found = import_name(part.use)
+        found = import_code(part.use)
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
             raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
         return found

@@ -245,6 +245,15 @@ def import_name(text: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
+def import_code(text: str) -> Callable[..., Any]:
+    """Import what a user named as ``"package.module:name"``: from the current folder, or of what is installed."""
+    here = str(Path.cwd())
+    # As with python -m; only now, or a file of a run directory might be imported instead.
+    if here not in sys.path:  # noqa: TID251 - the folder in which the user named or allowed the code
+        sys.path.insert(0, here)  # noqa: TID251
+    return import_name(text)
+
+
 def _load(found: Found, core: str) -> Plugin:
     plugin = Plugin(found.distribution, found.version, found.name, found.value)
     if _is_blocked(plugin):

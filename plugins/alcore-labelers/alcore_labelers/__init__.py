@@ -1,4 +1,4 @@
-"""Get labels from outside a run: from people, who are asked and tell."""
+"""Get labels from outside a run: from people, who are asked and tell, or from a function."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ import alcore
 
 if TYPE_CHECKING:
     from alcore_labelers.ask import AskLabelStrategy
+    from alcore_labelers.function import FunctionLabelStrategy
+    from alcore_labelers.items import Item, read_items
+    from alcore_labelers.results import Infeasible, Labeled
 
 _HOME = {
     "AskLabelStrategy": "ask",
+    "FunctionLabelStrategy": "function",
+    "Infeasible": "results",
+    "Item": "items",
+    "Labeled": "results",
+    "read_items": "items",
 }
-__all__ = ["AskLabelStrategy"]
+__all__ = ["AskLabelStrategy", "FunctionLabelStrategy", "Infeasible", "Item", "Labeled", "read_items"]
 
 
 @alcore.hookimpl
 def alcore_label_strategies() -> dict[str, Any]:
-    """Offer ``ask``."""
-    return {"ask": "alcore_labelers.ask:AskLabelStrategy"}
+    """Offer ``ask`` and ``function``."""
+    return {
+        "ask": "alcore_labelers.ask:AskLabelStrategy",
+        "function": "alcore_labelers.function:FunctionLabelStrategy",
+    }
 
 
 def __getattr__(name: str) -> Any:

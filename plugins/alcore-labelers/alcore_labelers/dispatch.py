@@ -1,0 +1,281 @@
+"""Takes requests out, has them called in a backend, and delivers what comes of them; nothing is lost if it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from alcore.errors import Interrupted, UsageError
+from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
+from alcore_labelers.backends import Backend, BrokenWorkersError, outcomes_of, timed_out
+from alcore_labelers.calls import Inputs, Outcome
+
+Answer = Label | Failed
+_TICK = 0.2  # seconds between two looks at what no event tells
+_MOST_BREAKS = 3  # how often in a row all workers may end before a call is done
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """A call of the function, which may be tried several times.
+
+    Parameters
+    ----------
+    requests
+        What it answers.
+    inputs
+        What it is given.
+    given
+        The part of each request in it.
+    tries
+        How often it was tried.
+    paid
+        What the tries have cost so far, for each request.
+    begun
+        When the try under way was handed over, on the monotonic clock; 0 where it was not.
+    answers
+        What is to be delivered, after the last try.
+    """
+
+    requests: Sequence[Request]
+    inputs: Inputs
+    given: Sequence[Any]
+    tries: int = 0
+    paid: list[float] = dataclasses.field(default_factory=list)
+    begun: float = 0.0
+    answers: list[Answer] = dataclasses.field(default_factory=list)
+
+
+class Rules(Protocol):
+    """What the label strategy decides about calls."""
+
+    def calls(self, requests: Sequence[Request]) -> list[Call]:
+        """Return the calls that these requests are answered by."""
+
+    def retry_after(self, call: Call, outcomes: Sequence[Outcome]) -> float | None:
+        """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
+
+    def deliver(self, answers: LabelQueue, call: Call) -> None:
+        """Deliver the answers of a call."""
+
+
+class Dispatcher:
+    """Keeps a backend busy with the requests of a labeling phase.
+
+    The work is done in a thread of its own, which no signal interrupts: what it has taken out and what it has delivered
+    is always known. The main thread waits, and can be interrupted at any time.
+
+    Parameters
+    ----------
+    rules
+        The label strategy.
+    requests, answers
+        The two queues of the phase.
+    make_backend
+        Called at the start, and again when all workers have ended.
+    size
+        The number of items in a call.
+    most
+        How many requests are taken out at a time.
+    timeout
+        Seconds after which a call is not waited for, where the backend doesn't end it; None sets no limit.
+    repeatable
+        Whether a call that may have begun can be given back, since it may be carried out twice.
+    safe_point
+        Called now and then in the main thread; it raises where the run is to end.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        requests: QueryQueue,
+        answers: LabelQueue,
+        make_backend: Callable[[], Backend],
+        *,
+        size: int,
+        most: int,
+        timeout: float | None,
+        repeatable: bool,
+        safe_point: Callable[[], None],
+    ) -> None:
+        self._rules, self._requests, self._answers, self._make_backend = rules, requests, answers, make_backend
+        self._size, self._most, self._timeout, self._repeatable = size, most, timeout, repeatable
+        self._safe_point = safe_point
+        self._running: dict[Future[list[Outcome]], Call] = {}
+        self._waiting: list[tuple[float, int, Call]] = []  # a heap of calls to be tried again, by time
+        self._unbegun: list[Request] = []  # taken out, and in no call yet
+        self._count = itertools.count()
+        self._done: queue.SimpleQueue[Future[list[Outcome]] | None] = queue.SimpleQueue()
+        self._breaks = 0
+        self._ended, self._finished = False, threading.Event()
+        self._error: BaseException | None = None
+        self._backend: Backend | None = None
+
+    def run(self) -> None:
+        """Answer all requests; if this is interrupted, what is done is delivered, and the rest given back."""
+        thread = threading.Thread(target=self._work, name="labeling", daemon=True)
+        thread.start()
+        try:
+            while not self._finished.wait(_TICK):
+                self._safe_point()
+        except BaseException:
+            self._ended = True
+            self._done.put(None)
+            thread.join()
+            raise
+        thread.join()
+        if self._error is not None:
+            raise self._error
+        self._safe_point()
+
+    # -- in the thread ---------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            self._backend = self._make_backend()
+            while not self._ended:
+                self._fill()
+                if not self._running and not self._waiting:
+                    self._backend.close()
+                    self._backend = None
+                    break
+                self._collect()
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            self._error = error
+        try:
+            self._set_down()
+        except BaseException as error:  # noqa: BLE001 - likewise
+            self._error = self._error or error
+        self._finished.set()
+
+    def _fill(self) -> None:
+        """Hand over the calls whose time has come, and as many new ones as there is room for."""
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            self._submit(heapq.heappop(self._waiting)[2])
+        calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
+        free = self._most - sum(len(one.requests) for one in calls)
+        free -= free % self._size
+        if free <= 0 or self._requests.empty():
+            return
+        self._unbegun = list(self._requests.get_many(free))
+        calls = self._rules.calls(self._unbegun)
+        for call in calls:
+            self._submit(call)
+
+    def _submit(self, call: Call) -> None:
+        assert self._backend is not None
+        call.begun, fault = 0.0, None
+        try:
+            future = self._backend.submit(call.inputs)
+            call.begun = time.monotonic()
+        except BrokenWorkersError as error:
+            future, fault = Future(), error
+        self._running[future] = call
+        self._unbegun = [one for one in self._unbegun if one not in call.requests]
+        if fault is not None:
+            self._replace_workers(fault)
+        else:
+            future.add_done_callback(self._done.put)
+
+    def _collect(self) -> None:
+        """Wait for calls, or until something else is due, and deliver what is done."""
+        due = min(_TICK, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else _TICK
+        with contextlib.suppress(queue.Empty):
+            future = self._done.get(timeout=due)
+            while not self._ended:
+                if future is not None and future in self._running:
+                    self._settle(future)
+                future = self._done.get_nowait()
+        assert self._backend is not None
+        if self._backend.is_broken():
+            self._replace_workers(BrokenWorkersError("its pool has ended"))
+        if self._timeout is not None and not self._backend.ends_calls:
+            self._give_up_late_calls(self._timeout)
+
+    def _settle(self, future: Future[list[Outcome]]) -> None:
+        call = self._running[future]
+        seconds = time.monotonic() - call.begun
+        try:
+            outcomes = outcomes_of(future, len(call.requests), self._timeout, seconds)
+        except BrokenWorkersError as error:
+            self._replace_workers(error)
+            return
+        self._breaks = 0
+        self._finish(future, outcomes)
+
+    def _finish(self, future: Future[list[Outcome]], outcomes: list[Outcome]) -> None:
+        call = self._running[future]
+        delay = None if call.answers else self._rules.retry_after(call, outcomes)
+        if delay is None:
+            self._deliver(call)
+        else:
+            heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._count), call))
+        del self._running[future]
+
+    def _deliver(self, call: Call) -> None:
+        try:
+            self._rules.deliver(self._answers, call)
+        except Interrupted:  # in this thread, that comes after the commit
+            self._ended = True
+
+    def _give_up_late_calls(self, timeout: float) -> None:
+        now = time.monotonic()
+        for future, call in list(self._running.items()):
+            if now - call.begun > timeout and not future.done():
+                future.cancel()  # what has not begun never does; of what has, the result is dropped
+                late = dataclasses.replace(timed_out(timeout), seconds=(now - call.begun) / len(call.requests))
+                self._finish(future, [late] * len(call.requests))
+
+    def _replace_workers(self, error: BrokenWorkersError) -> None:
+        """Start new workers; calls of which nothing is known are tried anew, or fail if they must not be."""
+        assert self._backend is not None
+        self._breaks += 1
+        if self._breaks >= _MOST_BREAKS:
+            raise UsageError(
+                f"the function can't be called where it is to run, since all workers have ended {self._breaks} times "
+                f"before one call was done ({error}). What they wrote on stderr says why. A script that starts worker "
+                'processes must start its run under `if __name__ == "__main__":`, and the function must be in a '
+                "module that they can import."
+            )
+        lost, self._running = self._running, {}
+        self._backend.stop()
+        self._backend = self._make_backend()
+        for future, call in lost.items():
+            if future.done() and future.exception() is None:
+                self._running[future] = call
+                self._settle(future)
+            elif self._repeatable or not call.begun:
+                self._submit(call)
+            else:
+                gone = Outcome("infrastructure", reason=f"its worker has ended ({error})")
+                self._running[future] = call
+                self._finish(future, [gone] * len(call.requests))
+
+    def _set_down(self) -> None:
+        """Deliver what is done, end the workers, and give back what has no answer, if it may be asked for again."""
+        try:
+            for future in [one for one in self._running if one.done() and not one.cancelled()]:
+                call = self._running[future]
+                with contextlib.suppress(BrokenWorkersError):
+                    self._finish(
+                        future,
+                        outcomes_of(future, len(call.requests), self._timeout, time.monotonic() - call.begun),
+                    )
+        finally:
+            for future in self._running:
+                future.cancel()
+            if self._backend is not None:
+                self._backend.stop()
+            calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
+            left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
+            for request in [*self._unbegun, *left]:
+                with contextlib.suppress(UsageError):  # it has been answered
+                    self._requests.give_back(request)
