@@ -10,7 +10,7 @@ _NAMES: dict[str, dict[str, str]] = {
     },
     "alcore-dummy": {"label": "dummy"},
     "alcore-f1": {"metrology": "f1"},
-    "alcore-labelers": {"label": "ask"},
+    "alcore-labelers": {"label": "ask function"},
     "alcore-metrics": {"metrology": "classification fields regression rmse"},
     "alcore-mlflow": {"observe": "mlflow"},
     "alcore-moons": {"data": "moons", "learner": "mlp"},

@@ -21,6 +21,7 @@ import numpy as np
 from alcore_labelers.results import Infeasible, Labeled
 
 _LONGEST_REASON = 500
+_FAULTS_OF_PROGRAMS = (TypeError, AttributeError, NameError, ImportError, SyntaxError, NotImplementedError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,8 @@ class FunctionCall:
                 return _infeasible(error)
             reason = f"it raised {_text_of(error)} for a batch; return Infeasible as the result of the item"
             return Outcome("infrastructure", reason=reason, detail=detail)
-        return Outcome("infrastructure", reason=f"{_text_of(error)}{_place_of(error)}", again=True, detail=detail)
+        again = not isinstance(error, _FAULTS_OF_PROGRAMS)
+        return Outcome("infrastructure", reason=f"{_text_of(error)}{_place_of(error)}", again=again, detail=detail)
 
     def _each(self, returned: Any, size: int) -> list[Outcome]:
         if isinstance(returned, Mapping | str) or not hasattr(returned, "__len__") or np.ndim(len(returned)):

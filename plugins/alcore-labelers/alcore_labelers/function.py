@@ -64,13 +64,14 @@ class FunctionLabelStrategy(BaseLabel):
     seed
         Whether it is also given ``seed=N``, a whole number for random numbers, the same whenever a request is tried.
     infeasible
-        Exceptions, as "module:Name" or "ValueError", by which it says that an input has no label.
+        Exceptions, each as "module:Name" or "ValueError", by which it says that an input has no label.
     cost
         What a call costs: a number, "seconds" for the time that it takes, or a function of the inputs, as
         "module:name". If it is not given: what the data says, else 1. The function may say it itself, by returning
         `alcore_labelers.Labeled`.
     retries
-        How often a call that failed is tried again; 2 if it is not given, and 0 where `idempotent` is False.
+        How often a call that failed is tried again; 2 if it is not given, and 0 where `idempotent` is False. Mistakes
+        in a program (TypeError, AttributeError, NameError, ImportError) are not tried again, nor is a timeout.
     backoff
         Seconds before the second try, doubled before each further one, up to 60; they vary by half at random.
     max_in_flight
@@ -79,7 +80,8 @@ class FunctionLabelStrategy(BaseLabel):
         Whether it does no harm to call it again for a request. If not, what was being called when a run was cut off is
         asked for again only with ``--in-doubt ask``.
     context
-        How worker processes are started: "spawn" or "forkserver".
+        How worker processes are started: "forkserver", which imports the main script once, or "spawn"; the first where
+        the system has it, if it is not given.
     executor
         A ``concurrent.futures.Executor``, of Dask or MPI for instance, that runs the calls; from Python only.
     """
@@ -98,18 +100,20 @@ class FunctionLabelStrategy(BaseLabel):
         batch_size: int = 32,
         give: Literal["auto", "values", "input"] = "auto",
         seed: bool = False,
-        infeasible: tuple[str | type[BaseException], ...] = (),
+        infeasible: str | tuple[str | type[BaseException], ...] = (),
         cost: float | str | Callable[[Any], float] | None = None,
         retries: int | None = None,
         backoff: float = 1.0,
         max_in_flight: int | None = None,
         idempotent: bool = True,
-        context: Literal["spawn", "forkserver"] = "spawn",
+        context: Literal["forkserver", "spawn"] | None = None,
         executor: Executor | None = None,
     ) -> None:
         check_choice("FunctionLabelStrategy", "run_in", run_in, ("here", "threads", "processes"))
         check_choice("FunctionLabelStrategy", "give", give, ("auto", "values", "input"))
-        check_choice("FunctionLabelStrategy", "context", context, multiprocessing.get_all_start_methods())
+        contexts = [one for one in ("forkserver", "spawn") if one in multiprocessing.get_all_start_methods()]
+        if context is not None:
+            check_choice("FunctionLabelStrategy", "context", context, contexts)
         _check_count("workers", workers, 1)
         _check_count("batch_size", batch_size, 1)
         _check_count("retries", retries, 0)
@@ -129,7 +133,7 @@ class FunctionLabelStrategy(BaseLabel):
                 f"retries is {retries}, and idempotent is False: a call that failed may have had its effect, and would "
                 "be made twice. Leave out one of them"
             )
-        self._run_in, self._executor, self._context = run_in, executor, context
+        self._run_in, self._executor, self._context = run_in, executor, context or contexts[0]
         self._workers = 1 if run_in == "here" else workers or os.cpu_count() or 1
         self._timeout, self._give, self._batch = timeout, give, batch
         self._size = batch_size if batch else 1
@@ -447,10 +451,10 @@ def _imported(parameter: str, text: str) -> Any:
         ) from error
 
 
-def _exceptions(given: Sequence[str | type[BaseException]]) -> tuple[type[BaseException], ...]:
-    """Return the exceptions that are named."""
+def _exceptions(given: Any) -> tuple[type[BaseException], ...]:
+    """Return the exceptions that are named, or given."""
     found = []
-    for one in given:
+    for one in [given] if isinstance(given, str | type) else given:
         kind: Any = one
         if isinstance(one, str):
             kind = getattr(builtins, one, None) if ":" not in one else _imported("infeasible", one)

@@ -5,5 +5,7 @@ from pathlib import Path
 from alcore_testing import run_examples
 
 
-def test_the_example_runs(tmp_path):
-    assert len(run_examples(Path(__file__), tmp_path)["pool"]) == 9
+def test_the_examples_run(tmp_path):
+    names = run_examples(Path(__file__), tmp_path)
+    assert len(names["pool"]) == 9
+    assert len(names["design"]) == 8

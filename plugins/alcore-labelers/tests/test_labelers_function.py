@@ -1,0 +1,453 @@
+"""The strategy ``function``: what it gives, what it takes, what fails how, and what an interruption leaves."""
+
+import contextlib
+import functools
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from alcore_labelers import FunctionLabelStrategy, Infeasible, Labeled
+from alcore_testing import build_driver, differences, essence_of, run_command
+
+from alcore import BaseQuery, DataInfo, Request, TensorPool
+from alcore.errors import Interrupted, UsageError
+from alcore.store import Run
+
+SIMULATORS = '''
+import ctypes, functools, os, subprocess, sys, time
+
+def half(point):
+    return float(point[0]) / 2
+
+def mixed(point):
+    """Sample 0 crashes, 1 segfaults, 2 hangs with a program that it started, 3 ends, 4 raises, 5 is infeasible."""
+    import alcore_labelers
+    kind = int(point[0])
+    if kind == 0:
+        os._exit(3)
+    if kind == 1:
+        ctypes.string_at(0)
+    if kind == 2:
+        subprocess.run(["sleep", "98765"])
+    if kind == 3:
+        sys.exit("enough")
+    if kind == 4:
+        raise OSError("the licence server is away")
+    if kind == 5:
+        raise alcore_labelers.Infeasible("it diverges")
+    if kind == 6:
+        return object()
+    print("on stdout")
+    return float(kind)
+
+def draws(point, seed):
+    import random, numpy
+    return [random.random(), float(numpy.random.rand()), seed]
+
+def explode():
+    raise ImportError("no such thing in a worker")
+
+class Unloadable:
+    def __reduce__(self):
+        return explode, ()
+    def __call__(self, point):
+        return 0.0
+
+def slow(named):
+    with open("ledger", "a") as ledger:
+        ledger.write("called\\n")
+    time.sleep(0.1)
+    return named["T"] / named["p"]
+'''
+
+
+@pytest.fixture
+def simulators(tmp_path, monkeypatch):
+    """A module that worker processes can import."""
+    (tmp_path / "simulators.py").write_text(SIMULATORS)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("simulators", None)
+    return __import__("simulators")
+
+
+class AskFor(BaseQuery):
+    """Asks for what it was given in step 0, and for nothing later."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put_many(self.items)
+        self.items = []
+
+
+def counting_pool(n=20, **options):
+    """Sample i has the input (i, 0); no label is known."""
+    inputs = torch.stack([torch.arange(float(n)), torch.zeros(n)], dim=1)
+    return TensorPool(inputs, info=DataInfo("regression", features=2), **options)
+
+
+def build(folder, strategy, items=range(8), pool=None, **settings):
+    settings = {"max_active_learning_steps": 1, "skip_training": True, "max_failure_rate": 1.0, **settings}
+    return build_driver(
+        folder,
+        AskFor(list(items)),
+        pool=counting_pool() if pool is None else pool,
+        learner=torch.nn.Linear(2, 1),
+        label=strategy,
+        **settings,
+    )
+
+
+def run(folder, strategy, *args, **settings):
+    driver = build(folder, strategy, *args, **settings)
+    driver.run()
+    return driver
+
+
+def labels(driver):
+    """The labels by sample."""
+    pool = driver.train_datapool
+    return {sample: pool[place][1] for place, sample in enumerate(pool.labeled_ids.tolist())}
+
+
+def failures(driver):
+    """Kind and reason of each failed attempt, by sample."""
+    samples = {one["id"]: one["sample"] for one in Run(driver.log_dir).requests()}
+    return {samples[one["request"]]: (one["kind"], one["reason"]) for one in Run(driver.log_dir).refused()}
+
+
+# -- failures ----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_call_does_costs_only_its_own_item(tmp_path, simulators, capfd):
+    strategy = FunctionLabelStrategy(simulators.mixed, "processes", workers=2, timeout=1.0, retries=0)
+    driver = run(tmp_path, strategy, range(12))
+    assert labels(driver) == {sample: float(sample) for sample in range(7, 12)}
+    reasons = failures(driver)
+    assert {sample: kind for sample, (kind, _) in reasons.items()} == dict(
+        enumerate(["infrastructure"] * 2 + ["timeout"] + ["infrastructure"] * 2 + ["infeasible", "infrastructure"])
+    )
+    expected = [
+        "its worker process ended with exit code 3", "its worker process was ended by SIGSEGV",
+        "it took longer than 1 s",
+        "it called sys.exit('enough')", "OSError: the licence server is away (simulators.py, line ", "it diverges",
+        "it returned a object; a label is a number, text, an array or a list",
+    ]  # fmt: skip
+    assert all(reasons[sample][1].startswith(reason) for sample, reason in enumerate(expected)), reasons
+    assert "on stdout" not in capfd.readouterr().out
+    assert subprocess.run(["pgrep", "-f", "sleep 98765"], capture_output=True, check=False).stdout == b""
+
+
+def test_failed_calls_are_tried_again_with_growing_waits(tmp_path):
+    calls, times = [], []
+
+    def fails_twice(point):
+        calls.append(int(point[0]))
+        times.append(time.monotonic())
+        if calls.count(int(point[0])) <= 2:
+            raise ConnectionError("busy")
+        return 1.0
+
+    driver = run(tmp_path, FunctionLabelStrategy(fails_twice, backoff=0.02, cost=2.5), [3, 4])
+    assert calls == [3, 3, 3, 4, 4, 4]
+    assert (np.diff(times)[:2] >= [0.01, 0.02]).all()
+    assert Run(driver.log_dir).refused() == []
+    assert driver.spent().cost == 2 * 3 * 2.5, "each try is paid"
+    assert "ConnectionError: busy" in (driver.log_dir / "console.log").read_text()
+
+
+def test_waits_are_drawn_from_the_generator_of_the_run(tmp_path):
+    def waits(folder):
+        strategy = FunctionLabelStrategy(half)
+        driver = build(folder, strategy)
+        driver.prepare()
+        (call,) = strategy.calls([_request(driver, 3)])
+        bad = [strategy._call.__class__(raises)(call.inputs)[0]]
+        return [strategy.retry_after(call, bad) for _ in range(3)]
+
+    first, second, last = waits(tmp_path / "a")
+    assert (first, second, last) == tuple(waits(tmp_path / "b"))
+    assert 0.5 <= first <= 1.5
+    assert 1 <= second <= 3
+    assert last is None
+
+
+def half(point):
+    return float(point[0]) / 2
+
+
+def raises(point):
+    raise ConnectionError
+
+
+def _request(driver, sample):
+    return Request("a" * 32, 0, 0, sample)
+
+
+def test_named_exceptions_are_infeasible(tmp_path):
+    def solve(point):
+        if point[0] == 2:
+            raise FloatingPointError("overflow")
+        return np.float64(point[0])
+
+    driver = run(tmp_path, FunctionLabelStrategy(solve, infeasible="ArithmeticError"), [1, 2, 3])
+    assert labels(driver) == {1: 1.0, 3: 3.0}
+    assert failures(driver) == {2: ("infeasible", "FloatingPointError: overflow")}
+
+
+def test_workers_that_never_start_end_the_run_with_the_reason(tmp_path, simulators):
+    strategy = FunctionLabelStrategy(simulators.Unloadable(), "processes", workers=1)
+    driver = build(tmp_path, strategy)
+    with pytest.raises(UsageError, match="all workers have ended 3 times before one call was done"):
+        driver.run()
+    assert {one["state"] for one in Run(driver.log_dir).requests()} == {"open"}
+
+
+# -- what goes in and what comes out -----------------------------------------------------------------------------
+
+
+def test_random_numbers_belong_to_the_request_wherever_it_is_called(tmp_path, simulators):
+    found = []
+    for place in ({"run_in": "here"}, {"run_in": "processes", "workers": 2}):
+        random.seed(os.urandom(8))
+        driver = run(
+            tmp_path / place["run_in"], FunctionLabelStrategy(simulators.draws, seed=True, **place), run_id="same"
+        )
+        found.append({sample: value.tolist() for sample, value in labels(driver).items()})
+    assert found[0] == found[1]
+    assert len({tuple(one) for one in found[0].values()}) == 8
+
+
+@pytest.mark.parametrize("run_in", ["here", "threads"])
+def test_batches_are_columns_and_bad_ones_are_refused(tmp_path, run_in):
+    given = []
+
+    def solve(points):
+        given.append(points.tolist())
+        if len(points) == 2:
+            return [1.0]
+        return [Infeasible("too hot") if one[0] == 1 else Labeled(one[0], cost=4.0) for one in points]
+
+    strategy = FunctionLabelStrategy(solve, run_in, batch=True, batch_size=3, cost=2)
+    driver = run(tmp_path, strategy)
+    assert sorted(given) == [
+        [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]],
+        [[3.0, 0.0], [4.0, 0.0], [5.0, 0.0]],
+        [[6.0, 0.0], [7.0, 0.0]],
+    ]
+    assert labels(driver) == {0: 0.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 5.0}
+    wrong = "it returned 1 results for a batch of 2 items; it must return a list or an array of 2 results"
+    assert failures(driver) == {
+        1: ("infeasible", "too hot"),
+        6: ("infrastructure", wrong),
+        7: ("infrastructure", wrong),
+    }
+    assert driver.spent().cost == 5 * 4 + 3 * 2
+
+
+class NamedPool(TensorPool):
+    """Shows its inputs as a CSV file does: as text."""
+
+    def shown(self, samples):
+        return {"T": [f"{sample}.5" for sample in samples], "fluid": ["water"] * len(samples)}
+
+
+def test_named_values_are_given_by_name_and_numbers_as_numbers(tmp_path):
+    inputs = torch.arange(20.0)[:, None].repeat(1, 2)
+    make = functools.partial(NamedPool, inputs, info=DataInfo("regression", features=2))
+    assert labels(run(tmp_path, FunctionLabelStrategy(lambda one: len(one["fluid"]) + one["T"]), [4], make())) == {
+        4: 9.5
+    }
+    columns = FunctionLabelStrategy(lambda many: many["T"] * 2 + len(many["fluid"]), batch=True)
+    assert labels(run(tmp_path, columns, [4, 5], make())) == {4: 11.0, 5: 13.0}
+    plain = FunctionLabelStrategy(lambda one: one.sum(), give="input")
+    assert labels(run(tmp_path, plain, [4], make())) == {4: 8.0}
+
+
+def test_generated_inputs_are_given_as_they_are(tmp_path):
+    strategy = FunctionLabelStrategy(lambda named: named["x0"] - named["x1"], give="values")
+    driver = run(tmp_path, strategy, [torch.tensor([3.0, 1.0])])
+    assert driver.train_datapool[0][1] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"), [(3, 3 * 8), ("seconds", None), (lambda point: float(point[0]), sum(range(8))), (None, 8)]
+)
+def test_costs(tmp_path, cost, expected):
+    driver = run(tmp_path, FunctionLabelStrategy(lambda point: time.sleep(0.01) or 1.0, cost=cost))
+    if expected is None:
+        assert 8 * 0.01 <= driver.spent().cost < 8
+    else:
+        assert driver.spent().cost == expected
+
+
+def test_costs_of_the_data_are_paid(tmp_path):
+    driver = run(tmp_path, FunctionLabelStrategy(half), [3, 4], counting_pool(costs=torch.arange(20.0)))
+    assert driver.spent().cost == 7
+
+
+# -- other places ------------------------------------------------------------------------------------------------
+
+
+def test_an_executor_is_only_not_waited_for(tmp_path):
+    go_on = threading.Event()
+
+    def solve(point):
+        if point[0] == 1:
+            go_on.wait(20)
+        return float(point[0])
+
+    with ThreadPoolExecutor(2) as executor:
+        driver = run(tmp_path, FunctionLabelStrategy(solve, executor=executor, timeout=0.4), [0, 1, 2, 3])
+        go_on.set()
+    assert failures(driver) == {1: ("timeout", "it took longer than 0.4 s")}
+    assert labels(driver) == {0: 0.0, 2: 2.0, 3: 3.0}, "what comes after the deadline is dropped"
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_interrupted_in_threads(tmp_path, idempotent):
+    """What is done is committed, what has not begun is given back, and what has begun is in doubt if it has effects."""
+    begun, release = queue.SimpleQueue(), threading.Event()
+
+    def solve(point):
+        begun.put(int(point[0]))
+        if len(seen) < 2:
+            release.wait(20)
+        return half(point)
+
+    seen = [0, 0]
+    strategy = FunctionLabelStrategy(solve, "threads", workers=2, idempotent=idempotent)
+    driver = build(tmp_path, strategy)
+
+    def interrupt():
+        for _ in range(2):
+            begun.get(timeout=20)
+        seen.clear()
+        for _ in range(2):
+            begun.get(timeout=20)  # both threads hang now
+        driver.interrupt()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(Interrupted):
+        driver.run()
+    release.set()
+    states = [one["state"] for one in Run(driver.log_dir).requests()]
+    done = states.count("labeled")
+    assert done >= 2
+    assert set(states) == {"labeled", "open"}
+    resumed = build(tmp_path, FunctionLabelStrategy(half, idempotent=idempotent), run_id=driver.run_id)
+    if not idempotent:
+        with pytest.raises(UsageError, match="2 requests were with FunctionLabelStrategy"):
+            resumed.restore()
+    resumed.restore(in_doubt=None if idempotent else "ask")
+    resumed.run()
+    assert labels(resumed) == {sample: sample / 2 for sample in range(8)}
+
+
+def test_command_that_is_ended_leaves_no_process_and_loses_nothing(tmp_path, simulators):
+    rows = [f"{T},{p},{T / p}" for T in range(1, 11) for p in (1, 2, 4, 8)]
+    for folder in (tmp_path / "whole", tmp_path / "cut"):
+        folder.mkdir()
+        (folder / "points.csv").write_text("\n".join(["T,p,ratio", *rows]))
+    (folder / "simulators.py").write_text(SIMULATORS)
+    given = {"label.function.function": "simulators:slow", "label.function.run_in": "processes",
+             "label.function.workers": "2", "query.random.max_samples": "6"}  # fmt: skip
+    flags = ["points.csv", "--target", "ratio", "--label", "function", "--query", "random", "--steps", "2"]
+    flags += [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
+    assert run_command(tmp_path / "whole", "run", *flags, "--run-id", "same").code == 0
+    assert _end(folder, signal.SIGINT, 3, "run", *flags, "--run-id", "same") == 130
+    assert _end(folder, signal.SIGKILL, 9, "resume", "same", "--allow-code") == -signal.SIGKILL
+    resumed = run_command(folder, "resume", "same", "--allow-code")
+    assert resumed.code == 0, resumed.err
+    assert _lines(folder / "ledger") <= 12 + 2 * 4, "no more than what was in flight is called again"
+    whole, cut = (essence_of(tmp_path / name / "active_learning_logs" / "same") for name in ("whole", "cut"))
+    extra = "checkpoints: 000000-training-"  # what the interruption saved
+    assert [one for one in differences(whole, cut) if not one.startswith(extra)] == []
+
+
+def _end(folder, number, calls, *words):
+    """Send a signal to a command after some calls; return its exit code when nothing works in the folder any more."""
+    command = [str(Path(sys.executable).with_name("alcore")), *words]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while _lines(folder / "ledger") < calls and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+    end = time.monotonic() + 5
+    while (left := _working_in(folder)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+    return process.returncode
+
+
+def _lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _working_in(folder):
+    """The processes that work in a folder."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (one / "cwd").readlink() == folder:
+                found.append((one / "cmdline").read_bytes())
+    return found
+
+
+# -- parameters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault"),
+    [
+        ({"function": "solver"}, "function is 'solver'; it must be module:name"),
+        ({"function": "nowhere:solve"}, "'nowhere:solve' can't be imported: ModuleNotFoundError"),
+        ({"function": "math:sinn"}, "In math, did you mean 'sin'"),
+        ({"function": "math:pi"}, "is a float, not a class or a function"),
+        ({"function": 3}, "function is a int, which can't be called"),
+        ({"function": lambda x: x, "run_in": "processes"}, "can't be sent to worker processes"),
+        ({"run_in": "cluster"}, "run_in is 'cluster'"),
+        ({"workers": 2}, "set run_in to 'processes' or 'threads'"),
+        ({"workers": 0, "run_in": "threads"}, "workers is 0"),
+        ({"timeout": 3.0}, "run_in 'here' can't end a call"),
+        ({"timeout": 0.0, "run_in": "processes"}, "timeout is 0.0; it must be a number of seconds, above 0"),
+        ({"backoff": float("nan")}, "backoff is nan"),
+        ({"retries": 1, "idempotent": False}, "would be made twice"),
+        ({"infeasible": ["solver:Error"]}, "infeasible 'solver:Error' can't be imported"),
+        ({"infeasible": "print"}, "infeasible has 'print'"),
+        ({"cost": -1}, "cost is -1"),
+        ({"cost": "minutes"}, "cost is 'minutes'"),
+        ({"executor": 3}, "executor is a int"),
+        ({"executor": ThreadPoolExecutor(1), "workers": 2}, "an executor has its own workers"),
+        ({"batch_size": True}, "batch_size is True"),
+    ],
+)
+def test_wrong_parameters_are_refused_when_it_is_made(parameters, fault):
+    with pytest.raises(UsageError) as error:
+        FunctionLabelStrategy(**{"function": half, **parameters})
+    assert fault in str(error.value)
+
+
+def test_coroutines_are_refused():
+    async def solve(point):
+        return 1.0
+
+    with pytest.raises(UsageError, match="is a coroutine function"):
+        FunctionLabelStrategy(solve)
+
+
+def test_missing_names_are_told_before_anything_is_called(tmp_path):
+    strategy = FunctionLabelStrategy(half, give="values")
+    image = TensorPool(torch.zeros(12, 2, 2), info=DataInfo("regression"))
+    with pytest.raises(UsageError, match="give is 'values', and the data names none"):
+        build(tmp_path, strategy, [8], image).run()
