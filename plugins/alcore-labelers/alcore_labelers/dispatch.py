@@ -111,7 +111,8 @@ class Dispatcher:
         self._safe_point = safe_point
         self._running: dict[Future[list[Outcome]], Call] = {}
         self._waiting: list[tuple[float, int, Call]] = []  # a heap of calls to be tried again, by time
-        self._unbegun: list[Request] = []  # taken out, and in no call yet
+        self._unbegun: dict[str, Request] = {}  # taken out, and in no call yet, by id
+        self._out = 0  # how many requests are taken out and have no answer
         self._count = itertools.count()
         self._done: queue.SimpleQueue[Future[list[Outcome]] | None] = queue.SimpleQueue()
         self._breaks = 0
@@ -160,14 +161,13 @@ class Dispatcher:
         """Hand over the calls whose time has come, and as many new ones as there is room for."""
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             self._submit(heapq.heappop(self._waiting)[2])
-        calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
-        free = self._most - sum(len(one.requests) for one in calls)
+        free = self._most - self._out
         free -= free % self._size
         if free <= 0 or self._requests.empty():
             return
-        self._unbegun = list(self._requests.get_many(free))
-        calls = self._rules.calls(self._unbegun)
-        for call in calls:
+        self._unbegun = {one.id: one for one in self._requests.get_many(free)}
+        self._out += len(self._unbegun)
+        for call in self._rules.calls(list(self._unbegun.values())):
             self._submit(call)
 
     def _submit(self, call: Call) -> None:
@@ -179,7 +179,8 @@ class Dispatcher:
         except BrokenWorkersError as error:
             future, fault = Future(), error
         self._running[future] = call
-        self._unbegun = [one for one in self._unbegun if one not in call.requests]
+        for request in call.requests:
+            self._unbegun.pop(request.id, None)
         if fault is not None:
             self._replace_workers(fault)
         else:
@@ -216,6 +217,7 @@ class Dispatcher:
         delay = None if call.answers else self._rules.retry_after(call, outcomes)
         if delay is None:
             self._deliver(call)
+            self._out -= len(call.requests)
         else:
             heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._count), call))
         del self._running[future]
@@ -276,6 +278,6 @@ class Dispatcher:
                 self._backend.stop()
             calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
             left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
-            for request in [*self._unbegun, *left]:
+            for request in [*self._unbegun.values(), *left]:
                 with contextlib.suppress(UsageError):  # it has been answered
                     self._requests.give_back(request)
