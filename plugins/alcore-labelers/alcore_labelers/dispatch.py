@@ -178,6 +178,9 @@ class Dispatcher:
             call.begun = time.monotonic()
         except BrokenWorkersError as error:
             future, fault = Future(), error
+        except BaseException:
+            self._unbegun |= {one.id: one for one in call.requests}
+            raise
         self._running[future] = call
         for request in call.requests:
             self._unbegun.pop(request.id, None)
@@ -247,37 +250,40 @@ class Dispatcher:
                 'processes must start its run under `if __name__ == "__main__":`, and the function must be in a '
                 "module that they can import."
             )
-        lost, self._running = self._running, {}
         self._backend.stop()
         self._backend = self._make_backend()
-        for future, call in lost.items():
+        for future, call in list(self._running.items()):
+            if future not in self._running:  # the new workers have ended meanwhile, and were replaced as well
+                continue
             if future.done() and future.exception() is None:
-                self._running[future] = call
                 self._settle(future)
             elif self._repeatable or not call.begun:
+                del self._running[future]
                 self._submit(call)
             else:
                 gone = Outcome("infrastructure", reason=f"its worker has ended ({error})")
-                self._running[future] = call
                 self._finish(future, [gone] * len(call.requests))
 
     def _set_down(self) -> None:
         """Deliver what is done, end the workers, and give back what has no answer, if it may be asked for again."""
-        try:
-            for future in [one for one in self._running if one.done() and not one.cancelled()]:
-                call = self._running[future]
-                with contextlib.suppress(BrokenWorkersError):
-                    self._finish(
-                        future,
-                        outcomes_of(future, len(call.requests), self._timeout, time.monotonic() - call.begun),
-                    )
-        finally:
-            for future in self._running:
-                future.cancel()
-            if self._backend is not None:
-                self._backend.stop()
-            calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
-            left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
-            for request in [*self._unbegun.values(), *left]:
-                with contextlib.suppress(UsageError):  # it has been answered
-                    self._requests.give_back(request)
+        errors: list[BaseException] = []
+        for future in [one for one in self._running if one.done() and not one.cancelled()]:
+            call = self._running[future]
+            try:
+                seconds = time.monotonic() - call.begun
+                self._finish(future, outcomes_of(future, len(call.requests), self._timeout, seconds))
+            except BrokenWorkersError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - the others are delivered first
+                errors.append(error)
+        for future in self._running:
+            future.cancel()
+        if self._backend is not None:
+            self._backend.stop()
+        calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
+        left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
+        for request in [*self._unbegun.values(), *left]:
+            with contextlib.suppress(UsageError):  # it has been answered
+                self._requests.give_back(request)
+        if errors:
+            raise errors[0]

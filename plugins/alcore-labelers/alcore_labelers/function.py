@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from alcore.errors import UsageError, check_choice, did_you_mean
 from alcore.plugins import import_code
+from alcore.pools import is_choosable
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.backends import Backend, ExecutorBackend, ProcessBackend, ThreadBackend
@@ -165,6 +166,8 @@ class FunctionLabelStrategy(BaseLabel):
 
     def check(self) -> None:
         """Raise `UsageError` if the pool has not what the function is to be given."""
+        if not is_choosable(self.driver.choice_pool):
+            return
         first = next(iter(self.driver.candidates(1)), None)
         if first is not None and len(first):
             (item,) = read_items(self.driver, [_request_for(int(first[0]))])

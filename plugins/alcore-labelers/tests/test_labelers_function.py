@@ -452,3 +452,23 @@ def test_missing_names_are_told_before_anything_is_called(tmp_path):
     image = TensorPool(torch.zeros(12, 2, 2), info=DataInfo("regression"))
     with pytest.raises(UsageError, match="give is 'values', and the data names none"):
         build(tmp_path, strategy, [8], image).run()
+
+
+@pytest.mark.parametrize("run_in", ["here", "threads"])
+def test_error_of_the_cost_ends_the_run_and_loses_nothing(tmp_path, run_in):
+    asked = []
+
+    def cost(point):
+        asked.append(point)
+        if len(asked) == 9:  # the first after those of the query phase
+            raise ZeroDivisionError("no price")
+        return 1.0
+
+    driver = build(tmp_path, FunctionLabelStrategy(half, run_in, cost=cost))
+    with pytest.raises(ZeroDivisionError, match="no price"):
+        driver.run()
+    assert {one["state"] for one in Run(driver.log_dir).requests()} <= {"open", "labeled"}
+    resumed = build(tmp_path, FunctionLabelStrategy(half), run_id=driver.run_id)
+    resumed.restore()
+    resumed.run()
+    assert labels(resumed) == {sample: sample / 2 for sample in range(8)}
