@@ -472,3 +472,11 @@ def test_error_of_the_cost_ends_the_run_and_loses_nothing(tmp_path, run_in):
     resumed.restore()
     resumed.run()
     assert labels(resumed) == {sample: sample / 2 for sample in range(8)}
+
+
+def test_function_of_an_experiment_file_is_called_only_where_code_is_allowed(tmp_path, simulators):
+    (tmp_path / "stranger.toml").write_text('[label.function]\nfunction = "simulators:half"\n')
+    refused = run_command(tmp_path, "run", "stranger.toml", "--steps", "1")
+    assert refused.code == 2
+    assert "function = 'simulators:half', which names code to run" in refused.err
+    assert not (tmp_path / "active_learning_logs").exists()
