@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
 import signal
@@ -57,7 +58,7 @@ class ThreadBackend:
 
     def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
         """Begin a call, or let it wait for a free thread."""
-        return self._pool.schedule(self._call, args=(inputs,))
+        return self._pool.schedule(self._call, args=(copy.deepcopy(inputs),))  # the function may write to them
 
     def is_broken(self) -> bool:
         """Return False."""
@@ -140,7 +141,7 @@ class ExecutorBackend:
 
     def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
         """Hand a call over."""
-        return self._executor.submit(self._call, inputs)
+        return self._executor.submit(self._call, copy.deepcopy(inputs))
 
     def is_broken(self) -> bool:
         """Return False: its futures say so."""

@@ -253,7 +253,7 @@ def end_worker() -> None:
     """End this process, and the programs that it started, at once."""
     if hasattr(os, "killpg") and os.getpid() == os.getpgrp():
         os.killpg(0, signal.SIGKILL)
-    os._exit(1)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL, and ends it at either
 
 
 def _end_on_signal(reader: int) -> None:

@@ -290,7 +290,7 @@ class FunctionLabelStrategy(BaseLabel):
         if callable(self._price):
             return float(self._price(copy.deepcopy(given)))
         said = getattr(self.driver.choice_pool, "cost", None)
-        found = said(request.item) if callable(said) else None
+        found = said(request.item) if callable(said) and type(request.item) is int else None
         return 1.0 if found is None else float(found)
 
     def _expected_cost(self, item: Any) -> float:

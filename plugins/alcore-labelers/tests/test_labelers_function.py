@@ -149,6 +149,21 @@ def test_what_a_call_does_costs_only_its_own_item(tmp_path, simulators, capfd):
     assert subprocess.run(["pgrep", "-f", "sleep 98765"], capture_output=True, check=False).stdout == b""
 
 
+@pytest.mark.parametrize("run_in", ["here", "threads"])
+def test_each_try_is_given_the_same(tmp_path, run_in):
+    given = []
+
+    def writes(point):
+        given.append(point.tolist())
+        point += 100
+        if len(given) == 1:
+            raise OSError("once")
+        return 1.0
+
+    run(tmp_path, FunctionLabelStrategy(writes, run_in, backoff=0.0), [3])
+    assert given == [[3.0, 0.0]] * 2
+
+
 def test_failed_calls_are_tried_again_with_growing_waits(tmp_path):
     calls, times = [], []
 
@@ -277,8 +292,9 @@ def test_named_values_are_given_by_name_and_numbers_as_numbers(tmp_path):
 
 def test_generated_inputs_are_given_as_they_are(tmp_path):
     strategy = FunctionLabelStrategy(lambda named: named["x0"] - named["x1"], give="values")
-    driver = run(tmp_path, strategy, [torch.tensor([3.0, 1.0])])
+    driver = run(tmp_path, strategy, [torch.tensor([3.0, 1.0])], counting_pool(costs=torch.arange(20.0)))
     assert driver.train_datapool[0][1] == 2.0
+    assert driver.spent().cost == 1
 
 
 @pytest.mark.parametrize(
