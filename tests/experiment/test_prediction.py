@@ -128,19 +128,19 @@ def regression(toys) -> TensorPool:
     return TensorPool(pool.inputs(torch.arange(40)), targets, range(8), DataInfo("regression", 0, 2, (2,)))
 
 
-def test_regression_with_dropout_has_deviations(build, toys, new: Path, tmp_path: Path) -> None:
+def test_regression_with_dropout_has_standard_deviations(build, toys, new: Path, tmp_path: Path) -> None:
     driver = build(learner=dropping(), train_datapool=regression(toys), max_active_learning_steps=1)
     driver.run()
     made = predict(Run(driver.log_dir), new, learner=dropping())
     assert np.array_equal(made.values, driver.infer(inputs_of(new))[:, 0])
     samples = mc_dropout(driver.learner, inputs_of(new), 20, 0)
-    assert np.allclose(made.deviation, samples.double().std(dim=0, correction=0)[:, 0])
+    assert np.allclose(made.std, samples.double().std(dim=0, correction=0)[:, 0])
     again = predict(Run(driver.log_dir), new, learner=dropping())
-    assert np.array_equal(made.deviation, again.deviation)
+    assert np.array_equal(made.std, again.std)
     made.write(tmp_path / "p.csv")
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert [int(row["row"]) for row in rows] == [0, 1, 2, 3, 4]
-    assert [float(row["deviation"]) for row in rows] == made.deviation.tolist()
+    assert [float(row["std"]) for row in rows] == made.std.tolist()
     assert [np.float32(row["prediction"]) for row in rows] == made.values.tolist()
 
 
