@@ -10,6 +10,7 @@ _NAMES: dict[str, dict[str, str]] = {
     },
     "alcore-dummy": {"label": "dummy"},
     "alcore-f1": {"metrology": "f1"},
+    "alcore-gp": {"learner": "gp", "loop": "gp"},
     "alcore-labelers": {"label": "ask"},
     "alcore-metrics": {"metrology": "classification fields regression rmse uncertainty"},
     "alcore-mlflow": {"observe": "mlflow"},
