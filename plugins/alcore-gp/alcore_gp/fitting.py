@@ -8,16 +8,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import gpytorch
 import numpy as np
 import torch
-from gpytorch.constraints import GreaterThan
-from gpytorch.priors import LogNormalPrior
-from linear_operator.utils.errors import NanError, NotPSDError
-from linear_operator.utils.warnings import NumericalWarning
 from scipy.optimize import minimize
 
 from alcore_gp.kernels import Kernel
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # linear_operator uses torch.jit.script
+    import gpytorch
+    from gpytorch.constraints import GreaterThan
+    from gpytorch.priors import LogNormalPrior
+    from linear_operator.utils.errors import NanError, NotPSDError
+    from linear_operator.utils.warnings import NumericalWarning
 
 Array = np.ndarray[Any, Any]
 LEAST_NOISE = 1e-6

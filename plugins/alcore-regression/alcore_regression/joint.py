@@ -151,9 +151,10 @@ def refuse_infinite(values: torch.Tensor, ids: torch.Tensor) -> None:
     """Raise `QueryError` if values, one of each sample, are NaN or infinite; the message names the samples."""
     bad = ~values.isfinite()
     if bool(bad.any()):
+        named = ", ".join(map(str, ids[bad].unique()[:5].tolist()))
         raise QueryError(
-            f"what the learner predicts for sample {', '.join(map(str, ids[bad][:5].tolist()))} is NaN or infinite, so "
-            "samples can't be ranked; look at the inputs, or at the learner's outputs for them."
+            f"what the learner predicts for sample {named} is NaN or infinite, so samples can't be ranked; look at the "
+            "inputs, or at the learner's outputs for them."
         )
 
 
