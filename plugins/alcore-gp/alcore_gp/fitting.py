@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # linear_operator uses torch.jit.script
     import gpytorch
     from gpytorch.constraints import GreaterThan
-    from gpytorch.priors import LogNormalPrior
+    from gpytorch.priors import GammaPrior, LogNormalPrior
     from linear_operator.utils.errors import NanError, NotPSDError
     from linear_operator.utils.warnings import NumericalWarning
 
@@ -62,7 +62,7 @@ def fit(
     -----
     Priors: lengthscales log-normal with location ``sqrt(2) + log(D) / 2`` and scale ``sqrt(3)`` (Hvarfner, Hellsten and
     Nardi, Vanilla Bayesian optimization performs great in high dimensions, ICML 2024), the outputscale log-normal with
-    location 0 and scale 1, the noise with location -4 and scale 2. The constant mean has no prior.
+    location 0 and scale 1, the noise nearly flat: gamma with shape 1.1 and rate 0.05. The constant mean has no prior.
     """
     model = _Model(inputs, targets, kernel).double()
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
@@ -103,7 +103,7 @@ class _Model(gpytorch.models.ExactGP):  # type: ignore[misc]  # gpytorch has no 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel) -> None:
         width = inputs.shape[1]
         noise = gpytorch.likelihoods.GaussianLikelihood(
-            noise_prior=LogNormalPrior(-4.0, 2.0), noise_constraint=_above(LEAST_NOISE)
+            noise_prior=GammaPrior(1.1, 0.05), noise_constraint=_above(LEAST_NOISE)
         )
         super().__init__(inputs, targets, noise)
         self.mean_module = gpytorch.means.ConstantMean()
