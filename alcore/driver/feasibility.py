@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from alcore.inference.feasibility import FeasibilityModel
-from alcore.pools.batches import tensors_of
+from alcore.pools.batches import rows_within, tensors_of
 
+_BYTES = 2**22  # of inputs at a time
 _LIKELY = 0.5  # a candidate with a lower probability of a label counts as infeasible
 
 
@@ -61,7 +62,7 @@ class Feasibility:
         if not infeasible or not known:
             return None
         model = FeasibilityModel(torch.cat(known), _rows(pool.inputs(torch.tensor(sorted(infeasible)))))
-        parts = [(ids, model.probability(_rows(pool.inputs(ids))).float()) for ids in candidates]
+        parts = [(ids, self._probabilities(model, pool, ids)) for ids in candidates]
         if not parts:
             return None
         self._ids, self._probability = (torch.cat(one) for one in zip(*parts, strict=True))
@@ -73,6 +74,11 @@ class Feasibility:
                 "failed so; none is left out."
             )
         return {"infeasible": len(infeasible), "candidates": len(self._ids), "unlikely": unlikely}
+
+    @staticmethod
+    def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> torch.Tensor:
+        rows = rows_within(pool.inputs(ids[:1]), _BYTES)
+        return torch.cat([model.probability(_rows(pool.inputs(part))).float() for part in torch.split(ids, rows)])
 
     def forget(self) -> None:
         """End the query phase."""

@@ -6,6 +6,7 @@ import torch
 
 _SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # of the window, in units of its largest candidate, sqrt(D)
 _PRIOR = 0.5  # how many samples the overall share counts as
+_MOST = 4000  # samples that are learned from
 _NUMBERS = 2**22  # distances in memory at a time
 
 
@@ -15,12 +16,20 @@ class FeasibilityModel:
     ``P(x) = (sum_i w_i(x) f_i + b r) / (sum_i w_i(x) + b)``, with ``f_i`` 1 for a feasible sample and 0 for an
     infeasible one, ``w_i(x) = exp(-||x - x_i||^2 / (2 h^2))`` for standardized inputs, r the overall share of feasible
     samples and b = 0.5. Of seven widths h, from 0.05 to 3.2 times the square root of the number of inputs, the one with
-    the highest leave-one-out likelihood is taken.
+    the highest leave-one-out likelihood is taken. Of more than 4000 samples that many are used, evenly spaced in their
+    order, as many of each kind as its share.
 
     Parameters
     ----------
     feasible, infeasible
         Inputs of samples with a label, and of samples that have none: shapes (n, D) and (m, D), at least one of each.
+
+    Attributes
+    ----------
+    share : float
+        Overall share of feasible samples, r.
+    width : float
+        Width of the window, h.
 
     References
     ----------
@@ -29,12 +38,14 @@ class FeasibilityModel:
     """
 
     def __init__(self, feasible: torch.Tensor, infeasible: torch.Tensor) -> None:
+        count = len(feasible) + len(infeasible)
+        feasible, infeasible = (_spaced(one, len(one) * _MOST // count) for one in (feasible, infeasible))
         known = torch.cat([feasible, infeasible]).double()
         deviation = known.std(dim=0, correction=0)
         self._middle, self._scale = known.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
         self._known = self._standardized(known)
         self._is_feasible = torch.cat([torch.ones(len(feasible)), torch.zeros(len(infeasible))]).double()
-        self._share = float(self._is_feasible.mean())
+        self.share = float(self._is_feasible.mean())
         widths = [spread * known.shape[1] ** 0.5 for spread in _SPREADS]
         squares = torch.cdist(self._known, self._known).square().fill_diagonal_(torch.inf)
         self.width = max(widths, key=lambda width: self._likelihood(squares, width))
@@ -53,11 +64,18 @@ class FeasibilityModel:
 
     def _shares(self, squares: torch.Tensor, width: float) -> torch.Tensor:
         near = torch.exp(squares / (-2 * width**2))
-        return (near @ self._is_feasible + _PRIOR * self._share) / (near.sum(dim=1) + _PRIOR)
+        return (near @ self._is_feasible + _PRIOR * self.share) / (near.sum(dim=1) + _PRIOR)
 
     def _likelihood(self, squares: torch.Tensor, width: float) -> float:
         share = self._shares(squares, width)
         return float(torch.where(self._is_feasible > 0, share, 1 - share).log().sum())
+
+
+def _spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """Return the rows, or where there are more than `most`, that many of them and at least 1."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, max(1, most)).long()]
 
 
 def weighted_by(scores: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:

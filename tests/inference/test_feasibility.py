@@ -56,6 +56,12 @@ def test_where_nothing_is_to_be_learned_all_have_the_overall_share():
     assert model.probability(torch.empty(0, 3)).shape == (0,)
 
 
+def test_many_samples_are_thinned_out():
+    model = FeasibilityModel(drawn(9000, 0, -1), drawn(3000, 1, 1))
+    assert model.probability(torch.tensor([[6.5, 7.0], [7.5, 7.0]])).tolist() == pytest.approx([1, 0], abs=0.05)
+    assert model.share == pytest.approx(0.75)
+
+
 def test_weights_lower_scores_of_either_sign():
     scores, probability = torch.tensor([2.0, 2.0, -3.0, -3.0, 0.0]), torch.tensor([1.0, 0.5, 1.0, 0.5, 0.1])
     assert weighted_by(scores, probability).tolist() == [2.0, 1.0, -3.0, -6.0, 0.0]
