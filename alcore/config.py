@@ -284,6 +284,12 @@ class DriverConfig:
     max_failure_rate
         The run ends where more of the last 20 answers than this share were failures: infrastructure, time-outs and
         refused answers. 1 lets it go on.
+    feasibility
+        What is made of samples that failed as infeasible. ``"exclude"``: candidates that are more likely to fail so
+        than not, by a classifier that is trained on their inputs and those of labeled samples, are not offered to query
+        strategies. ``"weight"``: the scores of strategies that score samples one by one
+        (`alcore.inference.top_k`) are multiplied with the probability of a label, and others that choose from a subset
+        are not offered these candidates. ``"off"``: nothing. A step's record says how many there are.
     weights
         A safetensors file with the weights that the learner begins with, such as ``model.safetensors`` of an export;
         its own initial weights where it is None. The run keeps them in its first checkpoint, so that it is resumed and
@@ -322,6 +328,7 @@ class DriverConfig:
     resume: Literal["never", "auto"] = "never"
     final_training: bool = False
     max_failure_rate: float = 0.5
+    feasibility: Literal["off", "weight", "exclude"] = "off"
     weights: Path | None = None
     weights_sha256: str | None = None
 
@@ -341,6 +348,8 @@ class DriverConfig:
         _flags(self, "final_training", "per_cost")
         if not _is_number(self.max_failure_rate) or not 0 <= self.max_failure_rate <= 1:
             _refuse(self, "max_failure_rate", "a number from 0 to 1")
+        if self.feasibility not in ("off", "weight", "exclude"):
+            _refuse(self, "feasibility", "'off', 'weight' or 'exclude'")
         if self.collate_fn is not None and not callable(self.collate_fn):
             _refuse(self, "collate_fn", "callable as collate_fn(items), and return a batch")
         if self.weights is not None and not isinstance(self.weights, str | os.PathLike):

@@ -748,7 +748,10 @@ class LearnerOptions(Protocol):
     """What a learner may offer beside being callable; an `nn.Module` has some of it anyway."""
 
     outputs: str
-    """``"logits"`` (where it doesn't say) or ``"probabilities"``: what a classifier returns."""
+    """Of a classifier ``"logits"`` (where it doesn't say) or ``"probabilities"``. Of a regression ``"values"`` (where
+    it doesn't say), or ``"mean-variance"`` for twice as many columns or channels, (B, 2 T), (K, B, 2 T) or (B, 2 C,
+    ...): the predicted means of all quantities, then the variances of labels around them, above 0, in the unit of the
+    target squared."""
 
     training_loop: str
     """Name of the training loop that trains it, for one that the default loop can't train; its error says so."""
@@ -761,6 +764,13 @@ class LearnerOptions(Protocol):
 
     def features(self, inputs: Any, /) -> Any:
         """Return the features of a batch, shape (B, ...); used in place of the input of the last linear layer."""
+
+    def posterior_covariance(self, a: Any, b: Any = None, /) -> torch.Tensor:
+        """Return the covariance of predictions between A and B inputs given the labels: shape (T, A, B).
+
+        It is of T quantities, without the noise of labels, in the unit of the target squared; without `b` the variances
+        alone, (T, A). Called by query strategies that choose by what a label would tell of others.
+        """
 
     def parameters(self) -> Iterable[Any]:
         """Return the trainable parameters; without any there is no optimizer."""

@@ -44,6 +44,9 @@ def predict(
         int | None,
         typer.Option(metavar="N", parser=integer, help="With the weights that this step trained [the last]."),
     ] = None,
+    level: Annotated[
+        float, typer.Option(metavar="P", help="Probability of intervals, of a learner that predicts variances.")
+    ] = 0.9,
     learner: LearnerOfRun = None,
     allow_code: AllowCode = False,
     root: Root = DEFAULT_ROOT,
@@ -61,7 +64,7 @@ def predict(
     prepare()
     found = find_run(root, run)
     with results_alone():
-        made = predict_rows(found, file, step=step, learner=learner, allow_code=allow_code)
+        made = predict_rows(found, file, step=step, learner=learner, allow_code=allow_code, level=level)
     if made.step is None:
         say("warning: the run has finished no training yet, so these are the predictions of its initial weights.")
     if output is not None:
@@ -88,6 +91,8 @@ def _text(made: Predictions) -> str:
             break
         shown.append([row[name] for name in columns])
     lines = [table(shown, columns), "", f"{_what(made)}."]
+    if made.low is not None:
+        lines.append(f"A label is between low and high with a probability of {made.level:.4g}, if variances are right.")
     if len(made) > _SHOWN:
         lines.append(f"{len(made) - _SHOWN} more rows; --output FILE.csv writes all.")
     elif made.probabilities is not None:

@@ -24,6 +24,7 @@ from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.checkpointing import Checkpointer, TrainingProgress
 from alcore.driver.description import describe_run, environment
 from alcore.driver.expected_costs import ExpectedCosts
+from alcore.driver.feasibility import Feasibility
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
@@ -162,6 +163,7 @@ class Driver:
 
         self._strategies = StrategySet(strategies_config)
         self._candidates = Candidates(self._pools.choice)
+        self.feasibility = Feasibility(config.feasibility, self.warn_once)
         self.feature_cache = FeatureCache()
         transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
         self._costs = ExpectedCosts(self._strategies.label, self._pools.choice)
@@ -342,7 +344,8 @@ class Driver:
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
                 strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
-            self._choose(strategies, *self._left_and_usual_cost(session.store), *args, **kwargs)
+            with self._feasibility_learned(session):
+                self._choose(strategies, *self._left_and_usual_cost(session.store), *args, **kwargs)
             session.commit_requests(self.query_queue, model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -358,6 +361,20 @@ class Driver:
                 session.add_label_counts(counts)
 
     # -- between the phases --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _feasibility_learned(self, session: RunSession) -> Iterator[None]:
+        """Know which candidates are likely to have no label, as far as that is wanted and can be learned."""
+        failed = session.store.infeasible_samples(self.position.step) if self.feasibility.is_on else []
+        if failed and self._candidates.known and self.train_datapool is not None:
+            labeled = (batch[0] for batch in self.ordered_batches(self.train_datapool))
+            found = self.feasibility.learn(self.choice_pool, labeled, failed, self.candidates())
+            if found is not None:
+                session.record.values["feasibility"] = found
+        try:
+            yield
+        finally:
+            self.feasibility.forget()
 
     def _choose(
         self, strategies: Sequence[Any], budget_left: float, usual_cost: float, *args: Any, **kwargs: Any
@@ -909,9 +926,10 @@ class Driver:
                 "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
                 "give a training_config, or an unlabeled_datapool."
             )
-        for ids in self._candidates.chunks(size):
+        for ids in map(self.feasibility.offered, self._candidates.chunks(size)):
             self._interruption.safe_point()
-            yield ids
+            if len(ids):
+                yield ids
 
     def pending(self) -> torch.Tensor:
         """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending."""

@@ -323,7 +323,7 @@ def _describe(
         about["learner"] = None
     if learner is not None:
         about["class"] = f"{type(learner).__module__}:{type(learner).__qualname__}"
-        about["outputs"] = kind_of(learner) if info is None or info.task == "classification" else "values"
+        about["outputs"] = kind_of(learner, "classification" if info is None else info.task)
     about["state"] = {
         name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
         if isinstance(value, torch.Tensor)

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from alcore.experiment.file import BuiltInPythonError
 from alcore.experiment.trained import TrainedRun
 from alcore.inference.dropout import MCDropout, dropout_layers
 from alcore.inference.learner import evaluating
-from alcore.inference.outputs import check_tensor, class_probabilities, first_rows, kind_of
+from alcore.inference.mean_variance import mean_and_variance
+from alcore.inference.outputs import check_tensor, class_probabilities, first_rows, kind_of, means_of
 from alcore.inference.posterior import bald
 from alcore.pools.batches import to_device
 from alcore.protocols import DataInfo, Preprocessing
@@ -61,8 +63,15 @@ class Predictions:
     mutual_information
         Of a classification with posterior samples: what the class would tell of the model (BALD), in nats, float64,
         shape (N,).
-    deviation
-        Of a regression with posterior samples: their standard deviation, float64, in the shape of `values`.
+    std
+        Of a regression whose learner predicts variances or gives posterior samples: the standard deviation of the
+        predictive distribution, float64, in the shape of `values`; of samples without variances of their own it is
+        that of the samples, which leaves out the noise of labels.
+    low, high
+        Of a regression whose learner predicts variances: the ends of the central interval that a label is in with the
+        probability `level`, for a normal distribution; float64, in the shape of `values`.
+    level
+        The probability of the intervals.
     posterior
         Where posterior samples are from: ``"the learner"``, such as the members of an ensemble, or ``"MC dropout"``;
         None without any.
@@ -78,7 +87,10 @@ class Predictions:
     probabilities: Array | None = None
     entropy: Array | None = None
     mutual_information: Array | None = None
-    deviation: Array | None = None
+    std: Array | None = None
+    low: Array | None = None
+    high: Array | None = None
+    level: float = 0.9
     posterior: str | None = None
     samples: int = 0
 
@@ -103,15 +115,19 @@ class Predictions:
             return ["row", "prediction", "probability", "entropy", *told, *names]
         width = 1 if self.values.ndim == 1 else self.values.shape[1]
         numbers = [""] if width == 1 else [f"_{place + 1}" for place in range(width)]
-        told = [] if self.deviation is None else [f"deviation{number}" for number in numbers]
-        return ["row", *(f"prediction{number}" for number in numbers), *told]
+        return ["row", *(f"{name}{number}" for name in ("prediction", *self._spread()) for number in numbers)]
+
+    def _spread(self) -> dict[str, Array]:
+        """Return what is known of the spread of a regression, by the name of its column."""
+        found = {"std": self.std, "low": self.low, "high": self.high}
+        return {name: array for name, array in found.items() if array is not None}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield what is predicted for each row of the file, counted from 0 without the header.
 
         Of a classification: ``prediction``, the name of the class, its ``probability``, ``entropy``,
-        ``mutual_information`` where it is known, and ``p(NAME)`` of each class. Of a regression: ``prediction`` and
-        ``deviation``, numbered where there are several quantities.
+        ``mutual_information`` where it is known, and ``p(NAME)`` of each class. Of a regression: ``prediction``, and
+        ``std``, ``low`` and ``high`` where they are known, numbered where there are several quantities.
 
         Raises
         ------
@@ -133,14 +149,14 @@ class Predictions:
             told = [] if self.mutual_information is None else [float(self.mutual_information[row])]
             shares = self.probabilities[row].tolist()
             return [self.class_name(code), shares[code], float(self.entropy[row]), *told, *shares]
-        told = [] if self.deviation is None else np.atleast_1d(self.deviation[row]).tolist()
+        told = [one for array in self._spread().values() for one in np.atleast_1d(array[row]).tolist()]
         return [*(_shortest(one) for one in np.atleast_1d(self.values[row])), *told]
 
     def arrays(self) -> dict[str, Any]:
         """Return the predictions as arrays: ``values`` and those of the others that there are; ``names`` of classes."""
         found = {
             name: getattr(self, name)
-            for name in ("values", "probabilities", "entropy", "mutual_information", "deviation")
+            for name in ("values", "probabilities", "entropy", "mutual_information", "std", "low", "high")
             if getattr(self, name) is not None
         }
         return found | ({"names": np.array(self.info.names)} if self.info.names else {})
@@ -155,6 +171,7 @@ class Predictions:
             "classes": list(self.info.names),
             "posterior": self.posterior,
             "samples": self.samples,
+            "level": None if self.low is None else self.level,
             "predictions": list(self.rows()),
         }
 
@@ -214,6 +231,7 @@ def predict(
     preprocessing: Preprocessing | None = None,
     inference_fn: Callable[[Any, Any], Any] | None = None,
     allow_code: bool = False,
+    level: float = 0.9,
 ) -> Predictions:
     """Predict the target of each row of a new file with the learner of a run, which may be under way.
 
@@ -237,6 +255,8 @@ def predict(
         Called as ``inference_fn(learner, inputs)`` for the outputs, as that of the Driver.
     allow_code
         Whether to import ``package.module:name`` that the run's experiment names.
+    level
+        Probability of the intervals of a regression whose learner predicts variances, between 0 and 1.
 
     Returns
     -------
@@ -255,6 +275,8 @@ def predict(
     is read. A learner that is fitted whole, as those of scikit-learn, is fitted again to the labels of the run, so the
     file of the run's data must be there and must not have changed.
     """
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level}; the probability of an interval is between 0 and 1, for instance 0.9.")
     trained = TrainedRun(run, allow_code)
     checkpoint = trained.checkpoint(step)
     model = trained.learner(checkpoint, learner)
@@ -274,7 +296,7 @@ def predict(
             ) from error
 
     outputs, samples, posterior = _outputs(model, infer, inputs)
-    of_task = _classification if info.task == "classification" else _regression
+    kind = kind_of(model, info.task)
     return Predictions(
         run=run.folder.resolve().name,
         checkpoint=checkpoint.file,
@@ -282,7 +304,12 @@ def predict(
         info=info,
         posterior=posterior,
         samples=0 if samples is None else len(samples),
-        **of_task(outputs, samples, kind_of(model) if info.task == "classification" else ""),
+        level=level,
+        **(
+            _classification(outputs, samples, kind)
+            if info.task == "classification"
+            else _regression(outputs, samples, kind, level)
+        ),
     )
 
 
@@ -376,12 +403,18 @@ def _classification(outputs: torch.Tensor, samples: torch.Tensor | None, kind: s
     return found
 
 
-def _regression(outputs: torch.Tensor, samples: torch.Tensor | None, _kind: str) -> dict[str, Any]:
-    of_learner = outputs.dim() == 3
-    values = outputs.double().mean(dim=0).to(outputs.dtype) if of_learner else outputs
+def _regression(outputs: torch.Tensor, samples: torch.Tensor | None, kind: str, level: float) -> dict[str, Any]:
+    means = means_of(outputs, kind)
+    values = means.double().mean(dim=0).to(means.dtype) if means.dim() == 3 else means
     found = {"values": _squeezed(values)}
-    if samples is not None:
-        found["deviation"] = _squeezed(samples.double().std(dim=0, correction=0))
+    if samples is None and kind != "mean-variance":
+        return found
+    spread = mean_and_variance(outputs if samples is None else samples, kind)
+    deviation = spread.variance.sqrt()
+    found["std"] = _squeezed(deviation)
+    if spread.noise is not None:
+        reach = NormalDist().inv_cdf((1 + level) / 2) * deviation
+        found["low"], found["high"] = _squeezed(values.double() - reach), _squeezed(values.double() + reach)
     return found
 
 

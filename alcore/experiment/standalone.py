@@ -2,8 +2,9 @@
 
 It needs NumPy, PyTorch and safetensors, and the files beside it; not alcore. Of a classification it gives the class,
 its probability, the entropy in nats, and the probability of each class; of a regression the value. Of an ensemble it
-also gives how much its members disagree. Rows are counted from 0, without the header. Fields and maps are written to a
-file that ends in ``.npz``.
+also gives how much its members disagree, and of a learner that predicts variances the standard deviation and the ends
+of the interval that a label is in with a probability of 90%. Rows are counted from 0, without the header. Fields and
+maps are written to a file that ends in ``.npz``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 HERE = Path(__file__).parent
+QUANTILE = 1.6448536269514722  # of the standard normal distribution at 95%: a central interval of 90%
 
 
 def read_inputs(path: str) -> torch.Tensor:
@@ -42,10 +44,25 @@ def predict(path: str) -> dict[str, Any]:
     outputs = torch.cat(parts, dim=1 if parts[0].dim() == 3 else 0)
     if about["task"] == "classification":
         return classes(outputs.double(), about["outputs"])
+    return quantities(outputs, about["outputs"])
+
+
+def quantities(outputs: torch.Tensor, kind: str) -> dict[str, Any]:
+    """Return predicted values, and what is known of their spread, of the outputs of a regression."""
     several = outputs.dim() == 3  # one output of each member of an ensemble
-    values = outputs.double().mean(dim=0).to(outputs.dtype) if several else outputs
-    deviation = {"deviation": single(outputs.double().std(dim=0, correction=0))} if several else {}
-    return {"values": single(values), **deviation}
+    predicts_variances = kind == "mean-variance"
+    means, *variances = outputs.chunk(2, dim=2 if several else 1) if predicts_variances else [outputs]
+    values = means.double().mean(dim=0).to(means.dtype) if several else means
+    parts = [one.double().mean(dim=0) if several else one.double() for one in variances]
+    parts += [means.double().var(dim=0, correction=0)] if several else []
+    if not parts:
+        return {"values": single(values)}
+    std = torch.stack(parts).sum(dim=0).sqrt()
+    if not predicts_variances:
+        return {"values": single(values), "std": single(std)}
+    reach = QUANTILE * std
+    low, high = single(values.double() - reach), single(values.double() + reach)
+    return {"values": single(values), "std": single(std), "low": low, "high": high}
 
 
 def classes(outputs: torch.Tensor, kind: str) -> dict[str, Any]:
@@ -89,7 +106,7 @@ def table(found: dict[str, Any]) -> list[list[Any]]:
         ]
     width = 1 if values.ndim == 1 else values.shape[1]
     numbers = [""] if width == 1 else [f"_{place + 1}" for place in range(width)]
-    parts = [("prediction", values)] + [("deviation", found[name]) for name in ("deviation",) if name in found]
+    parts = [("prediction", values)] + [(name, found[name]) for name in ("std", "low", "high") if name in found]
     header = ["row", *(f"{name}{number}" for name, _ in parts for number in numbers)]
     return [header] + [
         [row, *(cell for _, array in parts for cell in np.atleast_1d(array[row]))] for row in range(len(values))

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
+import torch
+
 from alcore.distributed.ranks import Ranks
 from alcore.inference.features import FeatureCache
 from alcore.protocols import RunContext
+
+
+class FeasibilityOfCandidates(Protocol):
+    """Which candidates are likely to have no label; nothing is known outside of query phases, or where it is off."""
+
+    def weights(self, ids: torch.Tensor) -> torch.Tensor | None:
+        """Return the probability of a label for candidates, (n,); None where scores are not to be weighted."""
+
+    def kept(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return those of some candidates that are likely to have a label."""
 
 
 class InferenceContext(RunContext, Protocol):
@@ -22,6 +34,10 @@ class InferenceContext(RunContext, Protocol):
 
     def warn_once(self, message: str) -> None:
         """Log a warning, unless the run has logged it already."""
+
+    @property
+    def feasibility(self) -> FeasibilityOfCandidates:
+        """Which candidates are likely to have no label."""
 
     @property
     def feature_cache(self) -> FeatureCache:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -17,6 +17,8 @@ from alcore.protocols import RunContext
 _ROWS = 4096  # most samples in a batch
 _BYTES = 16 * 2**20  # and most bytes of inputs and targets
 
+_Infer = Callable[[Any], Any]
+_Batches = Iterator[tuple[Any, torch.Tensor]]
 
 MeasuredOn = Literal["validation", "pool", "train", "unlabeled"]
 """The samples that a learner can be measured on; see `evaluate`."""
@@ -29,7 +31,9 @@ class Evaluation(NamedTuple):
     batches: Iterator[tuple[Any, torch.Tensor]]
 
 
-def evaluate(context: RunContext, on: MeasuredOn | None = None) -> Evaluation:
+def evaluate(
+    context: RunContext, on: MeasuredOn | None = None, infer: Callable[[Any], Any] | None = None
+) -> Evaluation:
     """Run the learner over the samples that metrology measures on.
 
     Parameters
@@ -41,6 +45,8 @@ def evaluate(context: RunContext, on: MeasuredOn | None = None) -> Evaluation:
         ``"train"``: the labeled items; ``"unlabeled"``: the samples that may still be asked for, where the pool to
         choose from knows their answers. If not given, the first of ``"validation"``, ``"pool"`` and ``"train"`` that
         there is.
+    infer
+        Maps inputs to outputs; ``context.infer`` if None.
 
     Returns
     -------
@@ -54,26 +60,27 @@ def evaluate(context: RunContext, on: MeasuredOn | None = None) -> Evaluation:
         If `on` is another word, or this run has no such samples.
     """
     run = inference_context(context)
+    infer = infer or run.infer
     if on is None:
         on = _standard(run)
     check_choice("evaluate", "on", on, get_args(MeasuredOn))
     if on == "validation":
         if run.val_datapool is None:
             raise _missing(on, "this run has no validation pool", "give TrainingConfig a val_datapool")
-        return Evaluation(on, _items(run, run.val_datapool))
+        return Evaluation(on, _items(run, run.val_datapool, infer))
     if on == "pool":
         if not _has_evaluation(run):
             raise _missing(on, "the training pool has no evaluation()", "give it one")
         inputs, targets = run.train_datapool.evaluation()
-        return Evaluation(on, _slices(run, inputs, targets))
+        return Evaluation(on, _slices(run, inputs, targets, infer))
     if on == "train":
-        return Evaluation(on, _items(run, run.train_datapool))
+        return Evaluation(on, _items(run, run.train_datapool, infer))
     pool = run.choice_pool
     if not is_choosable(pool) or not callable(getattr(pool, "answer", None)):
         raise _missing(on, "the pool to choose from can't list its unlabeled samples and their answers", "give it both")
     if not getattr(pool, "knows_answers", True):
         raise _missing(on, "the pool to choose from doesn't know the answers of unlabeled samples", "give it targets")
-    return Evaluation(on, _outputs_and_targets(run, _unlabeled(run, pool)))
+    return Evaluation(on, _outputs_and_targets(run, _unlabeled(run, pool), infer))
 
 
 def _standard(run: InferenceContext) -> MeasuredOn:
@@ -113,19 +120,19 @@ def _answers(pool: Any, ids: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.as_tensor(pool.answer(sample)[1]) for sample in ids.tolist()])
 
 
-def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
+def _slices(run: InferenceContext, inputs: Any, targets: torch.Tensor, infer: _Infer) -> _Batches:
     rows = min(_ROWS, rows_within((inputs, targets), _BYTES))
     parts = (slice(start, start + rows) for start in range(0, len(targets), rows))
-    return _outputs_and_targets(run, ((inputs[part], targets[part]) for part in parts))
+    return _outputs_and_targets(run, ((inputs[part], targets[part]) for part in parts), infer)
 
 
-def _items(run: InferenceContext, pool: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    return _outputs_and_targets(run, iter(run.ordered_batches(pool)))
+def _items(run: InferenceContext, pool: Any, infer: _Infer) -> _Batches:
+    return _outputs_and_targets(run, iter(run.ordered_batches(pool)), infer)
 
 
-def _outputs_and_targets(run: InferenceContext, batches: Iterator[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
+def _outputs_and_targets(run: InferenceContext, batches: Iterator[Any], infer: _Infer) -> _Batches:
     """Yield outputs and targets of all batches; the ranks share the forward passes."""
-    shared = RoundRobin(run.ranks, lambda batch: run.infer(batch[0]))
+    shared = RoundRobin(run.ranks, lambda batch: infer(batch[0]))
     for batch in batches:
         yield from (_on_one_device(*done) for done in shared.add(batch))
     yield from (_on_one_device(*done) for done in shared.rest())

@@ -1,9 +1,9 @@
 """Bring what learners return to one form.
 
-A learner's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``.
-Shapes: ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K
-samples of a posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, with one prediction for
-each position.
+A classifier's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``. Shapes:
+``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K samples of a
+posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, with one prediction for each position.
+Those of a regression are in `alcore.inference.mean_variance`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from alcore.errors import UsageError
 from alcore.pools.batches import tensors_of
 
 Kind = str
-"""What the outputs of a classifier are: ``"logits"`` or ``"probabilities"``."""
+"""What outputs are: ``"logits"`` or ``"probabilities"`` of a classifier, ``"values"`` or ``"mean-variance"`` else."""
 
 _SHORT = 64  # torch's softmax over a last axis of up to this length is several times slower than over a first axis
 _REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -28,11 +28,39 @@ _REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def kind_of(learner: Any) -> Kind:
-    """Return ``"logits"`` or ``"probabilities"``, as the learner says."""
+def kind_of(learner: Any, task: str = "classification") -> Kind:
+    """Return what the learner's outputs are, as it says.
+
+    Parameters
+    ----------
+    learner
+        Any learner.
+    task
+        ``"classification"`` or ``"regression"``.
+
+    Returns
+    -------
+    str
+        ``"logits"`` or ``"probabilities"`` of a classification; ``"values"`` or ``"mean-variance"`` of a regression.
+
+    Raises
+    ------
+    UsageError
+        For anything else that it says, and for means and variances of a classification.
+    """
     kind = getattr(learner, "outputs", "logits")
-    if kind not in ("logits", "probabilities"):
-        raise UsageError(f"{type(learner).__name__}.outputs is {kind!r}; it must be 'logits' or 'probabilities'.")
+    if kind not in ("logits", "probabilities", "values", "mean-variance"):
+        raise UsageError(
+            f"{type(learner).__name__}.outputs is {kind!r}; it must be 'logits' or 'probabilities', and for a "
+            "regression 'values' or 'mean-variance'."
+        )
+    if task == "regression":
+        return "mean-variance" if kind == "mean-variance" else "values"
+    if kind in ("values", "mean-variance"):
+        raise UsageError(
+            f"{type(learner).__name__}.outputs is {kind!r}, which is for a regression; a classifier returns 'logits' "
+            "or 'probabilities'."
+        )
     return str(kind)
 
 
@@ -200,6 +228,36 @@ def match_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     )
 
 
+def halves(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return means and variances of outputs of the kind ``"mean-variance"``: its columns or channels in two halves.
+
+    Parameters
+    ----------
+    outputs
+        Shape (B, 2 T), (K, B, 2 T) or (B, 2 C, ...).
+
+    Raises
+    ------
+    UsageError
+        For another shape.
+    """
+    tensor = check_tensor(outputs)
+    axis = 2 if tensor.dim() == 3 else 1
+    if tensor.dim() < 2 or tensor.shape[axis] % 2 or not tensor.shape[axis] or not tensor.is_floating_point():
+        raise UsageError(
+            f"the learner returned a {tensor.dtype} tensor of shape {tuple(tensor.shape)}, and its outputs are "
+            "'mean-variance': means and then variances, of shape (B, 2 T) for T quantities, (K, B, 2 T) for K samples "
+            "of a posterior, (B, 2 C, H, W) for a field of C channels."
+        )
+    mean, variance = tensor.chunk(2, dim=axis)
+    return mean, variance
+
+
+def means_of(outputs: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Return outputs of a regression without their variances: those of a learner that predicts values alone as such."""
+    return halves(outputs)[0] if kind == "mean-variance" else outputs
+
+
 def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> Callable[[Any, Any], torch.Tensor]:
     """Return the training step for a learner without a ``training_step``.
 
@@ -209,7 +267,7 @@ def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> 
         ``"classification"``: binary cross-entropy for one output column, cross-entropy for more.
         ``"regression"``: mean squared error over all quantities, see `match_targets`.
     kind
-        ``"logits"`` or ``"probabilities"``: what the learner returns.
+        What the learner returns, see `kind_of`; ``"mean-variance"`` has the mean of `gaussian_nll`.
     class_weights
         Weight of a sample of each class in the mean; empty for equal weights.
 
@@ -219,7 +277,7 @@ def default_loss(task: str, kind: Kind, class_weights: Sequence[float] = ()) -> 
         ``step(model, (inputs, targets)) -> loss``, a scalar tensor.
     """
     if task == "regression":
-        return _squared_error
+        return _gaussian if kind == "mean-variance" else _squared_error
     if len(class_weights):
         return _Weighted(kind, class_weights)
     return _cross_entropy if kind == "logits" else _cross_entropy_of_probabilities
@@ -273,3 +331,26 @@ def _squared_error(model: Any, batch: Any) -> torch.Tensor:
     inputs, targets = batch
     outputs = model(inputs)
     return functional.mse_loss(outputs, match_targets(outputs, targets).to(outputs.dtype))
+
+
+def gaussian_nll(mean: torch.Tensor, variance: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the negative log-likelihood of normal distributions without its constant, elementwise.
+
+    ``(log v + (y - m)^2 / v) / 2``. Unlike `torch.nn.functional.gaussian_nll_loss` it does not wait for a GPU.
+
+    Parameters
+    ----------
+    mean, variance, targets
+        Of one shape; variances above 0.
+
+    References
+    ----------
+    Nix and Weigend (1994), Estimating the mean and variance of the target probability distribution, ICNN.
+    """
+    return (variance.log() + (targets - mean).square() / variance) / 2
+
+
+def _gaussian(model: Any, batch: Any) -> torch.Tensor:
+    inputs, targets = batch
+    mean, variance = halves(model(inputs))
+    return gaussian_nll(mean, variance, match_targets(mean, targets).to(mean.dtype)).mean()

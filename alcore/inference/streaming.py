@@ -14,6 +14,7 @@ from tqdm import tqdm
 from alcore.distributed.ranks import Ranks, RoundRobin
 from alcore.errors import QueryError, UsageError
 from alcore.inference.context import InferenceContext, inference_context
+from alcore.inference.feasibility import weighted_by
 from alcore.inference.learner import eval_mode
 from alcore.inference.outputs import first_rows
 from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
@@ -174,6 +175,9 @@ def top_k(
 ) -> Ranked:
     """Return the k candidates with the highest scores, or where the run wants that, the highest worth per cost.
 
+    With ``DriverConfig.feasibility = "weight"`` scores are weighted by how likely a label is, once samples failed as
+    infeasible: scores of at least 0 are multiplied with the probability, and others divided by it.
+
     Parameters
     ----------
     context
@@ -204,15 +208,17 @@ def top_k(
     best = TopK(k)
     if not k:
         return best.result()
+    feasibility = inference_context(context).feasibility
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
     with contextlib.closing(chunks(context, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:
-            costs = context.costs(ids)
-            rough = None if estimate is None or costs is not None else estimate(outputs)
+            costs, weights = context.costs(ids), feasibility.weights(ids)
+            rough = None if estimate is None or costs is not None or weights is not None else estimate(outputs)
             if rough is None:
                 _score_waiting(waiting, score, best)
                 measure = score if costs is None else worth or score
                 scores = check_scores(measure(outputs), len(ids))
+                scores = scores if weights is None else weighted_by(scores, weights)
                 best.add(ids, scores if costs is None else _per_cost(ids, scores, costs))
                 continue
             rows = _possible_top_k(*rough, best.floor, k)
@@ -274,13 +280,15 @@ def subset(context: RunContext, size: int | float | None, generator: torch.Gener
     -----
     Memory is O(n). A fraction needs one pass over the ids to count them, and another to draw.
     """
+    kept = inference_context(context).feasibility.kept
     if size is None:
-        found = list(context.candidates())
+        found = [kept(ids) for ids in context.candidates()]
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
     if not isinstance(size, int):
-        size = math.ceil(round(size * sum(map(len, context.candidates())), 6))  # 0.1 * 30 is a bit more than 3
+        count = sum(len(kept(ids)) for ids in context.candidates())
+        size = math.ceil(round(size * count, 6))  # 0.1 * 30 is a bit more than 3
     chosen = TopK(size)
-    for ids in context.candidates():
+    for ids in map(kept, context.candidates()):
         chosen.add(ids, torch.rand(len(ids), generator=generator, dtype=torch.float64))
     return chosen.result().ids.sort().values
 

@@ -216,6 +216,10 @@ class RunStore:
         """Return the samples that were asked for and have no answer."""
         return self._database.read(tables.open_samples)
 
+    def infeasible_samples(self, before: int) -> list[int]:
+        """Return the samples that failed as infeasible in the steps before this one, and had no label then."""
+        return self._database.read(tables.infeasible_samples, before)
+
     def waits_before(self, step: int) -> bool:
         """Tell whether a request of an earlier step was open when this step began."""
         return self._database.read(tables.waits_before, step)

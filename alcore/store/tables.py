@@ -524,6 +524,17 @@ def open_samples(connection: sqlite3.Connection) -> list[int]:
     return [row["sample"] for row in rows]
 
 
+def infeasible_samples(connection: sqlite3.Connection, before: int) -> list[int]:
+    """Return the samples that failed as infeasible in the steps before this one, and had no label then, ascending."""
+    rows = connection.execute(
+        "SELECT DISTINCT sample FROM refused JOIN requests ON requests.id = refused.request"
+        " WHERE refused.kind = 'infeasible' AND refused.step < ?1 AND sample IS NOT NULL AND NOT EXISTS"
+        " (SELECT 1 FROM labels WHERE labels.request = requests.id AND labels.step < ?1) ORDER BY sample",
+        (before,),
+    )
+    return [row["sample"] for row in rows]
+
+
 def requests(connection: sqlite3.Connection, step: int | None, most: int | None = None) -> list[dict[str, Any]]:
     """Return requests with their current labels, in order; those of one step, or all; at most so many.
 

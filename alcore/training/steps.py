@@ -52,7 +52,7 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
             "training_step(batch), or give the training pool an attribute info (alcore.DataInfo) whose task has a "
             "default loss."
         )
-    return default_loss(info.task, kind_of(learner), info.class_weights)
+    return default_loss(info.task, kind_of(learner, info.task), info.class_weights)
 
 
 def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], Any] | None:
@@ -62,7 +62,7 @@ def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Ca
         return given  # type: ignore[no-any-return]
     if callable(getattr(learner, "validation_step", None)):
         return lambda model, batch: model.validation_step(batch)
-    return None if info is None else default_loss(info.task, kind_of(learner), info.class_weights)
+    return None if info is None else default_loss(info.task, kind_of(learner, info.task), info.class_weights)
 
 
 def check_call(what: str, function: Any, arguments: Sequence[str]) -> None:

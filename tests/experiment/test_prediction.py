@@ -14,6 +14,7 @@ from alcore import Data, DataInfo, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
 from alcore.experiment import predict, resolve
+from alcore.experiment.standalone import quantities
 from alcore.inference import bald, mc_dropout
 from alcore.store.reading import Run
 
@@ -128,19 +129,19 @@ def regression(toys) -> TensorPool:
     return TensorPool(pool.inputs(torch.arange(40)), targets, range(8), DataInfo("regression", 0, 2, (2,)))
 
 
-def test_regression_with_dropout_has_deviations(build, toys, new: Path, tmp_path: Path) -> None:
+def test_regression_with_dropout_has_standard_deviations(build, toys, new: Path, tmp_path: Path) -> None:
     driver = build(learner=dropping(), train_datapool=regression(toys), max_active_learning_steps=1)
     driver.run()
     made = predict(Run(driver.log_dir), new, learner=dropping())
     assert np.array_equal(made.values, driver.infer(inputs_of(new))[:, 0])
     samples = mc_dropout(driver.learner, inputs_of(new), 20, 0)
-    assert np.allclose(made.deviation, samples.double().std(dim=0, correction=0)[:, 0])
+    assert np.allclose(made.std, samples.double().std(dim=0, correction=0)[:, 0])
     again = predict(Run(driver.log_dir), new, learner=dropping())
-    assert np.array_equal(made.deviation, again.deviation)
+    assert np.array_equal(made.std, again.std)
     made.write(tmp_path / "p.csv")
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert [int(row["row"]) for row in rows] == [0, 1, 2, 3, 4]
-    assert [float(row["deviation"]) for row in rows] == made.deviation.tolist()
+    assert [float(row["std"]) for row in rows] == made.std.tolist()
     assert [np.float32(row["prediction"]) for row in rows] == made.values.tolist()
 
 
@@ -248,3 +249,43 @@ def test_damaged_checkpoint_is_refused(run: Run, toys, new: Path) -> None:
 def test_output_that_cannot_be_written_is_refused(run: Run, toys, new: Path, tmp_path: Path, name, fault) -> None:
     with pytest.raises(UsageError, match=fault):
         predict(run, new, learner=toys.learner()).write(tmp_path / name)
+
+
+class Gaussian(torch.nn.Module):
+    """Predicts means and variances, of one model or of three."""
+
+    outputs = "mean-variance"
+
+    def __init__(self, members: int = 1) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(members))
+
+    def forward(self, inputs):
+        raw = [layer(inputs) for layer in self.layers]
+        each = [torch.cat([one[:, :1], torch.nn.functional.softplus(one[:, 1:]) + 0.1], dim=1) for one in raw]
+        return each[0] if len(each) == 1 else torch.stack(each)
+
+    def training_step(self, batch):
+        return self(batch[0]).square().mean()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_predicted_variances_give_intervals(build, toys, new: Path, tmp_path: Path, members: int) -> None:
+    driver = build(learner=Gaussian(members), train_datapool=regression(toys), max_active_learning_steps=1)
+    driver.run()
+    made = predict(Run(driver.log_dir), new, learner=Gaussian(members), level=0.5)
+    outputs = driver.infer(inputs_of(new)).double().reshape(-1, 5, 2).numpy()
+    deviation = np.sqrt(outputs[:, :, 1].mean(axis=0) + outputs[:, :, 0].var(axis=0))
+    assert np.allclose(made.values, outputs[:, :, 0].mean(axis=0))
+    assert np.allclose(made.std, deviation)
+    assert np.allclose(made.high - made.values, 0.6744897501960817 * deviation)
+    assert np.allclose(made.values - made.low, made.high - made.values)
+    made.write(tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text().splitlines()[0] == "row,prediction,std,low,high"
+    assert made.as_json()["level"] == 0.5
+    assert set(made.arrays()) == {"values", "std", "low", "high"}
+    alone = quantities(driver.infer(inputs_of(new)), "mean-variance")  # of an export, at 90%
+    assert np.allclose(alone["std"], made.std)
+    assert np.allclose(alone["high"], predict(Run(driver.log_dir), new, learner=Gaussian(members)).high)
+    with pytest.raises(UsageError, match="level is 90"):
+        predict(Run(driver.log_dir), new, learner=Gaussian(members), level=90)

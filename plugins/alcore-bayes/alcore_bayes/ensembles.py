@@ -9,7 +9,7 @@ import torch
 
 from alcore import plugins
 from alcore.errors import UsageError
-from alcore.inference import default_loss, kind_of
+from alcore.inference import default_loss, halves, is_map, kind_of
 from alcore.pools import DataInfo
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
@@ -20,19 +20,25 @@ class Ensemble(torch.nn.Module):
     Parameters
     ----------
     members
-        At least two modules with the same form of outputs: (B,), (B, 1) or (B, C).
+        At least two modules with the same form of outputs: (B,), (B, 1) or (B, C); of a regression also fields
+        (B, 2 C, ...) of means and variances.
     task
         ``"classification"`` or ``"regression"``: the default loss of a member without a ``training_step``.
 
     Attributes
     ----------
     outputs : str
-        The kind of the members' outputs, ``"logits"`` or ``"probabilities"``.
+        The kind of the members' outputs: ``"logits"`` or ``"probabilities"``, of a regression ``"values"`` or
+        ``"mean-variance"``.
 
     Notes
     -----
     All members see the same batches, and differ by their initial weights (no bootstrap), as in deep ensembles.
     Time and memory: K times those of a member.
+
+    Fields of means and variances are pooled: the outputs are mean and variance of the mixture of the members, in the
+    shape of a member's, ``1/K sum_k v_k + 1/K sum_k (m_k - m)^2``. Others come member by member, and
+    `alcore.inference.mean_and_variance` does the same with them.
 
     References
     ----------
@@ -45,18 +51,24 @@ class Ensemble(torch.nn.Module):
         super().__init__()
         if len(members) < 2:
             raise UsageError(f"an ensemble of {len(members)} can't disagree; it needs at least 2 members.")
-        kinds = {kind_of(member) for member in members}
+        kinds = {kind_of(member, task) for member in members}
         if len(kinds) > 1:
             raise UsageError(
-                "some members of the ensemble return logits and some probabilities; all must return the same."
+                f"some members of the ensemble return {' and some '.join(sorted(kinds))}; all must return the same."
             )
         self.members = torch.nn.ModuleList(members)
         self.outputs = kinds.pop()
         self._default_loss = default_loss(task, self.outputs)
 
     def forward(self, inputs: Any) -> torch.Tensor:
-        """Map inputs of B samples to the outputs of all K members: (K, B, C), or (K, B, 1) for one column."""
+        """Map inputs of B samples to the outputs of all K members: (K, B, C), or (K, B, 1) for one column.
+
+        Fields of means and variances are pooled: (B, 2 C, ...).
+        """
         outputs = [member(inputs) for member in self.members]
+        if self.outputs == "mean-variance" and all(map(is_map, outputs)):
+            means, variances = map(torch.stack, zip(*map(halves, outputs), strict=True))
+            return torch.cat([means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0)], dim=1)
         for one in outputs:
             if not isinstance(one, torch.Tensor) or one.dim() not in (1, 2):
                 what = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__

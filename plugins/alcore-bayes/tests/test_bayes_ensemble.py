@@ -224,3 +224,28 @@ def test_members_of_a_regression_look_at_the_labels():
     assert learner(inputs).shape == (2, 30, 1)
     assert all(float(member.target_mean) == pytest.approx(float(targets.mean())) for member in learner.members)
     made(members=2).begin_training([(inputs, targets)])  # classifiers have nothing to see
+
+
+def test_members_with_variances_are_stacked_and_their_fields_pooled():
+    learner = made(DataInfo("regression", features=4), members=3, parameters={"outputs": "mean-variance"})
+    assert learner.outputs == "mean-variance"
+    inputs = torch.randn(7, 4)
+    assert learner(inputs).shape == (3, 7, 2)
+
+    class Field(nn.Module):
+        outputs = "mean-variance"
+
+        def __init__(self, seed):
+            super().__init__()
+            self.maps = torch.rand(1, 4, 3, 2, generator=torch.Generator().manual_seed(seed)) + 0.1
+
+        def forward(self, rows):
+            return self.maps * (rows[:, :1, None, None].square() + 1)
+
+    fields = [Field(seed) for seed in range(3)]
+    pooled = Ensemble(fields, "regression")(inputs)
+    each = torch.stack([one(inputs) for one in fields])
+    mean, second = each[:, :, :2].mean(dim=0), (each[:, :, 2:] + each[:, :, :2].square()).mean(dim=0)
+    torch.testing.assert_close(pooled, torch.cat([mean, second - mean.square()], dim=1))
+    with pytest.raises(UsageError, match="some members of the ensemble return mean-variance and some values"):
+        Ensemble([*fields, nn.Linear(4, 2)], "regression")

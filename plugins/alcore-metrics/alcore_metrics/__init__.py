@@ -11,23 +11,26 @@ if TYPE_CHECKING:
     from alcore_metrics.classification import ClassificationMetrology
     from alcore_metrics.fields import FieldsMetrology
     from alcore_metrics.regression import RegressionMetrology
+    from alcore_metrics.uncertainty import UncertaintyMetrology
 
 _HOME = {
     "ClassificationMetrology": "classification",
     "FieldsMetrology": "fields",
     "RegressionMetrology": "regression",
+    "UncertaintyMetrology": "uncertainty",
 }
-__all__ = ["ClassificationMetrology", "FieldsMetrology", "RegressionMetrology"]
+__all__ = ["ClassificationMetrology", "FieldsMetrology", "RegressionMetrology", "UncertaintyMetrology"]
 
 
 @alcore.hookimpl
 def alcore_metrology_strategies() -> dict[str, Any]:
-    """Offer ``classification``, ``fields`` and ``regression``; ``rmse`` is another name of the last."""
+    """Offer the metrology strategies; ``rmse`` is another name of ``regression``."""
     return {
         "classification": "alcore_metrics.classification:ClassificationMetrology",
         "fields": "alcore_metrics.fields:FieldsMetrology",
         "regression": "alcore_metrics.regression:RegressionMetrology",
         "rmse": "alcore_metrics.regression:RegressionMetrology",
+        "uncertainty": "alcore_metrics.uncertainty:UncertaintyMetrology",
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import MeasuredOn, evaluate
+from alcore.inference import MeasuredOn, evaluate, kind_of
 from alcore.randomness import preserve_rng_state
 from alcore_metrics.base import MetricsBase
 from alcore_metrics.sample import Array
@@ -69,10 +69,11 @@ class FieldsMetrology(MetricsBase):
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append a record."""
+        kind = kind_of(self.driver.learner, "regression")
         on, batches = evaluate(self.driver, self.on)
         parts: list[torch.Tensor] = []  # squared norms of error and field, by channel: (2, B, C)
         for outputs, targets in batches:
-            predicted, true = match(check_values(outputs).cpu(), targets.cpu())
+            predicted, true = match(check_values(outputs).cpu(), targets.cpu(), kind)
             check_finite("FieldsMetrology", predicted, true, sum(one.shape[1] for one in parts), on)
             channels = targets.shape[1] if targets.dim() > 2 else 1
             both = torch.stack([predicted - true, true]).reshape(2, len(true), channels, -1)

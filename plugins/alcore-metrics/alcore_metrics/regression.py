@@ -10,14 +10,14 @@ import torch
 from scipy.stats import rankdata
 
 from alcore.errors import UsageError
-from alcore.inference import MeasuredOn, evaluate
+from alcore.inference import MeasuredOn, evaluate, kind_of, mean_and_variance
 from alcore_metrics.base import MetricsBase, check_count
 from alcore_metrics.sample import Array, RowSample
-from alcore_metrics.values import check_finite, check_regression, check_values, match, posterior_of
+from alcore_metrics.values import check_finite, check_regression, check_values, columns, match, posterior_of
 
 
 class RegressionMetrology(MetricsBase):
-    """Measure RMSE, MAE, R2, the largest error and Spearman's correlation, and the likelihood of posterior samples.
+    """Measure RMSE, MAE, R2, the largest error and Spearman's correlation, and the likelihood.
 
     Parameters
     ----------
@@ -44,17 +44,18 @@ class RegressionMetrology(MetricsBase):
     Notes
     -----
     Each record holds ``step``, ``train_samples``, ``on``, ``rmse``, ``mae``, ``r2``, ``max_error``, ``spearman`` (not
-    for targets of three or more axes, which are fields), ``nll`` (for posterior samples (K, B, T)) and ``samples``.
+    for targets of three or more axes, which are fields), ``nll`` (for posterior samples (K, B, T), and for predicted
+    variances) and ``samples``.
     If ``"unlabeled"`` samples have run out, ``samples`` is 0 and the rest is missing.
 
     R2 is 1 less the ratio of the squared error to that of the mean target; if all targets are equal it is 1 for correct
     predictions and 0 for others, and for a single sample it is NaN. ``spearman`` is the linear correlation of the ranks
     of predictions and targets, equal values sharing their mean rank (Spearman 1904); NaN where either are all equal.
     ``nll`` is the mean of ``(log(2 pi v) + (y - m)^2 / v) / 2`` with the mean m of the K predictions and v their
-    variance plus `noise`. Of several quantities, such as the values of a field, the mean is recorded, and the largest
-    ``max_error``. The values are those of scikit-learn's ``root_mean_squared_error``, ``mean_absolute_error``,
-    ``r2_score`` and ``max_error``, and of ``scipy.stats.spearmanr``. Sums are in double precision, memory is O(chunk +
-    `max_scores`).
+    variance plus `noise`; v of a learner that predicts variances follows from these (`UncertaintyMetrology`). Of
+    several quantities, such as the values of a field, the mean is recorded, and the largest ``max_error``. The values
+    are those of scikit-learn's ``root_mean_squared_error``, ``mean_absolute_error``, ``r2_score`` and ``max_error``,
+    and of ``scipy.stats.spearmanr``. Sums are in double precision, memory is O(chunk + `max_scores`).
     """
 
     def __init__(self, noise: float = 1e-6, on: MeasuredOn | None = None, max_scores: int = 2_000_000) -> None:
@@ -71,18 +72,20 @@ class RegressionMetrology(MetricsBase):
 
     def compute(self, *args: Any, **kwargs: Any) -> None:
         """Measure, and append a record."""
+        kind = kind_of(self.driver.learner, "regression")
         on, batches = evaluate(self.driver, self.on)
         sums: _Sums | None = None
         for outputs, targets in batches:
             outputs, targets = check_values(outputs).cpu(), targets.cpu()
-            predicted, true = match(outputs, targets)
+            predicted, true = match(outputs, targets, kind)
             if sums is None:
                 quantities = true.shape[1]
                 sums = _Sums(quantities, self.max_scores // max(quantities, 1) if targets.dim() < 3 else 0)
             check_finite("RegressionMetrology", predicted, true, sums.count, on)
             sums.add(predicted, true)
-            samples = posterior_of(outputs, targets)
-            if samples is not None:
+            if kind == "mean-variance":
+                sums.add_likelihood(predicted, true, columns(mean_and_variance(outputs, kind).variance))
+            elif (samples := posterior_of(outputs, targets)) is not None:
                 sums.add_likelihood(predicted, true, samples.var(dim=0, correction=0) + self.noise)
         if sums is None or not sums.count:
             self.record_nothing(on)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import AlcoreError, UsageError
-from alcore.inference import check_tensor, match_targets
+from alcore.inference import check_tensor, match_targets, means_of
 from alcore.pools import is_choosable
 from alcore.protocols import RunContext
 
@@ -91,7 +91,7 @@ def posterior_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor |
     return outputs.flatten(2).double() if is_posterior else None
 
 
-def match(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def match(outputs: torch.Tensor, targets: torch.Tensor, kind: str = "values") -> tuple[torch.Tensor, torch.Tensor]:
     """Return predicted and true quantities, both float64 of shape (B, T).
 
     Parameters
@@ -101,13 +101,16 @@ def match(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, t
         posterior, (K, B, T) or for fields (K, B, ...), whose mean is taken.
     targets
         Shape (B,), (B, T) or (B, ...).
+    kind
+        What the outputs are; of ``"mean-variance"`` the means are taken.
 
     Raises
     ------
     UsageError
         When these are not the same quantities.
     """
-    samples = posterior_of(check_values(outputs), targets)
+    outputs = means_of(check_values(outputs), kind)
+    samples = posterior_of(outputs, targets)
     if samples is None:
         return columns(outputs), columns(match_targets(outputs, targets))
     predicted, true = samples.mean(dim=0), columns(targets)

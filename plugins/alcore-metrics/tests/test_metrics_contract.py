@@ -3,7 +3,7 @@
 import math
 
 import torch
-from alcore_metrics import ClassificationMetrology, FieldsMetrology, RegressionMetrology
+from alcore_metrics import ClassificationMetrology, FieldsMetrology, RegressionMetrology, UncertaintyMetrology
 from alcore_testing import MetrologyContract
 
 
@@ -135,3 +135,27 @@ def calibration_error(confidences, right, bins=15):
         rows = [row for row, c in enumerate(confidences) if place / bins < c <= (place + 1) / bins]
         total += abs(sum(right[row] for row in rows) - sum(confidences[row] for row in rows))
     return total / len(right)
+
+
+class TestUncertainty(MetrologyContract):
+    name = "uncertainty"
+    outputs, tasks = QUANTITIES["outputs"], QUANTITIES["tasks"]
+
+    def make(self, **parameters):
+        return UncertaintyMetrology(**parameters)
+
+    def oracle(self, outputs, targets, kind):
+        """One sample at a time, with the error function of the standard library."""
+        if outputs.dim() < 3:
+            return {"samples": len(targets)}  # the samples of dropout are the strategy's own
+        terms = []
+        for y, column in zip(targets.flatten().tolist(), zip(*outputs[:, :, 0].tolist(), strict=True), strict=True):
+            m = mean(column)
+            s = math.sqrt(math.fsum((one - m) ** 2 for one in column) / len(column) + 1e-6)
+            z = (y - m) / s
+            density, below = math.exp(-z * z / 2) / math.sqrt(2 * math.pi), (1 + math.erf(z / math.sqrt(2))) / 2
+            crps = s * (z * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
+            terms.append((math.log(2 * math.pi * s * s) / 2 + z * z / 2, crps, abs(z) <= 1.6448536269514722, s))
+        nll, crps, coverage, deviation = (mean(one) for one in zip(*terms, strict=True))
+        width = 2 * 1.6448536269514722 * deviation
+        return {"nll": nll, "crps": crps, "coverage": coverage, "width": width, "samples": len(terms)}

@@ -30,7 +30,7 @@ def test_the_commands_run_and_the_table_names_their_figures(tmp_path, command):
     assert all(f"`{name}`" in TEXT for name in (*record, *record["per_class"][0]))
 
 
-@pytest.mark.parametrize("name", ["classification", "regression", "fields"])
+@pytest.mark.parametrize("name", ["classification", "regression", "fields", "uncertainty"])
 def test_every_parameter_is_in_the_table(name):
     for one in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("metrology", name)))[0]:
         (row,) = [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from alcore.errors import UsageError
+from alcore.inference import gaussian_nll, positive_variance
 from alcore.pools import DataInfo
 
 
@@ -61,9 +62,13 @@ class RegressionMLP(MLP):
         Probability of dropping a hidden unit in training.
     penalty
         Strength of the penalty on the weights, in units of ridge regression with standardized targets.
+    variance
+        Whether to predict the variance of a label too, by as many more columns.
 
     Attributes
     ----------
+    outputs : str
+        ``"values"``, or with `variance` ``"mean-variance"``.
     target_mean, target_scale : torch.Tensor
         Buffers of shape (outputs,): mean and standard deviation of the targets of the first training.
     label_count : torch.Tensor
@@ -78,6 +83,11 @@ class RegressionMLP(MLP):
     Losses are therefore shares of the variance of the first labels, in validation without the penalty. Mean and
     deviation are those of the labels of the first training, and stay for later ones; a learner that is reset before
     each step (``reset_learner``) takes them anew. Equal targets have scale 1.
+
+    With `variance` it has ``mean((log v + (f(x) - z)^2 / v) / 2)`` in place of the squared error: the negative
+    log-likelihood of a normal distribution, without its constant (Nix and Weigend, Estimating the mean and variance of
+    the target probability distribution, ICNN 1994). The variance v of a standardized target is the softplus of a column
+    plus 1e-6 (Lakshminarayanan et al., NeurIPS 2017). The outputs are all means, and then all variances ``scale^2 v``.
     """
 
     target_mean: torch.Tensor
@@ -92,8 +102,10 @@ class RegressionMLP(MLP):
         hidden: Sequence[int] = (16,),
         dropout: float = 0.0,
         penalty: float = 2.0,
+        variance: bool = False,
     ) -> None:
-        super().__init__(features, outputs, hidden, dropout)
+        super().__init__(features, 2 * outputs if variance else outputs, hidden, dropout)
+        self.outputs = "mean-variance" if variance else "values"
         if not 0 <= penalty < math.inf:
             raise UsageError(f"learner mlp: penalty is {penalty}; it must be a finite number of at least 0.")
         self.penalty = penalty
@@ -124,20 +136,32 @@ class RegressionMLP(MLP):
         self.label_count.fill_(len(targets))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map inputs, shape (B, ...), to values in the unit of the targets, shape (B, outputs)."""
-        output: torch.Tensor = self.layers(inputs) * self.target_scale + self.target_mean
-        return output
+        """Map inputs, shape (B, ...), to values in the unit of the targets: (B, outputs), twice that with variances."""
+        mean, variance = self._standardized(inputs)
+        values = mean * self.target_scale + self.target_mean
+        return values if variance is None else torch.cat([values, variance * self.target_scale.square()], dim=1)
 
     def training_step(self, batch: Any) -> torch.Tensor:
-        """Return the mean squared error of standardized values, with the penalty on the weights."""
+        """Return the loss of standardized values, with the penalty on the weights."""
         squares = torch.stack([one.weight.square().sum() for one in self.layers if isinstance(one, torch.nn.Linear)])
         return self.validation_step(batch) + self.penalty_weight * squares.sum()
 
     def validation_step(self, batch: Any) -> torch.Tensor:
-        """Return the mean squared error of standardized values."""
+        """Return the mean squared error of standardized values, or their negative log-likelihood."""
         inputs, targets = batch
         standardized = (self._rows(targets) - self.target_mean) / self.target_scale
-        return torch.nn.functional.mse_loss(self.layers(inputs), standardized)
+        mean, variance = self._standardized(inputs)
+        if variance is None:
+            return torch.nn.functional.mse_loss(mean, standardized)
+        return gaussian_nll(mean, variance, standardized).mean()
+
+    def _standardized(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return predictions of standardized targets, shape (B, outputs), and their variances where it has them."""
+        raw: torch.Tensor = self.layers(inputs)
+        if self.outputs == "values":
+            return raw, None
+        mean, variance = raw.chunk(2, dim=1)
+        return mean, positive_variance(variance)
 
     def _rows(self, targets: torch.Tensor) -> torch.Tensor:
         """Return targets as (B, outputs), or raise `UsageError` if they have other quantities."""
@@ -150,7 +174,13 @@ class RegressionMLP(MLP):
         return rows
 
 
-def mlp(info: DataInfo, hidden: Sequence[int] = (16,), dropout: float = 0.0, penalty: float | None = None) -> MLP:
+def mlp(
+    info: DataInfo,
+    hidden: Sequence[int] = (16,),
+    dropout: float = 0.0,
+    penalty: float | None = None,
+    outputs: Literal["values", "mean-variance"] = "values",
+) -> MLP:
     """Return a multi-layer perceptron with SiLU for the data.
 
     For a regression, targets are standardized inside the network; its outputs have their unit.
@@ -165,12 +195,20 @@ def mlp(info: DataInfo, hidden: Sequence[int] = (16,), dropout: float = 0.0, pen
         Probability of dropping a hidden unit in training.
     penalty
         For a regression: strength of the penalty on the weights, as ``alpha`` of ridge regression; 2 if not given.
+    outputs
+        For a regression: ``"values"``, or ``"mean-variance"`` to predict the variance of a label beside its value.
     """
     features = info.features or (math.prod(info.shape) if info.shape else 0)
     if not features:
         raise UsageError("learner mlp: the number of features of the data is unknown (DataInfo.features).")
     if info.task == "regression":
-        return RegressionMLP(features, 1, hidden, dropout, 2.0 if penalty is None else penalty)
+        strength = 2.0 if penalty is None else penalty
+        return RegressionMLP(features, 1, hidden, dropout, strength, outputs == "mean-variance")
+    if outputs != "values":
+        raise UsageError(
+            "learner mlp: outputs = 'mean-variance' is for a regression, and the task of this data is classification; "
+            "leave it out."
+        )
     if penalty is not None:
         raise UsageError(
             "learner mlp: penalty is for a regression, and the task of this data is classification; leave it out, or "

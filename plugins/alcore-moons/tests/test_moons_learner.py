@@ -200,3 +200,48 @@ def test_a_classifier_has_the_parameters_and_state_of_an_mlp():
     model = mlp(DataInfo("classification", classes=2, features=2))
     assert type(model) is MLP
     assert set(model.state_dict()) == set(MLP().state_dict())
+
+
+def test_variances_have_the_unit_of_the_targets_and_the_likelihood_is_the_loss():
+    info = DataInfo("regression", features=3)
+    model = mlp(info, hidden=(5,), penalty=0.0, outputs="mean-variance")
+    draw = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(20, 3, generator=draw), 1000 + 50 * torch.randn(20, generator=draw)
+    model.begin_training([(inputs, targets)])
+    mean, variance = model(inputs).detach().double().T
+    assert model.outputs == "mean-variance"
+    assert 900 < float(mean.mean()) < 1100
+    assert 100 < float(variance.mean()) < 10000
+    density = -torch.distributions.Normal(mean, variance.sqrt()).log_prob(targets.double()).mean()
+    scale = float(model.target_scale)
+    standardized = density - np.log(scale) - np.log(2 * np.pi) / 2
+    assert float(model.training_step((inputs, targets)).detach()) == pytest.approx(float(standardized), rel=1e-4)
+    assert float(model.validation_step((inputs, targets)).detach()) == pytest.approx(float(standardized), rel=1e-4)
+    same = mlp(info, hidden=(5,))
+    same.load_state_dict({**model.state_dict(), "layers.3.weight": model.layers[-1].weight[:1],
+                          "layers.3.bias": model.layers[-1].bias[:1]})  # fmt: skip
+    torch.testing.assert_close(same(inputs)[:, 0].double(), mean)
+    assert same.outputs == "values"
+
+
+def test_variance_learns_where_targets_are_noisy():
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.rand(600, 1, generator=draw) * 2 - 1
+    targets = 30 * inputs[:, 0] + torch.where(inputs[:, 0] > 0, 10.0, 1.0) * torch.randn(600, generator=draw)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = mlp(DataInfo("regression", features=1), hidden=(16,), outputs="mean-variance", penalty=0.1)
+    model.begin_training([(inputs, targets)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        model.training_step((inputs, targets)).backward()
+        optimizer.step()
+    quiet, noisy = model(torch.tensor([[-0.6], [0.6]])).detach()[:, 1].sqrt().tolist()
+    assert 0.5 < quiet < 2.5
+    assert 7 < noisy < 13
+
+
+def test_variances_of_a_classification_are_refused():
+    with pytest.raises(UsageError, match="outputs = 'mean-variance' is for a regression"):
+        mlp(DataInfo("classification", classes=2, features=2), outputs="mean-variance")

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from alcore_regression.emcm import bootstrap_committee, expected_model_change
     from alcore_regression.greedy import gsx, gsy, igs
     from alcore_regression.query import EMCMQuery, GSxQuery, GSyQuery, IGSQuery
+    from alcore_regression.reduction import ALCQuery, MaxVarianceQuery
     from alcore_regression.variance import VarianceQuery, posterior_variance
 
 _HOME = {
+    "ALCQuery": "reduction",
     "EMCMQuery": "query",
     "GSxQuery": "query",
     "GSyQuery": "query",
     "IGSQuery": "query",
+    "MaxVarianceQuery": "reduction",
     "VarianceQuery": "variance",
     "bootstrap_committee": "emcm",
     "expected_model_change": "emcm",
@@ -27,10 +30,12 @@ _HOME = {
     "posterior_variance": "variance",
 }
 __all__ = [
+    "ALCQuery",
     "EMCMQuery",
     "GSxQuery",
     "GSyQuery",
     "IGSQuery",
+    "MaxVarianceQuery",
     "VarianceQuery",
     "bootstrap_committee",
     "expected_model_change",
@@ -50,6 +55,8 @@ def alcore_query_strategies() -> dict[str, Any]:
         "igs": "alcore_regression.query:IGSQuery",
         "variance": "alcore_regression.variance:VarianceQuery",
         "emcm": "alcore_regression.query:EMCMQuery",
+        "max-variance": "alcore_regression.reduction:MaxVarianceQuery",
+        "alc": "alcore_regression.reduction:ALCQuery",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import check_tensor, first_rows
+from alcore.inference import check_tensor, first_rows, kind_of, means_of
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
 
@@ -47,7 +47,8 @@ def check_quantities(context: RunContext, outputs: torch.Tensor) -> None:
         item = pool.batch(torch.arange(1)) if callable(getattr(pool, "batch", None)) else pool[0]
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return
-    predicted, known = predictions(outputs).shape[1], torch.as_tensor(item[1]).numel()
+    kind = kind_of(context.learner, "regression")
+    predicted, known = predictions(outputs, kind).shape[1], torch.as_tensor(item[1]).numel()
     if predicted != known:
         raise UsageError(
             f"the learner predicts {predicted} quantities a sample, and the targets have {known}; both must be the "
@@ -55,7 +56,7 @@ def check_quantities(context: RunContext, outputs: torch.Tensor) -> None:
         )
 
 
-def predictions(outputs: torch.Tensor) -> torch.Tensor:
+def predictions(outputs: torch.Tensor, kind: str = "values") -> torch.Tensor:
     """Return the predicted quantities: float64, shape (B, T), the mean over posterior samples.
 
     Parameters
@@ -63,8 +64,10 @@ def predictions(outputs: torch.Tensor) -> torch.Tensor:
     outputs
         ``(B,)``, ``(B, T)``, ``(B, C, ...)`` of four axes or more, or ``(K, B, T)`` posterior samples. Two dimensions
         are never posterior samples: those of one quantity have the shape ``(K, B, 1)``.
+    kind
+        What the outputs are; of ``"mean-variance"`` the means are taken.
     """
-    values = check_values(outputs).double()
+    values = means_of(check_values(outputs), kind).double()
     return values.mean(dim=0) if values.dim() == 3 else columns(values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import Features, TopK
+from alcore.inference import Features, TopK, kind_of
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs
@@ -81,7 +81,8 @@ class _OutputQuery(GSxQuery):
         if not len(labeled.ids):
             return super().choose(candidates, labeled, n, pending)
         assert labeled.targets is not None
-        predicted, targets = predictions(candidates.outputs), columns(labeled.targets)
+        kind = kind_of(self.driver.learner, "regression")
+        predicted, targets = predictions(candidates.outputs, kind), columns(labeled.targets)
         if predicted.shape[1] != targets.shape[1]:
             raise UsageError(
                 f"{type(self).__name__}: the learner predicts {predicted.shape[1]} quantities a sample, and the "
@@ -92,7 +93,7 @@ class _OutputQuery(GSxQuery):
         check_finite(targets, labeled.ids, "the target")
         known = labeled.features
         if self._counts_pending and pending is not None and len(pending.ids):
-            expected = predictions(pending.outputs)
+            expected = predictions(pending.outputs, kind)
             check_finite(expected, pending.ids, "the prediction")
             check_finite(pending.features, pending.ids, "the features")
             known, targets = torch.cat([known, pending.features]), torch.cat([targets, expected])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import MCDropout, dropout_layers, top_k
+from alcore.inference import MCDropout, dropout_layers, kind_of, means_of, top_k
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 from alcore_regression.outputs import check_probe, check_regression
@@ -90,12 +90,13 @@ class VarianceQuery(BaseQuery):
             raise UsageError(
                 f"the learner {type(self.driver.learner).__name__} has no dropout, and its outputs of shape "
                 f"{tuple(outputs.shape)} are not samples of a posterior. Give it dropout "
-                "(--set learner.mlp.dropout=0.1), or let it return (K, B, T): the predictions of K models."
+                "(--set learner.mlp.dropout=0.1), or let it return (K, B, T): the predictions of K models. For a "
+                "variance that the learner predicts itself there is --query max-variance."
             )
 
     def score(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return the variance of posterior samples (K, B, T): float64, shape (B,)."""
-        return posterior_variance(samples)
+        """Return the variance of posterior samples (K, B, T), without the variances they predict: float64, (B,)."""
+        return posterior_variance(means_of(samples, kind_of(self.driver.learner, "regression")))
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:
         """Ask for the `max_samples` candidates of the largest variance, largest first."""

@@ -4,7 +4,7 @@ import math
 import statistics
 
 import torch
-from alcore_regression import EMCMQuery, GSxQuery, GSyQuery, IGSQuery, VarianceQuery
+from alcore_regression import ALCQuery, EMCMQuery, GSxQuery, GSyQuery, IGSQuery, MaxVarianceQuery, VarianceQuery
 from alcore_testing import ALL_TASKS, QueryContract, assert_best_first
 
 from alcore.inference import extract_features, labeled_features, labeled_targets
@@ -123,3 +123,23 @@ class TestVariance(QueryContract):
         if outputs.dim() == 3:
             columns = outputs.squeeze(2).t().tolist()
             assert_best_first(asked, dict(zip(candidates, map(statistics.pvariance, columns), strict=True)), rtol=1e-4)
+
+
+class TestMaxVariance(QueryContract):
+    name = "max-variance"
+    outputs, tasks = QUANTITIES["outputs"], QUANTITIES["tasks"]
+    streams = False
+    seeded = True
+
+    def make(self, **parameters):
+        return MaxVarianceQuery(**{"draws": 3} | parameters)  # few, so that the picks depend on the masks
+
+
+class TestALC(QueryContract):
+    name = "alc"
+    outputs, tasks = QUANTITIES["outputs"], QUANTITIES["tasks"]
+    streams = False
+    seeded = True
+
+    def make(self, **parameters):
+        return ALCQuery(**parameters)

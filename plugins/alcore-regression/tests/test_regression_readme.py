@@ -36,7 +36,7 @@ def test_the_commands_run(tmp_path, command):
 
 def test_every_strategy_and_parameter_is_in_the_tables():
     registry = plugins.installed()
-    for name in ("gsx", "gsy", "igs", "variance", "emcm"):
+    for name in ("gsx", "gsy", "igs", "variance", "emcm", "max-variance", "alc"):
         assert f"`{name}`" in TEXT
         for one in plugins.parameters_of(plugins.load_factory(registry.offer("query", name)))[0]:
             (row,) = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |") and _is_of(row, name)]

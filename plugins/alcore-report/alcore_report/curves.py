@@ -22,7 +22,7 @@ MANIFEST = "benchmark.json"
 """Says in a benchmark's folder which runs are whose."""
 _USUAL = ("f1", "f1_macro", "balanced_accuracy", "accuracy", "rmse", "relative_l2")
 _LOWER = re.compile(
-    r"(^|_|\b)(loss|error|err|rmse|mse|mae|mape|nll|brier|ece|perplexity|deviance|relative_l[12]|calibration)\b"
+    r"(^|_|\b)(loss|error|err|rmse|mse|mae|mape|nll|crps|width|brier|ece|perplexity|deviance|relative_l[12]|calibration)\b"
 )
 _KEYS = ("arm", "seed", "labels")
 

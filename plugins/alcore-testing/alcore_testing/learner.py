@@ -77,16 +77,21 @@ class LearnerContract(Contract):
         allowed: dict[str, list[tuple[int, ...]]] = {
             "two-classes": [(7,), (7, 1), (7, 2)],
             "three-classes": [(7, 3)],
-            "regression": [(7,), (7, 1)],
+            "regression": [(7, 2)] if self._predicts_variances(learner, task) else [(7,), (7, 1)],
         }
         shape = tuple(outputs.shape[1:] if outputs.dim() == 3 else outputs.shape)
         assert shape in allowed[task], f"outputs of shape {tuple(outputs.shape)} for 7 samples of {task}"
         assert outputs.is_floating_point()
         assert bool(torch.isfinite(outputs).all())
-        if kind_of(learner) == "probabilities" and task != "regression":
+        if self._predicts_variances(learner, task):
+            assert bool((outputs[..., 1] > 0).all()), "it says that it returns variances"
+        if task != "regression" and kind_of(learner) == "probabilities":
             assert bool(((outputs >= 0) & (outputs <= 1)).all()), "it says that it returns probabilities"
             if shape[1:] not in ((), (1,)):
                 torch.testing.assert_close(outputs.sum(-1), torch.ones_like(outputs.sum(-1)))
+
+    def _predicts_variances(self, learner: Any, task: str) -> bool:
+        return task == "regression" and kind_of(learner, "regression") == "mean-variance"
 
     def test_outputs_do_not_depend_on_other_samples(self) -> None:
         """In eval mode the outputs of a sample are the same alone and among others."""

@@ -15,7 +15,7 @@ import torch
 from scipy.linalg import eigh
 
 from alcore.experiment import rebuild_data, rebuild_learner
-from alcore.inference import check_outputs, class_probabilities, eval_mode, kind_of
+from alcore.inference import check_outputs, class_probabilities, eval_mode, kind_of, means_of
 from alcore.pools import DataInfo, to_device
 from alcore_report.page.facts import Facts, class_of
 
@@ -225,8 +225,10 @@ class _Predictor:
                 outputs = self._learner(chunk)
                 if self._classifies:
                     outputs = class_probabilities(check_outputs(outputs), kind_of(self._learner))
-                elif len(outputs) != len(chunk):  # posterior samples (K, B, ...)
-                    outputs = outputs.mean(dim=0)
+                else:
+                    outputs = means_of(outputs, kind_of(self._learner, "regression"))
+                    if len(outputs) != len(chunk):  # posterior samples (K, B, ...)
+                        outputs = outputs.mean(dim=0)
                 found.append(outputs.double())
         return torch.cat(found).numpy()
 

@@ -1,0 +1,163 @@
+"""Mean and variance of predictions: mixtures by their definition, whatever the learner; the loss that trains them."""
+
+import queue
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alcore import Driver, TensorPool, UsageError
+from alcore import config as c
+from alcore.inference import (
+    default_loss,
+    halves,
+    has_covariance,
+    kind_of,
+    mc_dropout,
+    mean_and_variance,
+    means_of,
+    positive_variance,
+    posterior_covariance,
+    predictive,
+)
+
+
+def drawn(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+
+
+@settings(deadline=None, max_examples=30)
+@given(k=st.integers(1, 4), rows=st.integers(1, 5), quantities=st.integers(1, 3), seed=st.integers(0, 999))
+def test_mixture_has_the_moments_of_its_parts(k, rows, quantities, seed):
+    outputs = drawn(k, rows, 2 * quantities, seed=seed)
+    found = mean_and_variance(outputs, "mean-variance")
+    means, variances = outputs[..., :quantities], outputs[..., quantities:]
+    mean = means.mean(dim=0)
+    second = (variances + means.square()).mean(dim=0)  # E[y^2] of the mixture
+    torch.testing.assert_close(found.mean, mean)
+    torch.testing.assert_close(found.variance, second - mean.square())
+    torch.testing.assert_close(found.noise, variances.mean(dim=0))
+    of_values = mean_and_variance(means, "values")
+    torch.testing.assert_close(of_values.variance, found.model)
+    assert of_values.noise is None
+
+
+def test_one_model_says_that_all_its_variance_is_noise():
+    for shape in ((5, 2), (5, 6), (5, 4, 3, 3)):
+        outputs = drawn(*shape)
+        found = mean_and_variance(outputs.float(), "mean-variance")
+        half = shape[1] // 2
+        torch.testing.assert_close(found.mean, outputs[:, :half].float().double())
+        torch.testing.assert_close(found.variance, outputs[:, half:].float().double())
+        assert found.model is None
+        assert torch.equal(means_of(outputs, "mean-variance"), outputs[:, :half])
+    assert means_of(outputs, "values") is outputs
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (4, 5, 1), (5, 3, 2, 2), (5, 0)])
+def test_outputs_without_two_halves_are_refused(shape):
+    with pytest.raises(UsageError, match="means and then variances"):
+        halves(torch.rand(shape))
+
+
+def test_single_values_have_no_variance():
+    with pytest.raises(UsageError, match=r"\(5, 1\) are one value a quantity"):
+        mean_and_variance(torch.rand(5, 1), "values")
+
+
+def test_kinds_belong_to_tasks():
+    one = torch.nn.Identity()
+    assert (kind_of(one), kind_of(one, "regression")) == ("logits", "values")
+    one.outputs = "mean-variance"
+    assert kind_of(one, "regression") == "mean-variance"
+    with pytest.raises(UsageError, match="'mean-variance', which is for a regression"):
+        kind_of(one)
+    one.outputs = "variance"
+    with pytest.raises(UsageError, match="must be 'logits' or 'probabilities', and for a regression"):
+        kind_of(one, "regression")
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (6, 8), (6, 4, 2, 3)])
+def test_default_loss_is_the_negative_log_likelihood(shape):
+    outputs, targets = drawn(*shape), drawn(shape[0], shape[1] // 2, *shape[2:], seed=1)
+    loss = default_loss("regression", "mean-variance")(lambda inputs: inputs, (outputs, targets))
+    mean, variance = outputs.chunk(2, dim=1)
+    expected = -torch.distributions.Normal(mean, variance.sqrt()).log_prob(targets).mean()
+    torch.testing.assert_close(loss + torch.log(torch.tensor(2 * torch.pi)) / 2, expected)
+
+
+def test_variance_of_a_network_is_above_its_floor():
+    raw = torch.tensor([-1e4, -30.0, 0.0, 50.0])
+    assert positive_variance(raw, 1e-3).tolist() == pytest.approx([1e-3, 1e-3, 0.6931472 + 1e-3, 50.001], rel=1e-6)
+
+
+class Net(torch.nn.Module):
+    """A network with or without dropout, of any kind of outputs."""
+
+    def __init__(self, kind="values", dropout=0.0, columns=1):
+        super().__init__()
+        self.outputs = kind
+        self.body = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, columns))
+
+    def forward(self, inputs):
+        return self.body(inputs)
+
+
+def driver_of(learner, inputs):
+    return Driver(
+        c.DriverConfig(batch_size=8, max_active_learning_steps=1, root_log_dir="not-made", device="cpu", seed=0),
+        learner,
+        c.StrategiesConfig([], queue.Queue),
+        c.TrainingConfig(TensorPool(inputs, inputs[:, 0], labeled=(0,)), max_training_epochs=0),
+    )
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("values", 1), ("mean-variance", 2)])
+def test_predictive_draws_by_dropout_where_there_is_some(kind, columns):
+    learner, inputs = Net(kind, 0.4, columns), drawn(9, 3).float()
+    infer = predictive(driver_of(learner, inputs), draws=4, seed=3)
+    whole = infer(inputs)
+    assert whole.shape == (4, 9, columns)
+    torch.testing.assert_close(whole, mc_dropout(learner, inputs, 4, 3))
+    torch.testing.assert_close(infer(inputs[5:]), whole[:, 5:])  # the masks are those of the first call
+
+
+def test_predictive_leaves_what_has_a_variance_as_it_is():
+    inputs = drawn(9, 3).float()
+    alone = Net("mean-variance", columns=2)
+    assert predictive(driver_of(alone, inputs))(inputs).shape == (9, 2)
+    with pytest.raises(UsageError, match=r"Net predicts values of shape \(9, 1\) without a variance"):
+        predictive(driver_of(Net(), inputs))(inputs)
+
+
+def test_fields_by_dropout_have_their_values_in_the_last_axis():
+    class Field(Net):
+        def forward(self, inputs):
+            return super().forward(inputs).reshape(len(inputs), 4, 2, 3)
+
+    learner, inputs = Field("mean-variance", 0.4, 24), drawn(9, 3).float()
+    outputs = predictive(driver_of(learner, inputs), draws=5)(inputs)
+    assert outputs.shape == (5, 9, 24)
+    flat = mean_and_variance(outputs, "mean-variance")
+    learner.eval()
+    own = mean_and_variance(learner(inputs).detach(), "mean-variance")
+    assert flat.mean.shape == own.mean.flatten(1).shape
+
+
+def test_covariance_is_asked_for_in_parts(monkeypatch):
+    class Kernel(Net):
+        def posterior_covariance(self, a, b=None):
+            assert len(a) <= 4
+            return (a @ a.T).diagonal()[None] if b is None else (a @ b.T)[None]
+
+    learner, inputs = Kernel(), drawn(30, 3).float()
+    driver = driver_of(learner, inputs)
+    monkeypatch.setattr("alcore.inference.mean_variance._ROWS", 4)
+    a, b = torch.arange(3, 17), torch.tensor([20, 4])
+    found = posterior_covariance(driver, a, b)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found[0], (inputs[a] @ inputs[b].T).double())
+    torch.testing.assert_close(posterior_covariance(driver, a)[0], inputs[a].square().sum(dim=1).double())
+    assert has_covariance(learner)
+    assert not has_covariance(Net())
