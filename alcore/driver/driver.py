@@ -903,13 +903,13 @@ class Driver:
         return self._pools.choice
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        """Yield the ids that the step under way chooses from, ascending, in int64 tensors of at most `size`."""
         if self.choice_pool is None:
             raise UsageError(
                 "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
                 "give a training_config, or an unlabeled_datapool."
             )
-        for ids in self._candidates.chunks(size):
+        for ids in self._candidates.chunks(size, self.position.step):
             self._interruption.safe_point()
             yield ids
 

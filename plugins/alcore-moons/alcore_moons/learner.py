@@ -170,7 +170,8 @@ def mlp(info: DataInfo, hidden: Sequence[int] = (16,), dropout: float = 0.0, pen
     if not features:
         raise UsageError("learner mlp: the number of features of the data is unknown (DataInfo.features).")
     if info.task == "regression":
-        return RegressionMLP(features, 1, hidden, dropout, 2.0 if penalty is None else penalty)
+        outputs = math.prod(info.target_shape)
+        return RegressionMLP(features, outputs, hidden, dropout, 2.0 if penalty is None else penalty)
     if penalty is not None:
         raise UsageError(
             "learner mlp: penalty is for a regression, and the task of this data is classification; leave it out, or "
