@@ -18,7 +18,7 @@ from alcore.inference.learner import eval_mode
 from alcore.inference.outputs import first_rows
 from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
 from alcore.pools.batches import tensors_of
-from alcore.pools.candidates import lists_windows, listed_range
+from alcore.pools.candidates import listed_range, lists_windows
 from alcore.protocols import RunContext
 
 # A chunk is large enough that its forward pass takes far longer than the Python code around it, and small enough that
@@ -147,9 +147,7 @@ def _split(run: InferenceContext, ids: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 @contextlib.contextmanager
-def _progress(
-    run: InferenceContext, pool: Any, ids: torch.Tensor | None
-) -> Iterator[Callable[[torch.Tensor], None]]:
+def _progress(run: InferenceContext, pool: Any, ids: torch.Tensor | None) -> Iterator[Callable[[torch.Tensor], None]]:
     """Show the progress of a pass on a terminal; the bar appears after a second and is removed at the end."""
     with tqdm(desc="scoring", unit=" samples", unit_scale=True, delay=1, leave=False, disable=None) as bar:
         if bar.disable:

@@ -349,7 +349,11 @@ def test_parts_that_suit_the_data_take_the_place_of_standard_ones(regression, ch
     data = offers["data"]["moons"]()
     data.parts = {"query": ["missing", "nearest"], "start": ["q"], "label": ["missing"]}
     parts = resolve(chosen(metrology=[]), regression).parts
-    assert [[part.use for part in parts[kind]] for kind in ("query", "start", "label")] == [["nearest"], ["q"], ["dummy"]]
+    assert [[part.use for part in parts[kind]] for kind in ("query", "start", "label")] == [
+        ["nearest"],
+        ["q"],
+        ["dummy"],
+    ]
     own = resolve(chosen(metrology=[], query=["q"], start=["nearest"]), regression).parts
     assert [[part.use for part in own[kind]] for kind in ("query", "start")] == [["q"], ["nearest"]]
 
