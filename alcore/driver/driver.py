@@ -909,7 +909,7 @@ class Driver:
                 "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
                 "give a training_config, or an unlabeled_datapool."
             )
-        for ids in self._candidates.chunks(size, self.position.step):
+        for ids in self._candidates.chunks(size, self.active_learning_step_idx):
             self._interruption.safe_point()
             yield ids
 

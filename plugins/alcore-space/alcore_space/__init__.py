@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alcore_space.design_space import Space
     from alcore_space.pool import SpacePool
     from alcore_space.query import DesignQuery
+    from alcore_space.refinement import RefinedQuery
     from alcore_space.variables import Category, Integer, Log, Real
 
 _HOME = {
@@ -24,6 +25,7 @@ _HOME = {
     "Integer": "variables",
     "Log": "variables",
     "Real": "variables",
+    "RefinedQuery": "refinement",
     "Space": "design_space",
     "SpacePool": "pool",
     "space": "data",
@@ -34,6 +36,7 @@ __all__ = [
     "Integer",
     "Log",
     "Real",
+    "RefinedQuery",
     "Space",
     "SpacePool",
     "alcore_data",
@@ -50,8 +53,8 @@ def alcore_data() -> Mapping[str, str]:
 
 @alcore.hookimpl
 def alcore_query_strategies() -> Mapping[str, str]:
-    """Offer ``design``, which asks for the start design of a space."""
-    return {"design": "alcore_space.query:DesignQuery"}
+    """Offer ``design``, which asks for the start design of a space, and ``refined``, which looks around good points."""
+    return {"design": "alcore_space.query:DesignQuery", "refined": "alcore_space.refinement:RefinedQuery"}
 
 
 def __getattr__(name: str) -> Any:

@@ -110,9 +110,10 @@ class Constraint:
                 warnings.simplefilter("ignore", SyntaxWarning)
                 return ast.parse(text, mode="eval").body
         except SyntaxError as error:
-            place = f" (column {error.offset}: {_near(error.text or text, error.offset)})" if error.offset else ""
-            advice = "; write == to compare" if "=" in text and "Maybe you meant '=='" in str(error.msg) else ""
-            raise UsageError(f"constraint {self.text!r}: it can't be read{place}{advice}.") from None
+            rest = text[max(0, (error.offset or len(text) + 1) - 1) :]
+            place = f"column {error.offset}: {rest[:12]!r}" if rest else "at its end"
+            advice = "; write == to compare, or <= or >=" if rest[:1] == "=" else ""
+            raise UsageError(f"constraint {self.text!r}: it can't be read ({place}){advice}.") from None
         except (ValueError, RecursionError, MemoryError):
             raise UsageError(f"constraint {self.text!r:.80}: it can't be read; it is nested too deeply.") from None
 
@@ -278,7 +279,3 @@ def _what(node: ast.AST) -> str:
         ast.Constant: "this value",
     }
     return names.get(type(node), "this")
-
-
-def _near(text: str, offset: int) -> str:
-    return repr(text[max(0, offset - 1) :][:12]) if offset <= len(text) else "its end"

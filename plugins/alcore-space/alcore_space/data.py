@@ -27,11 +27,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "regression": {
         "driver": {"batch_size": 32},
         "training": {
-            "max_training_epochs": 300,
+            "max_training_epochs": 1000,
             "reset_learner": True,
             "optimizer": {"cls": "AdamW", "lr": 0.01},
         },
-        "learner": {"mlp": {"hidden": [32, 32], "penalty": 0.02}},
+        "learner": {"mlp": {"hidden": [32, 32], "penalty": 0.001}},
     },
     "classification": {
         "driver": {"batch_size": 32},
@@ -50,7 +50,7 @@ _logger = logging.getLogger(__name__)
 def space(
     variables: dict[str, Any] | list[Any] | Space,
     constraints: tuple[str, ...] = (),
-    targets: tuple[str, ...] = ("y",),
+    targets: tuple[str, ...] = ("target",),
     shape: tuple[int, ...] = (),
     classes: tuple[str, ...] = (),
     candidates: int = 1_000_000_000,
@@ -108,11 +108,11 @@ def space(
     check_choice("data.space", "design", design, get_args(Design))
     info = _info(made, targets, shape, classes)
     seed = 0 if seed is None else seed
-    wanted = min(50, max(10, 5 * len(made.variables))) if initial is None else initial
+    size = made.size
+    wanted = _usual_start(len(made.variables), size) if initial is None else initial
     _check_counts(candidates, candidates_per_step, wanted, validation)
     held = validation if isinstance(validation, int) else 0
 
-    size = made.size
     points: Grid | Sobol
     if size is not None and size <= MOST:
         points = Grid([one.count or 0 for one in made.variables], (seed, 0))
@@ -176,6 +176,12 @@ def _info(space: Space, targets: Sequence[str], shape: Sequence[int], classes: S
     return DataInfo("classification", len(classes), space.features, (space.features,), tuple(classes))
 
 
+def _usual_start(variables: int, size: int | None) -> int:
+    """Return how many points a start design has where nobody says: of a small space, half of its points at most."""
+    usual = min(50, max(10, 5 * variables))
+    return usual if size is None else max(1, min(usual, size // 2))
+
+
 def _check_counts(candidates: int, candidates_per_step: int, initial: int, validation: int | Path) -> None:
     if not 1 <= candidates <= MOST:
         raise UsageError(f"data.space: candidates is {candidates}; it must be at least 1 and at most {MOST:,}.")
@@ -199,7 +205,7 @@ def _start(
         held_out = first_points(space, Sobol(len(space.variables), (seed, 1)), held, MOST_TRIED)
         start = designs.design(space, kind, initial, seed)
     else:
-        held_out, start = _start_of_grid(space, points, candidates, kind, initial, held, seed)
+        start, held_out = _start_of_grid(space, points, candidates, kind, initial, held, seed)
     if len(held_out) + len(start) < held + initial:
         few = f"{len(held_out) + len(start)} points that satisfy the constraints were found"
         few += f" among {MOST_TRIED:,}" if isinstance(points, Sobol) else ", which is all"

@@ -91,6 +91,11 @@ class SpacePool:
         self._added += [{name: column[row].item() for name, column in values.items()} for row in range(len(unit))]
         return list(range(first, self.total))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the candidates are all points that there are."""
+        return isinstance(self._points, Grid)
+
     # -- the candidates ---------------------------------------------------------------------------------
 
     @property
@@ -213,8 +218,8 @@ class SpacePool:
         if (fault := self.space.fault(item)) or not isinstance(self._points, Grid):
             return fault
         columns = columns_of([item], self.space.names)
-        unit = [one.place(columns[one.name][0]) for one in self.space.variables]
-        return f"this space is finite, and the point is sample {self._points.ids(np.array([unit]))[0]}; put that id"
+        unit = np.stack([one.places(columns[one.name]) for one in self.space.variables], axis=1)
+        return f"this space is finite, and the point is sample {self._points.ids(unit)[0]}; put that id"
 
     def check(self, value: Any) -> str | None:
         """Return what is wrong with the value of a label, or None."""

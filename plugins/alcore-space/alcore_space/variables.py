@@ -77,9 +77,10 @@ class Real:
         """Return the learner's inputs of values: float64, shape (n, width), between 0 and 1."""
         return ((values - self.low) / (self.high - self.low))[:, None]
 
-    def place(self, value: Any) -> float:
-        """Return the place of a value in [0, 1]; of a variable with few values, the middle of its part."""
-        return float(self.inputs(np.array([value]))[0, 0])
+    def places(self, values: Array) -> Array:
+        """Return the places of values in [0, 1]: shape (n,). A whole number has the middle of its part."""
+        found: Array = self.inputs(values)[:, 0]
+        return found
 
     def nearest(self, inputs: Array) -> Any:
         """Return the possible value that is nearest to inputs of the learner, shape (width,)."""
@@ -166,9 +167,9 @@ class Integer(Real):
         """Return the learner's inputs at places in [0, 1)."""
         return self.inputs(self.values(unit))
 
-    def place(self, value: Any) -> float:
-        """Return the middle of the part of [0, 1) that belongs to a value."""
-        return float((value - self.low + 0.5) / self.count)
+    def places(self, values: Array) -> Array:
+        """Return the middles of the parts of [0, 1) that belong to values."""
+        return (values - self.low + 0.5) / self.count
 
     def nearest(self, inputs: Array) -> Any:
         """Return the possible value that is nearest to inputs of the learner."""
@@ -234,9 +235,10 @@ class Category:
         matches: Array = np.asarray(values)[:, None] == np.array(self.choices)[None, :]
         return matches.astype(np.float64)
 
-    def place(self, value: Any) -> float:
-        """Return the middle of the part of [0, 1) that belongs to a value."""
-        return (self.choices.index(value) + 0.5) / self.count
+    def places(self, values: Array) -> Array:
+        """Return the middles of the parts of [0, 1) that belong to values."""
+        found: Array = (self.inputs(values).argmax(axis=1) + 0.5) / self.count
+        return found
 
     def nearest(self, inputs: Array) -> Any:
         """Return the possible value that is nearest to inputs of the learner."""
@@ -272,19 +274,25 @@ def variable_of(name: str, table: Mapping[str, Any]) -> Variable:
     if kind not in TYPES:
         raise UsageError(f"variable {name}: type is {kind!r}; {did_you_mean(str(kind), TYPES)}.")
     known = [field.name for field in dataclasses.fields(TYPES[kind]) if field.name != "name"]
-    for key in given:
-        if key not in known:
-            raise UsageError(
-                f"variable {name}: there is no {key!r} of a variable of type {kind}; "
-                f"{did_you_mean(str(key), ['type', *known])}."
-            )
-    for field in dataclasses.fields(TYPES[kind]):
-        if field.name not in ("name", "unit") and field.name not in given:
-            example = '["a", "b"]' if field.name == "choices" else "a number"
-            raise UsageError(f"variable {name}: {field.name} is missing; give {field.name} = {example}.")
+    faults = [
+        f"there is no {key!r} of a variable of type {kind}; {did_you_mean(str(key), ['type', *known])}"
+        for key in given
+        if key not in known
+    ]
     if not isinstance(given.get("unit", ""), str):
-        raise UsageError(f'variable {name}: unit is {given["unit"]!r}; a unit is text, such as unit = "K".')
-    made: Variable = TYPES[kind](name, **given)
+        faults.append(f"unit is {given['unit']!r}; a unit is text, such as unit = 'K'")
+    missing = [one for one in known if one != "unit" and one not in given]
+    for one in missing:
+        example = '["a", "b"]' if one == "choices" else "a number"
+        faults.append(f"{one} is missing; give {one} = {example}")
+    made: Variable | None = None
+    if not missing:
+        try:
+            made = TYPES[kind](name, **{key: value for key, value in given.items() if key in known})
+        except UsageError as error:
+            faults.append(str(error).removeprefix(f"variable {name}: ").rstrip("."))
+    if faults or made is None:
+        raise UsageError(f"variable {name}: {'; and '.join(faults)}.")
     return made
 
 
