@@ -131,7 +131,7 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
 def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> dict[str, list[Part]]:
     """Return the parts that take the place of standard ones, where nobody chose: of this data, or of its task."""
     found: dict[str, list[Part]] = {}
-    for kind in experiment.implied:
+    for kind in sorted(experiment.implied):
         installed = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
         suited = next((name for name in data.parts.get(kind, ()) if name in installed), None)
         if suited is not None:
