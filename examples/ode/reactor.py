@@ -1,7 +1,7 @@
 """A batch reactor in which A becomes B, and B becomes C; both reactions heat it.
 
-The yield of B is what is wanted of it: too little heat or time leaves A, too much makes C. The system of equations has no
-solution in closed form; SciPy integrates it in some milliseconds.
+The yield of B is what is wanted of it: too little heat or time leaves A, too much makes C. The equations have no
+solution in closed form; SciPy integrates them in some milliseconds.
 """
 
 from __future__ import annotations
