@@ -60,6 +60,8 @@ class DataInfo:
     class_weights
         How much each class weighs in the default loss; empty where all weigh the same.
         ``TrainingConfig.class_weights`` takes precedence.
+    target_shape
+        Of a regression: shape of one target, ``()`` for a number.
     """
 
     task: Literal["classification", "regression"] = "classification"
@@ -68,6 +70,7 @@ class DataInfo:
     shape: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
+    target_shape: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass
@@ -89,6 +92,9 @@ class Data:
         name ``*`` is every part of a kind that has the parameter: ``{"query": {"*": {"max_samples": 5}}}``.
     preprocessing
         How the inputs were made of a file, so that those of a new file can be made alike; None where that is not known.
+    parts
+        Parts that suit this data, by kind: an experiment that names none of a kind uses the first of these names that
+        is installed. ``{"start": ["design"]}`` is for a pool that begins without labels.
     """
 
     train: Any
@@ -97,6 +103,7 @@ class Data:
     info: DataInfo = dataclasses.field(default_factory=DataInfo)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    parts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 class Preprocessing(Protocol):
@@ -328,7 +335,10 @@ class RunContext(Protocol):
         """The pool that samples are chosen from: `unlabeled_datapool`, else `train_datapool`."""
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        """Yield the ids that the step under way chooses from, ascending, in int64 tensors of at most `size`.
+
+        All that may be asked for, unless the pool offers a part of them in each step (`PoolOptions.step_range`).
+        """
 
     def pending(self) -> torch.Tensor:
         """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending.
@@ -445,6 +455,15 @@ class PoolOptions(Protocol):
     total: int
     """Of the pool to choose from: the number of samples, labeled or not; the ids are 0 to ``total - 1``. Read to list
     the ids in windows."""
+
+    def step_range(self, step: int, /) -> tuple[int, int]:
+        """Return which ids a step chooses from: those in ``range(start, stop)``, with ``0 <= start <= stop <= total``.
+
+        Called on the pool to choose from, where it takes ``unlabeled_indices(start, stop)``, by each pass over the
+        candidates; so a step on a pool of 10^9 samples takes the time of those that it chooses from. The same for the
+        same step. Any unlabeled sample may be asked for by its id all the same. Where it is missing, a step chooses
+        from all.
+        """
 
     labeled_ids: torch.Tensor
     """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of

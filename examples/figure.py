@@ -24,8 +24,8 @@ STYLES = (("#0072B2", "-"), ("#555555", (0, (3, 2))))
 
 
 def comparison_of(table: Path) -> Comparison:
-    """Compare the arms of a table of curves by their accuracy."""
-    return compare_curves(Found(curves_of_table(table)), metric="accuracy")
+    """Compare the arms of a table of curves by the metric that it has."""
+    return compare_curves(Found(curves_of_table(table)))
 
 
 def draw(panel: Any, title: str, comparison: Comparison) -> None:

@@ -151,7 +151,7 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
             "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
             "--start random."
         )
-    if pools.validation is not None and not len(pools.validation):
+    if pools.validation is not None and not len(pools.validation) and not has_start_strategy:
         raise UsageError("the validation pool has no item to measure on; fill it, or leave out val_datapool.")
     if torch.device(config.device or "cpu").type == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use device cpu.")

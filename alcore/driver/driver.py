@@ -920,13 +920,13 @@ class Driver:
         return self._pools.choice
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
-        """Yield the ids that may be asked for, ascending, in int64 tensors of at most `size`."""
+        """Yield the ids that the step under way chooses from, ascending, in int64 tensors of at most `size`."""
         if self.choice_pool is None:
             raise UsageError(
                 "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
                 "give a training_config, or an unlabeled_datapool."
             )
-        for ids in map(self.feasibility.offered, self._candidates.chunks(size)):
+        for ids in map(self.feasibility.offered, self._candidates.chunks(size, self.active_learning_step_idx)):
             self._interruption.safe_point()
             if len(ids):
                 yield ids

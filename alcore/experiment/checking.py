@@ -355,6 +355,8 @@ def _made_up(found: Check, driver: Driver) -> Any:
         return None
     if driver.info.task == "classification":
         return 0
+    if driver.info.target_shape:
+        return torch.zeros(driver.info.target_shape)
     outputs = driver.probe()
     if not isinstance(outputs, torch.Tensor):
         return None
@@ -387,10 +389,11 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
     if steps is None or not found.asked:
         return None
     expected = 1.0 if found.cost is None else found.cost
-    labels = min(steps * found.asked, found.candidates)
+    first = found.labeled if found.rehearsed else found.asked  # what a cold start asks for, where there is one
+    labels = min(first + (steps - 1) * found.asked, found.candidates)
     if driver.config.budget is not None and expected:
         labels = min(labels, int(driver.config.budget / expected))
-    needed = math.ceil(labels / found.asked)
+    needed = 1 + max(0, math.ceil((labels - first) / found.asked))
     start = max(found.labeled, 1)
     trainings = needed + driver.config.final_training
     grown = sum((start + step * found.asked) / start for step in range(trainings))

@@ -95,14 +95,12 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     _raise(faults)
 
     data = _make_data(experiment, factories, values, _seed(settings))
-    if data.info.task == "regression":  # the standard parts are for classifiers
-        for kind in [kind for kind in _OF_REGRESSION if kind in experiment.implied]:
-            if (standard := _standard_of_regression(kind, registry)) is not None:
-                parts[kind] = standard
-                found, checked_values, faults = _check_parts(standard, registry, allow_code)
-                factories |= found
-                values |= checked_values
-                _raise(faults)
+    for kind, standard in _implied_parts(experiment, data, registry).items():
+        parts[kind] = standard
+        found, checked_values, faults = _check_parts(standard, registry, allow_code)
+        factories |= found
+        values |= checked_values
+        _raise(faults)
 
     tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
     checked, faults = check_tables(tables)
@@ -128,6 +126,21 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
         for part in of_kind
     )
     return Resolved(parts, factories, values, data, complete, queue_cls, names_code)
+
+
+def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> dict[str, list[Part]]:
+    """Return the parts that take the place of standard ones, where nobody chose: of this data, or of its task."""
+    found: dict[str, list[Part]] = {}
+    for kind in sorted(experiment.implied):
+        installed = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
+        suited = next((name for name in data.parts.get(kind, ()) if name in installed), None)
+        if suited is not None:
+            found[kind] = [Part(kind, suited, suited, True, {})]
+        elif data.info.task == "regression" and kind in _OF_REGRESSION:  # the standard parts are for classifiers
+            standard = _standard_of_regression(kind, registry)
+            if standard is not None:
+                found[kind] = standard
+    return found
 
 
 def _standard_of_regression(kind: str, registry: Registry) -> list[Part] | None:

@@ -84,10 +84,16 @@ def evaluate(
 
 
 def _standard(run: InferenceContext) -> MeasuredOn:
-    if run.val_datapool is not None:
+    if run.val_datapool is not None and len(run.val_datapool):
         return "validation"
     if _has_evaluation(run):
         return "pool"
+    if run.val_datapool is not None:
+        run.warn_once(
+            "metrology measures on the labeled items themselves, since the validation pool is empty: its labels have "
+            "not come, or failed; these results are those of the training set."
+        )
+        return "train"
     run.warn_once(
         "metrology measures on the labeled items themselves, since there is no val_datapool and the training pool has "
         "no evaluation(); its results are those of the training set."

@@ -19,6 +19,7 @@ from alcore.inference.learner import eval_mode
 from alcore.inference.outputs import first_rows
 from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
 from alcore.pools.batches import tensors_of
+from alcore.pools.candidates import listed_range, lists_windows
 from alcore.protocols import RunContext
 
 # A chunk is large enough that its forward pass takes far longer than the Python code around it, and small enough that
@@ -85,7 +86,7 @@ def chunks(
 
     shared = RoundRobin(run.ranks if shard is None else Ranks(), outputs_of)
     rank, processes = shard or (0, 1)
-    with eval_mode(run.learner), _progress(pool, ids) as advance:  # once, not for each chunk
+    with eval_mode(run.learner), _progress(run, pool, ids) as advance:  # once, not for each chunk
         for block in run.candidates(_MAX_ROWS) if ids is None else _split(run, ids):
             if not rows:
                 rows = chunk_rows(run, pool.inputs(block[:1]), samples)
@@ -147,15 +148,16 @@ def _split(run: InferenceContext, ids: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 @contextlib.contextmanager
-def _progress(pool: Any, ids: torch.Tensor | None) -> Iterator[Callable[[torch.Tensor], None]]:
+def _progress(run: InferenceContext, pool: Any, ids: torch.Tensor | None) -> Iterator[Callable[[torch.Tensor], None]]:
     """Show the progress of a pass on a terminal; the bar appears after a second and is removed at the end."""
     with tqdm(desc="scoring", unit=" samples", unit_scale=True, delay=1, leave=False, disable=None) as bar:
         if bar.disable:
             yield lambda _part: None
             return
-        by_id = ids is None and hasattr(pool, "total")  # counting the candidates would take a pass of its own
-        bar.total = pool.total if by_id else len(pool.unlabeled_indices() if ids is None else ids)
-        yield lambda part: bar.update(int(part[-1]) + 1 - bar.n if by_id else len(part))
+        by_id = ids is None and lists_windows(pool)  # counting the candidates would take a pass of its own
+        first, end = listed_range(pool, run.active_learning_step_idx) if by_id else (0, 0)
+        bar.total = end - first if by_id else len(pool.unlabeled_indices() if ids is None else ids)
+        yield lambda part: bar.update(int(part[-1]) + 1 - first - bar.n if by_id else len(part))
 
 
 def _power_of_two(n: int) -> int:

@@ -19,6 +19,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-regression": {"query": "alc emcm gsx gsy igs max-variance variance"},
     "alcore-report": {"query": "everything"},
     "alcore-sklearn": {"loop": "sklearn", "query": "sklearn-uq", "learner": "sklearn"},
+    "alcore-space": {"data": "space", "query": "design refined"},
     "alcore-stopping": {"stop": "budget confident metric plateau stabilizing-predictions"},
     "alcore-tabular": {"data": "csv"},
     "alcore-tensorboard": {"observe": "tensorboard"},

@@ -29,7 +29,7 @@ class Candidates:
         self._pool = pool
         self.known = is_choosable(pool)
         """Whether the pool can list its unlabeled samples."""
-        self._windowed = self.known and hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
+        self._windowed = self.known and lists_windows(pool)
         self._masked: set[int] = set()
         self._sorted = torch.empty(0, dtype=torch.int64)  # the masked ids, without those in _new
         self._new: list[int] = []
@@ -78,11 +78,19 @@ class Candidates:
             return sample < self._pool.total and len(self._pool.unlabeled_indices(sample, sample + 1)) == 1
         return bool(_in_both(torch.tensor([sample]), self._ascending(self._pool.unlabeled_indices())))
 
-    def chunks(self, size: int) -> Iterator[torch.Tensor]:
-        """Yield the ids in ascending order: int64 tensors of `size`, the last one smaller."""
+    def chunks(self, size: int, step: int | None = None) -> Iterator[torch.Tensor]:
+        """Yield the ids in ascending order: int64 tensors of `size`, the last one smaller.
+
+        Parameters
+        ----------
+        size
+            Of a chunk.
+        step
+            Yield only the ids that the pool offers in this step (`alcore.protocols.PoolOptions.step_range`).
+        """
         kept: list[torch.Tensor] = []
         count = 0
-        for ids in self._windows():
+        for ids in self._windows(step):
             kept.append(self._without_masked(ids))
             count += len(kept[-1])
             if count >= size:
@@ -98,7 +106,7 @@ class Candidates:
         """Tell whether a candidate is left."""
         return next(self.chunks(1), None) is not None
 
-    def _windows(self) -> Iterator[torch.Tensor]:
+    def _windows(self, step: int | None) -> Iterator[torch.Tensor]:
         if not self.known:
             raise UsageError(
                 f"{type(self._pool).__name__} can't be chosen from by this query strategy: the pool needs "
@@ -108,8 +116,9 @@ class Candidates:
         if not self._windowed:
             yield self._ascending(self._pool.unlabeled_indices())
             return
-        for start in range(0, self._pool.total, _WINDOW):
-            yield self._ascending(self._pool.unlabeled_indices(start, min(start + _WINDOW, self._pool.total)))
+        first, end = (0, self._pool.total) if step is None else listed_range(self._pool, step)
+        for start in range(first, end, _WINDOW):
+            yield self._ascending(self._pool.unlabeled_indices(start, min(start + _WINDOW, end)))
 
     def _ascending(self, given: Any) -> torch.Tensor:
         """Return ids if they are int64, of one dimension and ascending, else raise `UsageError`."""
@@ -140,6 +149,36 @@ class Candidates:
         keep = np.ones(len(ids), dtype=np.bool_)  # numpy is several times as fast as torch here
         keep[places[ids[places] == taken].numpy()] = False
         return torch.from_numpy(ids.numpy()[keep])
+
+
+def lists_windows(pool: Any) -> bool:
+    """Tell whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
+    return hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
+
+
+def listed_range(pool: Any, step: int) -> tuple[int, int]:
+    """Return the ids ``range(start, stop)`` that a pool that lists windows offers in a step.
+
+    Raises
+    ------
+    UsageError
+        If ``step_range`` returns something else.
+    """
+    own = getattr(pool, "step_range", None)
+    if not callable(own):
+        return 0, pool.total
+    given = own(step)
+    if (
+        not isinstance(given, tuple)
+        or len(given) != 2
+        or not all(isinstance(one, int) for one in given)
+        or not 0 <= given[0] <= given[1] <= pool.total
+    ):
+        raise UsageError(
+            f"{type(pool).__name__}.step_range({step}) returned {given!r}; it must return (start, stop), two integers "
+            f"with 0 <= start <= stop <= {pool.total}, the pool's total."
+        )
+    return given
 
 
 def _merged(ascending: torch.Tensor, more: torch.Tensor) -> torch.Tensor:

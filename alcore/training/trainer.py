@@ -178,6 +178,8 @@ class Trainer:
             shard = (self._ranks.rank, self._ranks.size)
         order = (seed, step, Phase.TRAINING.value)
         held_out = self._config.val_datapool
+        if held_out is not None and not len(held_out):  # its labels have not come yet
+            held_out = None
         arguments: dict[str, Any] = {
             "optimizer": self.optimization.optimizer,
             "train_dataloader": self._loaders.shuffled(

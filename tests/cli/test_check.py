@@ -138,6 +138,12 @@ def test_too_large_a_run_directory_is_a_fault(check, monkeypatch):
     assert "keep fewer checkpoints" in " ".join(check(_MOONS, code=1)["faults"])
 
 
+def test_forecast_counts_the_first_selection_of_a_cold_start_once(check):
+    found = check(_MOONS.replace("0.2", "0") + _SIMULATOR + "[start.random]\nmax_samples = 17\n")
+    assert (found["labeled"], found["asked"]) == (17, 10)
+    assert found["forecast"]["labels"] == 27
+
+
 def test_people_who_label_are_waited_for(command):
     out, _ = command("check", "--set", "driver.max_active_learning_steps=2", code=0)
     assert "No faults were found.\nGo on with: alcore resume " in out

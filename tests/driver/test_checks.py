@@ -130,9 +130,11 @@ def test_class_weights_that_nothing_uses_are_refused(given: Any, own: str) -> No
 EMPTY = TensorPool(torch.zeros(4, 1), torch.arange(4))
 
 
-def fit(train: Any, unlabeled: Any = None, label: Any = None, *, start: bool = False, **config: Any) -> None:
+def fit(
+    train: Any, unlabeled: Any = None, label: Any = None, *, start: bool = False, held: Any = None, **config: Any
+) -> None:
     given = DriverConfig(4, **{"device": "cpu", **config})
-    check_fit(given, PoolSet(train, None, unlabeled), label, has_start_strategy=start)
+    check_fit(given, PoolSet(train, held, unlabeled), label, has_start_strategy=start)
 
 
 def test_training_pool_without_labels_is_refused_unless_something_else_begins() -> None:
@@ -141,6 +143,12 @@ def test_training_pool_without_labels_is_refused_unless_something_else_begins() 
     fit(EMPTY, start=True)
     fit(EMPTY, skip_training=True)
     fit(TRAINING.train_datapool)
+
+
+def test_validation_pool_may_be_empty_where_a_start_strategy_asks_for_its_labels() -> None:
+    with pytest.raises(UsageError, match="validation pool has no item"):
+        fit(TRAINING.train_datapool, held=EMPTY)
+    fit(EMPTY, held=EMPTY, start=True)
 
 
 def test_missing_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

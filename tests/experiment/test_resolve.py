@@ -343,6 +343,21 @@ def test_standard_query_of_a_regression_is_the_first_that_is_installed(regressio
     assert [part.use for part in resolve(chosen(metrology=[], query=["q"]), regression).parts["query"]] == ["q"]
 
 
+def test_parts_that_suit_the_data_take_the_place_of_standard_ones(regression, chosen):
+    offers = regression.plugins[0].offers
+    offers["query"]["nearest"] = offers["query"]["q"]
+    data = offers["data"]["moons"]()
+    data.parts = {"query": ["missing", "nearest"], "start": ["q"], "label": ["missing"]}
+    parts = resolve(chosen(metrology=[]), regression).parts
+    assert [[part.use for part in parts[kind]] for kind in ("query", "start", "label")] == [
+        ["nearest"],
+        ["q"],
+        ["dummy"],
+    ]
+    own = resolve(chosen(metrology=[], query=["q"], start=["nearest"]), regression).parts
+    assert [[part.use for part in own[kind]] for kind in ("query", "start")] == [["q"], ["nearest"]]
+
+
 def test_standard_metrology_of_a_regression_that_two_plugins_offer_is_refused(regression, faults, chosen):
     more = Plugin("others", "1.0", "others", "others", offers={"metrology": {"regression": Errors}})
     regression.plugins[0].offers["metrology"]["regression"] = Errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import torch
 
@@ -35,6 +36,7 @@ class Recorder:
         self.posterior = posterior
         self.learner, self.batch_size, self.ranks = None, 1, Ranks()
         self.shapes: list[int] = []
+        self.feasibility = SimpleNamespace(weights=lambda _ids: None, kept=lambda ids: ids)
         self._candidates = Candidates(self.choice_pool)
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:

@@ -52,6 +52,13 @@ def test_a_validation_pool_comes_first(train: Any) -> None:
     assert warned == []
 
 
+def test_validation_pool_without_labels_is_not_measured_on() -> None:
+    found, warned = measured(pool(3), TensorPool(torch.zeros(4, 1), torch.zeros(4)))
+    assert found.on == "train"
+    assert len(warned) == 1
+    assert "the validation pool is empty" in warned[0]
+
+
 def test_evaluation_of_the_pool_is_used_without_validation_pool() -> None:
     found, warned = measured(WithEvaluation(torch.zeros(3, 1), torch.zeros(3)))
     assert found.on == "pool"

@@ -114,6 +114,33 @@ def test_a_large_pool_is_looked_at_window_by_window(monkeypatch: pytest.MonkeyPa
     assert pool.asked == [(0, 10)]
 
 
+class Parts(Windows):
+    """A pool that offers ten ids in each step, in turn."""
+
+    def step_range(self, step: int) -> Any:
+        first = 10 * step % self.total
+        return first, min(first + 10, self.total)
+
+
+def test_a_step_chooses_from_the_ids_that_the_pool_offers_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "_WINDOW", 4)
+    pool = Parts([*range(0, 10**9, 10**8), *range(20, 27)], 10**9)
+    found = Candidates(pool)
+    found.mask([21, 10**8])
+    assert torch.cat(list(found.chunks(3, 2))).tolist() == [20, 22, 23, 24, 25, 26]
+    assert pool.asked == [(20, 24), (24, 28), (28, 30)]
+    assert list(found.chunks(3, 1)) == []
+    assert 2 * 10**8 in found, "any other may be asked for by its id"
+    assert found.any()
+
+
+@pytest.mark.parametrize("given", [5, (0, 12), (-1, 3), (4, 3), (0.0, 3.0), [0, 3]], ids=str)
+def test_what_is_no_range_of_ids_is_refused(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Parts, "step_range", lambda _self, _step: given)
+    with pytest.raises(UsageError, match=r"Parts.step_range\(7\) returned .*; it must return \(start, stop\).* <= 11"):
+        next(Candidates(Parts([1, 2], 11)).chunks(4, 7))
+
+
 @pytest.mark.parametrize("sample", [2**63, 2**70, -(2**63), -1])
 @pytest.mark.parametrize("pool", [Listing([1, 2]), Windows([1, 2], 3), []], ids=["listing", "windows", "bare"])
 def test_ids_that_no_sample_can_have(pool: Any, sample: int) -> None:

@@ -202,8 +202,8 @@ def mlp(
     if not features:
         raise UsageError("learner mlp: the number of features of the data is unknown (DataInfo.features).")
     if info.task == "regression":
-        strength = 2.0 if penalty is None else penalty
-        return RegressionMLP(features, 1, hidden, dropout, strength, outputs == "mean-variance")
+        strength, quantities = 2.0 if penalty is None else penalty, math.prod(info.target_shape)
+        return RegressionMLP(features, quantities, hidden, dropout, strength, outputs == "mean-variance")
     if outputs != "values":
         raise UsageError(
             "learner mlp: outputs = 'mean-variance' is for a regression, and the task of this data is classification; "

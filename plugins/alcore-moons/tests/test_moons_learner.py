@@ -49,9 +49,10 @@ def test_hidden_layers_and_dropout():
         (DataInfo("classification", classes=2, features=2), (2,), 1),
         (DataInfo("classification", classes=5, features=3), (3,), 5),
         (DataInfo("regression", features=4), (4,), 1),
+        (DataInfo("regression", features=4, target_shape=(2, 3)), (4,), 6),
         (DataInfo("classification", classes=10, shape=(1, 4, 4)), (1, 4, 4), 10),
     ],
-    ids=["two classes", "five classes", "regression", "images"],
+    ids=["two classes", "five classes", "regression", "fields", "images"],
 )
 def test_mlp_has_inputs_and_outputs_of_the_data(info, inputs, outputs):
     model = mlp(info, hidden=(8,))

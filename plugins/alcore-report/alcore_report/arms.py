@@ -287,7 +287,7 @@ def _length(resolved: Resolved) -> tuple[int | None, int | None]:
     """Return how many steps a run has, and how many labels it buys, at most."""
     steps, asked, left = resolved.settings.driver.get("max_active_learning_steps"), _samples_a_step(resolved), None
     if callable(getattr(_choice(resolved), "unlabeled_indices", None)):
-        left = len(_choice(resolved).unlabeled_indices())
+        left = _unlabeled(_choice(resolved))
     budget = resolved.settings.driver.get("budget")
     most = [one for one in (left, None if budget is None else int(budget)) if one is not None]
     if asked and most:
@@ -324,7 +324,12 @@ def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, fo
             "them can be asked for; leave --ceiling out."
         )
     made = _arm(CEILING, resolved, follows)
-    return dataclasses.replace(made, steps=None, labels=len(pool.unlabeled_indices()))
+    return dataclasses.replace(made, steps=None, labels=_unlabeled(pool))
+
+
+def _unlabeled(pool: Any) -> int:
+    """Return how many unlabeled samples a pool has, at most; one that offers a part in each step is not listed."""
+    return int(pool.total) if callable(getattr(pool, "step_range", None)) else len(pool.unlabeled_indices())
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

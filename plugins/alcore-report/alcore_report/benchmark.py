@@ -107,6 +107,8 @@ class Benchmark:
         arms, seeds = len(self.plan.arms), len(self.seeds)
         labels = self.labels()
         bought = "an unknown number of labels" if labels is None else f"at most {labels} labels"
+        if any(arm.tree.get("start") for arm in self.plan.arms):
+            bought += " and those of the start"
         return (
             f"{_count(arms, 'arm')} ({', '.join(arm.name for arm in self.plan.arms)}) x {_count(seeds, 'seed')} = "
             f"{_count(arms * seeds, 'run')}, {bought}"

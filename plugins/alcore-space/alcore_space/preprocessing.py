@@ -1,0 +1,134 @@
+"""Files of points: what ``alcore predict`` reads, and the points that a run is measured on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alcore.errors import UsageError
+from alcore_space import standalone
+from alcore_space.design_space import Space
+from alcore_space.variables import Array
+
+_FORMAT = "alcore-space 1"
+
+
+class SpacePreprocessing:
+    """Makes inputs of the points in a CSV file, which has a column for each variable.
+
+    Parameters
+    ----------
+    description
+        What `describe` returns: the variables, the constraints and the names of the targets.
+    """
+
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        if description.get("format") != _FORMAT:
+            raise UsageError(
+                f"this preprocessing has the format {description.get('format')!r}, and this version of alcore-space "
+                f"reads {_FORMAT!r}; install the version of alcore-space that made it."
+            )
+        self._description = description
+
+    @classmethod
+    def of(cls, space: Space, targets: Sequence[str]) -> SpacePreprocessing:
+        """Return that of a space."""
+        return cls({"format": _FORMAT, **space.describe(), "targets": list(targets)})
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return how inputs are made, as JSON whose numbers are exact."""
+        return self._description
+
+    def source(self) -> str:
+        """Return the source of a module that reads files as this does, with NumPy alone."""
+        return Path(standalone.__file__).read_text(encoding="utf-8")
+
+    def read(self, path: Path) -> torch.Tensor:
+        """Return the inputs of all rows of a CSV file: float32, shape (N, features).
+
+        Raises
+        ------
+        UsageError
+            For columns that are missing or not known, and for values that are none of their variable.
+
+        Warns
+        -----
+        UserWarning
+            For points outside of the bounds, where a prediction is an extrapolation.
+        """
+        inputs = _read(path, self._description)
+        outside = np.flatnonzero((inputs < -1e-6).any(axis=1) | (inputs > 1 + 1e-6).any(axis=1))
+        if len(outside):
+            warnings.warn(
+                f"{path.name}: {len(outside)} of {len(inputs)} points are outside of the bounds of the space, the "
+                f"first of them in row {outside[0]}, counted from 0; their predictions are extrapolated.",
+                stacklevel=2,
+            )
+        return torch.from_numpy(inputs)
+
+
+def read_labeled(path: Path, space: Space, targets: Sequence[str], codes: Sequence[str]) -> tuple[Array, Array]:
+    """Return the inputs and the targets of the points in a CSV file.
+
+    Parameters
+    ----------
+    path
+        The file, with a column for each variable and for each target.
+    space
+        Its points must be of this space.
+    targets
+        Names of the targets.
+    codes
+        Names of the classes; empty for a regression.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Inputs, float32 (N, features); targets, float32 (N,) or (N, T), or int64 (N,) for classes.
+    """
+    description = SpacePreprocessing.of(space, targets).describe()
+    inputs = _read(path, description)
+    names, rows = standalone.table(path, space.names)
+    for name in targets:
+        if name not in names:
+            raise UsageError(
+                f"{path.name} lacks the column {name!r} with the target of each point; data.space.targets names it."
+            )
+    for line, row in rows:
+        by_name = dict(zip(names, row, strict=True))
+        point = {one["name"]: standalone.value_of(one, by_name[one["name"]], line) for one in description["variables"]}
+        if fault := space.fault(point):
+            raise UsageError(f"{path.name}, line {line} is no point of the space: {fault}.")
+    found: list[list[float]] = []
+    for line, row in rows:
+        cells = [row[names.index(name)] for name in targets]
+        if codes:
+            if cells[0] not in codes:
+                raise UsageError(f"{path.name}, line {line}: {cells[0]!r} is none of the classes {', '.join(codes)}.")
+            found.append([codes.index(cells[0])])
+            continue
+        numbers = [standalone.number(cell) for cell in cells]
+        if None in numbers:
+            raise UsageError(f"{path.name}, line {line}: {cells[numbers.index(None)]!r} is not a finite number.")
+        found.append([one for one in numbers if one is not None])
+    array = np.array(found, dtype=np.int64 if codes else np.float32)
+    return inputs, array[:, 0] if len(targets) == 1 else array
+
+
+def _read(path: Path, description: Mapping[str, Any]) -> Array:
+    try:
+        inputs = standalone.read(description, path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path.name} is not text in UTF-8; save it as CSV in UTF-8.") from None
+    except ValueError as error:
+        raise UsageError(f"{path.name} {error}.") from None
+    if not len(inputs):
+        raise UsageError(f"{path.name} has no row below its header.")
+    return inputs
