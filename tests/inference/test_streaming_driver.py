@@ -168,7 +168,7 @@ threading.Thread(target=watch, daemon=True).start()
 pool = TensorPool(np.memmap(sys.argv[1], np.float32, "r", shape=(int(sys.argv[2]), 64)))
 known = Candidates(pool)
 driver = SimpleNamespace(
-    ranks=Ranks(),
+    ranks=Ranks(), feasibility=SimpleNamespace(weights=lambda ids: None, kept=lambda ids: ids),
     choice_pool=pool, candidates=lambda size=2**16: known.chunks(size), learner=learner,
     infer=torch.no_grad()(learner), batch_size=1, costs=lambda samples: None,
 )
