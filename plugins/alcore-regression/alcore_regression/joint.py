@@ -151,7 +151,7 @@ def refuse_infinite(values: torch.Tensor, ids: torch.Tensor) -> None:
     """Raise `QueryError` if values, one of each sample, are NaN or infinite; the message names the samples."""
     bad = ~values.isfinite()
     if bool(bad.any()):
-        named = ", ".join(map(str, ids[bad].unique()[:5].tolist()))
+        named = ", ".join(map(str, sorted(set(ids[bad].tolist()))[:5]))
         raise QueryError(
             f"what the learner predicts for sample {named} is NaN or infinite, so samples can't be ranked; look at the "
             "inputs, or at the learner's outputs for them."

@@ -24,6 +24,7 @@ from alcore.strategies import SetQuery
 from alcore_regression.joint import Conditioned, joint_posterior, no_joint
 from alcore_regression.outputs import check_regression
 
+_FREE = 1e-100  # what a label that costs nothing is taken to cost
 Chosen = tuple[torch.Tensor, torch.Tensor]
 Reduce = Literal["mean", "max", "sum"]
 
@@ -111,6 +112,7 @@ class MaxVarianceQuery(_ByVariance):
     picked. That is exact for a Gaussian process, whose variances don't depend on the labels, and makes the step the
     greedy choice for the entropy of all picks together (Krause, Singh and Guestrin, JMLR 2008). K posterior samples
     tell of K - 1 picks at most; further ones are arbitrary. Without a joint posterior the highest scores are taken.
+    Where the run chooses by score per cost, the variance is divided by what a label is expected to cost.
 
     Time O(N) forward passes, and O(N k (K + k)) for k picks, O(N k n^2) for a Gaussian process of n labels; memory
     O(N K T) for T quantities. It helps where the variance is large where the learner is wrong. It is known to prefer
@@ -145,27 +147,36 @@ class MaxVarianceQuery(_ByVariance):
     def _is_joint(self, ids: torch.Tensor) -> bool:
         return has_covariance(self.driver.learner) or self._outputs(ids[:1]).dim() == 3
 
-    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:
-        """Return positions, int64 (n,), and the variances when picked, float64 (n,)."""
+    def choose(
+        self,
+        candidates: Features,
+        labeled: Features,
+        n: int,
+        pending: Features | None = None,
+        costs: torch.Tensor | None = None,
+    ) -> Chosen:
+        """Return positions, int64 (n,), and their variances when picked, or variances per cost, float64 (n,)."""
         del labeled
         if not self._is_joint(candidates.ids):
-            return self._highest(candidates.ids, n)
+            return self._highest(candidates.ids, n, costs)
         waiting = pending.ids if pending is not None else candidates.ids[:0]
         posterior = self._conditioned(torch.cat([candidates.ids, waiting]))
         count = len(candidates.ids)
         for place in range(count, count + len(waiting)):
             posterior.add(place)
-        return greedy(n, lambda: self._scores(posterior)[:count], posterior.add)
+        return greedy(n, lambda: self._scores(posterior)[:count], posterior.add, costs)
 
     def _scores(self, posterior: Conditioned) -> torch.Tensor:
         return self._reduced(posterior.variance if self.of == "model" else posterior.label_variance())
 
-    def _highest(self, ids: torch.Tensor, n: int) -> Chosen:
+    def _highest(self, ids: torch.Tensor, n: int, costs: torch.Tensor | None) -> Chosen:
         kind, best, start = kind_of(self.driver.learner, "regression"), TopK(n), 0
         for part, outputs in chunks(self.driver, ids=ids):
             variance = mean_and_variance(outputs, kind).variance
-            best.add(torch.arange(start, start + len(part)), reduce_map(variance, self.reduce).cpu())
-            start += len(part)
+            end = start + len(part)
+            scores = reduce_map(variance, self.reduce).cpu()
+            best.add(torch.arange(start, end), per_cost(scores, None if costs is None else costs[start:end]))
+            start = end
         return best.result()
 
 
@@ -199,7 +210,8 @@ class ALCQuery(_ByVariance):
     no label needs to be known. For an ensemble and MC dropout, c is the covariance of K posterior samples, which has
     errors of ``1 / sqrt(K)`` even where predictions are independent; with few models it may be no better than
     `MaxVarianceQuery`, and K samples tell of K - 1 picks at most. A learner that predicts mean and variance of each
-    sample alone is refused.
+    sample alone is refused. Where the run chooses by score per cost, the variance that is taken off is divided by what
+    the label is expected to cost.
 
     Time O(N R (n + k)) for N candidates, R reference samples, n labels (of a Gaussian process, else K) and k picks;
     memory O(N R T) for T quantities: 40 MB each by default. Fields are refused. It helps where predictions are wanted
@@ -240,8 +252,15 @@ class ALCQuery(_ByVariance):
         if outputs.dim() != 3:
             raise no_joint(self.driver, outputs)
 
-    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:
-        """Return positions, int64 (n,), and scores, float64 (n,)."""
+    def choose(
+        self,
+        candidates: Features,
+        labeled: Features,
+        n: int,
+        pending: Features | None = None,
+        costs: torch.Tensor | None = None,
+    ) -> Chosen:
+        """Return positions, int64 (n,), and scores, or scores per cost, float64 (n,)."""
         del labeled
         others = subset(self.driver, self.reference, self.generator("reference"))
         waiting = pending.ids if pending is not None else candidates.ids[:0]
@@ -260,11 +279,18 @@ class ALCQuery(_ByVariance):
 
         for place in range(end, end + len(waiting)):
             add(place)
-        return greedy(n, scores, add)
+        return greedy(n, scores, add, costs)
 
 
-def greedy(n: int, scores: Callable[[], torch.Tensor], add: Callable[[int], Any]) -> Chosen:
-    """Pick n times the highest score, which each pick changes.
+def per_cost(scores: torch.Tensor, costs: torch.Tensor | None) -> torch.Tensor:
+    """Return scores per cost where costs count: (N,), of scores of at least 0; what costs nothing comes first."""
+    return scores if costs is None else scores / costs.clamp(min=_FREE)
+
+
+def greedy(
+    n: int, scores: Callable[[], torch.Tensor], add: Callable[[int], Any], costs: torch.Tensor | None = None
+) -> Chosen:
+    """Pick n times the highest score, or score per cost, which each pick changes.
 
     Parameters
     ----------
@@ -274,6 +300,8 @@ def greedy(n: int, scores: Callable[[], torch.Tensor], add: Callable[[int], Any]
         Returns the scores of all candidates, (N,).
     add
         Is called with the position of each pick.
+    costs
+        What each candidate costs, (N,), where that counts.
 
     Returns
     -------
@@ -283,7 +311,7 @@ def greedy(n: int, scores: Callable[[], torch.Tensor], add: Callable[[int], Any]
     picks: list[int] = []
     found: list[float] = []
     while len(picks) < n:
-        now = scores().clone()
+        now = per_cost(scores(), costs).clone()
         now[picks] = -torch.inf
         picks.append(int(now.numpy().argmax()))  # the first one of equal ones
         found.append(float(now[picks[-1]]))

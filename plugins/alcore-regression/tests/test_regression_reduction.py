@@ -135,6 +135,26 @@ def test_max_variance_counts_earlier_picks_as_labeled(of):
 
 
 @pytest.mark.parametrize("query", [ALCQuery, MaxVarianceQuery])
+def test_costs_divide_the_variance_that_is_taken(query):
+    inputs, labeled = points(), [3, 11]
+    strategy = query(4)
+    driver = make_driver(strategy, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2))
+    assert driver.costs(torch.arange(3)) is None
+    rest = [one for one in range(25) if one not in labeled]
+    costs = torch.rand(23, generator=torch.Generator().manual_seed(0)).double() + 0.1
+    costs[4] = 0.0
+    none = strategy.gather(torch.tensor(rest)[:0])
+    chosen, _ = strategy.choose(strategy.gather(torch.tensor(rest)), none, 4, costs=costs)
+
+    def score(known, one):
+        worth = taken(inputs, known, one, rest) if query is ALCQuery else variances(inputs, known, [one]) + NOISE
+        return worth.mean() / costs[rest.index(one)].clamp(min=1e-100)
+
+    assert [rest[one] for one in chosen.tolist()] == picks_by_hand(inputs, labeled, 4, score)
+    assert int(chosen[0]) == 4  # for free
+
+
+@pytest.mark.parametrize("query", [ALCQuery, MaxVarianceQuery])
 def test_pending_samples_count_as_labeled(query):
     inputs, labeled = points(), [3, 11]
     made = lambda: make_driver(  # noqa: E731
