@@ -106,6 +106,17 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
 
 
 @pytest.mark.usefixtures("small")
+def test_a_bar_has_the_samples_that_a_step_chooses_from(bars: Terminal, build: Callable[..., Any], toys: Any) -> None:
+    pool = toys.pool(50, labeled=0)
+    pool.step_range = lambda _step: (10, 42)
+    driver = build(train_datapool=pool)
+    found = torch.cat([ids for ids, _ in chunks(driver)])
+    assert found.tolist() == list(range(10, 42))
+    assert "scoring:  50%" in bars.getvalue()
+    assert "/32.0 [" in bars.getvalue()
+
+
+@pytest.mark.usefixtures("small")
 def test_a_pool_that_does_not_tell_its_size_has_a_bar_of_its_candidates(
     bars: Terminal, build: Callable[..., Any], toys: Any
 ) -> None:

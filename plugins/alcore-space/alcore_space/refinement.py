@@ -50,7 +50,7 @@ class RefinedQuery(BaseQuery):
     Time is that of the strategy for `max_samples` times `neighbors` points in each round, beside its usual pass. It
     helps where the best points of a smooth score lie between candidates, in many dimensions above all. It is known to
     bring nothing in few dimensions, where 10^6 candidates are dense. A finite space has no points between its
-    candidates, and is left as it is.
+    candidates, and is left as it is. What labels cost is not weighed (``DriverConfig.per_cost``).
     """
 
     def __init__(
@@ -126,14 +126,18 @@ class _Choice:
     def __init__(self, items: Iterable[Any] = (), scores: Iterable[float | None] = ()) -> None:
         self.items: list[Any] = list(items)
         self.scores: list[float | None] = list(scores)
+        self._samples = {one for one in self.items if isinstance(one, int)}
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Keep an item; a sample id once."""
         del block, timeout
         sample = as_sample_id(item)
-        if sample is None or sample not in [one for one in self.items if isinstance(one, int)]:
-            self.items.append(item if sample is None else sample)
-            self.scores.append(score)
+        if sample is not None:
+            if sample in self._samples:
+                return
+            self._samples.add(sample)
+        self.items.append(item if sample is None else sample)
+        self.scores.append(score)
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
         """Keep several items."""
@@ -236,8 +240,9 @@ class _View:
         else:
             yield from torch.split(self._local.unlabeled_indices(), size)
 
-    def probe(self, infer: Any = None) -> Any:
-        return self._driver.probe(infer)
+    def costs(self, samples: torch.Tensor) -> torch.Tensor | None:
+        del samples  # what a point costs that is no sample is not known
+        return None
 
     def strategy_name(self, strategy: Any) -> str:
         return self._driver.strategy_name(self._owner if strategy is self._owner._inner else strategy)

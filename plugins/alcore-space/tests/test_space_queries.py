@@ -14,6 +14,8 @@ from alcore_space import DesignQuery, RefinedQuery, space
 from alcore import BaseLabel, Driver, Failed, Label, UsageError
 from alcore import config as c
 from alcore.errors import Interrupted
+from alcore.inference import evaluate
+from alcore.plugins import installed, load_factory
 from alcore.pools import TensorPool
 from alcore.store import Run
 
@@ -106,6 +108,7 @@ def test_a_run_begins_with_points_to_measure_on_and_the_design(build: Any) -> No
     assert parts == [{1}, {2}, {3}], "each step looks at candidates of its own"
 
 
+@pytest.mark.usefixtures("corner")
 def test_a_run_that_was_interrupted_and_resumed_is_the_same(build: Any) -> None:
     whole = build(RefinedQuery("random", max_samples=3, neighbors=5), folder="whole")
     whole.run()
@@ -124,6 +127,17 @@ def test_points_of_the_start_that_have_no_solution_are_left_out(build: Any) -> N
     driver = build(ToCorner(2), Solve(lambda point: point["z"] > 0.5))
     driver.run()
     assert 0 < len(driver.train_datapool) < 8
+
+
+def test_a_run_goes_on_where_no_point_to_measure_on_has_a_solution(build: Any) -> None:
+    label = Solve(lambda point: len(label.solved) <= 4)
+    driver = build(ToCorner(2), label, given={"validation": 4})
+    driver.run()
+    assert driver.stop_reason == "all 4 steps are done"
+    assert (len(driver.val_datapool), len(driver.train_datapool)) == (0, 14)
+    on, batches = evaluate(driver)
+    assert on == "train"
+    assert sum(len(targets) for _, targets in batches) == 14
 
 
 def test_a_start_without_any_label_ends_the_run(build: Any) -> None:
@@ -176,12 +190,18 @@ def test_refined_points_score_higher_and_keep_the_constraints(build: Any) -> Non
 
 
 def test_a_strategy_that_chooses_sets_is_refined_by_its_own_rule(build: Any) -> None:
-    driver = build(RefinedQuery("gsx", max_samples=4, rounds=2, neighbors=20))
-    driver.run()
-    scores = [[one["score"] for one in step] for step in asked(driver)[1:]]
-    driver = build(RefinedQuery("gsx", max_samples=4, rounds=1, neighbors=1), folder="less")
-    driver.run()
-    assert sum(map(min, scores)) >= sum(min(one["score"] for one in step) for step in asked(driver)[1:])
+    given = {"candidates_per_step": 100}
+    plain, refined = (
+        build(query, folder=folder, given=given, max_active_learning_steps=2)
+        for folder, query in (
+            ("a", load_factory(installed().offer("query", "gsx"))(4)),
+            ("b", RefinedQuery("gsx", None, 4)),
+        )
+    )
+    for driver in (plain, refined):
+        driver.run()
+    scores = [[one["score"] for one in asked(driver)[1]] for driver in (plain, refined)]
+    assert min(scores[1]) > 1.02 * min(scores[0]), "the nearest labeled point is farther away"
 
 
 def test_a_finite_space_is_left_as_it_is(build: Any) -> None:
