@@ -11,7 +11,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-dummy": {"label": "dummy"},
     "alcore-f1": {"metrology": "f1"},
     "alcore-gp": {"learner": "gp", "loop": "gp"},
-    "alcore-labelers": {"label": "ask function"},
+    "alcore-labelers": {"label": "ask command function jobs"},
     "alcore-metrics": {"metrology": "classification fields regression rmse uncertainty"},
     "alcore-mlflow": {"observe": "mlflow"},
     "alcore-moons": {"data": "moons", "learner": "mlp"},

@@ -1,4 +1,4 @@
-"""Get labels from outside a run: from people, who are asked and tell, or from a function."""
+"""Get labels from outside a run: from people, who are asked and tell, from a function, from programs or jobs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,53 @@ import alcore
 
 if TYPE_CHECKING:
     from alcore_labelers.ask import AskLabelStrategy
+    from alcore_labelers.command import CommandLabelStrategy
     from alcore_labelers.function import FunctionLabelStrategy
     from alcore_labelers.items import Item, read_items
+    from alcore_labelers.jobs import JobsLabelStrategy
     from alcore_labelers.results import Infeasible, Labeled
+    from alcore_labelers.schedulers import Job, Jobs, Known, SchedulerError, SchedulerFault
 
 _HOME = {
     "AskLabelStrategy": "ask",
+    "CommandLabelStrategy": "command",
     "FunctionLabelStrategy": "function",
     "Infeasible": "results",
     "Item": "items",
+    "Job": "schedulers",
+    "Jobs": "schedulers",
+    "JobsLabelStrategy": "jobs",
+    "Known": "schedulers",
     "Labeled": "results",
+    "SchedulerError": "schedulers",
+    "SchedulerFault": "schedulers",
     "read_items": "items",
 }
-__all__ = ["AskLabelStrategy", "FunctionLabelStrategy", "Infeasible", "Item", "Labeled", "read_items"]
+__all__ = [
+    "AskLabelStrategy",
+    "CommandLabelStrategy",
+    "FunctionLabelStrategy",
+    "Infeasible",
+    "Item",
+    "Job",
+    "Jobs",
+    "JobsLabelStrategy",
+    "Known",
+    "Labeled",
+    "SchedulerError",
+    "SchedulerFault",
+    "read_items",
+]
 
 
 @alcore.hookimpl
 def alcore_label_strategies() -> dict[str, Any]:
-    """Offer ``ask`` and ``function``."""
+    """Offer ``ask``, ``command``, ``function`` and ``jobs``."""
     return {
         "ask": "alcore_labelers.ask:AskLabelStrategy",
+        "command": "alcore_labelers.command:CommandLabelStrategy",
         "function": "alcore_labelers.function:FunctionLabelStrategy",
+        "jobs": "alcore_labelers.jobs:JobsLabelStrategy",
     }
 
 

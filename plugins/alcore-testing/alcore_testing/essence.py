@@ -24,12 +24,14 @@ def essence_of(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        The rows of ``requests``, ``labels`` (request ids, which depend on the id of the run, are left out),
+        The rows of ``requests`` (without the handles of their jobs), ``labels`` (request ids, which depend on the id
+        of the run, are left out),
         ``refused`` (without repeats of what was known), ``queries``, ``records`` and ``steps`` (without seconds); the
         ``reason`` for which the run ended; the digests of ``checkpoints`` and ``exports``, by file.
     """
     run = Run(folder)
     found: dict[str, Any] = dict(run.decisions())
+    found["requests"] = [row[:-1] for row in found["requests"]]
     exports = (path for path in folder.glob("*.json") if path.name != "driver_log.json")  # that one holds times
     return found | {
         "reason": run.meta().get("reason"),

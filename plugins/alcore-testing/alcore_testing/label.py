@@ -311,6 +311,9 @@ class Answers:
         """Take in several answers."""
         self.items += list(items)
 
+    def submitted(self, request: Request, handle: str) -> None:
+        """Take in the handle of a job."""
+
     def empty(self) -> bool:
         """Tell whether nothing was delivered."""
         return not self.items

@@ -1,0 +1,302 @@
+"""Folders in which programs work on requests: what they are given, and when an attempt is over."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alcore.errors import UsageError
+from alcore.protocols import Request, RunContext
+from alcore_labelers.items import Item
+from alcore_labelers.program_files import FileFault, read_file, read_json
+
+DONE = "done.json"
+"""Written last, once the program has ended: exit code, seconds, whether it was out of time."""
+_DELIVERED = "delivered"  # its answer was put; made when that is committed
+_BATCH = "batch.json"  # in the folder of a request that was answered in another one's
+_PLACE = re.compile(r"[0-9a-f]{32}/attempt-[0-9]{1,9}(-[0-9]{1,9})?")
+_TOKEN = re.compile(r"[0-9a-f]{6}")
+_LIMIT = 64 * 1024 * 1024  # bytes of what alcore itself has written, requests of a batch
+
+
+class Ended(NamedTuple):
+    """How a program ended.
+
+    Parameters
+    ----------
+    code
+        Its exit code, negative for a signal; None where it could not be started.
+    seconds
+        How long it ran.
+    timed_out
+        Whether it was ended since it ran too long.
+    reason
+        Why it could not be started, else empty.
+    """
+
+    code: int | None
+    seconds: float
+    timed_out: bool = False
+    reason: str = ""
+
+
+class Place(NamedTuple):
+    """Where the answer to a request is, or will be.
+
+    Parameters
+    ----------
+    folder
+        Of the attempt.
+    request
+        The id of the request.
+    position
+        The request's place in a batch that is answered there; None where it has the folder for itself.
+    size
+        How many requests the folder answers.
+    """
+
+    folder: Path
+    request: str
+    position: int | None = None
+    size: int = 1
+
+
+class AttemptFolders:
+    """The folders of a label strategy: ``<request id>/attempt-<n>``, so that a retry doesn't see an earlier result.
+
+    Parameters
+    ----------
+    work
+        The folder that holds them.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def find(self, request: Request) -> Place | None:
+        """Return where an attempt was begun, or None.
+
+        One that was begun and whose answer was delivered is not found: the request was opened again since.
+
+        Raises
+        ------
+        UsageError
+            If the folder is a link, which may lead out of the run directory.
+        """
+        folder = self._newest(request)
+        if folder is None or (folder / _DELIVERED).exists():
+            return None
+        if (folder / "requests.json").exists():
+            return self._in_batch({"folder": f"{request.id}/{folder.name}", "place": 0}, request)
+        if (folder / _BATCH).exists():
+            try:
+                return self._in_batch(read_json(folder, _BATCH, _LIMIT), request)
+            except FileFault:
+                return None
+        return Place(folder, request.id)
+
+    def prepare(self, request: Request) -> Path:
+        """Return the name of a folder for an attempt that begins; what was there of an attempt cut off is removed."""
+        newest = self._newest(request)
+        if newest is None:
+            return self.work / request.id / f"attempt-{request.attempt}"
+        if (newest / _DELIVERED).exists():
+            number = int(newest.name.split("-")[2]) if newest.name.count("-") > 1 else 1
+            return newest.with_name(f"attempt-{request.attempt}-{number + 1}")
+        shutil.rmtree(newest)
+        return newest
+
+    def token(self) -> str:
+        """Return six digits that tell this run directory from another one of the same run id; made once."""
+        path = self.work / ".token"
+        _refuse_link(path)
+        if not path.exists():
+            part = self.work / f".token.{os.getpid()}.part"
+            part.write_text(secrets.token_hex(3))
+            _flush(part)
+            part.replace(path)
+            _flush(self.work)
+        token = (read_file(self.work, path.name, 64) or b"").decode(errors="replace")
+        if not _TOKEN.fullmatch(token):
+            raise UsageError(f"{path} is damaged; it has six hexadecimal digits, a part of the names of jobs.")
+        return token
+
+    def make(self, folder: Path, files: Mapping[str, bytes], executable: Sequence[str] = ()) -> None:
+        """Make a folder with these files; it appears whole, and is on the disk when this returns."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = folder.parent / f".{folder.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        for name, content in files.items():
+            path = part / name
+            path.write_bytes(content)
+            path.chmod(0o755 if name in executable else 0o644)
+        part.rename(folder)
+        _flush(folder)
+        _flush(folder.parent)
+
+    def discard(self, folder: Path) -> None:
+        """Remove the folder of an attempt that did not begin."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def note_batch(self, requests: Sequence[Request], folder: Path) -> None:
+        """Write in the folders of the later requests of a batch where they are answered."""
+        for index, request in enumerate(requests[1:], start=1):
+            where = {"folder": str(folder.relative_to(self.work)), "place": index}
+            self.make(self.prepare(request), {_BATCH: json.dumps(where).encode()})
+
+    def note_delivered(self, request: Request, *, remove: bool = False) -> None:
+        """Write that the answer of an attempt was put; remove the folder instead if it is not to be kept."""
+        folder = self._newest(request)
+        if folder is None:
+            return
+        if remove:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
+        else:
+            (folder / _DELIVERED).touch()
+
+    def _newest(self, request: Request) -> Path | None:
+        """Return the folder of an attempt that was made last."""
+        of_request = self.work / request.id
+        for path in (self.work, of_request):
+            _refuse_link(path)
+        name, number = f"attempt-{request.attempt}", 1
+        if not (of_request / name).exists():
+            return None
+        while (of_request / f"{name}-{number + 1}").exists():
+            number += 1
+        folder = of_request / (name if number == 1 else f"{name}-{number}")
+        _refuse_link(folder)
+        return folder
+
+    def _in_batch(self, where: Any, request: Request) -> Place | None:
+        """Return the place in the folder of a batch; None where that has become another one's since."""
+        try:
+            if not _PLACE.fullmatch(where["folder"]) or type(where["place"]) is not int:
+                return None
+            shared = self.work / where["folder"]
+            _refuse_link(shared.parent)
+            asked = read_json(shared, "requests.json", _LIMIT)
+            one = asked[where["place"]]
+            known = (one["request"], one["attempt"]) == (request.id, request.attempt)
+            return Place(shared, request.id, where["place"], len(asked)) if known else None
+        except (FileFault, LookupError, TypeError):
+            return None
+
+
+def write_done(folder: Path, ended: Ended) -> None:
+    """Write the marker that an attempt is over; it appears whole."""
+    part = folder / f".{DONE}.part"
+    part.write_text(json.dumps(ended._asdict()), encoding="utf-8")
+    _flush(part)
+    part.replace(folder / DONE)
+
+
+def read_done(folder: Path) -> Ended | None:
+    """Return how the program of a folder ended; None where it has not, or what is there can't be read."""
+    try:
+        content = read_file(folder, DONE, 1 << 16)
+        if content is None:
+            return None
+        found = json.loads(content)
+        code, seconds = found["code"], float(found["seconds"])
+        return Ended(None if code is None else int(code), seconds, bool(found["timed_out"]), str(found["reason"]))
+    except (FileFault, ValueError, LookupError, TypeError):
+        return None
+
+
+def request_files(driver: RunContext, item: Item, seed: int) -> dict[str, bytes]:
+    """Return the files that a program is given: ``request.json``, and ``input.npz`` where the input is an array."""
+    files = {"request.json": _json(about(driver, item, seed))}
+    if (arrays := _arrays(item)) is not None:
+        files["input.npz"] = _npz(arrays)
+    return files
+
+
+def batch_files(driver: RunContext, items: Sequence[Item], seeds: Sequence[int]) -> dict[str, bytes]:
+    """Return the files of a batch: ``requests.json``, a list, and ``input.npz`` with arrays of shape (N, ...)."""
+    files = {"requests.json": _json([about(driver, one, seed) for one, seed in zip(items, seeds, strict=True)])}
+    arrays = [_arrays(item) for item in items]
+    known = [one for one in arrays if one is not None]
+    if len(known) == len(items) and all(one.keys() == known[0].keys() for one in known):
+        with contextlib.suppress(ValueError):  # inputs of several shapes; requests.json has the values
+            files["input.npz"] = _npz({name: np.stack([one[name] for one in known]) for name in known[0]})
+    return files
+
+
+def about(driver: RunContext, item: Item, seed: int) -> dict[str, Any]:
+    """Return what ``request.json`` says of a request."""
+    request = item.request
+    return {
+        "request": request.id,
+        "run": driver.run_id,
+        "step": request.step,
+        "sample": item.sample,
+        "attempt": request.attempt,
+        "seed": seed,
+        "values": {name: _jsonable(value) for name, value in item.named.items()},
+    }
+
+
+def environment(driver: RunContext, folder: Path, request: Request, sample: int | None, seed: int) -> dict[str, str]:
+    """Return the variables that tell a program what it works on."""
+    return {
+        "ALCORE_RUN": driver.run_id,
+        "ALCORE_FOLDER": str(folder),
+        "ALCORE_REQUEST": request.id,
+        "ALCORE_STEP": str(request.step),
+        "ALCORE_SAMPLE": "" if sample is None else str(sample),
+        "ALCORE_ATTEMPT": str(request.attempt),
+        "ALCORE_SEED": str(seed),
+    }
+
+
+def _arrays(item: Item) -> dict[str, Any] | None:
+    """Return the arrays of an input by name; None where values by name say it all, or it has none."""
+    if item.values:
+        found = {name: value for name, value in item.values.items() if isinstance(value, np.ndarray)}
+        return found or None
+    if isinstance(item.input, np.ndarray):
+        return {"input": item.input}
+    if isinstance(item.input, list | tuple):
+        return {f"input{place}": one for place, one in enumerate(item.input) if isinstance(one, np.ndarray)} or None
+    return None
+
+
+def _jsonable(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, default=str) + "\n").encode()
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    return buffer.getvalue()
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise UsageError(f"{path} is a symbolic link, which may lead out of the run directory; remove it.")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

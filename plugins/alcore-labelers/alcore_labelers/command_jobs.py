@@ -1,0 +1,123 @@
+"""Any scheduler, by commands of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alcore.errors import UsageError
+from alcore_labelers.scheduler_commands import call, end_commands_with
+from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
+from alcore_labelers.template import CommandTemplate, check_names
+
+_STATES: dict[str, State | None] = {
+    **dict.fromkeys(("waiting", "pending", "queued"), "waiting"),
+    "running": "running",
+    **dict.fromkeys(("ended", "done", "completed", "failed"), "ended"),
+    **dict.fromkeys(("infrastructure", "preempted", "node_fail"), "infrastructure"),
+    "timeout": "timeout",
+    **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
+    "unknown": None,
+}
+_OF_A_JOB = ("name", "script", "folder", "time_limit")
+
+
+class CommandJobs:
+    """Submit jobs with commands of the user's, each a template as `CommandTemplate` has it.
+
+    Parameters
+    ----------
+    submit
+        Submits a job, and prints its handle as the last line. Placeholders: ``{name}``, ``{script}``, ``{folder}``,
+        ``{time_limit}`` (seconds, empty without a limit). Exit code 0 means that it was submitted, another one that it
+        was not.
+    poll
+        Prints what has become of the job ``{handle}``: waiting, running, ended, infrastructure, timeout, cancelled, or
+        unknown. Another exit code than 0 means that it can't be told now.
+    cancel
+        Ends the job ``{handle}``.
+    find
+        Prints the handle of the job named ``{name}``, or nothing if there is none. Without it a request is in doubt
+        where the driver was killed while it submitted its job.
+    fetch
+        Brings the files of a job to ``{folder}``, where its machine has another one.
+    interval
+        Seconds between two polls.
+    """
+
+    def __init__(
+        self,
+        submit: str,
+        poll: str,
+        cancel: str = "",
+        find: str = "",
+        fetch: str = "",
+        interval: float = 10.0,
+    ) -> None:
+        given = {"submit": submit, "poll": poll, "cancel": cancel, "find": find, "fetch": fetch}
+        for name in ("submit", "poll"):
+            if not given[name]:
+                raise UsageError(f"{name} is missing; the scheduler 'commands' needs the parameters submit and poll.")
+        self._templates = {name: CommandTemplate(text, name) for name, text in given.items() if text}
+        for name, template in self._templates.items():
+            handle = () if name in ("submit", "find") else ("handle",)
+            check_names(template.names, (*_OF_A_JOB, *handle), name)
+        self.interval, self.finds = interval, bool(find)
+
+    def check(self) -> None:
+        """Raise `UsageError` if a program is not there."""
+        self._templates = {name: one.with_paths(Path.cwd()) for name, one in self._templates.items()}
+
+    def submit(self, job: Job) -> str:
+        """Submit a job, and return the handle that the command prints."""
+        code, out, err = self._call("submit", job)
+        if code:
+            raise SchedulerError(f"the command submit failed with exit code {code}: {err or out.strip()}.")
+        lines = out.split("\n")
+        handle = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        if not handle:
+            raise SchedulerFault("the command submit printed no handle")
+        return handle
+
+    def find(self, job: Job) -> str | None:
+        """Return the handle of a job by its name."""
+        end_commands_with(str(job.script))
+        code, out, err = self._call("find", job)
+        if code:
+            raise SchedulerFault(f"the command find failed with exit code {code}: {err}")
+        return next((line.strip() for line in reversed(out.split("\n")) if line.strip()), None)
+
+    def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
+        """Return what the command says of each job."""
+        known = {}
+        for handle, job in jobs.items():
+            code, out, err = self._call("poll", job, handle)
+            if code:
+                raise SchedulerFault(f"the command poll failed with exit code {code}: {err}")
+            words = out.split() or ["unknown"]
+            if words[0].lower() not in _STATES:
+                raise SchedulerError(
+                    f"the command poll printed {words[0]!r} for the job {handle}; it must print one of "
+                    f"{', '.join(_STATES)}."
+                )
+            state = _STATES[words[0].lower()]
+            if state is not None:
+                known[handle] = Known(state, " ".join(words))
+        return known
+
+    def fetch(self, job: Job, handle: str) -> None:
+        """Call the command that brings the files, if there is one."""
+        if "fetch" in self._templates:
+            code, _, err = self._call("fetch", job, handle)
+            if code:
+                raise SchedulerFault(f"the command fetch failed with exit code {code}: {err}")
+
+    def cancel(self, jobs: Mapping[str, Job]) -> None:
+        """Call the command that ends a job, if there is one."""
+        for handle, job in jobs.items() if "cancel" in self._templates else ():
+            self._call("cancel", job, handle)
+
+    def _call(self, name: str, job: Job, handle: str | None = None) -> tuple[int, str, str]:
+        values: dict[str, Any] = {**job._asdict(), **({} if handle is None else {"handle": handle})}
+        return call(self._templates[name].arguments(values))

@@ -1,0 +1,81 @@
+"""What a scheduler of jobs is to the strategy `jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from alcore.errors import AlcoreError
+
+State = Literal["waiting", "running", "ended", "infrastructure", "timeout", "cancelled"]
+"""What a scheduler says of a job. ``"ended"``: by itself, its folder says how. The last three: it was ended, by a
+machine that failed or was wanted for something else, by a limit of time, by a person."""
+
+
+class Job(NamedTuple):
+    """A job: an attempt at a request.
+
+    Parameters
+    ----------
+    name
+        ``<request id>-<attempt>.<token>``, with a token of the run directory: no other job has it.
+    folder
+        In which it works.
+    script
+        What is run: a script for sh in that folder.
+    time_limit
+        Seconds after which it is ended; None for no limit.
+    """
+
+    name: str
+    folder: Path
+    script: Path
+    time_limit: float | None
+
+
+class Known(NamedTuple):
+    """What a scheduler says of a job, with its reason."""
+
+    state: State
+    reason: str = ""
+
+
+class SchedulerFault(Exception):  # noqa: N818
+    """A scheduler can't be reached now; the same is tried again later."""
+
+
+class SchedulerError(AlcoreError):
+    """A scheduler refused something, and will do so again; the run ends, and jobs go on."""
+
+
+@runtime_checkable
+class Jobs(Protocol):
+    """A scheduler: takes jobs, and says what has become of them. All methods may raise `SchedulerFault`."""
+
+    interval: float
+    """Seconds between two polls, at least."""
+
+    finds: bool
+    """Whether `find` knows all jobs that were submitted and are not over."""
+
+    def check(self) -> None:
+        """Raise `UsageError` if the scheduler can't be used here; called before anything is bought."""
+
+    def submit(self, job: Job, /) -> str:
+        """Submit a job, and return its handle: text by which the scheduler knows it.
+
+        `SchedulerFault` means that it may have been submitted; `SchedulerError`, that it was not.
+        """
+
+    def find(self, job: Job, /) -> str | None:
+        """Return the handle of a job that was submitted, by its name; None if there is none."""
+
+    def poll(self, jobs: Mapping[str, Job], /) -> Mapping[str, Known]:
+        """Return what is known of jobs, by handle; what the scheduler doesn't know, or no more, is left out."""
+
+    def fetch(self, job: Job, handle: str, /) -> None:
+        """Bring what a job has written to its folder, where that is another one on its machine."""
+
+    def cancel(self, jobs: Mapping[str, Job], /) -> None:
+        """End jobs, by handle; do nothing with those that are over."""

@@ -1,0 +1,427 @@
+"""The strategy `jobs` on this machine and on a made-up scheduler: each attempt runs once, whatever ends when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
+from alcore_labelers.job_script import job_script
+from alcore_labelers.local_jobs import LocalJobs
+from alcore_labelers.programs import end_processes, running_in
+from alcore_testing import LabelContract, build_driver, run_command, toy_pool
+
+from alcore import BaseQuery
+from alcore.errors import AlcoreError, UsageError
+from alcore.store import Run
+
+ASKED = (9, 2, 30, 17)
+
+
+class Asks(BaseQuery):
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put_many(ASKED)
+
+
+def shell(folder, body, name="solver"):
+    """Write a program for sh, and return its name."""
+    path = folder / f"{name}.sh"
+    path.write_text(f"#!/bin/sh\n{textwrap.dedent(body)}")
+    path.chmod(0o755)
+    return str(path)
+
+
+def driver_of(folder, command, *, restore=None, **parameters):
+    retries = parameters.pop("label_retries", 0)
+    given = {"max_in_flight": 4, "settle": 0.2, **parameters}
+    driver = build_driver(
+        folder / "runs", Asks(), pool=toy_pool("classes"), label=JobsLabelStrategy(command, **given), run_id="r",
+        skip_training=True, max_active_learning_steps=1, label_retries=retries,
+    )  # fmt: skip
+    if restore is not None:
+        driver.restore(**restore)
+    return driver
+
+
+def run(folder, command, **parameters):
+    driver = driver_of(folder, command, **parameters)
+    driver.run()
+    return Run(driver.log_dir)
+
+
+def states(ran):
+    return [one["state"] for one in ran.requests()]
+
+
+def folders(folder):
+    return sorted(folder.glob("runs/r/strategies/*/work/*/attempt-*"))
+
+
+def ledger_of(folder):
+    """Return what each start of the solver wrote: request and attempt."""
+    path = folder / "ledger"
+    return path.read_text().split() if path.exists() else []
+
+
+def solver(folder, body="echo 1"):
+    return shell(folder, f'echo "$ALCORE_REQUEST-$ALCORE_ATTEMPT" >> {folder}/ledger\n{body}')
+
+
+def appears(found, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not (known := found()):
+        assert time.monotonic() < until, "it does not appear"
+        time.sleep(0.02)
+    return known
+
+
+class TestContract(LabelContract):
+    name = "jobs"
+    required_parameters = ("run",)
+    idempotent = True
+    one_by_one = False
+    batch = True
+
+    def make(self, **parameters):
+        known = {sample: int(self.pool().answer(sample)[1]) for sample in range(40)}
+        cases = " ".join(f"{sample}) echo {label};;" for sample, label in known.items())
+        command = f"sh -c 'case $ALCORE_SAMPLE in {cases} *) exit 1;; esac'"
+        return JobsLabelStrategy(command, **{"settle": 0.2, "cost": "expected", **parameters})
+
+
+def test_arguments_of_a_job_are_not_seen_by_the_shell(tmp_path):
+    argv = ["a b", "$(touch hacked)", "; touch hacked", "'\"\\", "x\ny", "*", ""]
+    program = (
+        f"import json, os, sys; json.dump([sys.argv[1:], os.environ['MINE']], open({str(tmp_path / 'got')!r}, 'w'))"
+    )
+    script = job_script(tmp_path, [sys.executable, "-c", program, *argv], {"MINE": "$(touch hacked)'"}, 5.0, 1.0)
+    (tmp_path / "job.sh").write_bytes(script)
+    subprocess.run(["sh", "job.sh"], cwd=tmp_path, check=True)
+    assert json.loads((tmp_path / "got").read_text()) == [argv, "$(touch hacked)'"]
+    assert not (tmp_path / "hacked").exists()
+    (tmp_path / "got").unlink()
+    subprocess.run(["sh", "job.sh"], cwd=tmp_path, check=True)
+    assert not (tmp_path / "got").exists(), "a second start runs the program again"
+
+
+# -- on this machine -------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_limited_and_cost_their_seconds(tmp_path):
+    count = f"ls {tmp_path}/runs/r/strategies/*/work/*/*/working 2> /dev/null | wc -l"
+    body = f"touch working; {count} >> {tmp_path}/at_once; sleep 0.3; rm working; echo 1"
+    ran = run(tmp_path, solver(tmp_path, body), max_in_flight=2)
+    assert states(ran) == ["labeled"] * 4
+    assert {int(line) for line in (tmp_path / "at_once").read_text().split()} <= {1, 2}
+    assert all(0.3 <= one["cost"] < 10 for one in ran.requests())
+
+
+ENDS = {
+    "exit code": ("echo no mesh >&2; exit 4", {}, "infrastructure", "exit code 4: no mesh"),
+    "infeasible": ("exit 3", {"infeasible_exits": [3]}, "infeasible", "exit code 3"),
+    "limit of time": ("sleep 30", {"time_limit": 0.3}, "timeout", "after 0.3"),
+    "program killed": ("kill -9 $$", {}, "infrastructure", "ended by signal 9"),
+    "job killed": ("kill -9 0", {}, "infrastructure", "ended without saying how"),
+    "nothing": ("true", {}, "infrastructure", "left no answer"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
+    body, parameters, kind, reason = ENDS[case]
+    ran = run(tmp_path, solver(tmp_path, body), **parameters)
+    found = [(one["kind"], one["reason"]) for one in ran.refused()]
+    assert {one for one, _ in found} == {kind}
+    assert all(reason in text for _, text in found)
+    assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
+
+
+def test_failed_attempt_is_retried_in_a_folder_of_its_own(tmp_path):
+    ran = run(tmp_path, solver(tmp_path, '[ "$ALCORE_ATTEMPT" = 1 ] && echo 1 || kill -9 0'), label_retries=1)
+    assert states(ran) == ["labeled"] * 4
+    assert len(folders(tmp_path)) == len(set(ledger_of(tmp_path))) == 8
+
+
+def test_run_that_does_not_wait_ends_and_is_resumed(tmp_path):
+    command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
+    first = driver_of(tmp_path, command, wait=False, max_in_flight=3)
+    first.run()
+    assert first.stop_reason.startswith("waiting")
+    assert "3 jobs are under way, and 1 more are to be submitted" in first.stop_reason
+    again = driver_of(tmp_path, command, wait=False, max_in_flight=3, restore={})
+    again.run()
+    assert again.stop_reason.startswith("waiting")
+    again.run()
+    assert again.stop_reason.startswith("waiting")
+    (tmp_path / "go").touch()
+    appears(lambda: len(list(tmp_path.glob("runs/r/strategies/*/work/*/*/exit"))) == 3)
+    last = driver_of(tmp_path, command, restore={})
+    last.run()
+    assert states(Run(last.log_dir)) == ["labeled"] * 4
+    assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
+
+
+def test_interruption_leaves_jobs_running(tmp_path):
+    command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, command)
+    assert len(running_in(folders(tmp_path))) == 4
+    (tmp_path / "go").touch()
+    driver = driver_of(tmp_path, command, restore={})
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
+
+
+class Killed(BaseException):
+    pass
+
+
+POINTS = {
+    "before submitting": (LocalJobs, "submit"),
+    "between submitting and committing": (JobsLabelStrategy, "_commit"),
+    "before the answer": (JobsLabelStrategy, "deliver"),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_attempt_is_submitted_once_wherever_the_driver_ends(tmp_path, monkeypatch, point):
+    command = solver(tmp_path, "sleep 0.2; echo 1")
+
+    def cut(*_args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*POINTS[point], cut)
+        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)  # as SIGKILL would
+        with pytest.raises(Killed):
+            run(tmp_path, command)
+    driver = driver_of(tmp_path, command, restore={})
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
+    assert {one["attempt"] for one in Run(driver.log_dir).requests()} == {0}
+
+
+# -- on other schedulers ---------------------------------------------------------------------------------------
+
+
+class Made:
+    """A scheduler of this test: runs nothing before it is told to, and may fail."""
+
+    interval = 0.01
+
+    def __init__(self, finds=True):
+        self.finds, self.submitted, self.states, self.faults = finds, [], {}, []
+
+    def check(self): ...
+
+    def submit(self, job):
+        if self.faults:
+            fault = self.faults.pop(0)
+            if fault is not None:
+                raise fault
+        self.submitted.append(job.name)
+        subprocess.run(["sh", str(job.script)], cwd=job.folder, check=True)
+        if self.faults:
+            fault = self.faults.pop(0)
+            if fault is not None:
+                raise fault
+        return f"job {len(self.submitted)}"
+
+    def find(self, job):
+        return f"job {self.submitted.index(job.name) + 1}" if job.name in self.submitted else None
+
+    def poll(self, jobs):
+        return {handle: self.states.get(handle, Known("ended")) for handle in jobs}
+
+    def fetch(self, job, handle): ...
+
+    def cancel(self, jobs): ...
+
+
+def test_a_scheduler_is_a_few_methods():
+    assert isinstance(Made(), Jobs)
+    assert isinstance(LocalJobs(), Jobs)
+
+
+def test_scheduler_that_cant_be_reached_is_tried_again(tmp_path):
+    made = Made()
+    made.faults = [SchedulerFault("down"), None, SchedulerFault("lost the answer")]
+    ran = run(tmp_path, solver(tmp_path), jobs=made)
+    assert states(ran) == ["labeled"] * 4
+    assert len(made.submitted) == len(set(made.submitted)) == 4
+
+
+def test_refusal_of_the_scheduler_ends_the_run_and_is_mended_by_a_resume(tmp_path):
+    made = Made()
+    made.faults = [SchedulerError("no such partition")]
+    with pytest.raises(AlcoreError, match="no such partition"):
+        run(tmp_path, solver(tmp_path), jobs=made)
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=made, restore={})
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert len(made.submitted) == 4
+
+
+@pytest.mark.parametrize(
+    ("known", "kind"),
+    [
+        (Known("infrastructure", "its node failed"), "infrastructure"),
+        (Known("timeout", "its limit"), "timeout"),
+        (Known("cancelled", "it was cancelled"), "dropped"),
+    ],
+)
+def test_what_the_scheduler_says_decides_where_the_job_says_nothing(tmp_path, known, kind):
+    made = Made()
+    made.states["job 2"] = known
+    ran = run(tmp_path, shell(tmp_path, '[ "$ALCORE_SAMPLE" = 2 ] && kill -9 $PPID || echo 1'), jobs=_Killing(made))
+    assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
+    ((found, reason),) = [(one["kind"], one["reason"]) for one in ran.refused()]
+    assert (found, known.reason in reason) == (kind, True)
+
+
+class _Killing:
+    """A scheduler whose jobs may be killed."""
+
+    def __init__(self, made):
+        self._made, self.interval, self.finds = made, made.interval, made.finds
+        self.check, self.find, self.poll, self.fetch, self.cancel = (
+            made.check,
+            made.find,
+            made.poll,
+            made.fetch,
+            made.cancel,
+        )
+
+    def submit(self, job):
+        try:
+            return self._made.submit(job)
+        except subprocess.CalledProcessError:
+            return f"job {len(self._made.submitted)}"
+
+
+@pytest.mark.parametrize("decision", ["ask", "drop"])
+def test_request_is_in_doubt_where_a_scheduler_finds_nothing(tmp_path, monkeypatch, decision):
+    """The driver is killed when the second of four jobs may have been submitted."""
+    made, command = Made(finds=False), solver(tmp_path)
+    made.faults = [None, None, Killed()]
+    with monkeypatch.context() as patch:
+        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)
+        with pytest.raises(Killed):
+            run(tmp_path, command, jobs=made, max_in_flight=1)
+    with pytest.raises(UsageError, match="1 requests were with JobsLabelStrategy"):
+        driver_of(tmp_path, command, jobs=made, restore={})
+    driver = driver_of(tmp_path, command, jobs=made, restore={"in_doubt": decision})
+    driver.run()
+    assert states(Run(driver.log_dir)) == [
+        "labeled",
+        "labeled" if decision == "ask" else "failed",
+        "labeled",
+        "labeled",
+    ]
+    assert len(made.submitted) == len(set(made.submitted)) == (4 if decision == "ask" else 3)
+
+
+def test_submission_whose_end_is_not_known_ends_the_run_where_nothing_can_be_found(tmp_path):
+    made, command = Made(finds=False), solver(tmp_path)
+    made.faults = [SchedulerFault("no answer")]
+    with pytest.raises(AlcoreError, match=r"no answer, so it is not known .* --in-doubt ask"):
+        run(tmp_path, command, jobs=made)
+    with pytest.raises(UsageError, match="1 requests were with"):
+        driver_of(tmp_path, command, jobs=made, restore={})
+
+
+COMMANDS = """
+import os, pathlib, subprocess, sys
+what, name = sys.argv[1:3]
+book = pathlib.Path({book!r})
+book.mkdir(exist_ok=True)
+if what == "submit":
+    with open(book / "log", "a") as file:
+        file.write(name + "\\n")
+    job = subprocess.Popen(["setsid", "sh", sys.argv[3]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (book / name).write_text(str(job.pid))
+    print("submitted as\\n" + name)
+elif what == "find":
+    print(name if (book / name).exists() else "")
+elif what == "poll":
+    alive = os.path.exists("/proc/" + (book / name).read_text() + "/exe")
+    print("running" if alive else "ended")
+"""
+
+
+def test_any_scheduler_by_commands(tmp_path, monkeypatch):
+    (tmp_path / "batch.py").write_text(COMMANDS.format(book=str(tmp_path / "book")))
+    monkeypatch.chdir(tmp_path)
+    parameters = {
+        "scheduler": "commands", "submit": f"{sys.executable} batch.py submit {{name}} {{script}}",
+        "poll": f"{sys.executable} batch.py poll {{handle}}", "find": f"{sys.executable} batch.py find {{name}}",
+        "poll_interval": 0.1,
+    }  # fmt: skip
+    ran = run(tmp_path, solver(tmp_path, "sleep 0.2; echo 1"), **parameters)
+    assert states(ran) == ["labeled"] * 4
+    submitted = (tmp_path / "book" / "log").read_text().split()
+    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"{one['id']}-0" for one in ran.requests())
+
+
+def test_jobs_of_another_run_directory_have_other_names(tmp_path):
+    """A run that was deleted, and begun again under its name, must not take up the jobs of the first one."""
+    made = Made()
+    run(tmp_path, solver(tmp_path), jobs=made)
+    (tmp_path / "runs").rename(tmp_path / "before")
+    assert states(run(tmp_path, solver(tmp_path), jobs=made)) == ["labeled"] * 4
+    assert len(set(made.submitted)) == 8
+    assert len({name.split(".")[0] for name in made.submitted}) == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"scheduler": "pbs"}, "scheduler is 'pbs'"),
+        ({"scheduler": "commands"}, "submit is missing"),
+        ({"submit": "qsub"}, "submit is given, and only the scheduler 'commands'"),
+        ({"options": ["-p x"]}, "options is given, and only the scheduler 'slurm'"),
+        ({"scheduler": "commands", "submit": "qsub {scrip}", "poll": "x"}, r"\{scrip\}.*did you mean 'script'"),
+        ({"time_limit": 0.0}, "time_limit is 0.0"),
+        ({"max_in_flight": 0}, "max_in_flight is 0"),
+    ],
+)
+def test_wrong_parameters_are_named(parameters, said):
+    with pytest.raises(UsageError, match=said):
+        JobsLabelStrategy("echo 1", **parameters)
+
+
+def test_command_that_does_not_wait_says_how_to_go_on(tmp_path):
+    command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
+    done = run_command(
+        tmp_path, "run", "--label", "jobs", "--set", f"label.jobs.run={command}", "--set", "label.jobs.wait=false",
+        "--set", "label.jobs.max_in_flight=20", "--steps", "1", "--run-id", "r",
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    assert "10 jobs are under way" in done.out
+    assert "alcore resume r --allow-code" in done.out
+    assert "alcore tell" not in done.out
+    (tmp_path / "go").touch()
+    assert run_command(tmp_path, "resume", "r", "--allow-code", "--set", "label.jobs.wait=true").code == 0
+    assert len(ledger_of(tmp_path)) == 10
+
+
+def test_job_of_this_machine_is_ended_with_all_its_processes(tmp_path):
+    (tmp_path / "job.sh").write_bytes(job_script(tmp_path, ["sh", "-c", "sleep 60 & sleep 60"], {}, None, 1.0))
+    jobs, job = LocalJobs(), Job("n-0", tmp_path, tmp_path / "job.sh", None)
+    jobs.submit(job)
+    assert jobs.poll({"n-0": job}) == {"n-0": Known("running")}
+    assert jobs.find(job) == "n-0"
+    jobs.cancel({"n-0": job})
+    assert jobs.poll({"n-0": job}) == {"n-0": Known("ended")}
+    assert not end_processes(Path(tmp_path))
