@@ -515,6 +515,12 @@ class PoolOptions(Protocol):
         Called on the pool to choose from, where the label strategy has no `cost`.
         """
 
+    def fidelity(self, sample: int, /) -> Any:
+        """Return how exact the label of a sample is to be, as JSON, or None where all labels are alike.
+
+        Called on the pool to choose from; the run keeps it with the request.
+        """
+
     def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
         """Return what `cost` does for many samples, int64 (n,): float64 (n,), or None if it is known for none.
 

@@ -174,6 +174,7 @@ class Driver:
             self._costs.of,
             config.samples_per_step,
             InputCheck(self._pools),
+            self._pools.fidelity,
         )
         self.label_queue: AnswerQueue | None = None
         self._checkpointer = Checkpointer(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from alcore.codec import dumps
 from alcore.pools.batches import first_item, leaves_of
 from alcore.pools.tensor_pool import is_choosable
 from alcore.pools.values import input_fault
@@ -35,6 +36,12 @@ class PoolSet(NamedTuple):
     def choosable(self) -> bool:
         """Whether the pool to choose from lists its unlabeled samples and gives their inputs."""
         return is_choosable(self.choice)
+
+    def fidelity(self, sample: int) -> str | None:
+        """Return how exact the label of a sample is to be, as JSON; None where the pool to choose from doesn't say."""
+        own = getattr(self.choice, "fidelity", None)
+        found = own(sample) if callable(own) else None
+        return None if found is None else dumps(found)
 
     def identified(self) -> dict[str, Any]:
         """Return the pools whose initial state belongs to the run, by name."""

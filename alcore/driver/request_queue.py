@@ -36,6 +36,8 @@ class RequestQueue:
         How many samples all query strategies of a step may ask for together; None sets no limit.
     check_input
         Returns what is wrong with a generated input, or None.
+    fidelity
+        Returns how exact the label of a sample is to be, as JSON, or None.
 
     Attributes
     ----------
@@ -63,11 +65,13 @@ class RequestQueue:
         cost: Callable[[Any], float | None],
         samples_per_step: int | None = None,
         check_input: Callable[[Any], str | None] = lambda _item: None,
+        fidelity: Callable[[int], str | None] = lambda _sample: None,
     ) -> None:
         self._transport = transport
         self._candidates = candidates
         self._run_id = run_id
         self._cost, self._samples_per_step, self._check_input = cost, samples_per_step, check_input
+        self._fidelity = fidelity
         self._lock = threading.Lock()
         self._requests: dict[int, Request] = {}  # those left to label, by ticket
         self._tickets_of: dict[str, list[int]] = {}  # by request
@@ -245,7 +249,8 @@ class RequestQueue:
         ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
-        self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost))
+        fidelity = None if sample is None else self._fidelity(sample)
+        self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost, fidelity))
         self._rank += 1
         return request
 

@@ -127,6 +127,8 @@ class AskedRequest(NamedTuple):
         Its place among what the strategy asked for in this step, from 0.
     cost
         What the label is expected to cost.
+    fidelity
+        How exact it is to be, as JSON; None where the pool doesn't say.
     """
 
     request: Request
@@ -135,6 +137,7 @@ class AskedRequest(NamedTuple):
     score: float | None
     rank: int
     cost: float
+    fidelity: str | None = None
 
     def as_list(self) -> list[Any]:
         """Return this as plain data, for another rank."""
@@ -459,7 +462,7 @@ def insert_query(connection: sqlite3.Connection, step: int, asked: Sequence[Aske
             one.sample,
             None if one.sample is not None else dumps(request.item),
             request.slot,
-            None,
+            one.fidelity,
             one.strategy,
             _stored(one.score),
             one.rank,
@@ -485,12 +488,15 @@ def asked_requests(connection: sqlite3.Connection, step: int) -> list[AskedReque
     if connection.execute("SELECT 1 FROM queries WHERE step = ?", (step,)).fetchone() is None:
         return None
     rows = connection.execute(
-        f"SELECT {_REQUEST}, strategy, score, rank, cost FROM requests r WHERE step = ? ORDER BY ordinal", (step,)
+        f"SELECT {_REQUEST}, strategy, score, rank, cost, fidelity FROM requests r WHERE step = ? ORDER BY ordinal",
+        (step,),
     )
-    return [
-        AskedRequest(_request(row), row["sample"], row["strategy"], row["score"], row["rank"], row["cost"])
-        for row in rows
-    ]
+    return [_asked(row) for row in rows]
+
+
+def _asked(row: sqlite3.Row) -> AskedRequest:
+    why = (row[name] for name in ("sample", "strategy", "score", "rank", "cost", "fidelity"))
+    return AskedRequest(_request(row), *why)
 
 
 def requested_samples(connection: sqlite3.Connection, before: int) -> list[int]:
@@ -561,7 +567,7 @@ def request_counts(connection: sqlite3.Connection, step: int | None) -> dict[str
 def states(connection: sqlite3.Connection) -> list[RequestState]:
     """Return what was asked for and what has become of it, in order."""
     rows = connection.execute(
-        f"SELECT {_REQUEST}, r.strategy, r.score, r.rank, r.cost, r.state,"
+        f"SELECT {_REQUEST}, r.strategy, r.score, r.rank, r.cost, r.fidelity, r.state,"
         " EXISTS (SELECT 1 FROM steps s WHERE s.step = r.closed) AS passed,"
         " l.kind, l.value, l.file, l.source, f.kind AS failure, f.reason FROM requests r"
         " LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0"
@@ -571,7 +577,7 @@ def states(connection: sqlite3.Connection) -> list[RequestState]:
     )
     return [
         RequestState(
-            AskedRequest(_request(row), row["sample"], row["strategy"], row["score"], row["rank"], row["cost"]),
+            _asked(row),
             passed=bool(row["passed"]),
             **{name: row[name] for name in ("state", "kind", "value", "file", "source", "failure", "reason")},
         )

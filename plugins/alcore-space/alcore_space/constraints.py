@@ -1,4 +1,4 @@
-"""Constraints between variables: text that is parsed into a tree of known operations, and never run as code."""
+"""Constraints between variables, and formulas of them: text that is parsed, and never run as code."""
 
 from __future__ import annotations
 
@@ -83,13 +83,9 @@ class Constraint:
         if not isinstance(text, str):
             raise UsageError(f'constraint {text!r}: a constraint is text, such as "x + y <= 1".')
         self.text = text
-        self._variables = {one.name: one for one in variables}
-        if len(text) > _LONGEST:
-            raise UsageError(f"constraint {text[:30]!r}...: it has {len(text)} characters, more than {_LONGEST}.")
-        root = self._parsed(text.strip())
-        self._expression = self._build(root)
-        if self._expression.kind != "truth":
-            self._refuse(root, "it has a value, and compares nothing; write such as x + y <= 1")
+        self._compute = _Reader("constraint", text, variables).read(
+            "truth", "it has a value, and compares nothing; write such as x + y <= 1"
+        )
 
     def satisfied(self, columns: _Columns) -> Array:
         """Return which points satisfy it: bool, shape (n,). Where an expression has no value, it is not satisfied.
@@ -99,10 +95,77 @@ class Constraint:
         columns
             The values of each variable, by name: shape (n,).
         """
-        count = len(next(iter(columns.values())))
-        with np.errstate(all="ignore"):
-            found = np.asarray(self._expression.compute(columns), dtype=np.bool_)
-        return np.broadcast_to(found, (count,))
+        return _evaluated(self._compute, columns, np.bool_)
+
+
+class Formula:
+    """A number for each point, such as ``0.1 * 4**mesh``.
+
+    Parameters
+    ----------
+    what
+        What it is, as messages name it.
+    text
+        An expression of the variables, with the operations of a `Constraint`.
+    variables
+        Those of the space.
+
+    Raises
+    ------
+    UsageError
+        For text that is no such expression.
+    """
+
+    def __init__(self, what: str, text: str, variables: Sequence[Variable]) -> None:
+        self.text = text
+        self._compute = _Reader(what, text, variables).read(
+            "number", "it compares, and has no value; write such as 0.1 * 4**x"
+        )
+
+    def values(self, columns: _Columns) -> Array:
+        """Return the number of each point: float64, shape (n,); NaN or infinite where it has none.
+
+        Parameters
+        ----------
+        columns
+            The values of each variable, by name: shape (n,).
+        """
+        return _evaluated(self._compute, columns, np.float64)
+
+
+def _evaluated(compute: Callable[[_Columns], Any], columns: _Columns, dtype: type[np.generic]) -> Array:
+    count = len(next(iter(columns.values())))
+    with np.errstate(all="ignore"):
+        found = np.asarray(compute(columns), dtype=dtype)
+    return np.broadcast_to(found, (count,))
+
+
+class _Reader:
+    """Makes a computation of text.
+
+    Parameters
+    ----------
+    what
+        What the text is, as messages name it.
+    text
+        The text.
+    variables
+        Those that it may name.
+    """
+
+    def __init__(self, what: str, text: str, variables: Sequence[Variable]) -> None:
+        self.what, self.text = what, text
+        self._variables = {one.name: one for one in variables}
+        if len(text) > _LONGEST:
+            raise UsageError(f"{what} {text[:30]!r}...: it has {len(text)} characters, more than {_LONGEST}.")
+
+    def read(self, kind: _Kind, otherwise: str) -> Callable[[_Columns], Any]:
+        """Return what computes the text from columns; where it is of another kind, refuse it with this reason."""
+        root = self._parsed(self.text.strip())
+        expression = self._build(root)
+        if expression.kind != kind:
+            self._refuse(root, otherwise)
+        return expression.compute
 
     def _parsed(self, text: str) -> ast.expr:
         try:
@@ -113,7 +176,7 @@ class Constraint:
             rest = text[max(0, (error.offset or len(text) + 1) - 1) :]
             place = f"column {error.offset}: {rest[:12]!r}" if rest else "at its end"
             advice = "; write == to compare, or <= or >=" if rest[:1] == "=" else ""
-            raise UsageError(f"constraint {self.text!r}: it can't be read ({place}){advice}.") from None
+            raise UsageError(f"{self.what} {self.text!r}: it can't be read ({place}){advice}.") from None
         except (ValueError, RecursionError, MemoryError):
             raise UsageError(f"constraint {self.text!r:.80}: it can't be read; it is nested too deeply.") from None
 
@@ -123,7 +186,7 @@ class Constraint:
         column = len(line.encode()[: getattr(node, "col_offset", 0)].decode()) + 1
         part = ast.get_source_segment(text, node) or ""
         at = f" at {part!r}" if part and part != text else ""
-        raise UsageError(f"constraint {self.text!r}, column {column}{at}: {reason}.")
+        raise UsageError(f"{self.what} {self.text!r}, column {column}{at}: {reason}.")
 
     def _build(self, node: ast.AST) -> _Expression:
         try:
@@ -168,7 +231,7 @@ class Constraint:
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
                 self._refuse(node, "& and | are not known; write and, or")
             case _:
-                self._refuse(node, f"{_what(node)} can't be used in a constraint")
+                self._refuse(node, f"{_what(node)} can't be used in a {self.what}")
 
     def _name(self, node: ast.AST, name: str) -> _Expression:
         if name in self._variables:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 
-from alcore.errors import UsageError, check_choice
+from alcore.errors import UsageError, check_choice, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
 from alcore_space import designs
+from alcore_space.constraints import Formula
 from alcore_space.design_space import Space
 from alcore_space.designs import MOST_TRIED, Design, allowed_points, first_points, refuse_empty
-from alcore_space.pool import SpacePool
+from alcore_space.pool import SpacePool, refuse_costs
 from alcore_space.preprocessing import SpacePreprocessing, read_labeled
 from alcore_space.sequence import MOST, Grid, Sobol
-from alcore_space.variables import Array, Variable, variable_of
+from alcore_space.variables import Array, Category, Variable, variable_of
 
 # The network is trained anew in each step, until more epochs change little; its weights are held back little, since
 # simulations have little noise.
@@ -43,6 +44,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "learner": {"mlp": {"hidden": [32, 32]}},
     },
 }
+_COSTS_TRIED = 4096  # candidates whose cost is looked at before a run
 _STEPS, _A_STEP = 11, 5  # where nobody says: the start, and ten steps
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ def space(
     initial: int | None = None,
     design: Design = "sobol",
     validation: int | Path = 0,
+    cost: str | None = None,
+    fidelity: str | None = None,
     seed: int | None = None,
 ) -> Data:
     """Learn a function of some variables between bounds, whose values a label strategy gets: a simulation, a person.
@@ -89,6 +93,11 @@ def space(
     validation
         How many points to measure on: they are asked for first, cost labels, and are not trained on. Or a CSV file of
         such points, with a column for each variable and target. Without any, metrology measures on what is trained on.
+    cost
+        What the label of a point costs, as a formula of the variables, such as ``0.1 * 4**mesh``; 1 if it is not given.
+    fidelity
+        The variable that says how exact a label is, such as the level of a mesh: its highest value, or its last choice,
+        is what is to be learned. The points of `validation` have that value.
     seed
         Seed of the candidates and of the designs; by default the run's seed, or 0.
 
@@ -120,8 +129,10 @@ def space(
     else:
         points = Sobol(len(made.variables), (seed, 0))
     refuse_empty(made, points, candidates)
-    start, held_out = _start(made, points, candidates, design, wanted, held, seed)
-    pool = SpacePool(made, points, candidates, candidates_per_step, info, start, held_out)
+    highest = _highest(made, fidelity)
+    start, held_out = _start(made, points, candidates, design, wanted, held, highest, seed)
+    costs = _costs(made, cost, points(np.arange(min(candidates, _COSTS_TRIED))))
+    pool = SpacePool(made, points, candidates, candidates_per_step, info, start, held_out, costs, fidelity)
     val: Any = pool.held_out if held else None
     if isinstance(validation, Path):
         val = _of_file(validation, made, targets, info)
@@ -197,15 +208,71 @@ def _check_counts(candidates: int, candidates_per_step: int, initial: int, valid
         )
 
 
+def _highest(space: Space, fidelity: str | None) -> _Highest | None:
+    """Return what puts points at the highest fidelity; None where there is one alone."""
+    if fidelity is None:
+        return None
+    if fidelity not in space.names:
+        raise UsageError(
+            f"data.space: fidelity is {fidelity!r}, and it must be a variable: {did_you_mean(fidelity, space.names)}."
+        )
+    place = space.names.index(fidelity)
+    variable = space.variables[place]
+    top = variable.choices[-1] if isinstance(variable, Category) else variable.high
+    return _Highest(place, float(variable.places(np.array([top]))[0]), fidelity, top)
+
+
+class _Highest(NamedTuple):
+    """The highest value of the variable that is the fidelity, and its place in the unit cube."""
+
+    column: int
+    place: float
+    name: str
+    value: Any
+
+    def of(self, points: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Return points moved to the highest fidelity."""
+
+        def moved(ids: Array) -> Array:
+            unit = points(ids).copy()
+            unit[:, self.column] = self.place
+            return unit
+
+        return moved
+
+
+def _costs(space: Space, text: str | None, unit: Array) -> Formula | None:
+    """Return the formula of costs, after it was tried on places in the unit cube."""
+    if text is None:
+        return None
+    try:
+        made = Formula("cost", text, space.variables)
+        columns = space.values(unit)
+        allowed = space.allowed(columns)
+        columns = {name: column[allowed] for name, column in columns.items()}
+        refuse_costs(made, made.values(columns), lambda row: {name: [one[row]] for name, one in columns.items()})
+    except UsageError as error:
+        raise UsageError(f"data.space: {error}") from None
+    return made
+
+
 def _start(
-    space: Space, points: Grid | Sobol, candidates: int, kind: Design, initial: int, held: int, seed: int
+    space: Space,
+    points: Grid | Sobol,
+    candidates: int,
+    kind: Design,
+    initial: int,
+    held: int,
+    highest: _Highest | None,
+    seed: int,
 ) -> tuple[Array, Array]:
     """Return the points of the start design and those to measure on, as places in the unit cube, all different."""
     if isinstance(points, Sobol):
-        held_out = first_points(space, Sobol(len(space.variables), (seed, 1)), held, MOST_TRIED)
+        others: Callable[[Array], Array] = Sobol(len(space.variables), (seed, 1))
+        held_out = first_points(space, others if highest is None else highest.of(others), held, MOST_TRIED)
         start = designs.design(space, kind, initial, seed)
     else:
-        start, held_out = _start_of_grid(space, points, candidates, kind, initial, held, seed)
+        start, held_out = _start_of_grid(space, points, candidates, kind, initial, held, highest, seed)
     if len(held_out) + len(start) < held + initial:
         few = f"{len(held_out) + len(start)} points that satisfy the constraints were found"
         few += f" among {MOST_TRIED:,}" if isinstance(points, Sobol) else ", which is all"
@@ -217,15 +284,25 @@ def _start(
 
 
 def _start_of_grid(
-    space: Space, points: Grid, candidates: int, kind: Design, initial: int, held: int, seed: int
+    space: Space,
+    points: Grid,
+    candidates: int,
+    kind: Design,
+    initial: int,
+    held: int,
+    highest: _Highest | None,
+    seed: int,
 ) -> tuple[Array, Array]:
     """Return the same of a finite space: points of the design as far as they differ, then others."""
     found: list[int] = []
-    for ids, _ in allowed_points(space, points, candidates):
+    held_out: list[int] = []
+    for ids, unit in allowed_points(space, points, candidates):
         found += ids.tolist()
-        if len(found) >= held + 2 * initial:
+        at_top = ids if highest is None else ids[space.values(unit)[highest.name] == highest.value]
+        held_out += at_top.tolist()[: held - len(held_out)]
+        if len(found) >= held + 2 * initial and len(held_out) >= held:
             break
-    held_out = found[:held]
+    found = [*held_out, *(one for one in found if one not in set(held_out))]
     free = dict.fromkeys(
         one for one in points.ids(designs.design(space, kind, initial, seed)).tolist() if one < candidates
     )

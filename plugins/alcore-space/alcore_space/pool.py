@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools import DataInfo, TensorPool, as_sample_id
 from alcore.protocols import Label
+from alcore_space.constraints import Formula
 from alcore_space.design_space import Space, columns_of
 from alcore_space.designs import Points
 from alcore_space.sequence import Grid
@@ -39,6 +40,11 @@ class SpacePool:
     start, held_out
         The points of the start design, and those to measure on: places in the unit cube, float64, shapes (n,
         variables) and (m, variables).
+
+    costs
+        What the label of a point costs; 1 if it is not given.
+    fidelity
+        The variable that says how exact a label is to be; None where all are alike.
 
     Attributes
     ----------
@@ -68,9 +74,12 @@ class SpacePool:
         info: DataInfo,
         start: Array,
         held_out: Array,
+        costs: Formula | None = None,
+        fidelity: str | None = None,
     ) -> None:
         self.space, self.info = space, info
         self._points, self._candidates, self._per_step = points, candidates, min(candidates_per_step, candidates)
+        self._costs, self._fidelity = costs, fidelity
         self._added: list[dict[str, Any]] = []  # points with ids from _candidates on
         held, first = self._ids_of(held_out), self._ids_of(start)
         self._held = frozenset(held)
@@ -154,6 +163,31 @@ class SpacePool:
             name: [next(columns[name]) if point is None else point[name] for point in added]
             for name in self.space.names
         }
+
+    def cost(self, sample: int) -> float | None:
+        """Return what the label of a sample costs; None where the space doesn't say."""
+        found = self.costs_of(torch.tensor([sample]))
+        return None if found is None else float(found[0])
+
+    def costs_of(self, samples: torch.Tensor) -> torch.Tensor | None:
+        """Return what the labels of these samples cost: float64, shape (n,); None where the space doesn't say."""
+        if self._costs is None:
+            return None
+        numbers = samples.numpy()
+        self._refuse_unknown(numbers)
+        found = np.empty(len(numbers))
+        added = numbers >= self._candidates
+        if not added.all():
+            found[~added] = self._costs.values(self.space.values(self._points(numbers[~added])))
+        if added.any():
+            points = [self._added[number] for number in (numbers[added] - self._candidates).tolist()]
+            found[added] = self._costs.values(columns_of(points, self.space.names))
+        refuse_costs(self._costs, found, lambda place: self.shown([int(numbers[place])]))
+        return torch.from_numpy(found)
+
+    def fidelity(self, sample: int) -> Any:
+        """Return how exact the label of a sample is to be: the value of the variable of that name, or None."""
+        return None if self._fidelity is None else self.shown([sample])[self._fidelity][0]
 
     def _refuse_unknown(self, numbers: Array) -> None:
         if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.total):
@@ -254,6 +288,17 @@ class SpacePool:
         for pool in (self._labeled, self.held_out):
             known.update(pool.digest().encode())
         return known.hexdigest()
+
+
+def refuse_costs(costs: Formula, found: Array, point: Callable[[int], Any]) -> None:
+    """Raise `UsageError` for a cost that is negative or no number; `point` shows the values of one."""
+    bad = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if len(bad):
+        values = ", ".join(f"{name} = {value[0]}" for name, value in point(int(bad[0])).items())
+        raise UsageError(
+            f"the cost {costs.text!r} is {found[bad[0]]:g} at {values}; it must be a number of at least 0 in the whole "
+            "space."
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -201,9 +201,13 @@ def test_the_readme_runs(tmp_path: Path) -> None:
 
 def test_the_page_on_spaces_reads_as_an_experiment() -> None:
     page = (Path(__file__).parents[3] / "docs" / "space.md").read_text(encoding="utf-8")
-    first, constraints = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    first, constraints, costs = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     data = space(**tomllib.loads(first)["data"]["space"])
     assert len(data.train.start_ids) == 35
+    more = tomllib.loads(costs)["data"]["space"]
+    more["variables"]["x"] = {"low": 0, "high": 1}
+    priced = space(**more).train
+    assert priced.cost(priced.start_ids[0]) == pytest.approx(0.1 * 4**4)
     names = ["x", "y", "a", "b", "T", "p", "q"]
     tables = {name: {"low": 1, "high": 2000} for name in names} | {
         "fuel": {"type": "category", "choices": ["H2", "CH4"]}
