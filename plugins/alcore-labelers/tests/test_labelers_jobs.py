@@ -169,6 +169,23 @@ def test_run_that_does_not_wait_ends_and_is_resumed(tmp_path):
     assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
 
 
+def test_no_more_jobs_are_submitted_where_labels_keep_failing(tmp_path):
+    pool = toy_pool("classes")
+    asked = pool.unlabeled_indices().tolist()[:40]
+
+    class AsksForMany(BaseQuery):
+        def sample(self, query_queue, *args, **kwargs):
+            query_queue.put_many(asked)
+
+    label = JobsLabelStrategy(solver(tmp_path, "exit 1"), max_in_flight=2)
+    driver = build_driver(
+        tmp_path / "runs", AsksForMany(), pool=pool, label=label, skip_training=True, max_active_learning_steps=1
+    )
+    driver.run()
+    assert "keep failing" in driver.stop_reason
+    assert len(ledger_of(tmp_path)) < len(asked)
+
+
 def test_interruption_leaves_jobs_running(tmp_path):
     command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
@@ -186,6 +203,16 @@ class Killed(BaseException):
     pass
 
 
+def killing(patch):
+    """Return a function that ends the driver as SIGKILL does: nothing is given back."""
+
+    def cut(*_args):
+        patch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
+        raise Killed
+
+    return cut
+
+
 POINTS = {
     "before submitting": (LocalJobs, "submit"),
     "between submitting and committing": (JobsLabelStrategy, "_commit"),
@@ -196,13 +223,8 @@ POINTS = {
 @pytest.mark.parametrize("point", POINTS)
 def test_attempt_is_submitted_once_wherever_the_driver_ends(tmp_path, monkeypatch, point):
     command = solver(tmp_path, "sleep 0.2; echo 1")
-
-    def cut(*_args):
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(*POINTS[point], cut)
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)  # as SIGKILL would
+        patch.setattr(*POINTS[point], killing(patch))
         with pytest.raises(Killed):
             run(tmp_path, command)
     driver = driver_of(tmp_path, command, restore={})
@@ -225,17 +247,18 @@ class Made:
 
     def check(self): ...
 
+    def fail(self):
+        fault = self.faults.pop(0) if self.faults else None
+        if callable(fault):
+            fault()
+        elif fault is not None:
+            raise fault
+
     def submit(self, job):
-        if self.faults:
-            fault = self.faults.pop(0)
-            if fault is not None:
-                raise fault
+        self.fail()
         self.submitted.append(job.name)
         subprocess.run(["sh", str(job.script)], cwd=job.folder, check=True)
-        if self.faults:
-            fault = self.faults.pop(0)
-            if fault is not None:
-                raise fault
+        self.fail()
         return f"job {len(self.submitted)}"
 
     def find(self, job):
@@ -314,9 +337,8 @@ class _Killing:
 def test_request_is_in_doubt_where_a_scheduler_finds_nothing(tmp_path, monkeypatch, decision):
     """The driver is killed when the second of four jobs may have been submitted."""
     made, command = Made(finds=False), solver(tmp_path)
-    made.faults = [None, None, Killed()]
     with monkeypatch.context() as patch:
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)
+        made.faults = [None, None, killing(patch)]
         with pytest.raises(Killed):
             run(tmp_path, command, jobs=made, max_in_flight=1)
     with pytest.raises(UsageError, match="1 requests were with JobsLabelStrategy"):

@@ -102,14 +102,17 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
         pass
 
     def cut(*_args):
+        monkeypatch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
         raise Killed
 
     body = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo 1"
     with monkeypatch.context() as patch:
         patch.setattr(JobsLabelStrategy, "_commit", cut)
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)
         with pytest.raises(Killed):
             run(tmp_path, body)
+    monkeypatch.undo()
+    for name, value in cluster.env().items():
+        monkeypatch.setenv(name, value)
     until(lambda: (tmp_path / "ledger").exists())
     driver = driver_of(tmp_path, body, restore=True, wait=False)
     driver.run()
