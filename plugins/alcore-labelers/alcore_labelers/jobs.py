@@ -13,7 +13,14 @@ from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Reques
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight
-from alcore_labelers.job_script import SCRIPT, has_started, how_it_ended, job_script, seconds_since_start
+from alcore_labelers.job_script import (
+    SCRIPT,
+    has_started,
+    how_it_ended,
+    job_script,
+    seconds_since_start,
+    seconds_worked,
+)
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
@@ -130,7 +137,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
         self._faults: dict[str, float] = {}
-        self._polled, self._token = 0.0, ""
+        self._polled, self._token, self._command = 0.0, "", self.run
 
     def check(self) -> None:
         """Raise `UsageError` if the program or the scheduler is not there."""
@@ -153,7 +160,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             If jobs are under way, and it is not to wait for them.
         """
         self.read_shown()
-        self._token = self.folders.token()
+        self._token, self._command = self.folders.token(), self._absolute()
         flights: dict[str, Flight] = {}
         try:
             self._take_up(queue_to_label, flights)
@@ -209,7 +216,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Make the folder of an attempt."""
         (item,) = self.items([request])
         folder, seed = self.folders.prepare(request), self.seed(request)
-        arguments = self._absolute().arguments(self.placeholders(item, seed, folder))
+        arguments = self._command.arguments(self.placeholders(item, seed, folder))
         env = environment(self.driver, folder, request, item.sample, seed) | self.env
         script = job_script(folder, arguments, env, self.time_limit, GRACE)
         self.folders.make(folder, {**request_files(self.driver, item, seed), SCRIPT: script}, executable=[SCRIPT])
@@ -307,6 +314,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 self._cancel([flight])
                 self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
                 return True
+            flight.is_there()
             return False
         try:
             self.jobs.fetch(job, flight.handle or "")
@@ -340,7 +348,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     def _fail(self, flight: Flight, known: Known, answers: LabelQueue) -> None:
         """Report that a job has no answer."""
         folder, kind = flight.job.folder, _FAILURES[known.state]
-        seconds = seconds_since_start(folder, time.time())
+        seconds = seconds_worked(folder)
         reason = f"job {flight.handle or flight.job.name}: {known.reason}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, seconds if self.cost_by == "seconds" else None))
         self.folders.note_delivered(flight.request)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
-from alcore_labelers.job_script import job_script
+from alcore_labelers.job_script import how_it_ended, job_script, seconds_worked
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
@@ -112,6 +112,33 @@ def test_arguments_of_a_job_are_not_seen_by_the_shell(tmp_path):
     assert not (tmp_path / "got").exists(), "a second start runs the program again"
 
 
+@pytest.mark.parametrize(
+    ("content", "code", "seconds", "timed_out"),
+    [
+        ("0 100.25 103.5", 0, 3.25, False),
+        ("3 100.%N 103.%N", 3, 3, False),  # of a date(1) without fractions
+        ("137 100 103", -9, 3, False),
+        ("124 100 105", 124, 5, True),
+        ("137 100 106", -9, 6, True),
+        ("", None, 0, False),
+    ],
+)
+def test_how_a_job_ended_is_read_from_what_it_wrote_last(tmp_path, content, code, seconds, timed_out):
+    assert how_it_ended(tmp_path, 5.0) is None
+    (tmp_path / "exit").write_text(content)
+    ended = how_it_ended(tmp_path, 5.0)
+    assert (ended.code, ended.seconds, ended.timed_out) == (code, seconds, timed_out)
+
+
+def test_time_of_a_job_that_was_killed_ends_with_what_it_wrote_last(tmp_path):
+    """A driver that looks days later doesn't pay for days."""
+    assert seconds_worked(tmp_path) == 0
+    for name, time_of in (("started", 1000), ("stdout", 1030), ("request.json", 990)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time_of, time_of))
+    assert seconds_worked(tmp_path) == 30
+
+
 # -- on this machine -------------------------------------------------------------------------------------------
 
 
@@ -188,7 +215,12 @@ def test_no_more_jobs_are_submitted_where_labels_keep_failing(tmp_path):
 
 def test_interruption_leaves_jobs_running(tmp_path):
     command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+    def interrupt():
+        appears(lambda: len(ledger_of(tmp_path)) == 4)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, command)
     assert len(running_in(folders(tmp_path))) == 4
