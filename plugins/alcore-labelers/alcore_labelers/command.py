@@ -93,8 +93,8 @@ class CommandLabelStrategy(ProgramLabelStrategy):
                         self._finish(running.pop(future), future.result(), serialize_queue, open_)
             finally:
                 stop.set()
-                with contextlib.suppress(UsageError):  # what was answered meanwhile
-                    for request in open_.values():
+                for request in open_.values():
+                    with contextlib.suppress(UsageError):  # it was answered by somebody else
                         queue_to_label.give_back(request)
 
     def _take_up(self, requests: Sequence[Request], answers: LabelQueue, open_: dict[str, Request]) -> list[Request]:
@@ -116,9 +116,9 @@ class CommandLabelStrategy(ProgramLabelStrategy):
         """Make the folder of a batch, and run the program there."""
         items, first = self.items(requests), requests[0]
         seeds = [self.seed(one) for one in requests]
-        before = self.folders.find(first)
-        if before is not None and end_processes(before.folder):  # of a process that was killed
-            self.logger.warning("what was still running of request %s was ended", first.id)
+        for place in filter(None, map(self.folders.find, requests)):
+            if end_processes(place.folder):  # which a driver started that was killed
+                self.logger.warning("what was still running in %s was ended", place.folder)
         folder = self.folders.prepare(first)
         if self.batch == 1:
             files = request_files(self.driver, items[0], seeds[0])

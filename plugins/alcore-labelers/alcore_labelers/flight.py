@@ -43,6 +43,10 @@ class Flight:
         """Ask the scheduler again after this time."""
         self._due = time.monotonic() + seconds
 
+    def is_there(self) -> None:
+        """Note that the scheduler knows the job, and that it is not over."""
+        self._end = None
+
     def seconds_since_end(self) -> float:
         """Return for how long the job has been over, since this was asked first."""
         now = time.monotonic()

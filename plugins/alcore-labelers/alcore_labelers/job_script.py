@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,8 +69,8 @@ def how_it_ended(folder: Path, time_limit: float | None) -> Ended | None:
     if content is None:
         return None
     try:
-        code, begin, end = content.split()
-        seconds = max(float(end) - float(begin), 0.0)
+        code, begin, end = content.decode("ascii", errors="replace").split()
+        seconds = max(_second(end) - _second(begin), 0.0)
     except ValueError:
         return Ended(None, 0.0, reason=f"the file {_EXIT} of the job is damaged")
     return Ended(
@@ -93,6 +94,20 @@ def seconds_since_start(folder: Path, now: float) -> float:
     except OSError:
         return 0.0
     return max(now - begin, 0.0) if math.isfinite(begin) else 0.0
+
+
+def seconds_worked(folder: Path) -> float:
+    """Return for how long a job has worked that has not said so: from its start to the last that it wrote."""
+    try:
+        begin = (folder / STARTED).lstat().st_mtime
+        return max(0.0, *(path.lstat().st_mtime - begin for path in folder.iterdir()))
+    except OSError:
+        return 0.0
+
+
+def _second(text: str) -> float:
+    """Return a time that date(1) gave, which has no fractions everywhere."""
+    return float(re.sub(r"\.\D*$", "", text))
 
 
 def _signed(code: int) -> int:

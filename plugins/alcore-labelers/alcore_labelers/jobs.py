@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,14 @@ from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Reques
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight
-from alcore_labelers.job_script import SCRIPT, has_started, how_it_ended, job_script, seconds_since_start
+from alcore_labelers.job_script import (
+    SCRIPT,
+    has_started,
+    how_it_ended,
+    job_script,
+    seconds_since_start,
+    seconds_worked,
+)
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
@@ -131,7 +137,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
         self._faults: dict[str, float] = {}
-        self._polled, self._token = 0.0, ""
+        self._polled, self._token, self._command = 0.0, "", self.run
 
     def check(self) -> None:
         """Raise `UsageError` if the program or the scheduler is not there."""
@@ -154,63 +160,63 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             If jobs are under way, and it is not to wait for them.
         """
         self.read_shown()
-        self._token = self.folders.token()
-        waiting: collections.deque[Request] = collections.deque()
+        self._token, self._command = self.folders.token(), self._absolute()
         flights: dict[str, Flight] = {}
         try:
+            self._take_up(queue_to_label, flights)
             while True:
-                self._take_up(queue_to_label, waiting, flights)
-                self._submit_next(waiting, flights, serialize_queue)
-                if not flights and not waiting:
+                self._submit_next(queue_to_label, flights, serialize_queue)
+                if not flights:
                     return
                 answered = self._look(flights, serialize_queue)
                 if not self.wait and not answered:
-                    raise Waiting(_under_way(len(flights), len(waiting)))
+                    raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
                     self._pause()
         finally:
-            self._give_back(queue_to_label, [*waiting, *(one.request for one in flights.values() if one.is_known)])
+            _give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
 
     # -- what is under way -------------------------------------------------------------------------------------
 
-    def _take_up(self, requests: QueryQueue, waiting: collections.deque[Request], flights: dict[str, Flight]) -> None:
-        """Take all requests out; those whose jobs were submitted before are in flight, the others wait."""
-        taken = requests.get_many(2**31 - 1)
-        waiting.extend(taken)  # so that they are given back, whatever happens
-        for request in taken:
-            place = self.folders.find(request)
-            if place is None:
-                continue
-            job = self._job(request, place.folder)
-            flight = Flight(request, job, request.handle or self._handles.get(job.name))
-            flight.is_known = True
-            flights[request.id] = flight
-            waiting.remove(request)
-            self.logger.info("job %s of request %s is taken up", flight.handle or flight.job.name, request.id)
+    def _take_up(self, requests: QueryQueue, flights: dict[str, Flight]) -> None:
+        """Find the requests whose jobs were submitted before, which are in flight; the others go back to the queue.
 
-    def _submit_next(
-        self, waiting: collections.deque[Request], flights: dict[str, Flight], answers: LabelQueue
-    ) -> None:
+        Those are taken out one by one, since nothing is handed out any more where labels keep failing.
+        """
+        taken = requests.get_many(2**31 - 1)
+        try:
+            for request in taken:
+                place = self.folders.find(request)
+                if place is not None:
+                    job = self._job(request, place.folder)
+                    flight = Flight(request, job, request.handle or self._handles.get(job.name))
+                    flight.is_known = True
+                    flights[request.id] = flight
+                    self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
+        finally:
+            _give_back(requests, [one for one in taken if one.id not in flights])
+
+    def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> None:
         """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted."""
         for flight in [one for one in flights.values() if one.handle is None and one.is_due]:
             self._settle_doubt(flight, answers)
-        while waiting and len(flights) < self.max_in_flight:
-            request = waiting[0]
+        while len(flights) < self.max_in_flight and (taken := requests.get_many(1)):
             try:
-                flight = Flight(request, self._prepare(request), None)
+                flight = Flight(taken[0], self._prepare(taken[0]), None)
+                flights[taken[0].id] = flight
             except UsageError as error:  # a value that the command can't be given
-                answers.put(Failed(request, str(error), cost=0.0))
-                waiting.popleft()
+                answers.put(Failed(taken[0], str(error), cost=0.0))
                 continue
-            flights[request.id] = flight
-            waiting.popleft()
+            except BaseException:
+                _give_back(requests, taken)
+                raise
             self._submit(flight, answers)
 
     def _prepare(self, request: Request) -> Job:
         """Make the folder of an attempt."""
         (item,) = self.items([request])
         folder, seed = self.folders.prepare(request), self.seed(request)
-        arguments = self._absolute().arguments(self.placeholders(item, seed, folder))
+        arguments = self._command.arguments(self.placeholders(item, seed, folder))
         env = environment(self.driver, folder, request, item.sample, seed) | self.env
         script = job_script(folder, arguments, env, self.time_limit, GRACE)
         self.folders.make(folder, {**request_files(self.driver, item, seed), SCRIPT: script}, executable=[SCRIPT])
@@ -308,6 +314,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 self._cancel([flight])
                 self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
                 return True
+            flight.is_there()
             return False
         try:
             self.jobs.fetch(job, flight.handle or "")
@@ -341,7 +348,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     def _fail(self, flight: Flight, known: Known, answers: LabelQueue) -> None:
         """Report that a job has no answer."""
         folder, kind = flight.job.folder, _FAILURES[known.state]
-        seconds = seconds_since_start(folder, time.time())
+        seconds = seconds_worked(folder)
         reason = f"job {flight.handle or flight.job.name}: {known.reason}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, seconds if self.cost_by == "seconds" else None))
         self.folders.note_delivered(flight.request)
@@ -366,10 +373,11 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._faults[text] = now
             self.logger.warning("%s; tried again later, jobs go on", text)
 
-    def _give_back(self, requests: QueryQueue, left: Iterable[Request]) -> None:
-        for request in left:
-            with contextlib.suppress(UsageError):  # it was answered by somebody else
-                requests.give_back(request)
+
+def _give_back(requests: QueryQueue, left: Iterable[Request]) -> None:
+    for request in left:
+        with contextlib.suppress(UsageError):  # it was answered by somebody else
+            requests.give_back(request)
 
 
 def _scheduler(name: Scheduler, options: list[str], commands: dict[str, str], interval: float | None) -> Jobs:

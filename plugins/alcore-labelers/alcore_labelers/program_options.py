@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alcore.errors import UsageError, check_choice
-from alcore.pools import as_sample_id
+from alcore.pools import as_sample_id, is_choosable
 from alcore.protocols import Failed, Label, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.attempts import AttemptFolders, Ended, Place
@@ -65,7 +65,9 @@ class ProgramLabelStrategy(BaseLabel):
     def check(self) -> None:
         """Raise `UsageError` if there is no such program, or a placeholder is none of the first candidate's values."""
         self._absolute()
-        known = next((ids for ids in self.driver.candidates(1) if len(ids)), None)
+        known = None
+        if is_choosable(self.driver.choice_pool):
+            known = next((ids for ids in self.driver.candidates(1) if len(ids)), None)
         if known is not None:
             (item,) = read_items(self.driver, [Request("0" * 32, 0, 0, int(known[0]))])
             self.run.check(self.placeholders(item, 0, Path("folder")))

@@ -39,8 +39,9 @@ _WORDS = {
     "OUT_OF_MEMORY": "it ran out of memory",
 }
 _PASSING = re.compile(
-    r"unable to contact|timed? ?out|connection|zero bytes|transport|temporar|try again|limit|communication|slurmctld"
-    r"|can't find an address|name or service|in standby",
+    r"unable to contact|timed? ?out|connect|zero bytes|transport|temporar|try again|policy|communication"
+    r"|slurmctld|socket|message (send|receive)|shutdown|authentication|can't find an address|name or service"
+    r"|in standby|interrupted",
     re.IGNORECASE,
 )
 """What Slurm's commands say where the same may work later."""
@@ -136,6 +137,6 @@ def _named(job: Job) -> str:
 
 def _fault(command: str, done: Called) -> Exception:
     said = done.err.splitlines()[-1] if done.err else f"exit code {done.code}"
-    if _PASSING.search(done.err):
+    if _PASSING.search(done.err) or (command == "squeue" and "option" not in done.err):
         return SchedulerFault(f"{command}: {said}")
     return SchedulerError(f"{command} refused: {' '.join(done.err.split()) or said}.")

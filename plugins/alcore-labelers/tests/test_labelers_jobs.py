@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
-from alcore_labelers.job_script import job_script
+from alcore_labelers.job_script import how_it_ended, job_script, seconds_worked
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
@@ -112,6 +112,33 @@ def test_arguments_of_a_job_are_not_seen_by_the_shell(tmp_path):
     assert not (tmp_path / "got").exists(), "a second start runs the program again"
 
 
+@pytest.mark.parametrize(
+    ("content", "code", "seconds", "timed_out"),
+    [
+        ("0 100.25 103.5", 0, 3.25, False),
+        ("3 100.%N 103.%N", 3, 3, False),  # of a date(1) without fractions
+        ("137 100 103", -9, 3, False),
+        ("124 100 105", 124, 5, True),
+        ("137 100 106", -9, 6, True),
+        ("", None, 0, False),
+    ],
+)
+def test_how_a_job_ended_is_read_from_what_it_wrote_last(tmp_path, content, code, seconds, timed_out):
+    assert how_it_ended(tmp_path, 5.0) is None
+    (tmp_path / "exit").write_text(content)
+    ended = how_it_ended(tmp_path, 5.0)
+    assert (ended.code, ended.seconds, ended.timed_out) == (code, seconds, timed_out)
+
+
+def test_time_of_a_job_that_was_killed_ends_with_what_it_wrote_last(tmp_path):
+    """A driver that looks days later doesn't pay for days."""
+    assert seconds_worked(tmp_path) == 0
+    for name, time_of in (("started", 1000), ("stdout", 1030), ("request.json", 990)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time_of, time_of))
+    assert seconds_worked(tmp_path) == 30
+
+
 # -- on this machine -------------------------------------------------------------------------------------------
 
 
@@ -169,9 +196,31 @@ def test_run_that_does_not_wait_ends_and_is_resumed(tmp_path):
     assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
 
 
+def test_no_more_jobs_are_submitted_where_labels_keep_failing(tmp_path):
+    pool = toy_pool("classes")
+    asked = pool.unlabeled_indices().tolist()[:40]
+
+    class AsksForMany(BaseQuery):
+        def sample(self, query_queue, *args, **kwargs):
+            query_queue.put_many(asked)
+
+    label = JobsLabelStrategy(solver(tmp_path, "exit 1"), max_in_flight=2)
+    driver = build_driver(
+        tmp_path / "runs", AsksForMany(), pool=pool, label=label, skip_training=True, max_active_learning_steps=1
+    )
+    driver.run()
+    assert "keep failing" in driver.stop_reason
+    assert len(ledger_of(tmp_path)) < len(asked)
+
+
 def test_interruption_leaves_jobs_running(tmp_path):
     command = solver(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1")
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+    def interrupt():
+        appears(lambda: len(ledger_of(tmp_path)) == 4)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, command)
     assert len(running_in(folders(tmp_path))) == 4
@@ -186,6 +235,16 @@ class Killed(BaseException):
     pass
 
 
+def killing(patch):
+    """Return a function that ends the driver as SIGKILL does: nothing is given back."""
+
+    def cut(*_args):
+        patch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
+        raise Killed
+
+    return cut
+
+
 POINTS = {
     "before submitting": (LocalJobs, "submit"),
     "between submitting and committing": (JobsLabelStrategy, "_commit"),
@@ -196,13 +255,8 @@ POINTS = {
 @pytest.mark.parametrize("point", POINTS)
 def test_attempt_is_submitted_once_wherever_the_driver_ends(tmp_path, monkeypatch, point):
     command = solver(tmp_path, "sleep 0.2; echo 1")
-
-    def cut(*_args):
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(*POINTS[point], cut)
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)  # as SIGKILL would
+        patch.setattr(*POINTS[point], killing(patch))
         with pytest.raises(Killed):
             run(tmp_path, command)
     driver = driver_of(tmp_path, command, restore={})
@@ -225,17 +279,18 @@ class Made:
 
     def check(self): ...
 
+    def fail(self):
+        fault = self.faults.pop(0) if self.faults else None
+        if callable(fault):
+            fault()
+        elif fault is not None:
+            raise fault
+
     def submit(self, job):
-        if self.faults:
-            fault = self.faults.pop(0)
-            if fault is not None:
-                raise fault
+        self.fail()
         self.submitted.append(job.name)
         subprocess.run(["sh", str(job.script)], cwd=job.folder, check=True)
-        if self.faults:
-            fault = self.faults.pop(0)
-            if fault is not None:
-                raise fault
+        self.fail()
         return f"job {len(self.submitted)}"
 
     def find(self, job):
@@ -314,9 +369,8 @@ class _Killing:
 def test_request_is_in_doubt_where_a_scheduler_finds_nothing(tmp_path, monkeypatch, decision):
     """The driver is killed when the second of four jobs may have been submitted."""
     made, command = Made(finds=False), solver(tmp_path)
-    made.faults = [None, None, Killed()]
     with monkeypatch.context() as patch:
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)
+        made.faults = [None, None, killing(patch)]
         with pytest.raises(Killed):
             run(tmp_path, command, jobs=made, max_in_flight=1)
     with pytest.raises(UsageError, match="1 requests were with JobsLabelStrategy"):

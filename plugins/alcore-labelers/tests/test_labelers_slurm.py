@@ -10,6 +10,7 @@ import time
 import pytest
 from alcore_labelers import Job, JobsLabelStrategy, SchedulerError, SchedulerFault
 from alcore_labelers.job_script import job_script
+from alcore_labelers.scheduler_commands import Called
 from alcore_labelers.slurm_jobs import SlurmJobs
 from alcore_testing import build_driver, toy_pool
 from helpers.slurm import slurm_cluster, why_not
@@ -102,14 +103,17 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
         pass
 
     def cut(*_args):
+        monkeypatch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
         raise Killed
 
     body = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo 1"
     with monkeypatch.context() as patch:
         patch.setattr(JobsLabelStrategy, "_commit", cut)
-        patch.setattr(JobsLabelStrategy, "_give_back", lambda *_args: None)
         with pytest.raises(Killed):
             run(tmp_path, body)
+    monkeypatch.undo()
+    for name, value in cluster.env().items():
+        monkeypatch.setenv(name, value)
     until(lambda: (tmp_path / "ledger").exists())
     driver = driver_of(tmp_path, body, restore=True, wait=False)
     driver.run()
@@ -209,6 +213,27 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
         run(tmp_path, "echo 1", options=["--partition=nowhere"])
     with pytest.raises(SchedulerError):
         SlurmJobs(["--partition=nowhere"]).submit(job_in(tmp_path / "job"))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("Batch job submission failed: Unexpected missing socket error", SchedulerFault),
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", SchedulerFault),
+        ("Batch job submission failed: Socket timed out on send/recv operation", SchedulerFault),
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit)", SchedulerFault),
+        (
+            "Batch job submission failed: Requested time limit is invalid (exceeds some limit)",
+            SchedulerError,
+        ),
+        ("invalid partition specified: nowhere", SchedulerError),
+        ("unrecognized option '--partitoin=x'", SchedulerError),
+    ],
+)
+def test_what_passes_is_told_from_what_is_refused(tmp_path, monkeypatch, said, error):
+    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words: Called(1, "", f"sbatch: error: {said}"))
+    with pytest.raises(error, match="sbatch"):
+        SlurmJobs().submit(job_in(tmp_path / "job"))
 
 
 def test_missing_slurm_is_told_before_anything_is_bought(tmp_path, monkeypatch):
