@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import json
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -234,12 +235,21 @@ def _code_in_a_file(part: Part, factory: Callable[..., Any]) -> list[str]:
     faults = []
     untyped = {name: value for name, value in part.values.items() if not isinstance(value, RawValue)}
     for name, value in _code_given(factory, untyped).items():
-        type_it = f"--set {shlex.quote(f'{part.where}.{name}={value}')}" if isinstance(value, str) else "--set"
+        type_it = f"--set {shlex.quote(f'{part.where}.{name}={_inline(value)}')}"
         faults.append(
             f"[{part.where}] of the experiment file has {name} = {value!r}, which names code to run. If you trust the "
             f"file, add --allow-code to this command; or give the value yourself, with {type_it}"
         )
     return faults
+
+
+def _inline(value: Any) -> str:
+    """Return a value of a file as ``--set`` takes it: text as it is, the rest as TOML on one line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(one)}" for name, one in value.items()) + "}"
+    return json.dumps(value, default=str)
 
 
 def _code_given(factory: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:

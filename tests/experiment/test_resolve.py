@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import tomllib
 from typing import ClassVar
 
 import pytest
@@ -258,9 +259,19 @@ def test_parameter_that_names_code_is_not_taken_from_a_file_unasked(with_code, r
     assert resolve(read(text), with_code, allow_code=True).names_code
 
 
-def test_fault_says_what_to_type(with_code, read):
-    with pytest.raises(UsageError, match=r"--set 'label\.solve\.program=\./solve \{x\}'\.$"):
-        resolve(read("[label.solve]\nprogram = './solve {x}'\n"), with_code)
+@pytest.mark.parametrize(
+    ("given", "typed"),
+    [
+        ("program = './solve {x}'", "'label.solve.program=./solve {x}'"),
+        ("flags = ['-a', '-b c']", """'label.solve.flags=["-a", "-b c"]'"""),
+    ],
+)
+def test_fault_says_what_to_type(with_code, read, chosen, given, typed):
+    with pytest.raises(UsageError) as error:
+        resolve(read(f"[label.solve]\n{given}\n"), with_code)
+    assert str(error.value).endswith(f"with --set {typed}.")
+    resolved = resolve(chosen(typed.strip("'"), label=["solve"]), with_code)
+    assert resolved.values == {**resolved.values, "label.solve": tomllib.loads(given)}
 
 
 def test_parameter_that_names_code_is_taken_from_the_command_line(with_code, chosen, read):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -119,8 +120,12 @@ def life(work: Callable[[], None], log: Path) -> int:
 
 def kill_jobs(folder: Path, jobs: int, chance: random.Random, cluster: SlurmCluster | None) -> None:
     """Kill a third of the jobs, or one of their processes, and now and then Slurm's controller, at random times."""
-    for _ in range(jobs // 3):
+    for turn in itertools.count():
         time.sleep(chance.uniform(0.1, 0.8))
+        if cluster is not None:
+            cluster.resume_node()
+        if turn >= jobs // 3:
+            continue
         started = folder.glob(f"runs/{RUN_ID}/strategies/*/work/*/attempt-*/started")
         running = running_in(path.parent for path in started)
         if running:

@@ -121,6 +121,11 @@ class SlurmCluster:
         """Start slurmctld, which reads the state that it saved."""
         self.call(str(_which("slurmctld")))
 
+    def resume_node(self) -> None:
+        """Let the node take jobs again: Slurm drains one on which it could not end a job."""
+        if not self.is_ready():
+            self.call(str(_which("scontrol")), "update", f"nodename={_NODE}", "state=resume")
+
     def names(self) -> list[str]:
         """Return the names of all jobs that it knows, those that are over too."""
         return self.call(str(_which("squeue")), "--states=all", "--noheader", "--format=%j").split()
