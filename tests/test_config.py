@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         "dist_manager": None, "collate_fn": None, "num_dataloader_workers": 0, "drop_last": False,
         "device": torch.device("cpu"), "dtype": torch.float32, "seed": 1, "budget": None, "label_retries": 0,
         "samples_per_step": None, "per_cost": False, "resume": "never", "final_training": False,
-        "max_failure_rate": 0.5, "weights": None, "weights_sha256": None,
+        "max_failure_rate": 0.5, "feasibility": "off", "weights": None, "weights_sha256": None,
     }  # fmt: skip
 
 

@@ -60,6 +60,9 @@ model.py is the learner's computation, written out operator by operator:
     learner = load()
     outputs = learner(inputs)          # a batch of any size, made as for the run
 
+Where learner.json says "outputs": "mean-variance", the first half of the columns are means, and the
+second half variances of labels around them.
+
 model.py, inputs.py and predict.py are Python: read those that somebody else sent you before you use
 them. The weights are in safetensors files, which hold no code."""
 
