@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
+from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.job_script import how_it_ended, job_script, seconds_worked
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
@@ -436,6 +437,34 @@ def test_jobs_of_another_run_directory_have_other_names(tmp_path):
     assert states(run(tmp_path, solver(tmp_path), jobs=made)) == ["labeled"] * 4
     assert len(set(made.submitted)) == 8
     assert len({name.split(".")[0] for name in made.submitted}) == 4
+
+
+def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
+    job = Job("name-0", tmp_path / "a folder", tmp_path / "job.sh", 60.0)
+    commands = CommandJobs(
+        submit="echo {name} {time_limit}", poll="echo {handle}", find="true", interval=0.0,
+        cancel=f"touch {tmp_path}/cancelled-{{handle}}", fetch=f"cp {tmp_path}/exit {tmp_path}/fetched-{{handle}}",
+    )  # fmt: skip
+    commands.check()
+    assert commands.submit(job) == "name-0 60.0"
+    assert commands.find(job) is None
+    assert commands.poll({"Running": job, "unknown": job, "preempted": job}) == {
+        "Running": Known("running", "Running"),
+        "preempted": Known("infrastructure", "preempted"),
+    }
+    with pytest.raises(SchedulerError, match="printed 'gone' for the job gone; it must print one of waiting, "):
+        commands.poll({"gone": job})
+    commands.cancel({"7": job})
+    assert (tmp_path / "cancelled-7").exists()
+    with pytest.raises(SchedulerFault, match="fetch failed with exit code 1"):
+        commands.fetch(job, "7")
+    (tmp_path / "exit").touch()
+    commands.fetch(job, "7")
+    assert (tmp_path / "fetched-7").exists()
+    with pytest.raises(SchedulerError, match="submit failed with exit code 1"):
+        CommandJobs(submit="false", poll="true").submit(job)
+    with pytest.raises(SchedulerFault, match="printed no handle"):
+        CommandJobs(submit="true", poll="true").submit(job)
 
 
 @pytest.mark.parametrize(
