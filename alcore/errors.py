@@ -135,5 +135,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if not words:
         return "there are none"
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    listing = "here are: " + ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    listing = "here are: " + ", ".join(words[:40]) + (f" and {len(words) - 40} more" if len(words) > 40 else "")
     return f"did you mean {near[0]!r}? T{listing}" if near else f"t{listing}"

@@ -57,7 +57,9 @@ def _unknown(registry: Registry, kind: str) -> str:
 def _kinds(registry: Registry) -> tuple[dict[str, Any], str]:
     found: dict[str, Any] = {kind: sorted(offer.name for offer in registry.offers(kind)) for kind in KINDS}
     lines = [
-        textwrap.fill(f"{kind:<10} {', '.join(names) or 'none'}", 80, subsequent_indent=" " * 11)
+        textwrap.fill(
+            f"{kind:<10} {', '.join(names) or 'none'}", 80, subsequent_indent=" " * 11, break_on_hyphens=False
+        )
         for kind, names in found.items()
     ]
     lines += [f"{kind:<10} {what}" for kind, what in _SETTINGS.items()]
