@@ -43,6 +43,15 @@ class Flight:
         """Ask the scheduler again after this time."""
         self._due = time.monotonic() + seconds
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the job is over, and its files may still be on their way."""
+        return self._end is not None
+
+    def goes_on(self) -> None:
+        """Note that the job is under way, also where it seemed to be over."""
+        self._end = None
+
     def seconds_since_end(self) -> float:
         """Return for how long the job has been over, since this was asked first."""
         now = time.monotonic()

@@ -164,7 +164,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 if not flights and not waiting:
                     return
                 answered = self._look(flights, serialize_queue)
-                if not self.wait and not answered:
+                if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), len(waiting)))
                 if not answered:
                     self._pause()
@@ -303,6 +303,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Deliver the answer of a job that is over, as the scheduler says."""
         job = flight.job
         if known is not None and known.state in ("waiting", "running"):
+            flight.goes_on()
             limit = self.time_limit
             if limit is not None and seconds_since_start(job.folder, time.time()) > limit + GRACE + _OVERDUE:
                 self._cancel([flight])

@@ -6,10 +6,12 @@ import subprocess
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from alcore_labelers import Job, JobsLabelStrategy, SchedulerError, SchedulerFault
 from alcore_labelers.job_script import job_script
+from alcore_labelers.scheduler_commands import Called
 from alcore_labelers.slurm_jobs import SlurmJobs
 from alcore_testing import build_driver, toy_pool
 from helpers.slurm import slurm_cluster, why_not
@@ -209,6 +211,14 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
         run(tmp_path, "echo 1", options=["--partition=nowhere"])
     with pytest.raises(SchedulerError):
         SlurmJobs(["--partition=nowhere"]).submit(job_in(tmp_path / "job"))
+
+
+def test_limit_that_no_partition_allows_is_a_refusal(monkeypatch):
+    """It has a word of what passes: limit."""
+    said = "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)"
+    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _arguments: Called(1, "", said))
+    with pytest.raises(SchedulerError, match="Requested time limit is invalid"):
+        SlurmJobs().submit(Job("n-0", Path("f"), Path("f/job.sh"), 36000.0))
 
 
 def test_missing_slurm_is_told_before_anything_is_bought(tmp_path, monkeypatch):
