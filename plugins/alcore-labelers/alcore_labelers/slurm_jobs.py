@@ -146,8 +146,8 @@ def _check_option(option: str) -> None:
     for long, short in _OURS.items():
         if (name.startswith("--") and long.startswith(name)) or option.startswith(short):
             raise UsageError(
-                f"options has {option!r}, and jobs are found by the name and number that alcore knows: leave {long} out. "
-                "Each request is a job of its own; another cluster is chosen by the variable SLURM_CLUSTERS."
+                f"options has {option!r}, and jobs are found by the name and number that alcore knows: leave {long} "
+                "out. Each request is a job of its own; another cluster is chosen by the variable SLURM_CLUSTERS."
             )
 
 
