@@ -25,6 +25,11 @@ _to_line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 Tensors = dict[str, "torch.Tensor"]
 
 
+def storable(text: str) -> str:
+    """Return text as a file or a database can hold it: half of a character, which JSON may have, as an escape."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "") -> Any:
     """Return `value` as plain JSON data.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from alcore.codec import dumps
+from alcore.codec import dumps, storable
 from alcore.driver.pool_set import PoolSet
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
@@ -127,7 +127,7 @@ def accepted_label(request: Request, answer: Any, check: AnswerCheck, expected: 
         value = check.value(answer.value)
         if item is not answer.item or value is not answer.value:
             answer = dataclasses.replace(answer, item=item, value=value)
-        return AcceptedLabel(request, answer, "label", answer.source, dumps(answer.value), paid)
+        return AcceptedLabel(request, answer, "label", storable(answer.source), dumps(answer.value), paid)
     item = check.bare(request, answer)
     if isinstance(item, Label):
         return AcceptedLabel(request, item, "label", "", dumps(item.value), paid)

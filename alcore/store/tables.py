@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from alcore.codec import dumps, loads
+from alcore.codec import dumps, loads, storable
 from alcore.protocols import Label, Request
 
 SCHEMA = """
@@ -750,13 +750,13 @@ class AnswerWriter:
         cost
             What was paid for it; None where that is not known.
         """
-        row = (request_id, self._step, kind, item, reason, _stored(cost), time.time())
+        row = (request_id, self._step, kind, storable(item), storable(reason), _stored(cost), time.time())
         digest = self._chain("refused").add(*row)
         self._connection.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, digest))
 
     def set_aside(self, request_id: str, item: str, reason: str) -> None:
         """Keep that the training pool refused an accepted answer; once for each reason, as a replay tries it again."""
-        reason = f"the training pool refused it: {reason}"
+        reason = storable(f"the training pool refused it: {reason}")
         known = self._connection.execute(
             "SELECT 1 FROM refused WHERE request = ? AND step = ? AND reason = ?", (request_id, self._step, reason)
         )

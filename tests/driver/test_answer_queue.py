@@ -483,6 +483,16 @@ def test_failure_is_stored_with_its_kind_and_cost(desk: Make, failed: Any, store
     assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [stored]
 
 
+def test_half_of_a_character_in_a_text_is_stored_as_an_escape(desk: Make) -> None:
+    """Such as JSON may have, and names of files."""
+    at = desk(3, 4, 5)
+    at.labels.put(Failed(3, "no \udcff", "infeasible"))
+    at.labels.put(Failed(4, "\ud800", "withdrawn"))
+    at.labels.put(Label(5, 1, source="\ud800"))
+    assert at.reasons() == ["no \\udcff", "withdrawn: \\ud800"]
+    assert len(at.close()) == 1
+
+
 def test_a_bare_integer_is_never_the_value_of_a_sample(desk: Make) -> None:
     at = desk(3, "generated")
     at.labels.put(1)  # the class, where the id or a Label was meant

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -212,8 +213,10 @@ def read_done(folder: Path) -> Ended | None:
             return None
         found = json.loads(content)
         code, seconds = found["code"], float(found["seconds"])
+        if not 0 <= seconds < math.inf:
+            return None
         return Ended(None if code is None else int(code), seconds, bool(found["timed_out"]), str(found["reason"]))
-    except (FileFault, ValueError, LookupError, TypeError):
+    except (FileFault, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError
+from alcore_labelers.job_script import has_started
 from alcore_labelers.scheduler_commands import call, end_commands_with
 from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
 from alcore_labelers.template import CommandTemplate, check_names
@@ -82,7 +83,8 @@ class CommandJobs:
 
     def find(self, job: Job) -> str | None:
         """Return the handle of a job by its name."""
-        end_commands_with(str(job.script))
+        if not has_started(job.folder):  # else it may be the job itself that has the script as its argument
+            end_commands_with(str(job.script))
         code, out, err = self._call("find", job)
         if code:
             raise SchedulerFault(f"the command find failed with exit code {code}: {err}")

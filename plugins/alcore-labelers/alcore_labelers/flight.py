@@ -43,8 +43,13 @@ class Flight:
         """Ask the scheduler again after this time."""
         self._due = time.monotonic() + seconds
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the job is over, and its files may still be on their way."""
+        return self._end is not None
+
     def is_there(self) -> None:
-        """Note that the scheduler knows the job, and that it is not over."""
+        """Note that the scheduler knows the job, and that it is not over, also where it seemed to be."""
         self._end = None
 
     def seconds_since_end(self) -> float:

@@ -69,14 +69,16 @@ def how_it_ended(folder: Path, time_limit: float | None) -> Ended | None:
     if content is None:
         return None
     try:
-        code, begin, end = content.decode("ascii", errors="replace").split()
-        seconds = max(_second(end) - _second(begin), 0.0)
+        first, begin, end = content.decode("ascii", errors="replace").split()
+        code, seconds = int(first), max(_second(end) - _second(begin), 0.0)
+        if not math.isfinite(seconds):
+            raise ValueError
     except ValueError:
         return Ended(None, 0.0, reason=f"the file {_EXIT} of the job is damaged")
     return Ended(
-        _signed(int(code)),
+        _signed(code),
         seconds,
-        timed_out=time_limit is not None and int(code) in (_OUT_OF_TIME, 137) and seconds >= time_limit,
+        timed_out=time_limit is not None and code in (_OUT_OF_TIME, 137) and seconds >= time_limit,
     )
 
 

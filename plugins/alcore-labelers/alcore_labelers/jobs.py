@@ -169,7 +169,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 if not flights:
                     return
                 answered = self._look(flights, serialize_queue)
-                if not self.wait and not answered:
+                if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
                     self._pause()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -24,6 +24,7 @@ _STATUS: dict[str, FailureKind] = {
     "withdrawn": "withdrawn",
 }
 _JSON_LIMIT = 16 * 1024 * 1024
+_LONGEST_REASON = 500
 
 
 class Outcome(NamedTuple):
@@ -110,7 +111,7 @@ class AnswerReader:
             return None
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = line  # the name of a class
         return _of_json(_of_place(found, place, "the last line of stdout"), place)
 
@@ -163,9 +164,9 @@ def _of_json(content: Any, place: Place, *, needs_label: bool = True) -> Outcome
     if content.get("request", place.request) != place.request:
         raise FileFault(f"it answers the request {content['request']!r}, and this one is {place.request}")
     cost = _cost(content.get("cost"))
-    status, reason = content.get("status"), str(content.get("reason") or "")
+    status, reason = content.get("status"), _text(content.get("reason"))
     if status is not None and status != "ok":
-        if status not in _STATUS:
+        if not isinstance(status, str) or status not in _STATUS:
             known = ", ".join(["ok", *_STATUS])
             raise FileFault(f"its status is {status!r}, which is none of {known}")
         return Outcome(cost=cost, kind=_STATUS[status], reason=reason or f"the program says {status}")
@@ -193,9 +194,15 @@ def _cost(value: Any) -> float | None:
         (value,) = value
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise FileFault(f"its cost is {value!r}, which is not a number of at least 0")
     return float(value)
+
+
+def _text(reason: Any) -> str:
+    """Return a reason as text that can be stored: JSON may have half of a character."""
+    text = str(reason or "")[:_LONGEST_REASON]
+    return text.encode("utf-8", errors="backslashreplace").decode()
 
 
 def _with_stderr(place: Place, reason: str) -> str:

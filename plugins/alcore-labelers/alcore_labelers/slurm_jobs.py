@@ -45,6 +45,10 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 """What Slurm's commands say where the same may work later."""
+_LASTING = re.compile(r"time limit is invalid", re.IGNORECASE)
+"""What they say beside that where it never will."""
+_OURS = {"--job-name": "-J", "--array": "-a", "--clusters": "-M"}
+"""Options by which jobs would not be found again."""
 
 
 class SlurmJobs:
@@ -61,6 +65,8 @@ class SlurmJobs:
     finds = True
 
     def __init__(self, options: Sequence[str] = (), interval: float = 10.0) -> None:
+        for option in options:
+            _check_option(option)
         self.interval, self._options = interval, list(options)
 
     def check(self) -> None:
@@ -135,8 +141,20 @@ def _named(job: Job) -> str:
     return f"--job-name={job.name}"
 
 
+def _check_option(option: str) -> None:
+    """Refuse an option of sbatch, perhaps abbreviated, by which a job would not be found again."""
+    name = option.split("=")[0]
+    for long, short in _OURS.items():
+        if (name.startswith("--") and long.startswith(name)) or option.startswith(short):
+            raise UsageError(
+                f"options has {option!r}, and jobs are found by the name and number that alcore knows: leave {long} "
+                "out. Each request is a job of its own; another cluster is chosen by the variable SLURM_CLUSTERS."
+            )
+
+
 def _fault(command: str, done: Called) -> Exception:
     said = done.err.splitlines()[-1] if done.err else f"exit code {done.code}"
-    if _PASSING.search(done.err) or (command == "squeue" and "option" not in done.err):
+    passes = _PASSING.search(done.err) and not _LASTING.search(done.err)
+    if passes or (command == "squeue" and "option" not in done.err):
         return SchedulerFault(f"{command}: {said}")
     return SchedulerError(f"{command} refused: {' '.join(done.err.split()) or said}.")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from alcore_labelers import CommandLabelStrategy
+from alcore_labelers.attempts import read_done
 from alcore_labelers.programs import running_in
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
 
@@ -265,6 +266,19 @@ FAILURES = {
         "answers the request '0000",
     ),
     "bad cost": ("json.dump({'label': 1, 'cost': -1}, open('result.json', 'w'))", "infrastructure", "cost is -1"),
+    "huge cost": (
+        "open('result.json', 'w').write('{\"label\": 1, \"cost\": 1' + 400 * '0' + '}')",
+        "infrastructure",
+        "not a number of at least 0",
+    ),
+    "status that is no text": ("json.dump({'status': []}, open('result.json', 'w'))", "infrastructure", "is none of"),
+    "nested too deeply": ("print(50000 * '[')", "refused", "[[["),
+    "half a character": (
+        r"open('result.json', 'w').write('{\"status\": \"failed\", \"reason\": \"\\ud800 no\"}')",
+        "infrastructure",
+        "\\ud800 no",
+    ),
+    "half a character as label": (r"open('result.json', 'w').write('{\"label\": \"\\ud800\"}')", "refused", ""),
     "no class": ("print('pink')", "refused", "pink"),
     "null": ("json.dump({'label': None}, open('result.json', 'w'))", "infrastructure", "no label, and no status"),
 }
@@ -282,6 +296,14 @@ def test_failures_are_told_with_their_kinds(tmp_path):
     for sample, (_, kind, reason) in cases.items():
         assert told[sample][0] == kind, told[sample]
         assert reason in told[sample][1]
+
+
+@pytest.mark.parametrize("content", ['{"code": 1e999', '{"code": 0, "seconds": NaN', "[" * 50000])
+def test_damaged_marker_counts_as_none(tmp_path, content):
+    (tmp_path / "done.json").write_text(f'{content}, "seconds": 1.0, "timed_out": false, "reason": ""}}')
+    if "NaN" in content:
+        (tmp_path / "done.json").write_text(f'{content}, "timed_out": false, "reason": ""}}')
+    assert read_done(tmp_path) is None
 
 
 def test_program_that_cant_be_executed_is_a_failure_and_costs_nothing(tmp_path):

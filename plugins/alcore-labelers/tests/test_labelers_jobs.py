@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.job_script import how_it_ended, job_script, seconds_worked
+from alcore_labelers.flight import Flight
+from alcore_labelers.job_script import SCRIPT, how_it_ended, job_script, seconds_worked
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
 from alcore.errors import AlcoreError, UsageError
+from alcore.protocols import Request
 from alcore.store import Run
 
 ASKED = (9, 2, 30, 17)
@@ -212,6 +214,41 @@ def test_no_more_jobs_are_submitted_where_labels_keep_failing(tmp_path):
     driver.run()
     assert "keep failing" in driver.stop_reason
     assert len(ledger_of(tmp_path)) < len(asked)
+
+
+def test_run_that_does_not_wait_notices_jobs_that_were_killed(tmp_path):
+    driver = driver_of(tmp_path, solver(tmp_path, "sleep 60"), wait=False)
+    driver.run()
+    appears(lambda: len(ledger_of(tmp_path)) == 4)
+    for folder in folders(tmp_path):
+        end_processes(folder, grace=0.0)
+        assert not (folder / "exit").exists()
+    again = driver_of(tmp_path, solver(tmp_path), wait=False, restore={})
+    again.run()
+    assert not again.stop_reason.startswith("waiting")
+    found = Run(again.log_dir).refused()
+    assert [one["kind"] for one in found] == ["infrastructure"] * 4
+    assert all("ended without saying how" in one["reason"] for one in found)
+
+
+def test_job_that_the_scheduler_forgot_for_a_moment_goes_on(tmp_path, monkeypatch):
+    """Each time that it is unknown counts from its own beginning."""
+    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
+    now = [100.0]
+    monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
+    assert flight.seconds_since_end() == 0
+    assert flight.is_ending
+    flight.is_there()
+    now[0] = 200.0
+    assert not flight.is_ending
+    assert flight.seconds_since_end() == 0
+
+
+@pytest.mark.parametrize("content", ["abc 1 2", "1e5 1 2", "0 nan 1", "0 1 inf", "0", "\xff"])
+def test_damaged_end_of_a_job_is_a_failure(tmp_path, content):
+    (tmp_path / "exit").write_text(content)
+    ended = how_it_ended(tmp_path, 1.0)
+    assert (ended.code, ended.reason) == (None, "the file exit of the job is damaged")
 
 
 def test_interruption_leaves_jobs_running(tmp_path):
@@ -429,6 +466,20 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     assert sorted(one.split(".")[0] for one in submitted) == sorted(f"{one['id']}-0" for one in ran.requests())
 
 
+def test_find_lets_a_job_live_that_runs_here_with_its_script_as_argument(tmp_path):
+    """The command that was submitting may be ended; a job that has begun may not."""
+    (tmp_path / SCRIPT).write_bytes(job_script(tmp_path, ["sleep", "60"], {}, None, 1.0))
+    job = Job("n-0", tmp_path, tmp_path / SCRIPT, None)
+    process = subprocess.Popen(["sh", str(job.script)], start_new_session=True)
+    try:
+        appears(lambda: (tmp_path / "started").exists())
+        assert CommandJobs("true", "true", find="echo 7").find(job) == "7"
+        assert process.poll() is None
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_jobs_of_another_run_directory_have_other_names(tmp_path):
     """A run that was deleted, and begun again under its name, must not take up the jobs of the first one."""
     made = Made()
@@ -474,6 +525,9 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
         ({"scheduler": "commands"}, "submit is missing"),
         ({"submit": "qsub"}, "submit is given, and only the scheduler 'commands'"),
         ({"options": ["-p x"]}, "options is given, and only the scheduler 'slurm'"),
+        ({"scheduler": "slurm", "options": ["--mem=1G", "-Jwing"]}, "options has '-Jwing'.*leave --job-name out"),
+        ({"scheduler": "slurm", "options": ["--job-na=wing"]}, "leave --job-name out"),
+        ({"scheduler": "slurm", "options": ["--array=1-3"]}, "leave --array out"),
         ({"scheduler": "commands", "submit": "qsub {scrip}", "poll": "x"}, r"\{scrip\}.*did you mean 'script'"),
         ({"time_limit": 0.0}, "time_limit is 0.0"),
         ({"max_in_flight": 0}, "max_in_flight is 0"),

@@ -223,7 +223,7 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
         ("Batch job submission failed: Socket timed out on send/recv operation", SchedulerFault),
         ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit)", SchedulerFault),
         (
-            "Batch job submission failed: Requested time limit is invalid (exceeds some limit)",
+            "Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
             SchedulerError,
         ),
         ("invalid partition specified: nowhere", SchedulerError),
