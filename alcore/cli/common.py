@@ -397,11 +397,12 @@ def _report_text(run: Run, driver: Driver) -> str:
     lines.append(f"Ended: {reason}.")
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
+    flags = " --allow-code" if driver.names_code else ""
     outputs = [
         ("driver_log.json", "what each step did"),
         *((f"{strategy}.json", "its records") for strategy in records),
         ("ckpt/", "weights and training state"),
-        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}"),
+        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{flags}"),
     ]
     width = max(22, *(len(file) for file, _ in outputs))
     lines.append(f"Outputs: {run.folder}{os.sep}")

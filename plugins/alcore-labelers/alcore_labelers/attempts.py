@@ -141,7 +141,7 @@ class AttemptFolders:
         for name, content in files.items():
             path = part / name
             path.write_bytes(content)
-            path.chmod(0o755 if name in executable else 0o644)
+            path.chmod(0o700 if name in executable else 0o644)
         part.rename(folder)
         _flush(folder)
         _flush(folder.parent)

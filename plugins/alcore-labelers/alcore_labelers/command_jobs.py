@@ -92,11 +92,16 @@ class CommandJobs:
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
         """Return what the command says of each job."""
-        known = {}
+        known: dict[str, Known] = {}
+        faults: list[str] = []
         for handle, job in jobs.items():
             code, out, err = self._call("poll", job, handle)
             if code:
-                raise SchedulerFault(f"the command poll failed with exit code {code}: {err}")
+                faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err}")
+                known[handle] = Known(
+                    "waiting", fault=faults[-1]
+                )  # nothing is known of this one, and the others are asked
+                continue
             words = out.split() or ["unknown"]
             if words[0].lower() not in _STATES:
                 raise SchedulerError(
@@ -106,6 +111,8 @@ class CommandJobs:
             state = _STATES[words[0].lower()]
             if state is not None:
                 known[handle] = Known(state, " ".join(words))
+        if len(faults) == len(jobs):
+            raise SchedulerFault(faults[0])
         return known
 
     def fetch(self, job: Job, handle: str) -> None:

@@ -32,6 +32,7 @@ class Flight:
         self.request, self.job, self.handle = request, job, handle
         self.is_known = self.is_lost = False
         self._due = 0.0
+        self._begin: float | None = None
         self._end: float | None = None
 
     @property
@@ -51,6 +52,13 @@ class Flight:
     def is_there(self) -> None:
         """Note that the scheduler knows the job, and that it is not over, also where it seemed to be."""
         self._end = None
+
+    def seconds_at_work(self, *, begun: bool) -> float:
+        """Return for how long this driver has seen the job at work, by a clock that nobody sets."""
+        now = time.monotonic()
+        if begun and self._begin is None:
+            self._begin = now
+        return 0.0 if self._begin is None else now - self._begin
 
     def seconds_since_end(self) -> float:
         """Return for how long the job has been over, since this was asked first."""

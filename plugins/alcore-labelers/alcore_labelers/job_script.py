@@ -89,13 +89,14 @@ def has_started(folder: Path) -> bool:
     return (folder / STARTED).exists()
 
 
-def seconds_since_start(folder: Path, now: float) -> float:
-    """Return for how long a job has worked; 0 if it has not started."""
+def host_of(folder: Path) -> str:
+    """Return the name of the machine on which a job began; empty where that is not known."""
     try:
-        begin = (folder / STARTED).stat().st_mtime
-    except OSError:
-        return 0.0
-    return max(now - begin, 0.0) if math.isfinite(begin) else 0.0
+        content = read_file(folder, STARTED, 1 << 12)
+    except FileFault:
+        return ""
+    words = (content or b"").decode("utf-8", errors="replace").split()
+    return words[1] if len(words) == 2 else ""
 
 
 def seconds_worked(folder: Path) -> float:

@@ -18,7 +18,6 @@ from alcore_labelers.job_script import (
     has_started,
     how_it_ended,
     job_script,
-    seconds_since_start,
     seconds_worked,
 )
 from alcore_labelers.local_jobs import LocalJobs
@@ -310,7 +309,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         job = flight.job
         if known is not None and known.state in ("waiting", "running"):
             limit = self.time_limit
-            if limit is not None and seconds_since_start(job.folder, time.time()) > limit + GRACE + _OVERDUE:
+            if known.fault:
+                self._warn(SchedulerFault(known.fault))
+            working = flight.seconds_at_work(begun=has_started(job.folder))
+            if limit is not None and working > limit + GRACE + _OVERDUE:
                 self._cancel([flight])
                 self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
                 return True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_labelers.job_script import has_started
+from alcore_labelers.job_script import has_started, host_of
 from alcore_labelers.programs import end_processes, running_in
 from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault
 
@@ -72,9 +73,20 @@ class LocalJobs:
         return None
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
-        """Return which jobs are running; all others have ended."""
+        """Return which jobs are running; those that began on another machine count as running, others have ended."""
         running = running_in(job.folder for job in jobs.values())
-        return {handle: Known("running" if job.folder in running else "ended") for handle, job in jobs.items()}
+        return {handle: self._known(job, job.folder in running) for handle, job in jobs.items()}
+
+    def _known(self, job: Job, is_running: bool) -> Known:
+        host, here = host_of(job.folder), socket.gethostname()
+        if is_running or host in ("", here):
+            return Known("running" if is_running else "ended")
+        return Known(
+            "running",
+            fault=f"job {job.name} began on the machine {host}, and this is {here}, which can't tell what has become "
+            "of it: resume the run there. If that machine is gone, give the request up by telling its status, "
+            "infrastructure",
+        )
 
     def fetch(self, job: Job, handle: str) -> None:
         """Do nothing: the files are here."""

@@ -35,10 +35,11 @@ class Job(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a scheduler says of a job, with its reason."""
+    """What a scheduler says of a job, with its reason, and why it can't say more now."""
 
     state: State
     reason: str = ""
+    fault: str = ""
 
 
 class SchedulerFault(Exception):  # noqa: N818

@@ -14,6 +14,13 @@ from typing import Any, NamedTuple
 from alcore.errors import UsageError, did_you_mean
 
 
+def _operators(text: str) -> list[str]:
+    """Return the words of a command that a shell would take for its own: pipes, redirections and separators."""
+    reader = shlex.shlex(text, posix=False, punctuation_chars="|&;<>")
+    reader.whitespace_split, reader.commenters = True, ""
+    return [word for word in reader if set(word) <= set("|&;<>")]
+
+
 class _Piece(NamedTuple):
     """A part of an argument: text, then perhaps a placeholder with its format."""
 
@@ -56,6 +63,11 @@ class CommandTemplate:
                 f"{where} is {text!r}, which can't be split into arguments: {error}. Placeholders are {{name}}; one "
                 'with a space in its name stands in quotes, "{a name}", and a brace is written {{ or }}.'
             ) from error
+        if operators := _operators(text):
+            raise UsageError(
+                f"{where} is {text!r}, and no shell runs it, so {operators[0]!r} would be an argument of the program. "
+                "Write a script with these commands, and name that here; in quotes it is a plain argument."
+            )
         if not words:
             raise UsageError(f"{where} is empty; give the program and its arguments, such as './solver {{x0}} {{x1}}'.")
         self.names = frozenset(piece.name for word in self._words for piece in word if piece.name is not None)

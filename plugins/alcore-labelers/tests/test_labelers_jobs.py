@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -562,3 +563,56 @@ def test_job_of_this_machine_is_ended_with_all_its_processes(tmp_path):
     jobs.cancel({"n-0": job})
     assert jobs.poll({"n-0": job}) == {"n-0": Known("ended")}
     assert not end_processes(Path(tmp_path))
+
+
+def test_job_that_began_on_another_machine_is_left_alone(tmp_path):
+    (tmp_path / "started").write_text("12 login1\n")
+    job = Job("n-0", tmp_path, tmp_path / "job.sh", None)
+    known = LocalJobs().poll({"n-0": job})["n-0"]
+    assert known.state == "running"
+    assert "began on the machine login1" in known.fault
+    (tmp_path / "started").write_text(f"12 {socket.gethostname()}\n")
+    assert LocalJobs().poll({"n-0": job}) == {"n-0": Known("ended")}
+    (tmp_path / "started").write_text("12 \n")  # of a system without hostname(1)
+    assert LocalJobs().poll({"n-0": job}) == {"n-0": Known("ended")}
+
+
+def test_time_at_work_is_that_of_a_clock_that_nobody_sets(tmp_path, monkeypatch):
+    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
+    now = [100.0]
+    monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
+    (tmp_path / "started").touch()
+    os.utime(tmp_path / "started", (0, 0))  # as after a jump of the clock, or by the clock of a file server
+    assert flight.seconds_at_work(begun=False) == 0
+    assert flight.seconds_at_work(begun=True) == 0
+    now[0] = 130.0
+    assert flight.seconds_at_work(begun=True) == 30
+
+
+def test_one_poll_that_fails_leaves_the_other_jobs_known(tmp_path):
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    script = tmp_path / "state"
+    script.write_text("#!/bin/sh\n[ $1 = lost ] && exit 153\necho ended\n")
+    script.chmod(0o755)
+    commands = CommandJobs(submit="true", poll=f"{script} {{handle}}")
+    known = commands.poll({"lost": job, "7": job})
+    assert known["7"] == Known("ended", "ended")
+    assert known["lost"].state == "waiting"
+    assert "exit code 153 for the job lost" in known["lost"].fault
+    with pytest.raises(SchedulerFault, match="exit code 153"):
+        commands.poll({"lost": job})
+
+
+@pytest.mark.parametrize("run", ["./solve {x0} | tail -1", "./solve {x0} > out", "./a && ./b {x0}", "./a {x0}; ./b"])
+def test_command_for_a_shell_is_refused(run):
+    with pytest.raises(UsageError, match=r"no shell runs it.*Write a script"):
+        JobsLabelStrategy(run)
+    quoted = JobsLabelStrategy("./solve {x0} '|' 'a > b' \";\"")
+    assert quoted is not None
+
+
+def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
+    run(tmp_path, solver(tmp_path))
+    scripts = list((tmp_path / "runs").rglob(SCRIPT))
+    assert scripts
+    assert {one.stat().st_mode & 0o777 for one in scripts} == {0o700}
