@@ -706,6 +706,12 @@ class LabelStrategyOptions(Protocol):
     """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
     Read for what the command advises to do next. Where it is missing: True."""
 
+    remote: bool
+    """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
+    there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
+    `strategy_name`, `pending`, `generator` and `safe_point`, and a `choice_pool` that knows the samples in hand by
+    `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
+
     def is_in_doubt(self, request: Request, /) -> bool:
         """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
 

@@ -25,6 +25,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-tensorboard": {"observe": "tensorboard"},
     "alcore-torchloop": {"loop": "default"},
     "alcore-uq": {"query": "uq"},
+    "alcore-worker": {"label": "worker"},
 }
 
 

@@ -89,6 +89,9 @@ class FunctionLabelStrategy(BaseLabel):
 
     code_parameters = frozenset({"function", "infeasible", "cost"})
 
+    remote = True
+    """It also works in ``alcore worker``."""
+
     cost: Callable[[Any], float]
 
     def __init__(

@@ -1,0 +1,43 @@
+"""Other machines take the labeling work of a run: the label strategy ``worker`` and the command ``alcore worker``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import alcore
+
+if TYPE_CHECKING:
+    import typer
+
+    from alcore_worker.exchange import Exchange, open_exchange
+    from alcore_worker.serve import Worker
+    from alcore_worker.strategy import WorkerLabelStrategy
+
+_HOME = {
+    "Exchange": "exchange",
+    "Worker": "serve",
+    "WorkerLabelStrategy": "strategy",
+    "open_exchange": "exchange",
+}
+__all__ = ["Exchange", "Worker", "WorkerLabelStrategy", "open_exchange"]
+
+
+@alcore.hookimpl
+def alcore_label_strategies() -> dict[str, Any]:
+    """Offer ``worker``."""
+    return {"worker": "alcore_worker.strategy:WorkerLabelStrategy"}
+
+
+@alcore.hookimpl
+def alcore_commands(app: typer.Typer) -> None:
+    """Add the command; what it needs is imported when it is called."""
+    from alcore_worker.commands import add_commands
+
+    add_commands(app)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,263 @@
+"""Tasks and answers as documents: JSON, with arrays as safetensors. What is read is data, and never code."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from alcore.errors import UsageError
+
+FORMAT = 1
+"""The format of what worker and driver exchange; both must have the same one."""
+LARGEST_DOCUMENT = 2**24
+"""Bytes of a document at most."""
+LARGEST_BLOB = 2**31
+"""Bytes of the arrays of a document at most."""
+_INLINE = 2**16  # bytes of arrays that stand in the document itself
+_DEEPEST = 50
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{12}", re.ASCII)
+_TASK = re.compile(r"[0-9]{6,9}-[0-9]{6,9}-[0-9a-f]{32}-[0-9]{1,6}", re.ASCII)
+_WORKER = re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9]{1,10}-[0-9a-f]{8}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class DocumentError(Exception):
+    """A document is damaged, too large, or not one of this format; or a value can't be sent."""
+
+
+def is_run(name: str) -> bool:
+    """Tell whether a text can be the name of a run in an exchange."""
+    return bool(_RUN.fullmatch(name))
+
+
+def is_task(name: str) -> bool:
+    """Tell whether a text can be the name of a task."""
+    return bool(_TASK.fullmatch(name))
+
+
+def is_worker(name: str) -> bool:
+    """Tell whether a text can be the name of a worker."""
+    return bool(_WORKER.fullmatch(name))
+
+
+def is_digest(name: str) -> bool:
+    """Tell whether a text can be a SHA-256."""
+    return bool(_SHA256.fullmatch(name))
+
+
+def task_name(step: int, ordinal: int, request_id: str, attempt: int) -> str:
+    """Return the name of a task, which is that of a request and its attempt; names sort as requests were made."""
+    return f"{step:06d}-{ordinal:06d}-{request_id}-{attempt}"
+
+
+def request_of(name: str) -> tuple[int, int, str, int]:
+    """Return step, ordinal, id and attempt of the request that a task's name stands for."""
+    step, ordinal, request_id, attempt = name.split("-")
+    return int(step), int(ordinal), request_id, int(attempt)
+
+
+def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], str]) -> bytes:
+    """Return a document.
+
+    Parameters
+    ----------
+    about
+        What stands in the arrays too, so that those of another document have another SHA-256 and are removed apart.
+    content
+        None, booleans, numbers, text, arrays, tensors, and lists, tuples and mappings of these.
+    put_blob
+        Stores the arrays where they are large, and returns their SHA-256.
+
+    Raises
+    ------
+    DocumentError
+        For a value of another type, and for one that is too large.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    document: dict[str, Any] = {"format": FORMAT, "content": _encoded(dict(content), tensors)}
+    if tensors:
+        try:
+            raw = safetensors.torch.save(tensors, metadata={"about": about})
+        except Exception as error:
+            raise DocumentError(f"an array can't be sent: {error}") from error
+        if len(raw) <= _INLINE:
+            document["arrays"] = base64.b64encode(raw).decode()
+        elif len(raw) <= LARGEST_BLOB:
+            document["blob"] = put_blob(raw)
+        else:
+            raise DocumentError(f"its arrays have {len(raw)} bytes; {LARGEST_BLOB} is the most that can be sent")
+    text = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    if len(text) > LARGEST_DOCUMENT:
+        raise DocumentError(f"it has {len(text)} bytes without its arrays; {LARGEST_DOCUMENT} is the most")
+    return text
+
+
+def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
+    """Return the content of a document.
+
+    Parameters
+    ----------
+    text
+        The document.
+    get_blob
+        Returns the arrays of this SHA-256.
+
+    Raises
+    ------
+    DocumentError
+        If it is not a document of this format.
+    """
+    document = _object(text)
+    if document.get("format") != FORMAT:
+        raise DocumentError(
+            f"its format is {document.get('format')!r:.40}, and this version of alcore-worker reads {FORMAT}"
+        )
+    try:
+        tensors = _arrays(document, get_blob)
+        content = _decoded(document["content"], tensors)
+    except DocumentError:
+        raise
+    except Exception as error:
+        raise DocumentError(f"{type(error).__name__}: {error!s:.200}") from error
+    if not isinstance(content, dict):
+        raise DocumentError("its content is not an object")
+    return content
+
+
+def blob_of(document: bytes) -> str | None:
+    """Return the SHA-256 of the arrays that a document names; None if it names none."""
+    try:
+        found = _object(document).get("blob")
+    except DocumentError:
+        return None
+    return found if isinstance(found, str) and is_digest(found) else None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    if len(text) > LARGEST_DOCUMENT:
+        raise DocumentError(f"it has {len(text)} bytes; {LARGEST_DOCUMENT} is the most")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"it is not JSON: {error!s:.200}") from error
+    if not isinstance(document, dict):
+        raise DocumentError("it is not a JSON object")
+    return document
+
+
+def _arrays(document: Mapping[str, Any], get_blob: Callable[[str], bytes]) -> dict[str, torch.Tensor]:
+    if "blob" in document:
+        digest = document["blob"]
+        if not isinstance(digest, str) or not is_digest(digest):
+            raise DocumentError(f"it names arrays {digest!r:.80}, which must be a SHA-256")
+        raw = get_blob(digest)
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise DocumentError(f"its arrays {digest[:12]} are damaged: their content has another SHA-256")
+    elif "arrays" in document:
+        raw = base64.b64decode(document["arrays"], validate=True)
+    else:
+        return {}
+    found: dict[str, torch.Tensor] = safetensors.torch.load(raw)
+    return found
+
+
+def _encoded(value: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise DocumentError(f"a value is nested more than {_DEEPEST} times")
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return _encoded_array(value, tensors)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise DocumentError("a mapping has keys that are no text, which can't be sent")
+        pairs = {str(key): _encoded(one, tensors, depth + 1) for key, one in value.items()}
+        return {"$mapping": pairs} if any(key.startswith("$") for key in pairs) else pairs
+    if isinstance(value, tuple | list):
+        items = [_encoded(one, tensors, depth + 1) for one in value]
+        return {"$tuple": items} if isinstance(value, tuple) else items
+    raise DocumentError(f"a {type(value).__name__} can't be sent; use numbers, text, arrays, lists and mappings")
+
+
+def _encoded_array(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    name = str(len(tensors))
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value.detach().cpu().resolve_conj().resolve_neg().contiguous().clone()
+        return {"$tensor": name}
+    try:
+        array = np.asarray(value)
+        tensors[name] = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise DocumentError(f"an array of the type {np.asarray(value).dtype} can't be sent") from error
+    return {"$array" if isinstance(value, np.ndarray) else "$scalar": name}
+
+
+def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(data, list):
+        return [_decoded(one, tensors) for one in data]
+    if not isinstance(data, dict):
+        return data
+    tag = next((key for key in data if key.startswith("$")), None)
+    if tag is None:
+        return {key: _decoded(one, tensors) for key, one in data.items()}
+    body = data[tag]
+    match tag:
+        case "$float":
+            return float(body)
+        case "$mapping":
+            return {key: _decoded(one, tensors) for key, one in body.items()}
+        case "$tuple":
+            return tuple(_decoded(one, tensors) for one in body)
+        case "$tensor":
+            return tensors[body]
+        case "$array":
+            return tensors[body].numpy()
+        case "$scalar":
+            return tensors[body].item()
+    raise DocumentError(f"it has the tag {tag!r:.40}, which this version of alcore-worker doesn't know")
+
+
+def note(run_id: str, seed: int) -> bytes:
+    """Return the document that says which run a name stands for."""
+    return json.dumps({"format": FORMAT, "run_id": run_id, "seed": seed}).encode()
+
+
+def read_note(text: bytes, run: str, where: str) -> tuple[str, int]:
+    """Return the id and the seed of a run.
+
+    Raises
+    ------
+    UsageError
+        If its driver exchanges another format.
+    DocumentError
+        If the document is damaged.
+    """
+    document = _object(text)
+    if document.get("format") != FORMAT:
+        raise UsageError(other_format(f"the run {run} at {where}", document.get("format")))
+    run_id, seed = document.get("run_id"), document.get("seed")
+    if not isinstance(run_id, str) or run != f"{run_id}-{run[-12:]}" or type(seed) is not int or not 0 <= seed < 2**63:
+        raise DocumentError(f"{where}: the note of the run {run} is damaged")
+    return run_id, seed
+
+
+def other_format(what: str, found: Any) -> str:
+    """Return what to say where driver and worker exchange different formats."""
+    return (
+        f"{what} has the exchange format {found!r:.40}, and this version of alcore-worker has {FORMAT}. Install the "
+        "same version of alcore-worker where the run is and where its workers are, and give each version a place of "
+        "its own."
+    )

@@ -1,0 +1,425 @@
+"""A worker: claims tasks, has a label strategy answer them, and says that it lives."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import queue
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alcore.errors import Interrupted, UsageError
+from alcore.pools import as_sample_id
+from alcore.protocols import Failed, Label, LabelingProgress, Request
+from alcore_worker import documents
+from alcore_worker.context import Sent, WorkerContext
+from alcore_worker.documents import DocumentError
+from alcore_worker.exchange import AwayError, Claim, Exchange
+from alcore_worker.patience import Patience, sleep
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds between two looks for work, doubled while there is none
+
+
+def check_remote(name: str, strategy: Any) -> None:
+    """Raise `UsageError` unless a label strategy, or its class, says that it works without a Driver."""
+    if getattr(strategy, "remote", False) is not True:
+        raise UsageError(
+            f"the label strategy {name!r} can't work in a worker: it needs the run's Driver, since it doesn't declare "
+            "remote = True. Use one that does, such as `function`, or label where the run is."
+        )
+
+
+class _Task(NamedTuple):
+    request: Request
+    claim: Claim
+    sample: int | None
+    sent: Sent | None
+
+
+class Worker:
+    """Has a label strategy answer what waits in an exchange.
+
+    Parameters
+    ----------
+    exchange
+        Where work is.
+    strategy
+        A label strategy with ``remote = True``.
+    name
+        The name of the strategy.
+    once
+        Whether to end when nothing waits.
+    idle
+        Seconds without work after which to end; None for never.
+    beat
+        Seconds between two signs of life.
+    home
+        A folder for files of the strategy; made when it writes any.
+    logger
+        Told what happens.
+
+    Raises
+    ------
+    UsageError
+        If the strategy can't work without a Driver.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        strategy: Any,
+        name: str,
+        *,
+        once: bool = False,
+        idle: float | None = None,
+        beat: float = 2.0,
+        home: Path = Path("alcore_worker_files"),
+        logger: logging.Logger | None = None,
+    ) -> None:
+        check_remote(name, strategy)
+        self._exchange, self._strategy, self._name = exchange, strategy, name
+        self._once, self._idle, self._beat, self._home = once, idle, beat, home
+        self._logger = logger or logging.getLogger("alcore.worker")
+        host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
+        self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._ended = threading.Event()
+        self._patience = Patience(self._logger, self.safe_point)
+        self.answers = self.failures = 0
+
+    def stop(self) -> None:
+        """Ask the worker to end at the next safe point; from any thread."""
+        self._ended.set()
+
+    def safe_point(self) -> None:
+        """Raise `Interrupted` if the worker was asked to end."""
+        if self._ended.is_set():
+            raise Interrupted("the worker was asked to end")
+
+    def run(self) -> None:
+        """Work until nothing is left, if that is when to end; else until it is interrupted.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it was interrupted; what it had claimed and not answered was given back.
+        """
+        beating = threading.Thread(target=self._say_alive, name="heartbeat", daemon=True)
+        self._patience.call(lambda: self._exchange.beat(self.id))
+        beating.start()
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+            beating.join()
+            with contextlib.suppress(AwayError):
+                self._exchange.leave(self.id)
+
+    def _work(self) -> None:
+        wait, since = _SHORTEST_WAIT, time.monotonic()
+        last = ""
+        while True:
+            runs = self._patience.call(self._exchange.runs)
+            served = False
+            for run in sorted(runs, key=lambda one: (one <= last, one)):  # in turn
+                if self._serve(run):
+                    last, served = run, True
+                    break
+            if served:
+                wait, since = _SHORTEST_WAIT, time.monotonic()
+                continue
+            if self._once or (self._idle is not None and time.monotonic() - since > self._idle):
+                return
+            sleep(wait, self.safe_point)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _say_alive(self) -> None:
+        while not self._ended.wait(self._beat):
+            with contextlib.suppress(AwayError):
+                self._exchange.beat(self.id)
+
+    def _serve(self, run: str) -> bool:
+        """Have the strategy answer what waits of a run; return whether there was something."""
+        claims = _Claims(self._exchange, run, self.id, self._patience, self._logger)
+        try:
+            if claims.empty():
+                return False
+            try:
+                note = self._patience.call(lambda: self._exchange.note(run))
+                run_id, seed = documents.read_note(note, run, self._exchange.where)
+            except DocumentError as error:
+                raise UsageError(f"{self._exchange.where}: the run {run} can't be served: {error}.") from error
+            context = WorkerContext(
+                run_id,
+                seed,
+                self._home / run,
+                self._logger,
+                self._name,
+                claims.sent,
+                claims.has_inputs,
+                self.safe_point,
+                claims.step,
+            )
+            self._strategy.attach(context)
+            self._strategy.label(claims, _Answers(claims))
+            claims.fail_unanswered()
+        finally:
+            claims.give_all_back()
+            self.answers += claims.labeled
+            self.failures += claims.failed
+        return True
+
+
+class _Claims:
+    """The query queue of a worker: it claims when the strategy takes something out.
+
+    Parameters
+    ----------
+    exchange, run, worker
+        What is claimed, where and by whom.
+    patience
+        Makes calls of the exchange.
+    logger
+        Told what can't be read.
+
+    Attributes
+    ----------
+    sent : dict of int to Sent
+        What was sent of the samples in hand.
+    has_inputs : bool
+        Whether that are inputs, too.
+    step : int
+        Of the first task.
+    labeled, failed : int
+        How many answers there were.
+    """
+
+    def __init__(self, exchange: Exchange, run: str, worker: str, patience: Patience, logger: logging.Logger) -> None:
+        self._exchange, self._run, self._worker = exchange, run, worker
+        self._patience, self._logger = patience, logger
+        self._lock = threading.RLock()
+        self._ahead: collections.deque[_Task] = collections.deque()  # claimed, and not taken out yet
+        self._out: dict[str, _Task] = {}  # taken out, and not answered yet, by request
+        self._look_next, self._wait = 0.0, _SHORTEST_WAIT
+        self.sent: dict[int, Sent] = {}
+        self.has_inputs, self.step = False, 0
+        self.labeled = self.failed = 0
+
+    # -- what the strategy calls as a query queue ------------------------------------------------------
+
+    def empty(self) -> bool:
+        """Tell whether nothing waits."""
+        with self._lock:
+            while not self._ahead and self._claim(1):
+                pass  # none of those that were claimed could be read
+            return not self._ahead
+
+    def get_many(self, n: int) -> list[Request]:
+        """Take out up to `n` requests; none when nothing waits."""
+        with self._lock:
+            if len(self._ahead) < n:
+                self._claim(n - len(self._ahead))
+            found = [self._ahead.popleft() for _ in range(min(n, len(self._ahead)))]
+            self._out |= {one.request.id: one for one in found}
+            return [one.request for one in found]
+
+    def get_request(self) -> Request:
+        """Take out the next request; `queue.Empty` when nothing waits."""
+        for request in self.get_many(1):
+            return request
+        raise queue.Empty
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take out the next item; `queue.Empty` when nothing waits."""
+        del block, timeout
+        return self.get_request().item
+
+    def get_nowait(self) -> Any:
+        """Take out the next item."""
+        return self.get()
+
+    def give_back(self, request: Any) -> None:
+        """Let a request, or an item, be claimed again, by any worker."""
+        with self._lock:
+            task = self._find(request)
+            self._give_back(self._out.pop(task.request.id))
+
+    def qsize(self) -> int:
+        """Return about how many requests wait."""
+        return len(self._ahead) + self._patience.call(lambda: self._exchange.waiting(self._run))
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
+        """Refuse it: a worker asks for nothing."""
+        del item, block, timeout, score
+        raise UsageError("a worker can't ask for labels; it answers what a run asks for.")
+
+    def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
+        """Refuse them: a worker asks for nothing."""
+        del scores
+        self.put(items)
+
+    # -- claims and answers ----------------------------------------------------------------------------
+
+    def _claim(self, most: int) -> bool:
+        """Claim up to so many tasks; return whether there were any."""
+        if time.monotonic() < self._look_next:
+            return False
+        claims = self._patience.call(lambda: self._exchange.claim(self._run, self._worker, most))
+        if claims:
+            self._wait = _SHORTEST_WAIT
+        else:
+            self._look_next, self._wait = time.monotonic() + self._wait, min(2 * self._wait, _LONGEST_WAIT)
+        for claim in claims:
+            try:
+                task, has_inputs = self._read(claim)
+            except DocumentError as error:
+                self._logger.warning("task %s: %s", claim.name, error)
+                self._answer(
+                    claim, {"kind": "infrastructure", "reason": f"a worker can't read it: {error}", "cost": 0.0}
+                )
+                self.failed += 1
+                continue
+            if not self._ahead and not self._out:
+                self.has_inputs, self.step = has_inputs, task.request.step
+            self._ahead.append(task)
+            if task.sample is not None and task.sent is not None:
+                self.sent[task.sample] = task.sent
+        return bool(claims)
+
+    def _read(self, claim: Claim) -> tuple[_Task, bool]:
+        if claim.fault:
+            raise DocumentError(claim.fault)
+        content = documents.read(
+            claim.document, lambda digest: self._patience.call(lambda: self._exchange.get_blob(self._run, digest))
+        )
+        step, ordinal, request_id, attempt = documents.request_of(claim.name)
+        slot, sample = content.get("slot"), content.get("sample")
+        if type(slot) is not int or not (sample is None or (type(sample) is int and sample >= 0)):
+            raise DocumentError("its sample or slot is damaged")
+        has_inputs = content.get("has_inputs") is True
+        if sample is None:
+            request = Request(request_id, step, ordinal, content.get("item"), attempt, slot)
+            return _Task(request, claim, None, None), has_inputs
+        values, cost = content.get("values"), content.get("cost")
+        if not isinstance(values, dict) or not (cost is None or isinstance(cost, float)):
+            raise DocumentError("its values or cost are damaged")
+        request = Request(request_id, step, ordinal, sample, attempt, slot)
+        return _Task(request, claim, sample, Sent(values, content.get("input"), cost)), has_inputs
+
+    def deliver(self, answer: Any) -> None:
+        """Answer the request that an answer names; it is durable when this returns."""
+        with self._lock:
+            task = self._find(answer.item) if isinstance(answer, Label | Failed) else self._oldest()
+            content = _content(answer)
+            try:
+                self._answer(task.claim, content)
+            except DocumentError as error:
+                content = {
+                    "kind": "infrastructure",
+                    "reason": f"its label can't be sent: {error}",
+                    "cost": content["cost"],
+                }
+                self._answer(task.claim, content)
+            self._out.pop(task.request.id, None)
+            self._forget(task)
+            if content["kind"] == "label":
+                self.labeled += 1
+            else:
+                self.failed += 1
+
+    def _answer(self, claim: Claim, content: Mapping[str, Any]) -> None:
+        about = f"answer to {claim.name}"
+        text = documents.write(
+            about, content, lambda raw: self._patience.call(lambda: self._exchange.put_blob(self._run, raw))
+        )
+        self._patience.call(lambda: self._exchange.answer(self._run, claim, text))
+
+    def _find(self, item: Any) -> _Task:
+        """Return the task that is out of what an answer names."""
+        if isinstance(item, Request) and item.id in self._out:
+            return self._out[item.id]
+        sample = as_sample_id(item)
+        for task in self._out.values():
+            if task.request.item is item or (sample is not None and task.sample == sample):
+                return task
+        shown = item.id if isinstance(item, Request) else item
+        raise UsageError(f"an answer names {shown!r:.100}, which this worker didn't take, or has answered.")
+
+    def _oldest(self) -> _Task:
+        for task in self._out.values():
+            return task
+        raise UsageError("there is an answer, and no request that was taken and has none.")
+
+    def progress(self) -> LabelingProgress:
+        """Return how many requests were taken, and how many were answered."""
+        done = self.labeled + self.failed
+        return LabelingProgress(done + len(self._out) + len(self._ahead), done)
+
+    def fail_unanswered(self) -> None:
+        """Report what the strategy took and returned without."""
+        for task in list(self._out.values()):
+            self.deliver(Failed(task.request, "the label strategy returned without an answer to it", "infrastructure"))
+
+    def give_all_back(self) -> None:
+        """Let everything that has no answer be claimed again."""
+        with self._lock:
+            left = [*self._out.values(), *self._ahead]
+            self._out.clear()
+            self._ahead.clear()
+            for task in left:
+                self._give_back(task)
+
+    def _give_back(self, task: _Task) -> None:
+        self._forget(task)
+        with contextlib.suppress(AwayError):  # its time runs out, and the driver takes it back
+            self._exchange.give_back(self._run, task.claim)
+
+    def _forget(self, task: _Task) -> None:
+        if task.sample is not None and not any(
+            one.sample == task.sample and one is not task for one in [*self._out.values(), *self._ahead]
+        ):
+            self.sent.pop(task.sample, None)
+
+
+class _Answers:
+    """The label queue of a worker."""
+
+    def __init__(self, claims: _Claims) -> None:
+        self._claims = claims
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Deliver one answer, from any thread."""
+        del block, timeout
+        self._claims.deliver(item)
+
+    def put_nowait(self, item: Any) -> None:
+        """Deliver one answer."""
+        self._claims.deliver(item)
+
+    def put_many(self, items: Iterable[Any]) -> None:
+        """Deliver several answers."""
+        for item in items:
+            self._claims.deliver(item)
+
+    def submitted(self, request: Request, handle: str) -> None:
+        """Do nothing: a worker doesn't come back to a job that it started."""
+
+    def progress(self) -> LabelingProgress:
+        """Return how many requests were taken, and how many were answered."""
+        return self._claims.progress()
+
+
+def _content(answer: Any) -> dict[str, Any]:
+    """Return an answer as it is sent."""
+    if isinstance(answer, Failed):
+        return {"kind": answer.kind, "reason": str(answer.reason), "cost": answer.cost}
+    if isinstance(answer, Label):
+        return {"kind": "label", "value": answer.value, "source": str(answer.source), "cost": float(answer.cost)}
+    return {"kind": "label", "value": answer, "source": "", "cost": 1.0}

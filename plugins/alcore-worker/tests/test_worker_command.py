@@ -1,0 +1,384 @@
+"""The command ``alcore worker``, and what driver and worker say to bad input and to what is hostile in a folder."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from alcore_labelers import FunctionLabelStrategy
+from alcore_testing import build_driver, run_command
+from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
+
+from alcore import BaseLabel, BaseQuery, DataInfo, Failed, TensorPool
+from alcore.errors import UsageError
+from alcore.store import Run
+
+SOLVER = """
+import time
+from pathlib import Path
+
+def double(values):
+    Path("ledger").open("a").write("called\\n")
+    return 2 * (values["T"] if isinstance(values, dict) else float(values[0]))
+
+def slow(values):
+    Path("ledger").open("a").write("called\\n")
+    time.sleep(60)
+"""
+CALL = ("--label", "function", "--set", "label.function.function=solver:double")
+
+
+class AskFor(BaseQuery):
+    """Asks for what it was given in step 0, and for nothing later."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put_many(self.items)
+        self.items = []
+
+
+def pool(**options):
+    return TensorPool(torch.arange(12.0).reshape(6, 2), info=DataInfo("regression", features=2), **options)
+
+
+def driver(folder, where, items=range(4), chosen=None, **settings):
+    strategy = WorkerLabelStrategy(where, silent_after=settings.pop("silent_after", 60.0), longest_wait=0.05)
+    settings = {"max_active_learning_steps": 1, "skip_training": True, "max_failure_rate": 1.0, **settings}
+    learner = torch.nn.Linear(2, 1)
+    return build_driver(
+        folder,
+        AskFor(list(items)),
+        pool=pool() if chosen is None else chosen,
+        learner=learner,
+        label=strategy,
+        **settings,
+    )
+
+
+@contextlib.contextmanager
+def sent(made, waiting=4):
+    """Have a driver send its requests, and end it: they stay where they are."""
+    original = made.safe_point
+    made.safe_point = lambda: made.interrupt()  # in the first wait for answers
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run()
+    made.safe_point = original
+    yield
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    (tmp_path / "solver.py").write_text(SOLVER)
+    (tmp_path / "shared").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("solver", None)
+    return tmp_path / "shared"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nowhere", *CALL), "there is no folder"),
+        (("solver.py", *CALL), "there is no folder"),
+        (("shared", "--label", "dummy"), "remote = True"),
+        (("shared", "--label", "functoin"), "did you mean 'function'"),
+        (("shared", "--label", "function"), "label.function.function is missing"),
+        (("shared", "--label", "nowhere:thing"), "can't be imported"),
+        (("shared", *CALL, "--set", "query.uq.max_samples=3"), "a worker has a label strategy alone"),
+        (("shared", *CALL, "--set", "label.function.retires=3"), "retries"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_exit_code_2(shared, words, told):
+    done = run_command(shared.parent, "worker", *words)
+    assert done.code == 2, done
+    assert told in " ".join(done.err.split())
+    assert "Traceback" not in done.err
+
+
+def test_other_format_is_refused_on_both_sides(shared):
+    (shared / "alcore-exchange.txt").write_text("7\n")
+    done = run_command(shared.parent, "worker", "shared", *CALL)
+    assert done.code == 2
+    assert "exchange format '7', and this version of alcore-worker has 1" in " ".join(done.err.split())
+    with pytest.raises(UsageError, match="same version of alcore-worker"):
+        WorkerLabelStrategy(str(shared))
+
+
+def test_once_does_what_waits_and_ends(shared):
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    with sent(made):
+        done = run_command(shared.parent, "worker", "shared", *CALL, "--once")
+    assert done.code == 0, done
+    assert "4 labels" in done.err
+    again = driver(shared.parent / "runs", str(shared), run_id="r")
+    again.restore()
+    again.run()
+    assert (shared.parent / "ledger").read_text().count("called") == 4
+    assert [float(again.train_datapool[place][1]) for place in range(4)] == [0.0, 4.0, 8.0, 12.0]
+    left = [one for one in shared.rglob("*") if one.is_file()]
+    assert sorted(one.name for one in left) == ["alcore-exchange.txt", "note.json"], "what is done is removed"
+
+
+def test_ctrl_c_gives_back_what_was_claimed(shared):
+    with sent(driver(shared.parent / "runs", str(shared))):
+        pass
+    command = [sys.executable, "-m", "alcore", "worker", "shared", "--label", "function"]
+    worker = subprocess.Popen(
+        [*command, "--set", "label.function.function=solver:slow"], cwd=shared.parent, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not (shared.parent / "ledger").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len(list(shared.glob("runs/*/claimed/*"))) == 1
+    worker.send_signal(signal.SIGTERM)
+    told = worker.communicate(timeout=60)[1]
+    assert worker.returncode == 130
+    assert "What had no answer was given back" in told
+    assert list(shared.glob("runs/*/claimed/*")) == []
+    assert len(list(shared.glob("runs/*/waiting/*.0.json"))) == 4, "it was not lost, and isn't counted so"
+    assert list((shared / "workers").iterdir()) == []
+
+
+class Remote(BaseLabel):
+    """Keeps what it is given, and answers in several ways."""
+
+    remote = True
+
+    def __init__(self, answer=lambda request: 1.0):
+        self.answer, self.requests, self.drivers = answer, [], []
+
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        self.drivers.append(self.driver)
+        while not queue_to_label.empty():
+            request = queue_to_label.get_request()
+            self.requests.append(request)
+            self.look(request)
+            answer = self.answer(request)
+            if answer is not None:
+                serialize_queue.put(answer)
+
+    def look(self, request):
+        pass
+
+
+def work(where, strategy, **options):
+    worker = Worker(open_exchange(str(where)), strategy, "mine", once=True, **options)
+    worker.run()
+    return worker
+
+
+def finished(shared):
+    again = driver(shared.parent / "runs", str(shared), run_id="r")
+    again.restore()
+    again.run()
+    return Run(again.log_dir)
+
+
+def test_strategy_in_a_worker_has_what_was_sent(shared, tmp_path):
+    class Looks(Remote):
+        def look(self, request):
+            pool = self.driver.choice_pool
+            found.append(pool.inputs(torch.tensor([request.item])).tolist())
+            assert pool.cost(request.item) == 0.25 * request.item
+            self.generator(request.id)
+            (self.strategy_dir / "notes").write_text(request.id)
+            with pytest.raises(AttributeError, match="a worker has no learner"):
+                _ = self.driver.learner
+
+    found: list = []
+    costs = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r", chosen=pool(costs=costs))):
+        pass
+    strategy = Looks()
+    assert work(shared, strategy, home=tmp_path / "files").answers == 4
+    assert found == [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]], [[6.0, 7.0]]]
+    assert strategy.drivers[0].run_id == "r"
+    (files,) = (tmp_path / "files").iterdir()
+    assert (files / "strategies" / "mine" / "notes").read_text() == strategy.requests[-1].id
+
+
+def test_each_failure_keeps_kind_reason_and_cost(shared):
+    def answer(request):
+        if request.item == 0:
+            return Failed(request, "no solution", "infeasible", 0.5)
+        if request.item == 1:
+            return Failed(request, "too slow", "timeout", 2.0)
+        if request.item == 2:
+            return None
+        return object()
+
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    assert work(shared, Remote(answer)).failures == 4
+    found = {one["reason"]: (one["kind"], one["cost"]) for one in finished(shared).refused()}
+    assert found["no solution"] == ("infeasible", 0.5)
+    assert found["too slow"] == ("timeout", 2.0)
+    assert found["the label strategy returned without an answer to it"][0] == "infrastructure"
+    assert any(one.startswith("its label can't be sent: a object") for one in found), found
+
+
+def test_error_of_the_strategy_ends_the_worker_and_loses_nothing(shared):
+    def answer(request):
+        raise ZeroDivisionError("in the strategy")
+
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    with pytest.raises(ZeroDivisionError):
+        work(shared, Remote(answer))
+    assert len(list(shared.glob("runs/*/waiting/*.json"))) == 4
+
+
+def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    secret = tmp_path / "secret"
+    secret.write_text('{"format": 1, "content": {"kind": "label", "value": 666.0}}')
+    waiting = sorted(shared.glob("runs/*/waiting/*.json"))
+    waiting[0].unlink()
+    waiting[0].symlink_to(secret)
+    waiting[1].write_bytes(b"\x80\x04\x95")  # a pickle
+    waiting[2].unlink()
+    waiting[2].mkdir()
+    (waiting[3].parent / "..%2f..%2fx.json").write_text("{}")
+    (waiting[3].parent / "note.txt").write_text("left alone")
+    assert work(shared, Remote()).failures == 3
+    (answer,) = [one for one in shared.glob("runs/*/answers/*.json") if '"label"' in one.read_text()]
+    answer.unlink()
+    answer.symlink_to(secret)
+    run = finished(shared)
+    assert len(run.refused()) == 4
+    assert {one["state"] for one in run.requests()} == {"failed"}
+    assert secret.exists()
+    assert sum("link" in one["reason"] for one in run.refused()) == 2
+
+
+def test_run_folder_that_is_a_link_is_not_followed(shared, tmp_path):
+    (tmp_path / "elsewhere" / "waiting").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "note.json").write_text("{}")
+    (shared / "runs").mkdir()
+    (shared / "runs" / "x-0123456789ab").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="not followed"):
+        work(shared, Remote())
+
+
+def test_run_of_another_format_is_refused(shared):
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    (note,) = shared.glob("runs/*/note.json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "format": 5}))
+    with pytest.raises(UsageError, match="exchange format 5"):
+        work(shared, Remote())
+    assert len(list(shared.glob("runs/*/waiting/*.json"))) == 4
+
+
+def test_large_inputs_and_labels_are_files_that_are_removed(shared):
+    images = torch.rand(3, 3, 100, 100, generator=torch.Generator().manual_seed(0))
+    big = TensorPool(images, info=DataInfo("regression"))
+
+    def run():
+        return driver(shared.parent / "runs", str(shared), range(3), big, run_id="r")
+
+    with sent(run()):
+        assert len(list(shared.glob("runs/*/blobs/*"))) == 3
+    worker = FunctionLabelStrategy(lambda image: image[0] * 2)
+    assert work(shared, worker).answers == 3
+    again = run()
+    again.restore()
+    again.run()
+    assert torch.equal(torch.as_tensor(again.train_datapool[1][1]), images[1, 0] * 2)
+    assert list(shared.glob("runs/*/blobs/*")) == []
+
+
+def test_lost_tasks_are_sent_again(shared, monkeypatch):
+    monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.1)
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    original, count = made.safe_point, []
+
+    def safe_point():
+        original()
+        count.append(1)
+        waiting = list(shared.glob("runs/*/waiting/*.json"))
+        if len(count) == 1:
+            for one in waiting:
+                one.unlink()
+        elif len(waiting) == 4:
+            work(shared, Remote())
+
+    made.safe_point = safe_point
+    made.run()
+    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+
+
+def test_disk_that_is_away_is_waited_for(shared, caplog):
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    original, away = made.safe_point, Path(f"{shared}.away")
+    states = []
+
+    def safe_point():
+        original()
+        states.append(len(states))
+        if len(states) == 1:
+            shared.rename(away)
+        elif len(states) == 4:
+            away.rename(shared)
+        elif len(states) == 8:
+            work(shared, Remote())
+
+    made.safe_point = safe_point
+    made.run()
+    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    text = (made.log_dir / "console.log").read_text()
+    assert "waiting until it can be reached again" in text
+    assert "the exchange can be reached again" in text
+
+
+def test_fork_of_a_run_has_an_exchange_of_its_own(shared):
+    one = driver(shared.parent / "runs", str(shared), run_id="r")
+    with sent(one):
+        pass
+    file = one.log_dir / "strategies" / "worker_label_strategy" / "exchange.json"
+    assert file.is_file()
+    other = driver(shared.parent / "runs", str(shared), run_id="other")
+    with sent(other):
+        pass
+    copied = other.log_dir / "strategies" / "worker_label_strategy" / "exchange.json"
+    copied.write_text(file.read_text())
+    again = driver(shared.parent / "runs", str(shared), run_id="other")
+    again.restore()
+    with sent(again):
+        pass
+    assert json.loads(copied.read_text())["run"].startswith("other-")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"silent_after": 0.0}, "silent_after"),
+        ({"longest_wait": float("inf")}, "longest_wait"),
+        ({"most_lost": 0}, "most_lost"),
+        ({"max_in_flight": 0}, "max_in_flight"),
+    ],
+)
+def test_values_out_of_range_are_refused(shared, parameters, told):
+    with pytest.raises(UsageError, match=told):
+        WorkerLabelStrategy(str(shared), **parameters)
+
+
+def test_folder_that_cannot_be_written_to_is_told(shared):
+    if os.geteuid() == 0:
+        target = Path("/proc/self")  # root may write anywhere else
+    else:
+        target = shared
+        shared.chmod(0o500)
+    with pytest.raises(UsageError, match="can't be used by workers"):
+        WorkerLabelStrategy(str(target))

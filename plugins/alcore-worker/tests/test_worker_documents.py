@@ -1,0 +1,112 @@
+"""What is exchanged comes back as it was, and what is damaged or hostile is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from alcore_worker import documents
+from alcore_worker.documents import DocumentError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner, inner),
+    max_leaves=8,
+)
+
+
+def through(content):
+    blobs = {}
+
+    def put(raw):
+        digest = __import__("hashlib").sha256(raw).hexdigest()
+        blobs[digest] = raw
+        return digest
+
+    text = documents.write("it", content, put)
+    return documents.read(text, blobs.__getitem__), text, blobs
+
+
+@settings(max_examples=60, deadline=None)
+@given(PLAIN)
+def test_plain_values_come_back(value):
+    assert through({"value": value})[0] == {"value": value}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float64])
+def test_tensors_come_back_to_the_bit(dtype):
+    tensor = torch.arange(6).to(dtype).reshape(2, 3).T
+    found = through({"x": [tensor, tensor[0, 0]]})[0]["x"]
+    assert found[0].dtype == dtype
+    assert torch.equal(found[0], tensor)
+    assert found[1].shape == ()
+
+
+def test_arrays_and_scalars_come_back():
+    array = np.arange(4.0).astype(">f4")[::-1]
+    found = through({"a": array, "s": np.float32(0.1), "nan": math.nan, "inf": -math.inf})[0]
+    assert isinstance(found["a"], np.ndarray)
+    assert found["a"].tolist() == [3.0, 2.0, 1.0, 0.0]
+    assert found["s"] == float(np.float32(0.1))
+    assert math.isnan(found["nan"])
+    assert found["inf"] == -math.inf
+
+
+def test_large_arrays_are_apart_and_their_content_is_checked():
+    field = np.random.default_rng(0).random((200, 200))
+    found, text, blobs = through({"value": field})
+    assert len(text) < 1000
+    assert np.array_equal(found["value"], field)
+    assert documents.blob_of(text) == next(iter(blobs))
+    with pytest.raises(DocumentError, match="damaged"):
+        documents.read(text, lambda digest: blobs[digest][:-1] + b"x")
+    one, other = (documents.write(about, {"value": field}, lambda raw: str(hash(raw))) for about in "ab")
+    assert one != other, "arrays of two documents are removed apart"
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, b"raw", {1, 2}, np.array(["a"]), np.array([None]), 1 + 2j])
+def test_what_would_not_come_back_is_refused(value):
+    with pytest.raises(DocumentError):
+        through({"value": value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000, b'{"format": 2, "content": {}}', b'{"format": 1}',
+        b'{"format": 1, "content": []}', b'{"format": 1, "content": {"x": {"$tensor": "0"}}}',
+        b'{"format": 1, "content": {"x": {"$tensor": {}}}}', b'{"format": 1, "content": {"x": {"$import": "os"}}}',
+        b'{"format": 1, "content": {}, "blob": "../../etc/passwd"}', b'{"format": 1, "content": {}, "blob": 3}',
+        b'{"format": 1, "content": {}, "arrays": "!"}', b'{"format": 1, "content": {}, "arrays": "AAAA"}',
+        b'{"format": 1, "content": {"x": {"$float": []}}}', b" " * (documents.LARGEST_DOCUMENT + 1),
+    ],
+)  # fmt: skip
+def test_damaged_documents_are_refused(text):
+    with pytest.raises(DocumentError):
+        documents.read(text, lambda digest: b"")
+
+
+@pytest.mark.parametrize("name", ["", "a", "../x-0123456789ab", "x-0123456789AB", "-0123456789ab", "a/b-0123456789ab"])
+def test_names_of_runs_lead_nowhere(name):
+    assert not documents.is_run(name)
+
+
+def test_names_of_tasks_say_their_request():
+    name = documents.task_name(3, 12, "ab" * 16, 2)
+    assert documents.is_task(name)
+    assert documents.request_of(name) == (3, 12, "ab" * 16, 2)
+    assert not documents.is_task(f"{name}/..")
+    assert not documents.is_task(name.replace("a", "A"))
+
+
+def test_note_of_another_format_names_the_remedy():
+    note = documents.note("run", 7)
+    assert documents.read_note(note, "run-0123456789ab", "here") == ("run", 7)
+    other = json.dumps({**json.loads(note), "format": 9}).encode()
+    with pytest.raises(ValueError, match=r"format 9, and this version of alcore-worker has 1\. Install the"):
+        documents.read_note(other, "run-0123456789ab", "here")
+    with pytest.raises(DocumentError):
+        documents.read_note(note, "other-0123456789ab", "here")

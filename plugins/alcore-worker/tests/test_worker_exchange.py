@@ -1,0 +1,172 @@
+"""The exchange, in each backend: tasks wait, are claimed by one worker, and have one answer; nothing is lost."""
+
+import threading
+import time
+
+import pytest
+from alcore_worker.documents import DocumentError, task_name
+from alcore_worker.exchange import open_exchange
+
+RUN = "run-0123456789ab"
+IDS = [task_name(0, place, f"{place:032x}", 0) for place in range(40)]
+
+
+def tasks(n):
+    return {name: f'{{"n": {place}}}'.encode() for place, name in enumerate(IDS[:n])}
+
+
+@pytest.fixture
+def exchange(place):
+    made = open_exchange(place)
+    made.begin(RUN, b'{"note": 1}')
+    return made
+
+
+def test_oldest_tasks_are_claimed_first_and_once(exchange):
+    exchange.put(RUN, tasks(5))
+    assert exchange.runs() == [RUN]
+    assert exchange.note(RUN) == b'{"note": 1}'
+    assert exchange.waiting(RUN) == 5
+    first = exchange.claim(RUN, "one-1-00000001", 2)
+    assert [(one.name, one.document) for one in first] == list(tasks(2).items())
+    assert [one.name for one in exchange.claim(RUN, "two-2-00000002", 9)] == IDS[2:5]
+    assert exchange.claim(RUN, "two-2-00000002", 9) == []
+    assert exchange.known(RUN) == set(IDS[:5])
+
+
+def test_many_workers_never_claim_the_same_task(exchange, place):
+    exchange.put(RUN, tasks(40))
+    found, start = [], threading.Barrier(4)
+
+    def work(number):
+        mine = open_exchange(place)
+        start.wait()
+        while claims := mine.claim(RUN, f"w-{number}-0000000{number}", 1):
+            found.extend(one.name for one in claims)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(found) == IDS
+
+
+def test_task_that_is_known_is_not_put_again(exchange):
+    exchange.put(RUN, tasks(3))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    exchange.answer(RUN, claim, b"done")
+    exchange.claim(RUN, "one-1-00000001", 1)
+    exchange.put(RUN, tasks(4))
+    assert [one.name for one in exchange.claim(RUN, "two-2-00000002", 9)] == IDS[2:4]
+
+
+def test_answer_stays_until_it_is_removed(exchange):
+    exchange.put(RUN, tasks(2))
+    for claim in exchange.claim(RUN, "one-1-00000001", 2):
+        exchange.answer(RUN, claim, f"answer to {claim.name}".encode())
+    assert exchange.answered(RUN) == IDS[:2]
+    assert exchange.read_answer(RUN, IDS[1]) == f"answer to {IDS[1]}".encode()
+    exchange.remove(RUN, [IDS[0]])
+    assert exchange.answered(RUN) == [IDS[1]]
+    assert exchange.known(RUN) == {IDS[1]}
+    with pytest.raises(DocumentError):
+        exchange.read_answer(RUN, IDS[0])
+
+
+def test_task_that_is_given_back_waits_again(exchange):
+    exchange.put(RUN, tasks(2))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    exchange.give_back(RUN, claim)
+    exchange.give_back(RUN, claim)  # the second time it is nobody's
+    assert sorted(one.name for one in exchange.claim(RUN, "two-2-00000002", 9)) == IDS[:2]
+
+
+def until(true, seconds=10):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.05)
+
+
+def test_work_of_silent_worker_is_given_to_another(exchange, place):
+    exchange.put(RUN, tasks(3))
+    silent, alive = "one-1-00000001", "two-2-00000002"
+    exchange.beat(silent)
+    exchange.beat(alive)
+    assert exchange.workers(60) == 2
+    (lost,) = exchange.claim(RUN, silent, 1)
+    exchange.claim(RUN, alive, 1)
+    worker = open_exchange(place)
+
+    def taken_back():
+        worker.beat(alive)
+        assert exchange.take_back(RUN, 0.4, 3) == []
+        return exchange.waiting(RUN) == 2
+
+    until(taken_back)
+    again = exchange.claim(RUN, alive, 9)
+    assert sorted(one.name for one in again) == [IDS[0], IDS[2]]
+    assert {one.name: one.document for one in again}[IDS[0]] == lost.document
+
+
+def test_task_that_workers_fall_silent_over_is_given_up(exchange):
+    exchange.put(RUN, tasks(1))
+    given_up = []
+
+    def lost_again():
+        exchange.claim(RUN, "one-1-00000001", 1)
+        given_up.extend(exchange.take_back(RUN, 0.1, 2))
+        return given_up
+
+    until(lost_again)
+    assert given_up == IDS[:1]
+    exchange.remove(RUN, given_up)
+    assert exchange.known(RUN) == set()
+
+
+def test_first_answer_counts(exchange):
+    """A worker that was thought dead answers as well as the one that got its task."""
+    exchange.put(RUN, tasks(1))
+    (first,) = exchange.claim(RUN, "one-1-00000001", 1)
+    until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
+    (second,) = exchange.claim(RUN, "two-2-00000002", 1)
+    exchange.answer(RUN, second, b"by the second")
+    exchange.answer(RUN, first, b"by the first")
+    assert exchange.read_answer(RUN, IDS[0]) == b"by the second"
+    exchange.give_back(RUN, first)
+    assert exchange.waiting(RUN) == 0
+
+
+def test_late_answer_counts_if_it_is_the_first(exchange):
+    exchange.put(RUN, tasks(1))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
+    exchange.answer(RUN, claim, b"late")
+    assert exchange.answered(RUN) == IDS[:1]
+    assert exchange.claim(RUN, "two-2-00000002", 1) == []  # it is answered
+
+
+def test_answered_task_is_not_taken_back(exchange):
+    exchange.put(RUN, tasks(1))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    exchange.answer(RUN, claim, b"done")
+    for _ in range(4):
+        assert exchange.take_back(RUN, 0.05, 1) == []
+        time.sleep(0.05)
+    assert exchange.waiting(RUN) == 0
+
+
+def test_blobs_come_back_until_their_task_is_removed(exchange):
+    digest = exchange.put_blob(RUN, b"12" * 1000)
+    assert exchange.get_blob(RUN, digest) == b"12" * 1000
+    exchange.put(RUN, {IDS[0]: f'{{"blob": "{digest}"}}'.encode()})
+    exchange.remove(RUN, [IDS[0]])
+    with pytest.raises(DocumentError, match="not there"):
+        exchange.get_blob(RUN, digest)
+
+
+def test_worker_that_left_is_not_counted(exchange):
+    exchange.beat("one-1-00000001")
+    exchange.leave("one-1-00000001")
+    assert exchange.workers(60) == 0
