@@ -116,7 +116,7 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
     DocumentError
         If it is not a document of this format.
     """
-    document = _object(text)
+    document = _parsed(text)
     if document.get("format") != FORMAT:
         raise DocumentError(
             f"its format is {document.get('format')!r:.40}, and this version of alcore-worker reads {FORMAT}"
@@ -136,13 +136,13 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
 def blob_of(document: bytes) -> str | None:
     """Return the SHA-256 of the arrays that a document names; None if it names none."""
     try:
-        found = _object(document).get("blob")
+        found = _parsed(document).get("blob")
     except DocumentError:
         return None
     return found if isinstance(found, str) and is_digest(found) else None
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def _parsed(text: bytes) -> dict[str, Any]:
     if len(text) > LARGEST_DOCUMENT:
         raise DocumentError(f"it has {len(text)} bytes; {LARGEST_DOCUMENT} is the most")
     try:
@@ -245,7 +245,7 @@ def read_note(text: bytes, run: str, where: str) -> tuple[str, int]:
     DocumentError
         If the document is damaged.
     """
-    document = _object(text)
+    document = _parsed(text)
     if document.get("format") != FORMAT:
         raise UsageError(other_format(f"the run {run} at {where}", document.get("format")))
     run_id, seed = document.get("run_id"), document.get("seed")

@@ -111,13 +111,17 @@ def open_exchange(where: str) -> Exchange:
     Parameters
     ----------
     where
-        A folder that exists.
+        A folder that exists, or the address of a Redis server: ``redis://HOST``, ``rediss://HOST``, ``unix:///PATH``.
 
     Raises
     ------
     UsageError
         If it is not there, or of another format.
     """
+    if "://" in where:
+        from alcore_worker.redis_streams import RedisExchange
+
+        return RedisExchange(where)
     from alcore_worker.folder import FolderExchange
 
     return FolderExchange(where)

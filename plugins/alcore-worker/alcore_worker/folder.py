@@ -74,6 +74,10 @@ class FolderExchange:
             ) from error
         self._ahead: dict[str, collections.deque[str]] = {}  # names that waited when a worker last looked, by run
         self._beats: dict[str, tuple[bytes | None, float]] = {}  # what a worker wrote last, and since when it is so
+        self._held: set[str] = set()  # tokens of the claims that this worker knows of
+        self._fell_over = (
+            False  # whether the disk failed while it claimed, so that it may have one that it doesn't know
+        )
         self._count = 0
         self._lock = threading.Lock()
 
@@ -212,7 +216,12 @@ class FolderExchange:
         found: list[Claim] = []
         with self._lock, _away(self.where):
             ahead = self._ahead.setdefault(run, collections.deque())
-            looked = False
+            looked, fell_over, self._fell_over = False, self._fell_over, True
+            if fell_over:
+                for _, file in list(self._tasks(run, "claimed")):
+                    parts = _CLAIMED.fullmatch(file)
+                    if parts is not None and parts["worker"] == worker and file not in self._held:
+                        found.append(self._claimed(run, parts["task"], file))
             while len(found) < most:
                 if not ahead:
                     if looked:
@@ -223,6 +232,8 @@ class FolderExchange:
                 claim = self._claim_one(run, worker, ahead.popleft())
                 if claim is not None:
                     found.append(claim)
+            self._fell_over = False
+            self._held.update(one.token for one in found)
         return found
 
     def _claim_one(self, run: str, worker: str, file: str) -> Claim | None:
@@ -238,9 +249,13 @@ class FolderExchange:
             _unlink(target)
             return None
         try:
-            return Claim(name, token, _read(target, LARGEST_DOCUMENT))
+            return self._claimed(run, name, token)
         except FileNotFoundError:  # removed by the driver meanwhile
             return None
+
+    def _claimed(self, run: str, name: str, token: str) -> Claim:
+        try:
+            return Claim(name, token, _read(self._folder(run, "claimed") / token, LARGEST_DOCUMENT))
         except DocumentError as error:
             return Claim(name, token, b"", str(error))
 
@@ -263,6 +278,7 @@ class FolderExchange:
                 self._remove_blob_of_second_answer(run, answer, document)
             self._remove_blob(run, blob_of(claim.document))
             _unlink(self._folder(run, "claimed") / claim.token)
+            self._held.discard(claim.token)
 
     def _remove_blob_of_second_answer(self, run: str, first: Path, document: bytes) -> None:
         digest = blob_of(document)
@@ -278,11 +294,17 @@ class FolderExchange:
         """Let a claimed task wait again."""
         with _away(self.where), contextlib.suppress(FileNotFoundError):
             file = f"{claim.token.partition('~')[0]}.json"
+            self._held.discard(claim.token)
             (self._folder(run, "claimed") / claim.token).rename(self._folder(run, "waiting") / file)
 
     def leave(self, worker: str) -> None:
-        """Say that a worker has ended."""
+        """Say that a worker has ended; what it had claimed without knowing it, when it was interrupted, waits again."""
         with _away(self.where):
+            for run in self.runs():
+                for task, file in list(self._tasks(run, "claimed")):
+                    parts = _CLAIMED.fullmatch(file)
+                    if parts is not None and parts["worker"] == worker:
+                        self.give_back(run, Claim(task, file, b""))
             (self._root / "workers" / worker).unlink(missing_ok=True)
 
     # -- both ------------------------------------------------------------------------------------------

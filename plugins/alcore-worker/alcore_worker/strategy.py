@@ -261,6 +261,7 @@ class _Desk:
             self._missing = missing
             if lost:
                 self._strategy.logger.warning("%d requests are lost in %s; sending them again", len(lost), self.where)
+                self._patience.call(self._begin)
                 self.put(self._strategy.tasks(self, lost)[0])
         if not self._told and now - self._began > _TELL_AFTER:
             self._told = True
