@@ -18,6 +18,7 @@ def class_of(point):
     return int(np.abs(INPUTS - point).sum(1).argmin()) % 3
 
 
+@pytest.mark.parametrize("place", ["folder", "redis-server"], indirect=True)
 class TestWorker(LabelContract):
     name = "worker"
     required_parameters = ("where",)
