@@ -51,6 +51,7 @@ class CommandLabelStrategy(ProgramLabelStrategy):
     """
 
     idempotent = True  # what has run is found in its folder
+    remote = True  # it also works in `alcore worker`, with folders there
     code_parameters = frozenset({"run", "env"})
 
     def __init__(

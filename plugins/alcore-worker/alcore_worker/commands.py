@@ -23,11 +23,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def worker(
     *,
-    where: Annotated[str, typer.Argument(metavar="WHERE", help="The folder that the run and its workers share.")],
+    where: Annotated[
+        str, typer.Argument(metavar="WHERE", help="The folder that the run and its workers share, or redis://HOST.")
+    ],
     label: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Label strategy that does the work, e.g. function, or your own package.module:name."
+            metavar="NAME",
+            help="Label strategy that does the work: function, command, or your own package.module:name.",
         ),
     ],
     settings: Annotated[
@@ -43,7 +46,8 @@ def worker(
         float, typer.Option(metavar="SECONDS", min=0.05, help="Say so often that this worker lives.")
     ] = 2.0,
     files: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="For files of the label strategy; made if it writes any.")
+        Path,
+        typer.Option("--dir", metavar="DIR", help="For files of the label strategy, such as the folders of programs."),
     ] = Path("alcore_worker_files"),
 ) -> None:
     """Do the labeling work of runs on other machines: of those with `--label worker` and the same WHERE."""

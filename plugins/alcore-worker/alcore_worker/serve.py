@@ -33,7 +33,7 @@ def check_remote(name: str, strategy: Any) -> None:
     if getattr(strategy, "remote", False) is not True:
         raise UsageError(
             f"the label strategy {name!r} can't work in a worker: it needs the run's Driver, since it doesn't declare "
-            "remote = True. Use one that does, such as `function`, or label where the run is."
+            "remote = True. Use one that does, such as `function` or `command`, or label where the run is."
         )
 
 
@@ -62,7 +62,7 @@ class Worker:
     beat
         Seconds between two signs of life.
     home
-        A folder for files of the strategy; made when it writes any.
+        Where a folder for files of the strategy is made when it writes any.
     logger
         Told what happens.
 
@@ -159,7 +159,7 @@ class Worker:
             context = WorkerContext(
                 run_id,
                 seed,
-                self._home / run,
+                self._home / self.id / run,  # of this worker alone: strategies take up what they find there
                 self._logger,
                 self._name,
                 claims.sent,
@@ -407,6 +407,14 @@ class _Answers:
         """Deliver several answers."""
         for item in items:
             self._claims.deliver(item)
+
+    def qsize(self) -> int:
+        """Return how many answers there were."""
+        return self._claims.progress().answered
+
+    def empty(self) -> bool:
+        """Tell whether there was none."""
+        return not self.qsize()
 
     def submitted(self, request: Request, handle: str) -> None:
         """Do nothing: a worker doesn't come back to a job that it started."""

@@ -39,7 +39,8 @@ class WorkerLabelStrategy(BaseLabel):
     Parameters
     ----------
     where
-        A folder that the run and its workers share. It exists.
+        A folder that the run and its workers share, and which exists; or the address of a Redis server, redis://HOST,
+        whose password is in the variable ALCORE_REDIS_PASSWORD of the environment.
     silent_after
         Seconds after which the work of a worker that says nothing is given to another one.
     most_lost

@@ -128,6 +128,28 @@ def test_once_does_what_waits_and_ends(shared):
     assert sorted(one.name for one in left) == ["alcore-exchange.txt", "note.json"], "what is done is removed"
 
 
+def test_program_runs_in_a_folder_of_the_worker(shared):
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    with sent(made):
+        pass
+    (shared.parent / "solver.sh").write_text('#!/bin/sh\necho "called" >> "$LEDGER"; echo "$1"\n')
+    (shared.parent / "solver.sh").chmod(0o755)
+    words = (
+        "--set",
+        "label.command.run=./solver.sh {x1}",
+        "--set",
+        f"label.command.env={{LEDGER='{shared}/../ledger'}}",
+    )
+    done = run_command(shared.parent, "worker", "shared", "--label", "command", *words, "--once", "--dir", "files")
+    assert done.code == 0, done
+    assert (shared.parent / "ledger").read_text() == "called\n" * 4
+    assert len(list(shared.parent.glob("files/*/r-*/strategies/command/work/*"))) > 0
+    again = driver(shared.parent / "runs", str(shared), run_id="r")
+    again.restore()
+    again.run()
+    assert [float(again.train_datapool[place][1]) for place in range(4)] == [1.0, 3.0, 5.0, 7.0]
+
+
 def test_ctrl_c_gives_back_what_was_claimed(shared):
     with sent(driver(shared.parent / "runs", str(shared))):
         pass
@@ -203,7 +225,7 @@ def test_strategy_in_a_worker_has_what_was_sent(shared, tmp_path):
     assert work(shared, strategy, home=tmp_path / "files").answers == 4
     assert found == [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]], [[6.0, 7.0]]]
     assert strategy.drivers[0].run_id == "r"
-    (files,) = (tmp_path / "files").iterdir()
+    (files,) = (tmp_path / "files").glob("*/r-*")
     assert (files / "strategies" / "mine" / "notes").read_text() == strategy.requests[-1].id
 
 
