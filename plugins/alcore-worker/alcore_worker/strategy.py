@@ -89,10 +89,11 @@ class WorkerLabelStrategy(BaseLabel):
                     self._send(desk, named, serialize_queue, in_hand)
                 if not in_hand:
                     return
-                if self._collect(desk, in_hand, serialize_queue):
+                collected = self._collect(desk, in_hand, serialize_queue)
+                desk.look_after(in_hand, serialize_queue)
+                if collected:
                     wait = _SHORTEST_WAIT
                 elif not taken:
-                    desk.look_after(in_hand, serialize_queue)
                     sleep(wait, self.driver.safe_point)
                     wait = min(2 * wait, self._longest_wait)
         finally:

