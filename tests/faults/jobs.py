@@ -1,7 +1,7 @@
 """Jobs under fire: ``python tests/faults/jobs.py [--scheduler local] [--jobs 1000] [--kills 40] [--seed 0]``.
 
-A run whose labels are jobs is killed at random times and taken up again, while its jobs, and Slurm's controller, are
-killed too; jobs themselves fail, hang, end themselves, and answer for others. It must end as the run in which nobody
+A run whose labels are jobs is killed at random times and taken up again, while its jobs are killed too, and Slurm's
+controller is stopped and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as the run in which nobody
 killed anything: the same picks, values, records and weights; no attempt may be submitted twice, or run twice. Prints
 one line of JSON, and every failure to stderr.
 """
@@ -119,7 +119,7 @@ def life(work: Callable[[], None], log: Path) -> int:
 
 
 def kill_jobs(folder: Path, jobs: int, chance: random.Random, cluster: SlurmCluster | None) -> None:
-    """Kill a third of the jobs, or one of their processes, and now and then Slurm's controller, at random times."""
+    """Kill a third of the jobs, or one of their processes, and restart Slurm's controller, at random times."""
     for turn in itertools.count():
         time.sleep(chance.uniform(0.1, 0.8))
         if cluster is not None:
@@ -134,7 +134,7 @@ def kill_jobs(folder: Path, jobs: int, chance: random.Random, cluster: SlurmClus
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         if cluster is not None and chance.random() < 0.15:
-            cluster.kill_controller()
+            cluster.stop_controller()  # killed, it forgets jobs of the last seconds, and gives their numbers again
             time.sleep(chance.uniform(0.1, 1.5))
             cluster.start_controller()
 

@@ -117,6 +117,16 @@ class SlurmCluster:
             pid = int((self.folder / "slurmctld.pid").read_text())
             self.call("kill", "-9", str(pid))
 
+    def stop_controller(self) -> None:
+        """End slurmctld, which saves its state, and wait until it is gone."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = (self.folder / "slurmctld.pid").read_text().strip()
+            self.call("kill", "-15", pid)
+            for _ in range(200):
+                if not self.call("sh", "-c", f"kill -0 {int(pid)} 2>/dev/null && echo there").strip():
+                    return
+                time.sleep(0.05)
+
     def start_controller(self) -> None:
         """Start slurmctld, which reads the state that it saved."""
         self.call(str(_which("slurmctld")))

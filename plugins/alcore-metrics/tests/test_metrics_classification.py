@@ -322,9 +322,9 @@ def test_no_unlabeled_samples_are_a_record_of_none(tmp_path):
     assert metrology.records == [{"step": 0, "train_samples": 2, "on": "unlabeled", "samples": 0}]
 
 
-def test_no_held_out_samples_are_refused():
+def test_no_held_out_samples_are_refused_where_they_are_asked_for():
     pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labeled=[0])
-    metrology = ClassificationMetrology()
+    metrology = ClassificationMetrology("validation")
     make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.arange(4) % 2))
     with pytest.raises(UsageError, match="no sample to measure on"):
         metrology.compute()
