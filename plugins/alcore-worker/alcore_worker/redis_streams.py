@@ -39,12 +39,19 @@ PASSWORD = "ALCORE_REDIS_PASSWORD"
 _GROUP = "workers"
 _DRIVER = "driver"
 _AT_ONCE = 500  # messages in one call
+_LARGEST_VALUE = 2**29  # bytes, the server's proto-max-bulk-len unless it was set; it closes the connection over more
 _OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _NUMBER = re.compile(rb"[0-9]{1,6}")
 
 # Each script is one transaction. KEYS: stream, names, answers. The hash `names` has the message of each known task.
+# Where the stream alone was lost (evicted, deleted), the names in it go too, but for those that have an answer.
 _PUT = """
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if redis.call('HEXISTS', KEYS[3], name) == 0 then redis.call('HDEL', KEYS[2], name) end
+  end
+  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+end
 for place = 2, #ARGV, 2 do
   if redis.call('HEXISTS', KEYS[2], ARGV[place]) == 0 then
     local id = redis.call('XADD', KEYS[1], '*', 'task', ARGV[place], 'document', ARGV[place + 1], 'lost', '0')
@@ -167,7 +174,8 @@ class RedisExchange:
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
         with _away(self.where):
-            return {one.decode(errors="replace") for one in self._client.hkeys(_key(run, "names"))}
+            kind = "names" if self._client.exists(_key(run, "tasks")) else "answers"  # a lost stream has no tasks
+            return {one.decode(errors="replace") for one in self._client.hkeys(_key(run, kind))}
 
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
@@ -302,6 +310,8 @@ class RedisExchange:
 
     def put_blob(self, run: str, content: bytes) -> str:
         """Store the arrays of a document; return their SHA-256."""
+        if len(content) > _LARGEST_VALUE:
+            raise DocumentError(f"its arrays have {len(content)} bytes; {_LARGEST_VALUE} is the most through Redis")
         digest = hashlib.sha256(content).hexdigest()
         with _away(self.where):
             self._client.set(_key(run, f"blob:{digest}"), content)

@@ -26,6 +26,7 @@ from alcore_worker.exchange import AwayError, Claim, Exchange
 from alcore_worker.patience import Patience, sleep
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds between two looks for work, doubled while there is none
+_GONE_AFTER = 30.0  # seconds that a driver has to make its run known again
 
 
 def check_remote(name: str, strategy: Any) -> None:
@@ -35,6 +36,10 @@ def check_remote(name: str, strategy: Any) -> None:
             f"the label strategy {name!r} can't work in a worker: it needs the run's Driver, since it doesn't declare "
             "remote = True. Use one that does, such as `function` or `command`, or label where the run is."
         )
+
+
+class _RunGoneError(Exception):
+    """The exchange can be reached, and has lost the run that is worked for."""
 
 
 class _Task(NamedTuple):
@@ -147,12 +152,13 @@ class Worker:
 
     def _serve(self, run: str) -> bool:
         """Have the strategy answer what waits of a run; return whether there was something."""
-        claims = _Claims(self._exchange, run, self.id, self._patience, self._logger)
+        patience = Patience(self._logger, self.safe_point, _Presence(self._exchange, run).check)
+        claims = _Claims(self._exchange, run, self.id, patience, self._logger)
         try:
             if claims.empty():
                 return False
             try:
-                note = self._patience.call(lambda: self._exchange.note(run))
+                note = patience.call(lambda: self._exchange.note(run))
                 run_id, seed = documents.read_note(note, run, self._exchange.where)
             except DocumentError as error:
                 raise UsageError(f"{self._exchange.where}: the run {run} can't be served: {error}.") from error
@@ -170,11 +176,36 @@ class Worker:
             self._strategy.attach(context)
             self._strategy.label(claims, _Answers(claims))
             claims.fail_unanswered()
+        except _RunGoneError:
+            self._logger.warning("the run %s is not in %s any more; leaving it", run, self._exchange.where)
         finally:
             claims.give_all_back()
             self.answers += claims.labeled
             self.failures += claims.failed
         return True
+
+
+class _Presence:
+    """Ends the work for a run that was removed from the exchange, which would be waited for without end.
+
+    Parameters
+    ----------
+    exchange, run
+        What is looked for, and where.
+    """
+
+    def __init__(self, exchange: Exchange, run: str) -> None:
+        self._exchange, self._run = exchange, run
+        self._gone_since: float | None = None
+
+    def check(self) -> None:
+        """Raise `_RunGoneError` where the run has been missing for long, `AwayError` if the exchange is away."""
+        if self._run in self._exchange.runs():
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = time.monotonic()
+        elif time.monotonic() - self._gone_since > _GONE_AFTER:
+            raise _RunGoneError
 
 
 class _Claims:

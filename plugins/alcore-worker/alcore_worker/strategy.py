@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -204,16 +205,20 @@ class _Desk:
         self._exchange, self._strategy = exchange, strategy
         self._run, seed = identity
         self._note = documents.note(strategy.driver.run_id, seed)
-        self._patience = Patience(strategy.logger, strategy.driver.safe_point, self._begin)
+        self._patience = Patience(strategy.logger, strategy.driver.safe_point, self._begin_again)
         self._missing: set[str] = set()
         self.removed: set[str] = set()
         self._began = time.monotonic()
-        self._looked_for_lost = self._took_back = self._began
-        self._told = False
+        self._looked_for_lost = self._took_back = self._reachable_since = self._began
+        self._looked_for_workers, self._told = -math.inf, False
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
         self._exchange.begin(self._run, self._note)
+
+    def _begin_again(self) -> None:
+        self._begin()
+        self._reachable_since = time.monotonic()
 
     def known(self) -> set[str]:
         return self._patience.call(lambda: self._exchange.known(self._run))
@@ -248,7 +253,8 @@ class _Desk:
         """Now and then: take back what silent workers have, send again what is lost, and say where nobody works."""
         now = time.monotonic()
         silent_after, most_lost = self._strategy.limits
-        if now - self._took_back > min(1.0, silent_after / 4):
+        # after an outage of the exchange, workers get as long as ever to be heard of
+        if now - self._took_back > min(1.0, silent_after / 4) and now - self._reachable_since > silent_after:
             self._took_back = now
             given_up = self._patience.call(lambda: self._exchange.take_back(self._run, silent_after, most_lost))
             for name in given_up:
@@ -265,9 +271,10 @@ class _Desk:
                 self._strategy.logger.warning("%d requests are lost in %s; sending them again", len(lost), self.where)
                 self._patience.call(self._begin)
                 self.put(self._strategy.tasks(self, lost)[0])
-        if not self._told and now - self._began > _TELL_AFTER:
-            self._told = True
+        if not self._told and now - self._began > _TELL_AFTER and now - self._looked_for_workers > 1.0:
+            self._looked_for_workers = now  # again and again: a worker that was killed counts until it is found silent
             if not self._patience.call(lambda: self._exchange.workers(silent_after)):
+                self._told = True
                 self._strategy.logger.warning(
                     "%d requests wait in %s, and no worker is there; start one with: alcore worker %s --label NAME",
                     len(in_hand), self.where, self.where,
@@ -289,7 +296,7 @@ def _is_over(name: str, step: int, desk: _Desk) -> bool:
 
 def _answer(content: Mapping[str, Any], request: Request) -> Label | Failed:
     kind, cost = content.get("kind"), content.get("cost")
-    if cost is not None and not (isinstance(cost, int | float) and 0 <= cost < math.inf):
+    if cost is not None and not (isinstance(cost, int | float) and 0 <= cost <= sys.float_info.max):
         raise DocumentError(f"its cost is {cost!r:.40}")
     if kind == "label" and "value" in content:
         return Label(request, content["value"], str(content.get("source", ""))[:500], 1.0 if cost is None else cost)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,6 +285,17 @@ def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
     assert sum("link" in one["reason"] for one in run.refused()) == 2
 
 
+def test_cost_that_is_no_float_is_a_fault_of_its_answer(shared):
+    with sent(driver(shared.parent / "runs", str(shared), range(1), run_id="r")):
+        pass
+    (task,) = shared.glob("runs/*/waiting/*.json")
+    content = {"kind": "timeout", "reason": "slow", "cost": 10**400}
+    answer = task.parents[1] / "answers" / task.name.replace(".0.", ".")
+    answer.write_text(json.dumps({"format": 1, "content": content}))
+    (refused,) = finished(shared).refused()
+    assert "its cost is 1000" in refused["reason"]
+
+
 def test_run_folder_that_is_a_link_is_not_followed(shared, tmp_path):
     (tmp_path / "elsewhere" / "waiting").mkdir(parents=True)
     (tmp_path / "elsewhere" / "note.json").write_text("{}")
@@ -362,6 +374,37 @@ def test_disk_that_is_away_is_waited_for(shared, caplog):
     text = (made.log_dir / "console.log").read_text()
     assert "waiting until it can be reached again" in text
     assert "the exchange can be reached again" in text
+
+
+def test_run_that_is_removed_while_a_worker_has_its_task_is_left(shared, monkeypatch, caplog):
+    monkeypatch.setattr("alcore_worker.serve._GONE_AFTER", 0.2)
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+
+    def answer(request):
+        for run in (shared / "runs").iterdir():
+            shutil.rmtree(run)
+        return 1.0
+
+    assert work(shared, Remote(answer)).answers == 0
+    assert "is not in" in caplog.text
+
+
+def test_workers_that_were_killed_are_not_taken_for_living_ones(shared, monkeypatch):
+    monkeypatch.setattr("alcore_worker.strategy._TELL_AFTER", 0.05)
+    open_exchange(str(shared)).beat("killed-1-00000001")
+    made = driver(shared.parent / "runs", str(shared), run_id="r", silent_after=0.3)
+    original, end = made.safe_point, time.monotonic() + 1.7
+
+    def safe_point():
+        original()
+        if time.monotonic() > end:
+            made.interrupt()
+
+    made.safe_point = safe_point
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run()
+    assert "no worker is there" in (made.log_dir / "console.log").read_text()
 
 
 def test_fork_of_a_run_has_an_exchange_of_its_own(shared):

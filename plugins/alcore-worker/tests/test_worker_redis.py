@@ -1,12 +1,15 @@
 """What is particular to Redis: addresses, the password, and a server that has lost everything."""
 
+import contextlib
 import os
+import time
 
 import pytest
 import redis
 import torch
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
+from alcore_worker.documents import DocumentError
 
 from alcore import BaseLabel, BaseQuery, DataInfo, TensorPool
 from alcore.errors import UsageError
@@ -29,13 +32,13 @@ class Echo(BaseLabel):
             serialize_queue.put(self.driver.choice_pool.inputs(torch.tensor([request.item]))[0, 0])
 
 
-def driver(folder, where):
+def driver(folder, where, **options):
     return build_driver(
         folder,
         AskForAll(),
         pool=TensorPool(torch.arange(8.0).reshape(4, 2), info=DataInfo("regression", features=2)),
         learner=torch.nn.Linear(2, 1),
-        label=WorkerLabelStrategy(where, longest_wait=0.05),
+        label=WorkerLabelStrategy(where, longest_wait=0.05, **options),
         max_active_learning_steps=1,
         skip_training=True,
         run_id="r",
@@ -58,20 +61,22 @@ def work(where):
     Worker(open_exchange(where), Echo(), "echo", once=True).run()
 
 
-def test_server_that_lost_everything_gets_it_again(tmp_path, servers, monkeypatch):
+@pytest.mark.parametrize("lost_keys", ["*", "*:tasks"])  # the second as by an eviction
+def test_server_that_lost_something_gets_it_again(tmp_path, servers, monkeypatch, lost_keys):
     monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.02)
     server = servers("redis-server")
-    made = driver(tmp_path, server.where)
     client = redis.Redis(unix_socket_path=str(server.socket))
+    client.flushall()
+    made = driver(tmp_path, server.where)
     original = made.safe_point
     lost = []
 
     def safe_point():
         original()
         if not lost:
-            client.flushall()
+            client.delete(*client.keys(lost_keys))
             lost.append(True)
-        elif client.exists("alcore:runs"):
+        elif client.keys("*:tasks"):
             work(server.where)
 
     made.safe_point = safe_point
@@ -157,3 +162,42 @@ def test_claim_of_which_the_reply_was_lost_is_taken_back(servers):
         exchange.beat(worker)
         assert exchange.take_back(run, 0.05, 3) == []
     assert len(exchange.claim(run, worker, 1)) == 1
+
+
+def test_arrays_that_the_server_would_not_take_are_refused(servers, monkeypatch):
+    monkeypatch.setattr("alcore_worker.redis_streams._LARGEST_VALUE", 1000)
+    exchange = open_exchange(servers("redis-server").where)
+    exchange.begin("r-0123456789ab", b"{}")
+    with pytest.raises(DocumentError, match="1001 bytes; 1000 is the most"):
+        exchange.put_blob("r-0123456789ab", bytes(1001))
+
+
+def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
+    """The driver is back before a worker that lives has said so; what that has stays with it."""
+    server = own_server()
+    made = driver(tmp_path / "runs", server.where, silent_after=0.5)
+    worker, name, found = open_exchange(server.where), "here-1-00000001", []
+    original, times = made.safe_point, []
+
+    def safe_point():
+        original()
+        now = time.monotonic()
+        if not times:
+            (run,) = worker.runs()
+            found.extend(worker.claim(run, name, 4))
+            server.kill()
+            times.append(now)
+        elif len(times) == 1 and now - times[0] > 0.5:
+            server.start()
+            times.append(now)
+        elif len(times) == 2 and now - times[1] > 0.3:  # it is heard of late, and not too late
+            worker.beat(name)
+            if now - times[1] > 0.8:
+                made.interrupt()
+
+    made.safe_point = safe_point
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run()
+    (run,) = worker.runs()
+    assert len(found) == 4
+    assert worker.waiting(run) == 0
