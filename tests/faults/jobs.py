@@ -1,9 +1,9 @@
 """Jobs under fire: ``python tests/faults/jobs.py [--scheduler local] [--jobs 1000] [--kills 40] [--seed 0]``.
 
 A run whose labels are jobs is killed at random times and taken up again, while its jobs are killed too, and Slurm's
-controller is stopped and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as the run in which nobody
-killed anything: the same picks, values, records and weights; no attempt may be submitted twice, or run twice. Prints
-one line of JSON, and every failure to stderr.
+controller is stopped and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as
+the run in which nobody killed anything: the same picks, values, records and weights; no attempt may be submitted
+twice, or run twice. Prints one line of JSON, and every failure to stderr.
 """
 
 from __future__ import annotations
