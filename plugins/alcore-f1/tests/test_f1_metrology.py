@@ -326,9 +326,9 @@ def test_a_positive_class_that_does_not_exist(tmp_path, columns, classes, positi
 
 
 def test_metrology_without_samples_is_refused(tmp_path):
-    pool = TensorPool(torch.zeros(4), torch.arange(4) % 2, labeled=[0])
+    empty = TensorPool(torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     metrology = F1Metrology()
-    make_driver(tmp_path, pool, metrology, val=TensorPool(torch.zeros(4), torch.arange(4) % 2))
+    make_driver(tmp_path, empty, metrology, val=empty)
     with pytest.raises(UsageError, match="no sample to measure on"):
         metrology.compute()
 
