@@ -156,6 +156,8 @@ def check_experiment(
     def make(identity: str | None, root: Path | None = None, **driver_table: Any) -> Driver:
         here = copy.deepcopy(experiment)
         here.settings["driver"] |= driver_table | ({} if root is None else {"root_log_dir": str(root)})
+        if identity is None and root is not None:  # a rehearsal, which no tracker is to write down
+            here.parts["observe"] = []
         return build(resolve(here, registry, allow_code=allow_code), run_id=identity, observers=[clock])
 
     began = time.perf_counter()

@@ -39,6 +39,20 @@ class Broken(BaseMetrology):
     def compute(self, *args, **kwargs):
         raise ValueError("no such metric")
 
+class Tracker:
+    """Writes down, outside of the run directory, which runs it was told of."""
+    @alcore.runhook
+    def alcore_step_end(self, driver):
+        self.note(driver)
+
+    @alcore.runhook
+    def alcore_run_start(self, driver):
+        self.note(driver)
+
+    def note(self, driver):
+        with open("told.txt", "a") as file:
+            print(driver.run_id, file=file)
+
 class Forgets(torch.nn.Linear):
     """A learner that doesn't come back as it was saved."""
     def __init__(self, info):
@@ -132,6 +146,13 @@ def test_what_would_end_the_campaign_is_a_fault(check, change, fault):
     found = check(moons + change, code=1)
     assert fault in " ".join(found["faults"])
     assert found["forecast"] is None
+
+
+def test_a_rehearsal_is_told_to_no_tracker(check, tmp_path):
+    found = check(_MOONS.replace("0.2", "0") + _SIMULATOR + '[start.random]\n[observe.mine]\nuse = "mine:Tracker"\n')
+    assert found["rehearsed"]
+    assert found["faults"] == []
+    assert set((tmp_path / "told.txt").read_text().split()) == {"checked"}
 
 
 def test_links_of_the_users_program_are_copied_as_links(check):
