@@ -58,10 +58,11 @@ class Feasibility:
             How many samples were infeasible, how many candidates there are, and how many of them are likely to be;
             None where nothing can be learned.
         """
-        known = [_rows(inputs) for inputs in feasible]
-        if not infeasible or not known:
+        known = [_finite(_rows(inputs)) for inputs in feasible]
+        failed = _finite(_rows(pool.inputs(torch.tensor(sorted(infeasible))))) if infeasible else torch.empty(0)
+        if not len(failed) or not any(map(len, known)):
             return None
-        model = FeasibilityModel(torch.cat(known), _rows(pool.inputs(torch.tensor(sorted(infeasible)))))
+        model = FeasibilityModel(torch.cat(known), failed)
         parts = [(ids, self._probabilities(model, pool, ids)) for ids in candidates]
         if not parts:
             return None
@@ -106,3 +107,8 @@ def _rows(inputs: Any) -> torch.Tensor:
     """Return inputs with one row a sample, float64 on the CPU, of all the tensors of a sample."""
     return torch.cat([one.detach().cpu().double().flatten(1) if one.dim() > 1 else one.detach().cpu().double()[:, None]
                       for one in tensors_of(inputs)], dim=1)  # fmt: skip
+
+
+def _finite(rows: torch.Tensor) -> torch.Tensor:
+    """Return the rows without a number that is NaN or infinite; they are at no distance from others."""
+    return rows[rows.isfinite().all(dim=1)]

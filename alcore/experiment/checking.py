@@ -26,6 +26,7 @@ from alcore.experiment.resolve import resolve
 from alcore.hookspecs import runhook
 from alcore.inference.learner import model_digest
 from alcore.plugins.registry import Registry
+from alcore.pools.candidates import lists_windows
 from alcore.protocols import Label, Phase
 from alcore.store import retention
 from alcore.store.outcomes import is_waiting
@@ -155,6 +156,8 @@ def check_experiment(
     def make(identity: str | None, root: Path | None = None, **driver_table: Any) -> Driver:
         here = copy.deepcopy(experiment)
         here.settings["driver"] |= driver_table | ({} if root is None else {"root_log_dir": str(root)})
+        if identity is None and root is not None:  # a rehearsal, which no tracker is to write down
+            here.parts["observe"] = []
         return build(resolve(here, registry, allow_code=allow_code), run_id=identity, observers=[clock])
 
     began = time.perf_counter()
@@ -365,7 +368,7 @@ def _made_up(found: Check, driver: Driver) -> Any:
 
 def _restore_copy(found: Check, driver: Driver, other: Driver) -> None:
     """Restore a copy of the run with fresh parts, as ``alcore resume`` does, and compare the learners."""
-    shutil.copytree(driver.log_dir, other.log_dir)
+    shutil.copytree(driver.log_dir, other.log_dir, symlinks=True)  # a link of the user's program may lead anywhere
     began = time.perf_counter()
     try:
         other.restore(in_doubt="ask")
@@ -390,7 +393,9 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
         return None
     expected = 1.0 if found.cost is None else found.cost
     first = found.labeled if found.rehearsed else found.asked  # what a cold start asks for, where there is one
-    labels = min(first + (steps - 1) * found.asked, found.candidates)
+    pool = driver.choice_pool  # each step may look at others
+    most = pool.total if lists_windows(pool) and hasattr(pool, "step_range") else found.candidates
+    labels = min(first + (steps - 1) * found.asked, most)
     if driver.config.budget is not None and expected:
         labels = min(labels, int(driver.config.budget / expected))
     needed = 1 + max(0, math.ceil((labels - first) / found.asked))

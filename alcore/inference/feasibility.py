@@ -22,7 +22,8 @@ class FeasibilityModel:
     Parameters
     ----------
     feasible, infeasible
-        Inputs of samples with a label, and of samples that have none: shapes (n, D) and (m, D), at least one of each.
+        Inputs of samples with a label, and of samples that have none: shapes (n, D) and (m, D), at least one of each,
+        and finite.
 
     Attributes
     ----------
@@ -51,7 +52,10 @@ class FeasibilityModel:
         self.width = max(widths, key=lambda width: self._likelihood(squares, width))
 
     def probability(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the probability that a label can be had: float64, shape (B,), of inputs (B, D)."""
+        """Return the probability that a label can be had: float64, shape (B,), of inputs (B, D).
+
+        For inputs that are NaN or infinite it is the overall share.
+        """
         rows = max(1, _NUMBERS // len(self._known))
         parts = [
             self._shares(torch.cdist(self._standardized(part.double()), self._known).square(), self.width)
@@ -63,7 +67,7 @@ class FeasibilityModel:
         return (rows - self._middle) / self._scale
 
     def _shares(self, squares: torch.Tensor, width: float) -> torch.Tensor:
-        near = torch.exp(squares / (-2 * width**2))
+        near = torch.exp(squares / (-2 * width**2)).nan_to_num_(nan=0.0)
         return (near @ self._is_feasible + _PRIOR * self.share) / (near.sum(dim=1) + _PRIOR)
 
     def _likelihood(self, squares: torch.Tensor, width: float) -> float:

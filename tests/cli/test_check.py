@@ -26,6 +26,8 @@ class Simulator(BaseLabel):
             request = queue_to_label.get_request()
             with open("asked.txt", "a") as file:
                 print(request.id, file=file)
+            if self.fails == "links":
+                (self.work_dir / "mesh").symlink_to("/nowhere/mesh")
             if self.fails == "raises":
                 raise RuntimeError("no licence")
             if self.fails == "diverges":
@@ -36,6 +38,20 @@ class Simulator(BaseLabel):
 class Broken(BaseMetrology):
     def compute(self, *args, **kwargs):
         raise ValueError("no such metric")
+
+class Tracker:
+    """Writes down, outside of the run directory, which runs it was told of."""
+    @alcore.runhook
+    def alcore_step_end(self, driver):
+        self.note(driver)
+
+    @alcore.runhook
+    def alcore_run_start(self, driver):
+        self.note(driver)
+
+    def note(self, driver):
+        with open("told.txt", "a") as file:
+            print(driver.run_id, file=file)
 
 class Forgets(torch.nn.Linear):
     """A learner that doesn't come back as it was saved."""
@@ -130,6 +146,25 @@ def test_what_would_end_the_campaign_is_a_fault(check, change, fault):
     found = check(moons + change, code=1)
     assert fault in " ".join(found["faults"])
     assert found["forecast"] is None
+
+
+def test_a_rehearsal_is_told_to_no_tracker(check, tmp_path):
+    found = check(_MOONS.replace("0.2", "0") + _SIMULATOR + '[start.random]\n[observe.mine]\nuse = "mine:Tracker"\n')
+    assert found["rehearsed"]
+    assert found["faults"] == []
+    assert set((tmp_path / "told.txt").read_text().split()) == {"checked"}
+
+
+def test_links_of_the_users_program_are_copied_as_links(check):
+    found = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "links"\n')
+    assert found["faults"] == []
+    assert found["seconds"]["resume"] > 0
+
+
+def test_forecast_of_a_pool_whose_steps_look_at_other_candidates_is_not_ended_by_one_part(check):
+    toml = "[data.space]\ncandidates_per_step = 20\n[data.space.variables.x]\nlow = 0\nhigh = 1\n" + _SIMULATOR
+    toml += "[driver]\nmax_active_learning_steps = 20\n[training]\nmax_training_epochs = 1\n"
+    assert check(toml)["forecast"]["labels"] == 10 + 19 * 5
 
 
 def test_too_large_a_run_directory_is_a_fault(check, monkeypatch):

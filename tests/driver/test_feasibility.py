@@ -157,3 +157,16 @@ def test_scores_are_those_that_were_weighted(tmp_path):
 def test_wrong_mode_is_refused():
     with pytest.raises(UsageError, match="feasibility is 'drop'; it must be 'off', 'weight' or 'exclude'"):
         c.DriverConfig(batch_size=1, feasibility="drop")
+
+
+def test_failed_samples_whose_inputs_are_no_numbers_are_not_learned_from(tmp_path):
+    points = POINTS.clone()
+    failed = [one for one in range(120) if FAILS[one]][:8]
+    points[failed[0], 1] = float("nan")
+    driver = make(RandomQuery(5), "exclude", tmp_path, points=points)
+    found = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed, driver.candidates())
+    assert 0 < found["unlikely"] < found["candidates"]
+    assert 0 < sum(map(len, driver.candidates())) < found["candidates"]
+    driver.feasibility.forget()
+    only = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed[:1], driver.candidates())
+    assert only is None

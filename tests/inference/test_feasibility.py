@@ -65,3 +65,11 @@ def test_many_samples_are_thinned_out():
 def test_weights_lower_scores_of_either_sign():
     scores, probability = torch.tensor([2.0, 2.0, -3.0, -3.0, 0.0]), torch.tensor([1.0, 0.5, 1.0, 0.5, 0.1])
     assert weighted_by(scores, probability).tolist() == [2.0, 1.0, -3.0, -6.0, 0.0]
+
+
+def test_inputs_that_are_no_numbers_have_the_overall_share():
+    model = FeasibilityModel(drawn(25, 0, -1), drawn(25, 1, 1))
+    new = torch.tensor([[math.nan, 7.0], [math.inf, 7.0], [6.0, 7.0]])
+    found = model.probability(new)
+    assert found[:2].tolist() == [0.5, 0.5]
+    assert float(found[2]) == pytest.approx(float(model.probability(new[2:])[0])) != 0.5

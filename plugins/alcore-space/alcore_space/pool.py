@@ -189,6 +189,11 @@ class SpacePool:
         """Return how exact the label of a sample is to be: the value of the variable of that name, or None."""
         return None if self._fidelity is None else self.shown([sample])[self._fidelity][0]
 
+    def without_added(self, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return those of some points that are neither of the start nor generated ones that are labeled."""
+        added = {tuple(one[name] for name in self.space.names) for one in self._added}
+        return [one for one in points if tuple(one[name] for name in self.space.names) not in added]
+
     def _refuse_unknown(self, numbers: Array) -> None:
         if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.total):
             bad = int(numbers[(numbers < 0) | (numbers >= self.total)][0])

@@ -175,7 +175,8 @@ class _Neighborhood:
         centers = points + [{name: shown[name][row] for name in shown} for row in range(len(self._ids))]
         self.new: list[dict[str, Any]] = [dict(one) for one in points]
         if centers:
-            self.new += self._around(columns_of(centers, pool.space.names), neighbors, radius, generator)
+            around = self._around(columns_of(centers, pool.space.names), neighbors, radius, generator)
+            self.new += [one for one in pool.without_added(around) if one not in centers]
         self.total = pool.total + len(self.new)
         self._inputs = torch.empty(0, pool.space.features)
         if self.new:
@@ -196,8 +197,9 @@ class _Neighborhood:
             drawn = torch.randn(len(repeated), generator=generator, dtype=torch.float64).numpy()
             columns[one.name] = one.values(np.clip(one.places(repeated) + radius * drawn, 0, 1))
         keep = np.flatnonzero(space.allowed(columns))
-        lists = {name: column[keep].tolist() for name, column in columns.items()}
-        return [{name: lists[name][row] for name in space.names} for row in range(len(keep))]
+        lists = [columns[name][keep].tolist() for name in space.names]
+        different = dict.fromkeys(zip(*lists, strict=True))  # at a corner, and of whole numbers, many are alike
+        return [dict(zip(space.names, point, strict=True)) for point in different]
 
     def unlabeled_indices(self) -> torch.Tensor:
         """Return the ids of the chosen points and of those around them."""

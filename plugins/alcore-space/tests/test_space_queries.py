@@ -189,6 +189,15 @@ def test_refined_points_score_higher_and_keep_the_constraints(build: Any) -> Non
     assert np.allclose(inputs[:, 0], [point["x"] for point in refined.label_strategy.solved], atol=1e-6)
 
 
+@pytest.mark.usefixtures("corner")
+def test_a_point_that_many_neighbors_reach_is_asked_for_once(build: Any) -> None:
+    driver = build(RefinedQuery("random", max_samples=6), given={"constraints": ()}, max_active_learning_steps=3)
+    driver.run()
+    points = [tuple(point.values()) for point in driver.label_strategy.solved[8:]]
+    assert (1.0, 1.0, 1.0) in {point[:3] for point in points}
+    assert len(set(points)) == len(points) == 12
+
+
 def test_a_strategy_that_chooses_sets_is_refined_by_its_own_rule(build: Any) -> None:
     given = {"candidates_per_step": 100}
     plain, refined = (
