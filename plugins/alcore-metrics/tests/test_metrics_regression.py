@@ -275,9 +275,9 @@ def test_labeled_and_unlabeled_samples_are_measured(tmp_path, on, expected):
 
 
 def test_metrology_without_samples_is_refused():
-    pool = TensorPool(torch.zeros(4), torch.zeros(4), labeled=[0])
+    empty = TensorPool(torch.zeros(0), torch.zeros(0))
     metrology = RegressionMetrology()
-    make_driver(metrology, pool, val=TensorPool(torch.zeros(4), torch.zeros(4)))
+    make_driver(metrology, empty, val=empty)
     with pytest.raises(UsageError, match="no sample to measure on"):
         metrology.compute()
 
