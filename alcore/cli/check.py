@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,29 +12,22 @@ from alcore.codec import export_json
 from alcore.store.reading import figures
 
 if TYPE_CHECKING:
-    from alcore.experiment import Check
+    from alcore.experiment import Check, Forecast
 
 
 @common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
 def check(
     *,
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
-        ),
-    ] = None,
+    experiment: common.ExperimentFile = None,
     target: common.Target = None,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KIND.NAME.PARAMETER=VALUE", help="Any parameter, as in alcore run; may repeat."),
     ] = None,
     driver_table: common.DriverTable,
-    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
+    run_id: common.NewRunId = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="Buy no label.")] = False,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
-    ] = False,
+    allow_code: common.AllowCodeOfFile = False,
     as_json: common.ResultAsJson = False,
 ) -> None:
     """Try an experiment: one training, one query, one label, one checkpoint, timed, with a forecast of the rest.
@@ -46,11 +38,7 @@ def check(
 
     registry = common.prepare()
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
-    chosen.complete()
-    if target is not None:
-        chosen.parts["data"][0].values["target"] = target
-    common.set_parameters(chosen, assign)
-    chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
+    common.complete_experiment(chosen, target, assign, driver_table)
     with common.results_alone():
         found = check_experiment(chosen, registry, run_id=run_id, allow_code=allow_code, with_label=not no_label)
     if as_json:
@@ -68,16 +56,15 @@ def _lines(found: Check) -> list[str]:
     lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
     lines += _phases(found)
     if found.forecast is not None:
-        lines += ["", *_forecast(found)]
+        lines += ["", *_forecast(found.forecast, found.free)]
     if found.notes:
         lines += ["", *(f"Note: {note}." for note in found.notes)]
     lines += ["", *(f"Fault: {fault.rstrip('.')}." for fault in found.faults)]
     if not found.faults:
         lines.append("No faults were found.")
     if begun:
-        flags = " --allow-code" if found.names_code else ""
         wish = "Go on with" if not found.faults else "Once the cause is fixed, go on with"
-        lines.append(f"{wish}: alcore resume {common.shell_name(folder)}{flags}")
+        lines.append(f"{wish}: {common.resume_command(found.folder, names_code=found.names_code)}")
     return lines
 
 
@@ -104,16 +91,14 @@ def _phases(found: Check) -> list[str]:
     return lines
 
 
-def _forecast(found: Check) -> list[str]:
-    one = found.forecast
-    assert one is not None
+def _forecast(one: Forecast, free: int) -> list[str]:
     lines = [f"Forecast for {one.steps} steps and {one.labels} labels, from this one step:"]
     if one.labeling is not None:
         lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  if one label follows the other")
     lines += [
         f"{'computing':<10} {_time(one.computing):>9}  if training grows with the labels",
         f"{'cost':<10} {one.cost:>9.6g}  of all labels",
-        f"{'disk':<10} {_bytes(one.bytes):>9}  of {_bytes(found.free)} that are free",
+        f"{'disk':<10} {_bytes(one.bytes):>9}  of {_bytes(free)} that are free",
     ]
     return lines
 

@@ -106,6 +106,16 @@ Unset = Annotated[
         "--unset", metavar="KIND.NAME.PARAMETER", help="Leave a parameter at its default from here on; may repeat."
     ),
 ]
+ExperimentFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
+    ),
+]
+NewRunId = Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")]
+AllowCodeOfFile = Annotated[
+    bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
+]
 Target = Annotated[
     str | None,
     typer.Option(
@@ -245,6 +255,19 @@ def read_experiment(run: Run, assign: list[str] | None, unset: list[str] | None)
     return experiment
 
 
+def complete_experiment(
+    experiment: Experiment, target: str | None, assign: list[str] | None, driver_table: dict[str, Any]
+) -> None:
+    """Complete the experiment of a new run, with what ``--target``, ``--set`` and the driver's flags give."""
+    experiment.complete()
+    if "weights" in driver_table:  # not those that the file names
+        experiment.settings["driver"].pop("weights_sha256", None)
+    if target is not None:
+        experiment.parts["data"][0].values["target"] = target
+    set_parameters(experiment, assign)
+    experiment.settings["driver"] = {"final_training": True} | experiment.settings["driver"] | driver_table
+
+
 def set_parameters(experiment: Experiment, assign: list[str] | None) -> None:
     """Set what ``--set`` gives; what can't be set is told of with all other faults of the experiment."""
     for text in assign or []:
@@ -280,14 +303,14 @@ def run_driver(driver: Driver) -> None:
     except KeyboardInterrupt:
         say(
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
-            f"{from_here(driver.log_dir)}. Go on with: {_resume_command(driver)}"
+            f"{from_here(driver.log_dir)}. Go on with: {resume_command(driver.log_dir, names_code=driver.names_code)}"
         )
         raise typer.Exit(130) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
                 f"what was gathered is in {from_here(driver.log_dir)}. Once the cause is fixed, go on with: "
-                f"{_resume_command(driver)}"
+                f"{resume_command(driver.log_dir, names_code=driver.names_code)}"
             )
         raise
 
@@ -335,12 +358,15 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     if failed:
         say(
             f"error: {driver.stop_reason}. What was gathered is in {folder}. Once the cause is fixed, go on with: "
-            f"{_resume_command(driver)}"
+            f"{resume_command(driver.log_dir, names_code=driver.names_code)}"
         )
         raise typer.Exit(1)
     if waiting:
         if quiet or as_json:
-            say(f"{driver.stop_reason}; once answers are told, go on with: {_resume_command(driver)}")
+            say(
+                f"{driver.stop_reason}; once answers are told, go on with: "
+                f"{resume_command(driver.log_dir, names_code=driver.names_code)}"
+            )
         raise typer.Exit(3)
 
 
@@ -354,10 +380,13 @@ def _print_result(driver: Driver, *, as_json: bool, quiet: bool) -> None:
         typer.echo(_report_text(result, driver))
 
 
-def _resume_command(driver: Driver) -> str:
+def resume_command(folder: Path, *, names_code: bool) -> str:
     """Return the command that goes on with a run, as it is to be typed here."""
-    flags = " --allow-code" if driver.names_code else ""
-    return f"alcore resume {shell_name(from_here(driver.log_dir))}{flags}"
+    return f"alcore resume {shell_name(from_here(folder))}{_code_flag(names_code)}"
+
+
+def _code_flag(names_code: bool) -> str:
+    return " --allow-code" if names_code else ""
 
 
 def from_here(folder: Path) -> Path:
@@ -390,19 +419,19 @@ def _report_text(run: Run, driver: Driver) -> str:
             f"alcore tell {name} FILE.csv": "tell the labels that were filled in",
         }
         told = getattr(driver.label_strategy, "told", True)
-        commands = {**(to_tell if told else {}), _resume_command(driver): "go on"}
+        commands = {**(to_tell if told else {}), resume_command(driver.log_dir, names_code=driver.names_code): "go on"}
         width = max(map(len, commands))
         return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",
                           *(f"  {command:<{width}}  {what}" for command, what in commands.items())])  # fmt: skip
     lines.append(f"Ended: {reason}.")
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
-    flags = " --allow-code" if driver.names_code else ""
+    again = f"alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{_code_flag(driver.names_code)}"
     outputs = [
         ("driver_log.json", "what each step did"),
         *((f"{strategy}.json", "its records") for strategy in records),
         ("ckpt/", "weights and training state"),
-        ("experiment.toml", f"run it again with: alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{flags}"),
+        ("experiment.toml", f"run it again with: {again}"),
     ]
     width = max(22, *(len(file) for file, _ in outputs))
     lines.append(f"Outputs: {run.folder}{os.sep}")

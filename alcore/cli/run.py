@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -23,12 +22,7 @@ def _part(kind: str, help_text: str) -> Any:
 @common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
 def run(
     *,
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
-        ),
-    ] = None,
+    experiment: common.ExperimentFile = None,
     query: Annotated[
         list[str] | None, _part("query", "Query strategy [uq; for a regression: igs]; may repeat.")
     ] = None,
@@ -52,7 +46,7 @@ def run(
         ),
     ] = None,
     driver_table: common.DriverTable,
-    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")] = None,
+    run_id: common.NewRunId = None,
     resume: Annotated[
         Literal["never", "auto"],
         typer.Option(
@@ -61,9 +55,7 @@ def run(
     ] = "never",
     in_doubt: common.InDoubt = None,
     other_ranks: common.OtherRanks = False,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
-    ] = False,
+    allow_code: common.AllowCodeOfFile = False,
     quiet: common.Quiet = False,
     as_json: common.ResultAsJson = False,
 ) -> None:
@@ -83,13 +75,7 @@ def run(
     for kind, names in {**lists, **{kind: name and [name] for kind, name in singles.items()}}.items():
         if names:
             chosen.choose(kind, names)
-    chosen.complete()
-    if "weights" in driver_table:  # not those that the file names
-        chosen.settings["driver"].pop("weights_sha256", None)
-    if target is not None:
-        chosen.parts["data"][0].values["target"] = target
-    common.set_parameters(chosen, assign)
-    chosen.settings["driver"] = {"final_training": True} | chosen.settings["driver"] | driver_table
+    common.complete_experiment(chosen, target, assign, driver_table)
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
     if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)

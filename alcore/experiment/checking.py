@@ -306,9 +306,7 @@ def _run_steps(driver: Driver, count: int, clock: _Clock, found: Check) -> bool:
 def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
     """Note what became of the first step."""
     run = Run(driver.log_dir)
-    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
-    found.checkpoint = max((one["bytes"] for one in run.checkpoints()), default=0)
-    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
+    _note(found, run, seconds)
     requests = run.requests()
     found.asked = len(requests)
     found.candidates = sum(map(len, driver.candidates())) + len(requests)
@@ -332,6 +330,13 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
         found.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")
 
 
+def _note(found: Check, run: Run, seconds: dict[str, float]) -> None:
+    """Note what was measured, how long each phase but labeling took, and how large checkpoints are."""
+    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
+    found.checkpoint = max([found.checkpoint, *(one["bytes"] for one in run.checkpoints())])
+    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
+
+
 def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
     """Try training, metrology and query with made-up labels, in a run that is not kept."""
     if not getattr(driver.label_strategy, "labels_by_id", False):  # such a one costs nothing
@@ -343,11 +348,9 @@ def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
     if not _run_steps(driver, 2, clock, found):
         found.faults[-1] += " (seen in a rehearsal, with labels that are all equal)"
         return
-    run, seconds = Run(driver.log_dir), clock.take()
+    run = Run(driver.log_dir)
+    _note(found, run, clock.take())
     found.rehearsed, found.labeled, found.asked = True, len(run.requests(0)), len(run.requests(1))
-    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
-    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
-    found.checkpoint = max([found.checkpoint, *(one["bytes"] for one in run.checkpoints())])
 
 
 def _made_up(found: Check, driver: Driver) -> Any:

@@ -54,7 +54,7 @@ from alcore.inference.posterior import (
     vote_entropy,
 )
 from alcore.inference.ranking import Ranked, TopK, merge
-from alcore.inference.streaming import check_scores, chunk_rows, chunks, subset, top_k
+from alcore.inference.streaming import check_scores, chunk_rows, chunks, per_cost, subset, top_k
 from alcore.inference.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
 from alcore.inference.weights import load_weights
 
@@ -119,6 +119,7 @@ __all__ = [
     "posterior_covariance",
     "posterior_probabilities",
     "predicted_classes",
+    "per_cost",
     "predictive",
     "reduce_map",
     "subset",

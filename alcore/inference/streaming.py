@@ -241,7 +241,20 @@ def _per_cost(ids: torch.Tensor, worth: torch.Tensor, costs: torch.Tensor) -> to
             "can't be divided by a cost: leave out per_cost, take another measure, or give the strategy a method "
             "worth(scores) that is not negative."
         )
-    return worth / costs.clamp(min=_FREE)
+    return per_cost(worth, costs)
+
+
+def per_cost(scores: torch.Tensor, costs: torch.Tensor | None) -> torch.Tensor:
+    """Return scores of at least 0 divided by costs, where costs count: (N,); what costs nothing comes first.
+
+    Parameters
+    ----------
+    scores
+        Shape (N,).
+    costs
+        What `RunContext.costs` returned for the samples: shape (N,), or None.
+    """
+    return scores if costs is None else scores / costs.clamp(min=_FREE)
 
 
 def _possible_top_k(rough: torch.Tensor, error: float, floor: float | None, k: int) -> torch.Tensor:

@@ -81,7 +81,8 @@ class TensorPool:
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(targets)} targets; one each is needed.")
         if costs is not None and not callable(costs) and len(costs) != len(inputs):
             raise UsageError(f"TensorPool: {len(inputs)} inputs but {len(costs)} costs; one each is needed.")
-        self._inputs, self._reader, self._costs = inputs, Rows(inputs), costs
+        self._inputs, self._reader = inputs, Rows(inputs)
+        self._costs = costs if costs is None or callable(costs) else np.asarray(costs)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not writable")  # nothing is written to it
             self._targets = None if targets is None else torch.as_tensor(targets)
@@ -183,11 +184,11 @@ class TensorPool:
 
     def costs_of(self, samples: torch.Tensor) -> torch.Tensor | None:
         """Return what the labels of samples, int64 (n,), cost: float64 (n,); None for a pool without `costs`."""
-        if self._costs is None or len(samples) == 0:
-            return None if self._costs is None else torch.empty(0, dtype=torch.float64)
+        if self._costs is None:
+            return None
         if callable(self._costs):
             return torch.tensor([float(self._costs(one)) for one in samples.tolist()], dtype=torch.float64)
-        return torch.as_tensor(self._costs, dtype=torch.float64)[samples]
+        return torch.as_tensor(self._costs[samples.numpy()], dtype=torch.float64)
 
     def append(self, item: Any) -> None:
         """Add a labeled sample: a sample id, a ``Label``, or an ``(input, target)`` pair."""

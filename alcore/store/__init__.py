@@ -6,7 +6,7 @@ Names in ``__all__`` are public; none of them imports torch.
 from __future__ import annotations
 
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
-from alcore.store.files import StorageError, free_run_id, write_whole
+from alcore.store.files import StorageError, free_run_id, fsync_path, write_whole
 from alcore.store.fork import Fork, fork_run
 from alcore.store.inbox import Inbox
 from alcore.store.outcomes import outcome
@@ -34,6 +34,7 @@ __all__ = [
     "find_run",
     "fork_run",
     "free_run_id",
+    "fsync_path",
     "outcome",
     "parts_of",
     "remove_unfinished_runs",

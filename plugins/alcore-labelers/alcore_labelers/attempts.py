@@ -18,6 +18,7 @@ import numpy as np
 
 from alcore.errors import UsageError
 from alcore.protocols import Request, RunContext
+from alcore.store import fsync_path
 from alcore_labelers.items import Item
 from alcore_labelers.program_files import FileFault, read_file, read_json
 
@@ -124,9 +125,9 @@ class AttemptFolders:
         if not path.exists():
             part = self.work / f".token.{os.getpid()}.part"
             part.write_text(secrets.token_hex(3))
-            _flush(part)
+            fsync_path(part)
             part.replace(path)
-            _flush(self.work)
+            fsync_path(self.work)
         token = (read_file(self.work, path.name, 64) or b"").decode(errors="replace")
         if not _TOKEN.fullmatch(token):
             raise UsageError(f"{path} is damaged; it has six hexadecimal digits, a part of the names of jobs.")
@@ -143,8 +144,8 @@ class AttemptFolders:
             path.write_bytes(content)
             path.chmod(0o700 if name in executable else 0o644)
         part.rename(folder)
-        _flush(folder)
-        _flush(folder.parent)
+        fsync_path(folder)
+        fsync_path(folder.parent)
 
     def discard(self, folder: Path) -> None:
         """Remove the folder of an attempt that did not begin."""
@@ -201,7 +202,7 @@ def write_done(folder: Path, ended: Ended) -> None:
     """Write the marker that an attempt is over; it appears whole."""
     part = folder / f".{DONE}.part"
     part.write_text(json.dumps(ended._asdict()), encoding="utf-8")
-    _flush(part)
+    fsync_path(part)
     part.replace(folder / DONE)
 
 
@@ -295,11 +296,3 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise UsageError(f"{path} is a symbolic link, which may lead out of the run directory; remove it.")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

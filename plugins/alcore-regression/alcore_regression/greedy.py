@@ -196,9 +196,16 @@ def _limit(least: _Array, dtype: np.dtype[np.floating[Any]]) -> _Array:
 
     Nothing is below the limit of what was picked, whose least distance is negative.
     """
+    return _raised(_squares(least), dtype)
+
+
+def _squares(least: _Array) -> _Array:
     squares: _Array = np.where(least < 0, -np.inf, least * least)
-    squares *= 1 + 2.0**-20
-    return squares.astype(dtype)
+    return squares
+
+
+def _raised(squares: _Array, dtype: np.dtype[np.floating[Any]]) -> _Array:
+    return (squares * (1 + 2.0**-20)).astype(dtype)
 
 
 class _Vectors:
@@ -276,13 +283,12 @@ def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors
         return torch.from_numpy(row), torch.from_numpy(column)
     with np.errstate(over="ignore", invalid="ignore"):
         below = [one.squares_below(other) for one, other in zip(rows, others, strict=True)]
-        limit = np.where(least < 0, -np.inf, least * least)  # nothing is below what was picked
+        limit = _squares(least)
         if len(others[0]) > 1:
             above = (one.squares_above(other, low) for one, other, low in zip(rows, others, below, strict=True))
             limit = np.minimum(limit, _product(above).min(axis=1))
         product = below[0] if len(below) == 1 else _product(np.maximum(one, 0, out=one) for one in below)
-        limit = (limit * (1 + 2.0**-20)).astype(product.dtype)  # more than products and conversions are rounded by
-        row, column = np.nonzero(~(product > limit[:, None]))
+        row, column = np.nonzero(~(product > _raised(limit, product.dtype)[:, None]))
     return torch.from_numpy(row), torch.from_numpy(column)
 
 

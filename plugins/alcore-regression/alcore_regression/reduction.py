@@ -15,6 +15,7 @@ from alcore.inference import (
     has_covariance,
     kind_of,
     mean_and_variance,
+    per_cost,
     predictive,
     reduce_map,
     subset,
@@ -24,7 +25,6 @@ from alcore.strategies import SetQuery
 from alcore_regression.joint import Conditioned, joint_posterior, no_joint
 from alcore_regression.outputs import check_regression
 
-_FREE = 1e-100  # what a label that costs nothing is taken to cost
 Chosen = tuple[torch.Tensor, torch.Tensor]
 Reduce = Literal["mean", "max", "sum"]
 
@@ -69,6 +69,9 @@ class _ByVariance(SetQuery):
 
     def _seed(self) -> int:
         return self.generator("dropout").initial_seed()
+
+    def _outputs(self, ids: torch.Tensor) -> torch.Tensor:
+        return predictive(self.driver, self.draws, self._seed())(self.driver.choice_pool.inputs(ids))
 
     def _conditioned(self, ids: torch.Tensor) -> Conditioned:
         return Conditioned(joint_posterior(self.driver, ids, self.draws, self._seed(), self.noise))
@@ -140,9 +143,6 @@ class MaxVarianceQuery(_ByVariance):
     def _check(self, ids: torch.Tensor) -> None:
         if not self._is_joint(ids) and self.of == "model":
             raise no_joint(self.driver, self._outputs(ids))
-
-    def _outputs(self, ids: torch.Tensor) -> torch.Tensor:
-        return predictive(self.driver, self.draws, self._seed())(self.driver.choice_pool.inputs(ids))
 
     def _is_joint(self, ids: torch.Tensor) -> bool:
         return has_covariance(self.driver.learner) or self._outputs(ids[:1]).dim() == 3
@@ -248,7 +248,7 @@ class ALCQuery(_ByVariance):
                 f"the learner returned fields of shape {tuple(own.shape)}, and covariances between all values of all "
                 "candidates would be needed; use --query max-variance, which needs their variances alone."
             )
-        outputs = predictive(self.driver, self.draws, self._seed())(self.driver.choice_pool.inputs(ids))
+        outputs = self._outputs(ids)
         if outputs.dim() != 3:
             raise no_joint(self.driver, outputs)
 
@@ -280,11 +280,6 @@ class ALCQuery(_ByVariance):
         for place in range(end, end + len(waiting)):
             add(place)
         return greedy(n, scores, add, costs)
-
-
-def per_cost(scores: torch.Tensor, costs: torch.Tensor | None) -> torch.Tensor:
-    """Return scores per cost where costs count: (N,), of scores of at least 0; what costs nothing comes first."""
-    return scores if costs is None else scores / costs.clamp(min=_FREE)
 
 
 def greedy(
