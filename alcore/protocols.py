@@ -156,13 +156,14 @@ class Label:
     source
         Who answered (an expert, a machine); part of the key under which the label is stored.
     cost
-        What it cost, in the units of ``DriverConfig.budget``.
+        What it cost, in the units of ``DriverConfig.budget``. None where it is not known: the expected cost was paid
+        then.
     """
 
     item: Any
     value: Any
     source: str = ""
-    cost: float = 1.0
+    cost: float | None = None
 
 
 FailureKind = Literal["infrastructure", "timeout", "infeasible", "withdrawn"]

@@ -93,7 +93,7 @@ def paid_for(answer: Any, expected: float) -> float:
     cost: Any = answer.cost
     if type(cost) is float and 0 <= cost < math.inf:
         return cost
-    if cost is None and isinstance(answer, Failed):
+    if cost is None:
         return expected
     if not (isinstance(cost, numbers.Real) and math.isfinite(cost) and float(cost) >= 0):
         raise BadAnswerError(f"its cost is {cost!r}, which is not a number of at least 0")
@@ -125,8 +125,8 @@ def accepted_label(request: Request, answer: Any, check: AnswerCheck, expected: 
             raise BadAnswerError(f"its source is {answer.source!r}, which is not a text")
         item = request.item if isinstance(answer.item, Request) else answer.item  # a pool knows nothing of requests
         value = check.value(answer.value)
-        if item is not answer.item or value is not answer.value:
-            answer = dataclasses.replace(answer, item=item, value=value)
+        if item is not answer.item or value is not answer.value or answer.cost is None:
+            answer = dataclasses.replace(answer, item=item, value=value, cost=paid)
         return AcceptedLabel(request, answer, "label", storable(answer.source), dumps(answer.value), paid)
     item = check.bare(request, answer)
     if isinstance(item, Label):

@@ -213,14 +213,14 @@ class _Judge:
 
     def _as_published(self, state: RequestState, answer: Label | Failed) -> Label | Failed:
         """Return an answer with its value as it is stored, for the request alone."""
-        asked, cost = state.asked, answer.cost
+        asked = state.asked
         named = Request(asked.request.id, 0, 0, None)
         if isinstance(answer, Failed):
             if answer.kind not in FAILURE_KINDS:
                 raise _RefusedError(f"its kind is {answer.kind!r}, which is none of {', '.join(FAILURE_KINDS)}")
             paid_for(answer, asked.cost)
             return dataclasses.replace(answer, item=named, reason=str(answer.reason))
-        answer = dataclasses.replace(answer, item=named, cost=asked.cost if cost is None else cost)
+        answer = dataclasses.replace(answer, item=named)
         accepted = accepted_label(asked.request, answer, self._check, asked.cost)
         return dataclasses.replace(answer, value=accepted.item.value, cost=accepted.cost)
 

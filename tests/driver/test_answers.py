@@ -37,7 +37,7 @@ def accept(request: Request, answer: Any, pool: Any = ()) -> AcceptedLabel:
         (SAMPLE, 7, (7, "id", "", None, 2.0)),
         (SAMPLE, torch.tensor(7), (7, "id", "", None, 2.0)),
         (SAMPLE, Label(7, 1, "ann", 0.5), (Label(7, 1, "ann", 0.5), "label", "ann", "1", 0.5)),
-        (SAMPLE, Label(SAMPLE, 1), (Label(7, 1), "label", "", "1", 1.0)),
+        (SAMPLE, Label(SAMPLE, 1), (Label(7, 1, cost=2.0), "label", "", "1", 2.0)),
         (SAMPLE, {"x": 1}, ({"x": 1}, "object", "", '{"x":1}', 2.0)),
         (TEXT, 3, (3, "object", "", "3", 2.0)),
     ],

@@ -88,6 +88,26 @@ def test_cost_of_which_nobody_says_is_the_mean_of_what_was_paid(make: Any) -> No
     assert costs == [[1.0] * 10, [4.0] * 10]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda request: request.item,
+        lambda request: Label(request, 1),
+        lambda request: Failed(request, "down"),
+        lambda request: Failed(request, "no such shape", "infeasible"),
+    ],
+    ids=["id", "label", "failed", "infeasible"],
+)
+def test_answer_that_says_no_cost_is_paid_as_expected(make: Any, toys: Any, answer: Answer) -> None:
+    pool = toys.pool(150)
+    pool.cost = lambda sample: 1.0 + sample % 3
+    driver = make("r", Lab(answer), train_datapool=pool, max_failure_rate=1.0, max_active_learning_steps=1)
+    driver.run()
+    asked = [one["cost"] for one in Run(driver.log_dir).read("SELECT cost FROM requests")]
+    assert len(set(asked)) == 3
+    assert paid(driver) == pytest.approx(sum(asked))
+
+
 @pytest.mark.parametrize("answer", [failing, dear])
 @pytest.mark.parametrize("cut", [0, 3, 12])
 def test_run_that_was_cut_off_spends_the_same(make: Any, answer: Answer, cut: int) -> None:

@@ -59,7 +59,7 @@ def test_published_answers_come_back_as_they_were(inbox: Inbox) -> None:
     found = only(inbox)
     assert [(one.item, one.value, one.source, one.cost) for one in found[:2]] == [
         (7, (1, 2), "ann", 0.5),
-        ("x", None, "", 1.0),
+        ("x", None, "", None),
     ]
     assert (type(found[2]), found[2].item, found[2].reason) == (Failed, 9, "lost")
     assert found[3:] == values

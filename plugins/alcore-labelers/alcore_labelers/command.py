@@ -43,7 +43,7 @@ class CommandLabelStrategy(ProgramLabelStrategy):
     keep
         ``all`` folders, or only those of ``failures``.
     cost
-        What an attempt costs if the program doesn't say: what the data ``expected``, else 1; or its ``seconds``.
+        What an attempt costs if the program doesn't say: what was ``expected`` of it, or its ``seconds``.
     env
         Variables for the program, beside those of this process.
     max_result_bytes

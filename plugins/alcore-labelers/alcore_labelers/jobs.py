@@ -83,7 +83,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     max_result_bytes
         The most that is read of ``result.npz``.
     cost
-        What an attempt costs if the program doesn't say: its ``seconds``, or what the data ``expected``, else 1.
+        What an attempt costs if the program doesn't say: its ``seconds``, or what was ``expected`` of it.
     settle
         Seconds after the end of a job in which its files must appear; a network file system may be late.
     jobs

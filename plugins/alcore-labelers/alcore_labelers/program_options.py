@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alcore.errors import UsageError, check_choice
-from alcore.pools import as_sample_id, is_choosable
+from alcore.pools import is_choosable
 from alcore.protocols import Failed, Label, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.attempts import AttemptFolders, Ended, Place
@@ -111,19 +111,12 @@ class ProgramLabelStrategy(BaseLabel):
             cost = ended.seconds / place.size
         answer: Label | Failed
         if outcome.kind is None:
-            paid = self._expected(request) if cost is None else cost
-            answer = Label(request, outcome.value, source=self.name, cost=paid)
+            answer = Label(request, outcome.value, source=self.name, cost=cost)
         else:
             answer = Failed(request, outcome.reason, outcome.kind, 0.0 if cost is None and ended.code is None else cost)
         answers.put(answer)
         accepted = outcome.kind is None and answers.qsize() > before
         self.folders.note_delivered(request, remove=accepted and self.keep == "failures" and place.position is None)
-
-    def _expected(self, request: Request) -> float:
-        """Return what the data says that a label costs, else 1."""
-        cost, sample = getattr(self.driver.choice_pool, "cost", None), as_sample_id(request.item)
-        said = cost(sample) if callable(cost) and sample is not None else None
-        return 1.0 if said is None else float(said)
 
 
 def check_at_least(where: str, name: str, value: float | None, least: float) -> None:

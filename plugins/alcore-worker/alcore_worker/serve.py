@@ -460,5 +460,6 @@ def _content(answer: Any) -> dict[str, Any]:
     if isinstance(answer, Failed):
         return {"kind": answer.kind, "reason": str(answer.reason), "cost": answer.cost}
     if isinstance(answer, Label):
-        return {"kind": "label", "value": answer.value, "source": str(answer.source), "cost": float(answer.cost)}
-    return {"kind": "label", "value": answer, "source": "", "cost": 1.0}
+        cost = None if answer.cost is None else float(answer.cost)
+        return {"kind": "label", "value": answer.value, "source": str(answer.source), "cost": cost}
+    return {"kind": "label", "value": answer, "source": "", "cost": None}

@@ -299,7 +299,7 @@ def _answer(content: Mapping[str, Any], request: Request) -> Label | Failed:
     if cost is not None and not (isinstance(cost, int | float) and 0 <= cost <= sys.float_info.max):
         raise DocumentError(f"its cost is {cost!r:.40}")
     if kind == "label" and "value" in content:
-        return Label(request, content["value"], str(content.get("source", ""))[:500], 1.0 if cost is None else cost)
+        return Label(request, content["value"], str(content.get("source", ""))[:500], cost)
     if kind in FAILURE_KINDS:
         return Failed(request, str(content.get("reason", ""))[:2000] or "no reason was given", kind, cost)
     raise DocumentError(f"its kind is {kind!r:.40}")
