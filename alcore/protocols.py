@@ -622,6 +622,14 @@ class QueryQueue(Protocol):
     def give_back(self, request: Any) -> None:
         """Let a request, or an item that `get` returned, be handed out again: in this phase, or in the next one."""
 
+    def recalled(self) -> list[Request]:
+        """Return the requests that the label strategy has taken out and should not begin any more.
+
+        They are those over the budget, or all where labels keep failing. A label strategy that takes out more than it
+        begins at once asks now and then, and gives back those that it has not begun. The answer to one that it has
+        begun is accepted as ever.
+        """
+
     def empty(self) -> bool:
         """Tell whether nothing is left to label."""
 

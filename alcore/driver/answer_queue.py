@@ -294,12 +294,14 @@ class AnswerQueue:
         self._withhold()
 
     def _withhold(self) -> None:
-        """Take back from the query queue what the budget doesn't allow any more, or all where labels keep failing."""
+        """Say which requests are not to be begun: all where labels keep failing, else the last ones over the budget."""
         if self._failure_rate.is_exceeded:
             self._requests.withhold(self._open)
         elif self._budget.is_exceeded:
-            waiting = [key for key in self._open if not self._requests.is_taken(key)]
-            self._requests.withhold(self._over_budget(waiting))
+            taken_first = sorted(self._open, key=lambda key: not self._requests.is_taken(key))
+            self._requests.withhold(self._over_budget(taken_first))
+        else:
+            self._requests.withhold(())
 
     def _over_budget(self, keys: Sequence[str]) -> list[str]:
         """Return which of these requests, of the last ones first, the budget doesn't allow."""

@@ -77,6 +77,7 @@ class RequestQueue:
         self._tickets_of: dict[str, list[int]] = {}  # by request
         self._taken: dict[str, Request] = {}  # with the label strategy: taken out, and neither answered nor given back
         self._settled: set[str] = set()  # answered or given up since the query phase began
+        self._withheld: set[str] = set()  # not to be begun in this labeling phase
         self._waiting = 0  # tickets in the transport that no thread is taking out
         self._tickets = 0
         self._step = self._ordinal = 0
@@ -146,6 +147,7 @@ class RequestQueue:
 
     def refill(self, requests: Sequence[Request]) -> None:
         """Make these requests, and no others, what is left to label."""
+        self._withheld = set()
         if [one.id for one in self._requests.values()] == [one.id for one in requests]:
             # generated items are matched by identity, so what is handed out must be these objects
             self._requests = dict(zip(self._requests, requests, strict=True))
@@ -162,7 +164,7 @@ class RequestQueue:
         """Put a request up for labeling (again)."""
         with self._lock:
             self._taken.pop(request.id, None)
-            if request.id in self._settled:
+            if request.id in self._settled or request.id in self._withheld:
                 return
             ticket = self._tickets
             self._tickets += 1
@@ -186,9 +188,13 @@ class RequestQueue:
             return key in self._taken
 
     def withhold(self, keys: Iterable[str]) -> None:
-        """Take back requests that nobody has taken out, so that they are not handed out in this phase."""
+        """Make these requests, and no others, those that are not to be begun any more in this phase.
+
+        They are not handed out, and those that are with the label strategy are `recalled`.
+        """
         with self._lock:
-            for key in keys:
+            self._withheld = set(keys)
+            for key in self._withheld:
                 for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
                     del self._requests[ticket]
 
@@ -318,6 +324,16 @@ class RequestQueue:
             )
         self.on_give_back([taken])
         self.requeue(taken)
+
+    def recalled(self) -> list[Request]:
+        """Return the requests that are with the label strategy and should not be begun any more.
+
+        That is so where labels keep failing (``DriverConfig.max_failure_rate``), or more is paid and reserved than the
+        budget allows. One that is given back is not handed out again in this phase; the answer to one that was begun
+        is accepted all the same.
+        """
+        with self._lock:
+            return [one for key, one in self._taken.items() if key in self._withheld] if self._withheld else []
 
     def _key_of_taken(self, item: Any) -> str:
         sample = as_sample_id(item)

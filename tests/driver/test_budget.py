@@ -47,6 +47,25 @@ def dear(request: Request) -> Any:
     return Label(request, 1, cost=1.0 + request.ordinal % 3)
 
 
+class TakesAll(Lab):
+    """Takes all requests out at once, and gives back what it should not begin, if it is told to ask for that."""
+
+    def __init__(self, answer: Answer, *, asks: bool = True) -> None:
+        super().__init__(answer)
+        self.asks = asks
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        taken = queue_to_label.get_many(1000)
+        while taken:
+            self.started += 1
+            serialize_queue.put(self.answer(taken.pop(0)))
+            for request in queue_to_label.recalled() if self.asks else ():
+                taken = [one for one in taken if one.id != request.id]
+                queue_to_label.give_back(request)
+        assert queue_to_label.recalled() == []
+        assert queue_to_label.get_many(1000) == []
+
+
 @pytest.fixture
 def make(build: Any, toys: Any) -> Callable[..., Driver]:
     def new(run_id: str, label: Any, **settings: Any) -> Driver:
@@ -141,6 +160,35 @@ def test_run_ends_where_labels_keep_failing_and_goes_on_when_it_is_resumed(make:
     mended.restore()
     mended.run()
     assert mended.stop_reason == "all 3 steps are done"
+
+
+def test_what_was_taken_out_is_recalled_where_labels_keep_failing(make: Any) -> None:
+    lab = TakesAll(lambda request: Failed(request, "down"))
+    driver = make("r", lab, budget=None)
+    driver.run()
+    assert lab.started == 5
+    assert str(driver.stop_reason).startswith("labels keep failing: 5 of the last 5")
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["open"] * 5
+
+    mended = make("r", TakesAll(lambda request: Label(request, 1)), budget=None, max_active_learning_steps=2)
+    mended.restore()
+    mended.run()
+    assert {one["state"] for one in Run(mended.log_dir).requests()[5:]} == {"labeled"}, "what was given back is asked"
+
+
+def test_what_was_taken_out_is_recalled_where_it_is_over_the_budget(make: Any) -> None:
+    lab = TakesAll(lambda request: Label(request, 1, cost=3.0))
+    driver = make("r", lab, budget=12.0)
+    driver.run()
+    assert lab.started == 4
+    assert paid(driver) == 12
+
+
+def test_what_is_begun_all_the_same_is_accepted(make: Any) -> None:
+    answer = lambda request: Failed(request, "down") if request.ordinal < 5 else Label(request, 1)  # noqa: E731
+    driver = make("r", TakesAll(answer, asks=False), budget=None, max_active_learning_steps=1)
+    driver.run()
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["labeled"] * 5
 
 
 @pytest.mark.parametrize("cut", [0, 2, 4])

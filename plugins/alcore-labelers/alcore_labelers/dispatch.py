@@ -9,7 +9,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -63,6 +63,9 @@ class Rules(Protocol):
     def retry_after(self, call: Call, outcomes: Sequence[Outcome]) -> float | None:
         """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
 
+    def conclude(self, call: Call, outcomes: Sequence[Outcome]) -> None:
+        """Make these outcomes the `answers` of a call, which is not tried again."""
+
     def deliver(self, answers: LabelQueue, call: Call) -> None:
         """Deliver the answers of a call."""
 
@@ -110,7 +113,7 @@ class Dispatcher:
         self._size, self._most, self._timeout, self._repeatable = size, most, timeout, repeatable
         self._safe_point = safe_point
         self._running: dict[Future[list[Outcome]], Call] = {}
-        self._waiting: list[tuple[float, int, Call]] = []  # a heap of calls to be tried again, by time
+        self._waiting: list[tuple[float, int, Call, list[Outcome]]] = []  # a heap of calls to be tried again, by time
         self._unbegun: dict[str, Request] = {}  # taken out, and in no call yet, by id
         self._out = 0  # how many requests are taken out and have no answer
         self._count = itertools.count()
@@ -149,6 +152,7 @@ class Dispatcher:
                     self._backend = None
                     break
                 self._collect()
+                self._heed_recall()
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._error = error
         try:
@@ -204,6 +208,27 @@ class Dispatcher:
         if self._timeout is not None and not self._backend.ends_calls:
             self._give_up_late_calls(self._timeout)
 
+    def _heed_recall(self) -> None:
+        """Give back the calls that have not begun and should not; end those that would be tried again."""
+        assert self._backend is not None
+        recalled = {one.id for one in self._requests.recalled()}
+        if not recalled:
+            return
+        for one in [one for one in self._waiting if _is_among(one[2], recalled)]:
+            self._waiting.remove(one)
+            self._rules.conclude(one[2], one[3])
+            self._deliver(one[2])
+            self._out -= len(one[2].requests)
+        heapq.heapify(self._waiting)
+        if self._backend.ends_calls and not self._repeatable:  # there, cancel() may end what has just begun
+            return
+        for future, call in list(self._running.items()):
+            if not call.tries and _is_among(call, recalled) and not future.running() and future.cancel():
+                del self._running[future]
+                self._out -= len(call.requests)
+                for request in call.requests:
+                    self._requests.give_back(request)
+
     def _settle(self, future: Future[list[Outcome]]) -> None:
         call = self._running[future]
         seconds = time.monotonic() - call.begun
@@ -222,7 +247,7 @@ class Dispatcher:
             self._deliver(call)
             self._out -= len(call.requests)
         else:
-            heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._count), call))
+            heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._count), call, outcomes))
         del self._running[future]
 
     def _deliver(self, call: Call) -> None:
@@ -280,10 +305,14 @@ class Dispatcher:
             future.cancel()
         if self._backend is not None:
             self._backend.stop()
-        calls = [*self._running.values(), *(one for _, _, one in self._waiting)]
+        calls = [*self._running.values(), *(one for _, _, one, _ in self._waiting)]
         left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
         for request in [*self._unbegun.values(), *left]:
             with contextlib.suppress(UsageError):  # it has been answered
                 self._requests.give_back(request)
         if errors:
             raise errors[0]
+
+
+def _is_among(call: Call, keys: Set[str]) -> bool:
+    return all(one.id in keys for one in call.requests)

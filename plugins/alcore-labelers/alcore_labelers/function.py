@@ -258,13 +258,17 @@ class FunctionLabelStrategy(BaseLabel):
             generator = self.generator(f"{call.requests[0].id} {call.tries}")
             jitter = 0.5 + float(torch.rand((), generator=generator))
             return float(min(_LONGEST_WAIT, self._backoff * 2 ** (call.tries - 1))) * jitter
+        self.conclude(call, outcomes)
+        return None
+
+    def conclude(self, call: Call, outcomes: Sequence[Outcome]) -> None:
+        """Make these outcomes the answers of a call."""
         call.answers = [
             Label(request, outcome.value, self._source, paid)
             if outcome.kind == "label"
             else Failed(request, outcome.reason, outcome.kind, paid)
             for request, outcome, paid in zip(call.requests, outcomes, call.paid, strict=True)
         ]
-        return None
 
     def deliver(self, answers: LabelQueue, call: Call) -> None:
         """Deliver the answers of a call, in one transaction."""

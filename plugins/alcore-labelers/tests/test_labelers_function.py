@@ -496,3 +496,32 @@ def test_function_of_an_experiment_file_is_called_only_where_code_is_allowed(tmp
     assert refused.code == 2
     assert "function = 'simulators:half', which names code to run" in refused.err
     assert not (tmp_path / "active_learning_logs").exists()
+
+
+def keeps_failing(folder, items, **parameters):
+    """Run a function that always fails, in one thread; return how often it was called, and the states of requests."""
+    called = []
+
+    def down(point):
+        called.append(int(point[0]))
+        time.sleep(0.02)
+        raise OSError("the licence server is away")
+
+    with ThreadPoolExecutor(1) as pool:
+        strategy = FunctionLabelStrategy(down, executor=pool, max_in_flight=items, **parameters)
+        driver = run(folder, strategy, range(items), counting_pool(items), max_failure_rate=0.5)
+    assert str(driver.stop_reason).startswith("labels keep failing")
+    return called, [one["state"] for one in Run(driver.log_dir).requests()]
+
+
+def test_calls_that_have_not_begun_are_given_back_where_labels_keep_failing(tmp_path):
+    called, states = keeps_failing(tmp_path, 50, retries=0)
+    assert len(called) <= 20, "five fail, and some have begun meanwhile"
+    assert states.count("failed") == len(called)
+    assert states.count("open") == 50 - len(called)
+
+
+def test_calls_are_not_tried_again_where_labels_keep_failing(tmp_path):
+    called, states = keeps_failing(tmp_path, 20, retries=1, backoff=1.0)  # the second tries are spread over a second
+    assert len(called) < 40
+    assert states == ["failed"] * 20, "what has begun has an answer"

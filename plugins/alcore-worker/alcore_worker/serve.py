@@ -282,6 +282,10 @@ class _Claims:
             task = self._find(request)
             self._give_back(self._out.pop(task.request.id))
 
+    def recalled(self) -> list[Request]:
+        """Return nothing: the run takes back what no worker has claimed."""
+        return []
+
     def qsize(self) -> int:
         """Return about how many requests wait."""
         return len(self._ahead) + self._patience.call(lambda: self._exchange.waiting(self._run))
