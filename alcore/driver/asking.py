@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from alcore.pools.batches import map_leaves
-from alcore.pools.tensor_pool import as_sample_id, is_choosable
+from alcore.pools.details import inputs_by_sample, named_values
+from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
-from alcore.store.tables import AskedRequest, RequestState
+from alcore.store.tables import RequestState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +63,24 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
     """
     told = answers_in_inbox(run)  # before the database, so that an answer on its way is seen in one of the two
     asked = [one.asked for one in run.states() if one.state == "open" and one.asked.request.id not in told]
-    about = _About(pool, [one.sample for one in asked if one.sample is not None])
-    return [about.of(one) for one in asked]
+    samples = [one.sample for one in asked if one.sample is not None]
+    shown, inputs = named_values(pool, samples), inputs_by_sample(pool, samples)
+    rows, lines = _places(pool, "source_rows", samples), _places(pool, "source_lines", samples)
+    return [
+        OpenRequest(
+            one.request,
+            one.sample,
+            one.strategy,
+            one.score,
+            one.rank,
+            one.cost,
+            input=one.request.item if one.sample is None else inputs.get(one.sample),
+            shown={} if one.sample is None else shown.get(one.sample, {}),
+            row=None if one.sample is None else rows.get(one.sample),
+            line=None if one.sample is None else lines.get(one.sample),
+        )
+        for one in asked
+    ]
 
 
 def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:
@@ -95,40 +109,7 @@ def ids_of_samples(states: Sequence[RequestState]) -> dict[int, str]:
     return {one.asked.sample: one.asked.request.id for one in ranked if one.asked.sample is not None}
 
 
-class _About:
-    """What a pool knows about samples.
-
-    Parameters
-    ----------
-    pool
-        The pool, or None.
-    samples
-        All that will be asked for.
-    """
-
-    def __init__(self, pool: Any, samples: list[int]) -> None:
-        self._places = {sample: place for place, sample in enumerate(samples)}
-        self._rows, self._lines = (getattr(pool, name, None) for name in ("source_rows", "source_lines"))
-        shown = getattr(pool, "shown", None)
-        self._shown: Mapping[str, Sequence[Any]] = shown(samples) if callable(shown) and samples else {}
-        self._inputs: Any = None
-        if is_choosable(pool) and samples:
-            self._inputs = pool.inputs(torch.tensor(samples, dtype=torch.int64))
-
-    def of(self, asked: AskedRequest) -> OpenRequest:
-        sample = asked.sample
-        known = OpenRequest(asked.request, sample, asked.strategy, asked.score, asked.rank, asked.cost)
-        if sample is None:
-            return dataclasses.replace(known, input=asked.request.item)
-        place = self._places[sample]
-        return dataclasses.replace(
-            known,
-            input=None if self._inputs is None else map_leaves(lambda leaf: leaf[place], self._inputs),
-            shown={name: values[place] for name, values in self._shown.items()},
-            row=_at(self._rows, sample),
-            line=_at(self._lines, sample),
-        )
-
-
-def _at(places: Any, sample: int) -> int | None:
-    return int(places[sample]) if places is not None and sample < len(places) else None
+def _places(pool: Any, name: str, samples: Sequence[int]) -> dict[int, int]:
+    """Return where samples are in the file that they come from, where the pool knows it."""
+    places = getattr(pool, name, None)
+    return {} if places is None else {one: int(places[one]) for one in samples if one < len(places)}

@@ -2,6 +2,7 @@
 
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.dataset_pool import DatasetPool
+from alcore.pools.details import inputs_by_sample, named_values
 from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
 from alcore.protocols import Data, DataInfo
 
@@ -11,7 +12,9 @@ __all__ = [
     "DatasetPool",
     "TensorPool",
     "as_sample_id",
+    "inputs_by_sample",
     "is_choosable",
+    "named_values",
     "pool_digest",
     "tensors_of",
     "to_device",

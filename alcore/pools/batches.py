@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -33,7 +34,12 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 def first_item(batch: Any) -> Any:
     """Return the first item of a batch of nested tensors."""
-    return map_leaves(lambda one: one[0], batch)
+    return item_at(batch, 0)
+
+
+def item_at(batch: Any, place: int) -> Any:
+    """Return one item of a batch, in its nesting; leaves that are neither tensors nor arrays are returned whole."""
+    return map_leaves(lambda one: one[place] if isinstance(one, torch.Tensor | np.ndarray) else one, batch)
 
 
 def map_leaves(function: Callable[..., Any], batch: Any, *others: Any) -> Any:

@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from alcore.errors import UsageError, check_choice, did_you_mean
 from alcore.plugins import import_code
-from alcore.pools import is_choosable
+from alcore.pools import is_choosable, named_values
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.backends import Backend, ExecutorBackend, ProcessBackend, ThreadBackend
 from alcore_labelers.calls import FunctionCall, Inputs, Outcome
 from alcore_labelers.dispatch import Answer, Call, Dispatcher
-from alcore_labelers.items import Item, read_items, shown_values
+from alcore_labelers.items import Item, read_items
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _LOOKED_UP = "It is looked up as module:name from the current folder and the installed packages."
@@ -181,7 +181,7 @@ class FunctionLabelStrategy(BaseLabel):
         if queue_to_label.empty():
             return
         if self._give != "input":  # in one go, since a pool may read its file each time
-            self._shown = shown_values(self.driver, self.driver.pending().tolist())
+            self._shown = named_values(self.driver.choice_pool, self.driver.pending().tolist())
         with _Progress(queue_to_label.qsize()) as self._progress:
             if self._run_in == "here" and self._executor is None:
                 self._label_here(queue_to_label, serialize_queue)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alcore.pools import as_sample_id, is_choosable
+from alcore.pools import as_sample_id, inputs_by_sample, named_values
 from alcore.protocols import Request, RunContext
 
 
@@ -56,15 +56,13 @@ def read_items(
     requests
         As ``queue_to_label.get_many`` returned them.
     shown
-        What `shown_values` returned earlier; the pool is not asked for the values of these samples again.
+        What `alcore.pools.named_values` returned earlier; the pool is not asked for the values of these samples again.
     """
-    pool = driver.choice_pool
     samples = [as_sample_id(one.item) for one in requests]
     known = [sample for sample in samples if sample is not None]
     named = dict(shown or {})
-    named |= shown_values(driver, [sample for sample in known if sample not in named])
-    batch = pool.inputs(torch.tensor(known, dtype=torch.int64)) if known and is_choosable(pool) else None
-    places = iter(range(len(known)))
+    named |= named_values(driver.choice_pool, [sample for sample in known if sample not in named])
+    inputs = inputs_by_sample(driver.choice_pool, known)
     items = []
     for request, sample in zip(requests, samples, strict=True):
         if sample is None:
@@ -72,48 +70,31 @@ def read_items(
             values = {str(name): _plain(value) for name, value in item.items()} if isinstance(item, Mapping) else {}
             items.append(Item(request, None, values, item))
         else:
-            items.append(Item(request, sample, dict(named.get(sample, {})), as_numpy(batch, next(places))))
+            values = {name: _plain(value) for name, value in named.get(sample, {}).items()}
+            items.append(Item(request, sample, values, as_numpy(inputs.get(sample))))
     return items
 
 
-def shown_values(driver: RunContext, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the named values of samples, by sample; empty where the pool names none.
-
-    A pool may read its file again for each call, so what is read one by one is better read here for many samples.
-    """
-    shown = getattr(driver.choice_pool, "shown", None)
-    columns: Mapping[str, Sequence[Any]] = shown(list(samples)) if samples and callable(shown) else {}
-    return {
-        sample: {str(name): _plain(column[place]) for name, column in columns.items()}
-        for place, sample in enumerate(samples if columns else ())
-    }
-
-
-def as_numpy(batch: Any, place: int | None = None) -> Any:
-    """Return a copy of a batch with arrays of NumPy in place of its tensors, or of one item of the batch.
+def as_numpy(item: Any) -> Any:
+    """Return a copy of an input with arrays of NumPy in place of its tensors.
 
     Parameters
     ----------
-    batch
+    item
         Tensors and arrays in tuples, lists and mappings of any depth; other leaves are returned as they are.
-    place
-        The item's place in the batch, or None if `batch` is one item.
     """
-    if isinstance(batch, Mapping):
-        return {key: as_numpy(one, place) for key, one in batch.items()}
-    if isinstance(batch, tuple | list):
-        made = [as_numpy(one, place) for one in batch]
-        return type(batch)(*made) if hasattr(batch, "_fields") else type(batch)(made)
-    if isinstance(batch, torch.Tensor):
-        leaf = (batch if place is None else batch[place]).detach().cpu()
+    if isinstance(item, Mapping):
+        return {key: as_numpy(one) for key, one in item.items()}
+    if isinstance(item, tuple | list):
+        made = [as_numpy(one) for one in item]
+        return type(item)(*made) if hasattr(item, "_fields") else type(item)(made)
+    if isinstance(item, torch.Tensor):
+        leaf = item.detach().cpu()
         return (leaf.float() if leaf.dtype == torch.bfloat16 else leaf).numpy().copy()  # NumPy has no bfloat16
-    if isinstance(batch, np.ndarray):
-        return (batch if place is None else np.asarray(batch[place])).copy()
-    return batch
+    return item.copy() if isinstance(item, np.ndarray) else item
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of Python in place of an array, a tensor or a scalar of NumPy that is a single one."""
-    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
-        return value.item() if value.ndim == 0 else as_numpy(value)
-    return value
+    """Return a number of Python in place of an array, a tensor or a scalar of NumPy with one number, else a copy."""
+    single = isinstance(value, np.ndarray | np.generic | torch.Tensor) and value.ndim == 0
+    return value.item() if single else as_numpy(value)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alcore.errors import UsageError, check_choice
-from alcore.pools import is_choosable
+from alcore.pools import is_choosable, named_values
 from alcore.protocols import Failed, Label, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.attempts import AttemptFolders, Ended, Place
-from alcore_labelers.items import Item, read_items, shown_values
+from alcore_labelers.items import Item, read_items
 from alcore_labelers.outcomes import ANSWERS, Answer, AnswerReader
 from alcore_labelers.template import CommandTemplate
 
@@ -85,7 +85,7 @@ class ProgramLabelStrategy(BaseLabel):
 
     def read_shown(self) -> None:
         """Read the named values of all samples that have no answer, at once: a pool may read its file for that."""
-        self._shown = shown_values(self.driver, self.driver.pending().tolist())
+        self._shown = named_values(self.driver.choice_pool, self.driver.pending().tolist())
 
     def items(self, requests: Sequence[Request]) -> list[Item]:
         """Return what is known of requests."""

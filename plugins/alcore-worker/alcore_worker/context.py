@@ -137,19 +137,8 @@ class WorkerContext:
         self._safe_point()
 
 
-def row(batch: Any, place: int) -> Any:
-    """Return one input of a batch, of the same nesting."""
-    if isinstance(batch, Mapping):
-        return {key: row(one, place) for key, one in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(row(one, place) for one in batch)
-    if isinstance(batch, list):
-        return [row(one, place) for one in batch]
-    return batch[place] if isinstance(batch, torch.Tensor | np.ndarray) else batch
-
-
 def stacked(rows: Sequence[Any]) -> Any:
-    """Return inputs as one batch: what `row` took apart."""
+    """Return the inputs of single samples as one batch."""
     first = rows[0]
     if isinstance(first, Mapping):
         return {key: stacked([one[key] for one in rows]) for key in first}

@@ -11,15 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import torch
-
 from alcore.errors import UsageError
-from alcore.pools import as_sample_id, is_choosable
+from alcore.pools import as_sample_id, inputs_by_sample, is_choosable, named_values
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.store import write_whole
 from alcore.strategies import BaseLabel
 from alcore_worker import documents
-from alcore_worker.context import row
 from alcore_worker.documents import DocumentError
 from alcore_worker.exchange import Exchange, open_exchange
 from alcore_worker.patience import Patience, sleep
@@ -151,22 +148,18 @@ class WorkerLabelStrategy(BaseLabel):
         pool: Any = self.driver.choice_pool
         samples = [as_sample_id(one.item) for one in requests]
         known = [one for one in samples if one is not None]
-        shown = getattr(pool, "shown", None)
-        values: Mapping[str, Sequence[Any]] = shown(list(known)) if known and callable(shown) else {}
-        inputs = pool.inputs(torch.tensor(known, dtype=torch.int64)) if known and is_choosable(pool) else None
+        values, inputs = named_values(pool, known), inputs_by_sample(pool, known)
         cost = getattr(pool, "cost", None)
-        places = iter(range(len(known)))
         contents = []
         for request, sample in zip(requests, samples, strict=True):
             content: dict[str, Any] = {"slot": request.slot, "sample": sample, "has_inputs": is_choosable(pool)}
             if sample is None:
                 content["item"] = request.item
             else:
-                place = next(places)
                 said = cost(sample) if callable(cost) else None
                 content |= {
-                    "values": {str(name): column[place] for name, column in values.items()},
-                    "input": None if inputs is None else row(inputs, place),
+                    "values": values.get(sample, {}),
+                    "input": inputs.get(sample),
                     "cost": None if said is None else float(said),
                 }
             contents.append(content)

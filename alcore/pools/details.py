@@ -1,0 +1,66 @@
+"""What a pool knows of its samples apart from their labels, for whoever labels them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from alcore.pools.batches import item_at
+from alcore.pools.tensor_pool import is_choosable
+
+
+def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return the values of samples by name, as `alcore.protocols.PoolOptions.shown` gives them.
+
+    Parameters
+    ----------
+    pool
+        The pool to choose from; None where it is not known. It is asked once for all samples, since one that reads a
+        file may read it again for each call.
+    samples
+        Ids of samples.
+
+    Returns
+    -------
+    dict
+        By sample; a number is one of Python. Empty where the pool names no values.
+    """
+    shown = getattr(pool, "shown", None)
+    columns: Mapping[str, Sequence[Any]] = shown(list(samples)) if callable(shown) and len(samples) else {}
+    if not columns:
+        return {}
+    return {
+        sample: {str(name): _plain(column[place]) for name, column in columns.items()}
+        for place, sample in enumerate(samples)
+    }
+
+
+def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:
+    """Return the learner's inputs of samples, read in one call.
+
+    Parameters
+    ----------
+    pool
+        The pool to choose from; None where it is not known.
+    samples
+        Ids of samples.
+
+    Returns
+    -------
+    dict
+        By sample, one item each of the batch, in its nesting. Empty where the pool doesn't give the inputs of its
+        samples.
+    """
+    if not len(samples) or not is_choosable(pool):
+        return {}
+    batch = pool.inputs(torch.tensor(list(samples), dtype=torch.int64))
+    return {sample: item_at(batch, place) for place, sample in enumerate(samples)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python in place of an array, a tensor or a scalar of NumPy that is a single one."""
+    single = isinstance(value, np.generic | np.ndarray | torch.Tensor) and not value.ndim
+    return value.item() if single else value
