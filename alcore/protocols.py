@@ -362,8 +362,8 @@ class RunContext(Protocol):
     def wanted(self, max_samples: int) -> int:
         """Return how many samples the query strategy at work is to ask for: `max_samples`, or its share of the step."""
 
-    def costs(self, samples: torch.Tensor, /) -> torch.Tensor | None:
-        """Return what labels of these candidates, int64 (n,), are expected to cost: float64 (n,).
+    def costs(self, samples: torch.Tensor | Sequence[Any], /) -> torch.Tensor | None:
+        """Return what labels of candidates, int64 (n,), or of generated inputs in a list, are expected to cost: (n,).
 
         None where strategies are not to choose by score per cost (``DriverConfig.per_cost``).
         """
@@ -520,6 +520,22 @@ class PoolOptions(Protocol):
         """Return how exact the label of a sample is to be, as JSON, or None where all labels are alike.
 
         Called on the pool to choose from; the run keeps it with the request.
+        """
+
+    def input_cost(self, item: Any, /) -> float | None:
+        """Return what the label of a generated input is expected to cost, or None if that is not known.
+
+        Called on the pool to choose from, where the label strategy has no `cost`.
+        """
+
+    def input_fidelity(self, item: Any, /) -> Any:
+        """Return how exact the label of a generated input is to be, as `fidelity` does for a sample."""
+
+    def as_input(self, item: Any, /) -> Any:
+        """Return the learner's input of a generated one, which is a mapping of named values, for instance.
+
+        Called on the pool to choose from, to learn from generated inputs that failed as infeasible
+        (``DriverConfig.feasibility``). Where it is missing, what was generated is the input.
         """
 
     def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:

@@ -346,7 +346,7 @@ class Driver:
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
                 strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
             with self._feasibility_learned(session):
-                self._choose(strategies, *self._left_and_usual_cost(session.store), *args, **kwargs)
+                self._choose(strategies, session.store, *args, **kwargs)
             session.commit_requests(self.query_queue, model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
@@ -366,9 +366,9 @@ class Driver:
     @contextlib.contextmanager
     def _feasibility_learned(self, session: RunSession) -> Iterator[None]:
         """Know which candidates are likely to have no label, as far as that is wanted and can be learned."""
-        failed = session.store.infeasible_samples(self.position.step) if self.feasibility.is_on else []
+        failed = session.store.infeasible(self.position.step) if self.feasibility.is_on else []
         if failed and self._candidates.known and self.train_datapool is not None:
-            labeled = (batch[0] for batch in self.ordered_batches(self.train_datapool))
+            labeled = self._labeled_inputs(session.store)
             found = self.feasibility.learn(self.choice_pool, labeled, failed, self.candidates())
             if found is not None:
                 session.record.values["feasibility"] = found
@@ -377,11 +377,22 @@ class Driver:
         finally:
             self.feasibility.forget()
 
-    def _choose(
-        self, strategies: Sequence[Any], budget_left: float, usual_cost: float, *args: Any, **kwargs: Any
-    ) -> None:
+    def _labeled_inputs(self, store: RunStore) -> Iterator[Any]:
+        """Return the inputs of the training samples, and of those that the run labeled and holds out, by batches."""
+        yield from (batch[0] for batch in self.ordered_batches(self.train_datapool))
+        trained = getattr(self.train_datapool, "labeled_ids", None)
+        if trained is not None and self.train_datapool is self.choice_pool:
+            held_out = set(store.labeled_samples(self.position.step)) - set(trained.tolist())
+            if held_out:
+                yield self.choice_pool.inputs(torch.tensor(sorted(held_out)))
+
+    def _choose(self, strategies: Sequence[Any], store: RunStore | None, *args: Any, **kwargs: Any) -> None:
         """Let query strategies ask for samples, one after the other."""
-        self.query_queue.begin(self.position.step, budget_left, usual_cost)
+        step = self.position.step
+        if store is None:
+            self.query_queue.begin(step, float("inf"))
+        else:
+            self.query_queue.begin(step, *self._left_and_usual_cost(store), lambda: store.infeasible(step))
         for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
             self.query_queue.begin_strategy(self.strategy_name(strategy), left)
             with raised_by(f"sample() of {self.strategy_name(strategy)}"):
@@ -602,7 +613,7 @@ class Driver:
             )
         self.position.phase = Phase.QUERY
         try:
-            self._choose(self.query_strategies, float("inf"), 1.0, *args, **kwargs)
+            self._choose(self.query_strategies, None, *args, **kwargs)
         finally:
             self.position.phase = None
             if self._session is not None:
@@ -982,13 +993,13 @@ class Driver:
         quota = self.query_queue.quota
         return max_samples if quota is None else quota
 
-    def costs(self, samples: torch.Tensor) -> torch.Tensor | None:
+    def costs(self, samples: torch.Tensor | Sequence[Any]) -> torch.Tensor | None:
         """Return what labels are expected to cost, float64 (n,), where strategies are to choose by score per cost.
 
         Parameters
         ----------
         samples
-            Ids of candidates: int64 (n,).
+            Ids of candidates, int64 (n,); or sample ids and generated inputs in a list of n.
 
         Returns
         -------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from alcore.inference.context import FeasibilityOfCandidates
 from alcore.inference.feasibility import FeasibilityModel
-from alcore.pools.batches import rows_within, tensors_of
+from alcore.pools.batches import map_leaves, rows_within, tensors_of
+from alcore.pools.tensor_pool import as_sample_id
 
 _BYTES = 2**22  # of inputs at a time
 _LIKELY = 0.5  # a candidate with a lower probability of a label counts as infeasible
@@ -29,6 +31,7 @@ class Feasibility:
         self._mode, self._warn = mode, warn
         self._ids = torch.empty(0, dtype=torch.int64)
         self._probability = torch.empty(0)
+        self._model: FeasibilityModel | None = None
         self._excludes = False
 
     @property
@@ -37,7 +40,7 @@ class Feasibility:
         return self._mode != "off"
 
     def learn(
-        self, pool: Any, feasible: Iterable[Any], infeasible: list[int], candidates: Iterator[torch.Tensor]
+        self, pool: Any, feasible: Iterable[Any], infeasible: Sequence[Any], candidates: Iterator[torch.Tensor]
     ) -> dict[str, int] | None:
         """Learn from what has a label and what failed, and look at all candidates.
 
@@ -48,24 +51,25 @@ class Feasibility:
         feasible
             Inputs of the labeled samples, batch by batch.
         infeasible
-            Ids of the samples that failed as infeasible.
+            What failed as infeasible: sample ids and generated inputs.
         candidates
             The ids that may be asked for, in ascending order.
 
         Returns
         -------
         dict or None
-            How many samples were infeasible, how many candidates there are, and how many of them are likely to be;
-            None where nothing can be learned.
+            How many samples and inputs were infeasible, how many candidates there are, and how many of them are likely
+            to be; None where nothing can be learned.
         """
         known = [_finite(_rows(inputs)) for inputs in feasible]
-        failed = _finite(_rows(pool.inputs(torch.tensor(sorted(infeasible))))) if infeasible else torch.empty(0)
-        if not len(failed) or not any(map(len, known)):
+        failed = [_finite(_rows(inputs)) for inputs in _inputs_of(infeasible, pool)]
+        if not any(map(len, failed)) or not any(map(len, known)):
             return None
-        model = FeasibilityModel(torch.cat(known), failed)
-        parts = [(ids, self._probabilities(model, pool, ids)) for ids in candidates]
+        model = FeasibilityModel(torch.cat(known), torch.cat(failed))
+        parts = [(ids, _probabilities(model, pool, ids)) for ids in candidates]
         if not parts:
             return None
+        self._model = model
         self._ids, self._probability = (torch.cat(one) for one in zip(*parts, strict=True))
         unlikely = int((self._probability < _LIKELY).sum())
         self._excludes = unlikely < len(self._ids)
@@ -76,14 +80,20 @@ class Feasibility:
             )
         return {"infeasible": len(infeasible), "candidates": len(self._ids), "unlikely": unlikely}
 
-    @staticmethod
-    def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> torch.Tensor:
-        rows = rows_within(pool.inputs(ids[:1]), _BYTES)
-        return torch.cat([model.probability(_rows(pool.inputs(part))).float() for part in torch.split(ids, rows)])
-
     def forget(self) -> None:
         """End the query phase."""
-        self._ids, self._probability, self._excludes = torch.empty(0, dtype=torch.int64), torch.empty(0), False
+        self._ids, self._probability = torch.empty(0, dtype=torch.int64), torch.empty(0)
+        self._model, self._excludes = None, False
+
+    def over(self, pool: Any) -> FeasibilityOfCandidates:
+        """Return this for the samples of another pool, such as points between the candidates.
+
+        Parameters
+        ----------
+        pool
+            ``inputs(ids)`` returns its inputs, which are like those of the pool to choose from.
+        """
+        return self if self._model is None else _OfOthers(self._model, pool, self._mode, excludes=self._excludes)
 
     def weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         """Return the probability of a label for candidates, float32 (n,); None where scores are not to be weighted."""
@@ -101,6 +111,44 @@ class Feasibility:
         places = torch.searchsorted(self._ids, ids).clamp_max(len(self._ids) - 1)
         found = self._probability[places]
         return torch.where(self._ids[places] == ids, found, torch.ones_like(found))
+
+
+class _OfOthers:
+    """Which samples of a pool are likely to have no label, by a model that learned from those of another one."""
+
+    def __init__(self, model: FeasibilityModel, pool: Any, mode: str, *, excludes: bool) -> None:
+        self._model, self._pool, self._mode, self._excludes = model, pool, mode, excludes
+
+    def weights(self, ids: torch.Tensor) -> torch.Tensor | None:
+        return _probabilities(self._model, self._pool, ids) if self._mode == "weight" else None
+
+    def kept(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids[_probabilities(self._model, self._pool, ids) >= _LIKELY] if self._excludes else ids
+
+    def offered(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.kept(ids) if self._mode == "exclude" else ids
+
+    def over(self, pool: Any) -> FeasibilityOfCandidates:
+        return _OfOthers(self._model, pool, self._mode, excludes=self._excludes)
+
+
+def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> torch.Tensor:
+    if not len(ids):
+        return torch.empty(0)
+    rows = rows_within(pool.inputs(ids[:1]), _BYTES)
+    return torch.cat([model.probability(_rows(pool.inputs(part))).float() for part in torch.split(ids, rows)])
+
+
+def _inputs_of(items: Sequence[Any], pool: Any) -> Iterator[Any]:
+    """Return the learner's inputs of sample ids, in their order, and of generated inputs, as batches."""
+    samples = sorted({sample for one in items if (sample := as_sample_id(one)) is not None})
+    if samples:
+        yield pool.inputs(torch.tensor(samples))
+    as_input = getattr(pool, "as_input", None)
+    for item in items:
+        if as_sample_id(item) is None:
+            own = as_input(item) if callable(as_input) else item
+            yield map_leaves(lambda leaf: torch.as_tensor(leaf)[None], own)
 
 
 def _rows(inputs: Any) -> torch.Tensor:

@@ -37,10 +37,13 @@ class PoolSet(NamedTuple):
         """Whether the pool to choose from lists its unlabeled samples and gives their inputs."""
         return is_choosable(self.choice)
 
-    def fidelity(self, sample: int) -> str | None:
-        """Return how exact the label of a sample is to be, as JSON; None where the pool to choose from doesn't say."""
-        own = getattr(self.choice, "fidelity", None)
-        found = own(sample) if callable(own) else None
+    def fidelity(self, item: Any) -> str | None:
+        """Return how exact the label of a sample, or of a generated input, is to be, as JSON.
+
+        None where the pool to choose from doesn't say.
+        """
+        own = getattr(self.choice, "fidelity" if isinstance(item, int) else "input_fidelity", None)
+        found = own(item) if callable(own) else None
         return None if found is None else dumps(found)
 
     def identified(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class RequestQueue:
     check_input
         Returns what is wrong with a generated input, or None.
     fidelity
-        Returns how exact the label of a sample is to be, as JSON, or None.
+        Returns how exact the label of a sample, or of a generated input, is to be, as JSON, or None.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class RequestQueue:
         cost: Callable[[Any], float | None],
         samples_per_step: int | None = None,
         check_input: Callable[[Any], str | None] = lambda _item: None,
-        fidelity: Callable[[int], str | None] = lambda _sample: None,
+        fidelity: Callable[[Any], str | None] = lambda _item: None,
     ) -> None:
         self._transport = transport
         self._candidates = candidates
@@ -82,6 +82,8 @@ class RequestQueue:
         self._tickets = 0
         self._step = self._ordinal = 0
         self._strategy, self.usual_cost = "", 1.0
+        self._infeasible: Callable[[], Iterable[Any]] = lambda: ()
+        self._failed_before: set[str] | None = None  # generated inputs; not read as long as none is asked for
         self.budget_left = float("inf")
         self._rank = 0
         self.quota: int | None = None
@@ -90,7 +92,13 @@ class RequestQueue:
         self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
-    def begin(self, step: int, budget_left: float, usual_cost: float = 1.0) -> None:
+    def begin(
+        self,
+        step: int,
+        budget_left: float,
+        usual_cost: float = 1.0,
+        infeasible: Callable[[], Iterable[Any]] = lambda: (),
+    ) -> None:
         """Start a query phase.
 
         Parameters
@@ -101,8 +109,11 @@ class RequestQueue:
             What the labels that it asks for may cost in all.
         usual_cost
             What a label is expected to cost of which nobody says so.
+        infeasible
+            Returns what failed as infeasible before, sample ids and generated inputs; they are not asked for again.
         """
         self.usual_cost = usual_cost
+        self._infeasible, self._failed_before = infeasible, None
         self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self.budget_left = step, budget_left
         self.asked, self.dropped = [], collections.Counter()
@@ -236,8 +247,9 @@ class RequestQueue:
                 f"{self._strategy} put {item!r:.60} into the query queue, which is neither a sample id nor an input of "
                 f"this pool: {fault}. Put sample ids, which are integers, one by one or with put_many, or inputs."
             )
-        else:
-            dumps(item)  # raises here, inside the strategy, if it can't be stored
+        elif dumps(item) in self._infeasible_inputs():  # raises here, inside the strategy, if it can't be stored
+            self.dropped[f"{self._strategy}: an input that failed as infeasible before"] += 1
+            return None
         if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return None
@@ -255,10 +267,16 @@ class RequestQueue:
         ordinal = self._ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
-        fidelity = None if sample is None else self._fidelity(sample)
-        self.asked.append(AskedRequest(request, sample, self._strategy, worth, self._rank, cost, fidelity))
+        asked = AskedRequest(request, sample, self._strategy, worth, self._rank, cost, self._fidelity(item))
+        self.asked.append(asked)
         self._rank += 1
         return request
+
+    def _infeasible_inputs(self) -> set[str]:
+        """Return the generated inputs that failed as infeasible, as they are stored."""
+        if self._failed_before is None:
+            self._failed_before = {dumps(item) for item in self._infeasible() if type(item) is not int}
+        return self._failed_before
 
     def _hand_out(self, requests: Sequence[Request]) -> None:
         """Put up for labeling what was just asked for, and mask it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -19,6 +19,12 @@ class FeasibilityOfCandidates(Protocol):
 
     def kept(self, ids: torch.Tensor) -> torch.Tensor:
         """Return those of some candidates that are likely to have a label."""
+
+    def offered(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return those of some candidates that any strategy may be given."""
+
+    def over(self, pool: Any) -> FeasibilityOfCandidates:
+        """Return this for the samples of another pool with such inputs: points between the candidates, for instance."""
 
 
 class InferenceContext(RunContext, Protocol):

@@ -216,9 +216,13 @@ class RunStore:
         """Return the samples that were asked for and have no answer."""
         return self._database.read(tables.open_samples)
 
-    def infeasible_samples(self, before: int) -> list[int]:
-        """Return the samples that failed as infeasible in the steps before this one, and had no label then."""
-        return self._database.read(tables.infeasible_samples, before)
+    def infeasible(self, before: int) -> list[Any]:
+        """Return the samples and inputs that failed as infeasible before this step, and had no label then."""
+        return self._database.read(tables.infeasible, before)
+
+    def labeled_samples(self, before: int) -> list[int]:
+        """Return the samples that were labeled in the steps before this one."""
+        return self._database.read(tables.labeled_samples, before)
 
     def waits_before(self, step: int) -> bool:
         """Tell whether a request of an earlier step was open when this step began."""

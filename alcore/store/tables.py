@@ -530,15 +530,26 @@ def open_samples(connection: sqlite3.Connection) -> list[int]:
     return [row["sample"] for row in rows]
 
 
-def infeasible_samples(connection: sqlite3.Connection, before: int) -> list[int]:
-    """Return the samples that failed as infeasible in the steps before this one, and had no label then, ascending."""
+def infeasible(connection: sqlite3.Connection, before: int) -> list[Any]:
+    """Return the samples and inputs that failed as infeasible before a step, and had no label then, in their order."""
     rows = connection.execute(
-        "SELECT DISTINCT sample FROM refused JOIN requests ON requests.id = refused.request"
-        " WHERE refused.kind = 'infeasible' AND refused.step < ?1 AND sample IS NOT NULL AND NOT EXISTS"
-        " (SELECT 1 FROM labels WHERE labels.request = requests.id AND labels.step < ?1) ORDER BY sample",
+        f"SELECT {_REQUEST} FROM requests r"
+        " WHERE r.id IN (SELECT request FROM refused WHERE kind = 'infeasible' AND step < ?1)"
+        " AND NOT EXISTS (SELECT 1 FROM labels WHERE labels.request = r.id AND labels.step < ?1)"
+        " ORDER BY r.step, r.ordinal",
         (before,),
     )
-    return [row["sample"] for row in rows]
+    return [_request(row).item for row in rows.fetchall()]
+
+
+def labeled_samples(connection: sqlite3.Connection, before: int) -> list[int]:
+    """Return the samples that were labeled before a step, in the order of their requests."""
+    rows = connection.execute(
+        "SELECT DISTINCT sample FROM requests r JOIN labels ON labels.request = r.id"
+        " WHERE labels.superseded = 0 AND labels.step < ? AND sample IS NOT NULL ORDER BY r.step, r.ordinal",
+        (before,),
+    )
+    return [row["sample"] for row in rows.fetchall()]
 
 
 def requests(connection: sqlite3.Connection, step: int | None, most: int | None = None) -> list[dict[str, Any]]:

@@ -170,3 +170,38 @@ def test_failed_samples_whose_inputs_are_no_numbers_are_not_learned_from(tmp_pat
     driver.feasibility.forget()
     only = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed[:1], driver.candidates())
     assert only is None
+
+
+def test_generated_inputs_that_failed_are_learned_from_as_samples_are(tmp_path):
+    driver = make(RandomQuery(5), "weight", tmp_path)
+    ids = torch.cat(list(driver.candidates()))
+    failed = ids[FAILS[ids]][:8].tolist()
+    probabilities = []
+    for infeasible in (failed, [POINTS[one] for one in failed], [*failed[:3], *POINTS[failed[3:]].numpy()]):
+        found = driver.feasibility.learn(driver.choice_pool, [POINTS[LABELED]], infeasible, driver.candidates())
+        assert found["infeasible"] == 8
+        probabilities.append(driver.feasibility.weights(ids))
+        driver.feasibility.forget()
+    assert torch.equal(probabilities[1], probabilities[0])
+    assert torch.allclose(probabilities[2], probabilities[0])
+
+
+@pytest.mark.parametrize("mode", ["weight", "exclude"])
+def test_points_of_another_pool_are_as_likely_as_candidates_with_their_inputs(mode, tmp_path):
+    driver = make(RandomQuery(5), mode, tmp_path)
+    ids = torch.cat(list(driver.candidates()))
+    other = TensorPool(POINTS[ids], torch.zeros(len(ids)))
+    places = torch.arange(len(ids))
+    nothing = driver.feasibility.over(other)
+    assert nothing.weights(places) is None
+    assert torch.equal(nothing.offered(places), places)
+    failed = ids[FAILS[ids]][:8].tolist()
+    driver.feasibility.learn(driver.choice_pool, [POINTS[LABELED]], failed, iter([ids]))
+    known, over = driver.feasibility, driver.feasibility.over(other)
+    assert (known.weights(ids) is None) is (mode == "exclude")
+    if mode == "weight":
+        assert torch.allclose(over.weights(places), known.weights(ids))
+    for name in ("kept", "offered"):
+        assert torch.equal(ids[getattr(over, name)(places)], getattr(known, name)(ids)), name
+    assert len(over.kept(places)) < len(places)
+    assert over.kept(places[:0]).tolist() == []

@@ -135,6 +135,28 @@ def test_ids_that_do_not_fit_the_database_are_dropped_for_any_pool() -> None:
     assert [ask.sample for ask in requests.asked] == [2**63 - 1]
 
 
+def test_generated_input_that_failed_as_infeasible_is_not_asked_for_again() -> None:
+    requests, reads = make(), []
+
+    def infeasible() -> list[Any]:
+        reads.append(1)
+        return [3, {"x": 1.5}, torch.tensor([1.0, 2.0])]
+
+    requests.begin(1, math.inf, infeasible=infeasible)
+    requests.begin_strategy("uq", 1)
+    requests.put(4)
+    assert not reads, "it is not read as long as samples alone are asked for"
+    requests.put_many([{"x": 1.5}, {"x": 2.5}, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]), 5])
+    assert [one.request.item for one in requests.asked if isinstance(one.request.item, int | dict)] == [
+        4,
+        {"x": 2.5},
+        5,
+    ]
+    assert len(requests.asked) == 4
+    assert requests.dropped == {"uq: an input that failed as infeasible before": 2}
+    assert reads == [1]
+
+
 def test_labelled_samples_are_dropped() -> None:
     requests = make(labelled=(3, 5))
     requests.put_many(range(7))

@@ -185,6 +185,22 @@ class SpacePool:
         refuse_costs(self._costs, found, lambda place: self.shown([int(numbers[place])]))
         return torch.from_numpy(found)
 
+    def input_cost(self, item: Mapping[str, Any]) -> float | None:
+        """Return what the label of a generated point costs; None where the space doesn't say."""
+        if self._costs is None:
+            return None
+        found = np.asarray(self._costs.values(columns_of([item], self.space.names)), dtype=np.float64)
+        refuse_costs(self._costs, found, lambda _: {name: [item[name]] for name in self.space.names})
+        return float(found[0])
+
+    def input_fidelity(self, item: Mapping[str, Any]) -> Any:
+        """Return how exact the label of a generated point is to be, as `fidelity` does for a sample."""
+        return None if self._fidelity is None else _plain(item[self._fidelity])
+
+    def as_input(self, item: Mapping[str, Any]) -> torch.Tensor:
+        """Return the learner's input of a generated point: float32, shape (features,), between 0 and 1."""
+        return torch.from_numpy(self.space.inputs(columns_of([item], self.space.names)))[0]
+
     def fidelity(self, sample: int) -> Any:
         """Return how exact the label of a sample is to be: the value of the variable of that name, or None."""
         return None if self._fidelity is None else self.shown([sample])[self._fidelity][0]

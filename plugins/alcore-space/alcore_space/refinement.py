@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import FeatureCache
+from alcore.inference import FeatureCache, InferenceContext
 from alcore.plugins import installed, load_factory, validate
 from alcore.pools import as_sample_id
 from alcore.protocols import QueryQueue, RunContext
@@ -50,7 +50,8 @@ class RefinedQuery(BaseQuery):
     Time is that of the strategy for `max_samples` times `neighbors` points in each round, beside its usual pass. It
     helps where the best points of a smooth score lie between candidates, in many dimensions above all. It is known to
     bring nothing in few dimensions, where 10^6 candidates are dense. A finite space has no points between its
-    candidates, and is left as it is. What labels cost is not weighed (``DriverConfig.per_cost``).
+    candidates, and is left as it is. Points that are likely to be infeasible are weighted or left out as candidates are
+    (``DriverConfig.feasibility``), and their costs weighed (``DriverConfig.per_cost``).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RefinedQuery(BaseQuery):
             raise UsageError(f"RefinedQuery: radius is {radius}; it must be above 0 and at most 1.")
         self.rounds, self.neighbors, self.radius = rounds, neighbors, radius
         self._inner = _made(strategy, parameters or {}, max_samples)
+        self.weighs_costs = bool(getattr(self._inner, "weighs_costs", False))
 
     def attach(self, driver: RunContext) -> None:
         """Receive the run, for both strategies."""
@@ -240,11 +242,17 @@ class _View:
         if self._local is None:
             yield from self._driver.candidates(size)
         else:
-            yield from torch.split(self._local.unlabeled_indices(), size)
+            yield from map(self.feasibility.offered, torch.split(self._local.unlabeled_indices(), size))
+
+    @property
+    def feasibility(self) -> Any:
+        known = cast(InferenceContext, self._driver).feasibility
+        return known if self._local is None else known.over(self._local)
 
     def costs(self, samples: torch.Tensor) -> torch.Tensor | None:
-        del samples  # what a point costs that is no sample is not known
-        return None
+        if self._local is None:
+            return self._driver.costs(samples)
+        return self._driver.costs([self._local.item(one) for one in samples.tolist()])
 
     def strategy_name(self, strategy: Any) -> str:
         return self._driver.strategy_name(self._owner if strategy is self._owner._inner else strategy)

@@ -213,6 +213,56 @@ def test_a_strategy_that_chooses_sets_is_refined_by_its_own_rule(build: Any) -> 
     assert min(scores[1]) > 1.02 * min(scores[0]), "the nearest labeled point is farther away"
 
 
+@pytest.mark.usefixtures("corner")
+def test_refined_points_have_the_cost_and_the_fidelity_of_their_values(build: Any) -> None:
+    given = {"cost": "2**k + x", "fidelity": "k", "constraints": ()}
+    driver = build(RefinedQuery("random", max_samples=4), given=given, budget=1000.0)
+    driver.run()
+    rows = Run(driver.log_dir).read("SELECT sample, cost, fidelity FROM requests ORDER BY step, ordinal")
+    assert sum(one["sample"] is None for one in rows) > 6
+    for row, point in zip(rows, driver.label_strategy.solved, strict=True):
+        assert row["cost"] == pytest.approx(2 ** point["k"] + point["x"])
+        assert row["fidelity"] == str(point["k"])
+    assert driver.spent().cost == pytest.approx(sum(one["cost"] for one in rows))
+
+
+@pytest.mark.usefixtures("corner")
+def test_refined_points_are_looked_for_where_a_solution_is_likely(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = build(RefinedQuery("random", max_samples=5), Solve(lambda point: point["z"] > 0.6), feasibility="exclude")
+    forget, points, likely = driver.feasibility.forget, [], []
+
+    def spy() -> None:
+        """Count the points that were asked for, and those that are likely to have a solution."""
+        items = [one.request.item for one in driver.query_queue.asked if one.sample is None]
+        inputs = torch.stack([driver.choice_pool.as_input(one) for one in items]) if items else torch.empty(0)
+        known = driver.feasibility.over(TensorPool(inputs, torch.zeros(len(items))))
+        points.append(len(items))
+        likely.append(len(known.kept(torch.arange(len(items)))))
+        forget()
+
+    monkeypatch.setattr(driver.feasibility, "forget", spy)
+    driver.run()
+    assert sum(points) > 5
+    assert likely == points
+
+
+def test_points_to_measure_on_count_where_there_is_a_solution(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, feasible = build(ToCorner(5), Solve(lambda point: point["z"] > 0.5), given={"validation": 6},
+                             feasibility="weight"), []  # fmt: skip
+    learn = driver.feasibility.learn
+
+    def spy(pool: Any, labeled: Any, *args: Any) -> Any:
+        known = list(labeled)
+        feasible.append(sum(map(len, known)))
+        return learn(pool, known, *args)
+
+    monkeypatch.setattr(driver.feasibility, "learn", spy)
+    driver.run()
+    assert len(driver.val_datapool) > 0
+    steps = [sum(one["state"] == "labeled" for one in step) for step in asked(driver)]
+    assert feasible == [sum(steps[:step]) for step in range(1, 4)]
+
+
 def test_a_finite_space_is_left_as_it_is(build: Any) -> None:
     tables = {name: TABLES[name] for name in ("k", "c")} | {"n": {"type": "integer", "low": 0, "high": 50}}
     data = space(tables)
