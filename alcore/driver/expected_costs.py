@@ -27,6 +27,11 @@ class ExpectedCosts:
         self._generated = self._one if own else getattr(pool, "input_cost", None)
         self._named = raised_by(f"cost() of {type(owner).__name__}")
 
+    @property
+    def are_known(self) -> bool:
+        """Whether anybody says what labels are expected to cost."""
+        return callable(self._one)
+
     def of(self, item: Any) -> float | None:
         """Return what the label of a sample, or of a generated input, is expected to cost; None where nobody says."""
         say = self._one if isinstance(item, int) else self._generated

@@ -19,12 +19,14 @@ import torch
 
 from alcore.codec import loads
 from alcore.driver import Driver
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.errors import AlcoreError, UsageError, Waiting, message_of
 from alcore.experiment.build import build
 from alcore.experiment.file import Experiment
 from alcore.experiment.resolve import resolve
 from alcore.hookspecs import runhook
 from alcore.inference.learner import model_digest
+from alcore.inference.streaming import subset
 from alcore.plugins.registry import Registry
 from alcore.pools.candidates import lists_windows
 from alcore.protocols import Label, Phase
@@ -33,6 +35,7 @@ from alcore.store.outcomes import is_waiting
 from alcore.store.reading import Run
 
 _WAITS = "the check is done"
+_PRICED = 1000  # candidates whose expected costs are looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Forecast:
     labeling
         Seconds of all labels, one after the other; None where no label was bought.
     cost
-        What the labels cost; the expected cost where no label was bought.
+        What the labels cost. Each costs what the one did that was bought; where expected costs are known, their mean
+        over candidates, times what that one cost over what it was expected to.
     bytes
         Of the run directory at its end.
     """
@@ -85,6 +89,8 @@ class Check:
         The label that was bought, as the run keeps it, as text.
     cost : float or None
         What it cost; where none was bought, what one is expected to cost.
+    expected : float or None
+        What it was expected to cost.
     checkpoint : int
         Bytes of the largest checkpoint.
     peak : int or None
@@ -110,6 +116,7 @@ class Check:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     label: str | None = None
     cost: float | None = None
+    expected: float | None = None
     checkpoint: int = 0
     peak: int | None = None
     free: int = 0
@@ -313,7 +320,7 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
     if Phase.TRAINING in seconds:
         found.labeled = len(driver.train_datapool)
     if requests:
-        found.cost = statistics.fmean(one.asked.cost for one in run.states())
+        found.cost = found.expected = statistics.fmean(one.asked.cost for one in run.states())
     if driver.stop_reason is not None and not is_waiting(driver.stop_reason):
         found.faults.append(f"the run ends in its first step: {driver.stop_reason}")
         return
@@ -323,6 +330,7 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
     answered = [one for one in requests if one["state"] == "labeled"]
     if answered:
         found.label, found.cost = run.label_text(answered[0]), answered[0]["cost"]
+        found.expected = {one.asked.request.id: one.asked.cost for one in run.states()}[answered[0]["id"]]
         found.seconds["label"] = seconds[Phase.LABELING]
     failed = [one for one in run.reasons() if one["kind"] != "withdrawn"]
     found.faults += [f"the label fails: {one['kind']}: {one['reason']}" for one in failed]
@@ -394,7 +402,7 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
     steps = driver.config.max_active_learning_steps
     if steps is None or not found.asked:
         return None
-    expected = 1.0 if found.cost is None else found.cost
+    expected = _cost_of_a_label(found, driver)
     first = found.labeled if found.rehearsed else found.asked  # what a cold start asks for, where there is one
     pool = driver.choice_pool  # each step may look at others
     most = pool.total if lists_windows(pool) and hasattr(pool, "step_range") else found.candidates
@@ -416,6 +424,19 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
         cost=expected * labels,
         bytes=kept * found.checkpoint + labels * value + _size(found.folder),
     )
+
+
+def _cost_of_a_label(found: Check, driver: Driver) -> float:
+    """Return what labels cost on average: as this one did, or, where costs are expected, as they differ from its."""
+    costs = ExpectedCosts(driver.label_strategy, driver.choice_pool)
+    paid = 1.0 if found.cost is None else found.cost
+    if not costs.are_known or found.expected is None:
+        return paid
+    some = subset(driver, _PRICED, driver.generator("costs"))
+    if not len(some):
+        return paid
+    mean = float(costs.of_samples(some, found.expected).mean())
+    return mean * paid / found.expected if found.expected else mean
 
 
 def _checkpoints(driver: Driver, trainings: int) -> int:

@@ -122,6 +122,27 @@ def test_forecast_counts_what_was_seen(check):
     assert found["forecast"]["bytes"] > 4 * found["checkpoint"] > 0
 
 
+def test_forecast_of_costs_is_that_of_candidates_in_proportion_to_what_was_paid(check, tmp_path):
+    space = """\
+[data.space]
+cost = "10 + 1000 * x"
+[data.space.variables.x]
+low = 0
+high = 1
+[label.function]
+function = "twice:twice"
+[driver]
+max_active_learning_steps = 10
+"""
+    (tmp_path / "twice.py").write_text(
+        "from alcore_labelers import Labeled\n\ndef twice(named):\n"
+        "    return Labeled(2 * named['x'], cost=2 * (10 + 1000 * named['x']))\n"
+    )
+    found = check(space)
+    assert found["cost"] == pytest.approx(2 * found["expected"])
+    assert found["forecast"]["cost"] == pytest.approx(2 * 510 * found["forecast"]["labels"], rel=0.1)
+
+
 @pytest.mark.parametrize(("set_", "labels"), [("driver.budget=25", 8), ("driver.max_active_learning_steps=100", 48)])
 def test_forecast_ends_where_budget_or_pool_do(check, set_, labels):
     assert check(_MOONS + _SIMULATOR, "--set", set_)["forecast"]["labels"] == labels
