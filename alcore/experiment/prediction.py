@@ -414,7 +414,10 @@ def _regression(outputs: torch.Tensor, samples: torch.Tensor | None, kind: str, 
     found["std"] = _squeezed(deviation)
     if spread.noise is not None:
         reach = NormalDist().inv_cdf((1 + level) / 2) * deviation
-        found["low"], found["high"] = _squeezed(values.double() - reach), _squeezed(values.double() + reach)
+        center = (
+            spread.mean.double()
+        )  # by MC dropout another one than `values`; its coverage is what metrology measures
+        found["low"], found["high"] = _squeezed(center - reach), _squeezed(center + reach)
     return found
 
 

@@ -15,7 +15,7 @@ from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
 from alcore.experiment import predict, resolve
 from alcore.experiment.standalone import quantities
-from alcore.inference import bald, mc_dropout
+from alcore.inference import bald, mc_dropout, mean_and_variance, predictive
 from alcore.store.reading import Run
 
 
@@ -289,3 +289,19 @@ def test_predicted_variances_give_intervals(build, toys, new: Path, tmp_path: Pa
     assert np.allclose(alone["high"], predict(Run(driver.log_dir), new, learner=Gaussian(members)).high)
     with pytest.raises(UsageError, match="level is 90"):
         predict(Run(driver.log_dir), new, learner=Gaussian(members), level=90)
+
+
+def test_intervals_of_dropout_are_those_that_metrology_measures(build, toys, new: Path) -> None:
+    def learner() -> torch.nn.Module:
+        model = Gaussian(1)
+        model.layers[0] = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2))
+        return model
+
+    driver = build(learner=learner(), train_datapool=regression(toys), max_active_learning_steps=1)
+    driver.run()
+    made = predict(Run(driver.log_dir), new, learner=learner(), level=0.5)
+    measured = mean_and_variance(predictive(driver)(inputs_of(new)), "mean-variance")
+    mean, reach = measured.mean[:, 0].numpy(), 0.6744897501960817 * measured.variance[:, 0].sqrt().numpy()
+    assert np.allclose(made.low, mean - reach, atol=1e-6)
+    assert np.allclose(made.high, mean + reach, atol=1e-6)
+    assert not np.allclose(made.values, mean, atol=1e-3), "that is the network without dropout"
