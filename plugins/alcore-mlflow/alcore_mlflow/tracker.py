@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alcore import BaseTracker
+from alcore.store import outcome
 from alcore.strategies import Tracked
 
 if TYPE_CHECKING:
@@ -133,8 +134,12 @@ class MLflowTracker(BaseTracker):
         points = sorted((folder / "ckpt").glob("[0-9]*.safetensors")) if self._weights else []
         if points:
             client.log_artifact(self._run, str(points[-1]), "ckpt")
-        status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        client.set_terminated(self._run, status)
+        if error is not None:
+            client.set_terminated(self._run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        elif (came_to := outcome("done", reason)) == "waiting":
+            client.update_run(self._run, status="SCHEDULED")
+        else:
+            client.set_terminated(self._run, "FAILED" if came_to == "failed" else "FINISHED")
         self._client = None
 
     def _mine(self, client: MlflowClient) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,26 @@ def test_metrics_parameters_and_artifacts_are_the_runs(root: Path) -> None:
     assert json.loads((folder / "f1_metrology.json").read_text(encoding="utf-8")) == records
     (weights,) = (folder / "ckpt").iterdir()
     assert weights.read_bytes() == (root / "mine" / "ckpt" / weights.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "status"),
+    [
+        ("all 3 steps are done", None, "FINISHED"),
+        ("waiting for labels: 3 requests are open", None, "SCHEDULED"),
+        ("labels keep failing: 5 of the last 5 answers were failures", None, "FAILED"),
+        (None, KeyboardInterrupt(), "KILLED"),
+        (None, ValueError("no"), "FAILED"),
+    ],
+)
+def test_status_is_what_the_run_has_come_to(root: Path, reason: Any, error: Any, status: str) -> None:
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    made = client.create_run(client.create_experiment("alcore"))
+    tracker = MLflowTracker()
+    tracker.alcore_run_start(SimpleNamespace(log_dir=root / "mine", metrology_strategies=[]))  # type: ignore[arg-type]
+    tracker._client, tracker._run = client, made.info.run_id
+    tracker.finish(reason, error)
+    assert client.get_run(made.info.run_id).info.status == status
 
 
 def test_extended_run_goes_on_with_its_run_and_logs_no_point_twice(root: Path) -> None:
