@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,8 @@ class Experiment:
         Parameters
         ----------
         text
-            ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.parameter=value``.
+            ``kind.name.parameter=value``, ``driver.parameter=value`` or ``training.parameter=value``. More words reach
+            into a parameter that is a table: ``data.space.variables.T.low=900``.
 
         Raises
         ------
@@ -252,20 +254,16 @@ class Experiment:
             raise UsageError(f"--set {text}: write kind.name.parameter=value, for instance query.uq.max_samples=10.")
         kind, given = words[0], RawValue(value.strip())
         if kind in SETTINGS:
-            table = self.settings[kind]
-            for word in words[1:-1]:
-                table = table.setdefault(word, {})
-                if not isinstance(table, dict):
-                    raise UsageError(f"--set {text}: {kind}.{word} is {table!r} here, which has no parameters.")
-            table[words[-1]] = given
+            _set_in(self.settings[kind], words[1:], given, text, kind)
             return
         if kind not in self.parts:
             raise UsageError(f"--set {text}: {kind!r} is not a kind: {did_you_mean(kind, _TABLES)}.")
-        if len(words) != 3:
+        if len(words) < 3:
             raise UsageError(f"--set {text}: write {kind}.name.parameter=value, for instance query.uq.max_samples=10.")
         for part in self.parts[kind]:
             if part.name == words[1]:
-                part.values[words[2]] = given
+                inside = given if len(words) == 3 else given.parsed()  # of a table, no type is known
+                _set_in(part.values, words[2:], inside, text, part.where)
                 return
         raise UsageError(
             f"--set {text}: this experiment has no {kind} {words[1]!r}: "
@@ -290,14 +288,31 @@ class Experiment:
         tables |= {kind: [(part.where, part.values) for part in parts] for kind, parts in self.parts.items()}
         given = [f"{where}.{name}" for kind in tables for where, table in tables[kind] for name in table]
         for where, table in tables.get(words[0], []):
-            if ".".join(words[:-1]) == where and words[-1] in table:
-                del table[words[-1]]
+            start = where.count(".") + 1
+            inner: Any = table
+            for word in words[start:-1] if ".".join(words[:start]) == where else ():
+                inner = inner.get(word) if isinstance(inner, dict) else None
+            if ".".join(words[:start]) == where and isinstance(inner, dict) and words[-1] in inner:
+                del inner[words[-1]]
                 return
         raise UsageError(f"--unset {text}: this experiment does not give it: {did_you_mean(text, given)}.")
+
+
+def _set_in(table: dict[str, Any], words: Sequence[str], value: Any, text: str, where: str) -> None:
+    """Set a value in a table, or in the tables inside of it, which are made where they are missing."""
+    for word in words[:-1]:
+        inner = table.get(word, {})
+        inner = inner.parsed() if isinstance(inner, RawValue) else inner
+        where = f"{where}.{word}"
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {text}: {where} is {inner!r} here, which has no parameters.")
+        table[word] = inner
+        table = inner
+    table[words[-1]] = value
 
 
 def _read_part(path: Path, kind: str, name: str, table: Any) -> Part:
     if not isinstance(table, dict):
         raise UsageError(f"{path}: {kind}.{name} must be a table, [{kind}.{name}].")
-    values = dict(table)
+    values = copy.deepcopy(table)
     return Part(kind, name, str(values.pop("use", name)), False, values)

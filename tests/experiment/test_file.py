@@ -79,7 +79,6 @@ def test_single_kind_with_none_or_two_parts_is_refused(chosen, kind):
         ("query=3", "write kind.name.parameter=value"),
         ("query..count=3", "write kind.name.parameter=value"),
         ("query.uq=3", "write query.name.parameter=value"),
-        ("query.uq.count.more=3", "write query.name.parameter=value"),
         ("qeury.uq.count=3", "did you mean 'query'?"),
         ("query.up.count=3", "did you mean 'uq'?"),
         ("query.q.count=3", "--query q"),
@@ -95,6 +94,31 @@ def test_set_without_target_is_refused(chosen, text, fragment):
 def test_set_inside_a_value_that_is_not_a_table_is_refused(read, chosen):
     with pytest.raises(UsageError, match=r"training\.optimizer"):
         chosen("training.optimizer.lr=1", base=read('[training]\noptimizer = "SGD"\n'))
+
+
+SPACE = """\
+[data.space.variables.T]
+low = 900
+high = 1800
+"""
+
+
+@pytest.mark.parametrize("base", [SPACE, "[data.space]\nvariables = { T = { low = 900, high = 1800 } }\n"])
+def test_set_and_unset_reach_into_a_parameter_that_is_a_table(read, base):
+    experiment = read(base)
+    experiment.set("data.space.variables.T.high=2000")
+    experiment.set("data.space.variables.p.choices=['a', 'b']")
+    experiment.set("data.space.variables.p.unit=Pa")
+    experiment.unset("data.space.variables.T.low")
+    wanted = {"T": {"high": 2000}, "p": {"choices": ["a", "b"], "unit": "Pa"}}
+    assert experiment.parts["data"][0].values["variables"] == wanted
+    experiment.set("data.space.variables={x = {low = 0}}")
+    experiment.set("data.space.variables.x.high=1")
+    assert experiment.parts["data"][0].values["variables"] == {"x": {"low": 0, "high": 1}}
+    with pytest.raises(UsageError, match=r"x\.low\.y=1: data\.space\.variables\.x\.low is 0 here"):
+        experiment.set("data.space.variables.x.low.y=1")
+    with pytest.raises(UsageError, match=r"variables\.q: this experiment does not give it"):
+        experiment.unset("data.space.variables.q")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
