@@ -164,7 +164,8 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
     if not known:
         raise UsageError(
             f"{type(label_strategy).__name__} answers with sample ids alone, but {type(pool).__name__} "
-            "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), or give targets."
+            "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), such as `ask`, by "
+            "which people answer, or give targets."
         )
 
 

@@ -13,13 +13,13 @@ from alcore.pools.tensor_pool import is_choosable
 
 
 def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the values of samples by name, as `alcore.protocols.PoolOptions.shown` gives them.
+    """Return what a pool shows of samples, by name.
 
     Parameters
     ----------
     pool
-        The pool to choose from; None where it is not known. It is asked once for all samples, since one that reads a
-        file may read it again for each call.
+        The pool to choose from, whose ``shown`` is called (`alcore.protocols.PoolOptions`); None where it is not known.
+        It is asked once for all samples, since one that reads a file may read it again for each call.
     samples
         Ids of samples.
 

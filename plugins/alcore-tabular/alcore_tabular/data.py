@@ -14,15 +14,24 @@ import torch
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.pools import Data, DataInfo, TensorPool
+from alcore.protocols import Label
 from alcore_tabular.arrays import read_npz
 from alcore_tabular.columns import Columns, DateOrder, read_csv
 from alcore_tabular.csv_reader import read_rows
 from alcore_tabular.encoding import fit
 from alcore_tabular.faults import Faults
-from alcore_tabular.messages import listed, nearest, setting
+from alcore_tabular.messages import listed, nearest, setting, warn
 from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
-from alcore_tabular.raw_table import FEWEST_ROWS, Missing, RawTable, refuse_few, refuse_infinite, settle_missing
+from alcore_tabular.raw_table import (
+    FEWEST_ROWS,
+    Missing,
+    RawTable,
+    Unlabeled,
+    refuse_few,
+    refuse_infinite,
+    settle_missing,
+)
 from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
 from alcore_tabular.targets import Answers, Task, encode_target
 
@@ -102,6 +111,8 @@ def table(
     texts: tuple[str, ...] = (),
     vocabulary: int = 500,
     missing: Literal["error", "drop", "fill"] = "error",
+    unlabeled: Literal["error", "drop", "ask"] = "error",
+    classes: tuple[str, ...] = (),
     blanks: tuple[str, ...] = _BLANKS,
     delimiter: str | None = None,
     decimal: Literal[".", ","] = ".",
@@ -140,6 +151,12 @@ def table(
     missing
         Refuse missing values (``error``), leave out their rows (``drop``), or fill them with the median
         of the training part or a category of their own (``fill``).
+    unlabeled
+        Refuse rows without a target (``error``), leave them out (``drop``), or take them for samples whose labels are
+        not known yet, and all others for labeled ones (``ask``).
+    classes
+        Names of the classes, in the order of their numbers; if it is not given, those in the file, sorted. Needed where
+        there are classes that no row of the file has.
     blanks
         Cells of a CSV file that are missing values, compared without case.
     delimiter
@@ -163,7 +180,8 @@ def table(
     -------
     Data
         A pool with the training part, float32 inputs of shape (N, features) in the order of the file and
-        int64 or float32 targets of shape (N,); the held-out pool, all labeled; and what is known about them.
+        int64 or float32 targets of shape (N,); the held-out pool, all labeled; and what is known about them. With fewer
+        than 20 labeled rows, which ``unlabeled="ask"`` allows, none is held out.
 
     Raises
     ------
@@ -179,10 +197,11 @@ def table(
     _check_choices(
         task=(task, Task),
         missing=(missing, Missing),
+        unlabeled=(unlabeled, Unlabeled),
         decimal=(decimal, DecimalMark),
         date_order=(date_order, DateOrder),
     )
-    _check_names(drop=drop, categories=categories, texts=texts, blanks=blanks)
+    _check_names(drop=drop, categories=categories, texts=texts, blanks=blanks, classes=classes)
     if vocabulary < 1:
         raise UsageError(f"vocabulary: {vocabulary} is not a number of words; {setting('vocabulary', 500)} is usual.")
     if not 0 < validation < 1:
@@ -213,9 +232,9 @@ def table(
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     if cost is not None:
         _check_cost(raw, cost)
-    raw = settle_missing(raw, missing, faults)
+    raw = settle_missing(raw, missing, unlabeled, faults)
     refuse_infinite(raw, faults)
-    answers = _answers(raw, task, decimal, faults)
+    answers = _answers(raw, task, decimal, classes, faults)
     costs = None
     if cost is not None:
         raw, costs = raw.without(cost)
@@ -231,13 +250,13 @@ def table(
     return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading, source)
 
 
-def _answers(raw: RawTable, task: Task, mark: DecimalMark, faults: Faults) -> Answers:
-    """Encode the targets, if nothing is wrong with them and with the columns before."""
-    there = raw.take(np.array([row for row, cell in enumerate(raw.target) if cell is not None], dtype=np.int64))
+def _answers(raw: RawTable, task: Task, mark: DecimalMark, classes: Sequence[str], faults: Faults) -> Answers:
+    """Encode the targets that there are, if nothing is wrong with them and with the columns before."""
+    there = raw.take(raw.labeled)
     if not faults.found or len(there) >= FEWEST_ROWS:
-        refuse_few(there)
+        refuse_few(raw if not faults.found else there)
         with faults.gather():
-            answers = encode_target(there, task, mark)
+            answers = encode_target(there, task, mark, classes, whole=len(there) == len(raw))
     faults.check()
     return answers
 
@@ -267,23 +286,23 @@ def _assemble(
     reading: Reading,
     source: Source | None,
 ) -> Data:
-    splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
-    codes = answers.values if answers.task == "classification" else None
-    train, held = hold_out(codes, len(raw), validation, splits)
-    classes = None if codes is None else codes[train]
-    if initial is None:
-        labeled = draw_few(classes, len(train), draws)
-    else:
-        count = count_initial(initial, len(train), len(answers.names))
-        labeled = draw_initial(classes, len(train), count, draws)
+    train, held, labeled = _split(raw, answers, initial, validation, seed)
+    values = np.zeros(len(raw), answers.values.dtype)
+    values[raw.labeled] = answers.values
+    is_whole = len(answers.values) == len(raw)
     part, rest = raw.take(train), raw.take(held)
     encoder = fit(part, fills=reading.missing == "fill", vocabulary=reading.vocabulary)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
-    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> TablePool:
-        inputs = torch.from_numpy(encoder.transform(rows))
-        targets = torch.from_numpy(answers.values[where])
-        made = TablePool(inputs, targets, labeled=ids, info=info, costs=None if costs is None else costs[where])
+    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any], *, knows_all: bool) -> TablePool:
+        inputs, targets = torch.from_numpy(encoder.transform(rows)), torch.from_numpy(values[where])
+        prices = None if costs is None else costs[where]
+        if knows_all:
+            made = TablePool(inputs, targets, labeled=ids, info=info, costs=prices)
+        else:
+            made = TablePool(inputs, info=info, costs=prices)
+            for sample in ids.tolist():
+                made.append(Label(sample, targets[sample]))
         made.columns = dict(zip(rows.text_names, rows.texts.T, strict=True))
         made.source = source
         made.source_rows = torch.from_numpy(rows.origin)
@@ -300,12 +319,57 @@ def _assemble(
     defaults["driver"]["max_active_learning_steps"] = steps
     defaults |= {"query": {"*": {"max_samples": a_step}}, "start": {"*": {"max_samples": first}}}
     return Data(
-        pool(part, train, labeled),
-        pool(rest, held, np.arange(len(held))),
+        pool(part, train, labeled, knows_all=is_whole),
+        pool(rest, held, np.arange(len(held)), knows_all=True) if len(held) else None,
         info=info,
         defaults=defaults,
         preprocessing=describe(encoder, part, answers, reading),
+        parts={} if is_whole else {"label": ("ask",)} if len(labeled) else {"label": ("ask",), "start": ("random",)},
     )
+
+
+def _split(
+    raw: RawTable, answers: Answers, initial: int | float | None, validation: float, seed: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the rows to choose from, the held-out ones, and the places of those of the first that are labeled."""
+    splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
+    codes = answers.values if answers.task == "classification" else None
+    known = raw.labeled
+    if len(known) < len(raw):
+        return _split_labeled(raw, known, codes, initial, validation, splits)
+    train, held = hold_out(codes, len(raw), validation, splits)
+    classes = None if codes is None else codes[train]
+    if initial is None:
+        return train, held, draw_few(classes, len(train), draws)
+    count = count_initial(initial, len(train), len(answers.names))
+    return train, held, draw_initial(classes, len(train), count, draws)
+
+
+def _split_labeled(
+    raw: RawTable,
+    known: np.ndarray[Any, Any],
+    codes: np.ndarray[Any, Any] | None,
+    initial: int | float | None,
+    validation: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Split a table of which some rows are labeled: a share of them is held out, and the others are trained on."""
+    if initial is not None:
+        raise UsageError(
+            f"initial: {initial} is given, and {len(raw) - len(known)} rows have no label, so all labeled rows that "
+            "are not held out are labeled at the start; leave it out."
+        )
+    trained, held = known, known[:0]
+    if len(known) >= FEWEST_ROWS:
+        places, others = hold_out(codes, len(known), validation, rng)
+        trained, held = known[places], known[others]
+    elif len(known):
+        warn(
+            f"{raw.file}: {len(known)} labeled rows are too few to hold some out, so metrics are those of what is "
+            f"trained on; from {FEWEST_ROWS} on, a share is held out."
+        )
+    train = np.setdiff1d(np.arange(len(raw)), held)
+    return train, held, np.searchsorted(train, trained)
 
 
 table.preprocessing_from = TablePreprocessing  # type: ignore[attr-defined]  # see alcore.protocols.FactoryOptions

@@ -14,8 +14,13 @@ from alcore_tabular.messages import capital, listed, setting, warn
 
 Array = np.ndarray[Any, Any]
 Missing = Literal["error", "drop", "fill"]
+Unlabeled = Literal["error", "drop", "ask"]
 
 FEWEST_ROWS = 20
+_OF_UNLABELED = (
+    f"Rows without a label are samples to be labeled, by people for instance, with {setting('unlabeled', 'ask')}, or "
+    f"left out with {setting('unlabeled', 'drop')}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +89,11 @@ class RawTable:
             origin=self.origin[rows],
         )
 
+    @property
+    def labeled(self) -> Array:
+        """The rows that have a target: int64, ascending."""
+        return np.array([row for row, cell in enumerate(self.target) if cell is not None], dtype=np.int64)
+
     def without(self, column: str) -> tuple[RawTable, Array]:
         """Split off a column of numbers: return the other columns, and its values, shape (N,)."""
         place = self.number_names.index(column)
@@ -135,10 +145,11 @@ def refuse_infinite(raw: RawTable, faults: Faults) -> None:
             )
 
 
-def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
+def settle_missing(raw: RawTable, policy: Missing, unlabeled: Unlabeled, faults: Faults) -> RawTable:
     """Refuse missing values, or drop their rows, or leave them to the encoder, which fills them.
 
-    Faults are found at ``"error"`` for any missing value, at ``"fill"`` for a missing target, and for an empty column.
+    Of inputs, faults are found at ``"error"`` for any missing value, and for an empty column. A missing target is a
+    fault at ``"error"`` unless the row is left out for it, and nothing to settle at ``"ask"``.
     """
     gaps = np.concatenate(
         [
@@ -148,6 +159,12 @@ def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
         ],
         axis=1,
     )
+    if unlabeled == "drop" and gaps[:, 0].any() and not gaps[:, 0].all():
+        warn(f"{raw.file}: {gaps[:, 0].sum()} of {len(raw)} rows were left out, since they have no label.")
+        kept = ~gaps[:, 0]
+        raw, gaps = raw.take(np.flatnonzero(kept)), gaps[kept]
+    if unlabeled == "ask":
+        gaps[:, 0] = False
     if not gaps.any():
         return raw
     names = [raw.target_name, *map(raw.source, raw.number_names), *raw.text_names]
@@ -170,9 +187,8 @@ def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
             raw.refuse(
                 raw.target_name,
                 f"is the target, and values are missing in {gaps[:, 0].sum()} of its {len(raw)} rows: "
-                f"{raw.at(first, names[0])}. An answer can't be filled in; leave such rows out with "
-                f"{setting('missing', 'drop')}",
-                missing="drop",
+                f"{raw.at(first, names[0])}. An answer can't be filled in. {_OF_UNLABELED}",
+                unlabeled="drop",
             )
         return raw
     warn(
@@ -185,7 +201,7 @@ def settle_missing(raw: RawTable, policy: Missing, faults: Faults) -> RawTable:
 def _refuse_empty(raw: RawTable, gaps: Array, names: list[str], policy: Missing, faults: Faults) -> None:
     for column in np.flatnonzero(gaps.all(axis=0)).tolist():
         if column == 0 or policy != "fill":
-            remedy = raw.leave_out(names[column]) if column else "Name another column as the target"
+            remedy = raw.leave_out(names[column]) if column else f"Name another column as the target. {_OF_UNLABELED}"
             message = f"is empty: all its {len(raw)} values are missing. {capital(remedy)}"
             with faults.gather():
                 raw.refuse(names[column], message, **(raw.dropping(names[column]) if column else {}))
@@ -194,20 +210,27 @@ def _refuse_empty(raw: RawTable, gaps: Array, names: list[str], policy: Missing,
 def _refuse_missing(raw: RawTable, gaps: Array, names: list[str]) -> NoReturn:
     row = int(np.flatnonzero(gaps.any(axis=1))[0])
     name = names[int(np.flatnonzero(gaps[row])[0])]
-    if gaps[:, 0].any():
-        fill = " (the target can't be filled in)"
-    else:
-        fill = (
-            ", or fill the gaps (numbers with the median of the training part, categories with one of "
-            f"their own) with {setting('missing', 'fill')}"
-        )
     blanks = "; what counts as missing is the list data.csv.blanks" if raw.dropped is not None else ""
+    if not gaps[:, 1:].any():
+        remedy = f"{_OF_UNLABELED}{blanks}"
+        mend = {"unlabeled": "drop"}
+    elif gaps[:, 0].any():
+        remedy = (
+            f"Leave such rows out with {setting('missing', 'drop')} (the target can't be filled in){blanks}. "
+            f"{_OF_UNLABELED}"
+        )
+        mend = {"missing": "drop"}
+    else:
+        remedy = (
+            f"Leave such rows out with {setting('missing', 'drop')}, or fill the gaps (numbers with the median of the "
+            f"training part, categories with one of their own) with {setting('missing', 'fill')}{blanks}"
+        )
+        mend = {"missing": "fill"}
     raw.refuse(
         name,
         f"has a missing value: {raw.at(row, name)}. Missing in all: {gaps.sum()} of {gaps.size} values, "
-        f"in {gaps.any(axis=1).sum()} of {len(raw)} rows, in {listed(_gappy(gaps, names))}. Leave such "
-        f"rows out with {setting('missing', 'drop')}{fill}{blanks}",
-        missing="drop" if gaps[:, 0].any() else "fill",
+        f"in {gaps.any(axis=1).sum()} of {len(raw)} rows, in {listed(_gappy(gaps, names))}. {remedy}",
+        **mend,
     )
 
 

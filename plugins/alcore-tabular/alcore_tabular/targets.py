@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from alcore.errors import UsageError
 from alcore_tabular.columns import MOSTLY_NUMBERS
-from alcore_tabular.messages import listed, setting
+from alcore_tabular.messages import listed, nearest, setting
 from alcore_tabular.number_format import DecimalMark, exact, has_decimal_comma, number
 from alcore_tabular.raw_table import Array, RawTable
 
@@ -38,7 +40,9 @@ class Answers:
     names: tuple[str, ...] = ()
 
 
-def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers:
+def encode_target(
+    raw: RawTable, task: Task, mark: DecimalMark = ".", classes: Sequence[str] = (), *, whole: bool = True
+) -> Answers:
     """Encode the targets of rows without missing ones.
 
     Parameters
@@ -49,6 +53,10 @@ def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers
         ``"auto"`` takes text, and few different whole numbers, for classes and other numbers for values.
     mark
         The decimal mark.
+    classes
+        Names of classes; those of the file are among them, if there are any.
+    whole
+        Whether all samples have a target, not some of them that are labeled already.
 
     Raises
     ------
@@ -56,10 +64,16 @@ def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers
         For text among numbers, infinite values, a single class and a class with a single member.
     """
     cells = [cell for cell in raw.target if cell is not None]
+    if classes and task == "regression":
+        raise UsageError("classes: a regression has none; leave them out, or leave out the task.")
+    if classes:
+        return _given_classes(raw, cells, mark, tuple(classes))
+    if not cells:
+        return _without_cells(raw, task)
     values = [number(cell, mark) for cell in cells]
     texts = [row for row, value in enumerate(values) if value is None]
     if task == "classification":
-        return _classes(raw, cells, mark, numeric=not texts)
+        return _classes(raw, cells, mark, numeric=not texts, whole=whole)
     if texts and (task == "regression" or len(cells) - len(texts) >= MOSTLY_NUMBERS * len(cells)):
         raw.refuse(
             raw.target_name,
@@ -69,11 +83,11 @@ def encode_target(raw: RawTable, task: Task, mark: DecimalMark = ".") -> Answers
             task="classification",
         )
     if texts:
-        return _classes(raw, cells, mark, numeric=False)
+        return _classes(raw, cells, mark, numeric=False, whole=whole)
     found = np.array(values, dtype=np.float64)
     if task == "auto" and _are_codes(found):
-        return _classes(raw, cells, mark, numeric=True)
-    return _values(raw, found)
+        return _classes(raw, cells, mark, numeric=True, whole=whole)
+    return _values(raw, found, whole=whole)
 
 
 def _are_codes(values: Array) -> bool:
@@ -82,7 +96,7 @@ def _are_codes(values: Array) -> bool:
     return whole and len(different) <= min(_MOST_CLASSES, len(values) // _ROWS_A_CLASS)
 
 
-def _values(raw: RawTable, values: Array) -> Answers:
+def _values(raw: RawTable, values: Array, *, whole: bool) -> Answers:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(single))
@@ -93,18 +107,24 @@ def _values(raw: RawTable, values: Array) -> Answers:
             f"is the target and {len(broken)} of its values are infinite or beyond what float32 holds "
             f"(3.4e38): {raw.at(int(broken[0]), name)}. Correct it, or give the target in another unit",
         )
-    if values.min() == values.max():
+    if whole and values.min() == values.max():
         raw.refuse(name, f"is the target and is {values[0]:g} in every row, so there is nothing to learn")
     return Answers("regression", single)
 
 
-def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, numeric: bool) -> Answers:
+def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: bool, whole: bool) -> Answers:
     keys: list[Any] = [exact(cell, mark) for cell in cells] if numeric else list(cells)
     members: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):
         members.setdefault(key, []).append(row)
     order = sorted(members)  # numbers, or text
     names = tuple(_class_name(cells[members[key][0]], mark) if numeric else str(key) for key in order)
+    if len(order) == 1 and not whole:
+        raw.refuse(
+            raw.target_name,
+            f"is the target and is {names[0]!r} wherever it is not empty; name all classes with "
+            f"{setting('classes', [names[0], '...'])}",
+        )
     if len(order) == 1:
         raw.refuse(
             raw.target_name,
@@ -112,10 +132,38 @@ def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, numeric: bool) 
             "another target, or add rows of a second class",
         )
     lonely = [place for place, key in enumerate(order) if len(members[key]) == 1]
-    if lonely:
+    if lonely and whole:
         _refuse_lonely(raw, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric)
     code = {key: place for place, key in enumerate(order)}
     return Answers("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
+
+
+def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tuple[str, ...]) -> Answers:
+    """Encode targets whose classes are named; a number is the class of its value, however it is written."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or len(names) < 2:
+        fault = f"{listed(twice)} is there twice" if twice else f"{names[0]!r} alone leaves nothing to learn"
+        raise UsageError(f"classes: {fault}; name each class once, two at least.")
+    code = {name: place for place, name in enumerate(names)}
+    found = [code.get(cell, code.get(_class_name(cell, mark))) for cell in cells]
+    if None in found:
+        row = found.index(None)
+        raw.refuse(
+            raw.target_name,
+            f"is the target, and {raw.at(row, raw.target_name)}, which is none of the classes {listed(names)}; add it "
+            f"to data.csv.classes: {nearest(cells[row], names)}",
+        )
+    return Answers("classification", np.array(found, dtype=np.int64), names)
+
+
+def _without_cells(raw: RawTable, task: Task) -> Answers:
+    if task == "regression":
+        return Answers("regression", np.empty(0, dtype=np.float32))
+    raw.refuse(
+        raw.target_name,
+        f"is the target and is empty, so it is not known what labels are: name the classes with "
+        f"{setting('classes', ['...', '...'])}, or say that they are numbers with {setting('task', 'regression')}",
+    )
 
 
 def _refuse_lonely(raw: RawTable, lonely: list[str], row: int, classes: int, numeric: bool) -> NoReturn:

@@ -66,8 +66,8 @@ def column(name: str, cell, place: int = 0):
             ["column 'size' has a missing value: line 14 has '?'", "1 of 120 values", "missing=drop"],
         ),
         (put(14, 1, ""), {}, ["column 'colour'", "line 14 is empty there"]),
-        (put(14, 2, "NA"), {}, ["column 'bought'", "line 14 has 'NA'", "can't be filled in"]),
-        (put(14, 2, "NA"), {"missing": "fill"}, ["'bought' is the target", "line 14", "missing=drop"]),
+        (put(14, 2, "NA"), {}, ["column 'bought'", "line 14 has 'NA'", "unlabeled=ask", "unlabeled=drop"]),
+        (put(14, 2, "NA"), {"missing": "fill"}, ["'bought' is the target", "line 14", "unlabeled=drop"]),
         (
             put(14, 0, "4O.1"),
             {},
