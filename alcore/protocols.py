@@ -751,6 +751,9 @@ class LabelStrategyOptions(Protocol):
         Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
         """
 
+    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what `cost` does for many samples, int64 (n,): float64 (n,); called in place of it for samples."""
+
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
 

@@ -298,7 +298,8 @@ class AnswerQueue:
         if self._failure_rate.is_exceeded:
             self._requests.withhold(self._open)
         elif self._budget.is_exceeded:
-            taken_first = sorted(self._open, key=lambda key: not self._requests.is_taken(key))
+            taken = self._requests.taken()
+            taken_first = sorted(self._open, key=lambda key: key not in taken)
             self._requests.withhold(self._over_budget(taken_first))
         else:
             self._requests.withhold(())

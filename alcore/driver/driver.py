@@ -175,6 +175,8 @@ class Driver:
             config.samples_per_step,
             InputCheck(self._pools),
             self._pools.fidelity,
+            self._costs.of_many,
+            self._pools.as_input,
         )
         self.label_queue: AnswerQueue | None = None
         self._checkpointer = Checkpointer(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from alcore.errors import raised_by
+from alcore.pools.details import cost_of
 
 
 class ExpectedCosts:
@@ -16,30 +17,43 @@ class ExpectedCosts:
     Parameters
     ----------
     label_strategy, pool
-        The two; None where there is none. The pool has ``cost(sample)``, or ``costs_of(samples)`` for many, and
-        ``input_cost(item)`` for a generated input.
+        The two; None where there is none. The one that has ``cost`` may have ``costs_of(samples)`` for many; the pool
+        has ``input_cost(item)`` for a generated input.
+
+    Attributes
+    ----------
+    are_known : bool
+        Whether anybody says what labels are expected to cost.
     """
 
     def __init__(self, label_strategy: Any, pool: Any) -> None:
         own = callable(getattr(label_strategy, "cost", None))
         owner = label_strategy if own else pool
-        self._one, self._many = getattr(owner, "cost", None), None if own else getattr(pool, "costs_of", None)
-        self._generated = self._one if own else getattr(pool, "input_cost", None)
-        self._named = raised_by(f"cost() of {type(owner).__name__}")
-
-    @property
-    def are_known(self) -> bool:
-        """Whether anybody says what labels are expected to cost."""
-        return callable(self._one)
+        self._one = label_strategy.cost if own else lambda item: cost_of(pool, item)
+        self._many = getattr(owner, "costs_of", None)
+        self.are_known = own or any(callable(getattr(pool, name, None)) for name in ("cost", "input_cost"))
+        self._named, self._many_named = (
+            raised_by(f"{name}() of {type(owner).__name__}") for name in ("cost", "costs_of")
+        )
 
     def of(self, item: Any) -> float | None:
         """Return what the label of a sample, or of a generated input, is expected to cost; None where nobody says."""
-        say = self._one if isinstance(item, int) else self._generated
-        if not callable(say):
+        if not self.are_known:
             return None
         with self._named:
-            said = say(item)
+            said = self._one(item)
             return None if said is None else float(said)
+
+    def of_many(self, samples: torch.Tensor) -> torch.Tensor | None:
+        """Return what the labels of samples, int64 (n,), are expected to cost: float64 (n,).
+
+        None where nobody says it of many samples at a time.
+        """
+        if not callable(self._many) or not len(samples):
+            return None
+        with self._many_named:
+            found = self._many(samples)
+            return None if found is None else torch.as_tensor(found, dtype=torch.float64)
 
     def of_samples(self, samples: torch.Tensor | Sequence[Any], usual: float) -> torch.Tensor:
         """Return what the labels of samples or inputs are expected to cost: float64 (n,).
@@ -51,11 +65,10 @@ class ExpectedCosts:
         usual
             What a label costs of which nobody says so.
         """
-        if callable(self._many) and isinstance(samples, torch.Tensor):
-            with raised_by("costs_of() of the pool"):
-                found = self._many(samples)
+        if isinstance(samples, torch.Tensor):
+            found = self.of_many(samples)
             if found is not None:
-                return torch.as_tensor(found, dtype=torch.float64)
+                return found
         items = samples.tolist() if isinstance(samples, torch.Tensor) else samples
-        each = [self.of(item) for item in items] if callable(self._one or self._generated) else [None] * len(items)
+        each = [self.of(item) for item in items] if self.are_known else [None] * len(items)
         return torch.tensor([usual if one is None else one for one in each], dtype=torch.float64)

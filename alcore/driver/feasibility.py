@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from alcore.inference.context import FeasibilityOfCandidates
 from alcore.inference.feasibility import FeasibilityModel
-from alcore.pools.batches import map_leaves, rows_within, tensors_of
+from alcore.pools.batches import rows_within, tensors_of
 from alcore.pools.tensor_pool import as_sample_id
 
 _BYTES = 2**22  # of inputs at a time
@@ -62,7 +63,8 @@ class Feasibility:
             to be; None where nothing can be learned.
         """
         known = [_finite(_rows(inputs)) for inputs in feasible]
-        failed = [_finite(_rows(inputs)) for inputs in _inputs_of(infeasible, pool)]
+        width = next((one.shape[1] for one in known if len(one)), 0)
+        failed = [_finite(rows) for rows in _failed_rows(infeasible, pool) if rows.shape[1] == width]
         if not any(map(len, failed)) or not any(map(len, known)):
             return None
         model = FeasibilityModel(torch.cat(known), torch.cat(failed))
@@ -139,16 +141,17 @@ def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> tor
     return torch.cat([model.probability(_rows(pool.inputs(part))).float() for part in torch.split(ids, rows)])
 
 
-def _inputs_of(items: Sequence[Any], pool: Any) -> Iterator[Any]:
-    """Return the learner's inputs of sample ids, in their order, and of generated inputs, as batches."""
+def _failed_rows(items: Sequence[Any], pool: Any) -> Iterator[torch.Tensor]:
+    """Yield the inputs of sample ids, in their order, and of generated inputs that are tensors, with a row each."""
     samples = sorted({sample for one in items if (sample := as_sample_id(one)) is not None})
     if samples:
-        yield pool.inputs(torch.tensor(samples))
+        yield _rows(pool.inputs(torch.tensor(samples)))
     as_input = getattr(pool, "as_input", None)
     for item in items:
         if as_sample_id(item) is None:
             own = as_input(item) if callable(as_input) else item
-            yield map_leaves(lambda leaf: torch.as_tensor(leaf)[None], own)
+            if isinstance(own, torch.Tensor | np.ndarray):
+                yield _rows(torch.as_tensor(own)[None])
 
 
 def _rows(inputs: Any) -> torch.Tensor:

@@ -46,6 +46,11 @@ class PoolSet(NamedTuple):
         found = own(item) if callable(own) else None
         return None if found is None else dumps(found)
 
+    def as_input(self, item: Any) -> Any:
+        """Return the learner's input of a generated one, as the pool to choose from makes it."""
+        own = getattr(self.choice, "as_input", None)
+        return own(item) if callable(own) else item
+
     def identified(self) -> dict[str, Any]:
         """Return the pools whose initial state belongs to the run, by name."""
         named = {"train": self.train, "unlabeled": self.unlabeled}

@@ -10,12 +10,18 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
 from alcore.codec import dumps
 from alcore.errors import QueryError, UsageError
+from alcore.pools.batches import map_leaves
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Queue, Request
 from alcore.store.tables import AskedRequest, request_id
+
+_ARRAYS = (torch.Tensor, np.ndarray, np.generic)
 
 
 class RequestQueue:
@@ -38,6 +44,10 @@ class RequestQueue:
         Returns what is wrong with a generated input, or None.
     fidelity
         Returns how exact the label of a sample, or of a generated input, is to be, as JSON, or None.
+    costs_of
+        Returns what labels of samples, int64 (n,), are expected to cost, or None where nobody says it of many.
+    as_input
+        Returns the learner's input of a generated one, so that one input is known in whatever form it is put.
 
     Attributes
     ----------
@@ -66,12 +76,14 @@ class RequestQueue:
         samples_per_step: int | None = None,
         check_input: Callable[[Any], str | None] = lambda _item: None,
         fidelity: Callable[[Any], str | None] = lambda _item: None,
+        costs_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _samples: None,
+        as_input: Callable[[Any], Any] = lambda item: item,
     ) -> None:
         self._transport = transport
         self._candidates = candidates
         self._run_id = run_id
         self._cost, self._samples_per_step, self._check_input = cost, samples_per_step, check_input
-        self._fidelity = fidelity
+        self._fidelity, self._costs_of, self._as_input = fidelity, costs_of, as_input
         self._lock = threading.Lock()
         self._requests: dict[int, Request] = {}  # those left to label, by ticket
         self._tickets_of: dict[str, list[int]] = {}  # by request
@@ -193,6 +205,11 @@ class RequestQueue:
                 for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
                     del self._requests[ticket]
 
+    def taken(self) -> set[str]:
+        """Return the ids of the requests that are with the label strategy."""
+        with self._lock:
+            return set(self._taken)
+
     def is_taken(self, key: str) -> bool:
         """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""
         with self._lock:
@@ -233,7 +250,9 @@ class RequestQueue:
         if request := self._ask(item, sample, score, sample is not None and sample in self._candidates):
             self._hand_out([request])
 
-    def _ask(self, item: Any, sample: int | None, score: float | None, is_candidate: bool) -> Request | None:
+    def _ask(
+        self, item: Any, sample: int | None, score: float | None, is_candidate: bool, known_cost: float | None = None
+    ) -> Request | None:
         """Return a request for an item, which is a sample id where `sample` is not None; None where it is dropped."""
         if sample is not None:
             if not is_candidate:
@@ -247,13 +266,15 @@ class RequestQueue:
                 f"{self._strategy} put {item!r:.60} into the query queue, which is neither a sample id nor an input of "
                 f"this pool: {fault}. Put sample ids, which are integers, one by one or with put_many, or inputs."
             )
-        elif dumps(item) in self._infeasible_inputs():  # raises here, inside the strategy, if it can't be stored
-            self.dropped[f"{self._strategy}: an input that failed as infeasible before"] += 1
-            return None
+        else:
+            dumps(item)  # raises here, inside the strategy, if it can't be stored
+            if self._failed_as_infeasible(item):
+                self.dropped[f"{self._strategy}: an input that failed as infeasible before"] += 1
+                return None
         if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return None
-        said = self._cost(item)
+        said = self._cost(item) if known_cost is None else known_cost
         cost = self.usual_cost if said is None else float(said)
         if not 0 <= cost < math.inf:
             raise QueryError(
@@ -272,11 +293,18 @@ class RequestQueue:
         self._rank += 1
         return request
 
-    def _infeasible_inputs(self) -> set[str]:
-        """Return the generated inputs that failed as infeasible, as they are stored."""
+    def _failed_as_infeasible(self, item: Any) -> bool:
+        """Tell whether a generated input is one that failed as infeasible before."""
         if self._failed_before is None:
-            self._failed_before = {dumps(item) for item in self._infeasible() if type(item) is not int}
-        return self._failed_before
+            self._failed_before = {self._key_of(one) for one in self._infeasible() if type(one) is not int}
+        return bool(self._failed_before) and self._key_of(item) in self._failed_before
+
+    def _key_of(self, item: Any) -> str:
+        """Return a text that is the same for one generated input, whatever kind of array it is in."""
+        own = self._as_input(item)
+        return dumps(
+            map_leaves(lambda leaf: torch.as_tensor(leaf).tolist() if isinstance(leaf, _ARRAYS) else leaf, own)
+        )
 
     def _hand_out(self, requests: Sequence[Request]) -> None:
         """Put up for labeling what was just asked for, and mask it."""
@@ -290,15 +318,23 @@ class RequestQueue:
         samples = [as_sample_id(item) for item in items]
         open_ = self._candidates.among(sample for sample in samples if sample is not None)
         requests: list[Request] = []
+        costs = self._known_costs(open_)
         try:
             for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
-                request = self._ask(item, sample, None if scores is None else float(scores[place]), sample in open_)
+                score, known = None if scores is None else float(scores[place]), costs.get(sample, None)
+                request = self._ask(item, sample, score, sample in open_, known)
                 if request is not None:
                     requests.append(request)
                     if sample is not None:
                         open_.discard(sample)
         finally:  # what was asked for before an item that can't be
             self._hand_out(requests)
+
+    def _known_costs(self, samples: Iterable[int]) -> dict[int | None, float]:
+        """Return what labels are expected to cost, by sample, where somebody says it of many."""
+        ids = torch.tensor(sorted(samples), dtype=torch.int64)
+        found = self._costs_of(ids) if len(ids) else None
+        return {} if found is None else dict(zip(ids.tolist(), found.tolist(), strict=True))
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""

@@ -2,7 +2,7 @@
 
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.dataset_pool import DatasetPool
-from alcore.pools.details import inputs_by_sample, named_values
+from alcore.pools.details import cost_of, inputs_by_sample, named_values
 from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
 from alcore.protocols import Data, DataInfo
 
@@ -12,6 +12,7 @@ __all__ = [
     "DatasetPool",
     "TensorPool",
     "as_sample_id",
+    "cost_of",
     "inputs_by_sample",
     "is_choosable",
     "named_values",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from alcore.pools.batches import item_at
-from alcore.pools.tensor_pool import is_choosable
+from alcore.pools.tensor_pool import as_sample_id, is_choosable
 
 
 def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -58,6 +58,22 @@ def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:
         return {}
     batch = pool.inputs(torch.tensor(list(samples), dtype=torch.int64))
     return {sample: item_at(batch, place) for place, sample in enumerate(samples)}
+
+
+def cost_of(pool: Any, item: Any) -> float | None:
+    """Return what a pool says that the label of an item is expected to cost, or None where it says nothing.
+
+    Parameters
+    ----------
+    pool
+        The pool to choose from; None where it is not known.
+    item
+        A sample id, for ``cost``, or a generated input, for ``input_cost`` (`alcore.protocols.PoolOptions`).
+    """
+    sample = as_sample_id(item)
+    say = getattr(pool, "input_cost" if sample is None else "cost", None)
+    said = say(item if sample is None else sample) if callable(say) else None
+    return None if said is None else float(said)
 
 
 def _plain(value: Any) -> Any:

@@ -215,9 +215,9 @@ class Dispatcher:
         if not recalled:
             return
         for one in [one for one in self._waiting if _is_among(one[2], recalled)]:
-            self._waiting.remove(one)
             self._rules.conclude(one[2], one[3])
             self._deliver(one[2])
+            self._waiting.remove(one)
             self._out -= len(one[2].requests)
         heapq.heapify(self._waiting)
         if self._backend.ends_calls and not self._repeatable:  # there, cancel() may end what has just begun
@@ -227,7 +227,8 @@ class Dispatcher:
                 del self._running[future]
                 self._out -= len(call.requests)
                 for request in call.requests:
-                    self._requests.give_back(request)
+                    with contextlib.suppress(UsageError):  # it has been answered
+                        self._requests.give_back(request)
 
     def _settle(self, future: Future[list[Outcome]]) -> None:
         call = self._running[future]

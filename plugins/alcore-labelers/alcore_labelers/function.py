@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from alcore.errors import UsageError, check_choice, did_you_mean
 from alcore.plugins import import_code
-from alcore.pools import is_choosable, named_values
+from alcore.pools import cost_of, is_choosable, named_values
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.backends import Backend, ExecutorBackend, ProcessBackend, ThreadBackend
@@ -155,7 +155,7 @@ class FunctionLabelStrategy(BaseLabel):
         self._source = function if isinstance(function, str) else _name_of(function)
         self._price = _price(cost)
         if callable(self._price) or isinstance(self._price, float):
-            self.cost = self._expected_cost
+            self.cost, self.costs_of = self._expected_cost, self._expected_costs
         self._shown: dict[int, dict[str, Any]] = {}
         self._progress: _Progress | None = None
 
@@ -296,9 +296,8 @@ class FunctionLabelStrategy(BaseLabel):
             return self._price
         if callable(self._price):
             return float(self._price(copy.deepcopy(given)))
-        said = getattr(self.driver.choice_pool, "cost", None)
-        found = said(request.item) if callable(said) and type(request.item) is int else None
-        return 1.0 if found is None else float(found)
+        found = cost_of(self.driver.choice_pool, request.item)
+        return 1.0 if found is None else found
 
     def _expected_cost(self, item: Any) -> float:
         """Return what the label of an item is expected to cost."""
@@ -306,6 +305,13 @@ class FunctionLabelStrategy(BaseLabel):
             return self._price
         (known,) = read_items(self.driver, [_request_for(item)])
         return float(self._price(self._given(known)))
+
+    def _expected_costs(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return what the labels of many samples are expected to cost: float64 (n,); the pool is asked once."""
+        if isinstance(self._price, float):
+            return torch.full((len(samples),), self._price, dtype=torch.float64)
+        items = read_items(self.driver, [_request_for(one) for one in samples.tolist()])
+        return torch.tensor([float(self._price(self._given(one))) for one in items], dtype=torch.float64)
 
     def _given(self, item: Item) -> Any:
         """Return what the function is given of an item."""

@@ -297,6 +297,23 @@ def test_generated_inputs_are_given_as_they_are(tmp_path):
     assert driver.spent().cost == 1
 
 
+def test_generated_inputs_cost_what_the_data_says_of_them(tmp_path):
+    pool = counting_pool(costs=torch.arange(20.0))
+    pool.input_cost = lambda item: 10 * float(item[0])
+    driver = run(tmp_path, FunctionLabelStrategy(lambda point: 1.0), [torch.tensor([3.0, 1.0]), 4], pool)
+    assert driver.spent().cost == 34
+
+
+def test_costs_of_many_samples_are_asked_for_with_one_look_at_the_data(tmp_path):
+    pool, looks = NamedPool(torch.zeros(20, 2), info=DataInfo("regression", features=2)), []
+    shown = pool.shown
+    pool.shown = lambda samples: looks.append(len(samples)) or shown(samples)
+    strategy = FunctionLabelStrategy(lambda named: named["T"], cost=lambda named: named["T"])
+    driver = run(tmp_path, strategy, range(10), pool, budget=1000.0)
+    assert driver.spent().cost == sum(one + 0.5 for one in range(10))
+    assert len(looks) <= 4, "at the check, for the costs, and for the labels"
+
+
 @pytest.mark.parametrize(
     ("cost", "expected"), [(3, 3 * 8), ("seconds", None), (lambda point: float(point[0]), sum(range(8))), (None, 8)]
 )

@@ -158,9 +158,13 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     arms = [_arm(name, resolved, follows) for name, resolved in built]
     if len({one.stem for one in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
-    free = bool(getattr(first.factories[first.parts["label"][0].where], "labels_by_id", False)) and bool(
-        getattr(_choice(first), "knows_answers", True)
-    )
+    by_id = bool(getattr(first.factories[first.parts["label"][0].where], "labels_by_id", False))
+    free = by_id and bool(getattr(_choice(first), "knows_answers", True))
+    if by_id and not free:
+        raise UsageError(
+            f"label strategy {first.parts['label'][0].use!r} answers with sample ids alone, and the data doesn't know "
+            "the answers, so no run would get a label; compare on data that knows them, or choose who answers: --label."
+        )
     if request.ceiling:
         arms.append(_ceiling(request, registry, first, arms[0], follows))
     (data,), (label,) = first.parts["data"], first.parts["label"]

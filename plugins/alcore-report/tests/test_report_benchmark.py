@@ -247,6 +247,16 @@ def test_failed_attempts_count_in_the_cost(tmp_path):
     assert over_cost["x"] == [0, paid[0], sum(paid)]
 
 
+def test_data_that_does_not_know_its_answers_is_no_benchmark(tmp_path):
+    rows = [f"{place / 40},{'' if place > 30 else place % 2}" for place in range(40)]
+    (tmp_path / "part.csv").write_text("\n".join(["x,kind", *rows]))
+    words = ["benchmark", "part.csv", "--target", "kind", "--set", "data.csv.unlabeled=ask"]
+    done = run_command(tmp_path, *words, "--label", "dummy")
+    assert done.code == 2
+    assert "the data doesn't know the answers, so no run would get a label" in one_line(done.err)
+    assert "label strategy 'ask' may cost something" in one_line(run_command(tmp_path, *words).err)
+
+
 def test_labels_that_may_cost_something_are_refused_with_their_number(tmp_path):
     (tmp_path / "label_shop.py").write_text(BOUGHT)
     words = ["benchmark", "--query", "uq", "--seeds", "3", "--label", "label_shop:Bought", *SMALL]

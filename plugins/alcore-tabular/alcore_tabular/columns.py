@@ -46,6 +46,8 @@ class Columns:
         Whether ``1,204`` is above a thousand; None: where a column leaves no doubt.
     date_order
         Order of day and month between slashes: ``auto`` where a column leaves no doubt.
+    classes
+        Names of classes, which are no blanks in the target.
     """
 
     drop: Sequence[str] = ()
@@ -56,6 +58,7 @@ class Columns:
     mark: DecimalMark = "."
     thousands: bool | None = None
     date_order: DateOrder = "auto"
+    classes: Sequence[str] = ()
 
 
 def read_csv(path: Path, target: str | None, said: Columns, faults: Faults) -> RawTable:
@@ -95,8 +98,9 @@ def read_csv(path: Path, target: str | None, said: Columns, faults: Faults) -> R
             columns.add(name, [None if cell.casefold() in missing else cell for cell in cells])
     if not columns.numbers and not columns.texts and not faults.found:
         raise UsageError(f"{csv_text.file}: no column is left to learn from beside the target {answer!r}.")
+    no_label = missing - {name.strip().casefold() for name in said.classes}
     target_cells = columns.target(
-        answer, [None if cell.casefold() in missing else cell for cell in csv_text.column(answer)], faults
+        answer, [None if cell.casefold() in no_label else cell for cell in csv_text.column(answer)], faults
     )
     return RawTable(
         file=csv_text.file,

@@ -181,7 +181,7 @@ def table(
     Data
         A pool with the training part, float32 inputs of shape (N, features) in the order of the file and
         int64 or float32 targets of shape (N,); the held-out pool, all labeled; and what is known about them. With fewer
-        than 20 labeled rows, which ``unlabeled="ask"`` allows, none is held out.
+        than 20 labeled rows, which ``unlabeled="ask"`` allows, none is held out, nor the only one of a class.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def table(
         else:
             if inputs != "X":
                 raise UsageError(f"inputs: {inputs!r} names an array of an NPZ file, and {path.name} is read as CSV.")
-            said = Columns(drop, categories, texts, blanks, delimiter, decimal, thousands, date_order)
+            said = Columns(drop, categories, texts, blanks, delimiter, decimal, thousands, date_order, classes)
             raw = read_csv(path, target, said, faults)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
@@ -336,7 +336,7 @@ def _split(
     codes = answers.values if answers.task == "classification" else None
     known = raw.labeled
     if len(known) < len(raw):
-        return _split_labeled(raw, known, codes, initial, validation, splits)
+        return _split_labeled(raw, known, codes, answers.names, initial, validation, splits)
     train, held = hold_out(codes, len(raw), validation, splits)
     classes = None if codes is None else codes[train]
     if initial is None:
@@ -349,6 +349,7 @@ def _split_labeled(
     raw: RawTable,
     known: np.ndarray[Any, Any],
     codes: np.ndarray[Any, Any] | None,
+    names: Sequence[str],
     initial: int | float | None,
     validation: float,
     rng: np.random.Generator,
@@ -363,11 +364,12 @@ def _split_labeled(
     if len(known) >= FEWEST_ROWS:
         places, others = hold_out(codes, len(known), validation, rng)
         trained, held = known[places], known[others]
-    elif len(known):
-        warn(
-            f"{raw.file}: {len(known)} labeled rows are too few to hold some out, so metrics are those of what is "
-            f"trained on; from {FEWEST_ROWS} on, a share is held out."
-        )
+        missing = [] if codes is None else np.setdiff1d(np.arange(len(names)), codes[others]).tolist()
+        if missing and len(held):
+            warn(
+                f"{raw.file}: no labeled row of {listed([names[one] for one in missing])} is held out, since a class "
+                "needs two labeled rows for that; so metrics say nothing of it."
+            )
     train = np.setdiff1d(np.arange(len(raw)), held)
     return train, held, np.searchsorted(train, trained)
 

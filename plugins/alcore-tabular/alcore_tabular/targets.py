@@ -85,6 +85,8 @@ def encode_target(
     if texts:
         return _classes(raw, cells, mark, numeric=False, whole=whole)
     found = np.array(values, dtype=np.float64)
+    if task == "auto" and not whole:
+        _refuse_doubtful(raw, found)
     if task == "auto" and _are_codes(found):
         return _classes(raw, cells, mark, numeric=True, whole=whole)
     return _values(raw, found, whole=whole)
@@ -92,8 +94,23 @@ def encode_target(
 
 def _are_codes(values: Array) -> bool:
     different = np.unique(values)
-    whole = bool(np.isfinite(different).all()) and bool((different == np.floor(different)).all())
-    return whole and len(different) <= min(_MOST_CLASSES, len(values) // _ROWS_A_CLASS)
+    return _are_whole(different) and len(different) <= min(_MOST_CLASSES, len(values) // _ROWS_A_CLASS)
+
+
+def _are_whole(numbers: Array) -> bool:
+    return bool(np.isfinite(numbers).all()) and bool((numbers == np.floor(numbers)).all())
+
+
+def _refuse_doubtful(raw: RawTable, values: Array) -> None:
+    """Refuse few labels that may be classes or quantities, since more of them would tell."""
+    different = np.unique(values)
+    if _are_whole(different) and len(values) // _ROWS_A_CLASS < len(different) <= _MOST_CLASSES:
+        raw.refuse(
+            raw.target_name,
+            f"is the target, and its {len(values)} labels are whole numbers, which may be classes or quantities; say "
+            f"which with {setting('task', 'classification')} or {setting('task', 'regression')}",
+            task="classification",
+        )
 
 
 def _values(raw: RawTable, values: Array, *, whole: bool) -> Answers:
@@ -141,8 +158,9 @@ def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: boo
 def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tuple[str, ...]) -> Answers:
     """Encode targets whose classes are named; a number is the class of its value, however it is written."""
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or len(names) < 2:
+    if twice or len(names) < 2 or not all(name.strip() for name in names):
         fault = f"{listed(twice)} is there twice" if twice else f"{names[0]!r} alone leaves nothing to learn"
+        fault = fault if all(name.strip() for name in names) else "a name is empty"
         raise UsageError(f"classes: {fault}; name each class once, two at least.")
     code = {name: place for place, name in enumerate(names)}
     found = [code.get(cell, code.get(_class_name(cell, mark))) for cell in cells]

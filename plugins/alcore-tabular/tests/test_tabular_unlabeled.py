@@ -72,8 +72,7 @@ def test_what_is_said_of_missing_values_is_for_inputs(rows, write, missing) -> N
 
 
 def test_few_labels_are_all_trained_on(rows, write) -> None:
-    with pytest.warns(TableWarning, match="3 labeled rows are too few to hold some out"):
-        data = table(write(without_labels(rows, 3)), target="bought", unlabeled="ask")
+    data = table(write(without_labels(rows, 3)), target="bought", unlabeled="ask")
     assert data.val is None
     assert values(data.train) == {0: 0, 1: 1, 2: 0}
     assert "start" not in data.parts
@@ -111,6 +110,28 @@ def test_labels_that_are_numbers_keep_their_values(rows, write) -> None:
     )
 
 
+@pytest.mark.parametrize(("labeled", "task"), [(4, None), (8, None), (9, "classification"), (30, "classification")])
+def test_few_whole_numbers_are_neither_classes_nor_quantities_by_themselves(rows, write, labeled, task) -> None:
+    given = [[*row[:2], str(place % 3)] if place else row for place, row in enumerate(rows)]
+    path = write(without_labels(given, labeled))
+    if task is None:
+        with pytest.raises(UsageError, match=f"its {labeled} labels are whole numbers, .*task=regression"):
+            table(path, target="bought", unlabeled="ask")
+    else:
+        assert table(path, target="bought", unlabeled="ask").info.task == task
+
+
+def test_a_class_whose_name_is_a_blank_elsewhere_is_a_class_if_it_is_named(rows, write) -> None:
+    given = [[*row[:2], "none" if row[2] == "no" else row[2]] for row in rows]
+    data = table(write(without_labels(given, 24)), target="bought", unlabeled="ask", classes=("none", "yes"))
+    assert len(data.train) + len(data.val) == 24
+
+
+def test_classes_that_metrics_say_nothing_of_are_named(rows, write) -> None:
+    with pytest.warns(TableWarning, match="no labeled row of 'maybe' is held out"):
+        table(write(without_labels(rows, 24)), target="bought", unlabeled="ask", classes=("yes", "no", "maybe"))
+
+
 def test_arrays_have_rows_without_a_label_too(tmp_path: Path) -> None:
     y = np.where(np.arange(60) < 30, np.arange(60) % 2, np.nan)
     np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(60, 3)), y=y)
@@ -138,6 +159,7 @@ def test_arrays_have_rows_without_a_label_too(tmp_path: Path) -> None:
         (24, {"unlabeled": "ask", "classes": ("yes", "yes")}, ["'yes' is there twice"]),
         (24, {"unlabeled": "ask", "classes": ("yes",)}, ["'yes' alone"]),
         (24, {"unlabeled": "ask", "classes": "yes"}, ["not a list"]),
+        (24, {"unlabeled": "ask", "classes": ("yes", "no", "")}, ["a name is empty"]),
         (24, {"classes": ("yes", "no"), "task": "regression", "unlabeled": "ask"}, ["a regression has none"]),
     ],
 )
