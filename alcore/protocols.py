@@ -490,6 +490,10 @@ class PoolOptions(Protocol):
         without the target. Where it is missing, the inputs are shown.
         """
 
+    units: Mapping[str, str]
+    """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read on the pool to choose from
+    by ``alcore ask`` and by label strategies that run programs. Where it is missing, no units are told."""
+
     knows_answers: bool
     """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
     Read before step 0."""

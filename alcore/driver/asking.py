@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alcore.pools.details import inputs_by_sample, named_values
+from alcore.pools.details import inputs_by_sample, named_values, units_of
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
@@ -35,6 +35,8 @@ class OpenRequest:
         The learner's input, or the generated one; None where the pool is not known.
     shown
         What the pool shows of the sample, by column (`alcore.protocols.PoolOptions.shown`); empty where it doesn't.
+    units
+        The units of what is shown, by column, where the pool knows them.
     row, line
         Where the sample is in the file that it comes from, where the pool knows it: the row from 0, the line from 1.
     """
@@ -47,6 +49,7 @@ class OpenRequest:
     cost: float
     input: Any = None
     shown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     row: int | None = None
     line: int | None = None
 
@@ -65,6 +68,7 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
     asked = [one.asked for one in run.states() if one.state == "open" and one.asked.request.id not in told]
     samples = [one.sample for one in asked if one.sample is not None]
     shown, inputs = named_values(pool, samples), inputs_by_sample(pool, samples)
+    units = units_of(pool)
     rows, lines = _places(pool, "source_rows", samples), _places(pool, "source_lines", samples)
     return [
         OpenRequest(
@@ -76,6 +80,7 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
             one.cost,
             input=one.request.item if one.sample is None else inputs.get(one.sample),
             shown={} if one.sample is None else shown.get(one.sample, {}),
+            units=units,
             row=None if one.sample is None else rows.get(one.sample),
             line=None if one.sample is None else lines.get(one.sample),
         )

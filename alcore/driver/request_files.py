@@ -140,7 +140,8 @@ def _json(value: Any) -> str:
 def _json_lines(requests: Iterable[OpenRequest]) -> Iterator[str]:
     for one in requests:
         empty = dict.fromkeys(("label", "status", "cost", "source", "comment"))
-        yield _json({**_about(one), "shown": dict(one.shown), "input": one.input, **empty})
+        shown = {"shown": dict(one.shown), **({"units": dict(one.units)} if one.units else {})}
+        yield _json({**_about(one), **shown, "input": one.input, **empty})
 
 
 def _write_npz(requests: Sequence[OpenRequest], path: Path) -> None:

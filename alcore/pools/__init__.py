@@ -2,7 +2,7 @@
 
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.dataset_pool import DatasetPool
-from alcore.pools.details import cost_of, inputs_by_sample, named_values
+from alcore.pools.details import cost_of, inputs_by_sample, named_values, units_of
 from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
 from alcore.protocols import Data, DataInfo
 
@@ -19,4 +19,5 @@ __all__ = [
     "pool_digest",
     "tensors_of",
     "to_device",
+    "units_of",
 ]

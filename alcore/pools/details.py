@@ -38,6 +38,23 @@ def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]
     }
 
 
+def units_of(pool: Any) -> dict[str, str]:
+    """Return the units of named values, by name, as the attribute `units` of a pool gives them.
+
+    Parameters
+    ----------
+    pool
+        The pool to choose from; None where it is not known.
+
+    Returns
+    -------
+    dict
+        By name; values without a unit are left out. Empty where the pool knows no units.
+    """
+    units: Mapping[str, str] = getattr(pool, "units", None) or {}
+    return {str(name): str(unit) for name, unit in units.items() if unit}
+
+
 def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:
     """Return the learner's inputs of samples, read in one call.
 

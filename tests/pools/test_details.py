@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alcore.pools import TensorPool, inputs_by_sample, named_values
+from alcore.pools import TensorPool, inputs_by_sample, named_values, units_of
 
 
 class Pair(NamedTuple):
@@ -69,3 +69,10 @@ def test_inputs_are_read_in_one_call_in_their_nesting(kind: str) -> None:
 def test_inputs_are_empty_where_the_pool_gives_none() -> None:
     assert inputs_by_sample(None, [1]) == {}
     assert inputs_by_sample([(torch.zeros(2), 0)], [0]) == {}
+
+
+def test_units_are_those_that_the_pool_knows() -> None:
+    pool = Shows(T=[1.0])
+    assert units_of(None) == units_of(pool) == {}
+    pool.units = {"T": "K", "phi": ""}  # type: ignore[attr-defined]
+    assert units_of(pool) == {"T": "K"}

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alcore.errors import UsageError
+from alcore.pools import units_of
 from alcore.protocols import Request, RunContext
 from alcore.store import fsync_path
 from alcore_labelers.items import Item
@@ -24,6 +25,10 @@ from alcore_labelers.program_files import FileFault, read_file, read_json
 
 DONE = "done.json"
 """Written last, once the program has ended: exit code, seconds, whether it was out of time."""
+BEGUN = "started"
+"""Made before the program is started, exclusively: an attempt that has it is not started again."""
+INTERRUPTED = "interrupted"
+"""Made once alcore itself has ended the program."""
 _DELIVERED = "delivered"  # its answer was put; made when that is committed
 _BATCH = "batch.json"  # in the folder of a request that was answered in another one's
 _PLACE = re.compile(r"[0-9a-f]{32}/attempt-[0-9]{1,9}(-[0-9]{1,9})?")
@@ -108,11 +113,14 @@ class AttemptFolders:
         return Place(folder, request.id)
 
     def prepare(self, request: Request) -> Path:
-        """Return the name of a folder for an attempt that begins; what was there of an attempt cut off is removed."""
+        """Return the name of a folder for an attempt that begins; what was there of one that did not begin is removed.
+
+        An attempt whose program was started has another folder each time, ``attempt-<n>-2`` for instance.
+        """
         newest = self._newest(request)
         if newest is None:
             return self.work / request.id / f"attempt-{request.attempt}"
-        if (newest / _DELIVERED).exists():
+        if (newest / _DELIVERED).exists() or (newest / BEGUN).exists():
             number = int(newest.name.split("-")[2]) if newest.name.count("-") > 1 else 1
             return newest.with_name(f"attempt-{request.attempt}-{number + 1}")
         shutil.rmtree(newest)
@@ -158,7 +166,11 @@ class AttemptFolders:
             self.make(self.prepare(request), {_BATCH: json.dumps(where).encode()})
 
     def note_delivered(self, request: Request, *, remove: bool = False) -> None:
-        """Write that the answer of an attempt was put; remove the folder instead if it is not to be kept."""
+        """Write that the answer of an attempt was put; remove the folder instead if it is not to be kept.
+
+        Where that can't be written, on a disk that is full for instance, a request that is opened again gets this
+        answer once more.
+        """
         folder = self._newest(request)
         if folder is None:
             return
@@ -167,7 +179,8 @@ class AttemptFolders:
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
         else:
-            (folder / _DELIVERED).touch()
+            with contextlib.suppress(OSError):
+                (folder / _DELIVERED).touch()
 
     def _newest(self, request: Request) -> Path | None:
         """Return the folder of an attempt that was made last."""
@@ -199,11 +212,33 @@ class AttemptFolders:
 
 
 def write_done(folder: Path, ended: Ended) -> None:
-    """Write the marker that an attempt is over; it appears whole."""
+    """Write the marker that an attempt is over; it appears whole.
+
+    Where it can't be written, on a disk that is full for instance, the attempt counts as one whose end is not known if
+    its answer isn't committed either.
+    """
     part = folder / f".{DONE}.part"
-    part.write_text(json.dumps(ended._asdict()), encoding="utf-8")
-    fsync_path(part)
-    part.replace(folder / DONE)
+    with contextlib.suppress(OSError):
+        part.write_text(json.dumps(ended._asdict()), encoding="utf-8")
+        fsync_path(part)
+        part.replace(folder / DONE)
+
+
+def begin(folder: Path) -> None:
+    """Write that the program of an attempt is about to be started; raise `OSError` where that can't be written."""
+    (folder / BEGUN).touch(exist_ok=False)
+    fsync_path(folder)
+
+
+def note_interrupted(folder: Path) -> None:
+    """Write that alcore has ended the program of an attempt, which may be started again, in another folder."""
+    with contextlib.suppress(OSError):
+        (folder / INTERRUPTED).touch()
+
+
+def is_cut_off(folder: Path) -> bool:
+    """Tell whether the program of an attempt was started, and it is not known how it ended."""
+    return (folder / BEGUN).exists() and not (folder / INTERRUPTED).exists() and read_done(folder) is None
 
 
 def read_done(folder: Path) -> Ended | None:
@@ -242,7 +277,8 @@ def batch_files(driver: RunContext, items: Sequence[Item], seeds: Sequence[int])
 
 def about(driver: RunContext, item: Item, seed: int) -> dict[str, Any]:
     """Return what ``request.json`` says of a request."""
-    request = item.request
+    request, values = item.request, item.named
+    units = {name: unit for name, unit in units_of(driver.choice_pool).items() if name in values}
     return {
         "request": request.id,
         "run": driver.run_id,
@@ -250,7 +286,8 @@ def about(driver: RunContext, item: Item, seed: int) -> dict[str, Any]:
         "sample": item.sample,
         "attempt": request.attempt,
         "seed": seed,
-        "values": {name: _jsonable(value) for name, value in item.named.items()},
+        "values": {name: _jsonable(value) for name, value in values.items()},
+        **({"units": units} if units else {}),
     }
 
 

@@ -152,6 +152,11 @@ class SpacePool:
         found[added] = self.space.inputs(columns_of(points, self.space.names))
         return torch.from_numpy(found)
 
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of the variables, by name; those without one are left out."""
+        return {one.name: one.unit for one in self.space.variables if one.unit}
+
     def shown(self, samples: Sequence[int]) -> dict[str, list[Any]]:
         """Return the values of these samples by variable, in its unit and at full precision."""
         numbers = np.array(list(samples), dtype=np.int64)

@@ -44,6 +44,11 @@ def test_several_targets_and_fields_have_the_shape_of_a_label() -> None:
     assert (info.task, info.classes, info.names) == ("classification", 2, ("slow", "fast"))
 
 
+def test_units_are_those_of_the_variables_that_have_one() -> None:
+    tables = {"T": {"low": 900, "high": 1500, "unit": "K"}, "phi": {"low": 0.5, "high": 2.0}}
+    assert space(tables).train.units == {"T": "K"}
+
+
 def test_a_finite_space_has_each_point_once_and_its_start_among_them() -> None:
     pool = space(FINITE, initial=6, validation=4, design="latin-hypercube").train
     assert pool.total == 20
