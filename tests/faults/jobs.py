@@ -1,7 +1,7 @@
 """Jobs under fire: ``python tests/faults/jobs.py [--scheduler local] [--jobs 1000] [--kills 40] [--seed 0]``.
 
 A run whose labels are jobs is killed at random times and taken up again, while its jobs are killed too, and Slurm's
-controller is stopped and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as
+controller is killed and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as
 the run in which nobody killed anything: the same picks, values, records and weights; no attempt may be submitted
 twice, or run twice. Prints one line of JSON, and every failure to stderr.
 """
@@ -80,7 +80,9 @@ def run(folder: Path, scheduler: str, jobs: int) -> None:
         max_in_flight=32 if scheduler == "slurm" else 8,
         time_limit=1.0,
         poll_interval=0.2 if scheduler == "slurm" else None,
-        settle=2.0 if scheduler == "slurm" else 0.3,
+        settle=0.5 if scheduler == "slurm" else 0.3,
+        heartbeat=0.5,
+        lost_after=4.0,
     )
     driver = build_driver(
         folder / "runs",
@@ -119,7 +121,7 @@ def life(work: Callable[[], None], log: Path) -> int:
 
 
 def kill_jobs(folder: Path, jobs: int, chance: random.Random, cluster: SlurmCluster | None) -> None:
-    """Kill a third of the jobs, or one of their processes, and restart Slurm's controller, at random times."""
+    """Kill a third of the jobs, or one of their processes, and Slurm's controller, at random times."""
     for turn in itertools.count():
         time.sleep(chance.uniform(0.1, 0.8))
         if cluster is not None:
@@ -134,7 +136,7 @@ def kill_jobs(folder: Path, jobs: int, chance: random.Random, cluster: SlurmClus
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         if cluster is not None and chance.random() < 0.15:
-            cluster.stop_controller()  # killed, it forgets jobs of the last seconds, and gives their numbers again
+            cluster.kill_controller()  # it forgets jobs of the last seconds, and gives their numbers again
             time.sleep(chance.uniform(0.1, 1.5))
             cluster.start_controller()
 

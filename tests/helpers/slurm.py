@@ -41,6 +41,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
 KillWait=2
+MessageTimeout=3
 MinJobAge={forget}
 SlurmdTimeout=60
 SchedulerType=sched/builtin
@@ -85,9 +86,11 @@ class SlurmCluster:
         for name in _PROGRAMS:
             _which(name)  # before its own folder comes first on the PATH
         self.bin.mkdir()
+        outside = Path("/proc/self/ns/pid").readlink()
         for name in ("sbatch", "squeue", "scontrol", "scancel", "sinfo"):
             path = self.bin / name
-            path.write_text(f'#!/bin/sh\nexec {" ".join(self._enter())} {_which(name)} "$@"\n')
+            enter = f"[ $(readlink /proc/self/ns/pid) = '{outside}' ] && exec {' '.join(self._enter())}"  # jobs are in
+            path.write_text(f'#!/bin/sh\n{enter} {_which(name)} "$@"\nexec {_which(name)} "$@"\n')
             path.chmod(0o755)
 
     def env(self) -> dict[str, str]:

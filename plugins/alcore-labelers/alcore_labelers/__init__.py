@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from alcore_labelers.items import Item, read_items
     from alcore_labelers.jobs import JobsLabelStrategy
     from alcore_labelers.results import Infeasible, Labeled
-    from alcore_labelers.schedulers import Job, Jobs, Known, SchedulerError, SchedulerFault
+    from alcore_labelers.schedulers import (
+        Job,
+        Jobs,
+        JobsOptions,
+        Known,
+        NotSubmittedError,
+        SchedulerError,
+        SchedulerFault,
+    )
 
 _HOME = {
     "AskLabelStrategy": "ask",
@@ -25,8 +33,10 @@ _HOME = {
     "Job": "schedulers",
     "Jobs": "schedulers",
     "JobsLabelStrategy": "jobs",
+    "JobsOptions": "schedulers",
     "Known": "schedulers",
     "Labeled": "results",
+    "NotSubmittedError": "schedulers",
     "SchedulerError": "schedulers",
     "SchedulerFault": "schedulers",
     "read_items": "items",
@@ -40,8 +50,10 @@ __all__ = [
     "Job",
     "Jobs",
     "JobsLabelStrategy",
+    "JobsOptions",
     "Known",
     "Labeled",
+    "NotSubmittedError",
     "SchedulerError",
     "SchedulerFault",
     "read_items",

@@ -11,7 +11,19 @@ from typing import Any
 
 from alcore.errors import UsageError
 from alcore.protocols import Failed, LabelQueue, QueryQueue, Request
-from alcore_labelers.attempts import Ended, batch_files, environment, read_done, request_files, write_done
+from alcore_labelers.attempts import (
+    Ended,
+    Place,
+    batch_files,
+    begin,
+    environment,
+    is_cut_off,
+    note_interrupted,
+    read_done,
+    request_files,
+    write_done,
+)
+from alcore_labelers.job_script import seconds_worked
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import end_processes, run_program
@@ -99,17 +111,36 @@ class CommandLabelStrategy(ProgramLabelStrategy):
                         queue_to_label.give_back(request)
 
     def _take_up(self, requests: Sequence[Request], answers: LabelQueue, open_: dict[str, Request]) -> list[Request]:
-        """Deliver what was finished before the run was cut off; return the requests that are left to be run."""
+        """Deliver what was finished before the run was cut off; return the requests that are left to be run.
+
+        A program that is still running is ended, and run again. One that was started, and left no word of its end,
+        counts as an attempt: it may have done its work.
+        """
         left = []
         for request in requests:
             place = self.folders.find(request)
             ended = None if place is None else read_done(place.folder)
+            if place is not None and ended is None and end_processes(place.folder):
+                self.logger.warning("what was still running in %s was ended", place.folder)
+                note_interrupted(place.folder)
             if place is not None and ended is not None:
                 self.deliver(request, place, ended, answers)
-                del open_[request.id]
+            elif place is not None and is_cut_off(place.folder):
+                self._fail_cut_off(request, place, answers)
             else:
                 left.append(request)
+                continue
+            del open_[request.id]
         return left
+
+    def _fail_cut_off(self, request: Request, place: Place, answers: LabelQueue) -> None:
+        reason = (
+            "its program was started, and it is not known how it ended: alcore was killed, or could not write that; "
+            f"see {place.folder}"
+        )
+        cost = seconds_worked(place.folder) / place.size if self.cost_by == "seconds" else None
+        answers.put(Failed(request, reason, "infrastructure", cost))
+        self.folders.note_delivered(request)
 
     def _start(
         self, threads: ThreadPoolExecutor, command: Any, requests: list[Request], stop: threading.Event
@@ -117,9 +148,6 @@ class CommandLabelStrategy(ProgramLabelStrategy):
         """Make the folder of a batch, and run the program there."""
         items, first = self.items(requests), requests[0]
         seeds = [self.seed(one) for one in requests]
-        for place in filter(None, map(self.folders.find, requests)):
-            if end_processes(place.folder):  # which a driver started that was killed
-                self.logger.warning("what was still running in %s was ended", place.folder)
         folder = self.folders.prepare(first)
         if self.batch == 1:
             files = request_files(self.driver, items[0], seeds[0])
@@ -150,8 +178,14 @@ class CommandLabelStrategy(ProgramLabelStrategy):
 def _run(
     arguments: list[str], folder: Path, env: Mapping[str, str], timeout: float | None, stop: threading.Event
 ) -> Ended | None:
+    try:
+        begin(folder)
+    except OSError as error:
+        return _failed(folder, str(error))
     ended = run_program(arguments, folder, env, timeout, stop)
-    if ended is not None:
+    if ended is None:
+        note_interrupted(folder)
+    else:
         write_done(folder, ended)
     return ended
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from alcore.errors import UsageError
 from alcore_labelers.job_script import has_started
-from alcore_labelers.scheduler_commands import call, end_commands_with
-from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
+from alcore_labelers.scheduler_commands import call, end_commands_with, may_pass
+from alcore_labelers.schedulers import Job, Known, NotSubmittedError, SchedulerError, SchedulerFault, State
 from alcore_labelers.template import CommandTemplate, check_names
 
 _STATES: dict[str, State | None] = {
@@ -21,6 +21,7 @@ _STATES: dict[str, State | None] = {
     **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
     "unknown": None,
 }
+_LATER = 75  # the exit code of a command that may work later, EX_TEMPFAIL of sysexits.h
 _OF_A_JOB = ("name", "script", "folder", "time_limit")
 
 
@@ -31,8 +32,8 @@ class CommandJobs:
     ----------
     submit
         Submits a job, and prints its handle as the last line. Placeholders: ``{name}``, ``{script}``, ``{folder}``,
-        ``{time_limit}`` (seconds, empty without a limit). Exit code 0 means that it was submitted, another one that it
-        was not.
+        ``{time_limit}`` (seconds, empty without a limit). Exit code 0 means that it was submitted; 75, or a message of
+        a connection or a time out, that it was not, and is to be tried again; another one, that the job is refused.
     poll
         Prints what has become of the job ``{handle}``: waiting, running, ended, infrastructure, timeout, cancelled, or
         unknown. Another exit code than 0 means that it can't be told now.
@@ -74,7 +75,9 @@ class CommandJobs:
         """Submit a job, and return the handle that the command prints."""
         code, out, err = self._call("submit", job)
         if code:
-            raise SchedulerError(f"the command submit failed with exit code {code}: {err or out.strip()}.")
+            said = err or out.strip()
+            text = f"the command submit failed with exit code {code}: {said}"
+            raise NotSubmittedError(text) if code == _LATER or may_pass(said) else SchedulerError(text)
         lines = out.split("\n")
         handle = next((line.strip() for line in reversed(lines) if line.strip()), "")
         if not handle:
@@ -96,22 +99,20 @@ class CommandJobs:
         faults: list[str] = []
         for handle, job in jobs.items():
             code, out, err = self._call("poll", job, handle)
+            word = (out.split() or ["unknown"])[0]
             if code:
                 faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err}")
-                known[handle] = Known(
-                    "waiting", fault=faults[-1]
-                )  # nothing is known of this one, and the others are asked
-                continue
-            words = out.split() or ["unknown"]
-            if words[0].lower() not in _STATES:
-                raise SchedulerError(
-                    f"the command poll printed {words[0]!r} for the job {handle}; it must print one of "
-                    f"{', '.join(_STATES)}."
+            elif word.lower() not in _STATES:
+                faults.append(
+                    f"the command poll printed {word!r} for the job {handle}; it must print one of {', '.join(_STATES)}"
                 )
-            state = _STATES[words[0].lower()]
-            if state is not None:
-                known[handle] = Known(state, " ".join(words))
-        if len(faults) == len(jobs):
+            else:
+                state = _STATES[word.lower()]
+                if state is not None:
+                    known[handle] = Known(state, " ".join(out.split()))
+                continue
+            known[handle] = Known("waiting", fault=faults[-1])  # nothing is known of this one, and the others are asked
+        if faults and len(faults) == len(jobs):
             raise SchedulerFault(faults[0])
         return known
 

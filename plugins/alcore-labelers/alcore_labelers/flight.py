@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from alcore.protocols import Request
 from alcore_labelers.schedulers import Job
+
+_LONGEST = 600.0  # seconds between two tries of what the scheduler did not do
+
+
+class Patience:
+    """How long something has kept failing, and when it is tried again: after twice the time of the try before.
+
+    Attributes
+    ----------
+    fault : str
+        What it failed with last; empty where it did not.
+    """
+
+    def __init__(self) -> None:
+        self.fault = ""
+        self._since: float | None = None
+        self._due = self._wait = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it may be tried, or tried again."""
+        return time.monotonic() >= self._due
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has failed, each time; 0 where the last try succeeded."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def failed(self, fault: str, first: float) -> bool:
+        """Note a failure, which is tried again after `first` seconds or more; return whether it is the first one."""
+        now, is_new = time.monotonic(), self._since is None
+        self._since = now if self._since is None else self._since
+        self._wait = first if is_new else min(2 * self._wait, max(_LONGEST, first))
+        self.fault, self._due = fault, now + self._wait
+        return is_new
+
+    def succeeded(self, again: float = 0.0) -> bool:
+        """Note a success, after which it is due in `again` seconds; return whether it had failed before."""
+        had_failed = self._since is not None
+        self.fault, self._since, self._wait, self._due = "", None, 0.0, time.monotonic() + again
+        return had_failed
 
 
 class Flight:
@@ -19,6 +61,8 @@ class Flight:
         Its job.
     handle
         By which the scheduler knows the job; None as long as that is not known to be submitted.
+    heartbeat
+        Seconds between two heartbeats of the job; 0 where it has none.
 
     Attributes
     ----------
@@ -26,31 +70,28 @@ class Flight:
         Whether a later driver can find out what has become of it, so that the request may be given back.
     is_lost : bool
         Whether it has started, and the scheduler doesn't know it any more.
+    is_unsubmitted : bool
+        Whether its job is known not to be submitted.
+    patience : Patience
+        With the scheduler, about this job alone: to submit it, to find it, to tell what has become of it.
     """
 
-    def __init__(self, request: Request, job: Job, handle: str | None) -> None:
-        self.request, self.job, self.handle = request, job, handle
-        self.is_known = self.is_lost = False
-        self._due = 0.0
+    def __init__(self, request: Request, job: Job, handle: str | None, heartbeat: float = 0.0) -> None:
+        self.request, self.job, self.handle, self.heartbeat = request, job, handle, heartbeat
+        self.is_known = self.is_lost = self.is_unsubmitted = False
+        self.patience = Patience()
         self._begin: float | None = None
         self._end: float | None = None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the scheduler may be asked again whether it knows the job."""
-        return not self.is_lost and time.monotonic() >= self._due
-
-    def try_later(self, seconds: float) -> None:
-        """Ask the scheduler again after this time."""
-        self._due = time.monotonic() + seconds
+        self._moved = -math.inf
+        self._last: object = self  # no heartbeat was looked at
 
     @property
     def is_ending(self) -> bool:
-        """Whether the job is over, and its files may still be on their way."""
-        return self._end is not None
+        """Whether the job is over, or seems to be, and its files, or a heartbeat, may still be on their way."""
+        return self._end is not None and time.monotonic() - self._moved > 2 * self.heartbeat
 
     def is_there(self) -> None:
-        """Note that the scheduler knows the job, and that it is not over, also where it seemed to be."""
+        """Note that the job is not over, also where it seemed to be."""
         self._end = None
 
     def seconds_at_work(self, *, begun: bool) -> float:
@@ -60,8 +101,19 @@ class Flight:
             self._begin = now
         return 0.0 if self._begin is None else now - self._begin
 
-    def seconds_since_end(self) -> float:
-        """Return for how long the job has been over, since this was asked first."""
-        now = time.monotonic()
+    def seconds_silent(self, beat: object) -> float:
+        """Return for how long the job has seemed to be over, without a heartbeat since: 0 where there is a new one.
+
+        Parameters
+        ----------
+        beat
+            Its last heartbeat, which is compared with the one that was given before. The first one is compared with
+            nothing: the job may be dead for days.
+        """
+        now, before = time.monotonic(), self._last
+        self._last = beat
+        if before is not self and beat != before:
+            self._end, self._moved = None, now
+            return 0.0
         self._end = now if self._end is None else self._end
         return now - self._end

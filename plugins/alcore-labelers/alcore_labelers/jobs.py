@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from alcore.errors import AlcoreError, UsageError, Waiting, check_choice
+from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Flight
+from alcore_labelers.flight import Flight, Patience
 from alcore_labelers.job_script import (
     SCRIPT,
+    TERMS,
+    Terms,
     has_started,
+    heartbeat_of,
     how_it_ended,
     job_script,
+    revoke,
+    said_at_end,
     seconds_worked,
+    start_of,
+    terms_file,
+    terms_of,
 )
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import GRACE
-from alcore_labelers.schedulers import Job, Jobs, Known, SchedulerError, SchedulerFault
+from alcore_labelers.schedulers import Job, Jobs, Known, NotSubmittedError, SchedulerError, SchedulerFault
 from alcore_labelers.slurm_jobs import SlurmJobs
 
 Scheduler = Literal["local", "slurm", "commands"]
 _OVERDUE = 60.0  # seconds after its limit and the grace at which a job that nobody ended is ended by us
+_SHORTEST = 0.01  # seconds between two looks at the files of jobs
+_BEATS = 1.5  # heartbeats of silence after which a job is over that the scheduler says to be over
+_FAULTS = (SchedulerFault, SchedulerError, OSError)  # of all calls but submit, which may refuse a job
 _FAILURES: dict[str, FailureKind] = {
     "infrastructure": "infrastructure",
     "timeout": "timeout",
@@ -55,7 +68,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Whether to wait for the jobs; otherwise the run ends with exit code 3 while jobs are under way, and ``alcore
         resume`` looks for them.
     time_limit
-        Seconds after which a job is ended; that is paid for. No limit if it is not given.
+        Seconds after which a job is ended; that is paid for. No limit if it is not given. A job keeps the limit that it
+        was submitted with.
     poll_interval
         Seconds between two questions to the scheduler, at least; 10 if it is not given, and 0.05 for ``local``.
     options
@@ -88,6 +102,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Seconds after the end of a job in which its files must appear; a network file system may be late.
     jobs
         In Python: an object with the methods of `Jobs`, in place of a scheduler.
+    heartbeat
+        Seconds between two heartbeats that a job writes to its folder while it is alive.
+    lost_after
+        Seconds after which a job counts as lost that the scheduler doesn't know, and of which no heartbeat has come;
+        at least three heartbeats.
+    give_up_after
+        Seconds for which the scheduler is asked again where it can't be reached, or says what is not understood; then
+        its jobs count as unknown to it, and those that it didn't take have failed.
     """
 
     told = False
@@ -115,6 +137,9 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         cost: Cost = "seconds",
         settle: float = 10.0,
         jobs: Jobs | None = None,
+        heartbeat: float = 10.0,
+        lost_after: float = 120.0,
+        give_up_after: float = 86400.0,
     ) -> None:
         where = "JobsLabelStrategy"
         super().__init__(run, answer, infeasible_exits, keep, cost, env, max_result_bytes, where)
@@ -122,8 +147,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         check_at_least(where, "max_in_flight", max_in_flight, 1)
         check_at_least(where, "settle", settle, 0)
         check_at_least(where, "poll_interval", poll_interval, 0)
-        if time_limit is not None and not time_limit > 0:
-            raise UsageError(f"{where}: time_limit is {time_limit}; it must be a number of seconds above 0.")
+        check_at_least(where, "give_up_after", give_up_after, 0)
+        for name, value in (("time_limit", time_limit), ("heartbeat", heartbeat)):
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{where}: {name} is {value}; it must be a number of seconds above 0.")
+        if not 2.999 * heartbeat <= lost_after < math.inf:
+            raise UsageError(
+                f"{where}: lost_after is {lost_after:g}, and must be at least three heartbeats, {3 * heartbeat:g} "
+                "seconds: one may come late."
+            )
         commands = {"submit": submit, "poll": poll, "cancel": cancel, "find": find, "fetch": fetch}
         if scheduler != "commands" and (given := [name for name, text in commands.items() if text]):
             raise UsageError(f"{where}: {given[0]} is given, and only the scheduler 'commands' takes it.")
@@ -132,11 +164,13 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         if jobs is None:
             jobs = _scheduler(scheduler, options or [], commands, poll_interval)
         self.jobs, self.max_in_flight, self.wait = jobs, max_in_flight, wait
-        self.time_limit, self.settle = time_limit, settle
+        self.time_limit, self.settle, self.heartbeat = time_limit, settle, heartbeat
+        self.lost_after, self.give_up_after = lost_after, give_up_after
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
-        self._faults: dict[str, float] = {}
-        self._polled, self._token, self._command = 0.0, "", self.run
+        self._owners: dict[str, str] = {}  # the jobs that handles were given to last
+        self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # with the scheduler, by what it is asked
+        self._token, self._command = "", self.run
 
     def check(self) -> None:
         """Raise `UsageError` if the program or the scheduler is not there."""
@@ -164,14 +198,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         try:
             self._take_up(queue_to_label, flights)
             while True:
-                self._submit_next(queue_to_label, flights, serialize_queue)
-                if not flights:
+                is_held = self._submit_next(queue_to_label, flights, serialize_queue)
+                if not flights and not (is_held and queue_to_label.qsize()):
                     return
                 answered = self._look(flights, serialize_queue)
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
-                    self._pause()
+                    time.sleep(max(self.jobs.interval, _SHORTEST))
         finally:
             _give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
 
@@ -187,21 +221,31 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             for request in taken:
                 place = self.folders.find(request)
                 if place is not None:
-                    job = self._job(request, place.folder)
-                    flight = Flight(request, job, request.handle or self._handles.get(job.name))
+                    terms = terms_of(place.folder, Terms(self.time_limit, None))
+                    job = self._job(request, place.folder, terms)
+                    handle = request.handle or self._handles.get(job.name)
+                    flight = Flight(request, job, handle, terms.heartbeat or 0.0)
                     flight.is_known = True
                     flights[request.id] = flight
                     self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
         finally:
             _give_back(requests, [one for one in taken if one.id not in flights])
 
-    def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> None:
-        """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted."""
-        for flight in [one for one in flights.values() if one.handle is None and one.is_due]:
-            self._settle_doubt(flight, answers)
-        while len(flights) < self.max_in_flight and (taken := requests.get_many(1)):
+    def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> bool:
+        """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted.
+
+        Return whether requests are left for later, since the scheduler takes no jobs now.
+        """
+        for flight in [one for one in flights.values() if one.handle is None and not one.is_lost]:
+            if flight.patience.is_due and self._settle_doubt(flight, answers):
+                del flights[flight.request.id]
+        while len(flights) < self.max_in_flight:
+            if not self._patience["submit"].is_due:
+                return True
+            if not (taken := requests.get_many(1)):
+                break
             try:
-                flight = Flight(taken[0], self._prepare(taken[0]), None)
+                flight = Flight(taken[0], self._prepare(taken[0]), None, self.heartbeat)
                 flights[taken[0].id] = flight
             except UsageError as error:  # a value that the command can't be given
                 answers.put(Failed(taken[0], str(error), cost=0.0))
@@ -209,7 +253,9 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             except BaseException:
                 _give_back(requests, taken)
                 raise
-            self._submit(flight, answers)
+            if self._submit(flight, answers):
+                del flights[flight.request.id]
+        return False
 
     def _prepare(self, request: Request) -> Job:
         """Make the folder of an attempt."""
@@ -217,163 +263,305 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         folder, seed = self.folders.prepare(request), self.seed(request)
         arguments = self._command.arguments(self.placeholders(item, seed, folder))
         env = environment(self.driver, folder, request, item.sample, seed) | self.env
-        script = job_script(folder, arguments, env, self.time_limit, GRACE)
-        self.folders.make(folder, {**request_files(self.driver, item, seed), SCRIPT: script}, executable=[SCRIPT])
-        return self._job(request, folder)
+        terms = Terms(self.time_limit, self.heartbeat)
+        script = job_script(
+            folder,
+            arguments,
+            env,
+            terms.time_limit,
+            GRACE,
+            heartbeat=self.heartbeat,
+            id_variable=self._id_variable,
+            inquiry=getattr(self.jobs, "inquiry", ""),
+        )
+        files = {**request_files(self.driver, item, seed), SCRIPT: script, TERMS: terms_file(terms)}
+        self.folders.make(folder, files, executable=[SCRIPT])
+        return self._job(request, folder, terms)
 
-    def _job(self, request: Request, folder: Path) -> Job:
+    def _job(self, request: Request, folder: Path, terms: Terms) -> Job:
         name = f"{request.id}-{folder.name.removeprefix('attempt-')}.{self._token}"
-        return Job(name, folder, folder / SCRIPT, self.time_limit)
+        return Job(name, folder, folder / SCRIPT, terms.time_limit)
 
-    def _settle_doubt(self, flight: Flight, answers: LabelQueue) -> None:
-        """Find out whether a job was submitted; submit it if it was not."""
-        if how_it_ended(flight.job.folder, self.time_limit) is not None:
-            return  # `_look` takes the answer
-        if not self.jobs.finds:
-            if has_started(flight.job.folder):  # its files tell all that can be known
-                self._warn(SchedulerFault(f"what has become of job {flight.job.name} is known when it has ended"))
-                return
-            flight.is_known = True  # the user has decided that it is asked again
-            self._submit(flight, answers)
-            return
-        try:
-            handle = self.jobs.find(flight.job)
-        except SchedulerFault as fault:
-            self._warn(fault)
-            flight.try_later(max(self.jobs.interval, 1.0))
-            return
+    @property
+    def _id_variable(self) -> str:
+        return getattr(self.jobs, "id_variable", "")
+
+    def _settle_doubt(self, flight: Flight, answers: LabelQueue) -> bool:
+        """Find out whether a job was submitted; submit it if it was not. Return whether its request has failed."""
+        job, faulty = flight.job, flight.patience.seconds
+        if flight.is_unsubmitted:
+            if not job.folder.exists():
+                flight.job = self._prepare(flight.request)
+            return self._submit(flight, answers)
+        if how_it_ended(job.folder, job.time_limit) is not None:
+            return False  # `_look` takes the answer
+        handle = None
+        if self.jobs.finds:
+            try:
+                handle = self.jobs.find(job)
+            except _FAULTS as fault:
+                self._failed("find", fault)
+                return self._try_later(flight, str(fault), self.give_up_after, answers)
+            self._succeeded("find")
         if handle is not None:
             self._commit(flight, handle, answers)
-        elif has_started(flight.job.folder):
-            flight.is_lost = True  # it is over, and the scheduler has forgotten it
+        elif has_started(job.folder):
+            flight.is_lost = True  # the scheduler has forgotten it, or can't be asked: its files tell
+        elif self.jobs.finds or not faulty:  # without `find`, the user has decided that it is asked again
+            flight.is_known = True
+            return self._submit(flight, answers)
         else:
-            self._submit(flight, answers)
+            return self._try_later(flight, flight.patience.fault, self.lost_after, answers)
+        return False
 
-    def _submit(self, flight: Flight, answers: LabelQueue) -> None:
-        flight.is_known = self.jobs.finds
+    def _submit(self, flight: Flight, answers: LabelQueue) -> bool:
+        """Submit a job; return whether its request has failed."""
+        flight.is_known, flight.is_unsubmitted = self.jobs.finds, False
         try:
             handle = self.jobs.submit(flight.job)
-        except SchedulerError:
+        except SchedulerError as error:
             flight.is_known = True
-            if not self.jobs.finds:
+            self._fail(flight, Known("infrastructure", str(error).rstrip(".")), answers)
+            return True
+        except (SchedulerFault, OSError) as fault:
+            if isinstance(fault, NotSubmittedError) and not self.jobs.finds:
+                flight.is_known = flight.is_unsubmitted = True
                 self.folders.discard(flight.job.folder)  # or it would count as submitted
-            raise
-        except SchedulerFault as fault:
-            if not self.jobs.finds:
-                raise AlcoreError(
-                    f"{fault}, so it is not known whether the job {flight.job.name} was submitted, and the scheduler "
-                    "has no command `find`. Look for the job, and go on with --in-doubt ask (submit it again) or "
-                    "--in-doubt drop (give the request up)."
-                ) from fault
-            self._warn(fault)
-            flight.try_later(max(self.jobs.interval, 1.0))
-            return
+            self._failed("submit", fault)
+            return self._try_later(flight, str(fault), self.give_up_after, answers)
+        self._succeeded("submit")
         self._commit(flight, handle, answers)
+        return False
+
+    def _try_later(self, flight: Flight, fault: str, most: float, answers: LabelQueue) -> bool:
+        """Note that a job may not be submitted; after `most` seconds of that, give it up, and return True."""
+        flight.patience.failed(fault, self._first_wait)
+        if flight.patience.seconds < most:
+            return False
+        return self._give_up(flight, f"for {flight.patience.seconds:.3g} s it was not taken: {fault}", answers)
 
     def _commit(self, flight: Flight, handle: str, answers: LabelQueue) -> None:
         answers.submitted(flight.request, handle)
-        flight.handle, flight.is_known = handle, True
+        flight.handle, flight.is_known, flight.is_lost = handle, True, False
+        flight.patience.succeeded()
         self._handles[flight.job.name] = handle
+        self._owners[handle] = flight.job.name
+
+    def _is_owner(self, flight: Flight) -> bool:
+        """Whether the handle of a flight was not given to a later job, by a scheduler that has forgotten this one."""
+        return self._owners.get(flight.handle or "", flight.job.name) == flight.job.name
 
     # -- what has become of it ---------------------------------------------------------------------------------
 
     def _look(self, flights: dict[str, Flight], answers: LabelQueue) -> int:
         """Deliver the answers of jobs that are over; return how many."""
         over = [one for one in flights.values() if self._ended_by_itself(one, answers)]
-        left = {one.handle: one for one in flights.values() if one not in over and one.handle is not None}
-        known: Mapping[str, Known] = {}
-        self._polled = time.monotonic()
-        try:
-            known = self.jobs.poll({handle: one.job for handle, one in left.items()}) if left else {}
-        except SchedulerFault as fault:
-            self._warn(fault)
-            left = {}
-        over += [one for handle, one in left.items() if self._is_over(one, known.get(handle), answers)]
-        over += [one for one in flights.values() if one.is_lost and one not in over and self._is_gone(one, answers)]
+        left = [one for one in flights.values() if one not in over]
+        for one in left:
+            self._take_own_id(one, answers)
+        submitted = [one for one in left if one.handle is not None]
+        asked = {one.handle: one for one in submitted if self._is_owner(one)}
+        known = self._poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
+        for one in submitted if known is not None else ():
+            said = known.get(one.handle or "") if known and asked.get(one.handle) is one else None
+            if self._is_over(one, said, answers):
+                over.append(one)
+        over += [one for one in left if one.is_lost and self._is_gone(one, None, answers)]
         for one in over:
             del flights[one.request.id]
         return len(over)
 
+    def _poll(self, jobs: Mapping[str, Job]) -> Mapping[str, Known] | None:
+        """Return what the scheduler knows of jobs: nothing, where it can't be asked for long; None for the moment."""
+        patience = self._patience["poll"]
+        if patience.is_due:
+            begin = time.monotonic()
+            try:
+                known = self.jobs.poll(jobs)
+            except _FAULTS as fault:
+                self._failed("poll", fault)
+            else:
+                took = time.monotonic() - begin
+                self._succeeded("poll", max(self.jobs.interval, 5 * took))  # more rarely where it takes long
+                return known
+        return {} if patience.seconds and patience.seconds >= self.give_up_after else None
+
+    def _take_own_id(self, flight: Flight, answers: LabelQueue) -> None:
+        """Take the id that a job wrote for its handle: the scheduler may have forgotten that it was submitted."""
+        if self._id_variable and has_started(flight.job.folder):
+            own = start_of(flight.job.folder).job_id
+            if own and own != flight.handle:
+                self.logger.info("job %s runs as %s, not as %s", flight.job.name, own, flight.handle or "was known")
+                with contextlib.suppress(UsageError):  # the request was answered by somebody else
+                    self._commit(flight, own, answers)
+
     def _ended_by_itself(self, flight: Flight, answers: LabelQueue) -> bool:
         """Deliver the answer of a job whose program has ended, unless a signal ended it: the scheduler knows why."""
-        ended = how_it_ended(flight.job.folder, self.time_limit)
-        if ended is None:
+        ended = None if flight.is_unsubmitted else how_it_ended(flight.job.folder, flight.job.time_limit)
+        if ended is None or (flight.handle is not None and _was_signalled(ended)):
             return False
-        if flight.handle is not None and ended.code is not None and ended.code < 0 and not ended.timed_out:
-            return False
-        self._deliver_ended(flight, ended, answers)
+        self._deliver_ended(flight, ended, None, answers)
         return True
 
     def _is_over(self, flight: Flight, known: Known | None, answers: LabelQueue) -> bool:
-        """Deliver the answer of a job that is over, as the scheduler says."""
+        """Deliver the answer of a job that is over, as the scheduler says, or that it doesn't know."""
         job = flight.job
+        if known is not None and known.fault:
+            if flight.patience.failed(known.fault, 0.0):
+                self.logger.warning("%s; tried again later, jobs go on", known.fault)
+            if flight.patience.seconds >= self.give_up_after:
+                known = None
+        elif known is not None:
+            flight.patience.succeeded()
         if known is not None and known.state in ("waiting", "running"):
-            limit = self.time_limit
-            if known.fault:
-                self._warn(SchedulerFault(known.fault))
+            flight.is_there()
             working = flight.seconds_at_work(begun=has_started(job.folder))
-            if limit is not None and working > limit + GRACE + _OVERDUE:
-                self._cancel([flight])
-                self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
-                return True
+            if job.time_limit is None or working <= job.time_limit + GRACE + _OVERDUE or not self._cancel(flight):
+                return False
+            self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
+            return True
+        return self._is_gone(flight, known, answers)
+
+    def _is_gone(self, flight: Flight, known: Known | None, answers: LabelQueue) -> bool:
+        """Deliver the answer of a job that the scheduler says to be over, or doesn't know; it is if it is silent."""
+        folder = flight.job.folder
+        if not self._fetch(flight):
+            return False
+        has_begun = has_started(folder)  # makes a network file system look again
+        ended = how_it_ended(folder, flight.job.time_limit)
+        if ended is not None:
+            self._deliver_ended(flight, ended, known, answers)
+            return True
+        if start_of(folder).is_revoked:  # by a driver that was killed then
+            return self._give_up(flight, "it had not begun, and was given up", answers)
+        if known is not None and known.state in _FAILURES and not has_begun:
+            return self._give_up(flight, known, answers)
+        silent = flight.seconds_silent(heartbeat_of(folder))
+        if silent < self._longest_silence(flight, known):
+            return False
+        if has_begun:
+            self._fail(flight, self._why(flight, known, silent), answers)
+            return True
+        if known is not None:
+            return self._give_up(flight, "it ended, and had not begun to work", answers)
+        if self.jobs.finds and self._is_found(flight, answers):
             flight.is_there()
             return False
-        try:
-            self.jobs.fetch(job, flight.handle or "")
-        except SchedulerFault as fault:
-            self._warn(fault)
-            return False
-        if known is not None and known.state in _FAILURES:
-            ended = how_it_ended(job.folder, self.time_limit)
-            if ended is not None and ended.code is not None and ended.code >= 0:
-                self._deliver_ended(flight, ended, answers)
-            else:
-                self._fail(flight, known, answers)
+        return self._give_up(flight, f"it has not begun, and for {silent:.3g} s the scheduler didn't know it", answers)
+
+    def _longest_silence(self, flight: Flight, known: Known | None) -> float:
+        """Return for how many seconds a job must give no heartbeat to be over."""
+        if known is None:
+            return max(self.lost_after, 3 * flight.heartbeat, self.settle)
+        if getattr(self.jobs, "sees_processes", False):
+            return self.settle
+        return max(self.settle, _BEATS * flight.heartbeat)
+
+    def _is_found(self, flight: Flight, answers: LabelQueue) -> bool:
+        """Tell whether the scheduler knows the name of a job whose handle it doesn't know, or can't be asked now."""
+        if not flight.patience.is_due:
             return True
-        return self._is_gone(flight, answers)
+        try:
+            handle = self.jobs.find(flight.job)
+        except _FAULTS as fault:
+            self._failed("find", fault)
+            flight.patience.failed(str(fault), self._first_wait)
+            return max(flight.patience.seconds, self._patience["poll"].seconds) < self.give_up_after
+        self._succeeded("find")
+        if handle is not None and handle != flight.handle:
+            self._commit(flight, handle, answers)
+        return handle is not None
 
-    def _is_gone(self, flight: Flight, answers: LabelQueue) -> bool:
-        """Deliver the answer of a job that is over, or that it left none."""
-        has_started(flight.job.folder)  # makes a network file system look again
-        ended = how_it_ended(flight.job.folder, self.time_limit)
-        if ended is not None:
-            self._deliver_ended(flight, ended, answers)
-        elif flight.seconds_since_end() < self.settle:
-            return False
+    def _why(self, flight: Flight, known: Known | None, silent: float) -> Known:
+        """Return why a job is over that has not said so: what the scheduler says, or has said to the job."""
+        if known is not None and known.state in _FAILURES:
+            return known
+        if (told := self._told(flight)) is not None:
+            return told
+        if known is not None:
+            return Known("infrastructure", "it ended without saying how: it was killed, perhaps")
+        return Known("infrastructure", f"the scheduler doesn't know it, and it gave no heartbeat for {silent:.3g} s")
+
+    def _told(self, flight: Flight) -> Known | None:
+        """Return what the scheduler said of a job when that was sent SIGTERM; None where that is not known."""
+        understood, said = getattr(self.jobs, "understood", None), said_at_end(flight.job.folder)
+        if understood is None or not said or flight.handle is None:
+            return None
+        found: Known | None = understood(said, flight.job, flight.handle)
+        return found if found is not None and found.state in _FAILURES else None
+
+    def _deliver_ended(self, flight: Flight, ended: Ended, known: Known | None, answers: LabelQueue) -> None:
+        """Deliver what a job left that came to its end; where a signal ended it, why is what the scheduler says."""
+        why = None
+        if _was_signalled(ended):
+            why = known if known is not None and known.state in _FAILURES else self._told(flight)
+        if why is not None:
+            self._fail(flight, why, answers)
         else:
-            self._fail(flight, Known("infrastructure", "it ended without saying how: it was killed, perhaps"), answers)
-        return True
+            self.deliver(flight.request, Place(flight.job.folder, flight.request.id), ended, answers)
 
-    def _deliver_ended(self, flight: Flight, ended: Ended, answers: LabelQueue) -> None:
-        self.deliver(flight.request, Place(flight.job.folder, flight.request.id), ended, answers)
+    def _give_up(self, flight: Flight, why: Known | str, answers: LabelQueue) -> bool:
+        """Report that a job did not begin, and see to it that it never does; return False where it has begun now."""
+        if flight.job.folder.exists() and not revoke(flight.job.folder):
+            flight.is_lost = flight.handle is None
+            flight.is_there()
+            return False
+        self._fail(flight, Known("infrastructure", why) if isinstance(why, str) else why, answers)
+        return True
 
     def _fail(self, flight: Flight, known: Known, answers: LabelQueue) -> None:
         """Report that a job has no answer."""
         folder, kind = flight.job.folder, _FAILURES[known.state]
-        seconds = seconds_worked(folder)
+        has_begun = has_started(folder) and not start_of(folder).is_revoked
+        cost = None if has_begun and self.cost_by == "expected" else seconds_worked(folder) if has_begun else 0.0
         reason = f"job {flight.handle or flight.job.name}: {known.reason}; see {folder}"
-        answers.put(Failed(flight.request, reason, kind, seconds if self.cost_by == "seconds" else None))
+        answers.put(Failed(flight.request, reason, kind, cost))
         self.folders.note_delivered(flight.request)
 
-    def _cancel(self, flights: Iterable[Flight]) -> None:
+    def _fetch(self, flight: Flight) -> bool:
+        """Bring the files of a job; return whether they are there, or are not to be had."""
+        if flight.handle is None:
+            return True
         try:
-            self.jobs.cancel({one.handle: one.job for one in flights if one.handle is not None})
-        except SchedulerFault as fault:
-            self._warn(fault)
+            self.jobs.fetch(flight.job, flight.handle)
+        except _FAULTS as fault:
+            self._failed("fetch", fault)
+            return self._patience["fetch"].seconds >= self.give_up_after
+        self._succeeded("fetch")
+        return True
+
+    def _cancel(self, flight: Flight) -> bool:
+        """End a job; return whether the scheduler took that."""
+        try:
+            self.jobs.cancel({} if flight.handle is None else {flight.handle: flight.job})
+        except _FAULTS as fault:
+            self._failed("cancel", fault)
+            return False
+        self._succeeded("cancel")
+        return True
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
-    def _pause(self) -> None:
-        """Wait until the scheduler may be asked again; longer where that takes long."""
-        took = time.monotonic() - self._polled
-        time.sleep(max(self.jobs.interval, 5 * took))
+    @property
+    def _first_wait(self) -> float:
+        """Seconds until what failed is tried again for the first time."""
+        return max(self.jobs.interval, 0.2)
 
-    def _warn(self, fault: SchedulerFault) -> None:
-        """Log what a scheduler says, at most once in ten minutes."""
-        text, now = str(fault), time.monotonic()
-        if now - self._faults.get(text, -600.0) >= 600.0:
-            self._faults[text] = now
-            self.logger.warning("%s; tried again later, jobs go on", text)
+    def _failed(self, what: str, fault: Exception) -> None:
+        """Note that the scheduler failed to do something; the first time that is logged, and then until it succeeds."""
+        if self._patience[what].failed(str(fault), self._first_wait):
+            self.logger.warning("%s; tried again later, jobs go on", str(fault).rstrip("."))
+
+    def _succeeded(self, what: str, again: float = 0.0) -> None:
+        """Note that the scheduler did something."""
+        after = self._patience[what].seconds
+        if self._patience[what].succeeded(again):
+            self.logger.warning("the scheduler answers again, after %.3g s", after)
+
+
+def _was_signalled(ended: Ended) -> bool:
+    """Whether a signal ended a program, and not its limit."""
+    return ended.code is not None and ended.code < 0 and not ended.timed_out
 
 
 def _give_back(requests: QueryQueue, left: Iterable[Request]) -> None:

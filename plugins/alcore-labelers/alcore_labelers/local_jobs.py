@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -10,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_labelers.job_script import has_started, host_of
+from alcore_labelers.job_script import has_started, start_of
 from alcore_labelers.programs import end_processes, running_in
-from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault
+from alcore_labelers.schedulers import Job, Known, NotSubmittedError, SchedulerFault
 
 _FORK = 0.3  # seconds in which a process that was forked has its own environment
 _START = 30.0  # seconds in which a process that was started must have made its marker
@@ -30,15 +31,17 @@ class LocalJobs:
         Seconds between two looks at what is running.
     """
 
-    finds = True
+    finds = sees_processes = True
 
     def __init__(self, interval: float = 0.05) -> None:
         self.interval = interval
 
     def check(self) -> None:
-        """Raise `UsageError` where the system has no ``/proc``, which tells what is running."""
+        """Raise `UsageError` where the system has no ``/proc``, which tells what is running, or no setsid(1)."""
         if not Path("/proc/self/environ").exists():
             raise UsageError("the scheduler 'local' needs Linux, whose /proc tells which jobs are running.")
+        if shutil.which("setsid") is None:
+            raise UsageError("the scheduler 'local' starts jobs with setsid, which is not on the PATH (util-linux).")
 
     def submit(self, job: Job) -> str:
         """Start a job."""
@@ -53,11 +56,11 @@ class LocalJobs:
                 check=False,
             )
         except OSError as error:
-            raise SchedulerError(f"a job can't be started: {error}") from error
+            raise NotSubmittedError(f"a job can't be started: {error}") from error
         if starter.returncode < 0:
             raise SchedulerFault(f"the start of job {job.name} was ended by signal {-starter.returncode}")
         if starter.returncode:
-            raise SchedulerError(f"a job can't be started: setsid ended with exit code {starter.returncode}.")
+            raise NotSubmittedError(f"a job can't be started: setsid ended with exit code {starter.returncode}")
         self._wait_for_start(job, _START)
         return job.name
 
@@ -73,12 +76,15 @@ class LocalJobs:
         return None
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
-        """Return which jobs are running; those that began on another machine count as running, others have ended."""
+        """Return which jobs are running, and which have ended.
+
+        Those that began on another machine count as running, with a fault, as only their heartbeats tell.
+        """
         running = running_in(job.folder for job in jobs.values())
         return {handle: self._known(job, job.folder in running) for handle, job in jobs.items()}
 
     def _known(self, job: Job, is_running: bool) -> Known:
-        host, here = host_of(job.folder), socket.gethostname()
+        host, here = start_of(job.folder).host, socket.gethostname()
         if is_running or host in ("", here):
             return Known("running" if is_running else "ended")
         return Known(

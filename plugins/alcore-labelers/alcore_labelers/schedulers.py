@@ -43,16 +43,24 @@ class Known(NamedTuple):
 
 
 class SchedulerFault(Exception):  # noqa: N818
-    """A scheduler can't be reached now; the same is tried again later."""
+    """A scheduler can't be reached now, or says what is not understood; the same is tried again later."""
+
+
+class NotSubmittedError(SchedulerFault):
+    """A job was not submitted, and may be later; other than after a `SchedulerFault`, that is known."""
 
 
 class SchedulerError(AlcoreError):
-    """A scheduler refused something, and will do so again; the run ends, and jobs go on."""
+    """A scheduler refused a job, which was not submitted, and will do so again: its request fails."""
 
 
 @runtime_checkable
 class Jobs(Protocol):
-    """A scheduler: takes jobs, and says what has become of them. All methods may raise `SchedulerFault`."""
+    """A scheduler: takes jobs, and says what has become of them.
+
+    All methods may raise `SchedulerFault`; an `OSError`, and a `SchedulerError` of another method than `submit`, count
+    as one. A scheduler may also offer what `JobsOptions` lists.
+    """
 
     interval: float
     """Seconds between two polls, at least."""
@@ -66,7 +74,8 @@ class Jobs(Protocol):
     def submit(self, job: Job, /) -> str:
         """Submit a job, and return its handle: text by which the scheduler knows it.
 
-        `SchedulerFault` means that it may have been submitted; `SchedulerError`, that it was not.
+        `SchedulerFault` means that it may have been submitted; `NotSubmittedError`, that it was not, and is to be
+        tried again; `SchedulerError`, that it was not, and never will be.
         """
 
     def find(self, job: Job, /) -> str | None:
@@ -80,3 +89,19 @@ class Jobs(Protocol):
 
     def cancel(self, jobs: Mapping[str, Job], /) -> None:
         """End jobs, by handle; do nothing with those that are over."""
+
+
+class JobsOptions(Protocol):
+    """What a scheduler may also offer."""
+
+    id_variable: str
+    """The variable in which it tells a job its id, which is then its handle; empty where it is missing."""
+
+    inquiry: str
+    """A command for sh that prints what the scheduler says of a job; called in the job where that is sent SIGTERM."""
+
+    sees_processes: bool
+    """Whether it looks at the processes of jobs, so that it knows that one has ended; False where it is missing."""
+
+    def understood(self, said: str, job: Job, handle: str, /) -> Known | None:
+        """Return what was printed by `inquiry` as `poll` would have said it; None where that tells nothing."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from alcore.errors import UsageError
-from alcore_labelers.scheduler_commands import Called, call, end_commands_with
+from alcore_labelers.job_script import has_started
+from alcore_labelers.scheduler_commands import Called, call, end_commands_with, may_pass
 from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
 
 _COMMANDS = ("sbatch", "squeue", "scontrol", "scancel")
@@ -38,17 +41,29 @@ _WORDS = {
     "BOOT_FAIL": "its node did not boot",
     "OUT_OF_MEMORY": "it ran out of memory",
 }
-_PASSING = re.compile(
-    r"unable to contact|timed? ?out|connect|zero bytes|transport|temporar|try again|policy|communication"
-    r"|slurmctld|socket|message (send|receive)|shutdown|authentication|can't find an address|name or service"
-    r"|in standby|interrupted",
+_REFUSED = re.compile(
+    r"\binvalid (?!.*(credential|authentication|protocol|message|response))|is invalid|unrecognized|option|usage:"
+    r"|not (permitted|allowed|authorized|supported)|permission denied|access denied"
+    r"|node count specification|more processors|memory specification|not in group|too (large|big|long)",
     re.IGNORECASE,
 )
-"""What Slurm's commands say where the same may work later."""
-_LASTING = re.compile(r"time limit is invalid", re.IGNORECASE)
-"""What they say beside that where it never will."""
-_OURS = {"--job-name": "-J", "--array": "-a", "--clusters": "-M"}
-"""Options by which jobs would not be found again."""
+"""What sbatch says where the same job will never be taken; whatever else it says may pass.
+
+"Requested node configuration is not available" is said of too much memory, and also while nodes come up.
+"""
+_NOT_OURS = re.compile(r"SQUEUE_.*|SCANCEL_.*|SCONTROL_.*|SBATCH_(ARRAY_INX|JOB_NAME|WAIT)")
+"""Variables that filter what Slurm's commands tell, change its form, or change what a job is."""
+_OURS = {
+    "--job-name": "-J",
+    "--array": "-a",
+    "--clusters": "-M",
+    "--wait": "-W",
+    "--test-only": "",
+    "--wrap": "",
+}
+"""Options by which jobs would not be found again, or would be no jobs."""
+_FIELD = re.compile(r"(\w+)=(\S*)")
+_INQUIRY = 'timeout 10 scontrol show job --oneliner "$SLURM_JOB_ID" 2>/dev/null'
 
 
 class SlurmJobs:
@@ -63,6 +78,8 @@ class SlurmJobs:
     """
 
     finds = True
+    id_variable = "SLURM_JOB_ID"
+    inquiry = _INQUIRY
 
     def __init__(self, options: Sequence[str] = (), interval: float = 10.0) -> None:
         for option in options:
@@ -70,17 +87,26 @@ class SlurmJobs:
         self.interval, self._options = interval, list(options)
 
     def check(self) -> None:
-        """Raise `UsageError` if Slurm's commands are not there."""
+        """Raise `UsageError` if Slurm's commands are not there, or Slurm refuses the options."""
         if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
             raise UsageError(
                 f"the scheduler 'slurm' calls {missing[0]}, which is not on the PATH; run alcore where Slurm's "
                 "commands are, a login node for instance."
             )
+        if (other := os.environ.get("SBATCH_CLUSTERS")) and os.environ.get("SLURM_CLUSTERS") != other:
+            raise UsageError(
+                f"the variable SBATCH_CLUSTERS is {other!r}, so that jobs would be submitted to a cluster that is not "
+                "asked for them; set SLURM_CLUSTERS, which all of Slurm's commands read, in its place."
+            )
+        with contextlib.suppress(SchedulerFault):  # it can't be reached now, which may be otherwise at the first job
+            done = _call(["sbatch", "--test-only", *self._options, "--wrap=true"])
+            if done.code and isinstance(fault := _fault("sbatch", done), SchedulerError):
+                raise UsageError(f"{fault} Mend the parameter options{_given(self._options)}.")
 
     def submit(self, job: Job) -> str:
         """Submit a job; its handle is its number."""
         limit = [] if job.time_limit is None else [f"--time={math.ceil(job.time_limit / 60) + 1}"]
-        done = call(
+        done = _call(
             [
                 "sbatch",
                 "--parsable",
@@ -103,58 +129,114 @@ class SlurmJobs:
     def find(self, job: Job) -> str | None:
         """Return the number of a job by its name; Slurm forgets jobs that are over after a while (MinJobAge)."""
         end_commands_with(_named(job))
-        found = [(state, number) for number, name, state, _ in self._jobs() if name == job.name]
+        found = [(state, number) for number, name, state, _, _ in self._jobs([job]) if name == job.name]
         found.sort(key=lambda one: _STATES.get(one[0]) not in ("waiting", "running"))
         return found[0][1] if found else None
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
-        """Return what Slurm knows of jobs; one call whatever their number."""
+        """Return what Slurm knows of jobs; one call whatever their number.
+
+        A node that can't start a job cancels it where it may not be queued again; that is told from ``scancel`` by
+        what the job itself wrote.
+        """
         known = {}
-        for number, name, word, reason in self._jobs():
+        for number, name, word, nodes, reason in self._jobs(jobs.values()):
             if number in jobs and name == jobs[number].name:  # a controller that lost its state gives numbers again
-                why = "" if reason in ("None", "NonZeroExitCode", "") else f" ({reason})"
-                known[number] = Known(_STATES.get(word, "running"), f"{_WORDS.get(word, word)}{why}")
+                known[number] = _known(word, reason)
+                if word == "CANCELLED" and nodes and not has_started(jobs[number].folder):
+                    known[number] = Known("infrastructure", f"its node {nodes} could not start it, and cancelled it")
         return known
+
+    def understood(self, said: str, job: Job, handle: str) -> Known | None:
+        """Return what ``scontrol show job`` told a job that was sent SIGTERM, as a state.
+
+        It is ``COMPLETING`` then, for whatever reason: preemption has a time, as has the limit.
+        """
+        fields = dict(_FIELD.findall(said))
+        if (fields.get("JobName"), fields.get("JobId")) != (job.name, handle):
+            return None
+        state = fields.get("JobState", "")
+        if state == "COMPLETING":
+            limit, worked = _seconds(fields.get("TimeLimit", "")), _seconds(fields.get("RunTime", ""))
+            if fields.get("PreemptTime", "None") not in ("None", "Unknown", "N/A"):
+                state = "PREEMPTED"
+            else:
+                state = "CANCELLED" if limit is None or worked is None or worked < limit else "TIMEOUT"
+        return _known(state, "") if _STATES.get(state) in ("timeout", "cancelled", "infrastructure") else None
 
     def fetch(self, job: Job, handle: str) -> None:
         """Do nothing: the nodes share the folder."""
 
     def cancel(self, jobs: Mapping[str, Job]) -> None:
-        """End jobs."""
-        if jobs:
-            call(["scancel", "--quiet", *jobs])
+        """End jobs, each by its number and its name."""
+        for number, job in jobs.items():
+            done = _call(["scancel", f"--name={job.name}", number])
+            if done.code and "invalid job id" not in done.err.casefold():  # it is over, and forgotten
+                raise SchedulerFault(f"scancel: {_said(done)}")
 
-    def _jobs(self) -> list[tuple[str, str, str, str]]:
-        """Return number, name, state and reason of all jobs of this user."""
-        done = call(["squeue", "--me", "--states=all", "--noheader", "--format=%i|%j|%T|%r"])
+    def _jobs(self, wanted: Iterable[Job]) -> list[tuple[str, str, str, str, str]]:
+        """Return number, name, state, nodes and reason of all jobs of those who own the folders, and of this user."""
+        users = {os.getuid()}
+        for folder in {job.folder for job in wanted}:
+            with contextlib.suppress(OSError):
+                users.add(folder.stat().st_uid)
+        owners = ",".join(map(str, sorted(users)))
+        done = _call(["squeue", f"--user={owners}", "--states=all", "--noheader", "--format=%i|%j|%T|%N|%r"])
         if done.code:
-            raise _fault("squeue", done)
+            raise SchedulerFault(f"squeue: {_said(done)}")
         found = []
         for line in done.out.splitlines():
-            if line.count("|") >= 3:
-                number, name, state, reason = line.strip().split("|", 3)
-                found.append((number, name, state, reason))
+            if line.count("|") >= 4:
+                number, name, state, nodes, reason = line.strip().split("|", 4)
+                found.append((number, name, state, nodes, reason))
         return found
+
+
+def _call(arguments: Sequence[str]) -> Called:
+    """Call a command of Slurm, without the variables that would change what it does or tells."""
+    return call(arguments, env={name: value for name, value in os.environ.items() if not _NOT_OURS.fullmatch(name)})
 
 
 def _named(job: Job) -> str:
     return f"--job-name={job.name}"
 
 
+def _known(word: str, reason: str) -> Known:
+    why = "" if reason in ("None", "NonZeroExitCode", "") else f" ({reason})"
+    return Known(_STATES.get(word, "running"), f"{_WORDS.get(word, word)}{why}")
+
+
+def _seconds(text: str) -> int | None:
+    """Return a duration as Slurm writes it, ``[days-]hours:minutes:seconds``; None for UNLIMITED and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def _check_option(option: str) -> None:
     """Refuse an option of sbatch, perhaps abbreviated, by which a job would not be found again."""
     name = option.split("=")[0]
     for long, short in _OURS.items():
-        if (name.startswith("--") and long.startswith(name)) or option.startswith(short):
+        if (name.startswith("--") and long.startswith(name)) or (short and option.startswith(short)):
             raise UsageError(
                 f"options has {option!r}, and jobs are found by the name and number that alcore knows: leave {long} "
                 "out. Each request is a job of its own; another cluster is chosen by the variable SLURM_CLUSTERS."
             )
 
 
-def _fault(command: str, done: Called) -> Exception:
-    said = done.err.splitlines()[-1] if done.err else f"exit code {done.code}"
-    passes = _PASSING.search(done.err) and not _LASTING.search(done.err)
-    if passes or (command == "squeue" and "option" not in done.err):
-        return SchedulerFault(f"{command}: {said}")
-    return SchedulerError(f"{command} refused: {' '.join(done.err.split()) or said}.")
+def _given(options: Sequence[str]) -> str:
+    return f", which is {list(options)}" if options else ", or the variables SBATCH_..."
+
+
+def _said(done: Called) -> str:
+    return done.err.splitlines()[-1] if done.err else f"exit code {done.code}"
+
+
+def _fault(command: str, done: Called) -> SchedulerFault | SchedulerError:
+    """Return what a failed submission comes to: refused for good, or, whatever it is, something that may pass."""
+    lasts = _REFUSED.search(done.err) and (not may_pass(done.err) or "time limit is invalid" in done.err)
+    if not lasts:
+        return SchedulerFault(f"{command}: {_said(done)}")
+    return SchedulerError(f"{command} refused: {' '.join(done.err.split())}.")

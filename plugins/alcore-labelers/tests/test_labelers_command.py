@@ -130,6 +130,7 @@ def test_files_and_variables_say_what_it_works_on(tmp_path):
     about = json.loads((folder / "request.json").read_text())
     inputs = toy_pool("classes").inputs(torch.tensor([9]))[0]
     assert about["values"] == {f"x{place}": value for place, value in enumerate(inputs.tolist())}
+    assert "units" not in about
     assert (about["request"], about["sample"], about["attempt"], about["step"]) == (asked["id"], 9, 0, 0)
     env = json.loads((folder / "env.json").read_text())
     assert env == {
@@ -138,6 +139,14 @@ def test_files_and_variables_say_what_it_works_on(tmp_path):
     }  # fmt: skip
     assert torch.equal(torch.from_numpy(np.load(folder / "input.npz")["input"]), inputs)
     assert len({json.loads((folder_of(ran, place) / "request.json").read_text())["seed"] for place in range(4)}) == 4
+
+
+def test_units_stand_beside_the_values(tmp_path):
+    pool = toy_pool("classes")
+    pool = Texts(pool.inputs(torch.arange(40)), torch.zeros(40, dtype=torch.int64), labeled=range(6), info=pool.info)
+    pool.units = {"number": "m/s", "other": "K"}
+    ran, _ = run(tmp_path, "echo 1", [9], pool=pool)
+    assert json.loads((folder_of(ran) / "request.json").read_text())["units"] == {"number": "m/s"}
 
 
 def test_seed_depends_on_the_seed_of_the_run_alone(tmp_path):
@@ -395,10 +404,10 @@ class Killed(BaseException):
     pass
 
 
-def resumed(folder, command, steps=1, **parameters):
+def resumed(folder, command, steps=1, label_retries=0, **parameters):
     driver = build_driver(
         folder / "runs", Asks(), pool=toy_pool("classes"), label=CommandLabelStrategy(command, **parameters),
-        skip_training=True, max_active_learning_steps=steps, run_id="r",
+        skip_training=True, max_active_learning_steps=steps, run_id="r", label_retries=label_retries,
     )  # fmt: skip
     driver.restore()
     driver.run()
@@ -423,6 +432,41 @@ def test_finished_program_is_not_run_again(tmp_path, monkeypatch, parameters):
     assert {one["state"] for one in ran.requests()} == {"labeled"}
     called = ledger.read_text().split()
     assert len(called) == len(set(called)) == (1 if parameters else 4)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"batch": 4}], ids=["one", "batch"])
+def test_program_whose_end_could_not_be_written_is_not_started_again(tmp_path, monkeypatch, parameters):
+    """The disk is full: neither the marker of its end nor its answer is written. The attempt counts as one."""
+    ledger = tmp_path / "ledger"
+    answer = "echo '[1, 1, 1, 1]'" if parameters else "echo 1"
+    command = shell(tmp_path, f"echo $ALCORE_REQUEST-$ALCORE_ATTEMPT >> {ledger}; {answer}")
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CommandLabelStrategy, "deliver", full)
+        patch.setattr("alcore_labelers.attempts.DONE", "missing/done.json")
+        with pytest.raises(OSError, match="No space"):
+            run(tmp_path, command, settings={"run_id": "r"}, **parameters)
+    first = set(ledger.read_text().split())
+    ran = resumed(tmp_path, command, label_retries=1, **parameters)
+    assert {one["state"] for one in ran.requests()} == {"labeled"}
+    called = ledger.read_text().split()
+    assert len(called) == len(set(called))
+    failed = {f"{one['request']}-0" for one in ran.refused() if "it is not known how it ended" in one["reason"]}
+    assert failed >= first
+
+
+def test_program_is_not_started_where_that_can_t_be_written(tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alcore_labelers.command.begin", full)
+    ran, _ = run(tmp_path, shell(tmp_path, f"touch {tmp_path}/called"), [9])
+    assert [(one["kind"], "No space left" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)]
+    assert not (tmp_path / "called").exists()
+    assert ran.requests()[0]["cost"] in (0, None)
 
 
 def test_interruption_ends_programs_and_gives_requests_back(tmp_path):
@@ -456,7 +500,9 @@ def test_program_of_a_killed_driver_is_ended_before_it_is_run_again(tmp_path):
     assert running_in([half.parent])
     ran = resumed(tmp_path, "sh -c 'ls > seen; echo 1'")
     assert running_in([half.parent]) == {}
-    assert "half" not in (half.parent / "seen").read_text().split()
+    seen = half.parent.with_name("attempt-0-2") / "seen"  # an attempt is started once in its folder
+    assert "half" not in seen.read_text().split()
+    assert not (half.parent / "seen").exists()
     assert {one["state"] for one in ran.requests()} == {"labeled"}
 
 

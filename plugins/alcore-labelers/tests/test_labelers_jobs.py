@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,16 +15,16 @@ import time
 from pathlib import Path
 
 import pytest
-from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, SchedulerError, SchedulerFault
+from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, NotSubmittedError, SchedulerError, SchedulerFault
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight
-from alcore_labelers.job_script import SCRIPT, how_it_ended, job_script, seconds_worked
+from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, seconds_worked, terms_of
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
-from alcore.errors import AlcoreError, UsageError
+from alcore.errors import UsageError
 from alcore.protocols import Request
 from alcore.store import Run
 
@@ -45,7 +46,7 @@ def shell(folder, body, name="solver"):
 
 def driver_of(folder, command, *, restore=None, **parameters):
     retries = parameters.pop("label_retries", 0)
-    given = {"max_in_flight": 4, "settle": 0.2, **parameters}
+    given = {"max_in_flight": 4, "settle": 0.2, "heartbeat": 0.1, "lost_after": 0.5, **parameters}
     driver = build_driver(
         folder / "runs", Asks(), pool=toy_pool("classes"), label=JobsLabelStrategy(command, **given), run_id="r",
         skip_training=True, max_active_learning_steps=1, label_retries=retries,
@@ -221,9 +222,9 @@ def test_run_that_does_not_wait_notices_jobs_that_were_killed(tmp_path):
     driver = driver_of(tmp_path, solver(tmp_path, "sleep 60"), wait=False)
     driver.run()
     appears(lambda: len(ledger_of(tmp_path)) == 4)
-    for folder in folders(tmp_path):
-        end_processes(folder, grace=0.0)
-        assert not (folder / "exit").exists()
+    for processes in running_in(folders(tmp_path)).values():
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
     again = driver_of(tmp_path, solver(tmp_path), wait=False, restore={})
     again.run()
     assert not again.stop_reason.startswith("waiting")
@@ -232,17 +233,23 @@ def test_run_that_does_not_wait_notices_jobs_that_were_killed(tmp_path):
     assert all("ended without saying how" in one["reason"] for one in found)
 
 
-def test_job_that_the_scheduler_forgot_for_a_moment_goes_on(tmp_path, monkeypatch):
-    """Each time that it is unknown counts from its own beginning."""
-    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
+def test_silence_of_a_job_begins_with_its_last_heartbeat(tmp_path, monkeypatch):
+    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n", heartbeat=10.0)
     now = [100.0]
     monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
-    assert flight.seconds_since_end() == 0
+    assert flight.seconds_silent("1") == 0  # it may be of a job that is dead for days
+    assert flight.is_ending
+    now[0] = 130.0
+    assert flight.seconds_silent("1") == 30
+    assert flight.seconds_silent("2") == 0
+    assert not flight.is_ending
+    now[0] = 200.0
+    assert flight.seconds_silent("2") == 0, "it is unknown again from now on"
+    now[0] = 210.0
+    assert flight.seconds_silent("2") == 10
     assert flight.is_ending
     flight.is_there()
-    now[0] = 200.0
     assert not flight.is_ending
-    assert flight.seconds_since_end() == 0
 
 
 @pytest.mark.parametrize("content", ["abc 1 2", "1e5 1 2", "0 nan 1", "0 1 inf", "0", "\xff"])
@@ -356,15 +363,15 @@ def test_scheduler_that_cant_be_reached_is_tried_again(tmp_path):
     assert len(made.submitted) == len(set(made.submitted)) == 4
 
 
-def test_refusal_of_the_scheduler_ends_the_run_and_is_mended_by_a_resume(tmp_path):
-    made = Made()
-    made.faults = [SchedulerError("no such partition")]
-    with pytest.raises(AlcoreError, match="no such partition"):
-        run(tmp_path, solver(tmp_path), jobs=made)
-    driver = driver_of(tmp_path, solver(tmp_path), jobs=made, restore={})
-    driver.run()
-    assert states(Run(driver.log_dir)) == ["labeled"] * 4
-    assert len(made.submitted) == 4
+@pytest.mark.parametrize("finds", [True, False])
+def test_refusal_of_the_scheduler_is_a_failure_of_its_request_and_costs_nothing(tmp_path, finds):
+    made = Made(finds)
+    made.faults = [SchedulerError("no such partition.")]
+    ran = run(tmp_path, solver(tmp_path), jobs=made, cost="expected")
+    assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
+    ((one),) = ran.refused()
+    assert (one["kind"], one["cost"], "no such partition; see" in one["reason"]) == ("infrastructure", 0, True)
+    assert len(made.submitted) == 3
 
 
 @pytest.mark.parametrize(
@@ -425,13 +432,174 @@ def test_request_is_in_doubt_where_a_scheduler_finds_nothing(tmp_path, monkeypat
     assert len(made.submitted) == len(set(made.submitted)) == (4 if decision == "ask" else 3)
 
 
-def test_submission_whose_end_is_not_known_ends_the_run_where_nothing_can_be_found(tmp_path):
+def test_submission_whose_end_is_not_known_counts_as_an_attempt_where_nothing_can_be_found(tmp_path):
+    """Its job can't begin any more, so that the next attempt is the only one."""
     made, command = Made(finds=False), solver(tmp_path)
     made.faults = [SchedulerFault("no answer")]
-    with pytest.raises(AlcoreError, match=r"no answer, so it is not known .* --in-doubt ask"):
-        run(tmp_path, command, jobs=made)
-    with pytest.raises(UsageError, match="1 requests were with"):
-        driver_of(tmp_path, command, jobs=made, restore={})
+    ran = run(tmp_path, command, jobs=made, label_retries=1, heartbeat=0.1, lost_after=0.3)
+    assert states(ran) == ["labeled"] * 4
+    ((one),) = ran.refused()
+    assert (one["kind"], "it was not taken: no answer" in one["reason"]) == ("infrastructure", True)
+    first = next(one for one in folders(tmp_path) if (one / "delivered").exists() and not (one / "exit").exists())
+    subprocess.run(["sh", str(first / SCRIPT)], check=True)
+    assert len(ledger_of(tmp_path)) == 4
+
+
+class Far(Made):
+    """A scheduler whose jobs run beside the driver, and which may know nothing of them, or something wrong."""
+
+    id_variable = "FAR_ID"
+
+    def __init__(self, said=None, found=None, numbers=(7, 8, 9, 10)):
+        super().__init__()
+        self.said, self.found, self.numbers, self.processes = said, found, list(numbers), []
+
+    def submit(self, job):
+        self.fail()
+        self.submitted.append(job.name)
+        number = str(self.numbers[len(self.submitted) - 1])
+        env = {**os.environ, "FAR_ID": number}
+        self.processes.append(subprocess.Popen(["sh", str(job.script)], env=env, start_new_session=True))
+        appears(lambda: (job.folder / "heartbeat").exists())
+        return number
+
+    def find(self, job):
+        return self.found
+
+    def poll(self, jobs):
+        self.fail()
+        return {} if self.said is None else dict.fromkeys(jobs, self.said)
+
+    def kill(self):
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.parametrize("said", [None, Known("cancelled")])
+def test_job_with_a_heartbeat_is_alive_whatever_the_scheduler_says(tmp_path, said):
+    far = Far(said)
+    ran = run(tmp_path, solver(tmp_path, "sleep 1; echo 1"), jobs=far, lost_after=0.4)
+    assert states(ran) == ["labeled"] * 4
+    assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == len(far.submitted) == 4
+
+
+@pytest.mark.parametrize(("said", "reason"), [(None, "gave no heartbeat for"), (Known("ended"), "without saying how")])
+def test_job_without_a_heartbeat_is_lost_after_a_time_that_is_settable(tmp_path, said, reason):
+    far = Far(said)
+    driver = driver_of(tmp_path, solver(tmp_path, "sleep 60"), jobs=far, wait=False)
+    driver.run()
+    assert driver.stop_reason.startswith("waiting")
+    appears(lambda: len(ledger_of(tmp_path)) == 4)
+    far.kill()
+    begin = time.monotonic()
+    again = driver_of(tmp_path, solver(tmp_path), jobs=far, wait=False, restore={}, lost_after=1.0)
+    again.run()
+    assert (time.monotonic() - begin >= 1.0) == (said is None)
+    found = Run(again.log_dir).refused()
+    assert [(one["kind"], reason in one["reason"]) for one in found] == [("infrastructure", True)] * 4
+
+
+def test_two_attempts_of_one_number_are_told_apart(tmp_path):
+    """The scheduler forgot the first one, and gave its number again."""
+    far = Far(Known("running"), numbers=(7, 7, 8, 9))
+    ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && kill -9 0; sleep 0.2; echo 1"), jobs=far)
+    assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
+    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+
+
+class Forgets(Far):
+    """A scheduler that forgets its jobs before they begin."""
+
+    def submit(self, job):
+        self.submitted.append(job.name)
+        return str(len(self.submitted))
+
+
+def test_job_that_never_began_and_is_unknown_is_lost_and_can_begin_no_more(tmp_path):
+    forgets = Forgets()
+    ran = run(tmp_path, solver(tmp_path), jobs=forgets)
+    assert states(ran) == ["failed"] * 4
+    assert all("has not begun, and for 0.5" in one["reason"] and one["cost"] == 0 for one in ran.refused())
+    for folder in folders(tmp_path):
+        subprocess.run(["sh", str(folder / SCRIPT)], check=True)
+    assert ledger_of(tmp_path) == []
+
+
+def test_job_that_is_known_by_its_name_alone_is_taken_up(tmp_path):
+    """Its number is another one's by now."""
+    forgets = Forgets(found="99")
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=forgets, max_in_flight=1, wait=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Forgets, "poll", lambda _self, jobs: {"99": Known("waiting")} if "99" in jobs else {})
+        driver.run()
+    assert driver.stop_reason.startswith("waiting")
+    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "99"
+
+
+def test_id_that_a_job_wrote_itself_is_its_handle(tmp_path):
+    """The driver was killed before it knew the handle, or the scheduler forgot the job and was given another one."""
+    far = Far(Known("running"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*POINTS["between submitting and committing"], killing(patch))
+        with pytest.raises(Killed):
+            run(tmp_path, solver(tmp_path, "sleep 1; echo 1"), jobs=far, max_in_flight=1)
+    appears(lambda: ledger_of(tmp_path))
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, max_in_flight=1, wait=False)
+    driver.run()
+    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "7"
+    assert len(far.submitted) == 1
+
+
+class Fails(Far):
+    """A scheduler that takes jobs, and can't tell any more what has become of them."""
+
+    def find(self, job):
+        raise SchedulerError("something that was never seen")
+
+
+@pytest.mark.parametrize("fault", [SchedulerError("something that was never seen"), OSError("no route")])
+def test_fault_that_nobody_knows_is_told_once_and_ends_no_run(tmp_path, caplog, fault):
+    far = Far(Known("running"))
+    far.faults = [None, fault, fault]  # of the first submission, and of two polls
+    ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && sleep 0.7; echo 1"), jobs=far, max_in_flight=1)
+    assert states(ran) == ["labeled"] * 4
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [str(fault) in one for one in told] == [True, False]
+    assert "answers again" in told[1]
+
+
+def test_scheduler_that_is_gone_for_good_fails_its_requests_after_a_time_that_is_settable(tmp_path):
+    far = Fails()
+    far.faults = [None] * 4 + [SchedulerFault("no answer")] * 1000
+    body = f"[ $ALCORE_SAMPLE = 9 ] && touch {tmp_path}/alive && sleep 2; [ $ALCORE_SAMPLE = 2 ] && kill -9 0; echo 1"
+    ran = run(tmp_path, solver(tmp_path, body), jobs=far, give_up_after=0.6)
+    assert (tmp_path / "alive").exists()
+    assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
+
+
+def test_submission_that_is_refused_for_now_is_given_up_after_a_time(tmp_path):
+    made = Made(finds=False)
+    made.faults = [NotSubmittedError("the queue is full")] * 4  # the last one is told the second request
+    ran = run(tmp_path, solver(tmp_path), jobs=made, give_up_after=0.5)
+    assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
+    assert ["it was not taken: the queue is full" in one["reason"] for one in ran.refused()] == [True]
+    assert len(ledger_of(tmp_path)) == 3
+
+
+def test_job_is_judged_by_the_limit_that_it_was_submitted_with(tmp_path):
+    far = Far(Known("timeout", "its limit"))
+    command = solver(tmp_path, "sleep 0.6; exit 124")
+    driver = driver_of(tmp_path, command, jobs=far, wait=False, time_limit=60.0)
+    driver.run()
+    appears(lambda: len(list(tmp_path.glob("runs/r/strategies/*/work/*/*/exit"))) == 4)
+    again = driver_of(tmp_path, command, jobs=far, restore={}, time_limit=0.2)
+    again.run()
+    found = Run(again.log_dir).refused()
+    assert {(one["kind"], "exit code 124" in one["reason"]) for one in found} == {("infrastructure", True)}
+    for damaged in ("", "{}", '{"time_limit": -1, "heartbeat": 1}', '{"time_limit": "x", "heartbeat": 1}', "["):
+        (tmp_path / "job.json").write_text(damaged)
+        assert terms_of(tmp_path, Terms(3.0, None)) == Terms(3.0, None)
 
 
 COMMANDS = """
@@ -504,7 +672,7 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
         "Running": Known("running", "Running"),
         "preempted": Known("infrastructure", "preempted"),
     }
-    with pytest.raises(SchedulerError, match="printed 'gone' for the job gone; it must print one of waiting, "):
+    with pytest.raises(SchedulerFault, match="printed 'gone' for the job gone; it must print one of waiting, "):
         commands.poll({"gone": job})
     commands.cancel({"7": job})
     assert (tmp_path / "cancelled-7").exists()
@@ -515,6 +683,9 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
     assert (tmp_path / "fetched-7").exists()
     with pytest.raises(SchedulerError, match="submit failed with exit code 1"):
         CommandJobs(submit="false", poll="true").submit(job)
+    for command in (["sh", "-c", "exit 75"], ["sh", "-c", "echo qsub: cannot connect to server >&2; exit 111"]):
+        with pytest.raises(NotSubmittedError, match="submit failed with exit code"):
+            CommandJobs(submit=shlex.join(command), poll="true").submit(job)
     with pytest.raises(SchedulerFault, match="printed no handle"):
         CommandJobs(submit="true", poll="true").submit(job)
 

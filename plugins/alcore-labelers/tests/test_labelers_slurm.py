@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import textwrap
-import threading
 import time
 
 import pytest
@@ -48,7 +47,15 @@ def driver_of(folder, body, items=(9, 2, 30, 17), *, retries=0, restore=False, *
     path = folder / "solver.sh"
     path.write_text(f'#!/bin/sh\necho "$ALCORE_REQUEST-$ALCORE_ATTEMPT" >> {folder}/ledger\n{textwrap.dedent(body)}')
     path.chmod(0o755)
-    given = {"scheduler": "slurm", "max_in_flight": 4, "poll_interval": 0.1, "settle": 0.5, **parameters}
+    given = {
+        "scheduler": "slurm",
+        "max_in_flight": 4,
+        "poll_interval": 0.1,
+        "settle": 0.5,
+        "heartbeat": 0.3,
+        "lost_after": 2.0,
+    }
+    given |= parameters
     driver = build_driver(
         folder / "runs", Asks(items), pool=toy_pool("classes"), label=JobsLabelStrategy(str(path), **given), run_id="r",
         skip_training=True, max_active_learning_steps=1, label_retries=retries,
@@ -128,21 +135,96 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
     assert [names.count(name) for name in names_of(tmp_path, asked)] == [1] * 4
 
 
-def test_controller_that_is_killed_meanwhile_delays_and_loses_nothing(cluster, tmp_path):
-    driver = driver_of(tmp_path, "sleep 1; echo 1", [9, 2], wait=False)
+def test_controller_that_forgets_its_jobs_delays_and_loses_nothing(cluster, tmp_path):
+    """It is killed, and what it had saved is gone: it gives the numbers of jobs again that are at work."""
+    body = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo 1"
+    driver = driver_of(tmp_path, body, [9, 2], wait=False)
     driver.run()
-    saved, before = cluster.folder / "state" / "job_state", time.time()
-    until(lambda: saved.exists() and saved.stat().st_mtime > before)  # what it had not saved, it would forget
+    until(lambda: len(ledger_of(tmp_path)) == 2 if (tmp_path / "ledger").exists() else False)
+    before = [one["handle"] for one in Run(driver.log_dir).requests()]
     cluster.kill_controller()
     with pytest.raises(SchedulerFault):
         SlurmJobs().find(Job("x", tmp_path, tmp_path, None))
-    later = threading.Timer(1.0, cluster.start_controller)
-    later.start()
-    driver = driver_of(tmp_path, "sleep 1; echo 1", [9, 2], restore=True, settle=5.0)
+    for saved in (cluster.folder / "state").glob("job_state*"):
+        saved.unlink()
+    cluster.start_controller()
+    until(cluster.is_ready)
+    others = []
+    while not set(before) <= set(others):
+        assert len(others) < 50, "no number was given again"
+        job = job_in(tmp_path / f"other{len(others)}", "true", name=f"other-{len(others)}")
+        others.append(SlurmJobs().submit(job))
+    (tmp_path / "go").touch()
+    driver = driver_of(tmp_path, body, [9, 2], restore=True, retries=2)
     driver.run()
-    later.join()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled"] * 2
-    assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 2
+    ran = Run(driver.log_dir)
+    assert [one["state"] for one in ran.requests()] == ["labeled"] * 2
+    assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path))
+    assert {one["kind"] for one in ran.refused()} <= {"infrastructure"}
+
+
+def test_variables_of_slurms_commands_change_nothing(cluster, tmp_path, monkeypatch):
+    for name, value in {
+        "SQUEUE_STATES": "PENDING", "SQUEUE_USERS": "nobody", "SQUEUE_FORMAT": "%i", "SQUEUE_FORMAT2": "JobID",
+        "SQUEUE_PARTITION": "first", "SQUEUE_NAMES": "x", "SBATCH_ARRAY_INX": "1-3", "SBATCH_WAIT": "1",
+        "SBATCH_JOB_NAME": "mine", "SCANCEL_NAME": "mine", "SCANCEL_STATE": "PENDING",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    jobs, job = SlurmJobs(), job_in(tmp_path / "job", name="plain-0")
+    number = jobs.submit(job)
+    until(lambda: jobs.poll({number: job})[number].state == "running")
+    assert jobs.find(job) == number
+    jobs.cancel({number: job._replace(name="another")})
+    assert jobs.poll({number: job})[number].state == "running", "a job is ended by its number alone"
+    jobs.cancel({number: job})
+    until(lambda: jobs.poll({number: job})[number].state == "cancelled")
+    jobs.cancel({number: job})
+    jobs.cancel({"999999": job})
+
+
+def test_job_that_was_cancelled_by_hand_is_told_apart_after_slurm_has_forgotten_it(cluster, tmp_path, monkeypatch):
+    """The job asks why it is ended, and keeps the answer."""
+    driver = driver_of(tmp_path, "sleep 60", [9], wait=False)
+    driver.run()
+    until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/heartbeat")))
+    (number,) = [one["handle"] for one in Run(driver.log_dir).requests()]
+    subprocess.run(["scancel", "--quiet", number], check=True)
+    until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/terminated")))
+    monkeypatch.setattr(SlurmJobs, "_jobs", lambda *_: [])
+    driver = driver_of(tmp_path, "sleep 60", [9], restore=True)
+    driver.run()
+    found = [(one["kind"], "it was cancelled" in one["reason"]) for one in Run(driver.log_dir).refused()]
+    assert found == [("dropped", True)]
+
+
+def test_job_that_its_node_could_not_start_is_not_cancelled_by_hand(tmp_path, monkeypatch):
+    """Slurm cancels it, since it may not be queued again: where its number is at work already, for instance."""
+    jobs = {str(number): Job(f"n-{number}", tmp_path / str(number), tmp_path, None) for number in range(4)}
+    for job in jobs.values():
+        job.folder.mkdir()
+    (jobs["1"].folder / "started").touch()
+    lines = ["0|n-0|CANCELLED|node0|None", "1|n-1|CANCELLED|node0|None", "2|n-2|CANCELLED||None", "3|x|RUNNING|a|None"]
+    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words, **_: Called(0, "\n".join(lines), ""))
+    found = {number: known.state for number, known in SlurmJobs().poll(jobs).items()}
+    assert found == {"0": "infrastructure", "1": "cancelled", "2": "cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("JobId=7 JobName=n-0 JobState=COMPLETING RunTime=01:00:03 TimeLimit=01:00:00 PreemptTime=None", "timeout"),
+        ("JobId=7 JobName=n-0 JobState=COMPLETING RunTime=1-00:00:03 TimeLimit=2-00:00:00", "cancelled"),
+        ("JobId=7 JobName=n-0 JobState=COMPLETING RunTime=00:00:03 PreemptTime=2026-11-26T19:00:45", "infrastructure"),
+        ("JobId=7 JobName=n-0 JobState=NODE_FAIL RunTime=00:00:03 TimeLimit=UNLIMITED", "infrastructure"),
+        ("JobId=7 JobName=n-0 JobState=RUNNING", None),
+        ("JobId=7 JobName=other JobState=CANCELLED", None),
+        ("JobId=8 JobName=n-0 JobState=CANCELLED", None),
+        ("slurm_load_jobs error: Invalid job id specified", None),
+    ],
+)
+def test_what_a_job_was_told_at_its_end(tmp_path, said, state):
+    found = SlurmJobs().understood(said, Job("n-0", tmp_path, tmp_path, None), "7")
+    assert (found.state if found else None) == state
 
 
 STATES = {
@@ -213,6 +295,7 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
         run(tmp_path, "echo 1", options=["--partition=nowhere"])
     with pytest.raises(SchedulerError):
         SlurmJobs(["--partition=nowhere"]).submit(job_in(tmp_path / "job"))
+    assert not (tmp_path / "runs").exists() or not list(tmp_path.glob("runs/r/strategies/*/work/*"))
 
 
 @pytest.mark.parametrize(
@@ -226,12 +309,17 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
             "Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
             SchedulerError,
         ),
+        ("Batch job submission failed: Something that no version has said before", SchedulerFault),
+        ("Batch job submission failed: Invalid job credential", SchedulerFault),
+        ("Batch job submission failed: Requested node configuration is not available", SchedulerFault),
+        ("Batch job submission failed: Invalid account or account/partition combination specified", SchedulerError),
+        ("Batch job submission failed: User's group not permitted to use this partition", SchedulerError),
         ("invalid partition specified: nowhere", SchedulerError),
         ("unrecognized option '--partitoin=x'", SchedulerError),
     ],
 )
 def test_what_passes_is_told_from_what_is_refused(tmp_path, monkeypatch, said, error):
-    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words: Called(1, "", f"sbatch: error: {said}"))
+    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words, **_: Called(1, "", f"sbatch: error: {said}"))
     with pytest.raises(error, match="sbatch"):
         SlurmJobs().submit(job_in(tmp_path / "job"))
 
