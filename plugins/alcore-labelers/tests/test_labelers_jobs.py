@@ -460,7 +460,7 @@ class Far(Made):
         number = str(self.numbers[len(self.submitted) - 1])
         env = {**os.environ, "FAR_ID": number}
         self.processes.append(subprocess.Popen(["sh", str(job.script)], env=env, start_new_session=True))
-        appears(lambda: (job.folder / "heartbeat").exists())
+        appears(lambda: (job.folder / "heartbeat").exists() or self.processes[-1].poll() is not None)
         return number
 
     def find(self, job):
