@@ -202,6 +202,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 if not flights and not (is_held and queue_to_label.qsize()):
                     return
                 answered = self._look(flights, serialize_queue)
+                self._heed_recall(queue_to_label, flights)
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
@@ -230,6 +231,18 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
         finally:
             _give_back(requests, [one for one in taken if one.id not in flights])
+
+    def _heed_recall(self, requests: QueryQueue, flights: dict[str, Flight]) -> None:
+        """Take back the jobs that have not begun and should not; their requests are asked for again in a later step."""
+        for request in requests.recalled():
+            flight = flights.get(request.id)
+            if flight is None or (flight.job.folder.exists() and not revoke(flight.job.folder)):
+                continue
+            self.folders.note_delivered(request)  # the next attempt has another folder, so another job
+            self.logger.info("job %s had not begun, and is taken back", flight.handle or flight.job.name)
+            self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
+            del flights[request.id]
+            _give_back(requests, [request])
 
     def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> bool:
         """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted.
