@@ -1,36 +1,46 @@
-"""Measure labels a second, end to end, for a function that takes no time: here, in threads and in worker processes.
+"""Measure labels a second, end to end, for a function that takes no time: here, in threads, in worker processes, and in
+workers that share a folder, or a Redis or Valkey server, with the run.
 
 The floor is measured beside it: the same calls in the bare pool, with as many in flight, and one transaction a label as
-the plainest label strategy makes it (a loop that takes a request out and puts its label). The start of the workers
-counts in neither. ``ratio`` is the time of the label strategy over both floors together; at most 1.3 is aimed at.
+the plainest label strategy makes it (a loop that takes a request out and puts its label). Where there are workers it is
+the bare exchange (`label_floors.py`), and one transaction for as many labels as the strategy puts at once. The start of
+the workers counts in neither. ``ratio`` is the time of the label strategy over both floors together; at most 1.3 is
+aimed at.
 
-Usage: python benchmarks/label.py [--labels 2000] [--workers 2] [--in-flight 10000] [--repeats 3] [--root FOLDER]
+Usage: python benchmarks/label.py [PLACE ...] [--labels 2000] [--workers 2] [--in-flight 10000] [--repeats 3]
+       [--root FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import queue
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import label_floors as floors
 import pebble
 import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_labelers.backends import Backend
 from alcore_random import RandomQuery
+from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
 
-from alcore import BaseLabel, Driver, Label, TensorPool
+from alcore import BaseLabel, BaseQuery, Driver, Label, TensorPool
 from alcore import config as c
 
-PLACES = ("here", "threads", "processes")
+POOLS = ("here", "threads", "processes")
+EXCHANGES = ("folder", *floors.SERVERS)
+_WARM_UP = 100  # labels of a step that isn't measured, after which workers look for work often
 
 
 def instant(point: Any) -> int:
@@ -88,15 +98,54 @@ def warm(submit: Callable[[Any], Any], strategy: Timed) -> None:
         future.result()
 
 
-def labeling(root: Path, name: str, strategy: Any, labels: int) -> float:
-    """Return the seconds that a label strategy takes in a run."""
-    inputs = torch.randn(labels + 4, 2)
+class PlainMany(Plain):
+    """Takes many requests out, and puts their labels in one transaction; measures how long that takes."""
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Label everything."""
+        began = time.perf_counter()
+        requests = queue_to_label.get_many(queue_to_label.qsize())
+        for start in range(0, len(requests), floors.AT_ONCE):
+            serialize_queue.put_many([Label(one, 1) for one in requests[start : start + floors.AT_ONCE]])
+        self.seconds = time.perf_counter() - began
+
+
+class TimedWorkers(WorkerLabelStrategy):
+    """Measures how long its last labeling phase takes."""
+
+    seconds = 0.0
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Label everything."""
+        began = time.perf_counter()
+        super().label(queue_to_label, serialize_queue, *args, **kwargs)
+        self.seconds = time.perf_counter() - began
+
+
+class AskMany(BaseQuery):
+    """Asks for a few samples in step 0, and for the others in step 1."""
+
+    def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Put the samples."""
+        candidates = torch.cat(list(self.driver.candidates(2**20)))
+        query_queue.put_many((candidates if self.driver.active_learning_step_idx else candidates[:_WARM_UP]).tolist())
+
+
+def labeling(root: Path, name: str, strategy: Any, labels: int, steps: int = 1) -> float:
+    """Return the seconds that a label strategy takes in a run, in its last step."""
+    inputs = torch.randn(labels + 4 + _WARM_UP * (steps - 1), 2)
+    query = RandomQuery(max_samples=labels) if steps == 1 else AskMany()
     driver = Driver(
         c.DriverConfig(
-            batch_size=4, max_active_learning_steps=1, skip_training=True, device="cpu", root_log_dir=root, run_id=name
+            batch_size=4,
+            max_active_learning_steps=steps,
+            skip_training=True,
+            device="cpu",
+            root_log_dir=root,
+            run_id=name,
         ),
         torch.nn.Linear(2, 2),
-        c.StrategiesConfig([RandomQuery(max_samples=labels)], queue.Queue, strategy),
+        c.StrategiesConfig([query], queue.Queue, strategy),
         c.TrainingConfig(TensorPool(inputs, torch.zeros(len(inputs), dtype=torch.int64), labeled=range(4)), 1),
     )
     driver.run()
@@ -125,39 +174,84 @@ def bare(place: str, labels: int, workers: int) -> float:
         return time.perf_counter() - began
 
 
+def in_pool(place: str, root: Path, labels: int, workers: int, in_flight: int) -> tuple[float, float, float]:
+    """Return the seconds of the label strategy, of the calls in the bare pool, and of the transactions."""
+    elsewhere = {"workers": workers, "max_in_flight": in_flight}
+    strategy = Timed(instant, place, **({} if place == "here" else elsewhere))
+    seconds = labeling(root, "run", strategy, labels)
+    return seconds, bare(place, labels, workers), labeling(root, "plain", Plain(), labels)
+
+
+def in_workers(place: str, root: Path, labels: int, workers: int, in_flight: int) -> tuple[float, float, float]:
+    """Return the seconds of the label strategy, of the bare exchange, and of the transactions."""
+    points = torch.randn(labels, 2).tolist()
+    with contextlib.ExitStack() as stack:
+        if place == "folder":
+            (root / "shared").mkdir()
+            where = str(root / "shared")
+        else:
+            where = stack.enter_context(floors.server(floors.SERVERS[place], root / "server"))
+        with floors.started(serve, where, workers):
+            try:
+                strategy = TimedWorkers(where, max_in_flight=in_flight)
+                seconds = labeling(root, "run", strategy, labels, steps=2)
+            finally:
+                (root / "end").touch()
+        if place == "folder":
+            bare_seconds = floors.folder_seconds(root / "bare", points, workers, instant)
+        else:
+            bare_seconds = floors.stream_seconds(where, points, workers, instant)
+    return seconds, bare_seconds, labeling(root, "plain", PlainMany(), labels)
+
+
+def serve(where: str, number: int, ready: Any) -> None:
+    """Work in an exchange until there is a file of the name "end" beside it."""
+    torch.set_num_threads(1)
+    path = Path(where.removeprefix("unix://"))
+    root = path.parents[1] if where.startswith("unix://") else path.parent
+    worker = Worker(open_exchange(where), FunctionLabelStrategy(instant), "function", home=root / f"files{number}")
+
+    def watch() -> None:
+        while not (root / "end").exists():
+            time.sleep(0.1)
+        worker.stop()
+
+    threading.Thread(target=watch, daemon=True).start()
+    ready.release()
+    with contextlib.suppress(KeyboardInterrupt):
+        worker.run()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("places", nargs="*", metavar="PLACE", help=f"of {', '.join((*POOLS, *EXCHANGES))}; all if none")
     for name, default in {"labels": 2000, "workers": 2, "in-flight": 10_000, "repeats": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--root", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args()
+    if unknown := set(options.places) - {*POOLS, *EXCHANGES}:
+        parser.error(f"there is no place {sorted(unknown)[0]!r}; there are {', '.join((*POOLS, *EXCHANGES))}")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir=options.root) as folder:
-        for place in PLACES:
-            rounds = []
-            for i in range(options.repeats):
-                elsewhere = {"workers": options.workers, "max_in_flight": options.in_flight}
-                strategy = Timed(instant, place, **({} if place == "here" else elsewhere))
-                seconds = labeling(Path(folder), f"{place}-{i}", strategy, options.labels)
-                floors = (
-                    bare(place, options.labels, options.workers),
-                    labeling(Path(folder), f"{place}-{i}-plain", Plain(), options.labels),
-                )
-                rounds.append((seconds, *floors))
-            seconds, calls, puts = (statistics.median(column) for column in zip(*rounds, strict=True))
-            row = {
-                "name": f"label/{place}",
-                "labels_a_second": round(options.labels / seconds, 1),
-                "bare_calls_a_second": round(options.labels / calls, 1),
-                "bare_puts_a_second": round(options.labels / puts, 1),
-                "ratio": round(statistics.median(s / (a + b) for s, a, b in rounds), 3),
-                "limit": 1.3,
-                "repeats": options.repeats,
-                "labels": options.labels,
-                "workers": 1 if place == "here" else options.workers,
-                "cpus": os.cpu_count(),
-            }
-            print(json.dumps(row), flush=True)
+    for place in options.places or (*POOLS, *EXCHANGES):
+        measure = in_pool if place in POOLS else in_workers
+        rounds = []
+        for _ in range(options.repeats):
+            with tempfile.TemporaryDirectory(dir=options.root) as folder:
+                rounds.append(measure(place, Path(folder), options.labels, options.workers, options.in_flight))
+        seconds, calls, puts = (statistics.median(column) for column in zip(*rounds, strict=True))
+        row = {
+            "name": f"label/{place}",
+            "labels_a_second": round(options.labels / seconds, 1),
+            "bare_calls_a_second": round(options.labels / calls, 1),
+            "bare_puts_a_second": round(options.labels / puts, 1),
+            "ratio": round(statistics.median(s / (a + b) for s, a, b in rounds), 3),
+            "limit": 1.3,
+            "repeats": options.repeats,
+            "labels": options.labels,
+            "workers": 1 if place == "here" else options.workers,
+            "cpus": os.cpu_count(),
+        }
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
