@@ -25,7 +25,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-tensorboard": {"observe": "tensorboard"},
     "alcore-torchloop": {"loop": "default"},
     "alcore-uq": {"query": "uq"},
-    "alcore-worker": {"label": "worker"},
+    "alcore-worker": {"label": "worker", "queue": "redis"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Other machines take the labeling work of a run: the label strategy ``worker`` and the command ``alcore worker``."""
+"""Other machines take the labeling work of a run: the label strategy ``worker``, the command ``alcore worker``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ if TYPE_CHECKING:
     import typer
 
     from alcore_worker.exchange import Exchange, open_exchange
+    from alcore_worker.redis_queue import RedisQueue
     from alcore_worker.serve import Worker
     from alcore_worker.strategy import WorkerLabelStrategy
 
 _HOME = {
     "Exchange": "exchange",
+    "RedisQueue": "redis_queue",
     "Worker": "serve",
     "WorkerLabelStrategy": "strategy",
     "open_exchange": "exchange",
 }
-__all__ = ["Exchange", "Worker", "WorkerLabelStrategy", "open_exchange"]
+__all__ = ["Exchange", "RedisQueue", "Worker", "WorkerLabelStrategy", "open_exchange"]
 
 
 @alcore.hookimpl
 def alcore_label_strategies() -> dict[str, Any]:
     """Offer ``worker``."""
     return {"worker": "alcore_worker.strategy:WorkerLabelStrategy"}
+
+
+@alcore.hookimpl
+def alcore_queues() -> dict[str, Any]:
+    """Offer ``redis``."""
+    return {"redis": "alcore_worker.redis_queue:RedisQueue"}
 
 
 @alcore.hookimpl

@@ -6,63 +6,19 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 
-from alcore.errors import UsageError
+from alcore_worker.names import FORMAT, LARGEST_BLOB, LARGEST_DOCUMENT, DocumentError, is_digest, parsed
 
-FORMAT = 1
-"""The format of what worker and driver exchange; both must have the same one."""
-LARGEST_DOCUMENT = 2**24
-"""Bytes of a document at most."""
-LARGEST_BLOB = 2**31
-"""Bytes of the arrays of a document at most."""
 _INLINE = 2**16  # bytes of arrays that stand in the document itself
 _DEEPEST = 50
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{12}", re.ASCII)
-_TASK = re.compile(r"[0-9]{6,9}-[0-9]{6,9}-[0-9a-f]{32}-[0-9]{1,6}", re.ASCII)
-_WORKER = re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9]{1,10}-[0-9a-f]{8}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-class DocumentError(Exception):
-    """A document is damaged, too large, or not one of this format; or a value can't be sent."""
-
-
-def is_run(name: str) -> bool:
-    """Tell whether a text can be the name of a run in an exchange."""
-    return bool(_RUN.fullmatch(name))
-
-
-def is_task(name: str) -> bool:
-    """Tell whether a text can be the name of a task."""
-    return bool(_TASK.fullmatch(name))
-
-
-def is_worker(name: str) -> bool:
-    """Tell whether a text can be the name of a worker."""
-    return bool(_WORKER.fullmatch(name))
-
-
-def is_digest(name: str) -> bool:
-    """Tell whether a text can be a SHA-256."""
-    return bool(_SHA256.fullmatch(name))
-
-
-def task_name(step: int, ordinal: int, request_id: str, attempt: int) -> str:
-    """Return the name of a task, which is that of a request and its attempt; names sort as requests were made."""
-    return f"{step:06d}-{ordinal:06d}-{request_id}-{attempt}"
-
-
-def request_of(name: str) -> tuple[int, int, str, int]:
-    """Return step, ordinal, id and attempt of the request that a task's name stands for."""
-    step, ordinal, request_id, attempt = name.split("-")
-    return int(step), int(ordinal), request_id, int(attempt)
+_OF_NUMPY = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
 
 
 def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], str]) -> bytes:
@@ -86,7 +42,7 @@ def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], st
     document: dict[str, Any] = {"format": FORMAT, "content": _encoded(dict(content), tensors)}
     if tensors:
         try:
-            raw = safetensors.torch.save(tensors, metadata={"about": about})
+            raw = _saved(tensors, about)
         except Exception as error:
             raise DocumentError(f"an array can't be sent: {error}") from error
         if len(raw) <= _INLINE:
@@ -116,7 +72,7 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
     DocumentError
         If it is not a document of this format.
     """
-    document = _parsed(text)
+    document = parsed(text)
     if document.get("format") != FORMAT:
         raise DocumentError(
             f"its format is {document.get('format')!r:.40}, and this version of alcore-worker reads {FORMAT}"
@@ -133,25 +89,12 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
     return content
 
 
-def blob_of(document: bytes) -> str | None:
-    """Return the SHA-256 of the arrays that a document names; None if it names none."""
-    try:
-        found = _parsed(document).get("blob")
-    except DocumentError:
-        return None
-    return found if isinstance(found, str) and is_digest(found) else None
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    if len(text) > LARGEST_DOCUMENT:
-        raise DocumentError(f"it has {len(text)} bytes; {LARGEST_DOCUMENT} is the most")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DocumentError(f"it is not JSON: {error!s:.200}") from error
-    if not isinstance(document, dict):
-        raise DocumentError("it is not a JSON object")
-    return document
+def _saved(tensors: Mapping[str, torch.Tensor], about: str) -> bytes:
+    metadata = {"about": about}
+    if all(one.dtype in _OF_NUMPY for one in tensors.values()):  # the same bytes, in a quarter of the time
+        raw: bytes = safetensors.numpy.save({name: one.numpy() for name, one in tensors.items()}, metadata)
+        return raw
+    return safetensors.torch.save(dict(tensors), metadata)
 
 
 def _arrays(document: Mapping[str, Any], get_blob: Callable[[str], bytes]) -> dict[str, torch.Tensor]:
@@ -228,36 +171,3 @@ def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case "$scalar":
             return tensors[body].item()
     raise DocumentError(f"it has the tag {tag!r:.40}, which this version of alcore-worker doesn't know")
-
-
-def note(run_id: str, seed: int) -> bytes:
-    """Return the document that says which run a name stands for."""
-    return json.dumps({"format": FORMAT, "run_id": run_id, "seed": seed}).encode()
-
-
-def read_note(text: bytes, run: str, where: str) -> tuple[str, int]:
-    """Return the id and the seed of a run.
-
-    Raises
-    ------
-    UsageError
-        If its driver exchanges another format.
-    DocumentError
-        If the document is damaged.
-    """
-    document = _parsed(text)
-    if document.get("format") != FORMAT:
-        raise UsageError(other_format(f"the run {run} at {where}", document.get("format")))
-    run_id, seed = document.get("run_id"), document.get("seed")
-    if not isinstance(run_id, str) or run != f"{run_id}-{run[-12:]}" or type(seed) is not int or not 0 <= seed < 2**63:
-        raise DocumentError(f"{where}: the note of the run {run} is damaged")
-    return run_id, seed
-
-
-def other_format(what: str, found: Any) -> str:
-    """Return what to say where driver and worker exchange different formats."""
-    return (
-        f"{what} has the exchange format {found!r:.40}, and this version of alcore-worker has {FORMAT}. Install the "
-        "same version of alcore-worker where the run is and where its workers are, and give each version a place of "
-        "its own."
-    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
 class AwayError(Exception):
     """The exchange can't be reached for the moment; the call may be made again."""
+
+
+class FullError(AwayError):
+    """The exchange has no room for more; what is in it can be read and removed."""
 
 
 class Claim(NamedTuple):
@@ -16,7 +21,7 @@ class Claim(NamedTuple):
     Parameters
     ----------
     name
-        Of the task.
+        Of the task; empty where what was found is no task, and was set aside.
     token
         What the exchange knows this claim by.
     document
@@ -35,19 +40,23 @@ class Exchange(Protocol):
     """Where tasks wait, are claimed, and get answers. Each call may be made again if it raises `AwayError`.
 
     A task is waiting, claimed or answered, and unknown again once it is removed. It may come to be done twice, and has
-    one answer: the first one.
+    one answer: the first one. A task that was removed can still be answered, as long as its run is known: a worker that
+    was thought dead has a label then that was paid for.
     """
 
     where: str
-    """The place, for messages."""
+    """The place: what `open_exchange` takes."""
 
     # -- the driver's side -----------------------------------------------------------------------------
 
     def begin(self, run: str, note: bytes) -> None:
-        """Make a run known."""
+        """Make a run known, or change its note."""
+
+    def attend(self, run: str) -> None:
+        """Say that the run's driver lives."""
 
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
-        """Add tasks, by name; those that are known are left as they are."""
+        """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
 
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
@@ -55,11 +64,14 @@ class Exchange(Protocol):
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
 
-    def read_answer(self, run: str, name: str) -> bytes:
-        """Return an answer."""
+    def read_answers(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
+        """Return answers by name; one that can't be read is empty."""
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
+
+    def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
+        """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
 
     def take_back(self, run: str, silent_after: float, most_lost: int) -> list[str]:
         """Let tasks wait again whose workers have been silent for so many seconds; return those given up.
@@ -75,6 +87,9 @@ class Exchange(Protocol):
     def runs(self) -> list[str]:
         """Return the runs that are known."""
 
+    def is_attended(self, run: str, within: float) -> bool:
+        """Tell whether the run's driver was heard of in so many seconds."""
+
     def note(self, run: str) -> bytes:
         """Return what was noted about a run."""
 
@@ -85,16 +100,16 @@ class Exchange(Protocol):
         """Take up to so many tasks, the oldest first."""
 
     def beat(self, worker: str) -> None:
-        """Say that a worker lives, and with it all of its claims."""
+        """Say that a worker lives, and with it all of its claims; also where there is no room."""
 
-    def answer(self, run: str, claim: Claim, document: bytes) -> None:
-        """Answer a task; an answer that is there already stays. It is durable when this returns."""
+    def answer(self, run: str, answers: Sequence[tuple[Claim, bytes]]) -> None:
+        """Answer tasks; an answer that is there already stays. They are durable when this returns."""
 
-    def give_back(self, run: str, claim: Claim) -> None:
-        """Let a claimed task wait again."""
+    def give_back(self, run: str, claims: Iterable[Claim]) -> None:
+        """Let claimed tasks wait again."""
 
     def leave(self, worker: str) -> None:
-        """Say that a worker has ended."""
+        """Say that a worker has ended; what it has claimed waits again."""
 
     # -- both ------------------------------------------------------------------------------------------
 
@@ -103,6 +118,22 @@ class Exchange(Protocol):
 
     def get_blob(self, run: str, digest: str) -> bytes:
         """Return the arrays of this SHA-256; `DocumentError` if they are not there."""
+
+
+class Watch:
+    """Tells for how long something has not changed, by the clock of this process alone."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def unchanged(self, name: str, value: object) -> float:
+        """Return the seconds since the value of this name was seen to change, or was seen first."""
+        now = time.monotonic()
+        before = self._seen.get(name)
+        if before is None or before[0] != value:
+            self._seen[name] = (value, now)
+            return 0.0
+        return now - before[1]
 
 
 def open_exchange(where: str) -> Exchange:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import hashlib
+import math
 import os
 import re
 import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_worker.documents import (
+from alcore_worker.exchange import AwayError, Claim, FullError, Watch
+from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
     LARGEST_DOCUMENT,
@@ -27,22 +30,27 @@ from alcore_worker.documents import (
     is_worker,
     other_format,
 )
-from alcore_worker.exchange import AwayError, Claim
 
 _MARK = "alcore-exchange.txt"
 _KINDS = ("waiting", "claimed", "answers", "blobs", "parts")
 _WAITING = re.compile(r"(?P<task>[0-9a-f-]+)\.(?P<lost>[0-9]{1,6})\.json", re.ASCII)
 _CLAIMED = re.compile(r"(?P<task>[0-9a-f-]+)\.(?P<lost>[0-9]{1,6})~(?P<worker>[A-Za-z0-9_-]+)\.json", re.ASCII)
 _OLD = 86400.0  # seconds after which an unfinished file is removed
+_IN_ONE_FILE, _BYTES_IN_ONE_FILE = 256, 2**20  # documents that are written together
+_LARGEST_FILE = LARGEST_DOCUMENT + _BYTES_IN_ONE_FILE
+_STAMP_AGAIN = 60.0  # seconds after which a file is written to know the time of files
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class FolderExchange:
     """An exchange in a folder.
 
     ``runs/RUN/waiting/TASK.LOST.json`` is a task that waits, where LOST counts the workers that fell silent over it. A
-    worker claims it by renaming it to ``claimed/TASK.LOST~WORKER.json``, and answers by ``answers/TASK.json``. Arrays
-    are in ``blobs/SHA256.safetensors``. Each file is written whole under another name, in ``parts``. The file
-    ``workers/WORKER`` holds a number that changes as long as the worker lives; nobody compares clocks.
+    worker claims it by renaming it to ``claimed/TASK.LOST~WORKER.json``, and answers by ``answers/TASK.json``. Tasks or
+    answers that are there at once are lines of one file, of which each name is a hard link, and which is flushed once.
+    Arrays are in ``blobs/SHA256.safetensors``. Each file is written whole under another name, in ``parts``. The
+    file ``workers/WORKER`` holds a number that changes as long as the worker lives, and ``runs/RUN/driver`` one for the
+    driver; nobody compares clocks of machines.
 
     Parameters
     ----------
@@ -73,11 +81,17 @@ class FolderExchange:
                 "workers can write to."
             ) from error
         self._ahead: dict[str, collections.deque[str]] = {}  # names that waited when a worker last looked, by run
-        self._beats: dict[str, tuple[bytes | None, float]] = {}  # what a worker wrote last, and since when it is so
+        self._watch = Watch()
+        self._bundles = _Bundles()
         self._held: set[str] = set()  # tokens of the claims that this worker knows of
         self._fell_over = (
             False  # whether the disk failed while it claimed, so that it may have one that it doesn't know
         )
+        self._most_lost: dict[str, int] = {}  # the largest count of lost workers in a name, by run
+        self._stamped = (
+            0.0,
+            -math.inf,
+        )  # time of a file that was written, and when that was by the clock of this process
         self._count = 0
         self._lock = threading.Lock()
 
@@ -85,7 +99,8 @@ class FolderExchange:
         mark = self._root / _MARK
         if not os.path.lexists(mark):
             with contextlib.suppress(FileExistsError):
-                _write_new(self._root / f".{secrets.token_hex(8)}.part", mark, f"{FORMAT}\n".encode())
+                _write_new(self._root / f".{secrets.token_hex(8)}.part", str(mark), f"{FORMAT}\n".encode())
+                _flush(self._root)
         found = _read(mark, 100).decode(errors="replace").strip()
         if found != str(FORMAT):
             raise UsageError(other_format(f"the folder {self._root}", found))
@@ -93,26 +108,35 @@ class FolderExchange:
     # -- the driver's side -----------------------------------------------------------------------------
 
     def begin(self, run: str, note: bytes) -> None:
-        """Make a run known."""
+        """Make a run known, or change its note."""
         with _away(self.where):
             self._check_folder(self._root / "runs")
             (self._root / "runs" / run).mkdir(exist_ok=True)
             for kind in _KINDS:
                 (self._root / "runs" / run / kind).mkdir(exist_ok=True)
             self._remove_old_parts(run)
-            with contextlib.suppress(FileExistsError):
-                _write_new(self._part(run), self._root / "runs" / run / "note.json", note)
+            target = self._root / "runs" / run / "note.json"
+            with contextlib.suppress(FileNotFoundError, DocumentError):
+                if _read(target, 1000) == note:
+                    return
+            part = self._part(run)
+            _write(part, note, durable=True)
+            part.rename(target)
+            _flush(target.parent)
+
+    def attend(self, run: str) -> None:
+        """Say that the run's driver lives."""
+        with _away(self.where):
+            self._folder(run, "waiting")
+            self._count_up(self._root / "runs" / run / "driver")
 
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
-        """Add tasks, by name; those that are known are left as they are."""
+        """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
         known = self.known(run)
         with _away(self.where):
             folder = self._folder(run, "waiting")
-            for name, document in tasks.items():
-                if name not in known:
-                    with contextlib.suppress(FileExistsError):
-                        _write_new(self._part(run), folder / f"{name}.0.json", document, flush_folder=False)
-            _flush(folder)
+            new = {name: document for name, document in tasks.items() if name not in known}
+            self._write_documents(run, folder, new, lambda name: f"{name}.0.json")
 
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
@@ -128,13 +152,17 @@ class FolderExchange:
         with _away(self.where):
             return sorted(task for task, _ in self._tasks(run, "answers"))
 
-    def read_answer(self, run: str, name: str) -> bytes:
-        """Return an answer."""
+    def read_answers(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
+        """Return answers by name; one that can't be read is empty."""
+        found = {}
         with _away(self.where):
-            try:
-                return _read(self._folder(run, "answers") / f"{name}.json", LARGEST_DOCUMENT)
-            except FileNotFoundError:
-                raise DocumentError("it was removed") from None
+            folder = self._folder(run, "answers")
+            for name in names:
+                try:
+                    found[name] = self._bundles.read(f"{folder}/{name}.json", name)
+                except (FileNotFoundError, DocumentError):
+                    found[name] = b""
+        return found
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
@@ -142,15 +170,47 @@ class FolderExchange:
         if not gone:
             return
         with _away(self.where):
-            for kind in ("waiting", "claimed", "answers"):  # the answer last: until then the task is known
-                for task, file in list(self._tasks(run, kind)):
-                    if task in gone:
-                        self._remove_one(run, self._folder(run, kind) / file)
+            waiting, claimed, answers = (self._folder(run, kind) for kind in ("waiting", "claimed", "answers"))
+            for name in gone:  # a task that was given back, or taken back, and is answered by the one who had it
+                for lost in range(self._lost_at_most(run) + 1):
+                    self._remove_one(run, f"{waiting}/{name}.{lost}.json", name)
+            for task, file in list(self._tasks(run, "claimed")):
+                if task in gone:
+                    self._remove_one(run, f"{claimed}/{file}", task)
+            for name in sorted(gone):  # the answer last: until then the task is known
+                self._remove_one(run, f"{answers}/{name}.json", name)
 
-    def _remove_one(self, run: str, path: Path) -> None:
-        with contextlib.suppress(DocumentError, FileNotFoundError):
-            self._remove_blob(run, blob_of(_read(path, LARGEST_DOCUMENT)))
-        _unlink(path)
+    def _remove_one(self, run: str, path: str, name: str) -> None:
+        if os.path.lexists(path):
+            with contextlib.suppress(FileNotFoundError):
+                self._remove_blob(run, self._blob_at(path, name))
+            _unlink(path)
+
+    def _blob_at(self, path: str, name: str) -> str | None:
+        with contextlib.suppress(DocumentError):
+            return blob_of(self._bundles.read(path, name))
+        return None
+
+    def _lost_at_most(self, run: str) -> int:
+        if run not in self._most_lost:
+            found = [_WAITING.fullmatch(file) for _, file in self._tasks(run, "waiting")]
+            found += [_CLAIMED.fullmatch(file) for _, file in self._tasks(run, "claimed")]
+            self._most_lost[run] = max((int(parts["lost"]) for parts in found if parts is not None), default=0)
+        return self._most_lost[run]
+
+    def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
+        """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
+        wanted, gone = None if names is None else set(names), set()
+        with _away(self.where):
+            folder = self._folder(run, "waiting")
+            for task, file in list(self._tasks(run, "waiting")):
+                if wanted is None or task in wanted:
+                    with contextlib.suppress(FileNotFoundError):  # a worker has claimed it meanwhile
+                        digest = self._blob_at(f"{folder}/{file}", task)
+                        _remove(f"{folder}/{file}")
+                        self._remove_blob(run, digest)
+                        gone.add(task)
+        return gone
 
     def take_back(self, run: str, silent_after: float, most_lost: int) -> list[str]:
         """Let tasks wait again whose workers have been silent for so many seconds; return those given up."""
@@ -158,10 +218,15 @@ class FolderExchange:
         with _away(self.where):
             answered = {task for task, _ in self._tasks(run, "answers")}
             claimed, waiting = self._folder(run, "claimed"), self._folder(run, "waiting")
-            silent = set()
+            silent: dict[str, bool] = {}
             for task, file in list(self._tasks(run, "claimed")):
                 parts = _CLAIMED.fullmatch(file)
-                if parts is None or task in answered or not self._is_silent(parts["worker"], silent_after):
+                if parts is None or task in answered:
+                    continue
+                worker = parts["worker"]
+                if worker not in silent:
+                    silent[worker] = self._is_silent(worker, silent_after)
+                if not silent[worker]:
                     continue
                 lost = int(parts["lost"]) + 1
                 if lost >= most_lost:
@@ -169,9 +234,10 @@ class FolderExchange:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     (claimed / file).rename(waiting / f"{task}.{lost}.json")
-                silent.add(parts["worker"])
+                self._most_lost[run] = max(self._lost_at_most(run), lost)
             for worker in silent:  # if it lives after all, it writes the file again
-                (self._root / "workers" / worker).unlink(missing_ok=True)
+                if silent[worker]:
+                    (self._root / "workers" / worker).unlink(missing_ok=True)
         return given_up
 
     def workers(self, silent_after: float) -> int:
@@ -182,15 +248,7 @@ class FolderExchange:
 
     def _is_silent(self, worker: str, silent_after: float) -> bool:
         """Tell whether what a worker writes has not changed for so many seconds of this process."""
-        try:
-            said: bytes | None = _read(self._root / "workers" / worker, 100)
-        except (FileNotFoundError, DocumentError):
-            said = None
-        before, since = self._beats.get(worker, (b"", 0.0))
-        if worker not in self._beats or before != said:
-            since = time.monotonic()
-            self._beats[worker] = (said, since)
-        return time.monotonic() - since > silent_after
+        return self._watch.unchanged(worker, _state_of(self._root / "workers" / worker)) > silent_after
 
     # -- the worker's side -----------------------------------------------------------------------------
 
@@ -199,6 +257,26 @@ class FolderExchange:
         with _away(self.where):
             names = sorted(os.listdir(self._root / "runs"))  # noqa: PTH208
             return [one for one in names if is_run(one) and (self._root / "runs" / one / "note.json").is_file()]
+
+    def is_attended(self, run: str, within: float) -> bool:
+        """Tell whether the run's driver was heard of in so many seconds, of the clock that stamps the files."""
+        with _away(self.where):
+            driver = _state_of(self._root / "runs" / run / "driver")
+            if driver is None:
+                return False
+            return self._time_of_files() - driver[1] / 1e9 < within
+
+    def _time_of_files(self) -> float:
+        """Return the time now, of the clock that stamps the files: the disk's, and not that of this machine."""
+        written, at = self._stamped
+        if time.monotonic() - at > _STAMP_AGAIN:
+            probe = self._root / f".{secrets.token_hex(8)}.part"
+            try:
+                _write(probe, b"", durable=False)
+                written, at = self._stamped = probe.stat().st_mtime, time.monotonic()
+            finally:
+                probe.unlink(missing_ok=True)
+        return written + time.monotonic() - at
 
     def note(self, run: str) -> bytes:
         """Return what was noted about a run."""
@@ -216,12 +294,13 @@ class FolderExchange:
         found: list[Claim] = []
         with self._lock, _away(self.where):
             ahead = self._ahead.setdefault(run, collections.deque())
+            folders = {kind: str(self._folder(run, kind)) for kind in ("waiting", "claimed", "answers")}
             looked, fell_over, self._fell_over = False, self._fell_over, True
             if fell_over:
                 for _, file in list(self._tasks(run, "claimed")):
                     parts = _CLAIMED.fullmatch(file)
                     if parts is not None and parts["worker"] == worker and file not in self._held:
-                        found.append(self._claimed(run, parts["task"], file))
+                        found.append(self._claimed(folders["claimed"], parts["task"], file))
             while len(found) < most:
                 if not ahead:
                     if looked:
@@ -229,82 +308,97 @@ class FolderExchange:
                     looked = True
                     ahead.extend(sorted(file for _, file in self._tasks(run, "waiting")))
                     continue
-                claim = self._claim_one(run, worker, ahead.popleft())
+                claim = self._claim_one(folders, worker, ahead.popleft())
                 if claim is not None:
                     found.append(claim)
             self._fell_over = False
             self._held.update(one.token for one in found)
         return found
 
-    def _claim_one(self, run: str, worker: str, file: str) -> Claim | None:
+    def _claim_one(self, folders: Mapping[str, str], worker: str, file: str) -> Claim | None:
         token = f"{file.removesuffix('.json')}~{worker}.json"
-        target = self._folder(run, "claimed") / token
+        target = f"{folders['claimed']}/{token}"
         try:
-            (self._folder(run, "waiting") / file).rename(target)
+            os.rename(f"{folders['waiting']}/{file}", target)  # noqa: PTH104 - a Path takes as long as the call
         except FileNotFoundError:
             if not os.path.lexists(target):  # NFS may report so where it was renamed, after a message was repeated
                 return None
         name = file.split(".")[0]
-        if os.path.lexists(self._folder(run, "answers") / f"{name}.json"):  # by a worker that was thought dead
+        if os.path.lexists(f"{folders['answers']}/{name}.json"):  # by a worker that was thought dead
             _unlink(target)
             return None
         try:
-            return self._claimed(run, name, token)
+            return self._claimed(folders["claimed"], name, token)
         except FileNotFoundError:  # removed by the driver meanwhile
             return None
 
-    def _claimed(self, run: str, name: str, token: str) -> Claim:
+    def _claimed(self, folder: str, name: str, token: str) -> Claim:
         try:
-            return Claim(name, token, _read(self._folder(run, "claimed") / token, LARGEST_DOCUMENT))
+            return Claim(name, token, self._bundles.read(f"{folder}/{token}", name))
         except DocumentError as error:
             return Claim(name, token, b"", str(error))
 
     def beat(self, worker: str) -> None:
-        """Say that a worker lives, and with it all of its claims."""
+        """Say that a worker lives, and with it all of its claims; also where the disk is full."""
+        if not is_worker(worker):
+            raise ValueError(f"{worker!r} can't be the name of a worker")
         with self._lock, _away(self.where):
-            self._count += 1
-            part = self._root / "workers" / f".{worker}.part"
-            part.unlink(missing_ok=True)
-            _write(part, f"{self._count}\n".encode(), durable=False)
-            part.rename(self._root / "workers" / worker)
+            self._count_up(self._root / "workers" / worker)
 
-    def answer(self, run: str, claim: Claim, document: bytes) -> None:
-        """Answer a task; an answer that is there already stays. It is durable when this returns."""
+    def _count_up(self, path: Path) -> None:
+        """Change the number in a file, in its place; on a full disk, the time of the file alone."""
+        self._count += 1
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            os.pwrite(descriptor, f"{os.getpid():010d} {self._count:010d}\n".encode(), 0)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def answer(self, run: str, answers: Sequence[tuple[Claim, bytes]]) -> None:
+        """Answer tasks; an answer that is there already stays. They are durable when this returns."""
         with _away(self.where):
-            answer = self._folder(run, "answers") / f"{claim.name}.json"
-            try:
-                _write_new(self._part(run), answer, document)
-            except FileExistsError:
-                self._remove_blob_of_second_answer(run, answer, document)
-            self._remove_blob(run, blob_of(claim.document))
-            _unlink(self._folder(run, "claimed") / claim.token)
-            self._held.discard(claim.token)
+            folder, claimed = self._folder(run, "answers"), self._folder(run, "claimed")
+            documents = {claim.name: document for claim, document in answers}
+            for name in self._write_documents(run, folder, documents, lambda name: f"{name}.json"):
+                self._remove_blob_of_second_answer(run, f"{folder}/{name}.json", name, documents[name])
+            for claim, _ in answers:
+                self._remove_blob(run, blob_of(claim.document))
+                _unlink(f"{claimed}/{claim.token}")
+                self._held.discard(claim.token)
 
-    def _remove_blob_of_second_answer(self, run: str, first: Path, document: bytes) -> None:
+    def _remove_blob_of_second_answer(self, run: str, first: str, name: str, document: bytes) -> None:
         digest = blob_of(document)
         with contextlib.suppress(DocumentError, FileNotFoundError):
-            if digest != blob_of(_read(first, LARGEST_DOCUMENT)):
+            if digest != blob_of(self._bundles.read(first, name)):
                 self._remove_blob(run, digest)
 
     def _remove_blob(self, run: str, digest: str | None) -> None:
         if digest is not None:
-            _unlink(self._folder(run, "blobs") / f"{digest}.safetensors")
+            _unlink(f"{self._folder(run, 'blobs')}/{digest}.safetensors")
 
-    def give_back(self, run: str, claim: Claim) -> None:
-        """Let a claimed task wait again."""
-        with _away(self.where), contextlib.suppress(FileNotFoundError):
-            file = f"{claim.token.partition('~')[0]}.json"
-            self._held.discard(claim.token)
-            (self._folder(run, "claimed") / claim.token).rename(self._folder(run, "waiting") / file)
+    def give_back(self, run: str, claims: Iterable[Claim]) -> None:
+        """Let claimed tasks wait again."""
+        with _away(self.where):
+            claimed, waiting = self._folder(run, "claimed"), self._folder(run, "waiting")
+            for claim in claims:
+                file = f"{claim.token.partition('~')[0]}.json"
+                self._held.discard(claim.token)
+                with contextlib.suppress(FileNotFoundError):
+                    (claimed / claim.token).rename(waiting / file)
 
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it had claimed without knowing it, when it was interrupted, waits again."""
         with _away(self.where):
             for run in self.runs():
-                for task, file in list(self._tasks(run, "claimed")):
-                    parts = _CLAIMED.fullmatch(file)
-                    if parts is not None and parts["worker"] == worker:
-                        self.give_back(run, Claim(task, file, b""))
+                with contextlib.suppress(DocumentError):  # its folder is no folder
+                    found = [(one, _CLAIMED.fullmatch(one[1])) for one in self._tasks(run, "claimed")]
+                    mine = [one for one, parts in found if parts is not None and parts["worker"] == worker]
+                    self.give_back(run, [Claim(task, file, b"") for task, file in mine])
             (self._root / "workers" / worker).unlink(missing_ok=True)
 
     # -- both ------------------------------------------------------------------------------------------
@@ -313,7 +407,9 @@ class FolderExchange:
         """Store the arrays of a document; return their SHA-256."""
         digest = hashlib.sha256(content).hexdigest()
         with _away(self.where), contextlib.suppress(FileExistsError):
-            _write_new(self._part(run), self._folder(run, "blobs") / f"{digest}.safetensors", content)
+            folder = self._folder(run, "blobs")
+            _write_new(self._part(run), f"{folder}/{digest}.safetensors", content)
+            _flush(folder)
         return digest
 
     def get_blob(self, run: str, digest: str) -> bytes:
@@ -339,6 +435,27 @@ class FolderExchange:
             if is_task(task):
                 yield task, file
 
+    def _write_documents(
+        self, run: str, folder: Path, documents: Mapping[str, bytes], file_of: Callable[[str], str]
+    ) -> list[str]:
+        """Write documents, many to a file; return the names of those that were there before."""
+        before = []
+        for some in _bundled(documents):
+            part = self._part(run)
+            content = b"".join(b"%s %s\n" % (name.encode(), documents[name]) for name in some)
+            try:
+                _write(part, content, durable=True)
+                for name in some:
+                    try:
+                        _link(part, f"{folder}/{file_of(name)}", b"%s %s\n" % (name.encode(), documents[name]))
+                    except FileExistsError:
+                        before.append(name)
+            finally:
+                part.unlink(missing_ok=True)
+        if documents:
+            _flush(folder)
+        return before
+
     def _folder(self, run: str, kind: str) -> Path:
         if not is_run(run):
             raise DocumentError(f"{run!r:.80} can't be the name of a run")
@@ -349,9 +466,9 @@ class FolderExchange:
 
     def _check_folder(self, folder: Path) -> None:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise UsageError(
+            raise DocumentError(
                 f"{folder} is not a folder but a link or something else, which is not followed; remove it, or use "
-                "another folder for workers."
+                "another folder for workers"
             )
 
     def _part(self, run: str) -> Path:
@@ -365,40 +482,94 @@ class FolderExchange:
                     Path(entry.path).unlink()
 
 
+class _Bundles:
+    """Reads documents from files that hold several; the last files are remembered, so that each is read once."""
+
+    _REMEMBERED = 4
+
+    def __init__(self) -> None:
+        self._found: collections.OrderedDict[tuple[int, ...], dict[bytes, bytes]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, path: str, name: str) -> bytes:
+        """Return the document of a name in a file; `DocumentError` if it isn't there, or the file can't be read."""
+        with _opened(Path(path)) as descriptor:
+            status = os.fstat(descriptor)
+            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            with self._lock:
+                found = self._found.get(key)
+            if found is None or name.encode() not in found:
+                content = _content(path, descriptor, status, _LARGEST_FILE)
+                found = {one: text for one, _, text in (line.partition(b" ") for line in content.split(b"\n"))}
+                with self._lock:
+                    self._found[key] = found
+                    while len(self._found) > self._REMEMBERED:
+                        self._found.popitem(last=False)
+        if name.encode() not in found:
+            raise DocumentError(f"{path} doesn't hold it")
+        return found[name.encode()]
+
+
+def _bundled(documents: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """Yield the names of the documents that are written together."""
+    some: list[str] = []
+    size = 0
+    for name, document in documents.items():
+        if some and (len(some) == _IN_ONE_FILE or size + len(document) > _BYTES_IN_ONE_FILE):
+            yield some
+            some, size = [], 0
+        some.append(name)
+        size += len(document)
+    if some:
+        yield some
+
+
 @contextlib.contextmanager
 def _away(where: str) -> Iterator[None]:
     """Raise `AwayError` for a disk that fails, is full, or can't be reached."""
     try:
         yield
     except OSError as error:
-        raise AwayError(f"{where}: {error.strerror or error}") from error
+        kind = FullError if error.errno in _FULL else AwayError
+        raise kind(f"{where}: {error.strerror or error}") from error
 
 
-def _write_new(part: Path, target: Path, content: bytes, *, flush_folder: bool = True) -> None:
+def _write_new(part: Path, target: str, content: bytes) -> None:
     """Write a file that is durable, and whole when it has its name; `FileExistsError` if another one has it."""
-    _write(part, content, durable=True)
     try:
-        try:
-            os.link(part, target, follow_symlinks=False)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if os.path.lexists(target):
-                raise FileExistsError(target) from None
-            part.rename(target)
+        _write(part, content, durable=True)
+        _link(part, target, content)
     finally:
         part.unlink(missing_ok=True)
-    if flush_folder:
-        _flush(target.parent)
+
+
+def _link(part: Path, target: str, content: bytes) -> None:
+    """Give a file one more name; where the file system has no hard links, write this content under it."""
+    try:
+        os.link(part, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL or not part.exists():
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(target) from None
+        own = part.with_name(secrets.token_hex(8))
+        _write(own, content, durable=True)
+        own.rename(target)
 
 
 def _write(path: Path, content: bytes, *, durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        if durable:
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)  # it may take the last room there is
+        raise
 
 
 def _flush(folder: Path) -> None:
@@ -409,18 +580,40 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        _remove(path)
+
+
+def _remove(path: str) -> None:
     """Remove a file; a folder in its place is moved out of the way, into the name of a file that nobody reads."""
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(path)  # noqa: PTH108
     except (IsADirectoryError, PermissionError):
-        if not stat.S_ISDIR(path.lstat().st_mode):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise
-        path.rename(path.with_name(f"folder-{secrets.token_hex(8)}"))
+        Path(path).rename(Path(path).with_name(f"folder-{secrets.token_hex(8)}"))
+
+
+def _state_of(path: Path) -> tuple[bytes, int] | None:
+    """Return what a file holds, and when it was changed; None where it can't be read."""
+    try:
+        with _opened(path) as descriptor:
+            status = os.fstat(descriptor)
+            return _content(path, descriptor, status, 100), status.st_mtime_ns
+    except (FileNotFoundError, DocumentError):
+        return None
 
 
 def _read(path: Path, most: int) -> bytes:
     """Return the content of a regular file of at most so many bytes; links are not followed."""
+    with _opened(path) as descriptor:
+        return _content(path, descriptor, os.fstat(descriptor), most)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -428,12 +621,15 @@ def _read(path: Path, most: int) -> bytes:
             raise DocumentError(f"{path} is a link, which is not followed") from error
         raise
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise DocumentError(f"{path} is not a regular file")
-        if status.st_size > most:
-            raise DocumentError(f"{path} has {status.st_size} bytes; {most} is the most")
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(most + 1)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _content(path: str | Path, descriptor: int, status: os.stat_result, most: int) -> bytes:
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentError(f"{path} is not a regular file")
+    if status.st_size > most:
+        raise DocumentError(f"{path} has {status.st_size} bytes; {most} is the most")
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(most + 1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from alcore_worker.exchange import AwayError
+from alcore_worker.exchange import AwayError, FullError
 
 T = TypeVar("T")
 _LONGEST = 5.0  # seconds between two tries
@@ -31,8 +31,16 @@ class Patience:
     ) -> None:
         self._logger, self._safe_point, self._again = logger, safe_point, again
 
-    def call(self, action: Callable[[], T]) -> T:
-        """Return what a call returns, whenever that is."""
+    def call(self, action: Callable[[], T], *, needs_room: bool = False) -> T:
+        """Return what a call returns, whenever that is.
+
+        Parameters
+        ----------
+        action
+            The call.
+        needs_room
+            Whether to raise `FullError` where there is no room, and not to wait for it.
+        """
         delay, told = 0.1, False
         while True:
             try:
@@ -40,6 +48,8 @@ class Patience:
                     self._again()
                 result = action()
             except AwayError as error:
+                if needs_room and isinstance(error, FullError):
+                    raise
                 if not told:
                     self._logger.warning("%s; waiting until it can be reached again", error)
                     told = True

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import re
-import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore_worker.documents import (
+from alcore_worker.exchange import Claim, Watch
+from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
-    LARGEST_DOCUMENT,
     DocumentError,
     blob_of,
     is_digest,
@@ -23,28 +19,17 @@ from alcore_worker.documents import (
     is_worker,
     other_format,
 )
-from alcore_worker.exchange import AwayError, Claim
+from alcore_worker.redis_server import RedisServer, redis
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ImportError as error:
-    raise UsageError(
-        "work through Redis needs the package redis; `pip install 'alcore-worker[redis]'` brings it, or give a folder."
-    ) from error
-
-PASSWORD = "ALCORE_REDIS_PASSWORD"
-"""The variable of the environment that holds the password, which is written nowhere."""
 _GROUP = "workers"
-_DRIVER = "driver"
 _AT_ONCE = 500  # messages in one call
 _LARGEST_VALUE = 2**29  # bytes, the server's proto-max-bulk-len unless it was set; it closes the connection over more
-_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
-_NUMBER = re.compile(rb"[0-9]{1,6}")
+_FORGOTTEN_AFTER = 30 * 86400  # seconds after which a driver or worker that says nothing is not listed any more
+_SET_ASIDE = 1000  # messages at most that are kept of those that are no tasks
+_WORKERS, _DRIVERS = "alcore:workers", "alcore:drivers"
 
-# Each script is one transaction. KEYS: stream, names, answers. The hash `names` has the message of each known task.
-# Where the stream alone was lost (evicted, deleted), the names in it go too, but for those that have an answer.
+# Each script is one transaction. KEYS: stream, names, answers, note. The hash `names` has the message of each known
+# task. Where the stream alone was lost (evicted, deleted), the names in it go too, but for those that have an answer.
 _PUT = """
 if redis.call('EXISTS', KEYS[1]) == 0 then
   for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
@@ -53,46 +38,95 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
 end
 for place = 2, #ARGV, 2 do
-  if redis.call('HEXISTS', KEYS[2], ARGV[place]) == 0 then
+  if redis.call('HEXISTS', KEYS[2], ARGV[place]) == 0 and redis.call('HEXISTS', KEYS[3], ARGV[place]) == 0 then
     local id = redis.call('XADD', KEYS[1], '*', 'task', ARGV[place], 'document', ARGV[place + 1], 'lost', '0')
     redis.call('HSET', KEYS[2], ARGV[place], id)
   end
 end
 """
-# ARGV: group, task, message, document, lost. Only the message that the task has now is put back, and by one caller.
+# ARGV: group, how many workers more are lost, how many may be, then messages. Only the message that the task has now is
+# put back, and by one caller. Returned are the tasks that are given up, which stay as they are.
 _PUT_BACK = """
-if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] or redis.call('HEXISTS', KEYS[3], ARGV[2]) == 1 then return 0 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-redis.call('XDEL', KEYS[1], ARGV[3])
-local id = redis.call('XADD', KEYS[1], '*', 'task', ARGV[2], 'document', ARGV[4], 'lost', ARGV[5])
-redis.call('HSET', KEYS[2], ARGV[2], id)
-return 1
+local given_up = {}
+for place = 4, #ARGV do
+  local found = redis.call('XRANGE', KEYS[1], ARGV[place], ARGV[place])
+  local fields = {}
+  for key = 1, #(found[1] and found[1][2] or {}), 2 do fields[found[1][2][key]] = found[1][2][key + 1] end
+  local task = fields['task']
+  local is_known = task and fields['document'] and redis.call('HGET', KEYS[2], task) == ARGV[place]
+  local lost = (tonumber(fields['lost']) or 0) + tonumber(ARGV[2])
+  if is_known and redis.call('HEXISTS', KEYS[3], task) == 1 then
+    -- it is answered, and removed when that is committed
+  elseif is_known and lost >= tonumber(ARGV[3]) then
+    given_up[#given_up + 1] = task
+  else
+    redis.call('XACK', KEYS[1], ARGV[1], ARGV[place])
+    redis.call('XDEL', KEYS[1], ARGV[place])
+    if is_known then
+      local id = redis.call('XADD', KEYS[1], '*', 'task', task, 'document', fields['document'], 'lost', lost)
+      redis.call('HSET', KEYS[2], task, id)
+    end
+  end
+end
+return given_up
 """
-# ARGV: group, then tasks, which the driver has committed.
+# ARGV: group, then tasks, which the driver has committed, or which nobody is to begin. Returned are the documents that
+# may name arrays.
 _REMOVE = """
+local documents = {}
+local function note(text)
+  if text and string.find(text, '"blob":', 1, true) then documents[#documents + 1] = text end
+end
 for place = 2, #ARGV do
   local id = redis.call('HGET', KEYS[2], ARGV[place])
   if id then
     if redis.call('EXISTS', KEYS[1]) == 1 then
+      local found = redis.call('XRANGE', KEYS[1], id, id)
+      for _, part in ipairs(found[1] and found[1][2] or {}) do note(part) end
       redis.call('XACK', KEYS[1], ARGV[1], id)
       redis.call('XDEL', KEYS[1], id)
     end
     redis.call('HDEL', KEYS[2], ARGV[place])
   end
+  note(redis.call('HGET', KEYS[3], ARGV[place]))
   redis.call('HDEL', KEYS[3], ARGV[place])
 end
+return documents
 """
-# ARGV: group, worker, messages. Those that are still the worker's are handed to it again, so that they are not idle.
-_BEAT = """
-for place = 3, #ARGV do
-  local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[place], ARGV[place], 1, ARGV[2])
-  if #mine > 0 then redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[place], 'JUSTID') end
+# ARGV: group, then tasks. Those that no worker has claimed are removed; returned are their names and documents.
+_WITHDRAW = """
+local names, documents = {}, {}
+if redis.call('EXISTS', KEYS[1]) == 0 then return {names, documents} end
+for place = 2, #ARGV do
+  local id = redis.call('HGET', KEYS[2], ARGV[place])
+  if id and redis.call('HEXISTS', KEYS[3], ARGV[place]) == 0 then
+    local found = redis.call('XRANGE', KEYS[1], id, id)
+    if found[1] and #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) == 0 then
+      names[#names + 1] = ARGV[place]
+      for _, part in ipairs(found[1][2]) do
+        if string.find(part, '"blob":', 1, true) then documents[#documents + 1] = part end
+      end
+      redis.call('XDEL', KEYS[1], id)
+      redis.call('HDEL', KEYS[2], ARGV[place])
+    end
+  end
 end
+return {names, documents}
 """
-# ARGV: task, answer. A task that was removed takes no answer, and the first answer stays.
+# ARGV: task, answer, and so on. The first answer stays; a run that is gone takes none.
 _ANSWER = """
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
-return redis.call('HSETNX', KEYS[3], ARGV[1], ARGV[2])
+local is_first = {}
+local is_here = redis.call('EXISTS', KEYS[4])
+for place = 1, #ARGV, 2 do
+  is_first[#is_first + 1] = is_here == 1 and redis.call('HSETNX', KEYS[3], ARGV[place], ARGV[place + 1]) or 0
+end
+return is_first
+"""
+# KEYS: names by time. ARGV: a name, seconds after which others are forgotten. There is room for these few bytes always.
+_BEAT = """#!lua flags=allow-oom
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] .. '.' .. string.format('%06d', now[2]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] - ARGV[2])
 """
 
 
@@ -101,8 +135,9 @@ class RedisExchange:
 
     ``alcore:{RUN}:tasks`` is a stream with the consumer group ``workers``; ``alcore:{RUN}:names`` has the message of
     each task that is known, ``alcore:{RUN}:answers`` the answers, ``alcore:{RUN}:blob:SHA256`` arrays. A message is
-    acknowledged when the driver has committed its answer. A worker that lives keeps its messages from being idle; those
-    that are idle for long are taken over (XAUTOCLAIM), and put back.
+    acknowledged when the driver has committed its answer. ``alcore:workers`` has the time when each worker was heard of
+    last, ``alcore:drivers`` that of each driver. The messages of a worker whose time doesn't change are put back.
+    What is no task is moved to ``alcore:{RUN}:aside``.
 
     Parameters
     ----------
@@ -118,193 +153,235 @@ class RedisExchange:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        parts = urllib.parse.urlsplit(where)
-        if parts.password is not None or "password=" in parts.query:
-            raise UsageError(  # it is not repeated here
-                "the address of the Redis server has a password, which would be written to experiment.toml; take it "
-                f"out, and set the variable {PASSWORD} of the environment."
-            )
-        if unknown := sorted(set(urllib.parse.parse_qs(parts.query, keep_blank_values=True)) - _OPTIONS):
-            raise UsageError(f"the address {where!r} has {unknown[0]!r}; it may have {', '.join(sorted(_OPTIONS))}.")
-        try:
-            self._client: Any = redis.Redis.from_url(
-                where,
-                password=os.environ.get(PASSWORD) or None,
-                socket_connect_timeout=5,
-                socket_timeout=30,
-                health_check_interval=15,
-                retry=Retry(NoBackoff(), 1),  # a connection that the server has closed is opened again
-            )
-        except ValueError as error:
-            raise UsageError(
-                f"{where!r} is not the address of a Redis server: {error}. Write redis://HOST, "
-                "redis://HOST:PORT/DATABASE, rediss://HOST for TLS, or unix:///PATH."
-            ) from error
-        self._scripts = {
-            text: self._client.register_script(text) for text in (_PUT, _PUT_BACK, _REMOVE, _BEAT, _ANSWER)
-        }
+        self._server = RedisServer(where)
+        self._client = self._server.client
+        texts = (_PUT, _PUT_BACK, _REMOVE, _WITHDRAW, _ANSWER, _BEAT)
+        self._scripts = {text: self._client.register_script(text) for text in texts}
+        self._watch = Watch()
         self._held: set[tuple[str, str]] = set()  # runs and messages that this worker works on
-        try:
+        self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
+        self._server.check()
+        with self._server.away():
             self._client.set("alcore:format", FORMAT, nx=True)
             found: Any = self._client.get("alcore:format")
-        except redis.RedisError as error:
-            raise UsageError(
-                f"there is no Redis server for workers at {where}: {_text_of(error)}. Start one, or mend the address; "
-                f"its password belongs in the variable {PASSWORD} of the environment."
-            ) from error
         if found != str(FORMAT).encode():
             raise UsageError(other_format(f"the server {where}", (found or b"").decode(errors="replace")))
 
     # -- the driver's side -----------------------------------------------------------------------------
 
     def begin(self, run: str, note: bytes) -> None:
-        """Make a run known."""
-        with _away(self.where):
-            self._client.set("alcore:format", FORMAT, nx=True)
-            self._client.set(_key(run, "note"), note)
+        """Make a run known, or change its note."""
+        with self._server.away():
+            # what is there is not written again: a server without memory left takes nothing
+            if self._client.get(_key(run, "note")) != note:
+                self._client.set(_key(run, "note"), note)
+            if not self._client.exists("alcore:format"):
+                self._client.set("alcore:format", FORMAT, nx=True)
             self._call(_PUT, run, _GROUP)
-            self._client.sadd("alcore:runs", run)
+            if not self._client.sismember("alcore:runs", run):
+                self._client.sadd("alcore:runs", run)
+
+    def attend(self, run: str) -> None:
+        """Say that the run's driver lives."""
+        with self._server.away():
+            self._scripts[_BEAT](keys=[_DRIVERS], args=[run, _FORGOTTEN_AFTER])
 
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
-        """Add tasks, by name; those that are known are left as they are."""
-        with _away(self.where):
+        """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
+        with self._server.away():
             for some in _slices(list(tasks.items()), _AT_ONCE):
                 self._call(_PUT, run, _GROUP, *(part for pair in some for part in pair))
 
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
-        with _away(self.where):
-            kind = "names" if self._client.exists(_key(run, "tasks")) else "answers"  # a lost stream has no tasks
-            return {one.decode(errors="replace") for one in self._client.hkeys(_key(run, kind))}
+        with self._server.away():
+            kinds = ("names", "answers") if self._client.exists(_key(run, "tasks")) else ("answers",)  # a lost stream
+            return {one.decode(errors="replace") for kind in kinds for one in self._client.hkeys(_key(run, kind))}
 
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
-        with _away(self.where):
+        with self._server.away():
             names = [one.decode(errors="replace") for one in self._client.hkeys(_key(run, "answers"))]
             return sorted(one for one in names if is_task(one))
 
-    def read_answer(self, run: str, name: str) -> bytes:
-        """Return an answer."""
-        with _away(self.where):
-            found = self._client.hget(_key(run, "answers"), name)
-        return _bytes(found, LARGEST_DOCUMENT, "it was removed")
+    def read_answers(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
+        """Return answers by name; one that can't be read is empty."""
+        wanted = list(names)
+        with self._server.away():
+            found = self._client.hmget(_key(run, "answers"), wanted) if wanted else []
+        return {name: text or b"" for name, text in zip(wanted, found, strict=True)}
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
-        with _away(self.where):
+        with self._server.away():
             for some in _slices(list(names), _AT_ONCE):
-                documents = self._client.hmget(_key(run, "answers"), some)
-                ids = self._client.hmget(_key(run, "names"), some)
-                documents += [self._document(run, one) for one in ids if one is not None]
+                self._remove_blobs(run, self._call(_REMOVE, run, _GROUP, *some))
+
+    def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
+        """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
+        gone: set[str] = set()
+        with self._server.away():
+            wanted = self._client.hkeys(_key(run, "names")) if names is None else list(names)
+            for some in _slices(wanted, _AT_ONCE):
+                there, documents = self._call(_WITHDRAW, run, _GROUP, *some)
+                gone.update(one.decode(errors="replace") for one in there)
                 self._remove_blobs(run, documents)
-                self._call(_REMOVE, run, _GROUP, *some)
+        return gone
 
-    def _document(self, run: str, message: bytes) -> bytes | None:
-        """Return the task in a message; None where it is not there."""
-        for _, fields in self._client.xrange(_key(run, "tasks"), message, message):
-            return _field(fields, b"document")
-        return None
-
-    def _remove_blobs(self, run: str, documents: Iterable[bytes | None]) -> None:
-        digests = [digest for one in documents if one is not None and (digest := blob_of(one)) is not None]
+    def _remove_blobs(self, run: str, documents: Iterable[bytes]) -> None:
+        digests = [digest for one in documents if (digest := blob_of(one)) is not None]
         if digests:
             self._client.unlink(*(_key(run, f"blob:{one}") for one in digests))
 
     def take_back(self, run: str, silent_after: float, most_lost: int) -> list[str]:
         """Let tasks wait again whose workers have been silent for so many seconds; return those given up."""
         given_up: list[str] = []
-        with _away(self.where):
-            start: Any = "0-0"
-            while True:
-                start, messages, *_ = self._client.xautoclaim(
-                    _key(run, "tasks"), _GROUP, _DRIVER, int(1000 * silent_after), start, _AT_ONCE
-                )
-                for message, fields in messages:
-                    name, lost = _field(fields, b"task").decode(errors="replace"), _field(fields, b"lost")
-                    count = int(lost) + 1 if _NUMBER.fullmatch(lost) else most_lost
-                    if count < most_lost:
-                        self._call(_PUT_BACK, run, _GROUP, name, message, _field(fields, b"document"), count)
-                    elif is_task(name) and not self._client.hexists(_key(run, "answers"), name):
-                        given_up.append(name)
-                if start in (b"0-0", "0-0"):
-                    return given_up
+        with self._server.away():
+            heard = self._heard_of()
+            for some in self._pending(run):
+                consumers = {one["consumer"].decode(errors="replace") for one in some}
+                silent = {one for one in consumers if self._silence(one, heard) > silent_after}
+                lost = [one["message_id"] for one in some if one["consumer"].decode(errors="replace") in silent]
+                if lost:
+                    found = self._call(_PUT_BACK, run, _GROUP, 1, most_lost, *lost)
+                    given_up += [name for one in found if is_task(name := one.decode(errors="replace"))]
+        return given_up
+
+    def _pending(self, run: str, worker: str | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Yield which messages are claimed, some at a time."""
+        start = "-"
+        while True:
+            try:
+                some = self._client.xpending_range(_key(run, "tasks"), _GROUP, start, "+", _AT_ONCE, worker)
+            except redis.ResponseError as error:
+                if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
+                    return
+                raise
+            if not some:
+                return
+            yield some
+            start = "(" + some[-1]["message_id"].decode()
+
+    def _heard_of(self) -> dict[str, float]:
+        """Return when each worker was heard of, by the clock of the server."""
+        times = self._client.zrange(_WORKERS, 0, -1, withscores=True)
+        return {name.decode(errors="replace"): when for name, when in times}
+
+    def _silence(self, worker: str, heard: Mapping[str, float]) -> float:
+        """Return for how many seconds of this process a worker has said nothing."""
+        return self._watch.unchanged(worker, heard.get(worker))
 
     def workers(self, silent_after: float) -> int:
         """Return how many workers were heard of in so many seconds."""
-        with _away(self.where):
-            seconds, _ = self._client.time()
-            return int(self._client.zcount("alcore:workers", seconds - silent_after, "+inf"))
+        with self._server.away():
+            heard = self._heard_of()
+        return sum(is_worker(one) and self._silence(one, heard) <= silent_after for one in heard)
 
     # -- the worker's side -----------------------------------------------------------------------------
 
     def runs(self) -> list[str]:
         """Return the runs that are known."""
-        with _away(self.where):
+        with self._server.away():
             names = [one.decode(errors="replace") for one in self._client.smembers("alcore:runs")]
         return sorted(one for one in names if is_run(one))
 
+    def is_attended(self, run: str, within: float) -> bool:
+        """Tell whether the run's driver was heard of in so many seconds, of the server's clock."""
+        with self._server.away():
+            heard = self._client.zscore(_DRIVERS, run)
+            return heard is not None and self._client.time()[0] - heard < within
+
     def note(self, run: str) -> bytes:
         """Return what was noted about a run."""
-        with _away(self.where):
+        with self._server.away():
             return _bytes(self._client.get(_key(run, "note")), 1000, "the note of the run is not there")
 
     def waiting(self, run: str) -> int:
         """Return about how many tasks wait."""
-        with _away(self.where):
+        with self._server.away():
             total = int(self._client.xlen(_key(run, "tasks")))
             return total - int(self._client.xpending(_key(run, "tasks"), _GROUP)["pending"]) if total else 0
 
     def claim(self, run: str, worker: str, most: int) -> list[Claim]:
         """Take up to so many tasks, the oldest first."""
         found = []
-        with _away(self.where):
-            try:
-                replies: Any = self._client.xreadgroup(_GROUP, worker, {_key(run, "tasks"): ">"}, count=most)
-            except redis.ResponseError as error:
-                if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
-                    return []
-                raise
-            for message, fields in _messages(replies):
-                name, document = _field(fields, b"task").decode(errors="replace"), _field(fields, b"document")
-                if is_task(name) and not self._client.hexists(_key(run, "answers"), name):
-                    token = f"{message.decode()} {_field(fields, b'lost').decode(errors='replace')}"
+        with self._server.away():
+            fell_over = run in self._fell_over
+            self._fell_over.add(run)
+            messages = self._own_messages(run, worker) if fell_over else []
+            messages += self._new_messages(run, worker, most)
+            names = [_field(fields, b"task").decode(errors="replace") for _, fields in messages]
+            answers = self._client.hmget(_key(run, "answers"), names) if names else []
+            for (message, fields), name, answer in zip(messages, names, answers, strict=True):
+                if not is_task(name):
+                    self._set_aside(run, message, fields)
+                    found.append(Claim("", "", b"", f"the message {message.decode()[:40]} is no task"))
+                elif answer is None:
                     self._held.add((run, message.decode()))
-                    found.append(Claim(name, token, document))
+                    found.append(Claim(name, message.decode(), _field(fields, b"document")))
+            self._fell_over.discard(run)
         return found
 
+    def _new_messages(self, run: str, consumer: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        try:
+            return _messages(self._client.xreadgroup(_GROUP, consumer, {_key(run, "tasks"): ">"}, count=most))
+        except redis.ResponseError as error:
+            if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
+                return []
+            raise
+
+    def _own_messages(self, run: str, worker: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Return the messages that the server takes for this worker's, and of which that doesn't know."""
+        mine = [one["message_id"] for some in self._pending(run, worker) for one in some]
+        found = []
+        for message in mine:
+            if (run, message.decode()) not in self._held:
+                found += self._client.xrange(_key(run, "tasks"), message, message)
+        return found
+
+    def _set_aside(self, run: str, message: bytes, fields: Mapping[bytes, bytes]) -> None:
+        """Move a message that is no task out of the way."""
+        with self._client.pipeline() as calls:
+            if fields:
+                calls.xadd(_key(run, "aside"), dict(fields), maxlen=_SET_ASIDE)
+            calls.xack(_key(run, "tasks"), _GROUP, message)
+            calls.xdel(_key(run, "tasks"), message)
+            calls.execute()
+
     def beat(self, worker: str) -> None:
-        """Say that a worker lives, and with it all of its claims."""
+        """Say that a worker lives, and with it all of its claims; also where the server has no memory left."""
         if not is_worker(worker):
             raise ValueError(f"{worker!r} can't be the name of a worker")
-        with _away(self.where):
-            seconds, _ = self._client.time()
-            self._client.zadd("alcore:workers", {worker: seconds})
-            self._client.zremrangebyscore("alcore:workers", "-inf", seconds - 86400)
-            held = list(self._held)  # and no others: a claim of which the reply was lost is to be taken back
-            for run in {one for one, _ in held}:
-                with contextlib.suppress(redis.ResponseError):  # NOGROUP
-                    self._call(_BEAT, run, _GROUP, worker, *(message for one, message in held if one == run))
+        with self._server.away():
+            self._scripts[_BEAT](keys=[_WORKERS], args=[worker, _FORGOTTEN_AFTER])
 
-    def answer(self, run: str, claim: Claim, document: bytes) -> None:
-        """Answer a task; an answer that is there already stays. It is as durable as the server makes it."""
-        with _away(self.where):
-            if self._call(_ANSWER, run, claim.name, document):
-                self._remove_blobs(run, [claim.document])
-            elif self._client.hget(_key(run, "answers"), claim.name) != document:
-                self._remove_blobs(run, [document])
-        self._held.discard((run, claim.token.partition(" ")[0]))
+    def answer(self, run: str, answers: Sequence[tuple[Claim, bytes]]) -> None:
+        """Answer tasks; an answer that is there already stays. They are as durable as the server makes it."""
+        with self._server.away():
+            for some in _slices(answers, _AT_ONCE):
+                is_first = self._call(_ANSWER, run, *(part for claim, text in some for part in (claim.name, text)))
+                done = list(zip(some, is_first, strict=True))
+                self._remove_blobs(run, (claim.document for (claim, _), first in done if first))
+                second = {claim.name: text for (claim, text), first in done if not first and blob_of(text) is not None}
+                there = self.read_answers(run, second)
+                self._remove_blobs(run, (text for name, text in second.items() if there[name] != text))
+        self._held -= {(run, claim.token) for claim, _ in answers}
 
-    def give_back(self, run: str, claim: Claim) -> None:
-        """Let a claimed task wait again."""
-        message, _, lost = claim.token.partition(" ")
-        with _away(self.where):
-            self._call(_PUT_BACK, run, _GROUP, claim.name, message, claim.document, lost)
-        self._held.discard((run, message))
+    def give_back(self, run: str, claims: Iterable[Claim]) -> None:
+        """Let claimed tasks wait again."""
+        messages = [one.token for one in claims]
+        with self._server.away():
+            for some in _slices(messages, _AT_ONCE):
+                self._call(_PUT_BACK, run, _GROUP, 0, 10**9, *some)
+        self._held -= {(run, one) for one in messages}
 
     def leave(self, worker: str) -> None:
-        """Say that a worker has ended."""
-        with _away(self.where):
-            self._client.zrem("alcore:workers", worker)
+        """Say that a worker has ended; what it has claimed waits again."""
+        with self._server.away():
+            for run in self.runs():
+                for some in self._pending(run, worker):
+                    self._call(_PUT_BACK, run, _GROUP, 0, 10**9, *(one["message_id"] for one in some))
+            self._client.zrem(_WORKERS, worker)
 
     # -- both ------------------------------------------------------------------------------------------
 
@@ -313,7 +390,7 @@ class RedisExchange:
         if len(content) > _LARGEST_VALUE:
             raise DocumentError(f"its arrays have {len(content)} bytes; {_LARGEST_VALUE} is the most through Redis")
         digest = hashlib.sha256(content).hexdigest()
-        with _away(self.where):
+        with self._server.away():
             self._client.set(_key(run, f"blob:{digest}"), content)
         return digest
 
@@ -321,12 +398,12 @@ class RedisExchange:
         """Return the arrays of this SHA-256; `DocumentError` if they are not there."""
         if not is_digest(digest):
             raise DocumentError(f"{digest!r:.80} is not a SHA-256")
-        with _away(self.where):
+        with self._server.away():
             found = self._client.get(_key(run, f"blob:{digest}"))
         return _bytes(found, LARGEST_BLOB, f"its arrays {digest[:12]} are not there")
 
     def _call(self, script: str, run: str, *arguments: Any) -> Any:
-        keys = [_key(run, "tasks"), _key(run, "names"), _key(run, "answers")]
+        keys = [_key(run, kind) for kind in ("tasks", "names", "answers", "note")]
         return self._scripts[script](keys=keys, args=arguments)
 
 
@@ -360,21 +437,3 @@ def _bytes(found: Any, most: int, missing: str) -> bytes:
 def _slices(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
-
-
-@contextlib.contextmanager
-def _away(where: str) -> Iterator[None]:
-    """Raise `AwayError` for a server that ends, starts, or can't be reached; `UsageError` where it refuses."""
-    try:
-        yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise UsageError(
-            f"the Redis server {where} refuses: {_text_of(error)}. Its password is in the variable {PASSWORD} of the "
-            "environment, here and for each worker."
-        ) from error
-    except redis.RedisError as error:
-        raise AwayError(f"{where}: {_text_of(error)}") from error
-
-
-def _text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).rstrip('.')[:200]}"

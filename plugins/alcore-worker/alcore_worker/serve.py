@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
+import math
 import os
 import queue
 import re
@@ -12,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +23,21 @@ from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, LabelingProgress, Request
 from alcore_worker import documents
 from alcore_worker.context import Sent, WorkerContext
-from alcore_worker.documents import DocumentError
 from alcore_worker.exchange import AwayError, Claim, Exchange
+from alcore_worker.heartbeat import Heartbeat
+from alcore_worker.names import DocumentError, Note, read_note, request_of
 from alcore_worker.patience import Patience, sleep
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds between two looks for work, doubled while there is none
 _GONE_AFTER = 30.0  # seconds that a driver has to make its run known again
+_ATTENDED_WITHIN = 60.0  # seconds in which a driver that waits for labels is heard of
+_TURN, _TURN_OF_UNATTENDED = 60.0, 2.0  # seconds after which a worker looks whether another run waits
+_BEATS = 3  # within `silent_after`
+_GATHER = 0.02  # seconds within which answers are written together
+_AHEAD = 0.1  # seconds of work that are claimed ahead, as fast as it went last
+_KEPT_AHEAD = 1.0  # seconds after which what was claimed ahead is given back
+_LEFT_ALONE = 60.0  # seconds after which a run that could not be served is looked at again
+_AT_ONCE = 256  # claims or answers in one call
 
 
 def check_remote(name: str, strategy: Any) -> None:
@@ -65,7 +76,7 @@ class Worker:
     idle
         Seconds without work after which to end; None for never.
     beat
-        Seconds between two signs of life.
+        Seconds between two beats of the heart; fewer where a run takes a worker for lost before the third one.
     home
         Where a folder for files of the strategy is made when it writes any.
     logger
@@ -96,6 +107,9 @@ class Worker:
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
         self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         self._ended = threading.Event()
+        self._heart: Heartbeat | None = None
+        self._told: set[str] = set()  # what was said of runs
+        self._left_alone: dict[str, float] = {}  # until when, of runs that can't be served
         self._patience = Patience(self._logger, self.safe_point)
         self.answers = self.failures = 0
 
@@ -104,9 +118,11 @@ class Worker:
         self._ended.set()
 
     def safe_point(self) -> None:
-        """Raise `Interrupted` if the worker was asked to end."""
+        """Raise `Interrupted` if the worker was asked to end, `UsageError` if the exchange refuses its heartbeat."""
         if self._ended.is_set():
             raise Interrupted("the worker was asked to end")
+        if self._heart is not None and self._heart.fault is not None:
+            raise self._heart.fault
 
     def run(self) -> None:
         """Work until nothing is left, if that is when to end; else until it is interrupted.
@@ -116,14 +132,12 @@ class Worker:
         KeyboardInterrupt
             If it was interrupted; what it had claimed and not answered was given back.
         """
-        beating = threading.Thread(target=self._say_alive, name="heartbeat", daemon=True)
         self._patience.call(lambda: self._exchange.beat(self.id))
-        beating.start()
         try:
-            self._work()
+            with Heartbeat(self._exchange, self.id, self._beat, self._logger) as self._heart:
+                self._work()
         finally:
             self._ended.set()
-            beating.join()
             with contextlib.suppress(AwayError):
                 self._exchange.leave(self.id)
 
@@ -131,9 +145,8 @@ class Worker:
         wait, since = _SHORTEST_WAIT, time.monotonic()
         last = ""
         while True:
-            runs = self._patience.call(self._exchange.runs)
             served = False
-            for run in sorted(runs, key=lambda one: (one <= last, one)):  # in turn
+            for run in self._in_turn(last):
                 if self._serve(run):
                     last, served = run, True
                     break
@@ -145,26 +158,41 @@ class Worker:
             sleep(wait, self.safe_point)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _say_alive(self) -> None:
-        while not self._ended.wait(self._beat):
-            with contextlib.suppress(AwayError):
-                self._exchange.beat(self.id)
+    def _in_turn(self, last: str) -> list[str]:
+        """Return the runs, those whose driver lives first, and of these the one after the last first."""
+        runs = self._runs()
+        attended = {run: self._is_attended(run) for run in runs} if len(runs) > 1 else dict.fromkeys(runs, True)
+        return sorted(runs, key=lambda one: (not attended[one], one <= last, one))
+
+    def _runs(self) -> list[str]:
+        """Return the runs, but for those that could not be served a moment ago."""
+        now = time.monotonic()
+        return [one for one in self._patience.call(self._exchange.runs) if now >= self._left_alone.get(one, 0.0)]
+
+    def _is_attended(self, run: str) -> bool:
+        return self._patience.call(lambda: self._exchange.is_attended(run, _ATTENDED_WITHIN))
+
+    def _others_wait(self, run: str) -> bool:
+        """Tell whether another run waits whose driver lives."""
+        others = [one for one in self._runs() if one != run and self._is_attended(one)]
+        with contextlib.suppress(DocumentError):  # one that can't be served, which is told when its turn comes
+            return any(self._patience.call(functools.partial(self._exchange.waiting, one)) for one in others)
+        return True
 
     def _serve(self, run: str) -> bool:
         """Have the strategy answer what waits of a run; return whether there was something."""
-        patience = Patience(self._logger, self.safe_point, _Presence(self._exchange, run).check)
-        claims = _Claims(self._exchange, run, self.id, patience, self._logger)
+        presence = _Presence(self._exchange, run)
+        patience = Patience(self._logger, self.safe_point, presence.check)
+        turn = _Turn(lambda: self._others_wait(run), lambda: self._is_attended(run))
+        claims = _Claims(self._exchange, run, self.id, patience, self._logger, turn)
         try:
             if claims.empty():
                 return False
-            try:
-                note = patience.call(lambda: self._exchange.note(run))
-                run_id, seed = documents.read_note(note, run, self._exchange.where)
-            except DocumentError as error:
-                raise UsageError(f"{self._exchange.where}: the run {run} can't be served: {error}.") from error
+            note = read_note(patience.call(lambda: self._exchange.note(run)), run, self._exchange.where)
+            self._keep_up_with(note)
             context = WorkerContext(
-                run_id,
-                seed,
+                note.run_id,
+                note.seed,
                 self._home / self.id / run,  # of this worker alone: strategies take up what they find there
                 self._logger,
                 self._name,
@@ -174,15 +202,65 @@ class Worker:
                 claims.step,
             )
             self._strategy.attach(context)
-            self._strategy.label(claims, _Answers(claims))
-            claims.fail_unanswered()
+            with claims.keeping():
+                self._strategy.label(claims, _Answers(claims))
+                claims.fail_unanswered()
+                claims.flush()
         except _RunGoneError:
             self._logger.warning("the run %s is not in %s any more; leaving it", run, self._exchange.where)
+        except DocumentError as error:
+            self._tell_once(run, f"the run {run} can't be served, and is left alone: {error}")
+            self._left_alone[run] = time.monotonic() + _LEFT_ALONE
+            return False
         finally:
             claims.give_all_back()
             self.answers += claims.labeled
             self.failures += claims.failed
         return True
+
+    def _keep_up_with(self, note: Note) -> None:
+        """Beat as often as a run expects it."""
+        assert self._heart is not None
+        most = note.silent_after / _BEATS
+        if self._heart.seconds > most:
+            self._tell_once(
+                f"{note.run_id} {note.silent_after}",
+                f"the run {note.run_id} takes a worker for lost that says nothing for {note.silent_after:g} s "
+                f"(silent_after), and --beat is {self._heart.seconds:g}; this worker now says every {most:.2g} s that "
+                "it lives",
+            )
+            self._heart.at_most(most)
+
+    def _tell_once(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._logger.warning("%s", text)
+
+
+class _Turn:
+    """Ends the work for a run where another one waits, after some time, or soon if the run's driver doesn't live.
+
+    Parameters
+    ----------
+    others_wait
+        Tells whether another run waits.
+    is_attended
+        Tells whether the run's driver lives.
+    """
+
+    def __init__(self, others_wait: Callable[[], bool], is_attended: Callable[[], bool]) -> None:
+        self._others_wait, self._is_attended = others_wait, is_attended
+        self._began = self._looked = time.monotonic()
+        self._is_over = False
+
+    def is_over(self) -> bool:
+        """Tell whether to end; asked before more is claimed."""
+        now = time.monotonic()
+        if not self._is_over and now - self._looked > _TURN_OF_UNATTENDED:
+            self._looked = now
+            if now - self._began > _TURN or not self._is_attended():
+                self._is_over = self._others_wait()
+        return self._is_over
 
 
 class _Presence:
@@ -219,6 +297,8 @@ class _Claims:
         Makes calls of the exchange.
     logger
         Told what can't be read.
+    turn
+        Says when nothing more is to be claimed.
 
     Attributes
     ----------
@@ -232,13 +312,21 @@ class _Claims:
         How many answers there were.
     """
 
-    def __init__(self, exchange: Exchange, run: str, worker: str, patience: Patience, logger: logging.Logger) -> None:
+    def __init__(
+        self, exchange: Exchange, run: str, worker: str, patience: Patience, logger: logging.Logger, turn: _Turn
+    ) -> None:
         self._exchange, self._run, self._worker = exchange, run, worker
-        self._patience, self._logger = patience, logger
+        self._patience, self._logger, self._turn = patience, logger, turn
         self._lock = threading.RLock()
         self._ahead: collections.deque[_Task] = collections.deque()  # claimed, and not taken out yet
         self._out: dict[str, _Task] = {}  # taken out, and not answered yet, by request
         self._look_next, self._wait = 0.0, _SHORTEST_WAIT
+        self._claimed_at, self._taken, self._taken_at = time.monotonic(), 0, math.inf
+        self._box: list[tuple[Claim, bytes]] = []  # answers that are not written yet
+        self._labels_in_box = 0
+        self._flushed_at = -math.inf
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._fault: BaseException | None = None  # of the thread that writes what was left in the box
         self.sent: dict[int, Sent] = {}
         self.has_inputs, self.step = False, 0
         self.labeled = self.failed = 0
@@ -252,13 +340,50 @@ class _Claims:
                 pass  # none of those that were claimed could be read
             return not self._ahead
 
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Write answers that wait for others, and give back what was claimed ahead for too long, while this lasts."""
+        keeper = threading.Thread(target=self._keep, name="answers", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            self._wake.set()
+            keeper.join()
+
+    def _keep(self) -> None:
+        patience = Patience(self._logger, self._check_ended)  # it waits no longer than the strategy works
+        while not self._ended.is_set():
+            self._wake.wait(_KEPT_AHEAD if self._ahead else None)
+            self._wake.clear()
+            if self._ended.wait(_GATHER):
+                return
+            try:
+                with self._lock:
+                    self._flush(patience)
+                    if self._ahead and time.monotonic() - self._taken_at > _KEPT_AHEAD:
+                        self._give_back(self._ahead)
+                        self._ahead.clear()
+            except Interrupted:
+                return
+            except BaseException as error:  # noqa: BLE001 - raised where the strategy puts or takes next
+                self._fault = error
+                return
+
     def get_many(self, n: int) -> list[Request]:
         """Take out up to `n` requests; none when nothing waits."""
         with self._lock:
+            if self._fault is not None:
+                raise self._fault
             if len(self._ahead) < n:
                 self._claim(n - len(self._ahead))
             found = [self._ahead.popleft() for _ in range(min(n, len(self._ahead)))]
             self._out |= {one.request.id: one for one in found}
+            self._taken += len(found)
+            self._taken_at = time.monotonic()
+            if self._ahead:
+                self._wake.set()
             return [one.request for one in found]
 
     def get_request(self) -> Request:
@@ -280,7 +405,7 @@ class _Claims:
         """Let a request, or an item, be claimed again, by any worker."""
         with self._lock:
             task = self._find(request)
-            self._give_back(self._out.pop(task.request.id))
+            self._give_back([self._out.pop(task.request.id)])
 
     def recalled(self) -> list[Request]:
         """Return nothing: the run takes back what no worker has claimed."""
@@ -303,23 +428,31 @@ class _Claims:
     # -- claims and answers ----------------------------------------------------------------------------
 
     def _claim(self, most: int) -> bool:
-        """Claim up to so many tasks; return whether there were any."""
-        if time.monotonic() < self._look_next:
+        """Claim so many tasks, or more where they go fast; return whether there were any."""
+        now = time.monotonic()
+        if now < self._look_next or self._turn.is_over():
             return False
+        in_a_while = int(self._taken * _AHEAD / max(now - self._claimed_at, 1e-6))
+        self._claimed_at, self._taken = now, 0
+        most = max(most, min(in_a_while, _AT_ONCE))
         claims = self._patience.call(lambda: self._exchange.claim(self._run, self._worker, most))
         if claims:
             self._wait = _SHORTEST_WAIT
         else:
             self._look_next, self._wait = time.monotonic() + self._wait, min(2 * self._wait, _LONGEST_WAIT)
         for claim in claims:
+            if not claim.name:
+                self._logger.warning("%s of the run %s; it was set aside", claim.fault, self._run)
+                continue
             try:
                 task, has_inputs = self._read(claim)
             except DocumentError as error:
                 self._logger.warning("task %s: %s", claim.name, error)
-                self._answer(
-                    claim, {"kind": "infrastructure", "reason": f"a worker can't read it: {error}", "cost": 0.0}
+                reason = f"a worker can't read it: {error}"
+                self._box.append(
+                    (claim, self._written(claim, {"kind": "infrastructure", "reason": reason, "cost": 0.0}))
                 )
-                self.failed += 1
+                self._wake.set()
                 continue
             if not self._ahead and not self._out:
                 self.has_inputs, self.step = has_inputs, task.request.step
@@ -334,7 +467,7 @@ class _Claims:
         content = documents.read(
             claim.document, lambda digest: self._patience.call(lambda: self._exchange.get_blob(self._run, digest))
         )
-        step, ordinal, request_id, attempt = documents.request_of(claim.name)
+        step, ordinal, request_id, attempt = request_of(claim.name)
         slot, sample = content.get("slot"), content.get("sample")
         if type(slot) is not int or not (sample is None or (type(sample) is int and sample >= 0)):
             raise DocumentError("its sample or slot is damaged")
@@ -348,33 +481,61 @@ class _Claims:
         request = Request(request_id, step, ordinal, sample, attempt, slot)
         return _Task(request, claim, sample, Sent(values, content.get("input"), cost)), has_inputs
 
-    def deliver(self, answer: Any) -> None:
-        """Answer the request that an answer names; it is durable when this returns."""
-        with self._lock:
-            task = self._find(answer.item) if isinstance(answer, Label | Failed) else self._oldest()
-            content = _content(answer)
-            try:
-                self._answer(task.claim, content)
-            except DocumentError as error:
-                content = {
-                    "kind": "infrastructure",
-                    "reason": f"its label can't be sent: {error}",
-                    "cost": content["cost"],
-                }
-                self._answer(task.claim, content)
-            self._out.pop(task.request.id, None)
-            self._forget(task)
-            if content["kind"] == "label":
-                self.labeled += 1
-            else:
-                self.failed += 1
+    def deliver(self, answers: Iterable[Any]) -> None:
+        """Answer the requests that answers name.
 
-    def _answer(self, claim: Claim, content: Mapping[str, Any]) -> None:
-        about = f"answer to {claim.name}"
-        text = documents.write(
-            about, content, lambda raw: self._patience.call(lambda: self._exchange.put_blob(self._run, raw))
-        )
-        self._patience.call(lambda: self._exchange.answer(self._run, claim, text))
+        They are durable when this returns, or soon: those that come at once after others are written together, when
+        the next ones come, or after a moment.
+        """
+        with self._lock:
+            if self._fault is not None:
+                raise self._fault
+            for answer in answers:
+                self._deliver(answer)
+            if len(self._box) >= _AT_ONCE or time.monotonic() - self._flushed_at > _GATHER:
+                self.flush()
+            else:
+                self._wake.set()
+
+    def _deliver(self, answer: Any) -> None:
+        task = self._find(answer.item) if isinstance(answer, Label | Failed) else self._oldest()
+        content = _content(answer)
+        try:
+            text = self._written(task.claim, content)
+        except DocumentError as error:
+            reason = f"its label can't be sent: {error}"
+            content = {"kind": "infrastructure", "reason": reason, "cost": content["cost"]}
+            text = self._written(task.claim, content)
+        self._box.append((task.claim, text))
+        self._out.pop(task.request.id, None)
+        self._forget(task)
+        self._labels_in_box += content["kind"] == "label"
+
+    def _written(self, claim: Claim, content: Mapping[str, Any]) -> bytes:
+        def put_blob(raw: bytes) -> str:
+            return self._patience.call(lambda: self._exchange.put_blob(self._run, raw))
+
+        return documents.write(f"answer to {claim.name}", content, put_blob)
+
+    def _check_ended(self) -> None:
+        if self._ended.is_set():
+            raise Interrupted("the label strategy has ended")
+
+    def flush(self) -> None:
+        """Write the answers that are not written yet."""
+        self._flush(self._patience)
+
+    def _flush(self, patience: Patience) -> None:
+        with self._lock:
+            if self._box:
+                patience.call(lambda: self._exchange.answer(self._run, self._box))
+                self._empty_box()
+            self._flushed_at = time.monotonic()
+
+    def _empty_box(self) -> None:
+        self.labeled += self._labels_in_box
+        self.failed += len(self._box) - self._labels_in_box
+        self._box, self._labels_in_box = [], 0
 
     def _find(self, item: Any) -> _Task:
         """Return the task that is out of what an answer names."""
@@ -394,27 +555,34 @@ class _Claims:
 
     def progress(self) -> LabelingProgress:
         """Return how many requests were taken, and how many were answered."""
-        done = self.labeled + self.failed
+        done = self.labeled + self.failed + len(self._box)
         return LabelingProgress(done + len(self._out) + len(self._ahead), done)
 
     def fail_unanswered(self) -> None:
         """Report what the strategy took and returned without."""
         for task in list(self._out.values()):
-            self.deliver(Failed(task.request, "the label strategy returned without an answer to it", "infrastructure"))
+            reason = "the label strategy returned without an answer to it"
+            self.deliver([Failed(task.request, reason, "infrastructure")])
 
     def give_all_back(self) -> None:
-        """Let everything that has no answer be claimed again."""
+        """Write what is answered, and let everything else be claimed again."""
         with self._lock:
-            left = [*self._out.values(), *self._ahead]
+            if self._box:
+                with contextlib.suppress(AwayError):
+                    self._exchange.answer(self._run, self._box)
+                    self._empty_box()
+            self._give_back([*self._out.values(), *self._ahead])
             self._out.clear()
             self._ahead.clear()
-            for task in left:
-                self._give_back(task)
 
-    def _give_back(self, task: _Task) -> None:
-        self._forget(task)
-        with contextlib.suppress(AwayError):  # its time runs out, and the driver takes it back
-            self._exchange.give_back(self._run, task.claim)
+    def _give_back(self, tasks: Iterable[_Task]) -> None:
+        claims = []
+        for task in tasks:
+            self._forget(task)
+            claims.append(task.claim)
+        if claims:
+            with contextlib.suppress(AwayError):  # its time runs out, and the driver takes it back
+                self._exchange.give_back(self._run, claims)
 
     def _forget(self, task: _Task) -> None:
         if task.sample is not None and not any(
@@ -432,16 +600,15 @@ class _Answers:
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Deliver one answer, from any thread."""
         del block, timeout
-        self._claims.deliver(item)
+        self._claims.deliver([item])
 
     def put_nowait(self, item: Any) -> None:
         """Deliver one answer."""
-        self._claims.deliver(item)
+        self._claims.deliver([item])
 
     def put_many(self, items: Iterable[Any]) -> None:
         """Deliver several answers."""
-        for item in items:
-            self._claims.deliver(item)
+        self._claims.deliver(items)
 
     def qsize(self) -> int:
         """Return how many answers there were."""

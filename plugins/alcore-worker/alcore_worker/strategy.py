@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import json
 import math
+import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from alcore.errors import UsageError
@@ -17,11 +18,13 @@ from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueu
 from alcore.store import write_whole
 from alcore.strategies import BaseLabel
 from alcore_worker import documents
-from alcore_worker.documents import DocumentError
-from alcore_worker.exchange import Exchange, open_exchange
+from alcore_worker.exchange import Exchange, FullError, open_exchange
+from alcore_worker.names import DocumentError, Note, is_run, request_of, task_name
 from alcore_worker.patience import Patience, sleep
 
-_SHORTEST_WAIT = 0.02  # seconds between two looks for answers, doubled while there are none
+_SHORTEST_WAIT = 0.01  # seconds between two looks for answers, doubled while there are none
+_ATTEND = 5.0  # seconds between two signs that the driver lives
+_ROOM_AGAIN = 2.0  # seconds before another try to send what the exchange had no room for
 _AT_ONCE = 256  # answers in one transaction
 _LOOK_FOR_LOST = 5.0  # seconds between two looks for tasks that the exchange has lost
 _TELL_AFTER = 10.0  # seconds without any worker until that is told
@@ -66,6 +69,7 @@ class WorkerLabelStrategy(BaseLabel):
         for name, number in {"most_lost": most_lost, "max_in_flight": max_in_flight}.items():
             if number < 1:
                 _refuse(f"{name} is {number!r}; it must be a whole number of at least 1")
+        self._answered: set[str] = set()  # ids of requests that have a label
         self._exchange: Exchange = open_exchange(where)
         self._silent_after, self._most_lost, self._most = silent_after, most_lost, max_in_flight
         self._longest_wait = longest_wait
@@ -75,29 +79,39 @@ class WorkerLabelStrategy(BaseLabel):
         if queue_to_label.empty():
             return
         desk = _Desk(self._exchange, self._identity(), self)
-        in_hand: dict[str, Request] = {}
+        hand = _Hand(serialize_queue, self._answered)
         try:
             wait = _SHORTEST_WAIT
             while True:
-                room = self._most - len(in_hand)
+                room = self._most - len(hand.requests)
                 taken = queue_to_label.get_many(room) if room > 0 and not queue_to_label.empty() else []
-                if taken:
-                    named = {_name_of(one): one for one in taken}
-                    in_hand |= named
-                    self._send(desk, named, serialize_queue, in_hand)
-                if not in_hand:
-                    return
-                collected = self._collect(desk, in_hand, serialize_queue)
-                desk.look_after(in_hand, serialize_queue)
+                hand.take(taken)
+                self._send(desk, hand)
+                if not hand.requests:
+                    break
+                collected = self._collect(desk, hand)
+                desk.look_after(hand)
+                self._heed_recall(desk, hand, queue_to_label)
                 if collected:
                     wait = _SHORTEST_WAIT
                 elif not taken:
                     sleep(wait, self.driver.safe_point)
                     wait = min(2 * wait, self._longest_wait)
+            desk.withdraw()
         finally:
-            for request in in_hand.values():
+            for request in hand.requests.values():
                 with contextlib.suppress(UsageError):  # it has been answered
                     queue_to_label.give_back(request)
+
+    def _heed_recall(self, desk: _Desk, hand: _Hand, requests: QueryQueue) -> None:
+        """Give back what is not to be begun any more, where no worker has begun it."""
+        recalled = {_name_of(one): one for one in requests.recalled()}
+        if not recalled:
+            return
+        waiting = desk.withdraw([name for name in recalled if name in hand.requests and name not in hand.unsent])
+        for name in [one for one in recalled if one in waiting or one in hand.unsent]:
+            requests.give_back(hand.requests[name])
+            hand.drop(name)
 
     @property
     def limits(self) -> tuple[float, int]:
@@ -105,32 +119,55 @@ class WorkerLabelStrategy(BaseLabel):
         return self._silent_after, self._most_lost
 
     def _identity(self) -> tuple[str, int]:
-        """Return the name of the run in the exchange, and the seed of its workers; the same after a resume."""
+        """Return the name of the run in the exchange, and the seed of its workers; the same after a resume.
+
+        A copy of the run's folder has an exchange of its own: the folder of the strategy is another one, at another
+        place. One that was moved on its disk is still itself, and so is one that was restored in its place.
+        """
         path = self.strategy_dir / "exchange.json"
         run_id = self.driver.run_id
+        here = [socket.gethostname(), str(self.strategy_dir.absolute())]
+        folder = self.strategy_dir.stat().st_ino
         if path.is_file() and not path.is_symlink():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 known = json.loads(path.read_text("utf-8"))
                 name, seed = known["run"], known["seed"]
                 # a fork has another id, and its own exchange
-                if documents.is_run(name) and name[:-13] == run_id and type(seed) is int and 0 <= seed < 2**63:
+                is_its_own = name[:-13] == run_id and (known["folder"] == folder or known["place"] == here)
+                if is_run(name) and is_its_own and type(seed) is int and 0 <= seed < 2**63:
+                    if known["folder"] != folder or known["place"] != here:
+                        self._note_identity(name, seed, folder, here)
                     return name, seed
         seed = self.generator("workers").initial_seed() % 2**63
-        place = f"{run_id} {self.driver.log_dir.absolute()} {time.time_ns()}"
+        place = f"{run_id} {here} {time.time_ns()}"
         name = f"{run_id}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
-        write_whole(path, json.dumps({"run": name, "seed": seed}) + "\n", durable=True)
+        self._note_identity(name, seed, folder, here)
         return name, seed
 
-    def _send(
-        self, desk: _Desk, requests: Mapping[str, Request], answers: LabelQueue, in_hand: dict[str, Request]
-    ) -> None:
-        """Put requests into the exchange; what it knows of an earlier time is left as it is."""
+    def _note_identity(self, name: str, seed: int, folder: int, here: list[str]) -> None:
+        content = {"run": name, "seed": seed, "folder": folder, "place": here}
+        write_whole(self.strategy_dir / "exchange.json", json.dumps(content) + "\n", durable=True)
+
+    def _send(self, desk: _Desk, hand: _Hand) -> None:
+        """Put requests into the exchange that were not sent; what it knows of an earlier time is left as it is."""
+        if not hand.unsent or not desk.may_have_room():
+            return
         known = desk.known()
-        new = {name: one for name, one in requests.items() if name not in known}
-        tasks, faults = self.tasks(desk, new)
-        desk.put(tasks)
-        for name, fault in faults.items():
-            answers.put(Failed(in_hand.pop(name), fault, "infrastructure", 0.0))
+        # the label of an earlier attempt may be there, which was given up too early
+        late = {request_of(name)[2] for name in known & set(desk.answered())} if hand.has_retries() else set()
+        hand.sent(name for name in hand.unsent if name in known)
+        new = {name: one for name, one in hand.unsent.items() if one.id not in late}
+        for start in range(0, len(new), _AT_ONCE):  # workers begin with the first ones
+            some = dict(list(new.items())[start : start + _AT_ONCE])
+            try:
+                tasks, faults = self.tasks(desk, some)
+                desk.put(tasks)
+            except FullError as error:
+                desk.has_no_room(error)
+                return
+            hand.sent(some)
+            for name, fault in faults.items():
+                hand.fail(name, fault, 0.0)
 
     def tasks(self, desk: _Desk, requests: Mapping[str, Request]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Return the tasks of requests, and why others can't be sent."""
@@ -165,20 +202,97 @@ class WorkerLabelStrategy(BaseLabel):
             contents.append(content)
         return contents
 
-    def _collect(self, desk: _Desk, in_hand: dict[str, Request], answers: LabelQueue) -> bool:
+    def _collect(self, desk: _Desk, hand: _Hand) -> bool:
         """Deliver the answers that are there, and remove them once they are committed."""
         there = desk.answered()
-        mine = [name for name in there if name in in_hand]
+        mine = [name for name in there if name in hand.requests]
+        late = {name: found for name in there if name not in hand.requests and (found := hand.of_other_attempt(name))}
         for start in range(0, len(mine), _AT_ONCE):
-            names = mine[start : start + _AT_ONCE]
-            answers.put_many([desk.read_answer(name, in_hand[name]) for name in names])
-            for name in names:
-                del in_hand[name]
+            names = [name for name in mine[start : start + _AT_ONCE] if name in hand.requests]
+            hand.deliver(desk.read_answers({name: hand.requests[name] for name in names}))
             desk.remove(names)
             self.driver.safe_point()
-        step = self.driver.active_learning_step_idx  # of earlier steps: committed, and not removed any more
-        desk.remove([name for name in there if name not in in_hand and name not in mine and _is_over(name, step, desk)])
-        return bool(mine)
+        for name, answer in desk.read_answers(late).items():
+            # a label that is late was paid for all the same; a failure has another attempt already
+            current = hand.of_other_attempt(name)
+            if current is not None and isinstance(answer, Label):
+                self.logger.info("request %s: the label of attempt %d came late", current.id[:8], request_of(name)[3])
+                hand.deliver({_name_of(current): answer})
+                desk.remove([name, _name_of(current)])
+            else:
+                desk.remove([name])
+        step = self.driver.active_learning_step_idx
+        over = [name for name in there if name not in mine and name not in late and self._is_over(name, step)]
+        desk.remove(over)
+        return bool(mine or late)
+
+    def _is_over(self, name: str, step: int) -> bool:
+        """Whether an answer that nobody waits for is to a request that has a label, or is one of an earlier step."""
+        asked_in, _, request, _ = request_of(name)
+        return request in self._answered or asked_in < step
+
+
+class _Hand:
+    """The requests that a labeling phase has taken out, and not answered yet.
+
+    Parameters
+    ----------
+    answers
+        The label queue.
+    answered
+        Ids of requests that have a label, or can't have one; it is added to.
+
+    Attributes
+    ----------
+    requests, unsent : dict of str to Request
+        Those in hand, and those of them that are not in the exchange yet, by the name of the task.
+    """
+
+    def __init__(self, answers: LabelQueue, answered: set[str]) -> None:
+        self._answers, self._answered = answers, answered
+        self.requests: dict[str, Request] = {}
+        self.unsent: dict[str, Request] = {}
+        self._by_id: dict[str, Request] = {}  # those in hand, and those that have failed and have no label since
+
+    def take(self, requests: Sequence[Request]) -> None:
+        """Add requests that were taken out."""
+        for one in requests:
+            self.requests[_name_of(one)] = self.unsent[_name_of(one)] = self._by_id[one.id] = one
+
+    def drop(self, name: str) -> None:
+        """Forget a request that was given back."""
+        del self._by_id[self.requests.pop(name).id]
+        self.unsent.pop(name, None)
+
+    def sent(self, names: Iterable[str]) -> None:
+        """Note that requests are in the exchange."""
+        for name in list(names):
+            self.unsent.pop(name, None)
+
+    def has_retries(self) -> bool:
+        """Tell whether an earlier attempt may have been made of one that is not sent."""
+        return any(one.attempt for one in self.unsent.values())
+
+    def of_other_attempt(self, name: str) -> Request | None:
+        """Return the request that an answer to another attempt is for, as long as that has no label."""
+        return self._by_id.get(request_of(name)[2])
+
+    def deliver(self, answers: Mapping[str, Label | Failed]) -> None:
+        """Put answers to requests, by name, in one transaction."""
+        if not answers:
+            return
+        self._answers.put_many(list(answers.values()))
+        for name, answer in answers.items():
+            self.requests.pop(name, None)
+            self.unsent.pop(name, None)
+            if isinstance(answer, Label) or answer.kind == "infeasible":  # others are tried again, now or later
+                key = request_of(name)[2]
+                self._by_id.pop(key, None)
+                self._answered.add(key)
+
+    def fail(self, name: str, reason: str, cost: float | None = None) -> None:
+        """Report that a request has no label."""
+        self.deliver({name: Failed(self.requests[name], reason, "infrastructure", cost)})
 
 
 class _Desk:
@@ -197,17 +311,21 @@ class _Desk:
     def __init__(self, exchange: Exchange, identity: tuple[str, int], strategy: WorkerLabelStrategy) -> None:
         self._exchange, self._strategy = exchange, strategy
         self._run, seed = identity
-        self._note = documents.note(strategy.driver.run_id, seed)
+        self._note = Note(strategy.driver.run_id, seed, strategy.limits[0]).to_bytes()
         self._patience = Patience(strategy.logger, strategy.driver.safe_point, self._begin_again)
         self._missing: set[str] = set()
-        self.removed: set[str] = set()
         self._began = time.monotonic()
         self._looked_for_lost = self._took_back = self._reachable_since = self._began
         self._looked_for_workers, self._told = -math.inf, False
+        self._room_after, self._told_full = -math.inf, False
+        self._attended = -math.inf
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
-        self._exchange.begin(self._run, self._note)
+        try:
+            self._exchange.begin(self._run, self._note)
+        except DocumentError as error:
+            raise UsageError(f"{error}.") from error
 
     def _begin_again(self) -> None:
         self._begin()
@@ -216,12 +334,26 @@ class _Desk:
     def known(self) -> set[str]:
         return self._patience.call(lambda: self._exchange.known(self._run))
 
+    def may_have_room(self) -> bool:
+        """Tell whether to try to send: not at once after there was no room."""
+        return time.monotonic() >= self._room_after
+
+    def has_no_room(self, error: FullError) -> None:
+        """Note that the exchange takes nothing more now; reading what is answered there makes room."""
+        self._room_after = time.monotonic() + _ROOM_AGAIN
+        if not self._told_full:
+            self._told_full = True
+            self._strategy.logger.warning("%s; requests are sent when there is room again", error)
+
     def put(self, tasks: Mapping[str, bytes]) -> None:
+        """Add tasks; `FullError` where there is no room."""
         if tasks:
-            self._patience.call(lambda: self._exchange.put(self._run, tasks))
+            self._patience.call(lambda: self._exchange.put(self._run, tasks), needs_room=True)
+            self._told_full = False
 
     def put_blob(self, content: bytes) -> str:
-        return self._patience.call(lambda: self._exchange.put_blob(self._run, content))
+        """Store arrays; `FullError` where there is no room."""
+        return self._patience.call(lambda: self._exchange.put_blob(self._run, content), needs_room=True)
 
     def answered(self) -> list[str]:
         return self._patience.call(lambda: self._exchange.answered(self._run))
@@ -229,48 +361,60 @@ class _Desk:
     def remove(self, names: Sequence[str]) -> None:
         if names:
             self._patience.call(lambda: self._exchange.remove(self._run, names))
-            self.removed.update(names)
 
-    def read_answer(self, name: str, request: Request) -> Label | Failed:
-        """Return an answer; one that is damaged is a failure."""
+    def withdraw(self, names: Sequence[str] | None = None) -> set[str]:
+        """Remove what waits and nobody needs any more: these, or all. Return what that was."""
+        return self._patience.call(lambda: self._exchange.withdraw(self._run, names))
+
+    def read_answers(self, requests: Mapping[str, Request]) -> dict[str, Label | Failed]:
+        """Return answers by name; one that is damaged is a failure."""
+        if not requests:
+            return {}
+        texts = self._patience.call(lambda: self._exchange.read_answers(self._run, list(requests)))
+        return {name: self._read(texts.get(name, b""), request) for name, request in requests.items()}
+
+    def _read(self, text: bytes, request: Request) -> Label | Failed:
+        def get_blob(digest: str) -> bytes:
+            return self._patience.call(lambda: self._exchange.get_blob(self._run, digest))
+
         try:
-            text = self._patience.call(lambda: self._exchange.read_answer(self._run, name))
-            content = documents.read(
-                text, lambda digest: self._patience.call(lambda: self._exchange.get_blob(self._run, digest))
-            )
-            return _answer(content, request)
+            if not text:
+                raise DocumentError("it is a link or no regular file, or doesn't hold it")
+            return _answer(documents.read(text, get_blob), request)
         except DocumentError as error:
             return Failed(request, f"the answer of a worker can't be read: {error}", "infrastructure")
 
-    def look_after(self, in_hand: dict[str, Request], answers: LabelQueue) -> None:
+    def look_after(self, hand: _Hand) -> None:
         """Now and then: take back what silent workers have, send again what is lost, and say where nobody works."""
         now = time.monotonic()
         silent_after, most_lost = self._strategy.limits
+        if now - self._attended > _ATTEND:
+            self._attended = now
+            self._patience.call(lambda: self._exchange.attend(self._run))
         # after an outage of the exchange, workers get as long as ever to be heard of
         if now - self._took_back > min(1.0, silent_after / 4) and now - self._reachable_since > silent_after:
             self._took_back = now
             given_up = self._patience.call(lambda: self._exchange.take_back(self._run, silent_after, most_lost))
             for name in given_up:
-                if name in in_hand:
-                    reason = f"{most_lost} workers fell silent while they worked on it"
-                    answers.put(Failed(in_hand.pop(name), reason, "infrastructure"))
+                if name in hand.requests:
+                    hand.fail(name, f"{most_lost} workers fell silent while they worked on it")
                 self.remove([name])
         if now - self._looked_for_lost > _LOOK_FOR_LOST:
             self._looked_for_lost = now
-            missing = set(in_hand) - self.known()
-            lost = {name: in_hand[name] for name in missing & self._missing}
+            missing = set(hand.requests) - set(hand.unsent) - self.known()
+            lost = {name: hand.requests[name] for name in missing & self._missing}
             self._missing = missing
             if lost:
                 self._strategy.logger.warning("%d requests are lost in %s; sending them again", len(lost), self.where)
                 self._patience.call(self._begin)
-                self.put(self._strategy.tasks(self, lost)[0])
+                hand.unsent |= lost
         if not self._told and now - self._began > _TELL_AFTER and now - self._looked_for_workers > 1.0:
             self._looked_for_workers = now  # again and again: a worker that was killed counts until it is found silent
             if not self._patience.call(lambda: self._exchange.workers(silent_after)):
                 self._told = True
                 self._strategy.logger.warning(
                     "%d requests wait in %s, and no worker is there; start one with: alcore worker %s --label NAME",
-                    len(in_hand), self.where, self.where,
+                    len(hand.requests), self.where, self.where,
                 )  # fmt: skip
 
     @property
@@ -279,12 +423,7 @@ class _Desk:
 
 
 def _name_of(request: Request) -> str:
-    return documents.task_name(request.step, request.ordinal, request.id, request.attempt)
-
-
-def _is_over(name: str, step: int, desk: _Desk) -> bool:
-    """Whether an answer that nobody waits for is one of an earlier step, or to a task that was answered before."""
-    return documents.request_of(name)[0] < step or name in desk.removed
+    return task_name(request.step, request.ordinal, request.id, request.attempt)
 
 
 def _answer(content: Mapping[str, Any], request: Request) -> Label | Failed:

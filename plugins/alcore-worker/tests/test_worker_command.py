@@ -51,7 +51,8 @@ def pool(**options):
 
 
 def driver(folder, where, items=range(4), chosen=None, **settings):
-    strategy = WorkerLabelStrategy(where, silent_after=settings.pop("silent_after", 60.0), longest_wait=0.05)
+    options = {name: settings.pop(name) for name in ("silent_after", "most_lost") if name in settings}
+    strategy = WorkerLabelStrategy(where, longest_wait=0.05, **options)
     settings = {"max_active_learning_steps": 1, "skip_training": True, "max_failure_rate": 1.0, **settings}
     learner = torch.nn.Linear(2, 1)
     return build_driver(
@@ -109,7 +110,7 @@ def test_other_format_is_refused_on_both_sides(shared):
     (shared / "alcore-exchange.txt").write_text("7\n")
     done = run_command(shared.parent, "worker", "shared", *CALL)
     assert done.code == 2
-    assert "exchange format '7', and this version of alcore-worker has 1" in " ".join(done.err.split())
+    assert "exchange format '7', and this version of alcore-worker has 2" in " ".join(done.err.split())
     with pytest.raises(UsageError, match="same version of alcore-worker"):
         WorkerLabelStrategy(str(shared))
 
@@ -126,7 +127,7 @@ def test_once_does_what_waits_and_ends(shared):
     assert (shared.parent / "ledger").read_text().count("called") == 4
     assert [float(again.train_datapool[place][1]) for place in range(4)] == [0.0, 4.0, 8.0, 12.0]
     left = [one for one in shared.rglob("*") if one.is_file()]
-    assert sorted(one.name for one in left) == ["alcore-exchange.txt", "note.json"], "what is done is removed"
+    assert sorted(one.name for one in left) == ["alcore-exchange.txt", "driver", "note.json"], "what is done is removed"
 
 
 def test_program_runs_in_a_folder_of_the_worker(shared):
@@ -265,17 +266,18 @@ def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     secret = tmp_path / "secret"
-    secret.write_text('{"format": 1, "content": {"kind": "label", "value": 666.0}}')
+    secret.write_text('{"format": 2, "content": {"kind": "label", "value": 666.0}}')
     waiting = sorted(shared.glob("runs/*/waiting/*.json"))
     waiting[0].unlink()
     waiting[0].symlink_to(secret)
+    waiting[1].unlink()  # several tasks are one file
     waiting[1].write_bytes(b"\x80\x04\x95")  # a pickle
     waiting[2].unlink()
     waiting[2].mkdir()
     (waiting[3].parent / "..%2f..%2fx.json").write_text("{}")
     (waiting[3].parent / "note.txt").write_text("left alone")
     assert work(shared, Remote()).failures == 3
-    (answer,) = [one for one in shared.glob("runs/*/answers/*.json") if '"label"' in one.read_text()]
+    (answer,) = shared.glob(f"runs/*/answers/{waiting[3].name.replace('.0.', '.')}")
     answer.unlink()
     answer.symlink_to(secret)
     run = finished(shared)
@@ -290,29 +292,31 @@ def test_cost_that_is_no_float_is_a_fault_of_its_answer(shared):
         pass
     (task,) = shared.glob("runs/*/waiting/*.json")
     content = {"kind": "timeout", "reason": "slow", "cost": 10**400}
-    answer = task.parents[1] / "answers" / task.name.replace(".0.", ".")
-    answer.write_text(json.dumps({"format": 1, "content": content}))
+    name = task.name.removesuffix(".0.json")
+    answer = json.dumps({"format": 2, "content": content})
+    (task.parents[1] / "answers" / f"{name}.json").write_text(f"{name} {answer}\n")
     (refused,) = finished(shared).refused()
     assert "its cost is 1000" in refused["reason"]
 
 
-def test_run_folder_that_is_a_link_is_not_followed(shared, tmp_path):
+def test_runs_that_cannot_be_served_are_told_once_and_left(shared, tmp_path, caplog):
+    """One is a link, one has a damaged note, one is of another format; the fourth one is served."""
+    for name in ("damaged", "other", "r"):
+        with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
+            pass
+    notes = {one.parent.name[:-13]: one for one in shared.glob("runs/*/note.json")}
+    notes["damaged"].write_text("{}"[:1])
+    notes["other"].write_text(json.dumps({**json.loads(notes["other"].read_text()), "format": 5}))
     (tmp_path / "elsewhere" / "waiting").mkdir(parents=True)
     (tmp_path / "elsewhere" / "note.json").write_text("{}")
-    (shared / "runs").mkdir()
     (shared / "runs" / "x-0123456789ab").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="not followed"):
-        work(shared, Remote())
-
-
-def test_run_of_another_format_is_refused(shared):
-    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
-        pass
-    (note,) = shared.glob("runs/*/note.json")
-    note.write_text(json.dumps({**json.loads(note.read_text()), "format": 5}))
-    with pytest.raises(UsageError, match="exchange format 5"):
-        work(shared, Remote())
-    assert len(list(shared.glob("runs/*/waiting/*.json"))) == 4
+    assert work(shared, Remote()).answers == 4
+    assert len(list(shared.glob("runs/*/waiting/*.0.json"))) == 8, "they are as they were"
+    told = [one.message for one in caplog.records if "can't be served" in one.message]
+    assert len(told) == 3
+    assert [any(text in one for one in told) for text in ("not followed", "not JSON", "exchange format 5")] == [
+        True
+    ] * 3
 
 
 def test_large_inputs_and_labels_are_files_that_are_removed(shared):
@@ -405,6 +409,155 @@ def test_workers_that_were_killed_are_not_taken_for_living_ones(shared, monkeypa
     with contextlib.suppress(KeyboardInterrupt):
         made.run()
     assert "no worker is there" in (made.log_dir / "console.log").read_text()
+
+
+def end_at(made, *actions):
+    """Have a driver call each of these once, one at each safe point, until it returns true."""
+    original, left = made.safe_point, list(actions)
+
+    def safe_point():
+        original()
+        if left and left[0]() is not False:
+            left.pop(0)
+
+    made.safe_point = safe_point
+
+
+def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
+    """Its worker was thought dead; the attempt that took its place is withdrawn, and nobody begins it."""
+    made = driver(shared.parent / "runs", str(shared), [3], run_id="r", silent_after=0.1, most_lost=1, label_retries=1)
+    worker, claims = open_exchange(str(shared)), []
+    run = None
+
+    def claim():
+        nonlocal run
+        (run,) = worker.runs()
+        claims.extend(worker.claim(run, "one-1-00000001", 1))
+        return bool(claims)
+
+    def answer_late():
+        if not list(shared.glob("runs/*/waiting/*-1.0.json")):
+            return False
+        text = json.dumps({"format": 2, "content": {"kind": "label", "value": 7.0, "source": "late", "cost": 2.0}})
+        worker.answer(run, [(claims[0], text.encode())])
+        return True
+
+    end_at(made, claim, answer_late)
+    made.run()
+    assert float(made.train_datapool[0][1]) == 7.0
+    (request,) = Run(made.log_dir).requests()
+    assert request["state"] == "labeled"
+    assert len(Run(made.log_dir).refused()) == 1
+    assert worker.known(run) == set()
+
+
+def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):
+    """The run was cut off, its request was answered by hand, and the resumed run has nothing more to ask."""
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    again = driver(shared.parent / "runs", str(shared), run_id="r")
+    again.restore()
+    (first,) = list(Run(again.log_dir).requests())[:1]
+    again.tell([{"request": first["id"], "label": 1.5}])
+    end_at(again, lambda: work(shared, Remote()))
+    again.run()
+    assert list(shared.glob("runs/*/waiting/*")) == []
+
+
+def test_copy_of_a_run_has_an_exchange_of_its_own_and_one_that_was_moved_keeps_it(shared):
+    def name_in(root, run):
+        again = driver(root, str(shared), run_id=run)
+        again.restore()
+        with sent(again):
+            pass
+        return json.loads((root / run / "strategies/worker_label_strategy/exchange.json").read_text())["run"]
+
+    root = shared.parent / "runs"
+    with sent(driver(root, str(shared), run_id="r")):
+        pass
+    first = name_in(root, "r")
+    shutil.copytree(root, shared.parent / "copies")
+    copied = name_in(shared.parent / "copies", "r")
+    assert copied != first
+    assert name_in(root, "r") == first
+    root.rename(shared.parent / "moved")
+    assert name_in(shared.parent / "moved", "r") == first
+    assert name_in(shared.parent / "copies", "r") == copied
+
+
+def test_run_whose_driver_lives_comes_first(shared):
+    """Of three runs, that whose driver was heard of is served before what others have left."""
+    for run in ("a", "b", "c"):
+        with sent(driver(shared.parent / run, str(shared), run_id=run)):
+            pass
+    for file in shared.glob("runs/*/driver"):
+        if file.parent.name[0] != "b":
+            os.utime(file, (time.time() - 3600,) * 2)
+    strategy = Remote()
+    assert work(shared, strategy).answers == 12
+    assert [one.run_id for one in strategy.drivers] == ["b", "c", "a"]
+
+
+def test_run_without_a_driver_makes_room_for_one_that_has_it(shared, monkeypatch):
+    monkeypatch.setattr("alcore_worker.serve._TURN_OF_UNATTENDED", 0.0)
+    for run in ("a", "b"):
+        with sent(driver(shared.parent / run, str(shared), run_id=run)):
+            pass
+    dead, living = sorted(shared.glob("runs/*/driver"))
+    state = living.stat()
+    for file in (dead, living):
+        os.utime(file, (time.time() - 3600,) * 2)
+
+    def answer(request):
+        os.utime(living, (state.st_atime, state.st_mtime))  # it comes while the other one is served
+        return 1.0
+
+    strategy = Remote(answer)
+    assert work(shared, strategy).answers == 8
+    assert [one.run_id for one in strategy.drivers] == ["a", "b", "a"]
+
+
+def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):
+    """Two of the four requests find room, and are answered; that is committed while the disk is full again."""
+    from alcore_worker import folder
+
+    monkeypatch.setattr("alcore_worker.strategy._ROOM_AGAIN", 0.02)
+    monkeypatch.setattr("alcore_worker.strategy._AT_ONCE", 2)
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    original, disk = folder._write, {"free": 2}  # files: the note, and one of two tasks
+
+    def write(path, content, *, durable):
+        if path.parent.name == "parts":
+            if not disk["free"]:
+                raise OSError(28, "No space left on device")
+            disk["free"] -= 1
+        original(path, content, durable=durable)
+
+    def answer_two():
+        disk["free"] = 2
+        assert work(shared, Remote()).answers == 2
+
+    def two_are_committed():
+        return [one["state"] for one in Run(made.log_dir).requests()].count("labeled") == 2
+
+    def answer_the_others():
+        disk["free"] = 9
+        return work(shared, Remote()).answers == 2
+
+    monkeypatch.setattr(folder, "_write", write)
+    end_at(made, answer_two, two_are_committed, answer_the_others)
+    made.run()
+    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert "requests are sent when there is room again" in (made.log_dir / "console.log").read_text()
+
+
+def test_beat_that_a_run_does_not_wait_for_is_told_and_made_shorter(shared, caplog):
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r", silent_after=0.6)):
+        pass
+    worker = work(shared, Remote(), beat=30.0)
+    assert worker._heart.seconds == pytest.approx(0.2)
+    (told,) = [one.message for one in caplog.records if "silent_after" in one.message]
+    assert "says nothing for 0.6 s (silent_after), and --beat is 30" in told
 
 
 def test_fork_of_a_run_has_an_exchange_of_its_own(shared):

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from alcore_worker import documents
-from alcore_worker.documents import DocumentError
+from alcore_worker import documents, names
+from alcore_worker.names import DocumentError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +60,7 @@ def test_large_arrays_are_apart_and_their_content_is_checked():
     found, text, blobs = through({"value": field})
     assert len(text) < 1000
     assert np.array_equal(found["value"], field)
-    assert documents.blob_of(text) == next(iter(blobs))
+    assert names.blob_of(text) == next(iter(blobs))
     with pytest.raises(DocumentError, match="damaged"):
         documents.read(text, lambda digest: blobs[digest][:-1] + b"x")
     one, other = (documents.write(about, {"value": field}, lambda raw: str(hash(raw))) for about in "ab")
@@ -76,12 +76,12 @@ def test_what_would_not_come_back_is_refused(value):
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000, b'{"format": 2, "content": {}}', b'{"format": 1}',
-        b'{"format": 1, "content": []}', b'{"format": 1, "content": {"x": {"$tensor": "0"}}}',
-        b'{"format": 1, "content": {"x": {"$tensor": {}}}}', b'{"format": 1, "content": {"x": {"$import": "os"}}}',
-        b'{"format": 1, "content": {}, "blob": "../../etc/passwd"}', b'{"format": 1, "content": {}, "blob": 3}',
-        b'{"format": 1, "content": {}, "arrays": "!"}', b'{"format": 1, "content": {}, "arrays": "AAAA"}',
-        b'{"format": 1, "content": {"x": {"$float": []}}}', b" " * (documents.LARGEST_DOCUMENT + 1),
+        b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000, b'{"format": 3, "content": {}}', b'{"format": 2}',
+        b'{"format": 2, "content": []}', b'{"format": 2, "content": {"x": {"$tensor": "0"}}}',
+        b'{"format": 2, "content": {"x": {"$tensor": {}}}}', b'{"format": 2, "content": {"x": {"$import": "os"}}}',
+        b'{"format": 2, "content": {}, "blob": "../../etc/passwd"}', b'{"format": 2, "content": {}, "blob": 3}',
+        b'{"format": 2, "content": {}, "arrays": "!"}', b'{"format": 2, "content": {}, "arrays": "AAAA"}',
+        b'{"format": 2, "content": {"x": {"$float": []}}}', b" " * (names.LARGEST_DOCUMENT + 1),
     ],
 )  # fmt: skip
 def test_damaged_documents_are_refused(text):
@@ -91,22 +91,23 @@ def test_damaged_documents_are_refused(text):
 
 @pytest.mark.parametrize("name", ["", "a", "../x-0123456789ab", "x-0123456789AB", "-0123456789ab", "a/b-0123456789ab"])
 def test_names_of_runs_lead_nowhere(name):
-    assert not documents.is_run(name)
+    assert not names.is_run(name)
 
 
 def test_names_of_tasks_say_their_request():
-    name = documents.task_name(3, 12, "ab" * 16, 2)
-    assert documents.is_task(name)
-    assert documents.request_of(name) == (3, 12, "ab" * 16, 2)
-    assert not documents.is_task(f"{name}/..")
-    assert not documents.is_task(name.replace("a", "A"))
+    name = names.task_name(3, 12, "ab" * 16, 2)
+    assert names.is_task(name)
+    assert names.request_of(name) == (3, 12, "ab" * 16, 2)
+    assert not names.is_task(f"{name}/..")
+    assert not names.is_task(name.replace("a", "A"))
 
 
 def test_note_of_another_format_names_the_remedy():
-    note = documents.note("run", 7)
-    assert documents.read_note(note, "run-0123456789ab", "here") == ("run", 7)
-    other = json.dumps({**json.loads(note), "format": 9}).encode()
-    with pytest.raises(ValueError, match=r"format 9, and this version of alcore-worker has 1\. Install the"):
-        documents.read_note(other, "run-0123456789ab", "here")
-    with pytest.raises(DocumentError):
-        documents.read_note(note, "other-0123456789ab", "here")
+    note = names.Note("run", 7, 60.0)
+    assert names.read_note(note.to_bytes(), "run-0123456789ab", "here") == note
+    other = json.dumps({**json.loads(note.to_bytes()), "format": 9}).encode()
+    with pytest.raises(DocumentError, match=r"format 9, and this version of alcore-worker has 2\. Install the"):
+        names.read_note(other, "run-0123456789ab", "here")
+    for damaged in ({"seed": -1}, {"silent_after": 0}, {"silent_after": "60"}, {"run_id": "other"}):
+        with pytest.raises(DocumentError, match="damaged"):
+            names.read_note(json.dumps({**json.loads(note.to_bytes()), **damaged}).encode(), "run-0123456789ab", "here")

@@ -1,11 +1,12 @@
 """The exchange, in each backend: tasks wait, are claimed by one worker, and have one answer; nothing is lost."""
 
+import errno
 import threading
 import time
 
 import pytest
-from alcore_worker.documents import DocumentError, task_name
-from alcore_worker.exchange import open_exchange
+from alcore_worker.exchange import FullError, open_exchange
+from alcore_worker.names import DocumentError, task_name
 
 RUN = "run-0123456789ab"
 IDS = [task_name(0, place, f"{place:032x}", 0) for place in range(40)]
@@ -55,7 +56,7 @@ def test_many_workers_never_claim_the_same_task(exchange, place):
 def test_task_that_is_known_is_not_put_again(exchange):
     exchange.put(RUN, tasks(3))
     (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.answer(RUN, claim, b"done")
+    exchange.answer(RUN, [(claim, b"done")])
     exchange.claim(RUN, "one-1-00000001", 1)
     exchange.put(RUN, tasks(4))
     assert [one.name for one in exchange.claim(RUN, "two-2-00000002", 9)] == IDS[2:4]
@@ -64,21 +65,20 @@ def test_task_that_is_known_is_not_put_again(exchange):
 def test_answer_stays_until_it_is_removed(exchange):
     exchange.put(RUN, tasks(2))
     for claim in exchange.claim(RUN, "one-1-00000001", 2):
-        exchange.answer(RUN, claim, f"answer to {claim.name}".encode())
+        exchange.answer(RUN, [(claim, f"answer to {claim.name}".encode())])
     assert exchange.answered(RUN) == IDS[:2]
-    assert exchange.read_answer(RUN, IDS[1]) == f"answer to {IDS[1]}".encode()
+    assert exchange.read_answers(RUN, IDS[:2]) == {name: f"answer to {name}".encode() for name in IDS[:2]}
     exchange.remove(RUN, [IDS[0]])
     assert exchange.answered(RUN) == [IDS[1]]
     assert exchange.known(RUN) == {IDS[1]}
-    with pytest.raises(DocumentError):
-        exchange.read_answer(RUN, IDS[0])
+    assert exchange.read_answers(RUN, IDS[:1]) == {IDS[0]: b""}
 
 
 def test_task_that_is_given_back_waits_again(exchange):
     exchange.put(RUN, tasks(2))
     (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.give_back(RUN, claim)
-    exchange.give_back(RUN, claim)  # the second time it is nobody's
+    exchange.give_back(RUN, [claim])
+    exchange.give_back(RUN, [claim])  # the second time it is nobody's
     assert sorted(one.name for one in exchange.claim(RUN, "two-2-00000002", 9)) == IDS[:2]
 
 
@@ -131,10 +131,10 @@ def test_first_answer_counts(exchange):
     (first,) = exchange.claim(RUN, "one-1-00000001", 1)
     until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
     (second,) = exchange.claim(RUN, "two-2-00000002", 1)
-    exchange.answer(RUN, second, b"by the second")
-    exchange.answer(RUN, first, b"by the first")
-    assert exchange.read_answer(RUN, IDS[0]) == b"by the second"
-    exchange.give_back(RUN, first)
+    exchange.answer(RUN, [(second, b"by the second")])
+    exchange.answer(RUN, [(first, b"by the first")])
+    assert exchange.read_answers(RUN, IDS[:1]) == {IDS[0]: b"by the second"}
+    exchange.give_back(RUN, [first])
     assert exchange.waiting(RUN) == 0
 
 
@@ -142,7 +142,7 @@ def test_late_answer_counts_if_it_is_the_first(exchange):
     exchange.put(RUN, tasks(1))
     (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
     until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
-    exchange.answer(RUN, claim, b"late")
+    exchange.answer(RUN, [(claim, b"late")])
     assert exchange.answered(RUN) == IDS[:1]
     assert exchange.claim(RUN, "two-2-00000002", 1) == []  # it is answered
 
@@ -150,7 +150,7 @@ def test_late_answer_counts_if_it_is_the_first(exchange):
 def test_answered_task_is_not_taken_back(exchange):
     exchange.put(RUN, tasks(1))
     (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.answer(RUN, claim, b"done")
+    exchange.answer(RUN, [(claim, b"done")])
     for _ in range(4):
         assert exchange.take_back(RUN, 0.05, 1) == []
         time.sleep(0.05)
@@ -170,3 +170,93 @@ def test_worker_that_left_is_not_counted(exchange):
     exchange.beat("one-1-00000001")
     exchange.leave("one-1-00000001")
     assert exchange.workers(60) == 0
+
+
+def test_answer_to_a_task_that_was_given_up_is_kept(exchange):
+    exchange.put(RUN, tasks(1))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    exchange.remove(RUN, [claim.name])
+    exchange.answer(RUN, [(claim, b"late")])
+    assert exchange.read_answers(RUN, exchange.answered(RUN)) == {claim.name: b"late"}
+    exchange.remove(RUN, [claim.name])
+    assert exchange.known(RUN) == set()
+
+
+def test_what_waits_is_withdrawn_and_nothing_else(exchange):
+    digest = exchange.put_blob(RUN, b"12")
+    exchange.put(RUN, {**tasks(3), IDS[3]: f'{{"blob": "{digest}"}}'.encode()})
+    first, second = exchange.claim(RUN, "one-1-00000001", 2)
+    exchange.answer(RUN, [(first, b"done")])
+    assert exchange.withdraw(RUN, [first.name, second.name]) == set()
+    assert exchange.withdraw(RUN, [second.name, IDS[2]]) == {IDS[2]}
+    assert exchange.withdraw(RUN) == {IDS[3]}
+    assert exchange.known(RUN) == {first.name, second.name}
+    assert exchange.claim(RUN, "one-1-00000001", 9) == []
+    with pytest.raises(DocumentError):
+        exchange.get_blob(RUN, digest)
+
+
+def test_driver_is_heard_of(exchange):
+    assert not exchange.is_attended(RUN, 60)
+    exchange.attend(RUN)
+    assert exchange.is_attended(RUN, 60)
+    assert not exchange.is_attended(RUN, -60)
+
+
+def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
+    many = {task_name(0, n, f"{n:032x}", 0): f"document {n}".encode() * (1 + n % 7) for n in range(700)}
+    exchange.put(RUN, many)
+    claims = exchange.claim(RUN, "one-1-00000001", 1000)
+    assert {one.name: one.document for one in claims} == many
+    exchange.answer(RUN, [(one, b"answer to " + one.document) for one in claims])
+    found = open_exchange(place).read_answers(RUN, exchange.answered(RUN))
+    assert found == {name: b"answer to " + one for name, one in many.items()}
+    exchange.remove(RUN, many)
+    assert exchange.known(RUN) == set()
+
+
+def test_disk_that_is_full_silences_nobody(tmp_path, monkeypatch):
+    """A worker is heard of, its claims stay, and answers can be read; writing says that there is no room."""
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    exchange, worker = open_exchange(str(tmp_path)), open_exchange(str(tmp_path))
+    exchange.begin(RUN, b"{}")
+    exchange.put(RUN, tasks(2))
+    done, claim = worker.claim(RUN, "one-1-00000001", 2)
+    worker.answer(RUN, [(done, b"done")])
+    worker.beat("one-1-00000001")
+    monkeypatch.setattr("alcore_worker.folder.os.pwrite", full)
+    monkeypatch.setattr("alcore_worker.folder._write", full)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        worker.beat("one-1-00000001")
+        assert exchange.take_back(RUN, 0.2, 1) == []
+        time.sleep(0.05)
+    for write in (
+        lambda: worker.answer(RUN, [(claim, b"done")]),
+        lambda: exchange.put(RUN, tasks(3)),
+        lambda: exchange.put_blob(RUN, b""),
+    ):
+        with pytest.raises(FullError, match="No space left"):
+            write()
+    assert exchange.read_answers(RUN, [done.name]) == {done.name: b"done"}
+    exchange.remove(RUN, [done.name])
+    exchange.begin(RUN, b"{}")
+    assert exchange.known(RUN) == {claim.name}
+
+
+def test_disk_without_hard_links_is_enough(tmp_path, monkeypatch):
+    def none(*args, **kwargs):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("alcore_worker.folder.os.link", none)
+    exchange = open_exchange(str(tmp_path))
+    exchange.begin(RUN, b"{}")
+    exchange.put(RUN, tasks(3))
+    claims = exchange.claim(RUN, "one-1-00000001", 3)
+    exchange.answer(RUN, [(one, b"first " + one.document) for one in claims])
+    exchange.answer(RUN, [(one, b"second") for one in claims])
+    assert exchange.read_answers(RUN, IDS[:3]) == {name: b"first " + one for name, one in tasks(3).items()}
+    assert list((tmp_path / "runs" / RUN / "parts").iterdir()) == []

@@ -9,9 +9,10 @@ import redis
 import torch
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
-from alcore_worker.documents import DocumentError
+from alcore_worker.exchange import AwayError, FullError
+from alcore_worker.names import DocumentError, Note
 
-from alcore import BaseLabel, BaseQuery, DataInfo, TensorPool
+from alcore import BaseLabel, BaseQuery, DataInfo, Failed, TensorPool
 from alcore.errors import UsageError
 from alcore.store import Run
 
@@ -30,6 +31,14 @@ class Echo(BaseLabel):
         while not queue_to_label.empty():
             request = queue_to_label.get_request()
             serialize_queue.put(self.driver.choice_pool.inputs(torch.tensor([request.item]))[0, 0])
+
+
+class Failing(BaseLabel):
+    remote = True
+
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        while not queue_to_label.empty():
+            serialize_queue.put(Failed(queue_to_label.get_request(), "no reason"))
 
 
 def driver(folder, where, **options):
@@ -96,7 +105,7 @@ def test_nothing_is_left_but_the_note_of_the_run(tmp_path, servers):
     assert client.xlen(stream) == 0
     assert client.xpending(stream, "workers")["pending"] == 0
     left = {one.decode().rpartition(":")[2] for one in client.keys("*")}
-    assert left == {"format", "runs", "note", "tasks"}
+    assert left == {"format", "runs", "drivers", "note", "tasks"}
 
 
 def test_password_comes_from_the_environment_and_is_written_nowhere(tmp_path, own_server, monkeypatch):
@@ -149,19 +158,110 @@ def test_other_format_is_refused(servers):
     client.flushall()
 
 
-def test_claim_of_which_the_reply_was_lost_is_taken_back(servers):
+def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
     server = servers("redis-server")
     client = redis.Redis(unix_socket_path=str(server.socket))
     client.flushall()
     run, worker = "r-0123456789ab", f"here-{os.getpid()}-00000001"
     exchange = open_exchange(server.where)
     exchange.begin(run, b"{}")
+    exchange.put(run, {f"000000-000000-{'0' * 32}-{n}": b"{}" for n in range(3)})
+    held = exchange.claim(run, worker, 1)
+    original = exchange._client.xreadgroup
+
+    def lost(*args, **kwargs):
+        original(*args, **kwargs)
+        raise redis.ConnectionError("the reply was lost")
+
+    exchange._client.xreadgroup = lost
+    with pytest.raises(AwayError):
+        exchange.claim(run, worker, 1)
+    exchange._client.xreadgroup = original
+    again = exchange.claim(run, worker, 1)
+    assert len({one.name for one in held + again}) == 3
+    exchange.leave(worker)
+    assert exchange.waiting(run) == 3
+
+
+def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
+    server = servers("redis-server")
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.flushall()
+    run, name = "r-0123456789ab", f"000000-000000-{'0' * 32}-0"
+    exchange = open_exchange(server.where)
+    exchange.begin(run, Note("r", 0, 60.0).to_bytes())
+    client.xadd(f"alcore:{{{run}}}:tasks", {"hello": "world"})
+    exchange.put(run, {name: b'{"format": 2, "content": {"slot": 0, "sample": null, "item": 1}}'})
+    Worker(exchange, Failing(), "failing", once=True).run()
+    assert exchange.answered(run) == [name]
+    assert client.xrange(f"alcore:{{{run}}}:aside")[0][1] == {b"hello": b"world"}
+    assert len([one for one in caplog.records if "is no task" in one.message]) == 1
+
+
+def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatch):
+    """Workers are heard of, and answers are read, which makes room; then the rest is sent."""
+    monkeypatch.setattr("alcore_worker.strategy._ROOM_AGAIN", 0.05)
+    server = own_server("redis-server", "--maxmemory", "100mb")
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    made = driver(tmp_path / "runs", server.where, silent_after=0.3, most_lost=1)
+    worker, name, found = open_exchange(server.where), "here-1-00000001", []
+    original, times = made.safe_point, []
+
+    def safe_point():
+        original()
+        times.append(time.monotonic())
+        if not found:
+            (run,) = worker.runs()
+            found.extend(worker.claim(run, name, 4))
+            client.config_set("maxmemory", 1)
+            with pytest.raises(FullError):
+                worker.answer(run, [(found[0], b"{}")])
+        elif times[-1] - times[0] < 0.8:
+            worker.beat(name)
+        elif len(found) == 4:
+            client.config_set("maxmemory", 0)
+            worker.give_back(worker.runs()[0], found)
+            found.clear()
+            found.append(None)
+            work(server.where)
+
+    made.safe_point = safe_point
+    made.run()
+    run = Run(made.log_dir)
+    assert [one["state"] for one in run.requests()] == ["labeled"] * 4
+    assert run.refused() == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda client, run: client.config_set("requirepass", SECRET), "NOAUTH|Authentication"),
+        (lambda client, run: client.set(f"alcore:{{{run}}}:answers", "x"), "WRONGTYPE"),
+        (lambda client, run: client.acl_setuser("default", commands=["-zadd"], enabled=True), "NOPERM|ACL|permissions"),
+    ],
+)
+def test_what_the_server_refuses_for_good_ends_the_worker(own_server, spoil, told):
+    server = own_server()
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    run = "r-0123456789ab"
+    exchange = open_exchange(server.where)
+    exchange.begin(run, Note("r", 0, 60.0).to_bytes())
     exchange.put(run, {f"000000-000000-{'0' * 32}-0": b"{}"})
-    client.xreadgroup("workers", worker, {f"alcore:{{{run}}}:tasks": ">"})  # and the worker never heard of it
-    while not exchange.waiting(run):
-        exchange.beat(worker)
-        assert exchange.take_back(run, 0.05, 3) == []
-    assert len(exchange.claim(run, worker, 1)) == 1
+    spoil(client, run)
+    exchange._client.connection_pool.disconnect()
+    with pytest.raises(UsageError, match=told):
+        Worker(exchange, Failing(), "failing").run()
+
+
+def test_server_that_is_read_only_for_long_is_told(servers, monkeypatch):
+    exchange = open_exchange(servers("redis-server").where)
+    fault = redis.ReadOnlyError("You can't write against a read only replica.")
+    monkeypatch.setattr(exchange, "_call", lambda *args: (_ for _ in ()).throw(fault))
+    with pytest.raises(AwayError):
+        exchange.put("r-0123456789ab", {"a": b"{}"})
+    monkeypatch.setattr("alcore_worker.redis_server._READ_ONLY_FOR", 0.0)
+    with pytest.raises(UsageError, match="no writes for 0 s"):
+        exchange.put("r-0123456789ab", {"a": b"{}"})
 
 
 def test_arrays_that_the_server_would_not_take_are_refused(servers, monkeypatch):

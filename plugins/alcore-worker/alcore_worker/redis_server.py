@@ -1,0 +1,120 @@
+"""The connection to a Redis or Valkey server, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+from alcore.errors import UsageError
+from alcore_worker.exchange import AwayError, FullError
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError as error:
+    raise UsageError(
+        "work through Redis needs the package redis; `pip install 'alcore-worker[redis]'` brings it, or give a folder."
+    ) from error
+
+__all__ = ["PASSWORD", "RedisServer", "redis"]
+
+PASSWORD = "ALCORE_REDIS_PASSWORD"
+"""The variable of the environment that holds the password, which is written nowhere."""
+_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "ERR unknown command", "ACL failure in script")
+_READ_ONLY_FOR = 60.0  # seconds after which a server that takes no writes is no replica that becomes the master
+
+
+class RedisServer:
+    """A Redis or Valkey server.
+
+    Parameters
+    ----------
+    where
+        ``redis://HOST[:PORT][/DATABASE]``, ``rediss://...`` with TLS, or ``unix:///PATH``. It has no password: that
+        is in the environment.
+
+    Raises
+    ------
+    UsageError
+        If it has another form.
+
+    Attributes
+    ----------
+    client
+        The client of the package redis.
+    where : str
+        The address.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        parts = urllib.parse.urlsplit(where)
+        if parts.password is not None or "password=" in parts.query:
+            raise UsageError(  # it is not repeated here
+                "the address of the Redis server has a password, which would be written to experiment.toml; take it "
+                f"out, and set the variable {PASSWORD} of the environment."
+            )
+        if unknown := sorted(set(urllib.parse.parse_qs(parts.query, keep_blank_values=True)) - _OPTIONS):
+            raise UsageError(f"the address {where!r} has {unknown[0]!r}; it may have {', '.join(sorted(_OPTIONS))}.")
+        try:
+            self.client: Any = redis.Redis.from_url(
+                where,
+                password=os.environ.get(PASSWORD) or None,
+                socket_connect_timeout=5,
+                socket_timeout=30,
+                health_check_interval=15,
+                retry=Retry(NoBackoff(), 1),  # a connection that the server has closed is opened again
+            )
+        except ValueError as error:
+            raise UsageError(
+                f"{where!r} is not the address of a Redis server: {error}. Write redis://HOST, "
+                "redis://HOST:PORT/DATABASE, rediss://HOST for TLS, or unix:///PATH."
+            ) from error
+        self._read_only_since: float | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` where the server can't be reached, or refuses."""
+        try:
+            self.client.ping()
+        except redis.RedisError as error:
+            raise UsageError(
+                f"there is no Redis server for alcore at {self.where}: {_text_of(error)}. Start one, or mend the "
+                f"address; its password belongs in the variable {PASSWORD} of the environment."
+            ) from error
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Raise `AwayError` for a server that ends, starts, or can't be reached; `UsageError` where it refuses."""
+        try:
+            yield
+            self._read_only_since = None
+        except redis.RedisError as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: redis.RedisError) -> AwayError | UsageError:
+        text = f"{self.where}: {_text_of(error)}"
+        refused = isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
+        if refused or any(one in str(error) for one in _REFUSED):
+            return UsageError(
+                f"the Redis server {text}. It refuses that for good: look at the password, which is in the variable "
+                f"{PASSWORD} of the environment, at what its user may do, and whether something else uses the database."
+            )
+        if isinstance(error, redis.ReadOnlyError):
+            self._read_only_since = self._read_only_since or time.monotonic()
+            if time.monotonic() - self._read_only_since > _READ_ONLY_FOR:
+                return UsageError(
+                    f"the Redis server {text}. It has taken no writes for {_READ_ONLY_FOR:g} s; give the address of "
+                    "the server that does."
+                )
+        is_full = isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF"))
+        return FullError(text) if is_full else AwayError(text)
+
+
+def _text_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).rstrip('.')[:200]}"

@@ -1,0 +1,80 @@
+"""The heartbeat: it goes on whatever the solver does, and ends with its worker."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from alcore_worker.exchange import open_exchange
+from alcore_worker.heartbeat import Heartbeat
+
+WORKER = """
+import ctypes, logging, sys, time
+from alcore_worker.exchange import open_exchange
+from alcore_worker.heartbeat import Heartbeat
+
+exchange = open_exchange(sys.argv[1])
+with Heartbeat(exchange, "one-1-00000001", 0.05, logging.getLogger()) as heart:
+    time.sleep(1)
+    print(heart._process.pid, flush=True)
+    ctypes.PyDLL(None).sleep(60)  # Python's lock is held
+"""
+
+
+def beats(shared):
+    return (shared / "workers" / "one-1-00000001").read_bytes()
+
+
+def goes_on(shared, seconds=3.0):
+    before, end = beats(shared), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if beats(shared) != before:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_it_goes_on_while_the_lock_is_held_and_stops_with_its_worker(tmp_path):
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        process = int(worker.stdout.readline())
+        time.sleep(0.2)
+        assert goes_on(tmp_path)
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        assert not goes_on(tmp_path, 0.4), "a worker that is stopped is silent"
+        worker.send_signal(signal.SIGCONT)
+        assert goes_on(tmp_path)
+    finally:
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
+    end = time.monotonic() + 5
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.kill(process, 0)
+            time.sleep(0.02)
+        pytest.fail("the process of the heartbeat outlived its worker")
+
+
+def test_process_that_ended_is_told_and_started_again(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("alcore_worker.heartbeat._AGAIN_AFTER", 0.05)
+    import logging
+
+    with Heartbeat(open_exchange(str(tmp_path)), "one-1-00000001", 0.05, logging.getLogger("x")) as heart:
+        for _ in range(2):
+            process = heart._process
+            process.kill()
+            end = time.monotonic() + 5
+            while heart._process is process:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+        while not (tmp_path / "workers" / "one-1-00000001").exists():
+            time.sleep(0.02)
+        assert goes_on(tmp_path)
+    assert len([one for one in caplog.records if "it is started again" in one.message]) == 1
+    time.sleep(0.1)
+    assert not goes_on(tmp_path, 0.2)
