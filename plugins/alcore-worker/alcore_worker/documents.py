@@ -18,6 +18,7 @@ from alcore_worker.names import FORMAT, LARGEST_BLOB, LARGEST_DOCUMENT, Document
 
 _INLINE = 2**16  # bytes of arrays that stand in the document itself
 _DEEPEST = 50
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _OF_NUMPY = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
 
 
@@ -51,7 +52,7 @@ def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], st
             document["blob"] = put_blob(raw)
         else:
             raise DocumentError(f"its arrays have {len(raw)} bytes; {LARGEST_BLOB} is the most that can be sent")
-    text = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    text = _JSON.encode(document).encode()
     if len(text) > LARGEST_DOCUMENT:
         raise DocumentError(f"it has {len(text)} bytes without its arrays; {LARGEST_DOCUMENT} is the most")
     return text
@@ -114,9 +115,12 @@ def _arrays(document: Mapping[str, Any], get_blob: Callable[[str], bytes]) -> di
 
 
 def _encoded(value: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool:  # what there is most of
+        return value
     if depth > _DEEPEST:
         raise DocumentError(f"a value is nested more than {_DEEPEST} times")
-    if value is None or isinstance(value, bool | str):
+    if isinstance(value, bool | str):
         return value
     if isinstance(value, int):
         return int(value)
@@ -124,7 +128,7 @@ def _encoded(value: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> An
         return float(value) if math.isfinite(value) else {"$float": str(float(value))}
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return _encoded_array(value, tensors)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - the first one is quick
         if not all(isinstance(key, str) for key in value):
             raise DocumentError("a mapping has keys that are no text, which can't be sent")
         pairs = {str(key): _encoded(one, tensors, depth + 1) for key, one in value.items()}

@@ -88,6 +88,7 @@ class FolderExchange:
             False  # whether the disk failed while it claimed, so that it may have one that it doesn't know
         )
         self._most_lost: dict[str, int] = {}  # the largest count of lost workers in a name, by run
+        self._blobs_of_answers: dict[str, str | None] = {}  # of those that were read, and not removed yet
         self._stamped = (
             0.0,
             -math.inf,
@@ -160,6 +161,7 @@ class FolderExchange:
             for name in names:
                 try:
                     found[name] = self._bundles.read(f"{folder}/{name}.json", name)
+                    self._blobs_of_answers[name] = blob_of(found[name])
                 except (FileNotFoundError, DocumentError):
                     found[name] = b""
         return found
@@ -178,7 +180,11 @@ class FolderExchange:
                 if task in gone:
                     self._remove_one(run, f"{claimed}/{file}", task)
             for name in sorted(gone):  # the answer last: until then the task is known
-                self._remove_one(run, f"{answers}/{name}.json", name)
+                if name in self._blobs_of_answers:
+                    self._remove_blob(run, self._blobs_of_answers.pop(name))
+                    _unlink(f"{answers}/{name}.json")
+                else:
+                    self._remove_one(run, f"{answers}/{name}.json", name)
 
     def _remove_one(self, run: str, path: str, name: str) -> None:
         if os.path.lexists(path):

@@ -73,24 +73,25 @@ return given_up
 # ARGV: group, then tasks, which the driver has committed, or which nobody is to begin. Returned are the documents that
 # may name arrays.
 _REMOVE = """
-local documents = {}
+local documents, ids = {}, {}
 local function note(text)
-  if text and string.find(text, '"blob":', 1, true) then documents[#documents + 1] = text end
+  if string.find(text, '"blob":', 1, true) then documents[#documents + 1] = text end
 end
 for place = 2, #ARGV do
-  local id = redis.call('HGET', KEYS[2], ARGV[place])
-  if id then
-    if redis.call('EXISTS', KEYS[1]) == 1 then
-      local found = redis.call('XRANGE', KEYS[1], id, id)
-      for _, part in ipairs(found[1] and found[1][2] or {}) do note(part) end
-      redis.call('XACK', KEYS[1], ARGV[1], id)
-      redis.call('XDEL', KEYS[1], id)
-    end
-    redis.call('HDEL', KEYS[2], ARGV[place])
+  local id, answer = redis.call('HGET', KEYS[2], ARGV[place]), redis.call('HGET', KEYS[3], ARGV[place])
+  if answer then note(answer) end
+  if id and redis.call('EXISTS', KEYS[1]) == 1 then
+    ids[#ids + 1] = id
+    local found = answer and {} or redis.call('XRANGE', KEYS[1], id, id)  -- its worker removes the task's arrays
+    for _, part in ipairs(found[1] and found[1][2] or {}) do note(part) end
   end
-  note(redis.call('HGET', KEYS[3], ARGV[place]))
-  redis.call('HDEL', KEYS[3], ARGV[place])
 end
+if #ids > 0 then
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+  redis.call('XDEL', KEYS[1], unpack(ids))
+end
+redis.call('HDEL', KEYS[2], unpack(ARGV, 2))
+redis.call('HDEL', KEYS[3], unpack(ARGV, 2))
 return documents
 """
 # ARGV: group, then tasks. Those that no worker has claimed are removed; returned are their names and documents.

@@ -33,7 +33,7 @@ _GONE_AFTER = 30.0  # seconds that a driver has to make its run known again
 _ATTENDED_WITHIN = 60.0  # seconds in which a driver that waits for labels is heard of
 _TURN, _TURN_OF_UNATTENDED = 60.0, 2.0  # seconds after which a worker looks whether another run waits
 _BEATS = 3  # within `silent_after`
-_GATHER = 0.02  # seconds within which answers are written together
+_GATHER = 0.05  # seconds within which answers are written together
 _AHEAD = 0.1  # seconds of work that are claimed ahead, as fast as it went last
 _KEPT_AHEAD = 1.0  # seconds after which what was claimed ahead is given back
 _LEFT_ALONE = 60.0  # seconds after which a run that could not be served is looked at again
@@ -327,6 +327,7 @@ class _Claims:
         self._flushed_at = -math.inf
         self._wake, self._ended = threading.Event(), threading.Event()
         self._fault: BaseException | None = None  # of the thread that writes what was left in the box
+        self._tasks_of: collections.Counter[int] = collections.Counter()  # how many of those in hand are of a sample
         self.sent: dict[int, Sent] = {}
         self.has_inputs, self.step = False, 0
         self.labeled = self.failed = 0
@@ -359,6 +360,9 @@ class _Claims:
             self._wake.clear()
             if self._ended.wait(_GATHER):
                 return
+            if self._box and time.monotonic() - self._flushed_at < _GATHER:  # the strategy goes on putting
+                self._wake.set()
+                continue
             try:
                 with self._lock:
                     self._flush(patience)
@@ -459,6 +463,7 @@ class _Claims:
             self._ahead.append(task)
             if task.sample is not None and task.sent is not None:
                 self.sent[task.sample] = task.sent
+                self._tasks_of[task.sample] += 1
         return bool(claims)
 
     def _read(self, claim: Claim) -> tuple[_Task, bool]:
@@ -585,10 +590,11 @@ class _Claims:
                 self._exchange.give_back(self._run, claims)
 
     def _forget(self, task: _Task) -> None:
-        if task.sample is not None and not any(
-            one.sample == task.sample and one is not task for one in [*self._out.values(), *self._ahead]
-        ):
-            self.sent.pop(task.sample, None)
+        if task.sample is not None:
+            self._tasks_of[task.sample] -= 1
+            if self._tasks_of[task.sample] <= 0:
+                del self._tasks_of[task.sample]
+                self.sent.pop(task.sample, None)
 
 
 class _Answers:

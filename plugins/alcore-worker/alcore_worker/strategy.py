@@ -156,9 +156,9 @@ class WorkerLabelStrategy(BaseLabel):
         # the label of an earlier attempt may be there, which was given up too early
         late = {request_of(name)[2] for name in known & set(desk.answered())} if hand.has_retries() else set()
         hand.sent(name for name in hand.unsent if name in known)
-        new = {name: one for name, one in hand.unsent.items() if one.id not in late}
+        new = [(name, one) for name, one in hand.unsent.items() if one.id not in late]
         for start in range(0, len(new), _AT_ONCE):  # workers begin with the first ones
-            some = dict(list(new.items())[start : start + _AT_ONCE])
+            some = dict(new[start : start + _AT_ONCE])
             try:
                 tasks, faults = self.tasks(desk, some)
                 desk.put(tasks)
@@ -186,10 +186,10 @@ class WorkerLabelStrategy(BaseLabel):
         samples = [as_sample_id(one.item) for one in requests]
         known = [one for one in samples if one is not None]
         values, inputs = named_values(pool, known), inputs_by_sample(pool, known)
-        cost = getattr(pool, "cost", None)
+        cost, has_inputs = getattr(pool, "cost", None), is_choosable(pool)
         contents = []
         for request, sample in zip(requests, samples, strict=True):
-            content: dict[str, Any] = {"slot": request.slot, "sample": sample, "has_inputs": is_choosable(pool)}
+            content: dict[str, Any] = {"slot": request.slot, "sample": sample, "has_inputs": has_inputs}
             if sample is None:
                 content["item"] = request.item
             else:
