@@ -133,11 +133,18 @@ class FolderExchange:
 
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
         """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
-        known = self.known(run)
         with _away(self.where):
-            folder = self._folder(run, "waiting")
-            new = {name: document for name, document in tasks.items() if name not in known}
-            self._write_documents(run, folder, new, lambda name: f"{name}.0.json")
+            waiting, answers = self._folder(run, "waiting"), self._folder(run, "answers")
+            claimed = {task for task, _ in self._tasks(run, "claimed")}
+            again = range(1, self._lost_at_most(run) + 1)
+            new = {
+                name: document
+                for name, document in tasks.items()
+                if name not in claimed
+                and not os.path.lexists(f"{answers}/{name}.json")
+                and not any(os.path.lexists(f"{waiting}/{name}.{lost}.json") for lost in again)
+            }
+            self._write_documents(run, waiting, new, lambda name: f"{name}.0.json")
 
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""

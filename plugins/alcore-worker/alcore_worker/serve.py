@@ -499,7 +499,7 @@ class _Claims:
                 self._deliver(answer)
             if len(self._box) >= _AT_ONCE or time.monotonic() - self._flushed_at > _GATHER:
                 self.flush()
-            else:
+            elif not self._wake.is_set():
                 self._wake.set()
 
     def _deliver(self, answer: Any) -> None:

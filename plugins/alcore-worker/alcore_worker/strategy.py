@@ -222,7 +222,8 @@ class WorkerLabelStrategy(BaseLabel):
             else:
                 desk.remove([name])
         step = self.driver.active_learning_step_idx
-        over = [name for name in there if name not in mine and name not in late and self._is_over(name, step)]
+        seen = {*mine, *late}
+        over = [name for name in there if name not in seen and self._is_over(name, step)]
         desk.remove(over)
         return bool(mine or late)
 

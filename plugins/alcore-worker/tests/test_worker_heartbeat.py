@@ -1,6 +1,7 @@
 """The heartbeat: it goes on whatever the solver does, and ends with its worker."""
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -8,8 +9,14 @@ import sys
 import time
 
 import pytest
+import torch
+from alcore_testing import build_driver
+from alcore_worker import WorkerLabelStrategy
 from alcore_worker.exchange import open_exchange
 from alcore_worker.heartbeat import Heartbeat
+
+from alcore import BaseQuery, DataInfo, TensorPool
+from alcore.store import Run
 
 WORKER = """
 import ctypes, logging, sys, time
@@ -18,10 +25,28 @@ from alcore_worker.heartbeat import Heartbeat
 
 exchange = open_exchange(sys.argv[1])
 with Heartbeat(exchange, "one-1-00000001", 0.05, logging.getLogger()) as heart:
-    time.sleep(1)
+    time.sleep(0.6)
     print(heart._process.pid, flush=True)
     ctypes.PyDLL(None).sleep(60)  # Python's lock is held
 """
+
+
+SOLVER = """
+import ctypes, sys
+from alcore_labelers import FunctionLabelStrategy
+from alcore_worker import Worker, open_exchange
+
+def solve(point):
+    ctypes.PyDLL(None).usleep(900_000)  # Python's lock is held
+    return 1.0
+
+Worker(open_exchange(sys.argv[1]), FunctionLabelStrategy(solve), "function", beat=0.05).run()
+"""
+
+
+class AskForOne(BaseQuery):
+    def sample(self, query_queue, *args, **kwargs):
+        query_queue.put(0)
 
 
 def beats(shared):
@@ -60,10 +85,29 @@ def test_it_goes_on_while_the_lock_is_held_and_stops_with_its_worker(tmp_path):
         pytest.fail("the process of the heartbeat outlived its worker")
 
 
+def test_solver_that_holds_the_lock_is_not_taken_for_lost(tmp_path):
+    (tmp_path / "shared").mkdir()
+    driver = build_driver(
+        tmp_path / "runs",
+        AskForOne(),
+        pool=TensorPool(torch.zeros(1, 2), info=DataInfo("regression", features=2)),
+        learner=torch.nn.Linear(2, 1),
+        label=WorkerLabelStrategy(str(tmp_path / "shared"), silent_after=0.4, most_lost=1, longest_wait=0.05),
+        max_active_learning_steps=1,
+        skip_training=True,
+    )
+    worker = subprocess.Popen([sys.executable, "-c", SOLVER, str(tmp_path / "shared")])
+    try:
+        driver.run()
+    finally:
+        worker.kill()
+        worker.wait()
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled"]
+    assert Run(driver.log_dir).refused() == []
+
+
 def test_process_that_ended_is_told_and_started_again(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("alcore_worker.heartbeat._AGAIN_AFTER", 0.05)
-    import logging
-
     with Heartbeat(open_exchange(str(tmp_path)), "one-1-00000001", 0.05, logging.getLogger("x")) as heart:
         for _ in range(2):
             process = heart._process

@@ -18,6 +18,10 @@ class TestRedisQueue(QueueContract):
     @pytest.fixture(autouse=True)
     def _server(self, servers, name, monkeypatch):
         monkeypatch.setenv("ALCORE_REDIS_URL", servers(name).where)
+        client = redis.Redis(unix_socket_path=str(servers(name).socket))
+        client.config_set("appendfsync", "no")  # this is about the queue, and not about the disk
+        yield
+        client.config_set("appendfsync", "always")
 
     def make(self):
         return RedisQueue()
@@ -95,7 +99,8 @@ def test_run_has_the_queue_by_its_name(tmp_path, servers, client, monkeypatch):
     assert done.code == 2, done
     assert "set the variable ALCORE_REDIS_URL" in " ".join(done.err.split())
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
-    monkeypatch.setenv("ALCORE_REDIS_URL", servers("redis-server").where)
+    monkeypatch.setattr("alcore_worker.redis_queue.ADDRESS", "ADDRESS_OF_TESTS")  # run_command hides ours
+    monkeypatch.setenv("ADDRESS_OF_TESTS", servers("redis-server").where)
     done = run_command(tmp_path, "run", *words)
     assert done.code == 0, done
     states = {one["state"] for one in Run(tmp_path / "runs" / "r").requests()}

@@ -133,7 +133,7 @@ def test_password_comes_from_the_environment_and_is_written_nowhere(tmp_path, ow
         (f"redis://user:{SECRET}@localhost:1", "take it out"),
         (f"redis://localhost?password={SECRET}", "take it out"),
         ("redis://localhost?decode_responses=1", "decode_responses"),
-        ("redis://localhost:1", "there is no Redis server for workers at redis://localhost:1"),
+        ("redis://localhost:1", "there is no Redis server for alcore at redis://localhost:1"),
         ("unix:///nowhere/at/all", "there is no Redis server"),
         ("http://localhost", "is not the address of a Redis server"),
         ("redis://localhost:port", "is not the address of a Redis server"),
