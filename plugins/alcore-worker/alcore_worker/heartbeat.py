@@ -19,6 +19,7 @@ from alcore_worker.exchange import AwayError, Exchange, open_exchange
 
 _REFUSED = 2  # exit code of the process where the exchange refuses for good
 _AGAIN_AFTER = 1.0  # seconds before a process that ended is started again
+_LONGEST_END = 2.0  # seconds that the end of a worker waits for an exchange that is away
 _STOPPED = set("TtZXx")  # states of a process that is stopped or dead
 
 
@@ -54,7 +55,13 @@ class Heartbeat:
         self.fault: UsageError | None = None
 
     def __enter__(self) -> Self:
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            raise UsageError(
+                f"the process of the worker's heartbeat can't be started: {error.strerror or error}. Allow this user "
+                "one process more, or free some memory."
+            ) from error
         self._watching.start()
         return self
 
@@ -65,7 +72,7 @@ class Heartbeat:
         with self._lock:
             if self._process is not None:
                 self._process.kill()  # it has nothing to finish
-        self._watching.join()
+        self._watching.join(_LONGEST_END)
 
     def at_most(self, seconds: float) -> None:
         """Beat at least so often."""
@@ -76,7 +83,7 @@ class Heartbeat:
 
     def _tell(self) -> None:
         if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # it has ended, and is started again
+            with contextlib.suppress(OSError, ValueError):  # it has ended, and is started again
                 self._process.stdin.write(f"{self.seconds}\n".encode())
                 self._process.stdin.flush()
 
@@ -95,36 +102,47 @@ class Heartbeat:
 
     def _watch(self) -> None:
         told = False
-        while (process := self._process) is not None and not self._ended.is_set():
-            assert process.stdin is not None
-            assert process.stdout is not None
+        while not self._ended.is_set():
             try:
-                self._until_it_beats(process.stdout)
-            except UsageError as error:
-                self.fault = error
-                return
-            said = process.stdout.read().decode(errors="replace").strip()
-            code = process.wait()
-            process.stdout.close()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            if self._ended.is_set():
-                return
-            if code == _REFUSED:
-                self.fault = UsageError(said)
+                said = self._said_at_its_end()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker must be heard of
+                said = f"{type(error).__name__}: {error}"
+            if self._ended.is_set() or self.fault is not None:
                 return
             if not told:
                 told = True
-                last = said.splitlines()[-1] if said else f"exit code {code}"
-                self._logger.warning("the process of the heartbeat ended (%s); it is started again", last)
+                self._logger.warning("the process of the heartbeat ended (%s); it is started again", said)
             self._ended.wait(_AGAIN_AFTER)
-            self._start()
+            with contextlib.suppress(OSError):  # there is no room for a process now
+                self._start()
+
+    def _said_at_its_end(self) -> str:
+        """Wait for the process, and return the last line that it said; note where the exchange refuses."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            self._until_it_beats(process.stdout)
+            said = process.stdout.read().decode(errors="replace").strip()
+        finally:
+            process.stdout.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        code = process.wait()
+        if code == _REFUSED:
+            self.fault = UsageError(said)
+        return said.splitlines()[-1] if said else f"exit code {code}"
 
     def _until_it_beats(self, output: IO[bytes]) -> None:
         """Beat in this process until the other one does, which has to be loaded first."""
         while not select.select([output], [], [], self.seconds)[0]:
             with contextlib.suppress(AwayError):
-                self._exchange.beat(self._worker)
+                try:
+                    self._exchange.beat(self._worker)
+                except UsageError as error:
+                    self.fault = error
+                    return
 
 
 def beat_for(where: str, worker: str, seconds: float, parent: int) -> int:

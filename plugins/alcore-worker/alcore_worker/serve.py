@@ -354,7 +354,6 @@ class _Claims:
             keeper.join()
 
     def _keep(self) -> None:
-        patience = Patience(self._logger, self._check_ended)  # it waits no longer than the strategy works
         while not self._ended.is_set():
             self._wake.wait(_KEPT_AHEAD if self._ahead else None)
             self._wake.clear()
@@ -365,12 +364,13 @@ class _Claims:
                 continue
             try:
                 with self._lock:
-                    self._flush(patience)
+                    self._write_box()
                     if self._ahead and time.monotonic() - self._taken_at > _KEPT_AHEAD:
                         self._give_back(self._ahead)
                         self._ahead.clear()
-            except Interrupted:
-                return
+            except AwayError:  # the strategy waits where it puts or takes next; until then this looks again
+                self._ended.wait(_LONGEST_WAIT)
+                self._wake.set()
             except BaseException as error:  # noqa: BLE001 - raised where the strategy puts or takes next
                 self._fault = error
                 return
@@ -522,20 +522,16 @@ class _Claims:
 
         return documents.write(f"answer to {claim.name}", content, put_blob)
 
-    def _check_ended(self) -> None:
-        if self._ended.is_set():
-            raise Interrupted("the label strategy has ended")
-
     def flush(self) -> None:
         """Write the answers that are not written yet."""
-        self._flush(self._patience)
-
-    def _flush(self, patience: Patience) -> None:
         with self._lock:
-            if self._box:
-                patience.call(lambda: self._exchange.answer(self._run, self._box))
-                self._empty_box()
+            self._patience.call(self._write_box)
             self._flushed_at = time.monotonic()
+
+    def _write_box(self) -> None:
+        if self._box:
+            self._exchange.answer(self._run, self._box)
+            self._empty_box()
 
     def _empty_box(self) -> None:
         self.labeled += self._labels_in_box
@@ -572,10 +568,8 @@ class _Claims:
     def give_all_back(self) -> None:
         """Write what is answered, and let everything else be claimed again."""
         with self._lock:
-            if self._box:
-                with contextlib.suppress(AwayError):
-                    self._exchange.answer(self._run, self._box)
-                    self._empty_box()
+            with contextlib.suppress(AwayError):
+                self._write_box()
             self._give_back([*self._out.values(), *self._ahead])
             self._out.clear()
             self._ahead.clear()
