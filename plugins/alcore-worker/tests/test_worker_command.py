@@ -16,7 +16,7 @@ from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
 
-from alcore import BaseLabel, BaseQuery, DataInfo, Failed, TensorPool
+from alcore import BaseLabel, BaseQuery, DataInfo, Failed, Label, TensorPool
 from alcore.errors import UsageError
 from alcore.store import Run
 
@@ -427,19 +427,15 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
     """Its worker was thought dead; the attempt that took its place is withdrawn, and nobody begins it."""
     made = driver(shared.parent / "runs", str(shared), [3], run_id="r", silent_after=0.1, most_lost=1, label_retries=1)
     worker, claims = open_exchange(str(shared)), []
-    run = None
 
     def claim():
-        nonlocal run
-        (run,) = worker.runs()
-        claims.extend(worker.claim(run, "one-1-00000001", 1))
+        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 1))
         return bool(claims)
 
     def answer_late():
         if not list(shared.glob("runs/*/waiting/*-1.0.json")):
             return False
-        text = json.dumps({"format": 2, "content": {"kind": "label", "value": 7.0, "source": "late", "cost": 2.0}})
-        worker.answer(run, [(claims[0], text.encode())])
+        answer_with(worker, claims, {"kind": "label", "value": 7.0, "source": "late", "cost": 2.0})
         return True
 
     end_at(made, claim, answer_late)
@@ -448,20 +444,54 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
     (request,) = Run(made.log_dir).requests()
     assert request["state"] == "labeled"
     assert len(Run(made.log_dir).refused()) == 1
-    assert worker.known(run) == set()
+    assert worker.known(worker.runs()[0]) == set()
+
+
+def answer_with(worker, claims, content):
+    (run,) = worker.runs()
+    worker.answer(run, [(one, json.dumps({"format": 2, "content": content}).encode()) for one in claims])
 
 
 def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):
-    """The run was cut off, its request was answered by hand, and the resumed run has nothing more to ask."""
+    """The run was cut off, the last of its requests was answered by hand, and workers do the others."""
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     again = driver(shared.parent / "runs", str(shared), run_id="r")
     again.restore()
-    (first,) = list(Run(again.log_dir).requests())[:1]
-    again.tell([{"request": first["id"], "label": 1.5}])
-    end_at(again, lambda: work(shared, Remote()))
+    again.tell([Label(3, 1.5)])
+    worker = open_exchange(str(shared))
+
+    def answer_three():
+        claims = worker.claim(worker.runs()[0], "one-1-00000001", 3)
+        answer_with(worker, claims, {"kind": "label", "value": 1.0})
+
+    end_at(again, answer_three)
     again.run()
+    assert [float(again.train_datapool[place][1]) for place in range(4)] == [1.0, 1.0, 1.0, 1.5]
     assert list(shared.glob("runs/*/waiting/*")) == []
+
+
+def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared):
+    """Five of six fail, so that labels keep failing; the sixth one is claimed, and its label is taken."""
+    many = TensorPool(torch.arange(60.0).reshape(30, 2), info=DataInfo("regression", features=2))
+    made = driver(shared.parent / "runs", str(shared), range(30), many, run_id="r", max_failure_rate=0.5)
+    worker, claims = open_exchange(str(shared)), []
+
+    def five_fail():
+        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 6))
+        answer_with(worker, claims[:5], {"kind": "infrastructure", "reason": "broken"})
+
+    def the_others_are_gone():
+        if list(shared.glob("runs/*/waiting/*")):
+            return False
+        answer_with(worker, claims[5:], {"kind": "label", "value": 1.0})
+        return True
+
+    end_at(made, five_fail, the_others_are_gone)
+    made.run()
+    assert "5 of the last 6 answers" in made.stop_reason
+    states = [one["state"] for one in Run(made.log_dir).requests()]
+    assert states.count("labeled") == 1
 
 
 def test_copy_of_a_run_has_an_exchange_of_its_own_and_one_that_was_moved_keeps_it(shared):
