@@ -18,7 +18,12 @@ RUNS = {
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "dash.py --runs 3 --steps 1": {"dash/first", "dash/again", "dash/one-changed", "dash/one-run"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
-    "label.py --labels 5 --repeats 1": {"label/here", "label/threads", "label/processes"},
+    "label.py here threads processes redis --labels 5 --repeats 1": {
+        "label/here",
+        "label/threads",
+        "label/processes",
+        "label/redis",
+    },
 }
 
 
