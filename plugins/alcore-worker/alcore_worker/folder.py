@@ -364,6 +364,11 @@ class FolderExchange:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o666)
         try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:  # it is not written to, since it is not ours
+                os.close(descriptor)
+                _remove(str(path))
+                descriptor = os.open(path, flags | os.O_EXCL, 0o666)
             os.pwrite(descriptor, f"{os.getpid():010d} {self._count:010d}\n".encode(), 0)
         except OSError as error:
             if error.errno not in _FULL:

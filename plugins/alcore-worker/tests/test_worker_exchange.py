@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from alcore_worker.exchange import FullError, open_exchange
+from alcore_worker.exchange import AwayError, FullError, open_exchange
 from alcore_worker.names import DocumentError, task_name
 
 RUN = "run-0123456789ab"
@@ -260,3 +260,22 @@ def test_disk_without_hard_links_is_enough(tmp_path, monkeypatch):
     exchange.answer(RUN, [(one, b"second") for one in claims])
     assert exchange.read_answers(RUN, IDS[:3]) == {name: b"first " + one for name, one in tasks(3).items()}
     assert list((tmp_path / "runs" / RUN / "parts").iterdir()) == []
+
+
+def test_heartbeat_writes_into_no_file_but_its_own(tmp_path):
+    (tmp_path / "shared").mkdir()
+    worker, other = "one-1-00000001", tmp_path / "other"
+    exchange = open_exchange(str(tmp_path / "shared"))
+    exchange.beat(worker)
+    file = tmp_path / "shared" / "workers" / worker
+    other.write_text("of somebody else")
+    file.unlink()
+    file.hardlink_to(other)
+    exchange.beat(worker)
+    assert other.read_text() == "of somebody else"
+    assert file.stat().st_nlink == 1
+    file.unlink()
+    file.symlink_to(other)
+    with pytest.raises(AwayError):
+        exchange.beat(worker)
+    assert other.read_text() == "of somebody else"
