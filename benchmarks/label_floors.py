@@ -50,13 +50,15 @@ def sync(folder: Path) -> None:
     os.close(descriptor)
 
 
-# -- a folder: a file for each task, which is claimed by renaming it -----------------------------------------------
+# -- a folder: a name for each task, which is claimed by renaming it; many tasks are the lines of one file ------------
 
 
 def work_in_folder(root: Path, number: int, function: Callable[[Any], Any], ready: Any) -> None:
     """Answer the tasks in a folder until it says that the end has come."""
     ready.release()
     waiting, claimed, answers, count = root / "waiting", root / "claimed", root / "answers", 0
+    lines: dict[str, str] = {}
+    last = -1
     while not (root / "end").exists():
         mine = []
         for name in sorted(os.listdir(waiting)):  # noqa: PTH208
@@ -68,7 +70,12 @@ def work_in_folder(root: Path, number: int, function: Callable[[Any], Any], read
         if not mine:
             time.sleep(0.005)
             continue
-        texts = [answer_to((claimed / name).read_text(), function) for name in mine]
+        texts = []
+        for name in mine:
+            with (claimed / name).open() as file:
+                if (inode := os.fstat(file.fileno()).st_ino) != last:
+                    lines, last = dict(line.split(" ", 1) for line in file), inode
+            texts.append(answer_to(lines[name], function))
         part = root / f"part{number}"
         write(part, "\n".join(texts))
         part.rename(answers / f"{number}-{count}")
@@ -84,11 +91,14 @@ def folder_seconds(root: Path, points: Any, workers: int, function: Callable[[An
         (root / name).mkdir(parents=True)
     with started(work_in_folder, root, workers, function):
         began = time.perf_counter()
-        for number, point in enumerate(points):
+        for start in range(0, len(points), AT_ONCE):
+            tasks = {f"{n:08d}": task(n, point) for n, point in enumerate(points[start : start + AT_ONCE], start)}
             part = root / "part"
-            part.write_text(task(number, point))
-            part.rename(root / "waiting" / f"{number:08d}")
-        sync(root / "waiting")
+            write(part, "".join(f"{name} {text}\n" for name, text in tasks.items()))
+            for name in tasks:
+                (root / "waiting" / name).hardlink_to(part)
+            part.unlink()
+            sync(root / "waiting")
         left = len(points)
         while left:
             names = os.listdir(root / "answers")  # noqa: PTH208
