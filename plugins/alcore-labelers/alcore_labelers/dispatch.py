@@ -38,7 +38,9 @@ class Call:
     tries
         How often it was tried.
     paid
-        What the tries have cost so far, for each request.
+        What the tries have cost so far, for each request; 1 for a try of which nobody says so.
+    is_priced
+        Whether it is known what each try has cost.
     begun
         When the try under way was handed over, on the monotonic clock; 0 where it was not.
     answers
@@ -50,6 +52,7 @@ class Call:
     given: Sequence[Any]
     tries: int = 0
     paid: list[float] = dataclasses.field(default_factory=list)
+    is_priced: bool = True
     begun: float = 0.0
     answers: list[Answer] = dataclasses.field(default_factory=list)
 

@@ -251,7 +251,9 @@ class FunctionLabelStrategy(BaseLabel):
         """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
         call.tries += 1
         for place, outcome in enumerate(outcomes):
-            call.paid[place] += self._paid(call.requests[place], call.given[place], outcome)
+            paid = self._paid(call.requests[place], call.given[place], outcome)
+            call.paid[place] += 1.0 if paid is None else paid
+            call.is_priced = call.is_priced and paid is not None
             if outcome.kind in ("infrastructure", "timeout") and not (place and outcome == outcomes[0]):
                 self._log(call, place, outcome)
         if any(one.again for one in outcomes) and call.tries <= self._retries:
@@ -263,11 +265,13 @@ class FunctionLabelStrategy(BaseLabel):
 
     def conclude(self, call: Call, outcomes: Sequence[Outcome]) -> None:
         """Make these outcomes the answers of a call."""
+        # where nobody says what a try costs, one try costs what is expected, and more of them 1 each
+        costs: list[float | None] = [*call.paid] if call.is_priced or call.tries > 1 else [None] * len(call.requests)
         call.answers = [
-            Label(request, outcome.value, self._source, paid)
+            Label(request, outcome.value, self._source, cost)
             if outcome.kind == "label"
-            else Failed(request, outcome.reason, outcome.kind, paid)
-            for request, outcome, paid in zip(call.requests, outcomes, call.paid, strict=True)
+            else Failed(request, outcome.reason, outcome.kind, cost)
+            for request, outcome, cost in zip(call.requests, outcomes, costs, strict=True)
         ]
 
     def deliver(self, answers: LabelQueue, call: Call) -> None:
@@ -286,8 +290,8 @@ class FunctionLabelStrategy(BaseLabel):
             f"\n{outcome.detail.rstrip()}" if outcome.detail else "",
         )  # fmt: skip
 
-    def _paid(self, request: Request, given: Any, outcome: Outcome) -> float:
-        """Return what a try has cost."""
+    def _paid(self, request: Request, given: Any, outcome: Outcome) -> float | None:
+        """Return what a try has cost, or None where nobody says."""
         if outcome.cost is not None:
             return float(outcome.cost)
         if self._price == "seconds":
@@ -296,8 +300,7 @@ class FunctionLabelStrategy(BaseLabel):
             return self._price
         if callable(self._price):
             return float(self._price(copy.deepcopy(given)))
-        found = cost_of(self.driver.choice_pool, request.item)
-        return 1.0 if found is None else found
+        return cost_of(self.driver.choice_pool, request.item)
 
     def _expected_cost(self, item: Any) -> float:
         """Return what the label of an item is expected to cost."""
