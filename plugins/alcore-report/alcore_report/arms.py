@@ -70,7 +70,7 @@ class Arm:
     labels
         How many labels a run buys at most; None where that is not known.
     allow_code
-        Whether it names code of the user, who has allowed it.
+        Whether it names code or a program of the user, who has allowed it.
     """
 
     name: str
@@ -283,8 +283,7 @@ def _arm(name: str, resolved: Resolved, follows: bool) -> Arm:
     if follows:
         (table,) = tree["data"].values()
         table.pop("seed", None)
-    trusted = any(":" in part.use for parts in resolved.parts.values() for part in parts)
-    return Arm(name, tree, *_length(resolved), trusted)
+    return Arm(name, tree, *_length(resolved), resolved.names_code)
 
 
 def _length(resolved: Resolved) -> tuple[int | None, int | None]:

@@ -322,6 +322,22 @@ def test_a_seed_of_the_data_is_kept_unless_it_is_the_one_that_a_run_wrote(tmp_pa
     assert plan((4, 4), "data.moons.seed=9").arms[0].tree["data"]["moons"]["seed"] == 9
 
 
+@pytest.mark.parametrize("typed", [False, True])
+def test_runs_may_call_the_function_that_the_user_allowed(tmp_path, typed):
+    from alcore_report.arms import Request, make_plan
+
+    from alcore.plugins import installed
+
+    function = "" if typed else "function = 'json:dumps'\n"
+    (tmp_path / "e.toml").write_text(f"[data.space.variables.x]\nlow = 0\nhigh = 1\n[label.function]\n{function}")
+    assign = ["label.function.function=json:dumps"] if typed else []
+    plan = make_plan(Request(tmp_path / "e.toml", ["gsx"], {}, assign, {}, True, False, not typed), installed())
+    assert [arm.allow_code for arm in plan.arms] == [True, True]
+    (tmp_path / "e.toml").write_text("[data.moons]\n")
+    plan = make_plan(Request(tmp_path / "e.toml", ["uq"], {}, [], {}, True, False, True), installed())
+    assert [arm.allow_code for arm in plan.arms] == [False, False]
+
+
 def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
     from alcore_report.arms import Request, make_plan
 
