@@ -542,6 +542,13 @@ class PoolOptions(Protocol):
         (``DriverConfig.feasibility``). Where it is missing, what was generated is the input.
         """
 
+    def at_highest_fidelity(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return the inputs that these samples, int64 (n,), have at the highest fidelity; None where labels are alike.
+
+        Called on the pool to choose from, whose inputs are one tensor, by strategies that lower the variance of
+        predictions: those at the highest fidelity are what is to be learned.
+        """
+
     def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
         """Return what `cost` does for many samples, int64 (n,): float64 (n,), or None if it is known for none.
 

@@ -165,7 +165,9 @@ def has_covariance(learner: Any) -> bool:
     return callable(getattr(learner, "posterior_covariance", None))
 
 
-def posterior_covariance(context: RunContext, a: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
+def posterior_covariance(
+    context: RunContext, a: torch.Tensor, b: torch.Tensor | None = None, *, pool: Any = None
+) -> torch.Tensor:
     """Return the posterior covariance of a learner's predictions between samples, as the learner offers it.
 
     Parameters
@@ -173,9 +175,11 @@ def posterior_covariance(context: RunContext, a: torch.Tensor, b: torch.Tensor |
     context
         The run, whose learner has ``posterior_covariance`` (`alcore.protocols.LearnerOptions`).
     a
-        Samples of the pool to choose from: int64 (A,).
+        Samples of the pool: int64 (A,).
     b
         Others, int64 (B,); without them the variances of `a` are returned.
+    pool
+        The pool of the samples; the pool to choose from if None.
 
     Returns
     -------
@@ -183,7 +187,7 @@ def posterior_covariance(context: RunContext, a: torch.Tensor, b: torch.Tensor |
         Float64, without the noise of labels: shape (T, A, B), or (T, A).
     """
     run = inference_context(context)
-    pool, parts = run.choice_pool, []
+    pool, parts = run.choice_pool if pool is None else pool, []
 
     def placed(ids: torch.Tensor) -> Any:
         return to_device(pool.inputs(ids), run.device, run.dtype)

@@ -87,6 +87,8 @@ def posterior_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor |
     """
     if outputs.dim() == 3 and targets.dim() <= 2:
         return outputs.double()
+    if outputs.dim() == 3 and outputs.shape != targets.shape and outputs.shape[1:] == targets.flatten(1).shape:
+        return outputs.double()
     is_posterior = outputs.dim() > 3 and outputs.shape[1:] == targets.shape and outputs.shape[0] > 1
     return outputs.flatten(2).double() if is_posterior else None
 
@@ -98,7 +100,7 @@ def match(outputs: torch.Tensor, targets: torch.Tensor, kind: str = "values") ->
     ----------
     outputs
         One prediction a sample in the shape of the targets, or in one of those of `match_targets`; or K samples of a
-        posterior, (K, B, T) or for fields (K, B, ...), whose mean is taken.
+        posterior, (K, B, T) or for fields (K, B, ...), whose mean is taken. Fields may have their values in one axis.
     targets
         Shape (B,), (B, T) or (B, ...).
     kind

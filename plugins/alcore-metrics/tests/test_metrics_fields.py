@@ -88,9 +88,10 @@ def test_channels_have_numbers_without_names():
     assert [one["channel"] for one in measure(targets, targets)["per_channel"]] == ["0", "1"]
 
 
-def test_posterior_samples_of_fields_count_by_their_mean():
-    targets, samples = fields(7, 2, 4, 5), fields(3, 7, 2, 4, 5, seed=1)
-    record = measure(targets, targets, inference_fn=lambda learner, x: samples[:, : len(x)])
+@pytest.mark.parametrize("given", [fields(3, 7, 2, 4, 5, seed=1), fields(3, 7, 40, seed=1)], ids=["axes", "one axis"])
+def test_posterior_samples_of_fields_count_by_their_mean(given):
+    targets, samples = fields(7, 2, 4, 5), given.reshape(3, 7, 2, 4, 5)
+    record = measure(targets, targets, inference_fn=lambda learner, x: given[:, : len(x)])
     mean = measure(samples.mean(dim=0), targets)
     for one, other in zip([record, *record["per_channel"]], [mean, *mean["per_channel"]], strict=True):
         assert [one[name] for name in FIGURES] == pytest.approx([other[name] for name in FIGURES])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,7 @@ from alcore.inference import (
 )
 from alcore.protocols import RunContext
 
+_PAIRS = 256  # samples whose covariances with as many others are computed for those of pairs
 _LEAST = 1e-9  # share of the largest variance, below which a variance is that of rounding
 
 
@@ -28,6 +29,8 @@ class Joint(NamedTuple):
     ----------
     context
         The run.
+    pool
+        The pool of the samples.
     ids
         The samples: int64 (N,).
     model
@@ -39,6 +42,7 @@ class Joint(NamedTuple):
     """
 
     context: RunContext
+    pool: Any
     ids: torch.Tensor
     model: torch.Tensor
     noise: torch.Tensor
@@ -47,12 +51,21 @@ class Joint(NamedTuple):
     def covariance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Return the covariances between samples at positions a, int64 (A,), and b, (B,): float64, shape (T, A, B)."""
         if self.deviations is None:
-            return posterior_covariance(self.context, self.ids[a], self.ids[b])
+            return posterior_covariance(self.context, self.ids[a], self.ids[b], pool=self.pool)
         left, right = (self.deviations[:, rows].permute(2, 1, 0) for rows in (a, b))  # (T, A, K)
         return left @ right.mT / len(self.deviations)
 
+    def paired(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return the covariance of each sample at positions a, int64 (A,), with that at b, (A,): float64, (T, A)."""
+        if self.deviations is not None:
+            return (self.deviations[:, a] * self.deviations[:, b]).mean(dim=0).T
+        parts = zip(torch.split(a, _PAIRS), torch.split(b, _PAIRS), strict=True)
+        return torch.cat([self.covariance(*part).diagonal(dim1=1, dim2=2) for part in parts], dim=1)
 
-def joint_posterior(context: RunContext, ids: torch.Tensor, draws: int, seed: int, noise: float) -> Joint:
+
+def joint_posterior(
+    context: RunContext, ids: torch.Tensor, draws: int, seed: int, noise: float, pool: Any = None
+) -> Joint:
     """Return the joint posterior of samples, of whatever the learner offers.
 
     Parameters
@@ -60,12 +73,14 @@ def joint_posterior(context: RunContext, ids: torch.Tensor, draws: int, seed: in
     context
         The run.
     ids
-        Samples of the pool to choose from: int64 (N,).
+        Samples of the pool: int64 (N,).
     draws, seed
         Number and seed of the posterior samples that MC dropout draws, where they are needed.
     noise
         Variance of the noise of a label, where the learner predicts none: a share of the mean variance of each quantity
         over the samples.
+    pool
+        The pool of the samples; the pool to choose from if None.
 
     Raises
     ------
@@ -75,16 +90,17 @@ def joint_posterior(context: RunContext, ids: torch.Tensor, draws: int, seed: in
     learner = context.learner
     kind = kind_of(learner, "regression")
     if has_covariance(learner):
-        model = posterior_covariance(context, ids)
+        model = posterior_covariance(context, ids, pool=pool)
         refuse_infinite(model.sum(dim=0), ids)
         variances = [
-            mean_and_variance(outputs, kind).variance.flatten(1).cpu() for _, outputs in chunks(context, ids=ids)
+            mean_and_variance(outputs, kind).variance.flatten(1).cpu()
+            for _, outputs in chunks(context, ids=ids, pool=pool)
         ]
-        return Joint(context, ids, model, (torch.cat(variances).T - model).clamp_min(0), None)
+        return Joint(context, pool, ids, model, (torch.cat(variances).T - model).clamp_min(0), None)
     infer = predictive(context, draws, seed)
     parts: list[torch.Tensor] = []
     noises: list[torch.Tensor] = []
-    for _, outputs in chunks(context, infer, ids=ids, samples=draws):
+    for _, outputs in chunks(context, infer, ids=ids, pool=pool, samples=draws):
         if outputs.dim() != 3:
             raise no_joint(context, outputs)
         parts.append(means_of(outputs, kind).double().cpu())
@@ -95,8 +111,8 @@ def joint_posterior(context: RunContext, ids: torch.Tensor, draws: int, seed: in
     deviations = samples - samples.mean(dim=0)
     model = deviations.square().mean(dim=0).T
     if noises:
-        return Joint(context, ids, model, torch.cat(noises).T, deviations)
-    return Joint(context, ids, model, (noise * model.mean(dim=1, keepdim=True)).expand_as(model), deviations)
+        return Joint(context, pool, ids, model, torch.cat(noises).T, deviations)
+    return Joint(context, pool, ids, model, (noise * model.mean(dim=1, keepdim=True)).expand_as(model), deviations)
 
 
 class Conditioned:

@@ -22,9 +22,11 @@ from alcore.inference import (
 )
 from alcore.randomness import preserve_rng_state
 from alcore.strategies import SetQuery
+from alcore_regression.fidelity import WithHighestFidelity, with_highest_fidelity
 from alcore_regression.joint import Conditioned, joint_posterior, no_joint
 from alcore_regression.outputs import check_regression
 
+_MOST_NUMBERS = 2**30  # covariances of candidates with reference samples
 Chosen = tuple[torch.Tensor, torch.Tensor]
 Reduce = Literal["mean", "max", "sum"]
 
@@ -73,8 +75,8 @@ class _ByVariance(SetQuery):
     def _outputs(self, ids: torch.Tensor) -> torch.Tensor:
         return predictive(self.driver, self.draws, self._seed())(self.driver.choice_pool.inputs(ids))
 
-    def _conditioned(self, ids: torch.Tensor) -> Conditioned:
-        return Conditioned(joint_posterior(self.driver, ids, self.draws, self._seed(), self.noise))
+    def _conditioned(self, ids: torch.Tensor, pool: Any = None) -> Conditioned:
+        return Conditioned(joint_posterior(self.driver, ids, self.draws, self._seed(), self.noise, pool))
 
     def _reduced(self, of_quantities: torch.Tensor) -> torch.Tensor:
         """Return one number a sample, (N,), of those of its quantities, (T, N)."""
@@ -116,6 +118,11 @@ class MaxVarianceQuery(_ByVariance):
     greedy choice for the entropy of all picks together (Krause, Singh and Guestrin, JMLR 2008). K posterior samples
     tell of K - 1 picks at most; further ones are arbitrary. Without a joint posterior the highest scores are taken.
     Where the run chooses by score per cost, the variance is divided by what a label is expected to cost.
+
+    Where labels have a fidelity, what is to be learned are predictions at the highest one. Then the score of a sample x
+    is what its label takes off the variance of the same sample h at the highest fidelity, ``c(x, h)^2 / (v(x) + s(x))``
+    without the noise there, whatever `of` says. A learner without a joint posterior can't tell; the variance at the
+    fidelity of the sample is taken.
 
     Time O(N) forward passes, and O(N k (K + k)) for k picks, O(N k n^2) for a Gaussian process of n labels; memory
     O(N K T) for T quantities. It helps where the variance is large where the learner is wrong. It is known to prefer
@@ -160,6 +167,8 @@ class MaxVarianceQuery(_ByVariance):
         if not self._is_joint(candidates.ids):
             return self._highest(candidates.ids, n, costs)
         waiting = pending.ids if pending is not None else candidates.ids[:0]
+        if (pool := with_highest_fidelity(self.driver.choice_pool, candidates.ids)) is not None:
+            return self._highest_fidelity(pool, candidates.ids, waiting, n, costs)
         posterior = self._conditioned(torch.cat([candidates.ids, waiting]))
         count = len(candidates.ids)
         for place in range(count, count + len(waiting)):
@@ -168,6 +177,27 @@ class MaxVarianceQuery(_ByVariance):
 
     def _scores(self, posterior: Conditioned) -> torch.Tensor:
         return self._reduced(posterior.variance if self.of == "model" else posterior.label_variance())
+
+    def _highest_fidelity(
+        self,
+        pool: WithHighestFidelity,
+        ids: torch.Tensor,
+        waiting: torch.Tensor,
+        n: int,
+        costs: torch.Tensor | None,
+    ) -> Chosen:
+        """Choose by what a label takes off the variance of the same sample at the highest fidelity."""
+        count, end = len(ids), len(ids) + len(waiting)
+        posterior = self._conditioned(torch.cat([ids, waiting, ids + pool.offset]), pool)
+        shared = posterior.joint.paired(torch.arange(count), torch.arange(end, end + count))  # (T, N)
+
+        def add(place: int) -> None:
+            told = posterior.add(place)
+            shared.sub_(told[:, :count] * told[:, end:])
+
+        for place in range(count, end):
+            add(place)
+        return greedy(n, lambda: self._reduced(shared.square() * posterior.tells()[:, :count]), add, costs)
 
     def _highest(self, ids: torch.Tensor, n: int, costs: torch.Tensor | None) -> Chosen:
         kind, best, start = kind_of(self.driver.learner, "regression"), TopK(n), 0
@@ -211,7 +241,8 @@ class ALCQuery(_ByVariance):
     errors of ``1 / sqrt(K)`` even where predictions are independent; with few models it may be no better than
     `MaxVarianceQuery`, and K samples tell of K - 1 picks at most. A learner that predicts mean and variance of each
     sample alone is refused. Where the run chooses by score per cost, the variance that is taken off is divided by what
-    the label is expected to cost.
+    the label is expected to cost. Where labels have a fidelity, the reference sample has the highest one, so that
+    labels of lower ones count as far as they tell of it.
 
     Time O(N R (n + k)) for N candidates, R reference samples, n labels (of a Gaussian process, else K) and k picks;
     memory O(N R T) for T quantities: 40 MB each by default. Fields are refused. It helps where predictions are wanted
@@ -263,9 +294,12 @@ class ALCQuery(_ByVariance):
         """Return positions, int64 (n,), and scores, or scores per cost, float64 (n,)."""
         del labeled
         others = subset(self.driver, self.reference, self.generator("reference"))
+        if (pool := with_highest_fidelity(self.driver.choice_pool, candidates.ids)) is not None:
+            others = others + pool.offset
         waiting = pending.ids if pending is not None else candidates.ids[:0]
-        posterior = self._conditioned(torch.cat([candidates.ids, others, waiting]))
+        posterior = self._conditioned(torch.cat([candidates.ids, others, waiting]), pool)
         count, end = len(candidates.ids), len(candidates.ids) + len(others)
+        self._refuse_large(len(posterior.variance), count, len(others))
         shared = posterior.joint.covariance(torch.arange(count), torch.arange(count, end))  # (T, N, R)
 
         def add(place: int) -> None:
@@ -280,6 +314,16 @@ class ALCQuery(_ByVariance):
         for place in range(end, end + len(waiting)):
             add(place)
         return greedy(n, scores, add, costs)
+
+    @staticmethod
+    def _refuse_large(quantities: int, candidates: int, reference: int) -> None:
+        if (numbers := quantities * candidates * reference) > _MOST_NUMBERS:
+            raise UsageError(
+                f"ALCQuery: the covariances of {candidates} candidates with {reference} reference samples, for "
+                f"{quantities} quantities, take {numbers * 8 / 1e9:.0f} GB, and it takes up to "
+                f"{_MOST_NUMBERS * 8 / 1e9:.0f} GB; make candidates and reference smaller (--set "
+                "query.alc.candidates=300 --set query.alc.reference=100), or use --query max-variance."
+            )
 
 
 def greedy(

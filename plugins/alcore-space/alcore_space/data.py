@@ -18,9 +18,9 @@ from alcore_space.constraints import Formula
 from alcore_space.design_space import Space
 from alcore_space.designs import MOST_TRIED, Design, allowed_points, first_points, refuse_empty
 from alcore_space.pool import SpacePool, refuse_costs
-from alcore_space.preprocessing import SpacePreprocessing, read_labeled
+from alcore_space.preprocessing import SpacePreprocessing, read_arrays, read_labeled
 from alcore_space.sequence import MOST, Grid, Sobol
-from alcore_space.variables import Array, Category, Variable, variable_of
+from alcore_space.variables import Array, Variable, highest_of, variable_of
 
 # The network is trained anew in each step, until more epochs change little; its weights are held back little, since
 # simulations have little noise.
@@ -92,7 +92,8 @@ def space(
         ``sobol``, ``latin-hypercube`` or ``max-min``.
     validation
         How many points to measure on: they are asked for first, cost labels, and are not trained on. Or a CSV file of
-        such points, with a column for each variable and target. Without any, metrology measures on what is trained on.
+        such points, with a column for each variable and target; or an NPZ file with an array for each, where targets
+        are fields. Without any, metrology measures on what is trained on.
     cost
         What the label of a point costs, as a formula of the variables, such as ``0.1 * 4**mesh``; 1 if it is not given.
     fidelity
@@ -218,7 +219,7 @@ def _highest(space: Space, fidelity: str | None) -> _Highest | None:
         )
     place = space.names.index(fidelity)
     variable = space.variables[place]
-    top = variable.choices[-1] if isinstance(variable, Category) else variable.high
+    top = highest_of(variable)
     return _Highest(place, float(variable.places(np.array([top]))[0]), fidelity, top)
 
 
@@ -312,10 +313,16 @@ def _start_of_grid(
 
 
 def _of_file(path: Path, space: Space, targets: Sequence[str], info: DataInfo) -> TensorPool:
-    if info.target_shape and len(info.target_shape) + (len(targets) == 1) > 1:
+    path = path.expanduser()
+    if path.suffix.lower() == ".npz" and info.task == "regression":
+        shape = info.target_shape[1:] if len(targets) > 1 else info.target_shape
+        inputs, values = read_arrays(path, space, targets, shape)
+    elif info.target_shape and len(info.target_shape) + (len(targets) == 1) > 1:
         raise UsageError(
-            "data.space: validation is a CSV file, and a field doesn't fit in its cells; give a number of points to be "
-            "asked for."
+            f"data.space: validation is {path.name}, and a field doesn't fit in the cells of a CSV file; give an NPZ "
+            f"file with an array for each variable and target ({', '.join([*space.names, *targets])}), or a number of "
+            "points to be asked for."
         )
-    inputs, values = read_labeled(path.expanduser(), space, targets, info.names)
+    else:
+        inputs, values = read_labeled(path, space, targets, info.names)
     return TensorPool(torch.from_numpy(inputs), torch.from_numpy(values), labeled=range(len(inputs)), info=info)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
 from alcore_space.constraints import Constraint
-from alcore_space.variables import Array, Variable, variable_of
+from alcore_space.variables import Array, Variable, highest_of, variable_of
 
 
 class Space:
@@ -107,6 +107,14 @@ class Space:
         """
         parts = [one.inputs(np.asarray(columns[one.name])) for one in self.variables]
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def highest_inputs(self, name: str) -> tuple[slice, Array]:
+        """Return which inputs of a learner are those of a variable, and what they are at its highest value, float32."""
+        place = self.names.index(name)
+        first = sum(one.width for one in self.variables[:place])
+        variable = self.variables[place]
+        top = variable.inputs(np.array([highest_of(variable)]))[0].astype(np.float32)
+        return slice(first, first + variable.width), top
 
     def allowed(self, columns: Mapping[str, Array]) -> Array:
         """Return which points satisfy all constraints: bool, shape (n,)."""

@@ -210,6 +210,19 @@ class SpacePool:
         """Return how exact the label of a sample is to be: the value of the variable of that name, or None."""
         return None if self._fidelity is None else self.shown([sample])[self._fidelity][0]
 
+    def at_highest_fidelity(self, samples: torch.Tensor) -> torch.Tensor | None:
+        """Return the inputs of these samples at the highest fidelity, (n, features); None without a fidelity."""
+        return self.moved_to_highest(self.inputs(samples))
+
+    def moved_to_highest(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return inputs of a learner, (n, features), at the highest fidelity; None without a fidelity."""
+        if self._fidelity is None:
+            return None
+        columns, top = self.space.highest_inputs(self._fidelity)
+        found = inputs.clone()
+        found[:, columns] = torch.from_numpy(top)
+        return found
+
     def without_added(self, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return those of some points that are neither of the start nor generated ones that are labeled."""
         added = {tuple(one[name] for name in self.space.names) for one in self._added}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,62 @@ class SpacePreprocessing:
                 stacklevel=2,
             )
         return torch.from_numpy(inputs)
+
+
+def read_arrays(path: Path, space: Space, targets: Sequence[str], shape: Sequence[int]) -> tuple[Array, Array]:
+    """Return the inputs and the targets of the points in an NPZ file, whose targets may be fields.
+
+    Parameters
+    ----------
+    path
+        The file, with an array (N,) for each variable, and one (N, *shape) for each target.
+    space
+        Its points must be of this space.
+    targets
+        Names of the targets, numbers or fields.
+    shape
+        Shape of one target.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Inputs, float32 (N, features); targets, float32 (N, *shape), of several (N, T, *shape).
+
+    Raises
+    ------
+    UsageError
+        For a file that can't be read, arrays that are missing or don't fit, and points that are none of the space.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in (*space.names, *targets)}
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
+    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+        raise UsageError(f"{path.name} is not an NPZ file of numbers; write it with numpy.savez.") from None
+    names = [*space.names, *targets]
+    if missing := [name for name in names if name not in arrays]:
+        raise UsageError(
+            f"{path.name} lacks the array {missing[0]!r}; it needs one for each variable and target: "
+            f"{', '.join(names)}."
+        )
+    count = len(arrays[names[0]]) if arrays[names[0]].ndim else 0
+    for name in names:
+        wanted = (count, *(shape if name in targets else ()))
+        if arrays[name].shape != wanted or not count:
+            raise UsageError(
+                f"{path.name}: the array {name!r} has the shape {arrays[name].shape}, and it must be {wanted}, with at "
+                "least one point."
+            )
+    for place in range(count):
+        point = {name: arrays[name][place].item() for name in space.names}
+        if fault := space.fault(point):
+            raise UsageError(f"{path.name}, point {place} (counted from 0) is none of the space: {fault}.")
+    for name in targets:
+        if arrays[name].dtype.kind not in "iuf" or not np.isfinite(arrays[name]).all():
+            raise UsageError(f"{path.name}: the array {name!r} must be of finite numbers.")
+    values = [arrays[name].astype(np.float32) for name in targets]
+    return space.inputs(arrays), values[0] if len(values) == 1 else np.stack(values, axis=1)
 
 
 def read_labeled(path: Path, space: Space, targets: Sequence[str], codes: Sequence[str]) -> tuple[Array, Array]:

@@ -216,6 +216,10 @@ class _Neighborhood:
         found[~own] = self._pool.inputs(ids[~own])
         return found
 
+    def at_highest_fidelity(self, ids: torch.Tensor) -> torch.Tensor | None:
+        """Return the inputs of these points at the highest fidelity; None without a fidelity."""
+        return self._pool.moved_to_highest(self.inputs(ids))
+
     def item(self, chosen: Any) -> Any:
         """Return what a chosen id is asked for by: itself, or the values of a point."""
         if not isinstance(chosen, int) or chosen < self._pool.total:

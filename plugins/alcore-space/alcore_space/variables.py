@@ -261,6 +261,11 @@ TYPES: dict[str, Any] = {one.type: one for one in (Real, Log, Integer, Category)
 """The types of variables by their names."""
 
 
+def highest_of(variable: Variable) -> Any:
+    """Return the highest value of a number, and the last choice of a category."""
+    return variable.choices[-1] if isinstance(variable, Category) else variable.high
+
+
 def variable_of(name: str, table: Mapping[str, Any]) -> Variable:
     """Return the variable that a table of an experiment defines.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alcore_space import space
+from alcore_space.refinement import _Neighborhood
 from alcore_testing import run_command
 
 from alcore.errors import UsageError
@@ -63,6 +64,24 @@ def test_points_to_measure_on_have_the_highest_fidelity(mesh: dict, top: object,
     assert len(set(pool.shown(pool.start_ids[:6])["x"])) == 6
     assert len(set(map(str, pool.shown(pool.start_ids[6:])["mesh"]))) > 1
     assert pool.fidelity(pool.start_ids[0]) == top
+
+
+@pytest.mark.parametrize(
+    ("mesh", "columns"),
+    [(VARIABLES["mesh"], [1.0]), ({"type": "category", "choices": ["coarse", "middle", "fine"]}, [0.0, 0.0, 1.0])],
+    ids=["integer", "category"],
+)
+def test_inputs_at_the_highest_fidelity_differ_in_that_variable_alone(mesh: dict, columns: list[float]) -> None:
+    pool = space({"mesh": mesh, "x": VARIABLES["x"]}, fidelity="mesh", candidates=100, initial=4, seed=0).train
+    ids = torch.tensor([0, 1, 2, 3, *pool.start_ids])
+    moved, own = pool.at_highest_fidelity(ids), pool.inputs(ids)
+    assert moved[:, :-1].tolist() == [columns] * 8
+    assert torch.equal(moved[:, -1], own[:, -1])
+    assert not torch.equal(moved, own)
+    assert space(VARIABLES, seed=0).train.at_highest_fidelity(ids[:1]) is None
+    near = _Neighborhood(pool, [0, {"mesh": mesh.get("low", "coarse"), "x": 0.5}], 3, 0.1, torch.Generator())
+    moved = near.at_highest_fidelity(near.unlabeled_indices())
+    assert moved[:, :-1].tolist() == [columns] * len(moved)
 
 
 def test_fidelity_that_is_no_variable_is_refused() -> None:

@@ -81,7 +81,7 @@ def test_a_finite_space_has_each_point_once_and_its_start_among_them() -> None:
         ({"constraints": ("x < 1",)}, "data.space: constraint 'x < 1', column 1 at 'x': there is no variable 'x'"),
         ({"variables": alcore_space.Space(TABLES), "constraints": ("T < 1",)}, "give them to it"),
         ({"validation": Path("no.csv")}, "no.csv can't be read: No such file"),
-        ({"validation": Path("no.csv"), "shape": (3,)}, "a field doesn't fit in its cells"),
+        ({"validation": Path("no.csv"), "shape": (3,)}, "a field doesn't fit in the cells of a CSV file; give an NPZ"),
     ],
 )
 def test_what_can_t_be_used_is_refused(given: dict[str, Any], message: str) -> None:
@@ -122,6 +122,52 @@ def test_points_to_measure_on_may_come_from_a_file(file: Any) -> None:
     assert space(TABLES, validation=path, targets=("a", "b")).val.batch(torch.arange(1))[1].tolist() == [[1, 2]]
     path = file("T,p,y\n900,1e5,fast\n")
     assert int(space(TABLES, targets=("y",), validation=path, classes=("slow", "fast")).val[0][1]) == 1
+
+
+GOOD = {"T": np.array([900.0, 1500.0]), "p": np.array([1e5, 4e6]), "y": np.arange(12.0).reshape(2, 2, 3)}
+
+
+def test_fields_to_measure_on_come_from_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "held.npz", **GOOD, other=np.array(["not read"], dtype=object))
+    inputs, targets = space(TABLES, targets=("y",), shape=(2, 3), validation=tmp_path / "held.npz").val.batch(
+        torch.arange(2)
+    )
+    assert inputs.tolist() == [[0, 0], [1, 1]]
+    assert targets.dtype == torch.float32
+    np.testing.assert_array_equal(targets, GOOD["y"])
+    np.savez(tmp_path / "held.npz", **GOOD, z=-GOOD["y"])
+    both = space(TABLES, targets=("y", "z"), shape=(2, 3), validation=tmp_path / "held.npz").val[1][1]
+    np.testing.assert_array_equal(both, np.stack([GOOD["y"][1], -GOOD["y"][1]]))
+    np.savez(tmp_path / "held.npz", **{**GOOD, "y": np.arange(2)})
+    assert space(TABLES, targets=("y",), validation=tmp_path / "held.npz").val[1][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"p": None}, "held.npz lacks the array 'p'; it needs one for each variable and target: T, p, y"),
+        ({"y": np.zeros((2, 3))}, r"the array 'y' has the shape \(2, 3\), and it must be \(2, 2, 3\)"),
+        ({"T": np.array(900.0)}, "the array 'T' has the shape .*with at least one point"),
+        ({"T": np.array([900.0, 100.0])}, "point 1 .counted from 0. is none of the space: T: 100 is outside"),
+        ({"y": np.full((2, 2, 3), np.nan)}, "the array 'y' must be of finite numbers"),
+        ({"y": np.full((2, 2, 3), "a")}, "the array 'y' must be of finite numbers"),
+        ({"T": np.array([900.0, None], dtype=object)}, "held.npz is not an NPZ file of numbers"),
+    ],
+)
+def test_arrays_that_are_no_points_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    arrays = {name: one for name, one in {**GOOD, **changed}.items() if one is not None}
+    np.savez(tmp_path / "held.npz", **arrays)
+    with pytest.raises(UsageError, match=message):
+        space(TABLES, targets=("y",), shape=(2, 3), validation=tmp_path / "held.npz")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"text"])
+def test_a_file_that_has_no_arrays_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "held.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"can't be read: No such file|held.npz is not an NPZ file of numbers"):
+        space(TABLES, targets=("y",), shape=(2, 3), validation=path)
 
 
 @pytest.mark.parametrize(
