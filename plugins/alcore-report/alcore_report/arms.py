@@ -82,7 +82,7 @@ class Arm:
     @property
     def stem(self) -> str:
         """How the names of its runs begin."""
-        return self.name.replace("+", ".")
+        return self.name.replace("+", ".").replace(":", ".")
 
     @property
     def toml(self) -> str:

@@ -336,6 +336,9 @@ def test_runs_may_call_the_function_that_the_user_allowed(tmp_path, typed):
     (tmp_path / "e.toml").write_text("[data.moons]\n")
     plan = make_plan(Request(tmp_path / "e.toml", ["uq"], {}, [], {}, True, False, True), installed())
     assert [arm.allow_code for arm in plan.arms] == [False, False]
+    own = "alcore_random:RandomQuery"
+    plan = make_plan(Request(tmp_path / "e.toml", [own], {}, [], {}, True, False, False), installed())
+    assert [(arm.stem, arm.allow_code) for arm in plan.arms] == [(own.replace(":", "."), True), ("random", False)]
 
 
 def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
