@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def read_arrays(path: Path, space: Space, targets: Sequence[str], shape: Sequenc
             arrays = {name: file[name] for name in file.files if name in (*space.names, *targets)}
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise UsageError(f"{path.name} is not an NPZ file of numbers; write it with numpy.savez.") from None
     names = [*space.names, *targets]
     if missing := [name for name in names if name not in arrays]:

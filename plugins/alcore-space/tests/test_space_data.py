@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import tomllib
@@ -161,7 +162,11 @@ def test_arrays_that_are_no_points_are_refused(tmp_path: Path, changed: dict[str
         space(TABLES, targets=("y",), shape=(2, 3), validation=tmp_path / "held.npz")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"text"])
+ONE_ARRAY = io.BytesIO()
+np.save(ONE_ARRAY, np.zeros(3))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"text", ONE_ARRAY.getvalue()])
 def test_a_file_that_has_no_arrays_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "held.npz"
     if content is not None:
