@@ -58,7 +58,6 @@ def work_in_folder(root: Path, number: int, function: Callable[[Any], Any], read
     ready.release()
     waiting, claimed, answers, count = root / "waiting", root / "claimed", root / "answers", 0
     lines: dict[str, str] = {}
-    last = -1
     while not (root / "end").exists():
         mine = []
         for name in sorted(os.listdir(waiting)):  # noqa: PTH208
@@ -72,9 +71,8 @@ def work_in_folder(root: Path, number: int, function: Callable[[Any], Any], read
             continue
         texts = []
         for name in mine:
-            with (claimed / name).open() as file:
-                if (inode := os.fstat(file.fileno()).st_ino) != last:
-                    lines, last = dict(line.split(" ", 1) for line in file), inode
+            if name not in lines:
+                lines = dict(line.split(" ", 1) for line in (claimed / name).read_text().splitlines(keepends=True))
             texts.append(answer_to(lines[name], function))
         part = root / f"part{number}"
         write(part, "\n".join(texts))
