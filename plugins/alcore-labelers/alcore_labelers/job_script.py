@@ -239,6 +239,14 @@ def said_at_end(folder: Path) -> str:
     return _text(folder, TERMINATED)
 
 
+def was_sent_term(folder: Path) -> bool:
+    """Tell whether a job was sent SIGTERM, as far as it could write that."""
+    with contextlib.suppress(FileFault):
+        if b"TERM" in (read_file(folder, _EXIT, 1 << 12) or b""):
+            return True
+    return (folder / TERMINATED).exists()
+
+
 def seconds_worked(folder: Path) -> float:
     """Return for how long a job has worked that has not said so: from its start to the last that it wrote."""
     try:

@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_labelers.job_script import has_started
+from alcore_labelers.job_script import has_started, was_sent_term
 from alcore_labelers.scheduler_commands import Called, call, end_commands_with, may_pass
 from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
 
@@ -136,15 +137,16 @@ class SlurmJobs:
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
         """Return what Slurm knows of jobs; one call whatever their number.
 
-        A node that can't start a job cancels it where it may not be queued again; that is told from ``scancel`` by
+        A job that may not be queued again is cancelled by its node if that can't start it, and by a controller that
+        has lost its state if it doesn't know the job; both are told from ``scancel``, which sends SIGTERM first, by
         what the job itself wrote.
         """
         known = {}
         for number, name, word, nodes, reason in self._jobs(jobs.values()):
             if number in jobs and name == jobs[number].name:  # a controller that lost its state gives numbers again
                 known[number] = _known(word, reason)
-                if word == "CANCELLED" and nodes and not has_started(jobs[number].folder):
-                    known[number] = Known("infrastructure", f"its node {nodes} could not start it, and cancelled it")
+                if word == "CANCELLED" and nodes and (why := _not_by_hand(jobs[number].folder)):
+                    known[number] = Known("infrastructure", f"it was cancelled: its node {nodes} {why}")
         return known
 
     def understood(self, said: str, job: Job, handle: str) -> Known | None:
@@ -195,6 +197,13 @@ class SlurmJobs:
 def _call(arguments: Sequence[str]) -> Called:
     """Call a command of Slurm, without the variables that would change what it does or tells."""
     return call(arguments, env={name: value for name, value in os.environ.items() if not _NOT_OURS.fullmatch(name)})
+
+
+def _not_by_hand(folder: Path) -> str:
+    """Return why a job was cancelled by Slurm itself; empty where that was ``scancel``."""
+    if not has_started(folder):
+        return "could not start it"
+    return "" if was_sent_term(folder) else "ended it without SIGTERM"
 
 
 def _named(job: Job) -> str:

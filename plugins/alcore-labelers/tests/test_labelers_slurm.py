@@ -197,16 +197,23 @@ def test_job_that_was_cancelled_by_hand_is_told_apart_after_slurm_has_forgotten_
     assert found == [("dropped", True)]
 
 
-def test_job_that_its_node_could_not_start_is_not_cancelled_by_hand(tmp_path, monkeypatch):
-    """Slurm cancels it, since it may not be queued again: where its number is at work already, for instance."""
-    jobs = {str(number): Job(f"n-{number}", tmp_path / str(number), tmp_path, None) for number in range(4)}
+def test_job_that_slurm_itself_cancels_is_not_cancelled_by_hand(tmp_path, monkeypatch):
+    """It may not be queued again, and its number is at work already, or the controller doesn't know it any more."""
+    jobs = {str(number): Job(f"n-{number}", tmp_path / str(number), tmp_path, None) for number in range(6)}
     for job in jobs.values():
         job.folder.mkdir()
-    (jobs["1"].folder / "started").touch()
-    lines = ["0|n-0|CANCELLED|node0|None", "1|n-1|CANCELLED|node0|None", "2|n-2|CANCELLED||None", "3|x|RUNNING|a|None"]
+    for number in "145":
+        (jobs[number].folder / "started").touch()
+    (jobs["1"].folder / "terminated").write_text("")
+    (jobs["5"].folder / "exit").write_text("1 1.0 2.0 TERM\n")
+    states = {"2": "CANCELLED||None", "3": "RUNNING|a|None"}
+    lines = [f"{number}|n-{number}|{states.get(number, 'CANCELLED|node0|None')}" for number in "01245"]
+    lines.append("3|x|RUNNING|a|None")
     monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words, **_: Called(0, "\n".join(lines), ""))
     found = {number: known.state for number, known in SlurmJobs().poll(jobs).items()}
-    assert found == {"0": "infrastructure", "1": "cancelled", "2": "cancelled"}
+    assert found == {
+        "0": "infrastructure", "1": "cancelled", "2": "cancelled", "4": "infrastructure", "5": "cancelled"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
