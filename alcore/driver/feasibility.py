@@ -30,10 +30,7 @@ class Feasibility:
 
     def __init__(self, mode: str, warn: Callable[[str], None]) -> None:
         self._mode, self._warn = mode, warn
-        self._ids = torch.empty(0, dtype=torch.int64)
-        self._probability = torch.empty(0)
-        self._model: FeasibilityModel | None = None
-        self._excludes = False
+        self._learned: _Learned | None = None
 
     @property
     def is_on(self) -> bool:
@@ -71,21 +68,21 @@ class Feasibility:
         parts = [(ids, _probabilities(model, pool, ids)) for ids in candidates]
         if not parts:
             return None
-        self._model = model
-        self._ids, self._probability = (torch.cat(one) for one in zip(*parts, strict=True))
-        unlikely = int((self._probability < _LIKELY).sum())
-        self._excludes = unlikely < len(self._ids)
-        if not self._excludes:
+        ids, probability = (torch.cat(one) for one in zip(*parts, strict=True))
+        unlikely = int((probability < _LIKELY).sum())
+        excludes = unlikely < len(ids)
+        if not excludes:
             self._warn(
-                f"all {len(self._ids)} candidates are likely to be infeasible, by the {len(infeasible)} samples that "
+                f"all {len(ids)} candidates are likely to be infeasible, by the {len(infeasible)} samples that "
                 "failed so; none is left out."
             )
-        return {"infeasible": len(infeasible), "candidates": len(self._ids), "unlikely": unlikely}
+        if len(ids):
+            self._learned = _Learned(model, self._mode, excludes, lambda wanted: _looked_up(ids, probability, wanted))
+        return {"infeasible": len(infeasible), "candidates": len(ids), "unlikely": unlikely}
 
     def forget(self) -> None:
         """End the query phase."""
-        self._ids, self._probability = torch.empty(0, dtype=torch.int64), torch.empty(0)
-        self._model, self._excludes = None, False
+        self._learned = None
 
     def over(self, pool: Any) -> FeasibilityOfCandidates:
         """Return this for the samples of another pool, such as points between the candidates.
@@ -95,43 +92,59 @@ class Feasibility:
         pool
             ``inputs(ids)`` returns its inputs, which are like those of the pool to choose from.
         """
-        return self if self._model is None else _OfOthers(self._model, pool, self._mode, excludes=self._excludes)
+        return self if self._learned is None else self._learned.over(pool)
 
     def weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         """Return the probability of a label for candidates, float32 (n,); None where scores are not to be weighted."""
-        return self._of(ids) if self._mode == "weight" and len(self._ids) else None
+        return None if self._learned is None else self._learned.weights(ids)
 
     def kept(self, ids: torch.Tensor) -> torch.Tensor:
         """Return those of some candidates that are likely to have a label."""
-        return ids[self._of(ids) >= _LIKELY] if self._excludes else ids
+        return ids if self._learned is None else self._learned.kept(ids)
 
     def offered(self, ids: torch.Tensor) -> torch.Tensor:
         """Return those of some candidates that any strategy may be given."""
-        return self.kept(ids) if self._mode == "exclude" else ids
-
-    def _of(self, ids: torch.Tensor) -> torch.Tensor:
-        places = torch.searchsorted(self._ids, ids).clamp_max(len(self._ids) - 1)
-        found = self._probability[places]
-        return torch.where(self._ids[places] == ids, found, torch.ones_like(found))
+        return ids if self._learned is None else self._learned.offered(ids)
 
 
-class _OfOthers:
-    """Which samples of a pool are likely to have no label, by a model that learned from those of another one."""
+class _Learned:
+    """What a model says about the samples of a pool, in a query phase; the methods are those of `Feasibility`.
 
-    def __init__(self, model: FeasibilityModel, pool: Any, mode: str, *, excludes: bool) -> None:
-        self._model, self._pool, self._mode, self._excludes = model, pool, mode, excludes
+    Parameters
+    ----------
+    model
+        What was learned.
+    mode
+        ``"weight"`` or ``"exclude"``.
+    excludes
+        Whether samples are left out at all.
+    probability
+        Returns the probability of a label for samples, float32 (n,).
+    """
+
+    def __init__(
+        self, model: FeasibilityModel, mode: str, excludes: bool, probability: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self._model, self._mode, self._excludes, self._probability = model, mode, excludes, probability
+
+    def over(self, pool: Any) -> _Learned:
+        return _Learned(self._model, self._mode, self._excludes, lambda ids: _probabilities(self._model, pool, ids))
 
     def weights(self, ids: torch.Tensor) -> torch.Tensor | None:
-        return _probabilities(self._model, self._pool, ids) if self._mode == "weight" else None
+        return self._probability(ids) if self._mode == "weight" else None
 
     def kept(self, ids: torch.Tensor) -> torch.Tensor:
-        return ids[_probabilities(self._model, self._pool, ids) >= _LIKELY] if self._excludes else ids
+        return ids[self._probability(ids) >= _LIKELY] if self._excludes else ids
 
     def offered(self, ids: torch.Tensor) -> torch.Tensor:
         return self.kept(ids) if self._mode == "exclude" else ids
 
-    def over(self, pool: Any) -> FeasibilityOfCandidates:
-        return _OfOthers(self._model, pool, self._mode, excludes=self._excludes)
+
+def _looked_up(ids: torch.Tensor, probability: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of samples among ascending ids; 1 for one that is not there."""
+    places = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
+    found = probability[places]
+    return torch.where(ids[places] == wanted, found, torch.ones_like(found))
 
 
 def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -321,7 +321,7 @@ class RequestQueue:
         costs = self._known_costs(open_)
         try:
             for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
-                score, known = None if scores is None else float(scores[place]), costs.get(sample, None)
+                score, known = None if scores is None else float(scores[place]), costs.get(sample)
                 request = self._ask(item, sample, score, sample in open_, known)
                 if request is not None:
                     requests.append(request)

@@ -288,12 +288,15 @@ class Experiment:
         tables |= {kind: [(part.where, part.values) for part in parts] for kind, parts in self.parts.items()}
         given = [f"{where}.{name}" for kind in tables for where, table in tables[kind] for name in table]
         for where, table in tables.get(words[0], []):
-            start = where.count(".") + 1
+            start = where.split(".")
+            inside = words[len(start) :]
+            if words[: len(start)] != start or not inside:
+                continue
             inner: Any = table
-            for word in words[start:-1] if ".".join(words[:start]) == where else ():
+            for word in inside[:-1]:
                 inner = inner.get(word) if isinstance(inner, dict) else None
-            if ".".join(words[:start]) == where and isinstance(inner, dict) and words[-1] in inner:
-                del inner[words[-1]]
+            if isinstance(inner, dict) and inside[-1] in inner:
+                del inner[inside[-1]]
                 return
         raise UsageError(f"--unset {text}: this experiment does not give it: {did_you_mean(text, given)}.")
 

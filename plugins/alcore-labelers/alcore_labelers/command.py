@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -27,6 +26,7 @@ from alcore_labelers.job_script import seconds_worked
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import end_processes, run_program
+from alcore_labelers.queues import give_back
 
 
 class CommandLabelStrategy(ProgramLabelStrategy):
@@ -106,9 +106,7 @@ class CommandLabelStrategy(ProgramLabelStrategy):
                         self._finish(running.pop(future), future.result(), serialize_queue, open_)
             finally:
                 stop.set()
-                for request in open_.values():
-                    with contextlib.suppress(UsageError):  # it was answered by somebody else
-                        queue_to_label.give_back(request)
+                give_back(queue_to_label, open_.values())
 
     def _take_up(self, requests: Sequence[Request], answers: LabelQueue, open_: dict[str, Request]) -> list[Request]:
         """Deliver what was finished before the run was cut off; return the requests that are left to be run.

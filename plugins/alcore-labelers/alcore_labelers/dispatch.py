@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from alcore.errors import Interrupted, UsageError
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore_labelers.backends import Backend, BrokenWorkersError, outcomes_of, timed_out
 from alcore_labelers.calls import Inputs, Outcome
+from alcore_labelers.queues import give_back
 
 Answer = Label | Failed
 _TICK = 0.2  # seconds between two looks at what no event tells
@@ -55,6 +56,15 @@ class Call:
     is_priced: bool = True
     begun: float = 0.0
     answers: list[Answer] = dataclasses.field(default_factory=list)
+
+
+class _Waiting(NamedTuple):
+    """A call that is to be tried again: when, on the monotonic clock, its number, and what the last try came to."""
+
+    due: float
+    number: int
+    call: Call
+    outcomes: list[Outcome]
 
 
 class Rules(Protocol):
@@ -116,7 +126,7 @@ class Dispatcher:
         self._size, self._most, self._timeout, self._repeatable = size, most, timeout, repeatable
         self._safe_point = safe_point
         self._running: dict[Future[list[Outcome]], Call] = {}
-        self._waiting: list[tuple[float, int, Call, list[Outcome]]] = []  # a heap of calls to be tried again, by time
+        self._waiting: list[_Waiting] = []  # a heap, by time
         self._unbegun: dict[str, Request] = {}  # taken out, and in no call yet, by id
         self._out = 0  # how many requests are taken out and have no answer
         self._count = itertools.count()
@@ -166,8 +176,8 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Hand over the calls whose time has come, and as many new ones as there is room for."""
-        while self._waiting and self._waiting[0][0] <= time.monotonic():
-            self._submit(heapq.heappop(self._waiting)[2])
+        while self._waiting and self._waiting[0].due <= time.monotonic():
+            self._submit(heapq.heappop(self._waiting).call)
         free = self._most - self._out
         free -= free % self._size
         if free <= 0 or self._requests.empty():
@@ -198,7 +208,7 @@ class Dispatcher:
 
     def _collect(self) -> None:
         """Wait for calls, or until something else is due, and deliver what is done."""
-        due = min(_TICK, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else _TICK
+        due = min(_TICK, max(0.0, self._waiting[0].due - time.monotonic())) if self._waiting else _TICK
         with contextlib.suppress(queue.Empty):
             future = self._done.get(timeout=due)
             while not self._ended:
@@ -217,11 +227,11 @@ class Dispatcher:
         recalled = {one.id for one in self._requests.recalled()}
         if not recalled:
             return
-        for one in [one for one in self._waiting if _is_among(one[2], recalled)]:
-            self._rules.conclude(one[2], one[3])
-            self._deliver(one[2])
+        for one in [one for one in self._waiting if _is_among(one.call, recalled)]:
+            self._rules.conclude(one.call, one.outcomes)
+            self._deliver(one.call)
             self._waiting.remove(one)
-            self._out -= len(one[2].requests)
+            self._out -= len(one.call.requests)
         heapq.heapify(self._waiting)
         if self._backend.ends_calls and not self._repeatable:  # there, cancel() may end what has just begun
             return
@@ -229,9 +239,7 @@ class Dispatcher:
             if not call.tries and _is_among(call, recalled) and not future.running() and future.cancel():
                 del self._running[future]
                 self._out -= len(call.requests)
-                for request in call.requests:
-                    with contextlib.suppress(UsageError):  # it has been answered
-                        self._requests.give_back(request)
+                give_back(self._requests, call.requests)
 
     def _settle(self, future: Future[list[Outcome]]) -> None:
         call = self._running[future]
@@ -251,7 +259,7 @@ class Dispatcher:
             self._deliver(call)
             self._out -= len(call.requests)
         else:
-            heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._count), call, outcomes))
+            heapq.heappush(self._waiting, _Waiting(time.monotonic() + delay, next(self._count), call, outcomes))
         del self._running[future]
 
     def _deliver(self, call: Call) -> None:
@@ -309,11 +317,9 @@ class Dispatcher:
             future.cancel()
         if self._backend is not None:
             self._backend.stop()
-        calls = [*self._running.values(), *(one for _, _, one, _ in self._waiting)]
+        calls = [*self._running.values(), *(one.call for one in self._waiting)]
         left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
-        for request in [*self._unbegun.values(), *left]:
-            with contextlib.suppress(UsageError):  # it has been answered
-                self._requests.give_back(request)
+        give_back(self._requests, [*self._unbegun.values(), *left])
         if errors:
             raise errors[0]
 

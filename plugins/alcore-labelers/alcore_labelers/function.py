@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import copy
 import dataclasses
 import inspect
@@ -31,6 +30,7 @@ from alcore_labelers.backends import Backend, ExecutorBackend, ProcessBackend, T
 from alcore_labelers.calls import FunctionCall, Inputs, Outcome
 from alcore_labelers.dispatch import Answer, Call, Dispatcher
 from alcore_labelers.items import Item, read_items
+from alcore_labelers.queues import give_back
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _LOOKED_UP = "It is looked up as module:name from the current folder and the installed packages."
@@ -197,9 +197,7 @@ class FunctionLabelStrategy(BaseLabel):
                     self._call_here(call)
                     self.deliver(answers, call)
             except BaseException:
-                for request in taken if self.idempotent else [one for one in taken if one not in begun]:
-                    with contextlib.suppress(UsageError):  # it has been answered
-                        requests.give_back(request)
+                give_back(requests, taken if self.idempotent else [one for one in taken if one not in begun])
                 raise
 
     def _call_here(self, call: Call) -> None:

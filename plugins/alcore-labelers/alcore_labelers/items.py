@@ -70,7 +70,7 @@ def read_items(
             values = {str(name): _plain(value) for name, value in item.items()} if isinstance(item, Mapping) else {}
             items.append(Item(request, None, values, item))
         else:
-            values = {name: _plain(value) for name, value in named.get(sample, {}).items()}
+            values = {name: as_numpy(value) for name, value in named.get(sample, {}).items()}
             items.append(Item(request, sample, values, as_numpy(inputs.get(sample))))
     return items
 

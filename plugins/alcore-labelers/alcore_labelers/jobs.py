@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.outcomes import Answer
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import GRACE
+from alcore_labelers.queues import give_back
 from alcore_labelers.schedulers import Job, Jobs, Known, NotSubmittedError, SchedulerError, SchedulerFault
 from alcore_labelers.slurm_jobs import SlurmJobs
 
@@ -208,7 +209,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 if not answered:
                     time.sleep(max(self.jobs.interval, _SHORTEST))
         finally:
-            _give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
+            give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
 
     # -- what is under way -------------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     flights[request.id] = flight
                     self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
         finally:
-            _give_back(requests, [one for one in taken if one.id not in flights])
+            give_back(requests, [one for one in taken if one.id not in flights])
 
     def _heed_recall(self, requests: QueryQueue, flights: dict[str, Flight]) -> None:
         """Take back the jobs that have not begun and should not; their requests are asked for again in a later step."""
@@ -242,7 +243,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self.logger.info("job %s had not begun, and is taken back", flight.handle or flight.job.name)
             self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
             del flights[request.id]
-            _give_back(requests, [request])
+            give_back(requests, [request])
 
     def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> bool:
         """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted.
@@ -264,7 +265,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 answers.put(Failed(taken[0], str(error), cost=0.0))
                 continue
             except BaseException:
-                _give_back(requests, taken)
+                give_back(requests, taken)
                 raise
             if self._submit(flight, answers):
                 del flights[flight.request.id]
@@ -575,12 +576,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 def _was_signalled(ended: Ended) -> bool:
     """Whether a signal ended a program, and not its limit."""
     return ended.code is not None and ended.code < 0 and not ended.timed_out
-
-
-def _give_back(requests: QueryQueue, left: Iterable[Request]) -> None:
-    for request in left:
-        with contextlib.suppress(UsageError):  # it was answered by somebody else
-            requests.give_back(request)
 
 
 def _scheduler(name: Scheduler, options: list[str], commands: dict[str, str], interval: float | None) -> Jobs:

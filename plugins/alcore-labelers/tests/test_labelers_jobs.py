@@ -291,7 +291,7 @@ def killing(patch):
     """Return a function that ends the driver as SIGKILL does: nothing is given back."""
 
     def cut(*_args):
-        patch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
+        patch.setattr("alcore_labelers.jobs.give_back", lambda *_args: None)
         raise Killed
 
     return cut

@@ -110,7 +110,7 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
         pass
 
     def cut(*_args):
-        monkeypatch.setattr("alcore_labelers.jobs._give_back", lambda *_args: None)
+        monkeypatch.setattr("alcore_labelers.jobs.give_back", lambda *_args: None)
         raise Killed
 
     body = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo 1"

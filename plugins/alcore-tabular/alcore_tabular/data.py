@@ -25,6 +25,7 @@ from alcore_tabular.number_format import DecimalMark
 from alcore_tabular.preprocessing import Reading, TablePreprocessing, describe
 from alcore_tabular.raw_table import (
     FEWEST_ROWS,
+    Array,
     Missing,
     RawTable,
     Unlabeled,
@@ -77,7 +78,7 @@ class TablePool(TensorPool):
         The file, for `shown`; None for an NPZ file.
     """
 
-    columns: dict[str, np.ndarray[Any, Any]]
+    columns: dict[str, Array]
     source_rows: torch.Tensor
     source_lines: torch.Tensor | None
     source: Source | None = None
@@ -279,7 +280,7 @@ def _names(raw: RawTable) -> list[str]:
 def _assemble(
     raw: RawTable,
     answers: Answers,
-    costs: np.ndarray[Any, Any] | None,
+    costs: Array | None,
     initial: int | float | None,
     validation: float,
     seed: int,
@@ -294,7 +295,7 @@ def _assemble(
     encoder = fit(part, fills=reading.missing == "fill", vocabulary=reading.vocabulary)
     info = DataInfo(answers.task, len(answers.names), encoder.features, (encoder.features,), answers.names)
 
-    def pool(rows: RawTable, where: np.ndarray[Any, Any], ids: np.ndarray[Any, Any], *, knows_all: bool) -> TablePool:
+    def pool(rows: RawTable, where: Array, ids: Array, *, knows_all: bool) -> TablePool:
         inputs, targets = torch.from_numpy(encoder.transform(rows)), torch.from_numpy(values[where])
         prices = None if costs is None else costs[where]
         if knows_all:
@@ -330,7 +331,7 @@ def _assemble(
 
 def _split(
     raw: RawTable, answers: Answers, initial: int | float | None, validation: float, seed: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[Array, Array, Array]:
     """Return the rows to choose from, the held-out ones, and the places of those of the first that are labeled."""
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
@@ -347,13 +348,13 @@ def _split(
 
 def _split_labeled(
     raw: RawTable,
-    known: np.ndarray[Any, Any],
-    codes: np.ndarray[Any, Any] | None,
+    known: Array,
+    codes: Array | None,
     names: Sequence[str],
     initial: int | float | None,
     validation: float,
     rng: np.random.Generator,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[Array, Array, Array]:
     """Split a table of which some rows are labeled: a share of them is held out, and the others are trained on."""
     if initial is not None:
         raise UsageError(

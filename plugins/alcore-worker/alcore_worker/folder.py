@@ -84,15 +84,10 @@ class FolderExchange:
         self._watch = Watch()
         self._bundles = _Bundles()
         self._held: set[str] = set()  # tokens of the claims that this worker knows of
-        self._fell_over = (
-            False  # whether the disk failed while it claimed, so that it may have one that it doesn't know
-        )
+        self._fell_over = False  # whether the disk failed while it claimed, so that it may have one it doesn't know
         self._most_lost: dict[str, int] = {}  # the largest count of lost workers in a name, by run
         self._blobs_of_answers: dict[str, str | None] = {}  # of those that were read, and not removed yet
-        self._stamped = (
-            0.0,
-            -math.inf,
-        )  # time of a file that was written, and when that was by the clock of this process
+        self._stamped = 0.0, -math.inf  # the time of a file that was written, and when that was by this process's clock
         self._count = 0
         self._lock = threading.Lock()
 

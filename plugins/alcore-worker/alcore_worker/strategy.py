@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from alcore.errors import UsageError
-from alcore.pools import as_sample_id, inputs_by_sample, is_choosable, named_values
+from alcore.pools import as_sample_id, cost_of, inputs_by_sample, is_choosable, named_values
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.store import write_whole
 from alcore.strategies import BaseLabel
@@ -186,18 +186,17 @@ class WorkerLabelStrategy(BaseLabel):
         samples = [as_sample_id(one.item) for one in requests]
         known = [one for one in samples if one is not None]
         values, inputs = named_values(pool, known), inputs_by_sample(pool, known)
-        cost, has_inputs = getattr(pool, "cost", None), is_choosable(pool)
+        has_inputs = is_choosable(pool)
         contents = []
         for request, sample in zip(requests, samples, strict=True):
             content: dict[str, Any] = {"slot": request.slot, "sample": sample, "has_inputs": has_inputs}
             if sample is None:
                 content["item"] = request.item
             else:
-                said = cost(sample) if callable(cost) else None
                 content |= {
                     "values": values.get(sample, {}),
                     "input": inputs.get(sample),
-                    "cost": None if said is None else float(said),
+                    "cost": cost_of(pool, sample),
                 }
             contents.append(content)
         return contents

@@ -19,6 +19,14 @@ from alcore.store import Run
 SECRET = "s3cr3t-0f-the-lab"
 
 
+def emptied(servers):
+    """Return the server of Redis with nothing in it, and a client of it."""
+    server = servers("redis-server")
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.flushall()
+    return server, client
+
+
 class AskForAll(BaseQuery):
     def sample(self, query_queue, *args, **kwargs):
         query_queue.put_many(range(4))
@@ -73,9 +81,7 @@ def work(where):
 @pytest.mark.parametrize("lost_keys", ["*", "*:tasks"])  # the second as by an eviction
 def test_server_that_lost_something_gets_it_again(tmp_path, servers, monkeypatch, lost_keys):
     monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.02)
-    server = servers("redis-server")
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
+    server, client = emptied(servers)
     made = driver(tmp_path, server.where)
     original = made.safe_point
     lost = []
@@ -94,9 +100,7 @@ def test_server_that_lost_something_gets_it_again(tmp_path, servers, monkeypatch
 
 
 def test_nothing_is_left_but_the_note_of_the_run(tmp_path, servers):
-    server = servers("redis-server")
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
+    server, client = emptied(servers)
     made = driver(tmp_path, server.where)
     at_safe_points(made, lambda: work(server.where))
     made.run()
@@ -149,9 +153,7 @@ def test_bad_address_is_one_paragraph_and_exit_code_2(tmp_path, where, told):
 
 
 def test_other_format_is_refused(servers):
-    server = servers("redis-server")
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
+    server, client = emptied(servers)
     client.set("alcore:format", 3)
     with pytest.raises(UsageError, match="exchange format '3'"):
         open_exchange(server.where)
@@ -159,9 +161,7 @@ def test_other_format_is_refused(servers):
 
 
 def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
-    server = servers("redis-server")
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
+    server, _ = emptied(servers)
     run, worker = "r-0123456789ab", f"here-{os.getpid()}-00000001"
     exchange = open_exchange(server.where)
     exchange.begin(run, b"{}")
@@ -184,9 +184,7 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
 
 
 def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
-    server = servers("redis-server")
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
+    server, client = emptied(servers)
     run, name = "r-0123456789ab", f"000000-000000-{'0' * 32}-0"
     exchange = open_exchange(server.where)
     exchange.begin(run, Note("r", 0, 60.0).to_bytes())
