@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ _LONGEST_REASON = 500
 _FAULTS_OF_PROGRAMS = (TypeError, AttributeError, NameError, ImportError, SyntaxError, NotImplementedError)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one item.
 
     Parameters
@@ -55,8 +54,7 @@ class Outcome:
     detail: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What one call is given.
 
     Parameters
@@ -110,7 +108,7 @@ class FunctionCall:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
             outcomes = [self._raised(error)] * inputs.size
         seconds = (time.perf_counter() - start) / inputs.size
-        return [dataclasses.replace(one, seconds=seconds) for one in outcomes]
+        return [one._replace(seconds=seconds) for one in outcomes]
 
     def _raised(self, error: BaseException) -> Outcome:
         detail = "".join(traceback.format_exception(error))

@@ -273,7 +273,7 @@ class Dispatcher:
         for future, call in list(self._running.items()):
             if now - call.begun > timeout and not future.done():
                 future.cancel()  # what has not begun never does; of what has, the result is dropped
-                late = dataclasses.replace(timed_out(timeout), seconds=(now - call.begun) / len(call.requests))
+                late = timed_out(timeout)._replace(seconds=(now - call.begun) / len(call.requests))
                 self._finish(future, [late] * len(call.requests))
 
     def _replace_workers(self, error: BrokenWorkersError) -> None:

@@ -202,7 +202,7 @@ class FunctionLabelStrategy(BaseLabel):
 
     def _call_here(self, call: Call) -> None:
         while True:
-            outcomes = self._call(dataclasses.replace(call.inputs, value=copy.deepcopy(call.inputs.value)))
+            outcomes = self._call(call.inputs._replace(value=copy.deepcopy(call.inputs.value)))
             delay = self.retry_after(call, outcomes)
             if delay is None:
                 return
@@ -237,12 +237,11 @@ class FunctionLabelStrategy(BaseLabel):
         """Return the calls that these requests are answered by."""
         pairs = [(item.request, self._given(item)) for item in read_items(self.driver, requests, self._shown)]
         found = []
-        for _, alike in itertools.groupby(pairs, lambda pair: _structure(pair[1])):
-            for batch in _batches(list(alike), self._size):
-                asked, given = [request for request, _ in batch], [one for _, one in batch]
-                value = columns(given) if self._batch else given[0]
-                seed = self.generator(asked[0].id).initial_seed() % 2**32
-                found.append(Call(asked, Inputs(value, len(batch), seed), given, paid=[0.0] * len(batch)))
+        for batch in _batches(pairs, self._size) if self._batch else ([pair] for pair in pairs):
+            asked, given = [request for request, _ in batch], [one for _, one in batch]
+            value = columns(given) if self._batch else given[0]
+            seed = self.generator(asked[0].id).initial_seed() % 2**32
+            found.append(Call(asked, Inputs(value, len(batch), seed), given, paid=[0.0] * len(batch)))
         return found
 
     def retry_after(self, call: Call, outcomes: Sequence[Outcome]) -> float | None:
@@ -410,9 +409,11 @@ def _structure(given: Any) -> Any:
     return "array" if isinstance(given, np.ndarray) else "value"
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _batches(pairs: Sequence[tuple[Request, Any]], size: int) -> Iterator[list[tuple[Request, Any]]]:
+    """Yield requests that follow each other and whose inputs are alike, with these, up to so many at a time."""
+    for _, alike in itertools.groupby(pairs, lambda pair: _structure(pair[1])):
+        while batch := list(itertools.islice(alike, size)):
+            yield batch
 
 
 def _request_for(item: Any) -> Request:

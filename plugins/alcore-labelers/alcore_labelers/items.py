@@ -60,8 +60,8 @@ def read_items(
     """
     samples = [as_sample_id(one.item) for one in requests]
     known = [sample for sample in samples if sample is not None]
-    named = dict(shown or {})
-    named |= named_values(driver.choice_pool, [sample for sample in known if sample not in named])
+    shown = shown or {}
+    named = named_values(driver.choice_pool, [sample for sample in known if sample not in shown])
     inputs = inputs_by_sample(driver.choice_pool, known)
     items = []
     for request, sample in zip(requests, samples, strict=True):
@@ -70,7 +70,7 @@ def read_items(
             values = {str(name): _plain(value) for name, value in item.items()} if isinstance(item, Mapping) else {}
             items.append(Item(request, None, values, item))
         else:
-            values = {name: as_numpy(value) for name, value in named.get(sample, {}).items()}
+            values = {name: as_numpy(value) for name, value in (shown.get(sample) or named.get(sample, {})).items()}
             items.append(Item(request, sample, values, as_numpy(inputs.get(sample))))
     return items
 

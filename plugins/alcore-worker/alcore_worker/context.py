@@ -63,7 +63,7 @@ class SentInputs(SentPool):
 
     def inputs(self, ids: torch.Tensor) -> Any:
         """Return the inputs of samples, as one batch."""
-        return stacked([self._sent[int(one)].input for one in ids])
+        return stacked([self._sent[one].input for one in ids.tolist()])
 
 
 class WorkerContext:

@@ -1,4 +1,4 @@
-"""Tasks and answers as documents: JSON, with arrays as safetensors. What is read is data, and never code."""
+"""Tasks and answers as documents: JSON, with large arrays as safetensors. What is read is data, and never code."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import safetensors.torch
 import torch
 
@@ -19,7 +18,12 @@ from alcore_worker.names import FORMAT, LARGEST_BLOB, LARGEST_DOCUMENT, Document
 _INLINE = 2**16  # bytes of arrays that stand in the document itself
 _DEEPEST = 50
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-_OF_NUMPY = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
+_PLAIN = frozenset({type(None), bool, int, str})
+_ARRAY_TYPES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"])
+_TENSOR_TYPES = frozenset(
+    {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+    | {torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128}
+)
 
 
 def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], str]) -> bytes:
@@ -39,19 +43,16 @@ def write(about: str, content: Mapping[str, Any], put_blob: Callable[[bytes], st
     DocumentError
         For a value of another type, and for one that is too large.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    document: dict[str, Any] = {"format": FORMAT, "content": _encoded(dict(content), tensors)}
-    if tensors:
+    apart = _Apart()
+    document: dict[str, Any] = {"format": FORMAT, "content": _encoded(dict(content), apart)}
+    if apart.tensors:
         try:
-            raw = _saved(tensors, about)
+            raw = safetensors.torch.save(apart.tensors, {"about": about})
         except Exception as error:
             raise DocumentError(f"an array can't be sent: {error}") from error
-        if len(raw) <= _INLINE:
-            document["arrays"] = base64.b64encode(raw).decode()
-        elif len(raw) <= LARGEST_BLOB:
-            document["blob"] = put_blob(raw)
-        else:
+        if len(raw) > LARGEST_BLOB:
             raise DocumentError(f"its arrays have {len(raw)} bytes; {LARGEST_BLOB} is the most that can be sent")
+        document["blob"] = put_blob(raw)
     text = _JSON.encode(document).encode()
     if len(text) > LARGEST_DOCUMENT:
         raise DocumentError(f"it has {len(text)} bytes without its arrays; {LARGEST_DOCUMENT} is the most")
@@ -79,7 +80,7 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
             f"its format is {document.get('format')!r:.40}, and this version of alcore-worker reads {FORMAT}"
         )
     try:
-        tensors = _arrays(document, get_blob)
+        tensors = _tensors_apart(document, get_blob)
         content = _decoded(document["content"], tensors)
     except DocumentError:
         raise
@@ -90,33 +91,48 @@ def read(text: bytes, get_blob: Callable[[str], bytes]) -> dict[str, Any]:
     return content
 
 
-def _saved(tensors: Mapping[str, torch.Tensor], about: str) -> bytes:
-    metadata = {"about": about}
-    if all(one.dtype in _OF_NUMPY for one in tensors.values()):  # the same bytes, in a quarter of the time
-        raw: bytes = safetensors.numpy.save({name: one.numpy() for name, one in tensors.items()}, metadata)
-        return raw
-    return safetensors.torch.save(dict(tensors), metadata)
+class _Apart:
+    """The arrays of a document that don't stand in it, for which it has no room.
+
+    Attributes
+    ----------
+    tensors : dict of str to torch.Tensor
+        By the name that stands in their place.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._room = _INLINE
+
+    def takes_in(self, size: int) -> bool:
+        """Tell whether the document itself has room for an array of so many bytes, and take that room."""
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def add(self, tensor: torch.Tensor) -> str:
+        """Add a tensor; return its name."""
+        name = str(len(self.tensors))
+        self.tensors[name] = tensor.contiguous().clone()
+        return name
 
 
-def _arrays(document: Mapping[str, Any], get_blob: Callable[[str], bytes]) -> dict[str, torch.Tensor]:
-    if "blob" in document:
-        digest = document["blob"]
-        if not isinstance(digest, str) or not is_digest(digest):
-            raise DocumentError(f"it names arrays {digest!r:.80}, which must be a SHA-256")
-        raw = get_blob(digest)
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise DocumentError(f"its arrays {digest[:12]} are damaged: their content has another SHA-256")
-    elif "arrays" in document:
-        raw = base64.b64decode(document["arrays"], validate=True)
-    else:
+def _tensors_apart(document: Mapping[str, Any], get_blob: Callable[[str], bytes]) -> dict[str, torch.Tensor]:
+    if "blob" not in document:
         return {}
+    digest = document["blob"]
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise DocumentError(f"it names arrays {digest!r:.80}, which must be a SHA-256")
+    raw = get_blob(digest)
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise DocumentError(f"its arrays {digest[:12]} are damaged: their content has another SHA-256")
     found: dict[str, torch.Tensor] = safetensors.torch.load(raw)
     return found
 
 
-def _encoded(value: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
-    kind = type(value)
-    if value is None or kind is str or kind is int or kind is bool:  # what there is most of
+def _encoded(value: Any, apart: _Apart, depth: int = 0) -> Any:
+    if type(value) in _PLAIN:
         return value
     if depth > _DEEPEST:
         raise DocumentError(f"a value is nested more than {_DEEPEST} times")
@@ -126,30 +142,48 @@ def _encoded(value: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> An
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$float": str(float(value))}
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return _encoded_array(value, tensors)
+    if isinstance(value, torch.Tensor):
+        return {"$tensor": _encoded_tensor(value, apart)}
+    if isinstance(value, np.ndarray | np.generic):
+        return {"$array" if isinstance(value, np.ndarray) else "$scalar": _encoded_array(value, apart)}
     if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - the first one is quick
-        if not all(isinstance(key, str) for key in value):
-            raise DocumentError("a mapping has keys that are no text, which can't be sent")
-        pairs = {str(key): _encoded(one, tensors, depth + 1) for key, one in value.items()}
-        return {"$mapping": pairs} if any(key.startswith("$") for key in pairs) else pairs
+        pairs, has_tag = {}, False
+        for key, one in value.items():
+            if not isinstance(key, str):
+                raise DocumentError("a mapping has keys that are no text, which can't be sent")
+            has_tag = has_tag or key.startswith("$")
+            pairs[str(key)] = one if type(one) in _PLAIN else _encoded(one, apart, depth + 1)
+        return {"$mapping": pairs} if has_tag else pairs
     if isinstance(value, tuple | list):
-        items = [_encoded(one, tensors, depth + 1) for one in value]
+        items = [_encoded(one, apart, depth + 1) for one in value]
         return {"$tuple": items} if isinstance(value, tuple) else items
     raise DocumentError(f"a {type(value).__name__} can't be sent; use numbers, text, arrays, lists and mappings")
 
 
-def _encoded_array(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    name = str(len(tensors))
-    if isinstance(value, torch.Tensor):
-        tensors[name] = value.detach().cpu().resolve_conj().resolve_neg().contiguous().clone()
-        return {"$tensor": name}
-    try:
-        array = np.asarray(value)
-        tensors[name] = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-    except TypeError as error:
-        raise DocumentError(f"an array of the type {np.asarray(value).dtype} can't be sent") from error
-    return {"$array" if isinstance(value, np.ndarray) else "$scalar": name}
+def _encoded_tensor(value: torch.Tensor, apart: _Apart) -> Any:
+    """Return dtype, shape and values of a tensor, or its name where it is apart."""
+    if value.layout != torch.strided:
+        raise DocumentError(f"a tensor of the layout {value.layout} can't be sent")
+    tensor = value.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.dtype in _TENSOR_TYPES and apart.takes_in(tensor.nbytes):
+        return _in_place(tensor.numpy())
+    return apart.add(tensor)
+
+
+def _encoded_array(value: Any, apart: _Apart) -> Any:
+    """Return dtype, shape and values of an array, or its name where it is apart."""
+    array = np.asarray(value)
+    if array.dtype.str[1:] not in _ARRAY_TYPES:
+        raise DocumentError(f"an array of the type {array.dtype} can't be sent")
+    if apart.takes_in(array.nbytes):
+        return _in_place(array)
+    return apart.add(torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C")))
+
+
+def _in_place(array: np.ndarray[Any, Any]) -> list[Any]:
+    code = array.dtype.str
+    raw = (array.byteswap() if code[0] == ">" else array).tobytes()
+    return [code[1:], list(array.shape), base64.b64encode(raw).decode()]
 
 
 def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -157,9 +191,9 @@ def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return [_decoded(one, tensors) for one in data]
     if not isinstance(data, dict):
         return data
-    tag = next((key for key in data if key.startswith("$")), None)
+    tag = next((key for key in data if key[:1] == "$"), None)
     if tag is None:
-        return {key: _decoded(one, tensors) for key, one in data.items()}
+        return {key: one if type(one) in _PLAIN else _decoded(one, tensors) for key, one in data.items()}
     body = data[tag]
     match tag:
         case "$float":
@@ -169,9 +203,16 @@ def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case "$tuple":
             return tuple(_decoded(one, tensors) for one in body)
         case "$tensor":
-            return tensors[body]
+            return tensors[body] if isinstance(body, str) else torch.from_numpy(_decoded_array(*body))
         case "$array":
-            return tensors[body].numpy()
+            return tensors[body].numpy() if isinstance(body, str) else _decoded_array(*body)
         case "$scalar":
-            return tensors[body].item()
+            return (tensors[body] if isinstance(body, str) else _decoded_array(*body)).item()
     raise DocumentError(f"it has the tag {tag!r:.40}, which this version of alcore-worker doesn't know")
+
+
+def _decoded_array(code: str, shape: Sequence[int], text: str) -> np.ndarray[Any, Any]:
+    if code not in _ARRAY_TYPES or not all(type(one) is int and one >= 0 for one in shape):
+        raise DocumentError(f"it has an array of the type {code!r:.40} and the shape {shape!r:.80}")
+    raw = bytearray(base64.b64decode(text, validate=True))  # what is decoded can be written to
+    return np.frombuffer(raw, dtype=f"<{code}").reshape(shape)

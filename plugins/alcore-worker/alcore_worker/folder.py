@@ -38,6 +38,7 @@ _CLAIMED = re.compile(r"(?P<task>[0-9a-f-]+)\.(?P<lost>[0-9]{1,6})~(?P<worker>[A
 _OLD = 86400.0  # seconds after which an unfinished file is removed
 _IN_ONE_FILE, _BYTES_IN_ONE_FILE = 256, 2**20  # documents that are written together
 _LARGEST_FILE = LARGEST_DOCUMENT + _BYTES_IN_ONE_FILE
+_PASSED = 64  # tasks that are passed over at most, after one that somebody else has claimed
 _STAMP_AGAIN = 60.0  # seconds after which a file is written to know the time of files
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -309,16 +310,21 @@ class FolderExchange:
                     parts = _CLAIMED.fullmatch(file)
                     if parts is not None and parts["worker"] == worker and file not in self._held:
                         found.append(self._claimed(folders["claimed"], parts["task"], file))
+            passed: list[str] = []
+            step = 0
             while len(found) < most:
                 if not ahead:
-                    if looked:
+                    if looked and (found or not passed):
                         break
-                    looked = True
-                    ahead.extend(sorted(file for _, file in self._tasks(run, "waiting")))
-                    continue
-                claim = self._claim_one(folders, worker, ahead.popleft())
-                if claim is not None:
+                    waiting = passed if looked else sorted(file for _, file in self._tasks(run, "waiting"))
+                    ahead.extend(waiting)
+                    looked, passed, step = True, [], 0
+                elif (claim := self._claim_one(folders, worker, ahead.popleft())) is not None:
                     found.append(claim)
+                    step = 0
+                else:  # others claim here: go on behind what they may be about to claim
+                    passed += [ahead.popleft() for _ in range(min(step, len(ahead)))]
+                    step = min(2 * step + 1, _PASSED)
             self._fell_over = False
             self._held.update(one.token for one in found)
         return found
@@ -454,17 +460,17 @@ class FolderExchange:
         """Write documents, many to a file; return the names of those that were there before."""
         before = []
         for some in _bundled(documents):
-            part = self._part(run)
-            content = b"".join(b"%s %s\n" % (name.encode(), documents[name]) for name in some)
+            part = str(self._part(run))
+            lines = {name: b"%s %s\n" % (name.encode(), documents[name]) for name in some}
             try:
-                _write(part, content, durable=True)
-                for name in some:
+                _write(Path(part), b"".join(lines.values()), durable=True)
+                for name, line in lines.items():
                     try:
-                        _link(part, f"{folder}/{file_of(name)}", b"%s %s\n" % (name.encode(), documents[name]))
+                        _link(part, f"{folder}/{file_of(name)}", line)
                     except FileExistsError:
                         before.append(name)
             finally:
-                part.unlink(missing_ok=True)
+                _unlink(part)
         if documents:
             _flush(folder)
         return before
@@ -506,21 +512,27 @@ class _Bundles:
 
     def read(self, path: str, name: str) -> bytes:
         """Return the document of a name in a file; `DocumentError` if it isn't there, or the file can't be read."""
-        with _opened(Path(path)) as descriptor:
-            status = os.fstat(descriptor)
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            with self._lock:
-                found = self._found.get(key)
-            if found is None or name.encode() not in found:
+        with self._lock:
+            known = self._found.get(_identity(os.lstat(path)), {})  # of a link, it is never known
+        document = known.get(name.encode())
+        if document is None:
+            with _opened(path) as descriptor:
+                status = os.fstat(descriptor)
                 content = _content(path, descriptor, status, _LARGEST_FILE)
-                found = {one: text for one, _, text in (line.partition(b" ") for line in content.split(b"\n"))}
-                with self._lock:
-                    self._found[key] = found
-                    while len(self._found) > self._REMEMBERED:
-                        self._found.popitem(last=False)
-        if name.encode() not in found:
+            found = {one: text for one, _, text in (line.partition(b" ") for line in content.split(b"\n"))}
+            with self._lock:
+                self._found[_identity(status)] = found
+                while len(self._found) > self._REMEMBERED:
+                    self._found.popitem(last=False)
+            document = found.get(name.encode())
+        if document is None:
             raise DocumentError(f"{path} doesn't hold it")
-        return found[name.encode()]
+        return document
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file, with its content, from all others."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _bundled(documents: Mapping[str, bytes]) -> Iterator[list[str]]:
@@ -551,23 +563,23 @@ def _write_new(part: Path, target: str, content: bytes) -> None:
     """Write a file that is durable, and whole when it has its name; `FileExistsError` if another one has it."""
     try:
         _write(part, content, durable=True)
-        _link(part, target, content)
+        _link(str(part), target, content)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _link(part: Path, target: str, content: bytes) -> None:
+def _link(part: str, target: str, content: bytes) -> None:
     """Give a file one more name; where the file system has no hard links, write this content under it."""
     try:
         os.link(part, target, follow_symlinks=False)
     except FileExistsError:
         raise
     except OSError as error:
-        if error.errno in _FULL or not part.exists():
+        if error.errno in _FULL or not os.path.lexists(part):
             raise
         if os.path.lexists(target):
             raise FileExistsError(target) from None
-        own = part.with_name(secrets.token_hex(8))
+        own = Path(part).with_name(secrets.token_hex(8))
         _write(own, content, durable=True)
         own.rename(target)
 
@@ -626,11 +638,11 @@ def _read(path: Path, most: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: str | Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114
             raise DocumentError(f"{path} is a link, which is not followed") from error
         raise
     try:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-FORMAT = 2
+FORMAT = 3
 """The format of what worker and driver exchange; both must have the same one."""
 LARGEST_DOCUMENT = 2**24
 """Bytes of a document at most."""
@@ -77,6 +77,8 @@ def request_of(name: str) -> tuple[int, int, str, int]:
 
 def blob_of(document: bytes) -> str | None:
     """Return the SHA-256 of the arrays that a document names; None if it names none."""
+    if b'"blob"' not in document:
+        return None
     try:
         found = parsed(document).get("blob")
     except DocumentError:

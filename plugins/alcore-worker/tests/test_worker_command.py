@@ -15,6 +15,7 @@ import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
+from alcore_worker.names import FORMAT
 
 from alcore import BaseLabel, BaseQuery, DataInfo, Failed, Label, TensorPool
 from alcore.errors import UsageError
@@ -110,7 +111,7 @@ def test_other_format_is_refused_on_both_sides(shared):
     (shared / "alcore-exchange.txt").write_text("7\n")
     done = run_command(shared.parent, "worker", "shared", *CALL)
     assert done.code == 2
-    assert "exchange format '7', and this version of alcore-worker has 2" in " ".join(done.err.split())
+    assert f"exchange format '7', and this version of alcore-worker has {FORMAT}" in " ".join(done.err.split())
     with pytest.raises(UsageError, match="same version of alcore-worker"):
         WorkerLabelStrategy(str(shared))
 
@@ -266,7 +267,7 @@ def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     secret = tmp_path / "secret"
-    secret.write_text('{"format": 2, "content": {"kind": "label", "value": 666.0}}')
+    secret.write_text(json.dumps({"format": FORMAT, "content": {"kind": "label", "value": 666.0}}))
     waiting = sorted(shared.glob("runs/*/waiting/*.json"))
     waiting[0].unlink()
     waiting[0].symlink_to(secret)
@@ -293,7 +294,7 @@ def test_cost_that_is_no_float_is_a_fault_of_its_answer(shared):
     (task,) = shared.glob("runs/*/waiting/*.json")
     content = {"kind": "timeout", "reason": "slow", "cost": 10**400}
     name = task.name.removesuffix(".0.json")
-    answer = json.dumps({"format": 2, "content": content})
+    answer = json.dumps({"format": FORMAT, "content": content})
     (task.parents[1] / "answers" / f"{name}.json").write_text(f"{name} {answer}\n")
     (refused,) = finished(shared).refused()
     assert "its cost is 1000" in refused["reason"]
@@ -449,7 +450,7 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
 
 def answer_with(worker, claims, content):
     (run,) = worker.runs()
-    worker.answer(run, [(one, json.dumps({"format": 2, "content": content}).encode()) for one in claims])
+    worker.answer(run, [(one, json.dumps({"format": FORMAT, "content": content}).encode()) for one in claims])
 
 
 def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):

@@ -53,6 +53,18 @@ def test_many_workers_never_claim_the_same_task(exchange, place):
     assert sorted(found) == IDS
 
 
+def test_claim_finds_what_others_have_left(exchange):
+    """A worker that knows of many tasks, of which all but a few are gone, in whatever place these stand."""
+    for left in ([1], [39], [17, 18, 30]):
+        exchange.put(RUN, tasks(40))
+        (first,) = exchange.claim(RUN, "one-1-00000001", 1)
+        exchange.withdraw(RUN, [name for place, name in enumerate(IDS) if place and place not in left])
+        found = [exchange.claim(RUN, "one-1-00000001", 1) for _ in left]
+        assert sorted(one.name for some in found for one in some) == [IDS[place] for place in left]
+        assert exchange.claim(RUN, "one-1-00000001", 1) == []
+        exchange.remove(RUN, [first.name, *(IDS[place] for place in left)])
+
+
 def test_task_that_is_known_is_not_put_again(exchange):
     exchange.put(RUN, tasks(3))
     (claim,) = exchange.claim(RUN, "one-1-00000001", 1)

@@ -1,6 +1,7 @@
 """What is particular to Redis: addresses, the password, and a server that has lost everything."""
 
 import contextlib
+import json
 import os
 import time
 
@@ -10,7 +11,7 @@ import torch
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
 from alcore_worker.exchange import AwayError, FullError
-from alcore_worker.names import DocumentError, Note
+from alcore_worker.names import FORMAT, DocumentError, Note
 
 from alcore import BaseLabel, BaseQuery, DataInfo, Failed, TensorPool
 from alcore.errors import UsageError
@@ -154,8 +155,8 @@ def test_bad_address_is_one_paragraph_and_exit_code_2(tmp_path, where, told):
 
 def test_other_format_is_refused(servers):
     server, client = emptied(servers)
-    client.set("alcore:format", 3)
-    with pytest.raises(UsageError, match="exchange format '3'"):
+    client.set("alcore:format", 7)
+    with pytest.raises(UsageError, match="exchange format '7'"):
         open_exchange(server.where)
     client.flushall()
 
@@ -189,7 +190,9 @@ def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
     exchange = open_exchange(server.where)
     exchange.begin(run, Note("r", 0, 60.0).to_bytes())
     client.xadd(f"alcore:{{{run}}}:tasks", {"hello": "world"})
-    exchange.put(run, {name: b'{"format": 2, "content": {"slot": 0, "sample": null, "item": 1}}'})
+    exchange.put(
+        run, {name: json.dumps({"format": FORMAT, "content": {"slot": 0, "sample": None, "item": 1}}).encode()}
+    )
     Worker(exchange, Failing(), "failing", once=True).run()
     assert exchange.answered(run) == [name]
     assert client.xrange(f"alcore:{{{run}}}:aside")[0][1] == {b"hello": b"world"}
