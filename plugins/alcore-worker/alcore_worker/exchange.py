@@ -70,13 +70,16 @@ class Exchange(Protocol):
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
 
+    def give_up(self, run: str, names: Iterable[str]) -> None:
+        """Remove tasks that nobody is to work on any more; an answer that is there, or comes late, stays."""
+
     def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
         """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
 
     def take_back(self, run: str, silent_after: float, most_lost: int) -> list[str]:
         """Let tasks wait again whose workers have been silent for so many seconds; return those given up.
 
-        These are the tasks that so many workers have fallen silent over; they are still known.
+        These are the tasks that so many workers have fallen silent over; they are known until `give_up`.
         """
 
     def workers(self, silent_after: float) -> int:

@@ -13,7 +13,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from alcore.errors import UsageError
@@ -85,7 +85,7 @@ class FolderExchange:
         self._watch = Watch()
         self._bundles = _Bundles()
         self._held: set[str] = set()  # tokens of the claims that this worker knows of
-        self._fell_over = False  # whether the disk failed while it claimed, so that it may have one it doesn't know
+        self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
         self._most_lost: dict[str, int] = {}  # the largest count of lost workers in a name, by run
         self._blobs_of_answers: dict[str, str | None] = {}  # of those that were read, and not removed yet
         self._stamped = 0.0, -math.inf  # the time of a file that was written, and when that was by this process's clock
@@ -131,16 +131,13 @@ class FolderExchange:
         """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
         with _away(self.where):
             waiting, answers = self._folder(run, "waiting"), self._folder(run, "answers")
-            claimed = {task for task, _ in self._tasks(run, "claimed")}
-            again = range(1, self._lost_at_most(run) + 1)
-            new = {
-                name: document
-                for name, document in tasks.items()
-                if name not in claimed
-                and not os.path.lexists(f"{answers}/{name}.json")
-                and not any(os.path.lexists(f"{waiting}/{name}.{lost}.json") for lost in again)
-            }
-            self._write_documents(run, waiting, new, lambda name: f"{name}.0.json")
+            # looked for in the order in which a task moves, which workers do meanwhile
+            lost = range(self._lost_at_most(run) + 1)
+            new = {one for one in tasks if not any(os.path.lexists(f"{waiting}/{one}.{n}.json") for n in lost)}
+            new -= {task for task, _ in self._tasks(run, "claimed")}
+            new -= {one for one in new if os.path.lexists(f"{answers}/{one}.json")}
+            documents = {name: document for name, document in tasks.items() if name in new}
+            self._write_documents(run, waiting, documents, lambda name: f"{name}.0.json")
 
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
@@ -175,19 +172,33 @@ class FolderExchange:
         if not gone:
             return
         with _away(self.where):
-            waiting, claimed, answers = (self._folder(run, kind) for kind in ("waiting", "claimed", "answers"))
-            for name in gone:  # a task that was given back, or taken back, and is answered by the one who had it
-                for lost in range(self._lost_at_most(run) + 1):
-                    self._remove_one(run, f"{waiting}/{name}.{lost}.json", name)
-            for task, file in list(self._tasks(run, "claimed")):
-                if task in gone:
-                    self._remove_one(run, f"{claimed}/{file}", task)
+            self._remove_tasks(run, gone)
+            answers = self._folder(run, "answers")
             for name in sorted(gone):  # the answer last: until then the task is known
                 if name in self._blobs_of_answers:
                     self._remove_blob(run, self._blobs_of_answers.pop(name))
                     _unlink(f"{answers}/{name}.json")
                 else:
                     self._remove_one(run, f"{answers}/{name}.json", name)
+
+    def give_up(self, run: str, names: Iterable[str]) -> None:
+        """Remove tasks that nobody is to work on any more; an answer that is there, or comes late, stays."""
+        with _away(self.where):
+            self._remove_tasks(run, set(names))
+
+    def _remove_tasks(self, run: str, names: Set[str]) -> None:
+        """Remove tasks that wait or are claimed, as one does that is answered by a worker that was thought dead."""
+        waiting, claimed = self._folder(run, "waiting"), self._folder(run, "claimed")
+        lost = range(self._lost_at_most(run) + 1)
+        for name in names:
+            for n in lost:
+                self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
+        for task, file in list(self._tasks(run, "claimed")):
+            if task in names:
+                self._remove_one(run, f"{claimed}/{file}", task)
+        for name in names if len(lost) > 1 else ():  # one may have been given back since
+            for n in lost:
+                self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
 
     def _remove_one(self, run: str, path: str, name: str) -> None:
         if os.path.lexists(path):
@@ -304,7 +315,8 @@ class FolderExchange:
         with self._lock, _away(self.where):
             ahead = self._ahead.setdefault(run, collections.deque())
             folders = {kind: str(self._folder(run, kind)) for kind in ("waiting", "claimed", "answers")}
-            looked, fell_over, self._fell_over = False, self._fell_over, True
+            looked, fell_over = False, run in self._fell_over
+            self._fell_over.add(run)
             if fell_over:
                 for _, file in list(self._tasks(run, "claimed")):
                     parts = _CLAIMED.fullmatch(file)
@@ -325,7 +337,7 @@ class FolderExchange:
                 else:  # others claim here: go on behind what they may be about to claim
                     passed += [ahead.popleft() for _ in range(min(step, len(ahead)))]
                     step = min(2 * step + 1, _PASSED)
-            self._fell_over = False
+            self._fell_over.discard(run)
             self._held.update(one.token for one in found)
         return found
 

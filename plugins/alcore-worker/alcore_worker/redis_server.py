@@ -47,7 +47,9 @@ class RedisServer:
     Attributes
     ----------
     client
-        The client of the package redis.
+        The client of the package redis. It sends a command again where the connection broke.
+    once
+        A client that sends each command once, for what is not to be done twice.
     where : str
         The address.
     """
@@ -63,13 +65,18 @@ class RedisServer:
         if unknown := sorted(set(urllib.parse.parse_qs(parts.query, keep_blank_values=True)) - _OPTIONS):
             raise UsageError(f"the address {where!r} has {unknown[0]!r}; it may have {', '.join(sorted(_OPTIONS))}.")
         try:
-            self.client: Any = redis.Redis.from_url(
-                where,
-                password=os.environ.get(PASSWORD) or None,
-                socket_connect_timeout=5,
-                socket_timeout=30,
-                health_check_interval=15,
-                retry=Retry(NoBackoff(), 1),  # a connection that the server has closed is opened again
+            self.client: Any
+            self.once: Any
+            self.client, self.once = (
+                redis.Redis.from_url(
+                    where,
+                    password=os.environ.get(PASSWORD) or None,
+                    socket_connect_timeout=5,
+                    socket_timeout=30,
+                    health_check_interval=15,
+                    retry=Retry(NoBackoff(), retries),
+                )
+                for retries in (1, 0)  # a connection that the server has closed is opened again
             )
         except ValueError as error:
             raise UsageError(

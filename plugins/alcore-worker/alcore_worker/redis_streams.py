@@ -70,16 +70,16 @@ for place = 4, #ARGV do
 end
 return given_up
 """
-# ARGV: group, then tasks, which the driver has committed, or which nobody is to begin. Returned are the documents that
-# may name arrays.
+# ARGV: group, whether answers stay ("1"), then tasks, which the driver has committed, or which nobody is to work on.
+# Returned are the documents that may name arrays.
 _REMOVE = """
 local documents, ids = {}, {}
 local function note(text)
   if string.find(text, '"blob":', 1, true) then documents[#documents + 1] = text end
 end
-for place = 2, #ARGV do
+for place = 3, #ARGV do
   local id, answer = redis.call('HGET', KEYS[2], ARGV[place]), redis.call('HGET', KEYS[3], ARGV[place])
-  if answer then note(answer) end
+  if answer and ARGV[2] ~= '1' then note(answer) end
   if id and redis.call('EXISTS', KEYS[1]) == 1 then
     ids[#ids + 1] = id
     local found = answer and {} or redis.call('XRANGE', KEYS[1], id, id)  -- its worker removes the task's arrays
@@ -90,8 +90,8 @@ if #ids > 0 then
   redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
   redis.call('XDEL', KEYS[1], unpack(ids))
 end
-redis.call('HDEL', KEYS[2], unpack(ARGV, 2))
-redis.call('HDEL', KEYS[3], unpack(ARGV, 2))
+redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
+if ARGV[2] ~= '1' then redis.call('HDEL', KEYS[3], unpack(ARGV, 3)) end
 return documents
 """
 # ARGV: group, then tasks. Those that no worker has claimed are removed; returned are their names and documents.
@@ -114,12 +114,12 @@ for place = 2, #ARGV do
 end
 return {names, documents}
 """
-# ARGV: task, answer, and so on. The first answer stays; a run that is gone takes none.
+# ARGV: task, answer, and so on. The first answer stays; of a run that is gone it is an error.
 _ANSWER = """
+if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('NORUN the run is not there') end
 local is_first = {}
-local is_here = redis.call('EXISTS', KEYS[4])
 for place = 1, #ARGV, 2 do
-  is_first[#is_first + 1] = is_here == 1 and redis.call('HSETNX', KEYS[3], ARGV[place], ARGV[place + 1]) or 0
+  is_first[#is_first + 1] = redis.call('HSETNX', KEYS[3], ARGV[place], ARGV[place + 1])
 end
 return is_first
 """
@@ -214,9 +214,16 @@ class RedisExchange:
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
+        self._remove(run, names, answers_stay=False)
+
+    def give_up(self, run: str, names: Iterable[str]) -> None:
+        """Remove tasks that nobody is to work on any more; an answer that is there, or comes late, stays."""
+        self._remove(run, names, answers_stay=True)
+
+    def _remove(self, run: str, names: Iterable[str], *, answers_stay: bool) -> None:
         with self._server.away():
             for some in _slices(list(names), _AT_ONCE):
-                self._remove_blobs(run, self._call(_REMOVE, run, _GROUP, *some))
+                self._remove_blobs(run, self._call(_REMOVE, run, _GROUP, int(answers_stay), *some))
 
     def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
         """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
@@ -310,22 +317,26 @@ class RedisExchange:
             fell_over = run in self._fell_over
             self._fell_over.add(run)
             messages = self._own_messages(run, worker) if fell_over else []
-            messages += self._new_messages(run, worker, most)
+            try:
+                messages += self._new_messages(run, worker, most)
+            except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
+                messages = self._own_messages(run, worker) + self._new_messages(run, worker, most)
             names = [_field(fields, b"task").decode(errors="replace") for _, fields in messages]
             answers = self._client.hmget(_key(run, "answers"), names) if names else []
-            for (message, fields), name, answer in zip(messages, names, answers, strict=True):
+            known = self._client.hmget(_key(run, "names"), names) if names else []  # after: both go at once
+            for (message, fields), name, answer, current in zip(messages, names, answers, known, strict=True):
                 if not is_task(name):
                     self._set_aside(run, message, fields)
                     found.append(Claim("", "", b"", f"the message {message.decode()[:40]} is no task"))
-                elif answer is None:
-                    self._held.add((run, message.decode()))
+                elif answer is None and current == message:
                     found.append(Claim(name, message.decode(), _field(fields, b"document")))
+            self._held.update((run, one.token) for one in found if one.name)
             self._fell_over.discard(run)
         return found
 
     def _new_messages(self, run: str, consumer: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         try:
-            return _messages(self._client.xreadgroup(_GROUP, consumer, {_key(run, "tasks"): ">"}, count=most))
+            return _messages(self._server.once.xreadgroup(_GROUP, consumer, {_key(run, "tasks"): ">"}, count=most))
         except redis.ResponseError as error:
             if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
                 return []

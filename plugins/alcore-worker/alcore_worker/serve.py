@@ -53,6 +53,44 @@ class _RunGoneError(Exception):
     """The exchange can be reached, and has lost the run that is worked for."""
 
 
+class _Returns:
+    """Claims that are given back, each until the exchange has taken it: as long as this worker lives, nobody else does.
+
+    Parameters
+    ----------
+    exchange
+        Where they go.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._owed: dict[str, list[Claim]] = {}  # by run
+
+    def give_back(self, run: str, claims: Iterable[Claim]) -> bool:
+        """Let claims be claimed again, now or when `settle` is called; tell whether it was now."""
+        self._owed.setdefault(run, []).extend(claims)
+        with contextlib.suppress(AwayError, DocumentError):
+            self.settle(run)
+        return run not in self._owed
+
+    def settle(self, run: str) -> None:
+        """Give back what is owed to a run; `AwayError` where that does not go."""
+        if claims := self._owed.get(run):
+            self._exchange.give_back(run, claims)
+        self._owed.pop(run, None)
+
+    def settle_all(self) -> None:
+        """Give back what is owed to runs that are known, as far as it goes."""
+        with contextlib.suppress(AwayError):
+            known = self._exchange.runs() if self._owed else []
+            for run in list(self._owed):
+                if run not in known:
+                    del self._owed[run]
+                    continue
+                with contextlib.suppress(AwayError, DocumentError):
+                    self.settle(run)
+
+
 class _Task(NamedTuple):
     request: Request
     claim: Claim
@@ -111,6 +149,7 @@ class Worker:
         self._told: set[str] = set()  # what was said of runs
         self._left_alone: dict[str, float] = {}  # until when, of runs that can't be served
         self._patience = Patience(self._logger, self.safe_point)
+        self._returns = _Returns(exchange)
         self.answers = self.failures = 0
 
     def stop(self) -> None:
@@ -146,6 +185,7 @@ class Worker:
         last = ""
         while True:
             served = False
+            self._returns.settle_all()
             for run in self._in_turn(last):
                 if self._serve(run):
                     last, served = run, True
@@ -184,7 +224,7 @@ class Worker:
         presence = _Presence(self._exchange, run)
         patience = Patience(self._logger, self.safe_point, presence.check)
         turn = _Turn(lambda: self._others_wait(run), lambda: self._is_attended(run))
-        claims = _Claims(self._exchange, run, self.id, patience, self._logger, turn)
+        claims = _Claims(self._exchange, run, self.id, patience, self._logger, turn, self._returns)
         try:
             if claims.empty():
                 return False
@@ -203,9 +243,7 @@ class Worker:
             )
             self._strategy.attach(context)
             with claims.keeping():
-                self._strategy.label(claims, _Answers(claims))
-                claims.fail_unanswered()
-                claims.flush()
+                self._label(claims)
         except _RunGoneError:
             self._logger.warning("the run %s is not in %s any more; leaving it", run, self._exchange.where)
         except DocumentError as error:
@@ -217,6 +255,17 @@ class Worker:
             self.answers += claims.labeled
             self.failures += claims.failed
         return True
+
+    def _label(self, claims: _Claims) -> None:
+        try:
+            self._strategy.label(claims, _Answers(claims))
+            claims.fail_unanswered()
+            claims.flush()
+        except (_RunGoneError, DocumentError):
+            raise
+        except BaseException:
+            self._ended.set()  # threads of the strategy that wait for the exchange hold the lock of what was claimed
+            raise
 
     def _keep_up_with(self, note: Note) -> None:
         """Beat as often as a run expects it."""
@@ -299,6 +348,8 @@ class _Claims:
         Told what can't be read.
     turn
         Says when nothing more is to be claimed.
+    returns
+        Gives claims back.
 
     Attributes
     ----------
@@ -313,10 +364,17 @@ class _Claims:
     """
 
     def __init__(
-        self, exchange: Exchange, run: str, worker: str, patience: Patience, logger: logging.Logger, turn: _Turn
+        self,
+        exchange: Exchange,
+        run: str,
+        worker: str,
+        patience: Patience,
+        logger: logging.Logger,
+        turn: _Turn,
+        returns: _Returns,
     ) -> None:
         self._exchange, self._run, self._worker = exchange, run, worker
-        self._patience, self._logger, self._turn = patience, logger, turn
+        self._patience, self._logger, self._turn, self._returns = patience, logger, turn, returns
         self._lock = threading.RLock()
         self._ahead: collections.deque[_Task] = collections.deque()  # claimed, and not taken out yet
         self._out: dict[str, _Task] = {}  # taken out, and not answered yet, by request
@@ -368,6 +426,7 @@ class _Claims:
                     if self._ahead and time.monotonic() - self._taken_at > _KEPT_AHEAD:
                         self._give_back(self._ahead)
                         self._ahead.clear()
+                    self._returns.settle(self._run)
             except AwayError:  # the strategy waits where it puts or takes next; until then this looks again
                 self._ended.wait(_LONGEST_WAIT)
                 self._wake.set()
@@ -439,6 +498,7 @@ class _Claims:
         in_a_while = int(self._taken * _AHEAD / max(now - self._claimed_at, 1e-6))
         self._claimed_at, self._taken = now, 0
         most = max(most, min(in_a_while, _AT_ONCE))
+        self._patience.call(lambda: self._returns.settle(self._run))  # first: what is claimed anew is not to go back
         claims = self._patience.call(lambda: self._exchange.claim(self._run, self._worker, most))
         if claims:
             self._wait = _SHORTEST_WAIT
@@ -579,9 +639,8 @@ class _Claims:
         for task in tasks:
             self._forget(task)
             claims.append(task.claim)
-        if claims:
-            with contextlib.suppress(AwayError):  # its time runs out, and the driver takes it back
-                self._exchange.give_back(self._run, claims)
+        if not self._returns.give_back(self._run, claims):
+            self._wake.set()
 
     def _forget(self, task: _Task) -> None:
         if task.sample is not None:

@@ -86,6 +86,7 @@ class WorkerLabelStrategy(BaseLabel):
                 room = self._most - len(hand.requests)
                 taken = queue_to_label.get_many(room) if room > 0 and not queue_to_label.empty() else []
                 hand.take(taken)
+                desk.clear(hand.requests)
                 self._send(desk, hand)
                 if not hand.requests:
                     break
@@ -108,8 +109,10 @@ class WorkerLabelStrategy(BaseLabel):
         recalled = {_name_of(one): one for one in requests.recalled()}
         if not recalled:
             return
-        waiting = desk.withdraw([name for name in recalled if name in hand.requests and name not in hand.unsent])
-        for name in [one for one in recalled if one in waiting or one in hand.unsent]:
+        sent = [name for name in recalled if name in hand.requests and name not in hand.unsent]
+        desk.withdraw(sent)
+        gone = set(sent) - desk.known()
+        for name in [one for one in recalled if one in gone or one in hand.unsent]:
             requests.give_back(hand.requests[name])
             hand.drop(name)
 
@@ -167,7 +170,7 @@ class WorkerLabelStrategy(BaseLabel):
                 return
             hand.sent(some)
             for name, fault in faults.items():
-                hand.fail(name, fault, 0.0)
+                hand.fail([name], fault, 0.0)
 
     def tasks(self, desk: _Desk, requests: Mapping[str, Request]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Return the tasks of requests, and why others can't be sent."""
@@ -290,9 +293,9 @@ class _Hand:
                 self._by_id.pop(key, None)
                 self._answered.add(key)
 
-    def fail(self, name: str, reason: str, cost: float | None = None) -> None:
-        """Report that a request has no label."""
-        self.deliver({name: Failed(self.requests[name], reason, "infrastructure", cost)})
+    def fail(self, names: Iterable[str], reason: str, cost: float | None = None) -> None:
+        """Report that requests have no label."""
+        self.deliver({name: Failed(self.requests[name], reason, "infrastructure", cost) for name in names})
 
 
 class _Desk:
@@ -319,6 +322,7 @@ class _Desk:
         self._looked_for_workers, self._told = -math.inf, False
         self._room_after, self._told_full = -math.inf, False
         self._attended = -math.inf
+        self._is_cleared = False
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
@@ -362,9 +366,16 @@ class _Desk:
         if names:
             self._patience.call(lambda: self._exchange.remove(self._run, names))
 
-    def withdraw(self, names: Sequence[str] | None = None) -> set[str]:
-        """Remove what waits and nobody needs any more: these, or all. Return what that was."""
-        return self._patience.call(lambda: self._exchange.withdraw(self._run, names))
+    def withdraw(self, names: Sequence[str] | None = None) -> None:
+        """Remove what waits and nobody needs any more: these, or all."""
+        if names is None or names:
+            self._patience.call(lambda: self._exchange.withdraw(self._run, names))
+
+    def clear(self, wanted: Mapping[str, Request]) -> None:
+        """Once: withdraw what was sent before the run was cut off, and was answered by somebody else since."""
+        if not self._is_cleared:
+            self._is_cleared = True
+            self.withdraw([name for name in self.known() if name not in wanted])
 
     def read_answers(self, requests: Mapping[str, Request]) -> dict[str, Label | Failed]:
         """Return answers by name; one that is damaged is a failure."""
@@ -395,10 +406,13 @@ class _Desk:
         if now - self._took_back > min(1.0, silent_after / 4) and now - self._reachable_since > silent_after:
             self._took_back = now
             given_up = self._patience.call(lambda: self._exchange.take_back(self._run, silent_after, most_lost))
-            for name in given_up:
-                if name in hand.requests:
-                    hand.fail(name, f"{most_lost} workers fell silent while they worked on it")
-                self.remove([name])
+            if given_up:
+                self._patience.call(lambda: self._exchange.give_up(self._run, given_up))
+                answered = set(self.answered())  # an answer that came at the last moment is taken, as others are
+                hand.fail(
+                    [name for name in given_up if name in hand.requests and name not in answered],
+                    f"{most_lost} workers fell silent while they worked on it",
+                )
         if now - self._looked_for_lost > _LOOK_FOR_LOST:
             self._looked_for_lost = now
             missing = set(hand.requests) - set(hand.unsent) - self.known()

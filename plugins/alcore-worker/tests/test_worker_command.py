@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
-from alcore_worker.names import FORMAT
+from alcore_worker.exchange import AwayError
+from alcore_worker.names import FORMAT, request_of
 
 from alcore import BaseLabel, BaseQuery, DataInfo, Failed, Label, TensorPool
-from alcore.errors import UsageError
+from alcore.errors import Interrupted, UsageError
 from alcore.store import Run
 
 SOLVER = """
@@ -453,7 +455,27 @@ def answer_with(worker, claims, content):
     worker.answer(run, [(one, json.dumps({"format": FORMAT, "content": content}).encode()) for one in claims])
 
 
-def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):
+def test_label_that_comes_while_its_worker_is_given_up_is_taken(shared):
+    made = driver(shared.parent / "runs", str(shared), [3], run_id="r", silent_after=0.1, most_lost=1)
+    worker, claims = open_exchange(str(shared)), []
+    exchange = made.label_strategy._exchange
+    plain = exchange.take_back
+
+    def taken_back(run, *limits):
+        given_up = plain(run, *limits)
+        if given_up:
+            answer_with(worker, claims, {"kind": "label", "value": 7.0})
+        return given_up
+
+    exchange.take_back = taken_back
+    end_at(made, lambda: claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 1)) or bool(claims))
+    made.run()
+    (request,) = Run(made.log_dir).requests()
+    assert request["state"] == "labeled"
+    assert worker.known(worker.runs()[0]) == set()
+
+
+def test_what_was_told_while_the_run_was_away_is_not_begun(shared):
     """The run was cut off, the last of its requests was answered by hand, and workers do the others."""
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
@@ -463,7 +485,8 @@ def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):
     worker = open_exchange(str(shared))
 
     def answer_three():
-        claims = worker.claim(worker.runs()[0], "one-1-00000001", 3)
+        claims = worker.claim(worker.runs()[0], "one-1-00000001", 9)
+        assert [request_of(one.name)[1] for one in claims] == [0, 1, 2]
         answer_with(worker, claims, {"kind": "label", "value": 1.0})
 
     end_at(again, answer_three)
@@ -472,11 +495,22 @@ def test_what_nobody_needs_is_withdrawn_when_a_step_ends(shared):
     assert list(shared.glob("runs/*/waiting/*")) == []
 
 
-def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared):
+@pytest.mark.parametrize("reply", ["comes", "is lost"])
+def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared, reply, caplog):
     """Five of six fail, so that labels keep failing; the sixth one is claimed, and its label is taken."""
     many = TensorPool(torch.arange(60.0).reshape(30, 2), info=DataInfo("regression", features=2))
     made = driver(shared.parent / "runs", str(shared), range(30), many, run_id="r", max_failure_rate=0.5)
     worker, claims = open_exchange(str(shared)), []
+    exchange = made.label_strategy._exchange
+    plain, faults = exchange.withdraw, [AwayError("the reply was lost")] if reply == "is lost" else []
+
+    def withdrawn(run, names):
+        found = plain(run, names)
+        if names and faults:
+            raise faults.pop()
+        return found
+
+    exchange.withdraw = withdrawn
 
     def five_fail():
         claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 6))
@@ -493,6 +527,50 @@ def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared):
     assert "5 of the last 6 answers" in made.stop_reason
     states = [one["state"] for one in Run(made.log_dir).requests()]
     assert states.count("labeled") == 1
+    assert not faults
+    assert "are lost" not in caplog.text
+
+
+class PutsFromAThread(BaseLabel):
+    """Has its answers put by a thread of its own, and is interrupted meanwhile."""
+
+    remote = True
+
+    def label(self, queue_to_label, serialize_queue, *args, **kwargs):
+        request = queue_to_label.get_request()
+
+        def put():
+            with contextlib.suppress(Interrupted):
+                serialize_queue.put(Label(request, 1.0))
+
+        threading.Thread(target=put, daemon=True).start()
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+
+def test_worker_ends_while_another_thread_waits_for_the_exchange(shared):
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    exchange, ended = open_exchange(str(shared)), []
+    answer = exchange.answer
+
+    def away(*args):
+        if not ended:
+            raise AwayError("the folder is away")
+        answer(*args)
+
+    exchange.answer = away
+
+    def work():
+        with contextlib.suppress(KeyboardInterrupt):
+            Worker(exchange, PutsFromAThread(), "puts", home=shared.parent).run()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    ended.append(True)
+    assert exchange.waiting(exchange.runs()[0]) == 4
 
 
 def test_copy_of_a_run_has_an_exchange_of_its_own_and_one_that_was_moved_keeps_it(shared):

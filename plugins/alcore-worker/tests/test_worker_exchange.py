@@ -1,11 +1,15 @@
 """The exchange, in each backend: tasks wait, are claimed by one worker, and have one answer; nothing is lost."""
 
 import errno
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import redis
 from alcore_worker.exchange import AwayError, FullError, open_exchange
+from alcore_worker.folder import FolderExchange
 from alcore_worker.names import DocumentError, task_name
 
 RUN = "run-0123456789ab"
@@ -184,11 +188,16 @@ def test_worker_that_left_is_not_counted(exchange):
     assert exchange.workers(60) == 0
 
 
-def test_answer_to_a_task_that_was_given_up_is_kept(exchange):
-    exchange.put(RUN, tasks(1))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.remove(RUN, [claim.name])
-    exchange.answer(RUN, [(claim, b"late")])
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_answer_to_a_task_that_was_given_up_is_kept(exchange, comes):
+    exchange.put(RUN, tasks(2))
+    claim, other = exchange.claim(RUN, "one-1-00000001", 2)
+    if comes == "before":
+        exchange.answer(RUN, [(claim, b"late")])
+    exchange.give_up(RUN, [claim.name, other.name])
+    if comes == "after":
+        exchange.answer(RUN, [(claim, b"late")])
+    assert exchange.known(RUN) == {claim.name}
     assert exchange.read_answers(RUN, exchange.answered(RUN)) == {claim.name: b"late"}
     exchange.remove(RUN, [claim.name])
     assert exchange.known(RUN) == set()
@@ -225,6 +234,87 @@ def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
     assert found == {name: b"answer to " + one for name, one in many.items()}
     exchange.remove(RUN, many)
     assert exchange.known(RUN) == set()
+
+
+def test_answer_waits_for_a_run_that_the_exchange_has_lost(exchange, place):
+    """As a server that was started anew has: it is paid for, and the driver makes the run known again."""
+    exchange.put(RUN, tasks(1))
+    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    if place.startswith("unix:"):
+        exchange._client.flushall()
+    else:
+        shutil.rmtree(Path(place) / "runs" / RUN)
+    with pytest.raises(AwayError):
+        exchange.answer(RUN, [(claim, b"done")])
+    exchange.begin(RUN, b"{}")
+    exchange.answer(RUN, [(claim, b"done")])
+    assert exchange.read_answers(RUN, exchange.answered(RUN)) == {claim.name: b"done"}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two exchanges of one folder; `meanwhile` has something done when the first one lists what is claimed."""
+    one, other = FolderExchange(tmp_path), FolderExchange(tmp_path)
+    one.begin(RUN, b"{}")
+    plain = one._tasks
+
+    def meanwhile(before=lambda: None, after=lambda: None):
+        def listed(run, kind):
+            if kind == "claimed":
+                before()
+            found = list(plain(run, kind))
+            if kind == "claimed":
+                after()
+            return iter(found)
+
+        one._tasks = listed
+
+    return one, other, meanwhile
+
+
+def test_task_that_is_claimed_while_it_is_put_again_is_not_put(two):
+    driver, worker, meanwhile = two
+    driver.put(RUN, tasks(1))
+    claims = []
+    meanwhile(after=lambda: claims.extend(worker.claim(RUN, "one-1-00000001", 1)))
+    driver.put(RUN, tasks(1))
+    assert len(claims) == 1
+    assert worker.claim(RUN, "two-2-00000002", 1) == []
+
+
+def test_task_that_is_given_back_while_it_is_removed_is_removed(two):
+    """One worker was thought dead and has answered; the other one, which had the task next, gives it back."""
+    driver, worker, meanwhile = two
+    driver.put(RUN, tasks(1))
+    (first,) = worker.claim(RUN, "one-1-00000001", 1)
+    until(lambda: driver.take_back(RUN, 0.05, 9) == [] and driver.waiting(RUN) == 1)
+    second = worker.claim(RUN, "two-2-00000002", 1)
+    worker.answer(RUN, [(first, b"done")])
+    meanwhile(before=lambda: worker.give_back(RUN, second))
+    driver.remove(RUN, IDS[:1])
+    assert worker.known(RUN) == set()
+
+
+def test_claim_that_failed_is_found_after_one_of_another_run(exchange, monkeypatch):
+    other = "other-0123456789ab"
+    exchange.begin(other, b"{}")
+    exchange.put(RUN, tasks(2))
+    with monkeypatch.context() as failing:
+        if isinstance(exchange, FolderExchange):
+            failing.setattr(exchange, "_claimed", raising(OSError(errno.EIO, "the disk fails")))
+        else:
+            failing.setattr(exchange._client, "hmget", raising(redis.ConnectionError("it broke")))
+        with pytest.raises(AwayError):
+            exchange.claim(RUN, "one-1-00000001", 2)
+    assert exchange.claim(other, "one-1-00000001", 1) == []
+    assert sorted(one.name for one in exchange.claim(RUN, "one-1-00000001", 2)) == IDS[:2]
+
+
+def raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
 
 
 def test_disk_that_is_full_silences_nobody(tmp_path, monkeypatch):
