@@ -168,6 +168,6 @@ def plan_steps(size: int, labeled: int, first: int) -> tuple[int, int]:
     start = labeled or first
     bought = max(1, min(size - start, max(round(_ROOTS * size**0.5), 3 * start)))
     a_step = max(1, round(bought / _STEPS))
-    if a_step > 10:
+    if a_step > 12:  # 11 and 12 would become 10, and the steps more by a fifth
         a_step = 5 * round(a_step / 5)
     return -(-bought // a_step) + (not labeled), a_step
