@@ -146,6 +146,8 @@ class ParameterTable:
         if own and error["type"] == "extra_forbidden":
             return f"{where} has no parameter {name!r}: {did_you_mean(name, self.parameters)}"
         reason = f": {error['msg'].removeprefix('Value error, ')}" if error["type"] == "value_error" else ""
+        if error["type"] == "string_type" and isinstance(error["input"], int | float):
+            reason += f': text is written in quotes, as "{error["input"]}"'
         if typing.get_origin(hint) in (list, tuple) and own:
             reason += f""", for instance --set {where}.{name}='["a", "b"]'"""
         return f"{where}.{name} is {values.get(name)!r}; it must be {type_name(hint)}{reason}"

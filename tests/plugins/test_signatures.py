@@ -188,9 +188,14 @@ def test_all_faults_come_at_once():
         "query.q has no parameter 'nmae': did you mean 'name'? There are: count, mode, name, share",
         "query.q.count is missing; give it with --set query.q.count=VALUE (int)",
         "query.q.mode is 'upp'; it must be 'up' | 'down'",
-        "query.q.name is 4; it must be str",
+        'query.q.name is 4; it must be str: text is written in quotes, as "4"',
         "query.q.share is 'big'; it must be float",
     ]
+
+
+def test_numbers_in_place_of_text_are_told_how_text_is_written():
+    told = 'query.q.x is [1, 0]; it must be tuple[str, ...]: text is written in quotes, as "1"'
+    assert validate(taking(tuple[str, ...]), {"x": [1, 0]}, "query.q")[1] == [told]
 
 
 def test_union_and_list_give_one_fault_a_parameter():
