@@ -94,9 +94,8 @@ class TensorPool:
         self._value_of: dict[int, int] = {}  # their rows, by sample id
         self._value_rows: torch.Tensor | None = None  # the same in training order, and -1 for other samples
         self.info = info if info is not None else infer_info(inputs, self._targets)
-        initial = [] if labeled is None else torch.as_tensor(labeled, dtype=torch.int64).flatten().tolist()
-        for sample in initial:
-            self._mark(sample)
+        initial = torch.as_tensor(() if labeled is None else labeled, dtype=torch.int64).flatten()
+        self._mark_initial(initial)
         # classes that are counted in labeled samples alone may not be all
         self._more_classes = info is None and targets is not None and len(initial) == len(inputs)
 
@@ -313,6 +312,17 @@ class TensorPool:
         if not 0 <= sample < self.total:
             return f"there is no sample {sample}; ids go from 0 to {self.total - 1}"
         return f"sample {sample} is labeled already" if sample >= len(self._mask) or self._mask[sample] else None
+
+    def _mark_initial(self, ids: torch.Tensor) -> None:
+        """Mark samples as labeled; `UsageError` names the first that is none, or is named twice."""
+        inside = ids[(ids >= 0) & (ids < len(self._mask))]
+        self._mask[inside] = True
+        if int(self._mask.sum()) == len(ids):
+            self._ids = ids.tolist()
+            return
+        self._mask[:] = False
+        for sample in ids.tolist():
+            self._mark(sample)
 
     def _mark(self, sample: int) -> None:
         if fault := self._fault_of_id(sample):
