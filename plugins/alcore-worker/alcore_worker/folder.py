@@ -418,9 +418,9 @@ class FolderExchange:
             claimed, waiting = self._folder(run, "claimed"), self._folder(run, "waiting")
             for claim in claims:
                 file = f"{claim.token.partition('~')[0]}.json"
-                self._held.discard(claim.token)
                 with contextlib.suppress(FileNotFoundError):
                     (claimed / claim.token).rename(waiting / file)
+                self._held.discard(claim.token)
 
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it had claimed without knowing it, when it was interrupted, waits again."""
