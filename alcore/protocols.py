@@ -374,6 +374,13 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
+    def heed_told(self) -> None:
+        """Leave the label strategy's `label` where answers were told to the run, which takes them in and calls it anew.
+
+        It raises `alcore.errors.Waiting`. For a label strategy that works for long, and of which nothing is lost when
+        it gives back what it took; others take in what was told when they have returned.
+        """
+
 
 DriverProtocol = RunContext
 """Another name of `RunContext`, as in PhysicsNeMo."""

@@ -1018,6 +1018,20 @@ class Driver:
         """End the run here if it was asked to end."""
         self._interruption.safe_point()
 
+    def heed_told(self) -> None:
+        """Leave the label strategy's `label` where answers were told to the run, which takes them in and calls it anew.
+
+        For a label strategy that works for long, and of which nothing is lost when it gives back what it took. At most
+        once a second something is looked for.
+
+        Raises
+        ------
+        alcore.errors.Waiting
+            If answers were told (`alcore tell`, `tell`) since the labeling phase began.
+        """
+        if self._labeling is not None:
+            self._labeling.heed_told()
+
     @property
     def _seed(self) -> int:
         return int(self.config.seed or 0)

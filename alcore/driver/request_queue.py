@@ -86,7 +86,7 @@ class RequestQueue:
         self._fidelity, self._costs_of, self._as_input = fidelity, costs_of, as_input
         self._lock = threading.Lock()
         self._requests: dict[int, Request] = {}  # those left to label, by ticket
-        self._tickets_of: dict[str, list[int]] = {}  # by request
+        self._ticket_of: dict[str, int] = {}  # by request
         self._taken: dict[str, Request] = {}  # with the label strategy: taken out, and neither answered nor given back
         self._settled: set[str] = set()  # answered or given up since the query phase began
         self._withheld: set[str] = set()  # not to be begun in this labeling phase
@@ -179,7 +179,7 @@ class RequestQueue:
             self._ticket()
         with self._lock:
             self._requests.clear()
-            self._tickets_of.clear()
+            self._ticket_of.clear()
         for request in requests:
             self.requeue(request)
 
@@ -189,10 +189,12 @@ class RequestQueue:
             self._taken.pop(request.id, None)
             if request.id in self._settled or request.id in self._withheld:
                 return
-            ticket = self._tickets
+            if (ticket := self._ticket_of.get(request.id)) is not None:  # of an earlier attempt
+                self._requests[ticket] = request
+                return
+            ticket = self._ticket_of[request.id] = self._tickets
             self._tickets += 1
             self._requests[ticket] = request
-            self._tickets_of.setdefault(request.id, []).append(ticket)
             self._waiting += 1
         self._transport.put(ticket)
 
@@ -202,8 +204,12 @@ class RequestQueue:
             for key in keys:
                 self._settled.add(key)
                 self._taken.pop(key, None)
-                for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
-                    del self._requests[ticket]
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """Hand a request out no more; its ticket stays in the transport, and is skipped."""
+        if (ticket := self._ticket_of.pop(key, None)) is not None:
+            del self._requests[ticket]
 
     def taken(self) -> set[str]:
         """Return the ids of the requests that are with the label strategy."""
@@ -223,8 +229,7 @@ class RequestQueue:
         with self._lock:
             self._withheld = set(keys)
             for key in self._withheld:
-                for ticket in self._tickets_of.pop(key, ()):  # the ticket stays in the transport and is skipped
-                    del self._requests[ticket]
+                self._drop(key)
 
     def release(self, keys: Iterable[str]) -> None:
         """Note that requests are no longer with the label strategy; they are handed out in the next phase."""
@@ -416,9 +421,7 @@ class RequestQueue:
             with self._lock:
                 request = self._requests.pop(ticket, None)
                 if request is not None:
-                    self._tickets_of[request.id].remove(ticket)
-                    if not self._tickets_of[request.id]:
-                        del self._tickets_of[request.id]
+                    del self._ticket_of[request.id]
                     return request
         raise queue.Empty
 

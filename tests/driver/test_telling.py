@@ -9,8 +9,10 @@ import pytest
 from alcore_labelers import AskLabelStrategy
 
 from alcore.driver import Driver
+from alcore.errors import Waiting
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
+from alcore.strategies import BaseLabel
 
 _OTHER: Any = "broken"
 Build = Callable[..., Driver]
@@ -134,3 +136,43 @@ def test_answers_are_told_while_the_run_goes_on(build: Build, toys: Any) -> None
     driver = build(label_strategy=AskLabelStrategy(min_labels=0), metrology_strategies=[Asking()])
     driver.run()
     assert [len(driver.train_datapool), len(driver.ask())] == [8 + 2 * 3, 3]
+
+
+@pytest.mark.parametrize("told_of", [1, 3])
+@pytest.mark.parametrize("verdict", ["label", "infrastructure", "withdrawn"])
+def test_what_is_told_while_the_label_strategy_works_is_taken_in(
+    build: Build, monkeypatch: pytest.MonkeyPatch, told_of: int, verdict: str
+) -> None:
+    """It is left, and called again with what is still to be labeled; it hears of its end, too."""
+    monkeypatch.setattr("alcore.driver.labeling._LOOK", 0.0)
+
+    class Working(BaseLabel):
+        idempotent = True
+        seen: list[list[Any]] = []  # noqa: RUF012
+
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            taken = queue_to_label.get_many(9)
+            self.seen.append([(one.item, one.attempt) for one in taken])
+            try:
+                if len(self.seen) == 1:
+                    self.driver.heed_told()
+                    some = self.driver.ask()[:told_of]  # type: ignore[attr-defined]
+                    self.driver.tell(  # type: ignore[attr-defined]
+                        [Label(one, 1) if verdict == "label" else Failed(one, "too dark", verdict) for one in some]
+                    )
+                self.driver.heed_told()
+            except Waiting:
+                for one in taken:
+                    queue_to_label.give_back(one)
+                raise
+            serialize_queue.put_many([Label(one, 0) for one in taken])
+
+    driver = build(label_strategy=Working(), max_active_learning_steps=1, label_retries=1)
+    driver.run()
+    first, again = Working.seen
+    tried_again = [(sample, 1) for sample, _ in first[:told_of]] if verdict == "infrastructure" else []
+    assert sorted(again) == sorted(first[told_of:] + tried_again)
+    values = [int(driver.train_datapool[place][1]) for place in range(8, len(driver.train_datapool))]
+    assert values == {"label": [1] * told_of, "infrastructure": [0] * told_of, "withdrawn": []}[verdict] + [0] * (
+        3 - told_of
+    )

@@ -175,6 +175,7 @@ USED_BY = {
     "device": "docs/specification.md",
     "dtype": "docs/specification.md",
     "generator": "alcore.strategies",
+    "heed_told": "alcore_worker",
     "infer": "alcore.strategies",
     "info": "alcore_f1",
     "learner": "docs/specification.md",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from alcore.errors import UsageError
+from alcore.errors import UsageError, Waiting
 from alcore.pools import as_sample_id, cost_of, inputs_by_sample, is_choosable, named_values
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.store import write_whole
@@ -73,12 +73,13 @@ class WorkerLabelStrategy(BaseLabel):
         self._exchange: Exchange = open_exchange(where)
         self._silent_after, self._most_lost, self._most = silent_after, most_lost, max_in_flight
         self._longest_wait = longest_wait
+        self._left: _Desk | None = None  # while answers are taken in that were told
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
         """Send each request, and put each answer as it comes."""
-        if queue_to_label.empty():
+        if queue_to_label.empty() and self._left is None:
             return
-        desk = _Desk(self._exchange, self._identity(), self)
+        desk, self._left = self._left or _Desk(self._exchange, self._identity(), self), None
         hand = _Hand(serialize_queue, self._answered)
         try:
             wait = _SHORTEST_WAIT
@@ -93,12 +94,16 @@ class WorkerLabelStrategy(BaseLabel):
                 collected = self._collect(desk, hand)
                 desk.look_after(hand)
                 self._heed_recall(desk, hand, queue_to_label)
+                self.driver.heed_told()
                 if collected:
                     wait = _SHORTEST_WAIT
                 elif not taken:
                     sleep(wait, self.driver.safe_point)
                     wait = min(2 * wait, self._longest_wait)
             desk.withdraw()
+        except Waiting:  # this is called again at once
+            desk.is_cleared, self._left = False, desk
+            raise
         finally:
             for request in hand.requests.values():
                 with contextlib.suppress(UsageError):  # it has been answered
@@ -322,7 +327,7 @@ class _Desk:
         self._looked_for_workers, self._told = -math.inf, False
         self._room_after, self._told_full = -math.inf, False
         self._attended = -math.inf
-        self._is_cleared = False
+        self.is_cleared = False
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
@@ -373,8 +378,8 @@ class _Desk:
 
     def clear(self, wanted: Mapping[str, Request]) -> None:
         """Once: withdraw what was sent before the run was cut off, and was answered by somebody else since."""
-        if not self._is_cleared:
-            self._is_cleared = True
+        if not self.is_cleared:
+            self.is_cleared = True
             self.withdraw([name for name in self.known() if name not in wanted])
 
     def read_answers(self, requests: Mapping[str, Request]) -> dict[str, Label | Failed]:

@@ -495,6 +495,32 @@ def test_what_was_told_while_the_run_was_away_is_not_begun(shared):
     assert list(shared.glob("runs/*/waiting/*")) == []
 
 
+@pytest.mark.parametrize("told_of", [1, 4])
+def test_what_is_told_while_workers_work_is_not_waited_for(shared, told_of, monkeypatch):
+    """The last requests are told: those that a worker has are not waited for, and no other is begun."""
+    monkeypatch.setattr("alcore.driver.labeling._LOOK", 0.0)
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    worker, claims = open_exchange(str(shared)), []
+
+    def tell():
+        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 2))
+        if claims:
+            made.tell([Label(one, 1.5) for one in made.ask()[-told_of:]])
+        return bool(claims)
+
+    def answer_the_others():
+        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 9))
+        asked = [one for one in claims if request_of(one.name)[1] < 4 - told_of]
+        answer_with(worker, asked, {"kind": "label", "value": 1.0})
+
+    end_at(made, tell, lambda: made.label_queue.qsize() == told_of, answer_the_others)
+    made.run()
+    values = [float(made.train_datapool[place][1]) for place in range(4)]
+    assert values == [1.0] * (4 - told_of) + [1.5] * told_of
+    assert sorted(request_of(one.name)[1] for one in claims) == [0, 1, 2][: max(2, 4 - told_of)]
+    assert list(shared.glob("runs/*/waiting/*")) == []
+
+
 @pytest.mark.parametrize("reply", ["comes", "is lost"])
 def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared, reply, caplog):
     """Five of six fail, so that labels keep failing; the sixth one is claimed, and its label is taken."""
