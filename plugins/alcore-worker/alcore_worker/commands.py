@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from alcore.errors import UsageError
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from alcore_worker.serve import Worker
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -58,7 +57,6 @@ def worker(
     name, strategy = _strategy(label, settings or [])
     logger = logging.getLogger("alcore.worker")
     serving = Worker(exchange, strategy, name, once=once, idle=idle, beat=beat, home=files, logger=logger)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     logger.addHandler(to_stderr := logging.StreamHandler())
     logger.setLevel(logging.INFO)
     ends = "when nothing waits" if once else "at Ctrl-C" if idle is None else f"after {idle:g} s without work"
@@ -66,18 +64,25 @@ def worker(
     try:
         serving.run()
     except KeyboardInterrupt:
-        print("alcore: interrupted. What had no answer was given back.", file=sys.stderr)
+        print(f"alcore: interrupted. {_what_became_of(serving)}", file=sys.stderr)
         raise typer.Exit(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
         failed = f", {serving.failures} failed" if serving.failures else ""
         logger.info("%d label%s%s", serving.answers, "" if serving.answers == 1 else "s", failed)
         logger.removeHandler(to_stderr)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+def _what_became_of(serving: Worker) -> str:
+    """Say what became of the requests of a worker that was interrupted."""
+    number = f"{serving.unwritten} request{'' if serving.unwritten == 1 else 's'}"
+    if serving.has_left:
+        unwritten = f", and {number} whose answer could not be written" if serving.unwritten else ""
+        return f"What had no answer was given back{unwritten}."
+    unwritten = f"; so may be {number} whose answer was not written in time" if serving.unwritten else ""
+    return (
+        "What had no answer could not be given back, since the exchange could not be reached: it is given to others "
+        f"when this worker has been silent for the run's silent_after{unwritten}."
+    )
 
 
 def _strategy(label: str, settings: list[str]) -> tuple[str, Any]:

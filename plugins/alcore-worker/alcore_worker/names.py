@@ -12,6 +12,8 @@ LARGEST_DOCUMENT = 2**24
 """Bytes of a document at most."""
 LARGEST_BLOB = 2**31
 """Bytes of the arrays of a document at most."""
+LONGEST_SILENCE = 1e9
+"""Seconds below which a run's `silent_after` is."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{12}", re.ASCII)
 _TASK = re.compile(r"[0-9]{6,9}-[0-9]{6,9}-[0-9a-f]{32}-[0-9]{1,6}", re.ASCII)
 _WORKER = re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9]{1,10}-[0-9a-f]{8}", re.ASCII)
@@ -117,7 +119,7 @@ def read_note(text: bytes, run: str, where: str) -> Note:
         or type(seed) is not int
         or not 0 <= seed < 2**63
         or not isinstance(silent_after, int | float)
-        or not 0 < silent_after < 1e9
+        or not 0 < silent_after < LONGEST_SILENCE
     ):
         raise DocumentError(f"{where}: the note of the run {run} is damaged")
     return Note(run_id, seed, float(silent_after))

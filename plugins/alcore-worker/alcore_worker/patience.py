@@ -50,6 +50,7 @@ class Patience:
             except AwayError as error:
                 if needs_room and isinstance(error, FullError):
                     raise
+                self._safe_point()
                 if not told:
                     self._logger.warning("%s; waiting until it can be reached again", error)
                     told = True

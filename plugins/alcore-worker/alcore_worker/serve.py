@@ -11,11 +11,13 @@ import os
 import queue
 import re
 import secrets
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from alcore.errors import Interrupted, UsageError
@@ -23,6 +25,7 @@ from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, LabelingProgress, Request
 from alcore_worker import documents
 from alcore_worker.context import Sent, WorkerContext
+from alcore_worker.ending import Calls, through
 from alcore_worker.exchange import AwayError, Claim, Exchange
 from alcore_worker.heartbeat import Heartbeat
 from alcore_worker.names import DocumentError, Note, read_note, request_of
@@ -38,6 +41,7 @@ _AHEAD = 0.1  # seconds of work that are claimed ahead, as fast as it went last
 _KEPT_AHEAD = 1.0  # seconds after which what was claimed ahead is given back
 _LEFT_ALONE = 60.0  # seconds after which a run that could not be served is looked at again
 _AT_ONCE = 256  # claims or answers in one call
+_LONGEST_BEAT = 86400.0  # seconds
 
 
 def check_remote(name: str, strategy: Any) -> None:
@@ -120,10 +124,19 @@ class Worker:
     logger
         Told what happens.
 
+    Attributes
+    ----------
+    answers, failures : int
+        How many labels there were, and how many requests that have none.
+    unwritten : int
+        How many answers could not be written.
+    has_left : bool
+        Whether the worker has ended, and what it had claimed and not answered was given back.
+
     Raises
     ------
     UsageError
-        If the strategy can't work without a Driver.
+        If the strategy can't work without a Driver, or a number of seconds is out of range.
     """
 
     def __init__(
@@ -139,18 +152,25 @@ class Worker:
         logger: logging.Logger | None = None,
     ) -> None:
         check_remote(name, strategy)
-        self._exchange, self._strategy, self._name = exchange, strategy, name
+        if not 0 < beat <= _LONGEST_BEAT:
+            raise UsageError(f"beat is {beat!r}; it must be a number of seconds above 0, and at most a day.")
+        if idle is not None and not idle >= 0:
+            raise UsageError(f"idle is {idle!r}; it must be a number of seconds, or be left out.")
+        self._strategy, self._name = strategy, name
         self._once, self._idle, self._beat, self._home = once, idle, beat, home
         self._logger = logger or logging.getLogger("alcore.worker")
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
         self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         self._ended = threading.Event()
+        self._calls = Calls(self._ended, exchange.where)
+        self._to_beat, self._exchange = exchange, through(self._calls, exchange)
         self._heart: Heartbeat | None = None
         self._told: set[str] = set()  # what was said of runs
         self._left_alone: dict[str, float] = {}  # until when, of runs that can't be served
         self._patience = Patience(self._logger, self.safe_point)
-        self._returns = _Returns(exchange)
-        self.answers = self.failures = 0
+        self._returns = _Returns(self._exchange)
+        self.answers = self.failures = self.unwritten = 0
+        self.has_left = False
 
     def stop(self) -> None:
         """Ask the worker to end at the next safe point; from any thread."""
@@ -169,16 +189,39 @@ class Worker:
         Raises
         ------
         KeyboardInterrupt
-            If it was interrupted; what it had claimed and not answered was given back.
+            If it was interrupted. What it had claimed and not answered was given back if `has_left`.
         """
-        self._patience.call(lambda: self._exchange.beat(self.id))
+        with self._signals(), contextlib.closing(self._calls):
+            self._patience.call(lambda: self._exchange.beat(self.id))
+            try:
+                with Heartbeat(self._to_beat, self.id, self._beat, self._logger) as self._heart:
+                    self._work()
+            finally:
+                self._ended.set()
+                with contextlib.suppress(AwayError):
+                    self._exchange.leave(self.id)
+                    self.has_left = True
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have SIGINT and SIGTERM end the worker, where it is in the main thread and nobody else handles them."""
+
+        def end(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._ended.set()  # first: threads of the strategy, which it waits for, may wait for the exchange
+            raise KeyboardInterrupt
+
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+            before = {one: handler for one, handler in usual.items() if signal.getsignal(one) == handler}
+        for one in before:
+            signal.signal(one, end)
         try:
-            with Heartbeat(self._exchange, self.id, self._beat, self._logger) as self._heart:
-                self._work()
+            yield
         finally:
-            self._ended.set()
-            with contextlib.suppress(AwayError):
-                self._exchange.leave(self.id)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     def _work(self) -> None:
         wait, since = _SHORTEST_WAIT, time.monotonic()
@@ -252,6 +295,9 @@ class Worker:
             return False
         finally:
             claims.give_all_back()
+            self.unwritten += claims.unwritten
+            if claims.unwritten and not self._ended.is_set():
+                self._logger.warning("%d answers to the run %s can't be written, and are lost", claims.unwritten, run)
             self.answers += claims.labeled
             self.failures += claims.failed
         return True
@@ -619,6 +665,11 @@ class _Claims:
         done = self.labeled + self.failed + len(self._box)
         return LabelingProgress(done + len(self._out) + len(self._ahead), done)
 
+    @property
+    def unwritten(self) -> int:
+        """How many answers are not written."""
+        return len(self._box)
+
     def fail_unanswered(self) -> None:
         """Report what the strategy took and returned without."""
         for task in list(self._out.values()):
@@ -628,9 +679,10 @@ class _Claims:
     def give_all_back(self) -> None:
         """Write what is answered, and let everything else be claimed again."""
         with self._lock:
-            with contextlib.suppress(AwayError):
+            with contextlib.suppress(AwayError, DocumentError):
                 self._write_box()
             self._give_back([*self._out.values(), *self._ahead])
+            self._returns.give_back(self._run, [claim for claim, _ in self._box])  # their answers are lost
             self._out.clear()
             self._ahead.clear()
 

@@ -19,7 +19,7 @@ from alcore.store import write_whole
 from alcore.strategies import BaseLabel
 from alcore_worker import documents
 from alcore_worker.exchange import Exchange, FullError, open_exchange
-from alcore_worker.names import DocumentError, Note, is_run, request_of, task_name
+from alcore_worker.names import LONGEST_SILENCE, DocumentError, Note, is_run, request_of, task_name
 from alcore_worker.patience import Patience, sleep
 
 _SHORTEST_WAIT = 0.01  # seconds between two looks for answers, doubled while there are none
@@ -64,8 +64,8 @@ class WorkerLabelStrategy(BaseLabel):
         longest_wait: float = 1.0,
     ) -> None:
         for name, seconds in {"silent_after": silent_after, "longest_wait": longest_wait}.items():
-            if not 0 < seconds < math.inf:
-                _refuse(f"{name} is {seconds!r}; it must be a number of seconds above 0")
+            if not 0 < seconds < LONGEST_SILENCE:
+                _refuse(f"{name} is {seconds!r}; it must be a number of seconds above 0, and below 1e9")
         for name, number in {"most_lost": most_lost, "max_in_flight": max_in_flight}.items():
             if number < 1:
                 _refuse(f"{name} is {number!r}; it must be a whole number of at least 1")
@@ -79,9 +79,9 @@ class WorkerLabelStrategy(BaseLabel):
         """Send each request, and put each answer as it comes."""
         if queue_to_label.empty() and self._left is None:
             return
-        desk, self._left = self._left or _Desk(self._exchange, self._identity(), self), None
         hand = _Hand(serialize_queue, self._answered)
         try:
+            desk, self._left = self._left or _Desk(self._exchange, self._identity(), self), None
             wait = _SHORTEST_WAIT
             while True:
                 room = self._most - len(hand.requests)
@@ -104,6 +104,8 @@ class WorkerLabelStrategy(BaseLabel):
         except Waiting:  # this is called again at once
             desk.is_cleared, self._left = False, desk
             raise
+        except DocumentError as error:  # what is no document, such as a link in the place of a folder
+            raise UsageError(f"{error}.") from error
         finally:
             for request in hand.requests.values():
                 with contextlib.suppress(UsageError):  # it has been answered
@@ -331,10 +333,7 @@ class _Desk:
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
-        try:
-            self._exchange.begin(self._run, self._note)
-        except DocumentError as error:
-            raise UsageError(f"{error}.") from error
+        self._exchange.begin(self._run, self._note)
 
     def _begin_again(self) -> None:
         self._begin()

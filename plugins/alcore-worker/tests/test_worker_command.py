@@ -100,6 +100,7 @@ def shared(tmp_path, monkeypatch):
         (("shared", "--label", "nowhere:thing"), "can't be imported"),
         (("shared", *CALL, "--set", "query.uq.max_samples=3"), "a worker has a label strategy alone"),
         (("shared", *CALL, "--set", "label.function.retires=3"), "retries"),
+        (("shared", *CALL, "--beat", "inf"), "beat is inf"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(shared, words, told):
@@ -717,6 +718,7 @@ def test_fork_of_a_run_has_an_exchange_of_its_own(shared):
     ("parameters", "told"),
     [
         ({"silent_after": 0.0}, "silent_after"),
+        ({"silent_after": 1e9}, "silent_after"),
         ({"longest_wait": float("inf")}, "longest_wait"),
         ({"most_lost": 0}, "most_lost"),
         ({"max_in_flight": 0}, "max_in_flight"),
@@ -727,6 +729,12 @@ def test_values_out_of_range_are_refused(shared, parameters, told):
         WorkerLabelStrategy(str(shared), **parameters)
 
 
+@pytest.mark.parametrize("parameters", [{"beat": 0.0}, {"beat": float("nan")}, {"beat": 1e300}, {"idle": float("nan")}])
+def test_seconds_of_a_worker_out_of_range_are_refused(shared, parameters):
+    with pytest.raises(UsageError, match="must be a number of seconds"):
+        Worker(open_exchange(str(shared)), Remote(), "mine", **parameters)
+
+
 def test_folder_that_cannot_be_written_to_is_told(shared):
     if os.geteuid() == 0:
         target = Path("/proc/self")  # root may write anywhere else
@@ -735,3 +743,37 @@ def test_folder_that_cannot_be_written_to_is_told(shared):
         shared.chmod(0o500)
     with pytest.raises(UsageError, match="can't be used by workers"):
         WorkerLabelStrategy(str(target))
+
+
+def becomes_a_link(folder):
+    folder.rename(folder.with_name("away"))
+    folder.symlink_to(folder.parent)
+
+
+def test_folder_that_becomes_a_link_ends_the_run_with_one_paragraph(shared):
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    end_at(made, lambda: becomes_a_link(next(shared.glob("runs/*/answers"))))
+    with pytest.raises(UsageError, match="answers is not a folder but a link"):
+        made.run()
+    assert [one["state"] for one in Run(made.log_dir).requests()] == ["open"] * 4
+
+
+def test_run_whose_folder_becomes_a_link_is_left_and_others_are_served(shared, caplog):
+    for name in ("a", "b"):
+        with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
+            pass
+
+    def answer(request):
+        (folder,) = shared.glob("runs/a-*/answers")
+        if not folder.is_symlink():
+            becomes_a_link(folder)
+        return Label(request, 1.0)
+
+    worker = work(shared, Remote(answer))
+    assert worker.answers == 4
+    assert len(list(shared.glob("runs/b-*/answers/*.json"))) == 4
+    assert len(list(shared.glob("runs/a-*/waiting/*.0.json"))) == 4, "also that of which the answer is lost"
+    told = [one.message for one in caplog.records if "runs/a-" in one.message or "run a-" in one.message]
+    assert len(told) == 2
+    assert "is left alone" in told[0] + told[1]
+    assert "1 answers" in told[0] + told[1]
