@@ -18,6 +18,7 @@ ADDRESS = "ALCORE_REDIS_URL"
 """The variable of the environment that holds the address of the server."""
 _KEPT = 7 * 86400  # seconds after which the server removes a queue that nobody uses any more
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.2  # seconds between two looks into an empty queue
+_LONGEST_FORGET = 2.0  # seconds that a call may take with which a queue is removed
 _OUTAGE = 60.0  # seconds for which a server may be away
 
 # Each script is one transaction, and may be sent again where the reply was lost: the number of the last call, and what
@@ -35,6 +36,8 @@ return {1}
 """
 _GET = """
 if tonumber(redis.call('HGET', KEYS[2], 'put') or 0) < tonumber(ARGV[2]) then return {0} end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
 if redis.call('HGET', KEYS[2], 'call') ~= ARGV[1] then
   local item = redis.call('LPOP', KEYS[1])
   if not item then return {1} end
@@ -82,7 +85,7 @@ class RedisQueue:
         self._put_script, self._get_script = (self._server.client.register_script(text) for text in (_PUT, _GET))
         self._lock = threading.Lock()
         self._calls = self._put = 0
-        weakref.finalize(self, _forget, self._server.client, self._keys)
+        weakref.finalize(self, _forget, found, self._keys)
 
     def put(self, item: int) -> None:
         """Add a whole number at the end."""
@@ -128,7 +131,7 @@ class RedisQueue:
         return list(found)
 
 
-def _forget(client: Any, keys: list[str]) -> None:
-    """Remove a queue from its server, if that is there."""
+def _forget(where: str, keys: list[str]) -> None:
+    """Remove a queue from its server, if that is there; a process that ends doesn't wait for one that hangs."""
     with contextlib.suppress(Exception):
-        client.unlink(*keys)
+        RedisServer(where, longest_call=_LONGEST_FORGET).client.unlink(*keys)

@@ -25,8 +25,9 @@ __all__ = ["PASSWORD", "RedisServer", "redis"]
 
 PASSWORD = "ALCORE_REDIS_PASSWORD"
 """The variable of the environment that holds the password, which is written nowhere."""
-_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_OPTIONS, _OPTIONS_OF_TLS = {"db"}, {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE", "ERR unknown command", "ACL failure in script")
+_LONGEST_CALL = 30.0  # seconds without an answer: much is sent in one call, and the server may have to write it
 _READ_ONLY_FOR = 60.0  # seconds after which a server that takes no writes is no replica that becomes the master
 
 
@@ -38,6 +39,8 @@ class RedisServer:
     where
         ``redis://HOST[:PORT][/DATABASE]``, ``rediss://...`` with TLS, or ``unix:///PATH``. It has no password: that
         is in the environment.
+    longest_call
+        Seconds after which a call without an answer has failed.
 
     Raises
     ------
@@ -54,16 +57,23 @@ class RedisServer:
         The address.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, longest_call: float = _LONGEST_CALL) -> None:
         self.where = where
-        parts = urllib.parse.urlsplit(where)
+        try:
+            parts = urllib.parse.urlsplit(where)
+        except ValueError as error:
+            raise _no_address("what was given", error) from error  # it is not repeated here: it may have a password
         if parts.password is not None or "password=" in parts.query:
             raise UsageError(  # it is not repeated here
                 "the address of the Redis server has a password, which would be written to experiment.toml; take it "
                 f"out, and set the variable {PASSWORD} of the environment."
             )
-        if unknown := sorted(set(urllib.parse.parse_qs(parts.query, keep_blank_values=True)) - _OPTIONS):
-            raise UsageError(f"the address {where!r} has {unknown[0]!r}; it may have {', '.join(sorted(_OPTIONS))}.")
+        allowed = _OPTIONS | (_OPTIONS_OF_TLS if parts.scheme == "rediss" else set())
+        if unknown := sorted(set(urllib.parse.parse_qs(parts.query, keep_blank_values=True)) - allowed):
+            raise UsageError(
+                f"the address {where!r} has {unknown[0]!r}; with {parts.scheme}:// it may have "
+                f"{', '.join(sorted(allowed))}."
+            )
         try:
             self.client: Any
             self.once: Any
@@ -71,24 +81,23 @@ class RedisServer:
                 redis.Redis.from_url(
                     where,
                     password=os.environ.get(PASSWORD) or None,
-                    socket_connect_timeout=5,
-                    socket_timeout=30,
+                    socket_connect_timeout=min(5.0, longest_call),
+                    socket_timeout=longest_call,
                     health_check_interval=15,
                     retry=Retry(NoBackoff(), retries),
                 )
                 for retries in (1, 0)  # a connection that the server has closed is opened again
             )
         except ValueError as error:
-            raise UsageError(
-                f"{where!r} is not the address of a Redis server: {error}. Write redis://HOST, "
-                "redis://HOST:PORT/DATABASE, rediss://HOST for TLS, or unix:///PATH."
-            ) from error
+            raise _no_address(repr(where), error) from error
         self._read_only_since: float | None = None
 
     def check(self) -> None:
         """Raise `UsageError` where the server can't be reached, or refuses."""
         try:
             self.client.ping()
+        except ValueError as error:  # of the name of the host
+            raise _no_address(repr(self.where), error) from error
         except redis.RedisError as error:
             raise UsageError(
                 f"there is no Redis server for alcore at {self.where}: {_text_of(error)}. Start one, or mend the "
@@ -121,6 +130,13 @@ class RedisServer:
                 )
         is_full = isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF"))
         return FullError(text) if is_full else AwayError(text)
+
+
+def _no_address(where: str, error: ValueError) -> UsageError:
+    return UsageError(
+        f"{where} is not the address of a Redis server: {str(error).rstrip('.')}. Write redis://HOST, "
+        "redis://HOST:PORT/DATABASE, rediss://HOST for TLS, or unix:///PATH."
+    )
 
 
 def _text_of(error: BaseException) -> str:

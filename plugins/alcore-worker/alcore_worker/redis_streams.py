@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore_worker.exchange import Claim, Watch
+from alcore_worker.exchange import AwayError, Claim, Watch
 from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
@@ -123,6 +123,14 @@ for place = 1, #ARGV, 2 do
 end
 return is_first
 """
+# ARGV: group. The server makes a consumer for each worker that claims; those that have nothing are removed.
+_FORGET_IDLE = """
+for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local found = {}
+  for place = 1, #fields, 2 do found[fields[place]] = fields[place + 1] end
+  if found['pending'] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], found['name']) end
+end
+"""
 # KEYS: names by time. ARGV: a name, seconds after which others are forgotten. There is room for these few bytes always.
 _BEAT = """#!lua flags=allow-oom
 local now = redis.call('TIME')
@@ -156,29 +164,38 @@ class RedisExchange:
         self.where = where
         self._server = RedisServer(where)
         self._client = self._server.client
-        texts = (_PUT, _PUT_BACK, _REMOVE, _WITHDRAW, _ANSWER, _BEAT)
+        texts = (_PUT, _PUT_BACK, _REMOVE, _WITHDRAW, _ANSWER, _FORGET_IDLE, _BEAT)
         self._scripts = {text: self._client.register_script(text) for text in texts}
         self._watch = Watch()
         self._held: set[tuple[str, str]] = set()  # runs and messages that this worker works on
         self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
         self._server.check()
-        with self._server.away():
-            self._client.set("alcore:format", FORMAT, nx=True)
-            found: Any = self._client.get("alcore:format")
+        try:
+            found = self._format()
+        except AwayError as error:
+            raise UsageError(f"workers can't use the server {error}. Mend that, or give another server.") from error
         if found != str(FORMAT).encode():
             raise UsageError(other_format(f"the server {where}", (found or b"").decode(errors="replace")))
+
+    def _format(self) -> bytes | None:
+        """Return the format on the server, which is set where there is none: that needs room."""
+        with self._server.away():
+            if not self._client.exists("alcore:format"):
+                self._client.set("alcore:format", FORMAT, nx=True)
+            found: bytes | None = self._client.get("alcore:format")
+            return found
 
     # -- the driver's side -----------------------------------------------------------------------------
 
     def begin(self, run: str, note: bytes) -> None:
         """Make a run known, or change its note."""
+        self._format()
         with self._server.away():
             # what is there is not written again: a server without memory left takes nothing
             if self._client.get(_key(run, "note")) != note:
                 self._client.set(_key(run, "note"), note)
-            if not self._client.exists("alcore:format"):
-                self._client.set("alcore:format", FORMAT, nx=True)
             self._call(_PUT, run, _GROUP)
+            self._call(_FORGET_IDLE, run, _GROUP)
             if not self._client.sismember("alcore:runs", run):
                 self._client.sadd("alcore:runs", run)
 
@@ -297,7 +314,8 @@ class RedisExchange:
         """Tell whether the run's driver was heard of in so many seconds, of the server's clock."""
         with self._server.away():
             heard = self._client.zscore(_DRIVERS, run)
-            return heard is not None and self._client.time()[0] - heard < within
+            seconds, microseconds = self._client.time()
+            return heard is not None and seconds + microseconds / 1e6 - heard < within
 
     def note(self, run: str) -> bytes:
         """Return what was noted about a run."""
@@ -373,7 +391,7 @@ class RedisExchange:
             for some in _slices(answers, _AT_ONCE):
                 is_first = self._call(_ANSWER, run, *(part for claim, text in some for part in (claim.name, text)))
                 done = list(zip(some, is_first, strict=True))
-                self._remove_blobs(run, (claim.document for (claim, _), first in done if first))
+                self._remove_blobs(run, (claim.document for claim, _ in some))  # nobody needs these again
                 second = {claim.name: text for (claim, text), first in done if not first and blob_of(text) is not None}
                 there = self.read_answers(run, second)
                 self._remove_blobs(run, (text for name, text in second.items() if there[name] != text))

@@ -2,6 +2,8 @@
 
 import gc
 import shutil
+import signal
+import time
 
 import pytest
 import redis
@@ -40,8 +42,29 @@ def test_nothing_is_left_of_a_queue(servers, client):
     queue.put(1)
     assert len(client.keys("alcore:queue:*")) == 2
     assert all(0 < client.ttl(one) <= 7 * 86400 for one in client.keys("*")), "the server removes what was left"
+    for one in client.keys("*"):
+        client.expire(one, 100)
+    queue.put(2)
+    assert all(client.ttl(one) > 6 * 86400 for one in client.keys("*"))
+    for one in client.keys("*"):
+        client.expire(one, 100)
+    assert queue.get() == 1
+    assert all(client.ttl(one) > 6 * 86400 for one in client.keys("*")), "a phase of labeling may only take out"
     del queue
     assert client.keys("*") == []
+
+
+def test_process_does_not_wait_for_a_server_that_hangs(own_server, monkeypatch):
+    monkeypatch.setattr("alcore_worker.redis_queue._LONGEST_FORGET", 0.2)
+    server = own_server()
+    queue = RedisQueue(server.where)
+    server.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        del queue
+        assert time.monotonic() - begun < 3
+    finally:
+        server.process.send_signal(signal.SIGCONT)
 
 
 def test_call_of_which_the_reply_was_lost_is_made_once(servers, client, monkeypatch):

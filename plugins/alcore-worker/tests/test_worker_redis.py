@@ -3,13 +3,16 @@
 import contextlib
 import json
 import os
+import re
+import signal
+import sys
 import time
 
 import pytest
 import redis
 import torch
 from alcore_testing import build_driver, run_command
-from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
+from alcore_worker import Worker, WorkerLabelStrategy, documents, open_exchange
 from alcore_worker.exchange import AwayError, FullError
 from alcore_worker.names import FORMAT, DocumentError, Note
 
@@ -142,6 +145,9 @@ def test_password_comes_from_the_environment_and_is_written_nowhere(tmp_path, ow
         ("unix:///nowhere/at/all", "there is no Redis server"),
         ("http://localhost", "is not the address of a Redis server"),
         ("redis://localhost:port", "is not the address of a Redis server"),
+        (f"redis://:{SECRET}@[::1", "Invalid IPv6 URL"),
+        ("redis://%ff", "is not the address of a Redis server"),
+        ("redis://localhost?ssl_ca_certs=ca.pem", "with redis:// it may have db"),
     ],
 )
 def test_bad_address_is_one_paragraph_and_exit_code_2(tmp_path, where, told):
@@ -301,3 +307,94 @@ def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
     (run,) = worker.runs()
     assert len(found) == 4
     assert worker.waiting(run) == 0
+
+
+def test_server_without_memory_is_opened_and_the_run_is_resumed(tmp_path, own_server):
+    """What is answered is taken in, which makes room."""
+    server = own_server("redis-server", "--maxmemory", "1")
+    with pytest.raises(UsageError, match=r"workers can't use the server .*OutOfMemory"):
+        open_exchange(server.where)
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.config_set("maxmemory", 0)
+    made = driver(tmp_path, server.where)
+    at_safe_points(made, made.interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run()
+    work(server.where)
+    client.config_set("maxmemory", 1)
+    worker = open_exchange(server.where)
+    worker.beat("here-1-00000001")
+    assert worker.claim(worker.runs()[0], "here-1-00000001", 1) == []
+    again = driver(tmp_path, server.where)
+    again.restore()
+    again.run()
+    assert [one["state"] for one in Run(again.log_dir).requests()] == ["labeled"] * 4
+
+
+def test_consumers_that_have_nothing_and_arrays_of_answered_tasks_are_removed(servers):
+    server, client = emptied(servers)
+    run, name = "r-0123456789ab", f"000000-000000-{'0' * 32}-0"
+    exchange = open_exchange(server.where)
+    exchange.begin(run, b"{}")
+    digest = exchange.put_blob(run, b"12")
+    exchange.put(run, {name: f'{{"blob": "{digest}"}}'.encode()})
+    (claim,) = exchange.claim(run, "one-1-00000001", 1)
+    for worker in ("two-2-00000002", "three-3-00000003"):
+        assert exchange.claim(run, worker, 1) == []
+    exchange.begin(run, b"{}")
+    stream = f"alcore:{{{run}}}:tasks"
+    assert [one["name"] for one in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
+    client.hset(f"alcore:{{{run}}}:answers", name, "{}")  # as by an answer of which the reply was lost
+    exchange.answer(run, [(claim, b"{}")])
+    assert client.keys("*:blob:*") == []
+    exchange.remove(run, [name])
+    exchange.begin(run, b"{}")
+    assert client.xinfo_consumers(stream, "workers") == []
+
+
+SOLVER = """
+import os, signal, threading, time
+
+calls = []
+
+def solve(values):
+    calls.append(values)
+    if len(calls) == 2:
+        os.kill(int(os.environ["SERVER"]), int(os.environ["SIGNAL"]))
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    if len(calls) == 3:
+        time.sleep(60)
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("run_in", "sent"), [("here", signal.SIGSTOP), ("threads", signal.SIGSTOP), ("threads", signal.SIGKILL)]
+)
+def test_worker_ends_while_the_server_hangs_or_is_away(tmp_path, own_server, monkeypatch, run_in, sent):
+    """It ends while one of its threads writes an answer, and waits for the server; it says what became of its work."""
+    server = own_server()
+    (tmp_path / "hanging_solver.py").write_text(SOLVER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SERVER", str(server.process.pid))
+    monkeypatch.setenv("SIGNAL", str(int(sent)))
+    monkeypatch.setattr("alcore_worker.ending._LONGEST", 0.5)
+    exchange, run = open_exchange(server.where), "r-0123456789ab"
+    exchange.begin(run, Note("r", 0, 60.0).to_bytes())
+    content = {"slot": 0, "sample": 0, "has_inputs": False, "values": {"x": 1.0}, "input": None, "cost": None}
+    task = documents.write("a task", content, bytes.hex)
+    exchange.put(run, {f"000000-{n:06d}-{n:032x}-0": task for n in range(5)})
+    monkeypatch.delitem(sys.modules, "hanging_solver", raising=False)
+    words = ("--label", "function", "--set", "label.function.function=hanging_solver:solve")
+    words += ("--set", f"label.function.run_in={run_in}", "--set", "label.function.workers=1")
+    begun = time.monotonic()
+    try:
+        done = run_command(tmp_path, "worker", server.where, *words)
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert time.monotonic() - begun < 10, "a call of the server takes up to 30 s"
+    text = " ".join(done.err.split())
+    assert done.code == 130, done
+    assert "could not be given back, since the exchange could not be reached" in text
+    assert re.search("so may be [12] requests? whose answer was not written in time", text)
+    assert ("waiting until it can be reached" in text) == (sent == signal.SIGKILL), "it doesn't wait where it ends"
