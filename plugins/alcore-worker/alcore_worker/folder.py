@@ -35,7 +35,8 @@ _MARK = "alcore-exchange.txt"
 _KINDS = ("waiting", "claimed", "answers", "blobs", "parts")
 _WAITING = re.compile(r"(?P<task>[0-9a-f-]+)\.(?P<lost>[0-9]{1,6})\.json", re.ASCII)
 _CLAIMED = re.compile(r"(?P<task>[0-9a-f-]+)\.(?P<lost>[0-9]{1,6})~(?P<worker>[A-Za-z0-9_-]+)\.json", re.ASCII)
-_OLD = 86400.0  # seconds after which an unfinished file is removed
+_PART = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.part", re.ASCII)  # in a folder of such files, and beside others
+_OLD = 86400.0  # seconds after which an unfinished file is removed, and that of a worker that says nothing
 _IN_ONE_FILE, _BYTES_IN_ONE_FILE = 256, 2**20  # documents that are written together
 _LARGEST_FILE = LARGEST_DOCUMENT + _BYTES_IN_ONE_FILE
 _PASSED = 64  # tasks that are passed over at most, after one that somebody else has claimed
@@ -73,20 +74,22 @@ class FolderExchange:
                 "share, and give the same folder to both."
             )
         try:
-            for folder in (self._root / "runs", self._root / "workers"):
-                folder.mkdir(exist_ok=True)
+            for kind in ("runs", "workers"):
+                _make_folder(self._root / kind)
             self._check_format()
         except OSError as error:
             raise UsageError(
                 f"{self._root} can't be used by workers: {error.strerror or error}. Give a folder that the run and its "
                 "workers can write to."
             ) from error
+        except DocumentError as error:
+            raise UsageError(f"{error}.") from error
         self._ahead: dict[str, collections.deque[str]] = {}  # names that waited when a worker last looked, by run
         self._watch = Watch()
         self._bundles = _Bundles()
         self._held: set[str] = set()  # tokens of the claims that this worker knows of
         self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
-        self._most_lost: dict[str, int] = {}  # the largest count of lost workers in a name, by run
+        self._lost: dict[str, set[str]] = {}  # the counts of lost workers that names may have, by run
         self._blobs_of_answers: dict[str, str | None] = {}  # of those that were read, and not removed yet
         self._stamped = 0.0, -math.inf  # the time of a file that was written, and when that was by this process's clock
         self._count = 0
@@ -96,9 +99,14 @@ class FolderExchange:
         mark = self._root / _MARK
         if not os.path.lexists(mark):
             with contextlib.suppress(FileExistsError):
-                _write_new(self._root / f".{secrets.token_hex(8)}.part", str(mark), f"{FORMAT}\n".encode())
+                _write_new(self._probe(), str(mark), f"{FORMAT}\n".encode())
                 _flush(self._root)
-        found = _read(mark, 100).decode(errors="replace").strip()
+        try:
+            found = _read(mark, 100).decode(errors="replace").strip()
+        except DocumentError as error:
+            raise DocumentError(
+                f"{error}, and not what workers write there; remove it, or use another folder"
+            ) from error
         if found != str(FORMAT):
             raise UsageError(other_format(f"the folder {self._root}", found))
 
@@ -107,11 +115,14 @@ class FolderExchange:
     def begin(self, run: str, note: bytes) -> None:
         """Make a run known, or change its note."""
         with _away(self.where):
-            self._check_folder(self._root / "runs")
-            (self._root / "runs" / run).mkdir(exist_ok=True)
+            if not is_run(run):
+                raise DocumentError(f"{run!r:.80} can't be the name of a run")
+            _make_folder(self._top("runs") / run)
             for kind in _KINDS:
-                (self._root / "runs" / run / kind).mkdir(exist_ok=True)
-            self._remove_old_parts(run)
+                _make_folder(self._root / "runs" / run / kind)
+            _remove_old(self._folder(run, "parts"), _PART.fullmatch)
+            _remove_old(self._root, _PART.fullmatch)
+            _remove_old(self._top("workers"), is_worker)
             target = self._root / "runs" / run / "note.json"
             with contextlib.suppress(FileNotFoundError, DocumentError):
                 if _read(target, 1000) == note:
@@ -132,7 +143,7 @@ class FolderExchange:
         with _away(self.where):
             waiting, answers = self._folder(run, "waiting"), self._folder(run, "answers")
             # looked for in the order in which a task moves, which workers do meanwhile
-            lost = range(self._lost_at_most(run) + 1)
+            lost = self._lost_counts(run)
             new = {one for one in tasks if not any(os.path.lexists(f"{waiting}/{one}.{n}.json") for n in lost)}
             new -= {task for task, _ in self._tasks(run, "claimed")}
             new -= {one for one in new if os.path.lexists(f"{answers}/{one}.json")}
@@ -189,7 +200,7 @@ class FolderExchange:
     def _remove_tasks(self, run: str, names: Set[str]) -> None:
         """Remove tasks that wait or are claimed, as one does that is answered by a worker that was thought dead."""
         waiting, claimed = self._folder(run, "waiting"), self._folder(run, "claimed")
-        lost = range(self._lost_at_most(run) + 1)
+        lost = self._lost_counts(run)
         for name in names:
             for n in lost:
                 self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
@@ -211,12 +222,13 @@ class FolderExchange:
             return blob_of(self._bundles.read(path, name))
         return None
 
-    def _lost_at_most(self, run: str) -> int:
-        if run not in self._most_lost:
+    def _lost_counts(self, run: str) -> set[str]:
+        """Return the counts of lost workers that stand in names of files, as they stand there."""
+        if run not in self._lost:
             found = [_WAITING.fullmatch(file) for _, file in self._tasks(run, "waiting")]
             found += [_CLAIMED.fullmatch(file) for _, file in self._tasks(run, "claimed")]
-            self._most_lost[run] = max((int(parts["lost"]) for parts in found if parts is not None), default=0)
-        return self._most_lost[run]
+            self._lost[run] = {"0", *(parts["lost"] for parts in found if parts is not None)}
+        return self._lost[run]
 
     def withdraw(self, run: str, names: Iterable[str] | None = None) -> set[str]:
         """Remove tasks that wait, of these names or all: nobody is to begin them any more. Return which they were."""
@@ -254,28 +266,28 @@ class FolderExchange:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     (claimed / file).rename(waiting / f"{task}.{lost}.json")
-                self._most_lost[run] = max(self._lost_at_most(run), lost)
+                self._lost_counts(run).add(str(lost))
             for worker in silent:  # if it lives after all, it writes the file again
-                if silent[worker]:
-                    (self._root / "workers" / worker).unlink(missing_ok=True)
+                if silent[worker] and is_worker(worker):
+                    (self._top("workers") / worker).unlink(missing_ok=True)
         return given_up
 
     def workers(self, silent_after: float) -> int:
         """Return how many workers were heard of in so many seconds."""
         with _away(self.where):
-            names = [one for one in os.listdir(self._root / "workers") if is_worker(one)]  # noqa: PTH208
+            names = [one for one in os.listdir(self._top("workers")) if is_worker(one)]  # noqa: PTH208
             return sum(not self._is_silent(one, silent_after) for one in names)
 
     def _is_silent(self, worker: str, silent_after: float) -> bool:
         """Tell whether what a worker writes has not changed for so many seconds of this process."""
-        return self._watch.unchanged(worker, _state_of(self._root / "workers" / worker)) > silent_after
+        return self._watch.unchanged(worker, _state_of(self._top("workers") / worker)) > silent_after
 
     # -- the worker's side -----------------------------------------------------------------------------
 
     def runs(self) -> list[str]:
         """Return the runs that are known."""
         with _away(self.where):
-            names = sorted(os.listdir(self._root / "runs"))  # noqa: PTH208
+            names = sorted(os.listdir(self._top("runs")))  # noqa: PTH208
             return [one for one in names if is_run(one) and (self._root / "runs" / one / "note.json").is_file()]
 
     def is_attended(self, run: str, within: float) -> bool:
@@ -290,7 +302,7 @@ class FolderExchange:
         """Return the time now, of the clock that stamps the files: the disk's, and not that of this machine."""
         written, at = self._stamped
         if time.monotonic() - at > _STAMP_AGAIN:
-            probe = self._root / f".{secrets.token_hex(8)}.part"
+            probe = self._probe()
             try:
                 _write(probe, b"", durable=False)
                 written, at = self._stamped = probe.stat().st_mtime, time.monotonic()
@@ -369,19 +381,13 @@ class FolderExchange:
         if not is_worker(worker):
             raise ValueError(f"{worker!r} can't be the name of a worker")
         with self._lock, _away(self.where):
-            self._count_up(self._root / "workers" / worker)
+            self._count_up(self._top("workers") / worker)
 
     def _count_up(self, path: Path) -> None:
         """Change the number in a file, in its place; on a full disk, the time of the file alone."""
         self._count += 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = _open_own(path)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:  # it is not written to, since it is not ours
-                os.close(descriptor)
-                _remove(str(path))
-                descriptor = os.open(path, flags | os.O_EXCL, 0o666)
             os.pwrite(descriptor, f"{os.getpid():010d} {self._count:010d}\n".encode(), 0)
         except OSError as error:
             if error.errno not in _FULL:
@@ -430,7 +436,7 @@ class FolderExchange:
                     found = [(one, _CLAIMED.fullmatch(one[1])) for one in self._tasks(run, "claimed")]
                     mine = [one for one, parts in found if parts is not None and parts["worker"] == worker]
                     self.give_back(run, [Claim(task, file, b"") for task, file in mine])
-            (self._root / "workers" / worker).unlink(missing_ok=True)
+            (self._top("workers") / worker).unlink(missing_ok=True)
 
     # -- both ------------------------------------------------------------------------------------------
 
@@ -490,27 +496,25 @@ class FolderExchange:
     def _folder(self, run: str, kind: str) -> Path:
         if not is_run(run):
             raise DocumentError(f"{run!r:.80} can't be the name of a run")
-        folder = self._root / "runs" / run
-        self._check_folder(folder)
-        self._check_folder(folder / kind)
+        folder = self._top("runs") / run
+        _check_folder(folder)
+        _check_folder(folder / kind)
         return folder / kind
 
-    def _check_folder(self, folder: Path) -> None:
-        if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise DocumentError(
-                f"{folder} is not a folder but a link or something else, which is not followed; remove it, or use "
-                "another folder for workers"
-            )
+    def _top(self, kind: str) -> Path:
+        """Return the folder of all runs, or of the workers; `UsageError` where it is none any more."""
+        folder = self._root / kind
+        try:
+            _check_folder(folder)
+        except DocumentError as error:
+            raise UsageError(f"{error}.") from error
+        return folder
+
+    def _probe(self) -> Path:
+        return self._root / f".{secrets.token_hex(8)}.part"
 
     def _part(self, run: str) -> Path:
         return self._folder(run, "parts") / secrets.token_hex(8)
-
-    def _remove_old_parts(self, run: str) -> None:
-        """Remove what processes left that were killed while they wrote."""
-        for entry in os.scandir(self._folder(run, "parts")):
-            with contextlib.suppress(OSError):
-                if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < time.time() - _OLD:
-                    Path(entry.path).unlink()
 
 
 class _Bundles:
@@ -561,6 +565,31 @@ def _bundled(documents: Mapping[str, bytes]) -> Iterator[list[str]]:
         yield some
 
 
+def _make_folder(path: Path) -> None:
+    """Make a folder, if it is not there; `DocumentError` where something else is, which is not followed."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+    _check_folder(path)
+
+
+def _check_folder(folder: Path) -> None:
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise DocumentError(
+            f"{folder} is not a folder but a link or something else, which is not followed; remove it, or use another "
+            "folder for workers"
+        )
+
+
+def _remove_old(folder: Path, is_ours: Callable[[str], object]) -> None:
+    """Remove the files that processes left which were killed; who still needs one makes it again."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                is_file = is_ours(entry.name) and entry.is_file(follow_symlinks=False)
+                if is_file and entry.stat(follow_symlinks=False).st_mtime < time.time() - _OLD:
+                    Path(entry.path).unlink()
+
+
 @contextlib.contextmanager
 def _away(where: str) -> Iterator[None]:
     """Raise `AwayError` for a disk that fails, is full, or can't be reached."""
@@ -607,6 +636,18 @@ def _write(path: Path, content: bytes, *, durable: bool) -> None:
     except OSError:
         path.unlink(missing_ok=True)  # it may take the last room there is
         raise
+
+
+def _open_own(path: Path) -> int:
+    """Open a file to write into its place; where it has a second name, it is not ours, and another one is made."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    _unlink(str(path))  # it may be gone, where the driver found the worker silent
+    return os.open(path, flags | os.O_EXCL, 0o666)
 
 
 def _flush(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The exchange, in each backend: tasks wait, are claimed by one worker, and have one answer; nothing is lost."""
 
 import errno
+import os
 import shutil
 import threading
 import time
@@ -12,12 +13,23 @@ from alcore_worker.exchange import AwayError, FullError, open_exchange
 from alcore_worker.folder import FolderExchange
 from alcore_worker.names import DocumentError, task_name
 
+from alcore.errors import UsageError
+
 RUN = "run-0123456789ab"
 IDS = [task_name(0, place, f"{place:032x}", 0) for place in range(40)]
 
 
 def tasks(n):
     return {name: f'{{"n": {place}}}'.encode() for place, name in enumerate(IDS[:n])}
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """The folder of an exchange that has a run, and another folder, which is none of its business."""
+    for name in ("shared", "other"):
+        (tmp_path / name).mkdir()
+    open_exchange(str(tmp_path / "shared")).begin(RUN, b"{}")
+    return tmp_path / "shared"
 
 
 @pytest.fixture
@@ -221,7 +233,8 @@ def test_driver_is_heard_of(exchange):
     assert not exchange.is_attended(RUN, 60)
     exchange.attend(RUN)
     assert exchange.is_attended(RUN, 60)
-    assert not exchange.is_attended(RUN, -60)
+    time.sleep(0.3)
+    assert not exchange.is_attended(RUN, 0.2)
 
 
 def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
@@ -381,3 +394,102 @@ def test_heartbeat_writes_into_no_file_but_its_own(tmp_path):
     with pytest.raises(AwayError):
         exchange.beat(worker)
     assert other.read_text() == "of somebody else"
+
+
+def test_heartbeat_is_heard_of_where_its_file_is_removed_meanwhile(shared, monkeypatch):
+    """The driver removes it where it found the worker silent; no descriptor is closed twice."""
+    exchange, file, opened = open_exchange(str(shared)), shared / "workers" / "one-1-00000001", os.open
+    exchange.beat(file.name)
+
+    def removed(path, *args, **kwargs):
+        descriptor = opened(path, *args, **kwargs)
+        if path == file and file.exists():
+            file.unlink()
+            monkeypatch.undo()
+        return descriptor
+
+    monkeypatch.setattr("alcore_worker.folder.os.open", removed)
+    exchange.beat(file.name)
+    assert file.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "long"])
+def test_file_of_the_format_that_is_none_is_told(shared, kind):
+    mark = shared / "alcore-exchange.txt"
+    text = mark.read_text()
+    mark.unlink()
+    if kind == "link":
+        (shared.parent / "other" / "text").write_text(text)
+        mark.symlink_to(shared.parent / "other" / "text")
+    elif kind == "folder":
+        mark.mkdir()
+    else:
+        mark.write_text(text + " " * 200)
+    with pytest.raises(UsageError, match="not what workers write there; remove it"):
+        open_exchange(str(shared))
+
+
+@pytest.mark.parametrize("kind", ["runs", "workers"])
+def test_link_in_the_place_of_a_folder_leads_nowhere(shared, kind):
+    exchange, other = open_exchange(str(shared)), shared.parent / "other"
+    (other / "one-1-00000001").write_text("of somebody else")
+    exchange.beat("one-1-00000001")
+    exchange.put(RUN, tasks(1))
+    exchange.claim(RUN, "one-1-00000001", 1)
+    (shared / kind).rename(shared / "away")
+    (shared / kind).symlink_to(other)
+    calls = {
+        "runs": [exchange.runs, lambda: exchange.begin(RUN, b"{}"), lambda: exchange.known(RUN)],
+        "workers": [
+            lambda: exchange.take_back(RUN, 60, 1),
+            lambda: exchange.workers(60),
+            lambda: exchange.beat("one-1-00000001"),
+            lambda: exchange.leave("one-1-00000001"),
+        ],
+    }
+    for call in [lambda: open_exchange(str(shared)), *calls[kind]]:
+        with pytest.raises(UsageError, match=f"{kind} is not a folder but a link"):
+            call()
+    assert [one.name for one in other.iterdir()] == ["one-1-00000001"]
+    assert (other / "one-1-00000001").read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("target", ["other", "nowhere"])
+@pytest.mark.parametrize("link", [RUN, f"{RUN}/waiting"])
+def test_nothing_is_made_where_a_link_of_a_run_leads(shared, link, target):
+    shutil.rmtree(shared / "runs" / link)
+    (shared / "runs" / link).symlink_to(shared.parent / target)
+    with pytest.raises(DocumentError, match="is not a folder but a link"):
+        open_exchange(str(shared)).begin(RUN, b"{}")
+    assert [one.name for one in shared.parent.iterdir() if one.name != "shared"] == ["other"]
+    assert list((shared.parent / "other").iterdir()) == []
+
+
+def test_names_that_no_worker_has_written_cost_nothing_and_remove_nothing(shared):
+    exchange = open_exchange(str(shared))
+    exchange.put(RUN, tasks(3))
+    (shared / "runs" / RUN / "waiting" / f"{IDS[9]}.999999.json").write_text("{}")
+    (shared / "runs" / RUN / "claimed" / f"{IDS[8]}.0~notes.json").write_text("{}")
+    (shared / "workers" / "notes").write_text("of somebody else")
+    exchange = open_exchange(str(shared))
+    begun = time.monotonic()
+    exchange.remove(RUN, [*IDS[:2], IDS[9]])
+    assert time.monotonic() - begun < 2.0, "each count up to that of the name was looked for"
+    assert exchange.known(RUN) == {IDS[2], IDS[8]}
+    until(lambda: exchange.take_back(RUN, 0.1, 3) == [] and exchange.waiting(RUN) == 2)
+    assert (shared / "workers" / "notes").exists()
+
+
+def test_files_of_processes_that_were_killed_are_removed_after_a_day(shared):
+    killed = [
+        shared / "workers" / "one-1-00000001",
+        shared / f".{'0' * 16}.part",
+        shared / "runs" / RUN / "parts" / ("0" * 16),
+    ]
+    others = [shared / "workers" / "notes", shared / "mine.part", shared / "workers" / "two-2-00000002"]
+    for one in (*killed, *others):
+        one.write_text("x")
+    for one in (*killed, *others[:2]):
+        os.utime(one, (time.time() - 90_000,) * 2)
+    open_exchange(str(shared)).begin(RUN, b"{}")
+    assert [one.exists() for one in killed + others] == [False] * 3 + [True] * 3
