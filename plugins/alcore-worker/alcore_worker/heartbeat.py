@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -100,6 +101,14 @@ class Heartbeat:
                 start_new_session=True,  # Ctrl-C is for the worker, which gives back what it has while this goes on
             )
 
+    def _starts(self) -> bool:
+        """Start the process; tell whether that went."""
+        try:
+            self._start()
+        except OSError:  # there is no room for a process now
+            return False
+        return True
+
     def _watch(self) -> None:
         told = False
         while not self._ended.is_set():
@@ -112,9 +121,10 @@ class Heartbeat:
             if not told:
                 told = True
                 self._logger.warning("the process of the heartbeat ended (%s); it is started again", said)
-            self._ended.wait(_AGAIN_AFTER)
-            with contextlib.suppress(OSError):  # there is no room for a process now
-                self._start()
+            again = time.monotonic() + _AGAIN_AFTER
+            while not self._ended.is_set() and not (time.monotonic() >= again and self._starts()):
+                self._beat_here()
+                self._ended.wait(min(self.seconds, _AGAIN_AFTER))
 
     def _said_at_its_end(self) -> str:
         """Wait for the process, and return the last line that it said; note where the exchange refuses."""
@@ -136,13 +146,16 @@ class Heartbeat:
 
     def _until_it_beats(self, output: IO[bytes]) -> None:
         """Beat in this process until the other one does, which has to be loaded first."""
-        while not select.select([output], [], [], self.seconds)[0]:
-            with contextlib.suppress(AwayError):
-                try:
-                    self._exchange.beat(self._worker)
-                except UsageError as error:
-                    self.fault = error
-                    return
+        while self.fault is None and not select.select([output], [], [], self.seconds)[0]:
+            self._beat_here()
+
+    def _beat_here(self) -> None:
+        try:
+            self._exchange.beat(self._worker)
+        except AwayError:
+            pass
+        except UsageError as error:
+            self.fault = error
 
 
 def beat_for(where: str, worker: str, seconds: float, parent: int) -> int:

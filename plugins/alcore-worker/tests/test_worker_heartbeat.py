@@ -117,3 +117,26 @@ def test_process_that_ended_is_told_and_started_again(tmp_path, caplog, monkeypa
     assert len([one for one in caplog.records if "it is started again" in one.message]) == 1
     time.sleep(0.1)
     assert not goes_on(tmp_path, 0.2)
+
+
+def test_worker_is_heard_of_while_no_process_can_be_started(tmp_path, monkeypatch):
+    monkeypatch.setattr("alcore_worker.heartbeat._AGAIN_AFTER", 0.05)
+    start, refused = subprocess.Popen, []
+
+    def refuse(*args, **kwargs):
+        refused.append(True)
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    with Heartbeat(open_exchange(str(tmp_path)), "one-1-00000001", 0.05, logging.getLogger("x")) as heart:
+        monkeypatch.setattr("alcore_worker.heartbeat.subprocess.Popen", refuse)
+        process = heart._process
+        process.kill()
+        end = time.monotonic() + 5
+        while len(refused) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert goes_on(tmp_path)
+        monkeypatch.setattr("alcore_worker.heartbeat.subprocess.Popen", start)
+        while heart._process is process:
+            assert time.monotonic() < end
+            time.sleep(0.02)
