@@ -87,7 +87,7 @@ class FolderExchange:
         self._ahead: dict[str, collections.deque[str]] = {}  # names that waited when a worker last looked, by run
         self._watch = Watch()
         self._bundles = _Bundles()
-        self._held: set[str] = set()  # tokens of the claims that this worker knows of
+        self._held: set[tuple[str, str]] = set()  # runs and tokens of the claims that this worker knows of
         self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
         self._lost: dict[str, set[str]] = {}  # the counts of lost workers that names may have, by run
         self._blobs_of_answers: dict[str, str | None] = {}  # of those that were read, and not removed yet
@@ -332,7 +332,7 @@ class FolderExchange:
             if fell_over:
                 for _, file in list(self._tasks(run, "claimed")):
                     parts = _CLAIMED.fullmatch(file)
-                    if parts is not None and parts["worker"] == worker and file not in self._held:
+                    if parts is not None and parts["worker"] == worker and (run, file) not in self._held:
                         found.append(self._claimed(folders["claimed"], parts["task"], file))
             passed: list[str] = []
             step = 0
@@ -350,7 +350,7 @@ class FolderExchange:
                     passed += [ahead.popleft() for _ in range(min(step, len(ahead)))]
                     step = min(2 * step + 1, _PASSED)
             self._fell_over.discard(run)
-            self._held.update(one.token for one in found)
+            self._held.update((run, one.token) for one in found)
         return found
 
     def _claim_one(self, folders: Mapping[str, str], worker: str, file: str) -> Claim | None:
@@ -406,7 +406,7 @@ class FolderExchange:
             for claim, _ in answers:
                 self._remove_blob(run, blob_of(claim.document))
                 _unlink(f"{claimed}/{claim.token}")
-                self._held.discard(claim.token)
+                self._held.discard((run, claim.token))
 
     def _remove_blob_of_second_answer(self, run: str, first: str, name: str, document: bytes) -> None:
         digest = blob_of(document)
@@ -426,7 +426,7 @@ class FolderExchange:
                 file = f"{claim.token.partition('~')[0]}.json"
                 with contextlib.suppress(FileNotFoundError):
                     (claimed / claim.token).rename(waiting / file)
-                self._held.discard(claim.token)
+                self._held.discard((run, claim.token))
 
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it had claimed without knowing it, when it was interrupted, waits again."""

@@ -311,6 +311,8 @@ def test_task_that_is_given_back_while_it_is_removed_is_removed(two):
 def test_claim_that_failed_is_found_after_one_of_another_run(exchange, monkeypatch):
     other = "other-0123456789ab"
     exchange.begin(other, b"{}")
+    exchange.put(other, tasks(2))
+    assert len(exchange.claim(other, "one-1-00000001", 2)) == 2  # tasks of two runs may have one name
     exchange.put(RUN, tasks(2))
     with monkeypatch.context() as failing:
         if isinstance(exchange, FolderExchange):
