@@ -679,7 +679,7 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     ran = run(tmp_path, solver(tmp_path, "sleep 0.2; echo 1"), **parameters)
     assert states(ran) == ["labeled"] * 4
     submitted = (tmp_path / "book" / "log").read_text().split()
-    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"{one['id']}-0" for one in ran.requests())
+    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"job-{one['id']}-0" for one in ran.requests())
 
 
 def test_find_lets_a_job_live_that_runs_here_with_its_script_as_argument(tmp_path):
@@ -730,9 +730,17 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
     assert (tmp_path / "fetched-7").exists()
     with pytest.raises(SchedulerError, match="submit failed with exit code 1"):
         CommandJobs(submit="false", poll="true").submit(job)
-    for command in (["sh", "-c", "exit 75"], ["sh", "-c", "echo qsub: cannot connect to server >&2; exit 111"]):
-        with pytest.raises(NotSubmittedError, match="submit failed with exit code"):
-            CommandJobs(submit=shlex.join(command), poll="true").submit(job)
+    for script, error in (
+        ("exit 75", NotSubmittedError),
+        ("echo qsub: cannot connect to server >&2; exit 111", SchedulerFault),
+        ("exit 255", SchedulerFault),
+        ("kill -9 $$", SchedulerFault),
+    ):
+        with pytest.raises(SchedulerFault, match="submit failed with exit code") as told:
+            CommandJobs(submit=shlex.join(["sh", "-c", script]), poll="true").submit(job)
+        assert told.type is error, script
+    with pytest.raises(NotSubmittedError, match="can't be called"):
+        CommandJobs(submit=f"{tmp_path}/nowhere", poll="true").submit(job)
     with pytest.raises(SchedulerFault, match="printed no handle"):
         CommandJobs(submit="true", poll="true").submit(job)
 
@@ -826,7 +834,7 @@ def test_command_for_a_shell_is_refused(run):
     with pytest.raises(UsageError, match=r"no shell runs it.*Write a script"):
         JobsLabelStrategy(run)
     quoted = JobsLabelStrategy("./solve {x0} '|' 'a > b' \";\"")
-    assert quoted is not None
+    assert quoted.run.arguments({"x0": 1.5}) == ["./solve", "1.5", "|", "a > b", ";"]
 
 
 def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
@@ -834,3 +842,173 @@ def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
     scripts = list((tmp_path / "runs").rglob(SCRIPT))
     assert scripts
     assert {one.stat().st_mode & 0o777 for one in scripts} == {0o700}
+
+
+# -- what is not known for sure ---------------------------------------------------------------------------------
+
+
+SAYS = ["echo Connection timed out >&2; exit 1", "exit 255", "kill -9 $$", "exit 75", "exit 1", "true"]
+
+
+@pytest.mark.parametrize("says", SAYS)
+def test_attempt_is_submitted_and_run_once_whatever_the_command_says_that_submitted_it(tmp_path, says):
+    """A job that has begun is taken up, also where the command claims that it was not submitted."""
+    hand_over = (
+        f"echo $1 >> {tmp_path}/names; setsid sh $2 > /dev/null 2>&1 & while [ ! -e $3/started ]; do sleep 0.01; done"
+    )
+    submit = shell(tmp_path, f"{hand_over}; {says}", "submit")
+    commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo running", "poll_interval": 0.05}
+    ran = run(tmp_path, solver(tmp_path, "sleep 0.3; echo 1"), scheduler="commands", lost_after=0.3, **commands)
+    assert states(ran) == ["labeled"] * 4
+    for names in (ledger_of(tmp_path), (tmp_path / "names").read_text().split()):
+        assert len(names) == len(set(names)) == 4
+
+
+def test_submission_that_is_tried_again_has_another_folder_and_name(tmp_path):
+    """The first one can begin no more, should it have been submitted all the same."""
+    body = f"echo $1 $2 >> {tmp_path}/names; [ -e $3/../attempt-0-2 ] && echo 7 && exec sh $2; exit 75"
+    submit = shell(tmp_path, body, "submit")
+    commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo ended", "poll_interval": 0.0}
+    ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, **commands)
+    assert states(ran) == ["labeled"] * 4
+    assert {one["attempt"] for one in ran.requests()} == {0}
+    submitted = [line.split() for line in (tmp_path / "names").read_text().splitlines()]
+    assert len({name for name, _ in submitted}) == len(submitted) == 8
+    for _, script in submitted:
+        subprocess.run(["sh", script], check=True)
+    assert len(ledger_of(tmp_path)) == 4
+
+
+def far(folder, fetch="cp $far/$1/* $2"):
+    """Return commands of a scheduler whose jobs have folders of their own; those that it waits for have ended."""
+    (folder / "far").mkdir()
+    bodies = {
+        "submit": """
+            own=$far/$1; cp -r $3 $own; sed s#$3#$own#g $2 > $own/job.sh
+            setsid sh $own/job.sh > /dev/null 2>&1 & echo $1""",
+        "poll": "[ -e $far/$1/exit ] && echo ended || echo running",
+        "fetch": fetch,
+    }
+    given = {"submit": "{name} {script} {folder}", "poll": "{handle}", "fetch": "{handle} {folder}"}
+    made = {name: shell(folder, f"far={folder}/far\n{body}", name) for name, body in bodies.items()}
+    return {"scheduler": "commands", "poll_interval": 0.05} | {name: f"{made[name]} {given[name]}" for name in made}
+
+
+def test_label_is_taken_once_its_files_were_brought_whole(tmp_path):
+    """What comes first is that the job has ended; the connection breaks then, twice."""
+    breaks = (
+        "cp $far/$1/exit $2; echo $1 >> $far/fetched; [ $(grep -c $1 $far/fetched) -lt 3 ] && exit 1; cp $far/$1/* $2"
+    )
+    solve = solver(tmp_path, "echo '{\"label\": 1}' > result.json")
+    ran = run(tmp_path, solve, answer="result", **far(tmp_path, breaks))
+    assert states(ran) == ["labeled"] * 4
+    assert ran.refused() == []
+    fetched = (tmp_path / "far" / "fetched").read_text().split()
+    assert [fetched.count(one) for one in set(fetched)] == [3] * 4, "what failed is tried again after a while"
+
+
+class Apart(Queued):
+    """Runs jobs where the driver doesn't see it: six fail, three run, two wait, and one waits and can't be ended."""
+
+    fetches = True
+
+    def submit(self, job):
+        handle = super().submit(job)
+        if 6 < len(self.submitted) <= 9:
+            self.states[handle] = Known("running")
+        return handle
+
+    def cancel(self, jobs):
+        for handle, job in jobs.items():
+            if handle == "job 12":
+                raise SchedulerFault("it can't be ended")
+            self.cancelled[handle] = job
+            self.states[handle] = Known("cancelled")
+
+    def poll(self, jobs):
+        if self.cancelled:  # some were taken back: the others run to their end
+            for handle, job in jobs.items():
+                subprocess.run(["sh", str(job.script)], cwd=job.folder, check=True)
+                self.states[handle] = Known("ended")
+        return super().poll(jobs)
+
+
+def test_job_at_work_on_another_machine_is_not_taken_back(tmp_path):
+    apart, samples = Apart(), toy_pool("classes").unlabeled_indices()[:12].tolist()
+    settings = {"jobs": apart, "max_in_flight": 12, "max_failure_rate": 0.5, "samples": samples}
+    driver = driver_of(tmp_path, solver(tmp_path, "exit 1"), **settings)
+    driver.run()
+    assert sorted(apart.cancelled) == ["job 10", "job 11"]
+    assert sorted(states(Run(driver.log_dir))) == ["failed"] * 10 + ["open"] * 2
+    assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 10
+
+
+STOPS = "trap '{at_end} exit 0' TERM; echo 1; touch {folder}/on-$ALCORE_SAMPLE; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize(
+    ("said", "at_end", "answer", "kind", "reason"),
+    [
+        (Known("cancelled", "by hand"), "echo 2;", "auto", "dropped", "by hand"),
+        (Known("infrastructure", "preempted"), "echo 2;", "auto", "infrastructure", "preempted"),
+        (Known("timeout", "its limit"), "echo two;", "stdout", "timeout", "its limit"),
+        (Known("ended"), "echo 2;", "auto", "infrastructure", "was sent SIGTERM"),
+        (Known("ended"), "echo 2; echo 2 > result.json;", "stdout", "infrastructure", "was sent SIGTERM"),
+        (Known("cancelled"), "echo 1 > result.json;", "auto", None, ""),
+    ],
+)
+def test_last_line_of_a_job_that_was_sent_sigterm_is_no_label(tmp_path, said, at_end, answer, kind, reason):
+    """A solver prints its iterates, and ends with exit code 0 where it is told to."""
+    far = Far(said)
+    command = solver(tmp_path, STOPS.format(at_end=at_end, folder=tmp_path))
+    driver_of(tmp_path, command, jobs=far, wait=False, samples=(9, 2)).run()
+    appears(lambda: len(list(tmp_path.glob("on-*"))) == 2)
+    for process in far.processes:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+    again = driver_of(tmp_path, command, jobs=far, restore={}, samples=(9, 2), answer=answer)
+    again.run()
+    ran = Run(again.log_dir)
+    assert states(ran) == ["labeled" if kind is None else "failed"] * 2
+    assert [(one["kind"], reason in one["reason"]) for one in ran.refused()] == (
+        [] if kind is None else [(kind, True)] * 2
+    )
+
+
+class Broken(Made):
+    """A scheduler that can't say why a program was killed."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def poll(self, jobs):
+        if self.said is None:
+            raise SchedulerFault("Unknown Job Id")
+        return dict.fromkeys(jobs, self.said)
+
+
+@pytest.mark.parametrize("said", [None, Known("waiting", fault="Unknown Job Id"), Known("running")])
+def test_job_that_says_that_it_is_over_is_over_whatever_the_scheduler_says(tmp_path, said):
+    begin = time.monotonic()
+    ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False)
+    assert time.monotonic() - begin < 10
+    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 4
+
+
+@pytest.mark.parametrize("id_variable", ["FAR_ID", ""])
+def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_again(tmp_path, id_variable):
+    far = Far(Known("cancelled", "by hand"), found="7")
+    far.id_variable = id_variable
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*POINTS["between submitting and committing"], killing(patch))
+        with pytest.raises(Killed):
+            run(tmp_path, solver(tmp_path, "sleep 60"), jobs=far, samples=(9,))
+    appears(lambda: ledger_of(tmp_path))
+    os.killpg(far.processes[0].pid, signal.SIGTERM)
+    far.processes[0].wait(10)
+    again = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, samples=(9,), label_retries=2)
+    again.run()
+    found = [(one["kind"], "by hand" in one["reason"]) for one in Run(again.log_dir).refused()]
+    assert found == [("dropped", True)]
+    assert len(far.submitted) == 1
