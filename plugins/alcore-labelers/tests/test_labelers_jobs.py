@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,12 +17,22 @@ import time
 from pathlib import Path
 
 import pytest
-from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, NotSubmittedError, SchedulerError, SchedulerFault
+from alcore_labelers import (
+    CommandLabelStrategy,
+    Job,
+    Jobs,
+    JobsLabelStrategy,
+    Known,
+    NotSubmittedError,
+    SchedulerError,
+    SchedulerFault,
+)
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Flight
+from alcore_labelers.flight import Flight, Patience
 from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, seconds_worked, terms_of
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
+from alcore_labelers.scheduler_commands import call
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
@@ -682,6 +693,49 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     assert sorted(one.split(".")[0] for one in submitted) == sorted(f"job-{one['id']}-0" for one in ran.requests())
 
 
+def test_find_ends_the_command_that_a_killed_driver_left_and_nothing_else(tmp_path):
+    """A scheduler's client that waits with the job, and who looks at its script, are no such command."""
+    (tmp_path / SCRIPT).touch()
+    job = Job("n-0", tmp_path, tmp_path / SCRIPT, None)
+    client = "setsid sh -c 'touch client; sleep 60; :' sh $2 > log 2>&1 &"
+    submit = shell(tmp_path, f"cd {tmp_path}; {client} touch submitting; sleep 60; echo 7", "submit")
+    commands = CommandJobs(f"{submit} {{name}} {{script}}", "true", find="echo 7")
+    looker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(job.script)])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", f"""if True:
+            from pathlib import Path
+            from alcore_labelers import Job
+            from alcore_labelers.command_jobs import CommandJobs
+            job = Job("n-0", Path(), Path({str(job.script)!r}), None)
+            CommandJobs({f"{submit} {{name}} {{script}}"!r}, "true").submit(job)
+        """]
+    )  # fmt: skip
+
+    def running(word):
+        """Return the processes with a word in their command line."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if word.encode() in (path / "cmdline").read_bytes().replace(b"\0", b" "):
+                    found.append(int(path.name))
+        return found
+
+    try:
+        appears(lambda: (tmp_path / "submitting").exists() and (tmp_path / "client").exists())
+        driver.kill()
+        driver.wait()
+        assert running(f"{submit} n-0")
+        assert commands.find(job) == "7"
+        assert not running(f"{submit} n-0")
+        assert looker.poll() is None
+        assert running(f"touch client; sleep 60; : sh {job.script}")
+    finally:
+        looker.kill()
+        looker.wait()
+        for process in running(str(tmp_path)):
+            os.kill(process, signal.SIGKILL)
+
+
 def test_find_lets_a_job_live_that_runs_here_with_its_script_as_argument(tmp_path):
     """The command that was submitting may be ended; a job that has begun may not."""
     (tmp_path / SCRIPT).write_bytes(job_script(tmp_path, ["sleep", "60"], {}, None, 1.0))
@@ -757,6 +811,8 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
         ({"scheduler": "slurm", "options": ["--array=1-3"]}, "leave --array out"),
         ({"scheduler": "commands", "submit": "qsub {scrip}", "poll": "x"}, r"\{scrip\}.*did you mean 'script'"),
         ({"time_limit": 0.0}, "time_limit is 0.0"),
+        ({"env": {"A": "a\0b"}}, "env: A: .*NUL"),
+        ({"env": {"A": "\ud800"}}, "env: A: .*surrogate"),
         ({"max_in_flight": 0}, "max_in_flight is 0"),
     ],
 )
@@ -1012,3 +1068,187 @@ def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_agai
     found = [(one["kind"], "by hand" in one["reason"]) for one in Run(again.log_dir).refused()]
     assert found == [("dropped", True)]
     assert len(far.submitted) == 1
+
+
+@pytest.mark.parametrize("failing", ["exit 153", "sleep 5"])
+def test_job_that_cant_be_asked_for_hides_no_other(tmp_path, monkeypatch, failing):
+    monkeypatch.setattr("alcore_labelers.command_jobs.call", lambda words: call(words, 0.5))
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    poll = shell(tmp_path, f"[ $1 = lost ] && {failing}; echo ended", "poll")
+    known = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
+    assert known["7"] == Known("ended", "ended")
+    assert (known["lost"].state, "job lost" in known["lost"].fault) == ("waiting", True)
+
+
+def test_what_commands_say_is_kept_in_part(tmp_path):
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    talks = shell(
+        tmp_path, "echo ended; yes | head -c 100000; [ $1 = 8 ] && yes >&2 | head -c 100000 >&2; exit 0", "talks"
+    )
+    known = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
+    assert known["7"].state == "ended"
+    assert len(known["7"].reason) <= 500
+    fails = shell(tmp_path, "yes no | head -c 100000 >&2; exit 3", "fails")
+    with pytest.raises(SchedulerError) as told:
+        CommandJobs(submit=fails, poll="true").submit(job)
+    assert len(str(told.value)) < 600
+
+
+def test_command_cancel_that_fails_or_is_missing_ends_no_job(tmp_path):
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    for cancel, said in (("", "no command cancel"), ("false", "cancel failed with exit code 1")):
+        with pytest.raises(SchedulerFault, match=said):
+            CommandJobs(submit="true", poll="true", cancel=cancel).cancel({"7": job})
+
+
+def test_template_that_cant_be_filled_is_told_before_anything_is_bought():
+    with pytest.raises(UsageError, match=r"submit: the value of \{time_limit\} is None"):
+        CommandJobs(submit="true {time_limit:.0f}", poll="true").check()
+    CommandJobs(submit="true {time_limit:.0f}", poll="true", time_limit=60.0).check()
+
+
+def test_name_of_a_job_begins_with_a_letter(tmp_path):
+    """Grid Engine takes no other."""
+    made = Made()
+    run(tmp_path, solver(tmp_path), jobs=made)
+    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", one) for one in made.submitted)
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+def test_value_that_no_program_can_be_given_is_a_failure_of_its_request(tmp_path, monkeypatch, strategy, value):
+    placeholders = strategy.placeholders
+
+    def with_word(self, item, *args):
+        return placeholders(self, item, *args) | {"word": value if item.sample == 2 else "plain"}
+
+    monkeypatch.setattr(strategy, "placeholders", with_word)
+    driver = build_driver(
+        tmp_path / "runs", Asks(), pool=toy_pool("classes"), label=strategy(f"{solver(tmp_path)} {{word}}"), run_id="r",
+        skip_training=True, max_active_learning_steps=1,
+    )  # fmt: skip
+    driver.run()
+    ran = Run(driver.log_dir)
+    assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
+    assert ["can't be given to a program" in one["reason"] for one in ran.refused()] == [True]
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+def test_program_whose_name_has_a_value_is_found_where_alcore_was_started(tmp_path, monkeypatch, strategy):
+    monkeypatch.chdir(tmp_path)
+    for sample in toy_pool("classes").unlabeled_indices().tolist():
+        shell(tmp_path, "echo 1", f"solver_{sample}")
+    settings = {"pool": toy_pool("classes"), "run_id": "r", "skip_training": True, "max_active_learning_steps": 1}
+    driver = build_driver(tmp_path / "runs", Asks(), label=strategy("./solver_{sample}.sh"), **settings)
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    with pytest.raises(UsageError, match=r"'.*/mesher_\d+' can't be run"):
+        build_driver(tmp_path / "other", Asks(), label=strategy("./mesher_{sample}"), **settings).run()
+
+
+def test_damaged_end_of_a_job_is_paid_by_the_time_that_it_wrote(tmp_path):
+    body = "touch -d '1 hour ago' started; echo broken > exit; kill -9 $PPID"
+    ran = run(tmp_path, solver(tmp_path, body), samples=(9,))
+    ((one),) = ran.refused()
+    assert "exit of the job is damaged" in one["reason"]
+    assert 3600 <= one["cost"] < 3700
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+def test_link_that_a_program_left_is_not_followed(tmp_path, strategy):
+    names = ("delivered", ".delivered.part", "done.json", ".done.json.part", "interrupted")
+    links = "; ".join(f"ln -s {tmp_path}/outside-{name} {name}" for name in names)
+    label = strategy(solver(tmp_path, f"{links}; echo 1"))
+    driver = build_driver(
+        tmp_path / "runs", Asks(), pool=toy_pool("classes"), label=label, run_id="r", skip_training=True,
+        max_active_learning_steps=1,
+    )  # fmt: skip
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert list(tmp_path.glob("outside*")) == []
+    assert all((one / "delivered").is_file() and not (one / "delivered").is_symlink() for one in folders(tmp_path))
+
+
+def test_exit_code_of_a_shell_may_mean_that_a_sample_has_no_label(tmp_path):
+    ran = run(tmp_path, solver(tmp_path, "exit 139"), infeasible_exits=[139])
+    assert [one["kind"] for one in ran.refused()] == ["infeasible"] * 4
+
+
+class Lost(Far):
+    """A scheduler that has forgotten its jobs, which are silent."""
+
+    def submit(self, job):
+        number = super().submit(job)
+        parent = self.processes[-1].pid
+        for child in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
+            if b"heartbeat" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+        return number
+
+    def cancel(self, jobs):
+        self.ended = [*getattr(self, "ended", []), *jobs]
+
+
+def test_job_that_counts_as_lost_is_ended_as_far_as_that_can_be(tmp_path):
+    lost = Lost()
+    ran = run(tmp_path, solver(tmp_path, "sleep 60"), jobs=lost, samples=(9,))
+    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert lost.ended == ["7"]
+    lost.kill()
+
+
+def test_what_a_person_should_know_of_a_job_is_told_once(tmp_path, caplog):
+    queued = Queued()
+    queued.submitted = ["before"] * 6  # so that all wait
+    waits = Known("waiting", warning="waits, and will not start by itself: its limit")
+    queued.poll = lambda jobs: dict.fromkeys(jobs, waits)
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=queued, wait=False)
+    driver.run()
+    assert driver.stop_reason.startswith("waiting for labels: 4 jobs are under way")
+    assert caplog.text.count("waits, and will not start by itself: its limit; this is told once") == 1
+
+
+def test_suspended_time_is_not_time_at_work(tmp_path, monkeypatch):
+    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
+    now = [100.0]
+    monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
+    found = []
+    for at, is_suspended in ((100, False), (110, False), (150, True), (170, True), (180, False)):
+        now[0] = at
+        found.append(flight.seconds_at_work(begun=True, is_suspended=is_suspended))
+    assert found == [0, 10, 10, 10, 20]
+
+
+def test_drivers_that_do_not_wait_give_up_after_the_time_that_they_failed_together(tmp_path, caplog):
+    made = Made()
+    made.submit = lambda _job: (_ for _ in ()).throw(SchedulerFault("the queue is full"))
+    given = {"jobs": made, "wait": False, "samples": (9,), "give_up_after": 0.6}
+    driver = driver_of(tmp_path, solver(tmp_path), **given)
+    driver.run()
+    begin, drivers = time.monotonic(), 1
+    while driver.stop_reason.startswith("waiting"):
+        assert time.monotonic() - begin < 5
+        driver, drivers = driver_of(tmp_path, solver(tmp_path), **given, restore={}), drivers + 1
+        driver.run()
+    assert drivers > 2
+    ((one),) = Run(driver.log_dir).refused()
+    assert "it was not taken: the queue is full" in one["reason"]
+
+
+def test_time_in_which_nobody_asked_counts_for_ten_minutes(tmp_path, monkeypatch):
+    """Two tries of a laptop that is offline, a week apart, are no reason to give up what takes a day."""
+    first = Patience(tmp_path / "kept")
+    first.failed("offline", 1.0)
+    wall = time.time()
+    monkeypatch.setattr("alcore_labelers.flight.time.time", lambda: wall + 7 * 86400)
+    later = Patience(tmp_path / "kept")
+    assert later.seconds == 0
+    assert later.failed("offline", 1.0)
+    assert 600 <= later.seconds < 610
+    assert later.succeeded()
+    assert not (tmp_path / "kept").exists()
+    for damaged in ("", "x", "nan 1", "1 nan", "1e400 5", "-5 0", "1"):
+        (tmp_path / "kept").write_text(damaged)
+        later = Patience(tmp_path / "kept")
+        later.failed("offline", 1.0)
+        assert 0 <= later.seconds <= 610
