@@ -18,9 +18,9 @@ import numpy as np
 from alcore.errors import UsageError
 from alcore.pools import units_of
 from alcore.protocols import Request, RunContext
-from alcore.store import fsync_path
+from alcore.store import fsync_path, write_whole
 from alcore_labelers.items import Item
-from alcore_labelers.program_files import FileFault, read_file, read_json, write_file
+from alcore_labelers.program_files import FileFault, read_file, read_json
 
 DONE = "done.json"
 """Written last, once the program has ended: exit code, seconds, whether it was out of time."""
@@ -133,8 +133,7 @@ class AttemptFolders:
         path = self.work / ".token"
         _refuse_link(path)
         if not path.exists():
-            write_file(self.work, path.name, secrets.token_hex(3).encode())
-            fsync_path(self.work)
+            write_whole(path, secrets.token_hex(3), durable=True)
         token = (read_file(self.work, path.name, 64) or b"").decode(errors="replace")
         if not _TOKEN.fullmatch(token):
             raise UsageError(f"{path} is damaged; it has six hexadecimal digits, a part of the names of jobs.")
@@ -174,8 +173,7 @@ class AttemptFolders:
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
         else:
-            with contextlib.suppress(OSError):
-                write_file(folder, _DELIVERED)
+            _note(folder, _DELIVERED)
 
     def _newest(self, request: Request) -> Path | None:
         """Return the folder of an attempt that was made last."""
@@ -212,8 +210,7 @@ def write_done(folder: Path, ended: Ended) -> None:
     Where it can't be written, on a disk that is full for instance, the attempt counts as one whose end is not known if
     its answer isn't committed either.
     """
-    with contextlib.suppress(OSError):
-        write_file(folder, DONE, json.dumps(ended._asdict()).encode())
+    _note(folder, DONE, json.dumps(ended._asdict()))
 
 
 def begin(folder: Path) -> None:
@@ -224,8 +221,7 @@ def begin(folder: Path) -> None:
 
 def note_interrupted(folder: Path) -> None:
     """Write that alcore has ended the program of an attempt, which may be started again, in another folder."""
-    with contextlib.suppress(OSError):
-        write_file(folder, INTERRUPTED)
+    _note(folder, INTERRUPTED)
 
 
 def is_cut_off(folder: Path) -> bool:
@@ -294,6 +290,12 @@ def environment(driver: RunContext, folder: Path, request: Request, sample: int 
         "ALCORE_ATTEMPT": str(request.attempt),
         "ALCORE_SEED": str(seed),
     }
+
+
+def _note(folder: Path, name: str, text: str = "") -> None:
+    """Write a file in the folder of a program, in place of a link if there is one, unless that can't be done."""
+    with contextlib.suppress(OSError, UsageError):  # the disk is full, or a pipe has that name
+        write_whole(folder / name, text, durable=True)
 
 
 def _arrays(item: Item) -> dict[str, Any] | None:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from alcore.protocols import Request
-from alcore_labelers.program_files import FileFault, read_file, write_file
+from alcore.store import write_whole
+from alcore_labelers.program_files import FileFault, read_file
 from alcore_labelers.schedulers import Job, Known
 
 _LONGEST = 600.0  # seconds between two tries of what the scheduler did not do
@@ -57,7 +58,7 @@ class Patience:
         if is_new or self.seconds > 1.1 * self._kept:
             self._kept = self.seconds
             with contextlib.suppress(OSError):
-                write_file(self._file.parent, self._file.name, f"{self._kept} {time.time()}\n".encode())
+                write_whole(self._file, f"{self._kept} {time.time()}\n", durable=False)
         return is_new
 
     def succeeded(self, again: float = 0.0) -> bool:

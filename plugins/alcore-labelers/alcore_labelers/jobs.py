@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
+from alcore.store import Inbox
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight, Patience
@@ -70,18 +71,19 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         resume`` looks for them.
     time_limit
         Seconds after which a job is ended; that is paid for. No limit if it is not given. A job keeps the limit that it
-        was submitted with.
+        was submitted with. Time in which it is suspended counts.
     poll_interval
         Seconds between two questions to the scheduler, at least; 10 if it is not given, and 0.05 for ``local``.
     options
         Of ``sbatch``, for instance ``["--partition=long"]``.
     submit
         Command that submits a job and prints its handle, with ``{name}``, ``{script}``, ``{folder}``, ``{time_limit}``.
+        Exit code 75 says that the job was not submitted, and may be later.
     poll
-        Command that prints what has become of ``{handle}``: waiting, running, ended, infrastructure, timeout,
-        cancelled, unknown.
+        Command that prints what has become of ``{handle}``: waiting, running, suspended, ended, infrastructure,
+        timeout, cancelled, unknown.
     cancel
-        Command that ends the job ``{handle}``.
+        Command that ends the job ``{handle}``; without it none is ended.
     find
         Command that prints the handle of the job named ``{name}``, if there is one.
     fetch
@@ -100,7 +102,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     cost
         What an attempt costs if the program doesn't say: its ``seconds``, or what was ``expected`` of it.
     settle
-        Seconds after the end of a job in which its files must appear; a network file system may be late.
+        Seconds after the end of a job in which its files must appear, since a network file system may be late, and in
+        which a scheduler is asked why a program was ended by a signal.
     jobs
         In Python: an object with the methods of `Jobs`, in place of a scheduler.
     heartbeat
@@ -110,7 +113,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         at least three heartbeats.
     give_up_after
         Seconds for which the scheduler is asked again where it can't be reached, or says what is not understood; then
-        its jobs count as unknown to it, and those that it didn't take have failed.
+        its jobs count as unknown to it, and those that it didn't take have failed. With ``wait=false`` the time is kept
+        from driver to driver.
     """
 
     told = False
@@ -192,13 +196,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Raises
         ------
         alcore.errors.Waiting
-            If jobs are under way, and it is not to wait for them.
+            If jobs are under way, and it is not to wait for them, or answers were told to the run meanwhile.
         """
         self.read_shown()
         self._token, self._command = self.folders.token(), self._absolute()
         asked = ("submit", "find", "poll")
         self._patience = {one: Patience(self.folders.work / f".{one}") for one in asked} | self._patience
         flights: dict[str, Flight] = {}
+        inbox = Inbox(self.driver.log_dir / "inbox")
         try:
             self._take_up(queue_to_label, flights)
             while True:
@@ -207,6 +212,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     return
                 answered = self._look(flights, serialize_queue)
                 self._heed_recall(queue_to_label, flights)
+                if any(inbox.read()) and all(one.is_known for one in flights.values()):
+                    raise Waiting("answers were told to the run")  # which takes them in, and calls again
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:

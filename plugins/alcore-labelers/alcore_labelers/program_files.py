@@ -66,24 +66,6 @@ def read_file(folder: Path, name: str, limit: int, *, tail: bool = False) -> byt
     return content[:limit]
 
 
-def write_file(folder: Path, name: str, content: bytes = b"") -> None:
-    """Write a file in the folder of a program; it appears whole, in place of a link if there is one.
-
-    Raises
-    ------
-    OSError
-        If it can't be written.
-    """
-    part = folder / f".{name}.part"
-    part.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(part, flags, 0o644), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / name)
-
-
 def read_json(folder: Path, name: str, limit: int) -> Any:
     """Return the content of a JSON file; None where there is none, or raise `FileFault`."""
     content = read_file(folder, name, limit)
