@@ -587,6 +587,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         reason = f"job {flight.handle or flight.job.name}: {text_of_reason(known.reason)}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, cost))
         self.folders.note_delivered(flight.request)
+        for patience in (flight.patience, flight.fetching, flight.cancelling):
+            patience.succeeded()  # the request may be opened again
 
     def _fetch(self, flight: Flight) -> bool:
         """Bring the files of a job; return whether they are there, or are not to be had."""
