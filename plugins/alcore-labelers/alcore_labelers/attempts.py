@@ -210,7 +210,7 @@ def write_done(folder: Path, ended: Ended) -> None:
     Where it can't be written, on a disk that is full for instance, the attempt counts as one whose end is not known if
     its answer isn't committed either.
     """
-    _note(folder, DONE, json.dumps(ended._asdict()))
+    _note(folder, DONE, json.dumps(ended._asdict()), durable=True)
 
 
 def begin(folder: Path) -> None:
@@ -292,10 +292,10 @@ def environment(driver: RunContext, folder: Path, request: Request, sample: int 
     }
 
 
-def _note(folder: Path, name: str, text: str = "") -> None:
+def _note(folder: Path, name: str, text: str = "", *, durable: bool = False) -> None:
     """Write a file in the folder of a program, in place of a link if there is one, unless that can't be done."""
     with contextlib.suppress(OSError, UsageError):  # the disk is full, or a pipe has that name
-        write_whole(folder / name, text, durable=True)
+        write_whole(folder / name, text, durable=durable)
 
 
 def _arrays(item: Item) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ class CommandJobs:
         """Raise `UsageError` if a program is not there, or a template can't be filled."""
         job = Job("name", Path("folder"), Path("folder/job.sh"), self._time_limit)
         for template in self._templates.values():
-            template.check({**job._asdict(), "handle": "handle"})
+            template.check({**job._asdict(), "handle": "1"})
         self._templates = {name: one.with_paths(Path.cwd()) for name, one in self._templates.items()}
 
     def submit(self, job: Job) -> str:
@@ -114,8 +114,10 @@ class CommandJobs:
         for handle, job in jobs.items():
             try:
                 code, out, err = self._call("poll", job, handle)
-            except SchedulerFault as fault:  # it takes too long for this one
-                code, out, err = 1, "", str(fault)
+            except SchedulerFault as fault:  # it takes too long, for this job perhaps
+                faults.append(f"the command poll failed for the job {handle}: {fault}")
+                known[handle] = Known("waiting", fault=faults[-1])
+                continue
             word = (out.split() or ["unknown"])[0][:_LONGEST]
             if code:
                 faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err[-_LONGEST:]}")

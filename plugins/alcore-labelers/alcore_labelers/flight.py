@@ -7,6 +7,7 @@ import math
 import time
 from pathlib import Path
 
+from alcore.errors import UsageError
 from alcore.protocols import Request
 from alcore.store import write_whole
 from alcore_labelers.program_files import FileFault, read_file
@@ -57,7 +58,7 @@ class Patience:
         self.fault, self._due = fault, now + self._wait
         if is_new or self.seconds > 1.1 * self._kept:
             self._kept = self.seconds
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UsageError):  # it is for later drivers alone
                 write_whole(self._file, f"{self._kept} {time.time()}\n", durable=False)
         return is_new
 

@@ -44,7 +44,7 @@ _alcore_begin=$(date +%s.%N)
 {command} < /dev/null > stdout 2> stderr
 _alcore_code=$?
 _alcore_end=$(date +%s.%N)
-[ $_alcore_code -eq 0 ] || sleep 0.1 || sleep 1
+[ $_alcore_code -eq 0 ] && [ -e result.json -o -e result.npz ] || sleep 0.1 || sleep 1
 [ $_alcore_code -ne 143 ] || _alcore_sent=TERM
 echo "$_alcore_code $_alcore_begin $_alcore_end $_alcore_sent" > {exit}.part && mv {exit}.part {exit}
 kill $_alcore_beats 2>/dev/null

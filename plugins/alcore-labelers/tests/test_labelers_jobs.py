@@ -194,7 +194,12 @@ def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
 
 
 def test_failed_attempt_is_retried_in_a_folder_of_its_own(tmp_path):
-    ran = run(tmp_path, solver(tmp_path, '[ "$ALCORE_ATTEMPT" = 1 ] && echo 1 || kill -9 0'), label_retries=1)
+    ran = run(
+        tmp_path,
+        solver(tmp_path, '[ "$ALCORE_ATTEMPT" = 1 ] && echo 1 || kill -9 0'),
+        label_retries=1,
+        max_failure_rate=1.0,
+    )
     assert states(ran) == ["labeled"] * 4
     assert len(folders(tmp_path)) == len(set(ledger_of(tmp_path))) == 8
 
