@@ -937,14 +937,14 @@ def test_submission_that_is_tried_again_has_another_folder_and_name(tmp_path):
     body = f"echo $1 $2 >> {tmp_path}/names; [ -e $3/../attempt-0-2 ] && echo 7 && exec sh $2; exit 75"
     submit = shell(tmp_path, body, "submit")
     commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo ended", "poll_interval": 0.0}
-    ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, **commands)
-    assert states(ran) == ["labeled"] * 4
+    ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, samples=(9, 2), **commands)
+    assert states(ran) == ["labeled"] * 2
     assert {one["attempt"] for one in ran.requests()} == {0}
     submitted = [line.split() for line in (tmp_path / "names").read_text().splitlines()]
-    assert len({name for name, _ in submitted}) == len(submitted) == 8
+    assert len({name for name, _ in submitted}) == len(submitted) == 4
     for _, script in submitted:
         subprocess.run(["sh", script], check=True)
-    assert len(ledger_of(tmp_path)) == 4
+    assert len(ledger_of(tmp_path)) == 2
 
 
 def far(folder, fetch="cp $far/$1/* $2"):
@@ -968,11 +968,11 @@ def test_label_is_taken_once_its_files_were_brought_whole(tmp_path):
         "cp $far/$1/exit $2; echo $1 >> $far/fetched; [ $(grep -c $1 $far/fetched) -lt 3 ] && exit 1; cp $far/$1/* $2"
     )
     solve = solver(tmp_path, "echo '{\"label\": 1}' > result.json")
-    ran = run(tmp_path, solve, answer="result", **far(tmp_path, breaks))
-    assert states(ran) == ["labeled"] * 4
+    ran = run(tmp_path, solve, answer="result", samples=(9, 2), **far(tmp_path, breaks))
+    assert states(ran) == ["labeled"] * 2
     assert ran.refused() == []
     fetched = (tmp_path / "far" / "fetched").read_text().split()
-    assert [fetched.count(one) for one in set(fetched)] == [3] * 4, "what failed is tried again after a while"
+    assert [fetched.count(one) for one in set(fetched)] == [3] * 2, "what failed is tried again after a while"
 
 
 class Apart(Queued):
@@ -1059,9 +1059,9 @@ class Broken(Made):
 @pytest.mark.parametrize("said", [None, Known("waiting", fault="Unknown Job Id"), Known("running")])
 def test_job_that_says_that_it_is_over_is_over_whatever_the_scheduler_says(tmp_path, said):
     begin = time.monotonic()
-    ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False)
+    ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False, samples=(9, 2))
     assert time.monotonic() - begin < 10
-    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 4
+    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 2
 
 
 @pytest.mark.parametrize("id_variable", ["FAR_ID", ""])
@@ -1136,12 +1136,12 @@ def test_value_that_no_program_can_be_given_is_a_failure_of_its_request(tmp_path
 
     monkeypatch.setattr(strategy, "placeholders", with_word)
     driver = build_driver(
-        tmp_path / "runs", Asks(), pool=toy_pool("classes"), label=strategy(f"{solver(tmp_path)} {{word}}"), run_id="r",
-        skip_training=True, max_active_learning_steps=1,
+        tmp_path / "runs", Asks((9, 2)), pool=toy_pool("classes"), label=strategy(f"{solver(tmp_path)} {{word}}"),
+        run_id="r", skip_training=True, max_active_learning_steps=1,
     )  # fmt: skip
     driver.run()
     ran = Run(driver.log_dir)
-    assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
+    assert states(ran) == ["labeled", "failed"]
     assert ["can't be given to a program" in one["reason"] for one in ran.refused()] == [True]
 
 
@@ -1151,11 +1151,11 @@ def test_program_whose_name_has_a_value_is_found_where_alcore_was_started(tmp_pa
     for sample in toy_pool("classes").unlabeled_indices().tolist():
         shell(tmp_path, "echo 1", f"solver_{sample}")
     settings = {"pool": toy_pool("classes"), "run_id": "r", "skip_training": True, "max_active_learning_steps": 1}
-    driver = build_driver(tmp_path / "runs", Asks(), label=strategy("./solver_{sample}.sh"), **settings)
+    driver = build_driver(tmp_path / "runs", Asks((9,)), label=strategy("./solver_{sample}.sh"), **settings)
     driver.run()
-    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert states(Run(driver.log_dir)) == ["labeled"]
     with pytest.raises(UsageError, match=r"'.*/mesher_\d+' can't be run"):
-        build_driver(tmp_path / "other", Asks(), label=strategy("./mesher_{sample}"), **settings).run()
+        build_driver(tmp_path / "other", Asks((9,)), label=strategy("./mesher_{sample}"), **settings).run()
 
 
 def test_damaged_end_of_a_job_is_paid_by_the_time_that_it_wrote(tmp_path):
@@ -1172,11 +1172,11 @@ def test_link_that_a_program_left_is_not_followed(tmp_path, strategy):
     links = "; ".join(f"ln -s {tmp_path}/outside-{name} {name}" for name in names)
     label = strategy(solver(tmp_path, f"{links}; echo 1"))
     driver = build_driver(
-        tmp_path / "runs", Asks(), pool=toy_pool("classes"), label=label, run_id="r", skip_training=True,
+        tmp_path / "runs", Asks((9,)), pool=toy_pool("classes"), label=label, run_id="r", skip_training=True,
         max_active_learning_steps=1,
     )  # fmt: skip
     driver.run()
-    assert states(Run(driver.log_dir)) == ["labeled"] * 4
+    assert states(Run(driver.log_dir)) == ["labeled"]
     assert list(tmp_path.glob("outside*")) == []
     assert all((one / "delivered").is_file() and not (one / "delivered").is_symlink() for one in folders(tmp_path))
 
