@@ -359,14 +359,13 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         except SchedulerError as error:
             return self._give_up(flight, str(error).rstrip("."), answers)
         except (SchedulerFault, OSError) as fault:
-            self._failed("submit", fault)
             if isinstance(fault, NotSubmittedError) and not self.jobs.finds:
                 flight.is_known = True
-                flight.is_unsubmitted = revoke(flight.job.folder)  # it may have been submitted all the same
-                if not flight.is_unsubmitted:
-                    flight.is_lost = True
-                    return False
-            return self._try_later(flight, str(fault), self.give_up_after, answers)
+                flight.is_unsubmitted = revoke(flight.job.folder)
+                flight.is_lost = not flight.is_unsubmitted  # it was submitted all the same
+            is_given_up = not flight.is_lost and self._try_later(flight, str(fault), self.give_up_after, answers)
+            self._failed("submit", fault)  # after that of the flight, which is due before the next request then
+            return is_given_up
         self._succeeded("submit")
         self._commit(flight, handle, answers)
         return False
