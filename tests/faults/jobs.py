@@ -3,7 +3,7 @@
 A run whose labels are jobs is killed at random times and taken up again, while its jobs are killed too, and Slurm's
 controller is killed and started; jobs themselves fail, hang, end themselves, and answer for others. It must end as
 the run in which nobody killed anything: the same picks, values, records and weights; no attempt may be submitted
-twice, or run twice. Prints one line of JSON, and every failure to stderr.
+twice, or run twice, and no label that is there may be lost. Prints one line of JSON, and every failure to stderr.
 """
 
 from __future__ import annotations
@@ -209,9 +209,28 @@ def faults(folder: Path, submitted: list[str], expected: dict[str, Any]) -> list
             for one, state in zip(run.requests(), expected["states"], strict=False)
             if one["state"] != state
         ]
+    wrong += _not_taken(folder)
     ledger = (folder / "ledger").read_text().split()
     for what, names in (("run", ledger), ("submitted", submitted)):
         wrong += [f"{name} was {what} {n} times" for name, n in collections.Counter(names).items() if n > 1]
+    return wrong
+
+
+def _not_taken(folder: Path) -> list[str]:
+    """Return the attempts whose program ended well, and left a label, and whose label is not that of their request."""
+    run = Run(folder / "runs" / RUN_ID)
+    taken = {one["id"]: one["attempt"] for one in run.requests() if one["state"] == "labeled"}
+    wrong = []
+    for ended in folder.glob(f"runs/{RUN_ID}/strategies/*/work/*/attempt-*/exit"):
+        request, attempt = ended.parent.parent.name, int(ended.parent.name.split("-")[1])
+        words = ended.read_text().split()
+        result = ended.with_name("result.json")
+        if words[0] != "0" or "TERM" in words or not result.exists():
+            continue
+        with contextlib.suppress(ValueError):
+            said = json.loads(result.read_text())
+            if said.get("request", request) == request and taken.get(request) != attempt:
+                wrong.append(f"the label of {request}, attempt {attempt}, is there and was not taken")
     return wrong
 
 

@@ -53,6 +53,7 @@ PreemptMode=CANCEL
 NodeName={node} NodeAddr=127.0.0.1 CPUs=64 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=first Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
+PartitionName=short Nodes=ALL MaxTime=10 State=UP PriorityTier=1
 """
 
 

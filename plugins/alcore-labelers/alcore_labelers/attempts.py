@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import re
 import secrets
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 from alcore.errors import UsageError
 from alcore.pools import units_of
 from alcore.protocols import Request, RunContext
-from alcore.store import fsync_path
+from alcore.store import fsync_path, write_whole
 from alcore_labelers.items import Item
 from alcore_labelers.program_files import FileFault, read_file, read_json
 
@@ -49,12 +48,15 @@ class Ended(NamedTuple):
         Whether it was ended since it ran too long.
     reason
         Why it could not be started, else empty.
+    was_terminated
+        Whether its job was sent SIGTERM before that: what it printed last may be no answer.
     """
 
     code: int | None
     seconds: float
     timed_out: bool = False
     reason: str = ""
+    was_terminated: bool = False
 
 
 class Place(NamedTuple):
@@ -131,11 +133,7 @@ class AttemptFolders:
         path = self.work / ".token"
         _refuse_link(path)
         if not path.exists():
-            part = self.work / f".token.{os.getpid()}.part"
-            part.write_text(secrets.token_hex(3))
-            fsync_path(part)
-            part.replace(path)
-            fsync_path(self.work)
+            write_whole(path, secrets.token_hex(3), durable=True)
         token = (read_file(self.work, path.name, 64) or b"").decode(errors="replace")
         if not _TOKEN.fullmatch(token):
             raise UsageError(f"{path} is damaged; it has six hexadecimal digits, a part of the names of jobs.")
@@ -154,10 +152,6 @@ class AttemptFolders:
         part.rename(folder)
         fsync_path(folder)
         fsync_path(folder.parent)
-
-    def discard(self, folder: Path) -> None:
-        """Remove the folder of an attempt that did not begin."""
-        shutil.rmtree(folder, ignore_errors=True)
 
     def note_batch(self, requests: Sequence[Request], folder: Path) -> None:
         """Write in the folders of the later requests of a batch where they are answered."""
@@ -179,8 +173,7 @@ class AttemptFolders:
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
         else:
-            with contextlib.suppress(OSError):
-                (folder / _DELIVERED).touch()
+            _note(folder, _DELIVERED)
 
     def _newest(self, request: Request) -> Path | None:
         """Return the folder of an attempt that was made last."""
@@ -217,11 +210,7 @@ def write_done(folder: Path, ended: Ended) -> None:
     Where it can't be written, on a disk that is full for instance, the attempt counts as one whose end is not known if
     its answer isn't committed either.
     """
-    part = folder / f".{DONE}.part"
-    with contextlib.suppress(OSError):
-        part.write_text(json.dumps(ended._asdict()), encoding="utf-8")
-        fsync_path(part)
-        part.replace(folder / DONE)
+    _note(folder, DONE, json.dumps(ended._asdict()), durable=True)
 
 
 def begin(folder: Path) -> None:
@@ -232,8 +221,7 @@ def begin(folder: Path) -> None:
 
 def note_interrupted(folder: Path) -> None:
     """Write that alcore has ended the program of an attempt, which may be started again, in another folder."""
-    with contextlib.suppress(OSError):
-        (folder / INTERRUPTED).touch()
+    _note(folder, INTERRUPTED)
 
 
 def is_cut_off(folder: Path) -> bool:
@@ -302,6 +290,12 @@ def environment(driver: RunContext, folder: Path, request: Request, sample: int 
         "ALCORE_ATTEMPT": str(request.attempt),
         "ALCORE_SEED": str(seed),
     }
+
+
+def _note(folder: Path, name: str, text: str = "", *, durable: bool = False) -> None:
+    """Write a file in the folder of a program, in place of a link if there is one, unless that can't be done."""
+    with contextlib.suppress(OSError, UsageError):  # the disk is full, or a pipe has that name
+        write_whole(folder / name, text, durable=durable)
 
 
 def _arrays(item: Item) -> dict[str, Any] | None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from alcore.errors import UsageError
 from alcore_labelers.job_script import has_started
-from alcore_labelers.scheduler_commands import call, end_commands_with, may_pass
+from alcore_labelers.scheduler_commands import call, call_submit, end_submit, may_pass
 from alcore_labelers.schedulers import Job, Known, NotSubmittedError, SchedulerError, SchedulerFault, State
 from alcore_labelers.template import CommandTemplate, check_names
 
 _STATES: dict[str, State | None] = {
     **dict.fromkeys(("waiting", "pending", "queued"), "waiting"),
     "running": "running",
+    "suspended": "suspended",
     **dict.fromkeys(("ended", "done", "completed", "failed"), "ended"),
     **dict.fromkeys(("infrastructure", "preempted", "node_fail"), "infrastructure"),
     "timeout": "timeout",
@@ -22,6 +23,9 @@ _STATES: dict[str, State | None] = {
     "unknown": None,
 }
 _LATER = 75  # the exit code of a command that may work later, EX_TEMPFAIL of sysexits.h
+_CUT_OFF = frozenset({124, 130, 137, 143, 255})
+"""Exit codes of timeout(1), of a shell that SIGINT, SIGKILL or SIGTERM cut off, of ssh whose connection broke."""
+_LONGEST = 500  # characters of what a command says
 _OF_A_JOB = ("name", "script", "folder", "time_limit")
 
 
@@ -32,13 +36,14 @@ class CommandJobs:
     ----------
     submit
         Submits a job, and prints its handle as the last line. Placeholders: ``{name}``, ``{script}``, ``{folder}``,
-        ``{time_limit}`` (seconds, empty without a limit). Exit code 0 means that it was submitted; 75, or a message of
-        a connection or a time out, that it was not, and is to be tried again; another one, that the job is refused.
+        ``{time_limit}`` (seconds, empty without a limit). Exit code 0 means that it was submitted; 75, that it was
+        not, and is to be tried again; another one, that the job is refused. Where it is ended by a signal, or its
+        message or code is that of a time out or a connection, it is not known whether it was submitted.
     poll
-        Prints what has become of the job ``{handle}``: waiting, running, ended, infrastructure, timeout, cancelled, or
-        unknown. Another exit code than 0 means that it can't be told now.
+        Prints what has become of the job ``{handle}``: waiting, running, suspended, ended, infrastructure, timeout,
+        cancelled, or unknown. Another exit code than 0 means that it can't be told now.
     cancel
-        Ends the job ``{handle}``.
+        Ends the job ``{handle}``; exit code 0 means that it is ended, or was over. Without it no job is ended.
     find
         Prints the handle of the job named ``{name}``, or nothing if there is none. Without it a request is in doubt
         where the driver was killed while it submitted its job.
@@ -46,6 +51,8 @@ class CommandJobs:
         Brings the files of a job to ``{folder}``, where its machine has another one.
     interval
         Seconds between two polls.
+    time_limit
+        Of the jobs, in seconds, for which `check` tries the templates; None without a limit.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class CommandJobs:
         find: str = "",
         fetch: str = "",
         interval: float = 10.0,
+        time_limit: float | None = None,
     ) -> None:
         given = {"submit": submit, "poll": poll, "cancel": cancel, "find": find, "fetch": fetch}
         for name in ("submit", "poll"):
@@ -65,19 +73,25 @@ class CommandJobs:
         for name, template in self._templates.items():
             handle = () if name in ("submit", "find") else ("handle",)
             check_names(template.names, (*_OF_A_JOB, *handle), name)
-        self.interval, self.finds = interval, bool(find)
+        self.interval, self.finds, self.fetches = interval, bool(find), bool(fetch)
+        self._time_limit = time_limit
 
     def check(self) -> None:
-        """Raise `UsageError` if a program is not there."""
+        """Raise `UsageError` if a program is not there, or a template can't be filled."""
+        job = Job("name", Path("folder"), Path("folder/job.sh"), self._time_limit)
+        for template in self._templates.values():
+            template.check({**job._asdict(), "handle": "1"})
         self._templates = {name: one.with_paths(Path.cwd()) for name, one in self._templates.items()}
 
     def submit(self, job: Job) -> str:
         """Submit a job, and return the handle that the command prints."""
-        code, out, err = self._call("submit", job)
+        code, out, err = call_submit(job.name, self._arguments("submit", job))
         if code:
             said = err or out.strip()
-            text = f"the command submit failed with exit code {code}: {said}"
-            raise NotSubmittedError(text) if code == _LATER or may_pass(said) else SchedulerError(text)
+            text = f"the command submit failed with exit code {code}: {said[-_LONGEST:]}"
+            if code == _LATER:
+                raise NotSubmittedError(text)
+            raise SchedulerFault(text) if code < 0 or code in _CUT_OFF or may_pass(said) else SchedulerError(text)
         lines = out.split("\n")
         handle = next((line.strip() for line in reversed(lines) if line.strip()), "")
         if not handle:
@@ -86,11 +100,11 @@ class CommandJobs:
 
     def find(self, job: Job) -> str | None:
         """Return the handle of a job by its name."""
-        if not has_started(job.folder):  # else it may be the job itself that has the script as its argument
-            end_commands_with(str(job.script))
+        if not has_started(job.folder):  # else it may be the job itself
+            end_submit(job.name)
         code, out, err = self._call("find", job)
         if code:
-            raise SchedulerFault(f"the command find failed with exit code {code}: {err}")
+            raise SchedulerFault(f"the command find failed with exit code {code}: {err[-_LONGEST:]}")
         return next((line.strip() for line in reversed(out.split("\n")) if line.strip()), None)
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
@@ -98,10 +112,15 @@ class CommandJobs:
         known: dict[str, Known] = {}
         faults: list[str] = []
         for handle, job in jobs.items():
-            code, out, err = self._call("poll", job, handle)
-            word = (out.split() or ["unknown"])[0]
+            try:
+                code, out, err = self._call("poll", job, handle)
+            except SchedulerFault as fault:  # it takes too long, for this job perhaps
+                faults.append(f"the command poll failed for the job {handle}: {fault}")
+                known[handle] = Known("waiting", fault=faults[-1])
+                continue
+            word = (out.split() or ["unknown"])[0][:_LONGEST]
             if code:
-                faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err}")
+                faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err[-_LONGEST:]}")
             elif word.lower() not in _STATES:
                 faults.append(
                     f"the command poll printed {word!r} for the job {handle}; it must print one of {', '.join(_STATES)}"
@@ -109,7 +128,7 @@ class CommandJobs:
             else:
                 state = _STATES[word.lower()]
                 if state is not None:
-                    known[handle] = Known(state, " ".join(out.split()))
+                    known[handle] = Known(state, " ".join(out.split())[:_LONGEST])
                 continue
             known[handle] = Known("waiting", fault=faults[-1])  # nothing is known of this one, and the others are asked
         if faults and len(faults) == len(jobs):
@@ -121,13 +140,22 @@ class CommandJobs:
         if "fetch" in self._templates:
             code, _, err = self._call("fetch", job, handle)
             if code:
-                raise SchedulerFault(f"the command fetch failed with exit code {code}: {err}")
+                raise SchedulerFault(f"the command fetch failed with exit code {code}: {err[-_LONGEST:]}")
 
     def cancel(self, jobs: Mapping[str, Job]) -> None:
-        """Call the command that ends a job, if there is one."""
-        for handle, job in jobs.items() if "cancel" in self._templates else ():
-            self._call("cancel", job, handle)
+        """Call the command that ends a job; it is a fault if there is none."""
+        for handle, job in jobs.items():
+            if "cancel" not in self._templates:
+                raise SchedulerFault(f"the job {handle} can't be ended: there is no command cancel")
+            code, _, err = self._call("cancel", job, handle)
+            if code:
+                raise SchedulerFault(
+                    f"the command cancel failed with exit code {code} for the job {handle}: {err[-_LONGEST:]}"
+                )
 
     def _call(self, name: str, job: Job, handle: str | None = None) -> tuple[int, str, str]:
+        return call(self._arguments(name, job, handle))
+
+    def _arguments(self, name: str, job: Job, handle: str | None = None) -> list[str]:
         values: dict[str, Any] = {**job._asdict(), **({} if handle is None else {"handle": handle})}
-        return call(self._templates[name].arguments(values))
+        return self._templates[name].arguments(values)

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import shlex
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +30,7 @@ _EXIT = "exit"  # what the job writes last: exit code, begin, end, and TERM wher
 _OUT_OF_TIME = 124  # the exit code of timeout(1)
 _REVOKED = "- - revoked"  # in place of what the job writes
 _LIMIT = 1 << 16  # bytes of what the script writes
+_SKEW = 600.0  # seconds by which the clock of a file server may be ahead
 
 _TEMPLATE = """\
 #!/bin/sh
@@ -35,18 +38,17 @@ _TEMPLATE = """\
 cd {folder} || exit 1
 ( set -C; echo "$$ $(uname -n) {job_id}" > {started} ) 2>/dev/null || exit 0
 ALCORE_FOLDER= sh -c {beats} heartbeat $$ {seconds} < /dev/null > /dev/null 2>&1 &
-beats=$! sent=
-trap 'sent=TERM' TERM
-{exports}
-begin=$(date +%s.%N)
+_alcore_beats=$! _alcore_sent=
+trap '_alcore_sent=TERM' TERM
+_alcore_begin=$(date +%s.%N)
 {command} < /dev/null > stdout 2> stderr
-code=$?
-end=$(date +%s.%N)
-[ $code -eq 0 ] || sleep 0.1 || sleep 1
-[ $code -ne 143 ] || sent=TERM
-echo "$code $begin $end $sent" > {exit}.part && mv {exit}.part {exit}
-kill $beats 2>/dev/null
-while kill -0 $beats 2>/dev/null; do wait $beats; done
+_alcore_code=$?
+_alcore_end=$(date +%s.%N)
+[ $_alcore_code -eq 0 ] && [ -e result.json -o -e result.npz ] || sleep 0.1 || sleep 1
+[ $_alcore_code -ne 143 ] || _alcore_sent=TERM
+echo "$_alcore_code $_alcore_begin $_alcore_end $_alcore_sent" > {exit}.part && mv {exit}.part {exit}
+kill $_alcore_beats 2>/dev/null
+while kill -0 $_alcore_beats 2>/dev/null; do wait $_alcore_beats; done
 exit 0
 """  # a signal to all processes of a job may come to the program first: hence the pause, and the second look at 143
 _BEATS = """\
@@ -134,19 +136,32 @@ def job_script(
     inquiry
         A command of the shell that prints what the scheduler says of the job; called where the job is sent SIGTERM.
     """
-    limited = [] if time_limit is None else ["timeout", "-k", f"{grace:g}", f"{time_limit:g}"]
     beats = _BEATS.format(exit=_EXIT, inquiry=inquiry or ":", terminated=TERMINATED, heartbeat=HEARTBEAT)
     text = _TEMPLATE.format(
         folder=shlex.quote(str(folder)),
         started=STARTED,
         exit=_EXIT,
         job_id=f"${{{id_variable}:--}}" if id_variable else "-",
-        exports="\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items()),
         beats=shlex.quote(beats),
         seconds=f"{heartbeat:g}",
-        command=shlex.join([*limited, *arguments]),
+        command=_command(arguments, env, time_limit, grace),
     )
-    return text.encode()
+    return os.fsencode(text)
+
+
+def _command(arguments: Sequence[str], env: Mapping[str, str], time_limit: float | None, grace: float) -> str:
+    """Return the line that runs the program.
+
+    Its variables are set by env(1): the script itself keeps its own, and no builtin of the shell is called, whatever
+    the name of the program is. timeout(1) is found by the PATH of the script, the program by its own.
+    """
+    variables = [f"{name}={value}" for name, value in env.items()]
+    if time_limit is not None:
+        limit = f'"$(command -v timeout)" -k {grace:g} {time_limit:g}'
+        return f"env -- {shlex.join(variables)} {limit} {shlex.join(arguments)}"
+    if "=" in arguments[0]:  # env(1) would take it for one more variable
+        arguments = ["/bin/sh", "-c", 'exec "$0" "$@"', *arguments]
+    return f"env -- {shlex.join([*variables, *arguments])}"
 
 
 def terms_file(terms: Terms) -> bytes:
@@ -170,7 +185,8 @@ def terms_of(folder: Path, default: Terms) -> Terms:
 def how_it_ended(folder: Path, time_limit: float | None) -> Ended | None:
     """Return what the script of a job wrote at its end; None where it has not come to its end.
 
-    A program that failed after its job was sent SIGTERM counts as ended by that signal, whatever its exit code is.
+    A program that failed after its job was sent SIGTERM counts as ended by that signal, whatever its exit code is; one
+    with exit code 0 may have been done, or have ended before it was: `Ended.was_terminated` says so.
     """
     try:
         content = read_file(folder, _EXIT, 1 << 12)
@@ -186,7 +202,9 @@ def how_it_ended(folder: Path, time_limit: float | None) -> Ended | None:
     except ValueError:
         return Ended(None, 0.0, reason=f"the file {_EXIT} of the job is damaged")
     timed_out = time_limit is not None and code in (_OUT_OF_TIME, 137) and seconds >= time_limit
-    return Ended(-15 if sent and code and not timed_out else _signed(code), seconds, timed_out=timed_out)
+    was_terminated = bool(sent) and not timed_out
+    signed = -signal.SIGTERM if was_terminated and code else _signed(code)
+    return Ended(signed, seconds, timed_out=timed_out, was_terminated=was_terminated)
 
 
 def has_started(folder: Path) -> bool:
@@ -248,12 +266,17 @@ def was_sent_term(folder: Path) -> bool:
 
 
 def seconds_worked(folder: Path) -> float:
-    """Return for how long a job has worked that has not said so: from its start to the last that it wrote."""
+    """Return for how long a job has worked that has not said so: from its start to the last that it wrote.
+
+    A time that has not come yet, by a program that sets the times of its files, tells nothing.
+    """
+    latest = time.time() + _SKEW
     try:
         begin = (folder / STARTED).lstat().st_mtime
-        return max(0.0, *(path.lstat().st_mtime - begin for path in folder.iterdir()))
+        times = [path.lstat().st_mtime for path in folder.iterdir()]
     except OSError:
         return 0.0
+    return max(0.0, *(one - begin for one in times if one <= latest))
 
 
 def _text(folder: Path, name: str) -> str:

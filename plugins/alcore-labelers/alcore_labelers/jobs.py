@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
+from alcore.store import Inbox
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight, Patience
@@ -31,7 +31,7 @@ from alcore_labelers.job_script import (
     terms_of,
 )
 from alcore_labelers.local_jobs import LocalJobs
-from alcore_labelers.outcomes import Answer
+from alcore_labelers.outcomes import Answer, text_of_reason
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import GRACE
 from alcore_labelers.queues import give_back
@@ -43,6 +43,7 @@ _OVERDUE = 60.0  # seconds after its limit and the grace at which a job that nob
 _SHORTEST = 0.01  # seconds between two looks at the files of jobs
 _BEATS = 1.5  # heartbeats of silence after which a job is over that the scheduler says to be over
 _FAULTS = (SchedulerFault, SchedulerError, OSError)  # of all calls but submit, which may refuse a job
+_UNDER_WAY = ("waiting", "running", "suspended")
 _FAILURES: dict[str, FailureKind] = {
     "infrastructure": "infrastructure",
     "timeout": "timeout",
@@ -70,18 +71,19 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         resume`` looks for them.
     time_limit
         Seconds after which a job is ended; that is paid for. No limit if it is not given. A job keeps the limit that it
-        was submitted with.
+        was submitted with. Time in which it is suspended counts.
     poll_interval
         Seconds between two questions to the scheduler, at least; 10 if it is not given, and 0.05 for ``local``.
     options
         Of ``sbatch``, for instance ``["--partition=long"]``.
     submit
         Command that submits a job and prints its handle, with ``{name}``, ``{script}``, ``{folder}``, ``{time_limit}``.
+        Exit code 75 says that the job was not submitted, and may be later.
     poll
-        Command that prints what has become of ``{handle}``: waiting, running, ended, infrastructure, timeout,
-        cancelled, unknown.
+        Command that prints what has become of ``{handle}``: waiting, running, suspended, ended, infrastructure,
+        timeout, cancelled, unknown.
     cancel
-        Command that ends the job ``{handle}``.
+        Command that ends the job ``{handle}``; without it none is ended.
     find
         Command that prints the handle of the job named ``{name}``, if there is one.
     fetch
@@ -100,7 +102,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     cost
         What an attempt costs if the program doesn't say: its ``seconds``, or what was ``expected`` of it.
     settle
-        Seconds after the end of a job in which its files must appear; a network file system may be late.
+        Seconds after the end of a job in which its files must appear, since a network file system may be late, and in
+        which a scheduler is asked why a program was ended by a signal.
     jobs
         In Python: an object with the methods of `Jobs`, in place of a scheduler.
     heartbeat
@@ -110,7 +113,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         at least three heartbeats.
     give_up_after
         Seconds for which the scheduler is asked again where it can't be reached, or says what is not understood; then
-        its jobs count as unknown to it, and those that it didn't take have failed.
+        its jobs count as unknown to it, and those that it didn't take have failed. With ``wait=false`` the time is kept
+        from driver to driver.
     """
 
     told = False
@@ -163,14 +167,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         if options and scheduler != "slurm":
             raise UsageError(f"{where}: options is given, and only the scheduler 'slurm' takes it.")
         if jobs is None:
-            jobs = _scheduler(scheduler, options or [], commands, poll_interval)
+            jobs = _scheduler(scheduler, options or [], commands, poll_interval, time_limit)
         self.jobs, self.max_in_flight, self.wait = jobs, max_in_flight, wait
         self.time_limit, self.settle, self.heartbeat = time_limit, settle, heartbeat
         self.lost_after, self.give_up_after = lost_after, give_up_after
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
         self._owners: dict[str, str] = {}  # the jobs that handles were given to last
-        self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # with the scheduler, by what it is asked
+        self._patience: dict[str, Patience] = {}  # with the scheduler, by what it is asked
+        self._warned: set[str] = set()
         self._token, self._command = "", self.run
 
     def check(self) -> None:
@@ -191,11 +196,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Raises
         ------
         alcore.errors.Waiting
-            If jobs are under way, and it is not to wait for them.
+            If jobs are under way, and it is not to wait for them, or answers were told to the run meanwhile.
         """
         self.read_shown()
         self._token, self._command = self.folders.token(), self._absolute()
+        asked = ("submit", "find", "poll")
+        self._patience = {one: Patience(self.folders.work / f".{one}") for one in asked} | self._patience
         flights: dict[str, Flight] = {}
+        inbox = Inbox(self.driver.log_dir / "inbox")
         try:
             self._take_up(queue_to_label, flights)
             while True:
@@ -204,6 +212,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     return
                 answered = self._look(flights, serialize_queue)
                 self._heed_recall(queue_to_label, flights)
+                if any(inbox.read()) and all(one.is_known for one in flights.values()):
+                    raise Waiting("answers were told to the run")  # which takes them in, and calls again
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
@@ -222,7 +232,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         try:
             for request in taken:
                 place = self.folders.find(request)
-                if place is not None:
+                if place is not None and not start_of(place.folder).is_revoked:  # else it gets another folder
                     terms = terms_of(place.folder, Terms(self.time_limit, None))
                     job = self._job(request, place.folder, terms)
                     handle = request.handle or self._handles.get(job.name)
@@ -237,13 +247,26 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Take back the jobs that have not begun and should not; their requests are asked for again in a later step."""
         for request in requests.recalled():
             flight = flights.get(request.id)
-            if flight is None or (flight.job.folder.exists() and not revoke(flight.job.folder)):
+            if flight is None or not self._never_begins(flight):
                 continue
             self.folders.note_delivered(request)  # the next attempt has another folder, so another job
             self.logger.info("job %s had not begun, and is taken back", flight.handle or flight.job.name)
-            self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
+            if not self._is_apart:
+                self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
             del flights[request.id]
             give_back(requests, [request])
+
+    def _never_begins(self, flight: Flight) -> bool:
+        """See to it that a job that has not begun never does; return False where it has, or where nothing tells."""
+        state = None if flight.said is None else flight.said.state
+        if self._is_apart and not flight.is_unsubmitted:
+            return state == "waiting" and self._cancel(flight)
+        return state in (None, "waiting") and (not flight.job.folder.exists() or revoke(flight.job.folder))
+
+    @property
+    def _is_apart(self) -> bool:
+        """Whether a job has another folder on its machine, so that it can't be kept from beginning by a file."""
+        return getattr(self.jobs, "fetches", False)
 
     def _submit_next(self, requests: QueryQueue, flights: dict[str, Flight], answers: LabelQueue) -> bool:
         """Submit as many jobs as there may be, those first of which it isn't known whether they were submitted.
@@ -293,7 +316,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         return self._job(request, folder, terms)
 
     def _job(self, request: Request, folder: Path, terms: Terms) -> Job:
-        name = f"{request.id}-{folder.name.removeprefix('attempt-')}.{self._token}"
+        name = f"job-{request.id}-{folder.name.removeprefix('attempt-')}.{self._token}"
         return Job(name, folder, folder / SCRIPT, terms.time_limit)
 
     @property
@@ -304,10 +327,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Find out whether a job was submitted; submit it if it was not. Return whether its request has failed."""
         job, faulty = flight.job, flight.patience.seconds
         if flight.is_unsubmitted:
-            if not job.folder.exists():
-                flight.job = self._prepare(flight.request)
+            flight.job = self._prepare(flight.request)  # in another folder, with another name
             return self._submit(flight, answers)
-        if how_it_ended(job.folder, job.time_limit) is not None:
+        ended = how_it_ended(job.folder, job.time_limit)
+        if ended is not None and not self._is_cut_short(flight, ended):
             return False  # `_look` takes the answer
         handle = None
         if self.jobs.finds:
@@ -334,15 +357,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         try:
             handle = self.jobs.submit(flight.job)
         except SchedulerError as error:
-            flight.is_known = True
-            self._fail(flight, Known("infrastructure", str(error).rstrip(".")), answers)
-            return True
+            return self._give_up(flight, str(error).rstrip("."), answers)
         except (SchedulerFault, OSError) as fault:
             if isinstance(fault, NotSubmittedError) and not self.jobs.finds:
-                flight.is_known = flight.is_unsubmitted = True
-                self.folders.discard(flight.job.folder)  # or it would count as submitted
-            self._failed("submit", fault)
-            return self._try_later(flight, str(fault), self.give_up_after, answers)
+                flight.is_known = True
+                flight.is_unsubmitted = revoke(flight.job.folder)
+                flight.is_lost = not flight.is_unsubmitted  # it was submitted all the same
+            is_given_up = not flight.is_lost and self._try_later(flight, str(fault), self.give_up_after, answers)
+            self._failed("submit", fault)  # after that of the flight, which is due before the next request then
+            return is_given_up
         self._succeeded("submit")
         self._commit(flight, handle, answers)
         return False
@@ -369,10 +392,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _look(self, flights: dict[str, Flight], answers: LabelQueue) -> int:
         """Deliver the answers of jobs that are over; return how many."""
+        for one in flights.values():
+            self._take_own_id(one, answers)
         over = [one for one in flights.values() if self._ended_by_itself(one, answers)]
         left = [one for one in flights.values() if one not in over]
-        for one in left:
-            self._take_own_id(one, answers)
         submitted = [one for one in left if one.handle is not None]
         asked = {one.handle: one for one in submitted if self._is_owner(one)}
         known = self._poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
@@ -410,16 +433,44 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     self._commit(flight, own, answers)
 
     def _ended_by_itself(self, flight: Flight, answers: LabelQueue) -> bool:
-        """Deliver the answer of a job whose program has ended, unless a signal ended it: the scheduler knows why."""
-        ended = None if flight.is_unsubmitted else how_it_ended(flight.job.folder, flight.job.time_limit)
-        if ended is None or (flight.handle is not None and _was_signalled(ended)):
+        """Deliver the answer of a job whose program has ended; where it was cut short the scheduler is asked why."""
+        job = flight.job
+        ended = None if flight.is_unsubmitted else how_it_ended(job.folder, job.time_limit)
+        if ended is None:
             return False
-        self._deliver_ended(flight, ended, None, answers)
+        can_be_asked = flight.handle is not None or (self.jobs.finds and not flight.is_lost)
+        if (
+            can_be_asked
+            and self._is_cut_short(flight, ended)
+            and flight.seconds_since_exit() < self._longest_doubt(flight)
+        ):
+            return False
+        if not self._fetch(flight):  # what is here may have come with a fetch that broke off
+            return False
+        self._deliver_ended(flight, how_it_ended(job.folder, job.time_limit) or ended, flight.said, answers)
         return True
+
+    def _is_cut_short(self, flight: Flight, ended: Ended) -> bool:
+        """Tell whether a program was ended by a signal, and not by its limit, or after SIGTERM without an answer."""
+        if ended.code is None or ended.timed_out:
+            return False
+        is_cut = ended.was_terminated and not self.left_files(Place(flight.job.folder, flight.request.id))
+        return ended.code < 0 or is_cut
+
+    def _longest_doubt(self, flight: Flight) -> float:
+        """Return for how many seconds the scheduler is asked why a program was cut short."""
+        said = flight.said
+        is_busy = (
+            said is not None and not said.fault and said.state in _UNDER_WAY and not self._patience["poll"].seconds
+        )
+        return max(self.lost_after if is_busy else self.settle, 2 * self.jobs.interval)
 
     def _is_over(self, flight: Flight, known: Known | None, answers: LabelQueue) -> bool:
         """Deliver the answer of a job that is over, as the scheduler says, or that it doesn't know."""
-        job = flight.job
+        job, flight.said = flight.job, known
+        if known is not None and known.warning and known.warning not in self._warned:
+            self._warned.add(known.warning)
+            self.logger.warning("job %s %s; this is told once, of one job", flight.handle, known.warning)
         if known is not None and known.fault:
             if flight.patience.failed(known.fault, 0.0):
                 self.logger.warning("%s; tried again later, jobs go on", known.fault)
@@ -427,9 +478,9 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 known = None
         elif known is not None:
             flight.patience.succeeded()
-        if known is not None and known.state in ("waiting", "running"):
+        if known is not None and known.state in _UNDER_WAY:
             flight.is_there()
-            working = flight.seconds_at_work(begun=has_started(job.folder))
+            working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=known.state == "suspended")
             if job.time_limit is None or working <= job.time_limit + GRACE + _OVERDUE or not self._cancel(flight):
                 return False
             self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
@@ -454,6 +505,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         if silent < self._longest_silence(flight, known):
             return False
         if has_begun:
+            if known is None:
+                self._cancel(flight)  # it may be at work all the same
             self._fail(flight, self._why(flight, known, silent), answers)
             return True
         if known is not None:
@@ -505,9 +558,11 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         return found if found is not None and found.state in _FAILURES else None
 
     def _deliver_ended(self, flight: Flight, ended: Ended, known: Known | None, answers: LabelQueue) -> None:
-        """Deliver what a job left that came to its end; where a signal ended it, why is what the scheduler says."""
+        """Deliver what a job left that came to its end; where it was cut short, why is what the scheduler says."""
         why = None
-        if _was_signalled(ended):
+        if ended.code is None:
+            why = Known("infrastructure", ended.reason)
+        elif self._is_cut_short(flight, ended):
             why = known if known is not None and known.state in _FAILURES else self._told(flight)
         if why is not None:
             self._fail(flight, why, answers)
@@ -517,7 +572,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     def _give_up(self, flight: Flight, why: Known | str, answers: LabelQueue) -> bool:
         """Report that a job did not begin, and see to it that it never does; return False where it has begun now."""
         if flight.job.folder.exists() and not revoke(flight.job.folder):
-            flight.is_lost = flight.handle is None
+            flight.is_lost, flight.is_known = flight.handle is None, True
             flight.is_there()
             return False
         self._fail(flight, Known("infrastructure", why) if isinstance(why, str) else why, answers)
@@ -528,30 +583,36 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         folder, kind = flight.job.folder, _FAILURES[known.state]
         has_begun = has_started(folder) and not start_of(folder).is_revoked
         cost = None if has_begun and self.cost_by == "expected" else seconds_worked(folder) if has_begun else 0.0
-        reason = f"job {flight.handle or flight.job.name}: {known.reason}; see {folder}"
+        reason = f"job {flight.handle or flight.job.name}: {text_of_reason(known.reason)}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, cost))
         self.folders.note_delivered(flight.request)
+        for patience in (flight.patience, flight.fetching, flight.cancelling):
+            patience.succeeded()  # the request may be opened again
 
     def _fetch(self, flight: Flight) -> bool:
         """Bring the files of a job; return whether they are there, or are not to be had."""
         if flight.handle is None:
             return True
+        if not flight.fetching.is_due:
+            return False
         try:
             self.jobs.fetch(flight.job, flight.handle)
         except _FAULTS as fault:
-            self._failed("fetch", fault)
-            return self._patience["fetch"].seconds >= self.give_up_after
-        self._succeeded("fetch")
+            self._failed_for(flight.fetching, fault)
+            return flight.fetching.seconds >= self.give_up_after
+        flight.fetching.succeeded()
         return True
 
     def _cancel(self, flight: Flight) -> bool:
         """End a job; return whether the scheduler took that."""
-        try:
-            self.jobs.cancel({} if flight.handle is None else {flight.handle: flight.job})
-        except _FAULTS as fault:
-            self._failed("cancel", fault)
+        if flight.handle is None or not flight.cancelling.is_due:
             return False
-        self._succeeded("cancel")
+        try:
+            self.jobs.cancel({flight.handle: flight.job})
+        except _FAULTS as fault:
+            self._failed_for(flight.cancelling, fault)
+            return False
+        flight.cancelling.succeeded()
         return True
 
     # -- the rest ----------------------------------------------------------------------------------------------
@@ -566,6 +627,11 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         if self._patience[what].failed(str(fault), self._first_wait):
             self.logger.warning("%s; tried again later, jobs go on", str(fault).rstrip("."))
 
+    def _failed_for(self, patience: Patience, fault: Exception) -> None:
+        """Note that the scheduler failed to do something for one job; the first time that is logged."""
+        if patience.failed(str(fault), self._first_wait):
+            self.logger.warning("%s; tried again later", str(fault).rstrip("."))
+
     def _succeeded(self, what: str, again: float = 0.0) -> None:
         """Note that the scheduler did something."""
         after = self._patience[what].seconds
@@ -573,16 +639,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self.logger.warning("the scheduler answers again, after %.3g s", after)
 
 
-def _was_signalled(ended: Ended) -> bool:
-    """Whether a signal ended a program, and not its limit."""
-    return ended.code is not None and ended.code < 0 and not ended.timed_out
-
-
-def _scheduler(name: Scheduler, options: list[str], commands: dict[str, str], interval: float | None) -> Jobs:
+def _scheduler(
+    name: Scheduler, options: list[str], commands: dict[str, str], interval: float | None, limit: float | None
+) -> Jobs:
     if name == "local":
         return LocalJobs(0.05 if interval is None else interval)
     rate = 10.0 if interval is None else interval
-    return SlurmJobs(options, rate) if name == "slurm" else CommandJobs(**commands, interval=rate)
+    return (
+        SlurmJobs(options, rate, limit) if name == "slurm" else CommandJobs(**commands, interval=rate, time_limit=limit)
+    )
 
 
 def _under_way(running: int, waiting: int) -> str:

@@ -78,16 +78,22 @@ class AnswerReader:
             return Outcome(kind="infrastructure", reason=f"the program could not be run: {ended.reason}")
         if ended.timed_out:
             return Outcome(kind="timeout", reason=f"the program was ended after {ended.seconds:.3g} s, its limit")
-        said = self._said(place) if self._answer != "stdout" or ended.code == 0 else None
+        said = self._said(place, ended) if self._answer != "stdout" or ended.code == 0 else None
         if said is not None and said.kind is not None:
             return said
-        if ended.code in self._infeasible_exits:
+        if ended.code in self._infeasible_exits or (ended.code < 0 and 128 - ended.code in self._infeasible_exits):
             return Outcome(kind="infeasible", reason=_with_stderr(place, f"exit code {ended.code}"))
         if ended.code != 0:
             how = f"exit code {ended.code}" if ended.code > 0 else f"it was ended by signal {-ended.code}"
             return Outcome(kind="infrastructure", reason=_with_stderr(place, f"the program failed, {how}"))
         if said is not None:
             return said
+        if ended.was_terminated:
+            return Outcome(
+                kind="infrastructure",
+                reason=f"the job was sent SIGTERM, and the program left no result file in {folder.name}; what it "
+                "printed last is not taken then",
+            )
         wanted = {
             "auto": "no result.json, no result.npz and nothing on stdout",
             "result": "no result.json and no result.npz",
@@ -95,7 +101,13 @@ class AnswerReader:
         }[self._answer]
         return Outcome(kind="infrastructure", reason=f"the program left no answer in {folder.name}: {wanted}")
 
-    def _said(self, place: Place) -> Outcome | None:
+    def left_files(self, place: Place) -> bool:
+        """Tell whether the program left a file that is taken for its answer."""
+        return self._answer != "stdout" and any(
+            (place.folder / name).exists() for name in ("result.json", "result.npz")
+        )
+
+    def _said(self, place: Place, ended: Ended) -> Outcome | None:
         """Return what the program answered; None where it said nothing."""
         if self._answer != "stdout":
             table = read_json(place.folder, "result.json", _JSON_LIMIT)
@@ -106,6 +118,8 @@ class AnswerReader:
                 return _of_files(table, arrays, place)
             if self._answer == "result":
                 return None
+        if ended.was_terminated:
+            return None
         line = last_line(place.folder, "stdout")
         if not line:
             return None
@@ -164,7 +178,7 @@ def _of_json(content: Any, place: Place, *, needs_label: bool = True) -> Outcome
     if content.get("request", place.request) != place.request:
         raise FileFault(f"it answers the request {content['request']!r}, and this one is {place.request}")
     cost = _cost(content.get("cost"))
-    status, reason = content.get("status"), _text(content.get("reason"))
+    status, reason = content.get("status"), text_of_reason(content.get("reason"))
     if status is not None and status != "ok":
         if not isinstance(status, str) or status not in _STATUS:
             known = ", ".join(["ok", *_STATUS])
@@ -199,8 +213,8 @@ def _cost(value: Any) -> float | None:
     return float(value)
 
 
-def _text(reason: Any) -> str:
-    """Return a reason as text that can be stored: JSON may have half of a character."""
+def text_of_reason(reason: Any) -> str:
+    """Return a reason as text that can be stored: not too long, and JSON may have half of a character."""
     text = str(reason or "")[:_LONGEST_REASON]
     return text.encode("utf-8", errors="backslashreplace").decode()
 

@@ -15,13 +15,14 @@ from alcore.strategies import BaseLabel
 from alcore_labelers.attempts import AttemptFolders, Ended, Place
 from alcore_labelers.items import Item, read_items
 from alcore_labelers.outcomes import ANSWERS, Answer, AnswerReader
-from alcore_labelers.template import CommandTemplate
+from alcore_labelers.template import CommandTemplate, check_argument
 
 Keep = Literal["all", "failures"]
 Cost = Literal["expected", "seconds"]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OF_A_REQUEST = ("request", "sample", "attempt", "seed", "folder")
 """Placeholders beside the names of values, for one request."""
+_OF_AN_ATTEMPT = frozenset({"request", "attempt", "seed", "folder", "requests"})
 OF_A_BATCH = ("requests", "folder")
 """Placeholders for a batch."""
 
@@ -57,6 +58,8 @@ class ProgramLabelStrategy(BaseLabel):
         check_at_least(where, "max_result_bytes", max_result_bytes, 1)
         if wrong := [name for name in env or {} if not _VARIABLE.fullmatch(name)]:
             raise UsageError(f"{where}: env names the variable {wrong[0]!r}; use letters, digits and underscores.")
+        for name, value in (env or {}).items():
+            check_argument(value, f"{where}: env: {name}")
         self.run, self.batch = CommandTemplate(run, "run"), batch
         self.keep, self.cost_by, self.env = keep, cost, dict(env or {})
         self._where, self._reader = where, AnswerReader(answer, infeasible_exits or (), max_result_bytes)
@@ -64,13 +67,16 @@ class ProgramLabelStrategy(BaseLabel):
 
     def check(self) -> None:
         """Raise `UsageError` if there is no such program, or a placeholder is none of the first candidate's values."""
-        self._absolute()
+        command = self._absolute()
         known = None
         if is_choosable(self.driver.choice_pool):
             known = next((ids for ids in self.driver.candidates(1) if len(ids)), None)
         if known is not None:
             (item,) = read_items(self.driver, [Request("0" * 32, 0, 0, int(known[0]))])
-            self.run.check(self.placeholders(item, 0, Path("folder")))
+            values = self.placeholders(item, 0, Path("folder"))
+            command.check(values)
+            if command.program_names and not command.program_names & _OF_AN_ATTEMPT - set(item.named):
+                command.check_program(values)
         elif unknown := [name for name in self.run.names if self.batch > 1 and name not in OF_A_BATCH]:
             raise UsageError(f"run has the placeholder {{{unknown[0]}}}; of a batch there are {', '.join(OF_A_BATCH)}.")
 
@@ -102,6 +108,10 @@ class ProgramLabelStrategy(BaseLabel):
     def seed(self, request: Request) -> int:
         """Return the seed of a request, 0 to 2^31 - 1; the same for each attempt, and in a run of another id."""
         return int(self.generator(f"{request.step}.{request.ordinal}").initial_seed() % 2**31)
+
+    def left_files(self, place: Place) -> bool:
+        """Tell whether the program of an attempt left a file that is taken for its answer."""
+        return self._reader.left_files(place)
 
     def deliver(self, request: Request, place: Place, ended: Ended, answers: Any) -> None:
         """Put the answer of an attempt that is over."""

@@ -24,6 +24,9 @@ _PASSING = re.compile(
 )
 """What commands of schedulers say where the same may work later."""
 
+_SUBMITS = "ALCORE_SUBMITS"  # the variable of a command that submits a job: its name, and the session of the driver
+_PREFIX = os.fsencode(f"{_SUBMITS}=")
+
 
 class Called(NamedTuple):
     """What a command returned."""
@@ -69,28 +72,43 @@ def call(arguments: Sequence[str], timeout: float = TIMEOUT, env: Mapping[str, s
 
 
 def may_pass(said: str) -> bool:
-    """Tell whether what a scheduler said is of a kind that passes: it can't be reached, or has a limit for now."""
+    """Tell whether what a scheduler said is of a kind that passes: it can't be reached, or has a limit for now.
+
+    That tells nothing of what it did before.
+    """
     return _PASSING.search(said) is not None
 
 
-def end_commands_with(argument: str, seconds: float = 10.0) -> None:
-    """Kill the processes of this machine that were called with this argument, and wait for their end.
+def call_submit(name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Called:
+    """Call the command that submits the job of this name, so that `end_submit` finds it where the driver is killed."""
+    mark = {_SUBMITS: f"{name} {os.getsid(0)}"}
+    return call(arguments, env={**(os.environ if env is None else env), **mark})
 
-    A command that a killed driver left, and that waits for its scheduler, would submit its job later.
+
+def end_submit(name: str, seconds: float = 10.0) -> None:
+    """Kill what is left of a command that was submitting the job of this name, and wait for its end.
+
+    A command that a killed driver left, and that waits for its scheduler, would submit its job later. Its processes are
+    known by a variable, and by the session of that driver: a job, or the client of a scheduler that waits with it, has
+    the variable too, and a session of its own.
     """
-    wanted, until = os.fsencode(argument), time.monotonic() + seconds
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found = [path for path in Path("/proc").glob("[0-9]*") if wanted in _arguments(path)]
+        found = [one for one in map(_submitting, Path("/proc").glob("[0-9]*")) if one is not None and one[0] == name]
         if not found:
             return
-        for path in found:
+        for _, process in found:
             with contextlib.suppress(OSError):
-                os.kill(int(path.name), signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _arguments(process: Path) -> list[bytes]:
+def _submitting(process: Path) -> tuple[str, int] | None:
+    """Return the name of the job that a process submits, and its id; None where it submits none."""
     try:
-        return (process / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
+        variables = (process / "environ").read_bytes().split(b"\0")
+        mark = next((one for one in variables if one.startswith(_PREFIX)), b"")
+        name, session = mark.removeprefix(_PREFIX).decode().split(" ")
+        return (name, int(process.name)) if os.getsid(int(process.name)) == int(session) else None
+    except (OSError, ValueError):
+        return None

@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from alcore.errors import AlcoreError
 
-State = Literal["waiting", "running", "ended", "infrastructure", "timeout", "cancelled"]
-"""What a scheduler says of a job. ``"ended"``: by itself, its folder says how. The last three: it was ended, by a
-machine that failed or was wanted for something else, by a limit of time, by a person."""
+State = Literal["waiting", "running", "suspended", "ended", "infrastructure", "timeout", "cancelled"]
+"""What a scheduler says of a job. ``"suspended"``: it has begun, and is stopped for now. ``"ended"``: by itself, its
+folder says how. The last three: it was ended, by a machine that failed or was wanted for something else, by a limit of
+time, by a person."""
 
 
 class Job(NamedTuple):
@@ -35,11 +36,24 @@ class Job(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a scheduler says of a job, with its reason, and why it can't say more now."""
+    """What a scheduler says of a job.
+
+    Parameters
+    ----------
+    state
+        What has become of it.
+    reason
+        Why, in words.
+    fault
+        Why the scheduler can't say more now; `state` is a guess then.
+    warning
+        What a person should know of the job, after "job 7 ...": that it waits for somebody, for instance.
+    """
 
     state: State
     reason: str = ""
     fault: str = ""
+    warning: str = ""
 
 
 class SchedulerFault(Exception):  # noqa: N818
@@ -74,8 +88,8 @@ class Jobs(Protocol):
     def submit(self, job: Job, /) -> str:
         """Submit a job, and return its handle: text by which the scheduler knows it.
 
-        `SchedulerFault` means that it may have been submitted; `NotSubmittedError`, that it was not, and is to be
-        tried again; `SchedulerError`, that it was not, and never will be.
+        `SchedulerFault` means that it may have been submitted, as where a connection was lost; `NotSubmittedError`,
+        that it surely was not, and is to be tried again; `SchedulerError`, that it was not, and never will be.
         """
 
     def find(self, job: Job, /) -> str | None:
@@ -88,7 +102,10 @@ class Jobs(Protocol):
         """Bring what a job has written to its folder, where that is another one on its machine."""
 
     def cancel(self, jobs: Mapping[str, Job], /) -> None:
-        """End jobs, by handle; do nothing with those that are over."""
+        """End jobs, by handle; do nothing with those that are over.
+
+        A fault means that a job may not end, and is asked to again.
+        """
 
 
 class JobsOptions(Protocol):
@@ -102,6 +119,12 @@ class JobsOptions(Protocol):
 
     sees_processes: bool
     """Whether it looks at the processes of jobs, so that it knows that one has ended; False where it is missing."""
+
+    fetches: bool
+    """Whether a job has another folder on its machine, of which `fetch` brings the files; False where it is missing.
+
+    Then a job that waits is taken back only where `cancel` ends it: a file here would not keep it from beginning.
+    """
 
     def understood(self, said: str, job: Job, handle: str, /) -> Known | None:
         """Return what was printed by `inquiry` as `poll` would have said it; None where that tells nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import re
@@ -12,15 +13,17 @@ from pathlib import Path
 
 from alcore.errors import UsageError
 from alcore_labelers.job_script import has_started, was_sent_term
-from alcore_labelers.scheduler_commands import Called, call, end_commands_with, may_pass
+from alcore_labelers.scheduler_commands import Called, call, call_submit, end_submit, may_pass
 from alcore_labelers.schedulers import Job, Known, SchedulerError, SchedulerFault, State
 
+_logger = logging.getLogger("alcore.labelers.slurm")
 _COMMANDS = ("sbatch", "squeue", "scontrol", "scancel")
 _WAITING = "PENDING CONFIGURING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT"
-_RUNNING = "RUNNING COMPLETING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING EXPEDITING"
+_RUNNING = "RUNNING COMPLETING SIGNALING STAGE_OUT RESIZING EXPEDITING"
 _STATES: dict[str, State] = {
     **dict.fromkeys(_WAITING.split(), "waiting"),
     **dict.fromkeys(_RUNNING.split(), "running"),
+    **dict.fromkeys(("SUSPENDED", "STOPPED"), "suspended"),
     "COMPLETED": "ended",
     "FAILED": "ended",
     "TIMEOUT": "timeout",
@@ -43,15 +46,23 @@ _WORDS = {
     "OUT_OF_MEMORY": "it ran out of memory",
 }
 _REFUSED = re.compile(
-    r"\binvalid (?!.*(credential|authentication|protocol|message|response))|is invalid|unrecognized|option|usage:"
+    r"\binvalid\b(?!.*(credential|authentication|protocol|message|response))|unrecognized|option|usage:"
     r"|not (permitted|allowed|authorized|supported)|permission denied|access denied"
-    r"|node count specification|more processors|memory specification|not in group|too (large|big|long)",
+    r"|node count specification|more processors|memory specification|not in group|too (large|big|long)"
+    r"|required by task is not available|dependency problem|nodes not in this partition|duplicate generic resource"
+    r"|no partition specified",
     re.IGNORECASE,
 )
-"""What sbatch says where the same job will never be taken; whatever else it says may pass.
-
-"Requested node configuration is not available" is said of too much memory, and also while nodes come up.
-"""
+"""What sbatch says where the same job will never be taken; whatever else it says may pass."""
+_NO_NODE = "node configuration is not available"
+"""Said of a job that no node can run. ``--test-only`` says it too while nodes that could are drained or down."""
+_STUCK = re.compile(
+    r"PartitionTimeLimit|PartitionNodeLimit|JobHeld(User|Admin)|DependencyNeverSatisfied|BadConstraints|launch failed.*"
+    r"|Invalid(Account|QOS)|(Account|QOS)NotAllowed|.*MaxWallDurationPerJob.*|.*Max(Cpu|Node|Memory|GRES)PerJob.*"
+    r"|ReservationDeleted|Reservation.*deleted.*",
+    re.IGNORECASE,
+)
+"""Reasons of a job that waits which don't pass by themselves."""
 _NOT_OURS = re.compile(r"SQUEUE_.*|SCANCEL_.*|SCONTROL_.*|SBATCH_(ARRAY_INX|JOB_NAME|WAIT)")
 """Variables that filter what Slurm's commands tell, change its form, or change what a job is."""
 _OURS = {
@@ -76,16 +87,18 @@ class SlurmJobs:
         Of ``sbatch``, such as ``["--partition=long", "--cpus-per-task=8"]``.
     interval
         Seconds between two polls.
+    time_limit
+        Of the jobs, in seconds, with which `check` asks Slurm; None without a limit.
     """
 
     finds = True
     id_variable = "SLURM_JOB_ID"
     inquiry = _INQUIRY
 
-    def __init__(self, options: Sequence[str] = (), interval: float = 10.0) -> None:
+    def __init__(self, options: Sequence[str] = (), interval: float = 10.0, time_limit: float | None = None) -> None:
         for option in options:
             _check_option(option)
-        self.interval, self._options = interval, list(options)
+        self.interval, self._options, self._time_limit = interval, list(options), time_limit
 
     def check(self) -> None:
         """Raise `UsageError` if Slurm's commands are not there, or Slurm refuses the options."""
@@ -100,14 +113,17 @@ class SlurmJobs:
                 "asked for them; set SLURM_CLUSTERS, which all of Slurm's commands read, in its place."
             )
         with contextlib.suppress(SchedulerFault):  # it can't be reached now, which may be otherwise at the first job
-            done = _call(["sbatch", "--test-only", *self._options, "--wrap=true"])
-            if done.code and isinstance(fault := _fault("sbatch", done), SchedulerError):
-                raise UsageError(f"{fault} Mend the parameter options{_given(self._options)}.")
+            done = _call(["sbatch", "--test-only", *_limited(self._time_limit), *self._options, "--wrap=true"])
+            if done.code and _NO_NODE in done.err:
+                _logger.warning("sbatch says %r: no node can run such jobs now, and perhaps none ever can", _said(done))
+            elif done.code and isinstance(fault := _fault("sbatch", done), SchedulerError):
+                limit = "" if self._time_limit is None else f", or time_limit, which is {self._time_limit:g} seconds"
+                raise UsageError(f"{fault} Mend the parameter options{_given(self._options)}{limit}.")
 
     def submit(self, job: Job) -> str:
         """Submit a job; its handle is its number."""
-        limit = [] if job.time_limit is None else [f"--time={math.ceil(job.time_limit / 60) + 1}"]
-        done = _call(
+        done = call_submit(
+            job.name,
             [
                 "sbatch",
                 "--parsable",
@@ -115,10 +131,11 @@ class SlurmJobs:
                 f"--chdir={job.folder}",
                 f"--output={job.folder / 'job.log'}",
                 "--no-requeue",
-                *limit,
+                *_limited(job.time_limit),
                 *self._options,
                 str(job.script),
-            ]
+            ],
+            _env(),
         )
         if done.code:
             raise _fault("sbatch", done)
@@ -129,7 +146,7 @@ class SlurmJobs:
 
     def find(self, job: Job) -> str | None:
         """Return the number of a job by its name; Slurm forgets jobs that are over after a while (MinJobAge)."""
-        end_commands_with(_named(job))
+        end_submit(job.name)
         found = [(state, number) for number, name, state, _, _ in self._jobs([job]) if name == job.name]
         found.sort(key=lambda one: _STATES.get(one[0]) not in ("waiting", "running"))
         return found[0][1] if found else None
@@ -196,7 +213,19 @@ class SlurmJobs:
 
 def _call(arguments: Sequence[str]) -> Called:
     """Call a command of Slurm, without the variables that would change what it does or tells."""
-    return call(arguments, env={name: value for name, value in os.environ.items() if not _NOT_OURS.fullmatch(name)})
+    return call(arguments, env=_env())
+
+
+def _env() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not _NOT_OURS.fullmatch(name)}
+
+
+def _limited(seconds: float | None) -> list[str]:
+    """Return the option that gives a limit to Slurm, which knows minutes.
+
+    There is no margin: a partition has a limit too, and a job that is above that waits for ever.
+    """
+    return [] if seconds is None else [f"--time={math.ceil(seconds / 60)}"]
 
 
 def _not_by_hand(folder: Path) -> str:
@@ -212,7 +241,10 @@ def _named(job: Job) -> str:
 
 def _known(word: str, reason: str) -> Known:
     why = "" if reason in ("None", "NonZeroExitCode", "") else f" ({reason})"
-    return Known(_STATES.get(word, "running"), f"{_WORDS.get(word, word)}{why}")
+    state = _STATES.get(word, "running")
+    is_stuck = state == "waiting" and _STUCK.fullmatch(reason)
+    warning = f"waits, and will not start by itself: Slurm says {reason}" if is_stuck else ""
+    return Known(state, f"{_WORDS.get(word, word)}{why}", warning=warning)
 
 
 def _seconds(text: str) -> int | None:
@@ -245,7 +277,9 @@ def _said(done: Called) -> str:
 
 def _fault(command: str, done: Called) -> SchedulerFault | SchedulerError:
     """Return what a failed submission comes to: refused for good, or, whatever it is, something that may pass."""
-    lasts = _REFUSED.search(done.err) and (not may_pass(done.err) or "time limit is invalid" in done.err)
+    lasts = _NO_NODE in done.err or (
+        _REFUSED.search(done.err) and (not may_pass(done.err) or "time limit is invalid" in done.err)
+    )
     if not lasts:
         return SchedulerFault(f"{command}: {_said(done)}")
     return SchedulerError(f"{command} refused: {' '.join(done.err.split())}.")

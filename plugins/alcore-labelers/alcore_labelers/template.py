@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import shutil
 import string
@@ -46,6 +47,8 @@ class CommandTemplate:
     ----------
     names : frozenset of str
         The placeholders.
+    program_names : frozenset of str
+        Those in the first word, the program.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class CommandTemplate:
 
     def __init__(self, text: str, where: str) -> None:
         self.text, self._where = text, where
+        self._here: Path | None = None
         try:
             words = shlex.split(text)
             self._words = [_pieces(word) for word in words]
@@ -70,7 +74,8 @@ class CommandTemplate:
             )
         if not words:
             raise UsageError(f"{where} is empty; give the program and its arguments, such as './solver {{x0}} {{x1}}'.")
-        self.names = frozenset(piece.name for word in self._words for piece in word if piece.name is not None)
+        self.names = _names(*self._words)
+        self.program_names = _names(self._words[0])
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `UsageError` for a placeholder that is unknown, or whose value can't have the wanted format."""
@@ -88,10 +93,19 @@ class CommandTemplate:
         Raises
         ------
         UsageError
-            If a name is missing, or a value can't have the wanted format.
+            If a name is missing, or a value can't have the wanted format, or can't be an argument of a program.
         """
         check_names(self.names, values, self._where)
-        return ["".join(self._filled(piece, values) for piece in word) for word in self._words]
+        program, *others = ["".join(self._filled(piece, values) for piece in word) for word in self._words]
+        if self._here is not None and "/" in program:
+            program = str(self._here / program)
+        for argument in (program, *others):
+            check_argument(argument, self._where)
+        return [program, *others]
+
+    def check_program(self, values: Mapping[str, Any]) -> None:
+        """Raise `UsageError` if there is no such program with these values."""
+        _program(self.arguments(values)[0], self._here or Path.cwd(), self._where)
 
     def _filled(self, piece: _Piece, values: Mapping[str, Any]) -> str:
         if piece.name is None:
@@ -110,7 +124,8 @@ class CommandTemplate:
     def with_paths(self, here: Path) -> CommandTemplate:
         """Return the template for a program that works in another folder than the one in which it was written.
 
-        Arguments without placeholders that name a file from `here` become absolute, and so does the program.
+        Arguments without placeholders that name a file from `here` become absolute, and so does the program, with the
+        values that are put into it.
 
         Raises
         ------
@@ -118,12 +133,26 @@ class CommandTemplate:
             If there is no such program.
         """
         made = CommandTemplate.__new__(CommandTemplate)
-        made.text, made.names, made._where = self.text, self.names, self._where
+        made.text, made._where, made._here = self.text, self._where, here
+        made.names, made.program_names = self.names, self.program_names
         program, *others = self._words
         made._words = [program, *(_absolute(word, here) for word in others)]
         if len(program) == 1 and program[0].name is None:
             made._words[0] = [_Piece(_program(program[0].text, here, self._where), None, "")]
         return made
+
+
+def check_argument(text: str, where: str) -> None:
+    """Raise `UsageError` where a text can't be an argument, or a variable, of a program."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        why = "half of a character (a lone surrogate)"
+    else:
+        if "\0" not in text:
+            return
+        why = "a NUL character"
+    raise UsageError(f"{where}: {text[:80]!r} can't be given to a program, since it has {why}.")
 
 
 def check_names(names: Collection[str], known: Collection[str], where: str) -> None:
@@ -145,6 +174,10 @@ def text_of(value: Any) -> str:
     if hasattr(value, "tolist"):
         value = value.tolist()
     return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
+
+
+def _names(*words: list[_Piece]) -> frozenset[str]:
+    return frozenset(piece.name for word in words for piece in word if piece.name is not None)
 
 
 def _pieces(word: str) -> list[_Piece]:

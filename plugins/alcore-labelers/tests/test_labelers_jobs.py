@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,17 +17,27 @@ import time
 from pathlib import Path
 
 import pytest
-from alcore_labelers import Job, Jobs, JobsLabelStrategy, Known, NotSubmittedError, SchedulerError, SchedulerFault
+from alcore_labelers import (
+    CommandLabelStrategy,
+    Job,
+    Jobs,
+    JobsLabelStrategy,
+    Known,
+    NotSubmittedError,
+    SchedulerError,
+    SchedulerFault,
+)
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Flight
+from alcore_labelers.flight import Flight, Patience
 from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, seconds_worked, terms_of
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
+from alcore_labelers.scheduler_commands import call
 from alcore_testing import LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
 from alcore.errors import UsageError
-from alcore.protocols import Request
+from alcore.protocols import Label, Request
 from alcore.store import Run
 
 ASKED = (9, 2, 30, 17)
@@ -183,7 +194,12 @@ def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
 
 
 def test_failed_attempt_is_retried_in_a_folder_of_its_own(tmp_path):
-    ran = run(tmp_path, solver(tmp_path, '[ "$ALCORE_ATTEMPT" = 1 ] && echo 1 || kill -9 0'), label_retries=1)
+    ran = run(
+        tmp_path,
+        solver(tmp_path, '[ "$ALCORE_ATTEMPT" = 1 ] && echo 1 || kill -9 0'),
+        label_retries=1,
+        max_failure_rate=1.0,
+    )
     assert states(ran) == ["labeled"] * 4
     assert len(folders(tmp_path)) == len(set(ledger_of(tmp_path))) == 8
 
@@ -679,7 +695,50 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     ran = run(tmp_path, solver(tmp_path, "sleep 0.2; echo 1"), **parameters)
     assert states(ran) == ["labeled"] * 4
     submitted = (tmp_path / "book" / "log").read_text().split()
-    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"{one['id']}-0" for one in ran.requests())
+    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"job-{one['id']}-0" for one in ran.requests())
+
+
+def test_find_ends_the_command_that_a_killed_driver_left_and_nothing_else(tmp_path):
+    """A scheduler's client that waits with the job, and who looks at its script, are no such command."""
+    (tmp_path / SCRIPT).touch()
+    job = Job("n-0", tmp_path, tmp_path / SCRIPT, None)
+    client = "setsid sh -c 'touch client; sleep 60; :' sh $2 > log 2>&1 &"
+    submit = shell(tmp_path, f"cd {tmp_path}; {client} touch submitting; sleep 60; echo 7", "submit")
+    commands = CommandJobs(f"{submit} {{name}} {{script}}", "true", find="echo 7")
+    looker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(job.script)])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", f"""if True:
+            from pathlib import Path
+            from alcore_labelers import Job
+            from alcore_labelers.command_jobs import CommandJobs
+            job = Job("n-0", Path(), Path({str(job.script)!r}), None)
+            CommandJobs({f"{submit} {{name}} {{script}}"!r}, "true").submit(job)
+        """]
+    )  # fmt: skip
+
+    def running(word):
+        """Return the processes with a word in their command line."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if word.encode() in (path / "cmdline").read_bytes().replace(b"\0", b" "):
+                    found.append(int(path.name))
+        return found
+
+    try:
+        appears(lambda: (tmp_path / "submitting").exists() and (tmp_path / "client").exists())
+        driver.kill()
+        driver.wait()
+        assert running(f"{submit} n-0")
+        assert commands.find(job) == "7"
+        assert not running(f"{submit} n-0")
+        assert looker.poll() is None
+        assert running(f"touch client; sleep 60; : sh {job.script}")
+    finally:
+        looker.kill()
+        looker.wait()
+        for process in running(str(tmp_path)):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_find_lets_a_job_live_that_runs_here_with_its_script_as_argument(tmp_path):
@@ -730,9 +789,17 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
     assert (tmp_path / "fetched-7").exists()
     with pytest.raises(SchedulerError, match="submit failed with exit code 1"):
         CommandJobs(submit="false", poll="true").submit(job)
-    for command in (["sh", "-c", "exit 75"], ["sh", "-c", "echo qsub: cannot connect to server >&2; exit 111"]):
-        with pytest.raises(NotSubmittedError, match="submit failed with exit code"):
-            CommandJobs(submit=shlex.join(command), poll="true").submit(job)
+    for script, error in (
+        ("exit 75", NotSubmittedError),
+        ("echo qsub: cannot connect to server >&2; exit 111", SchedulerFault),
+        ("exit 255", SchedulerFault),
+        ("kill -9 $$", SchedulerFault),
+    ):
+        with pytest.raises(SchedulerFault, match="submit failed with exit code") as told:
+            CommandJobs(submit=shlex.join(["sh", "-c", script]), poll="true").submit(job)
+        assert told.type is error, script
+    with pytest.raises(NotSubmittedError, match="can't be called"):
+        CommandJobs(submit=f"{tmp_path}/nowhere", poll="true").submit(job)
     with pytest.raises(SchedulerFault, match="printed no handle"):
         CommandJobs(submit="true", poll="true").submit(job)
 
@@ -749,6 +816,8 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
         ({"scheduler": "slurm", "options": ["--array=1-3"]}, "leave --array out"),
         ({"scheduler": "commands", "submit": "qsub {scrip}", "poll": "x"}, r"\{scrip\}.*did you mean 'script'"),
         ({"time_limit": 0.0}, "time_limit is 0.0"),
+        ({"env": {"A": "a\0b"}}, "env: A: .*NUL"),
+        ({"env": {"A": "\ud800"}}, "env: A: .*surrogate"),
         ({"max_in_flight": 0}, "max_in_flight is 0"),
     ],
 )
@@ -826,7 +895,7 @@ def test_command_for_a_shell_is_refused(run):
     with pytest.raises(UsageError, match=r"no shell runs it.*Write a script"):
         JobsLabelStrategy(run)
     quoted = JobsLabelStrategy("./solve {x0} '|' 'a > b' \";\"")
-    assert quoted is not None
+    assert quoted.run.arguments({"x0": 1.5}) == ["./solve", "1.5", "|", "a > b", ";"]
 
 
 def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
@@ -834,3 +903,394 @@ def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
     scripts = list((tmp_path / "runs").rglob(SCRIPT))
     assert scripts
     assert {one.stat().st_mode & 0o777 for one in scripts} == {0o700}
+
+
+# -- what is not known for sure ---------------------------------------------------------------------------------
+
+
+SAYS = ["echo Connection timed out >&2; exit 1", "exit 255", "kill -9 $$", "exit 75", "exit 1", "true"]
+
+
+@pytest.mark.parametrize("says", SAYS)
+def test_attempt_is_submitted_and_run_once_whatever_the_command_says_that_submitted_it(tmp_path, says):
+    """A job that has begun is taken up, also where the command claims that it was not submitted."""
+    hand_over = (
+        f"echo $1 >> {tmp_path}/names; setsid sh $2 > /dev/null 2>&1 & while [ ! -e $3/started ]; do sleep 0.01; done"
+    )
+    submit = shell(tmp_path, f"{hand_over}; {says}", "submit")
+    commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo running", "poll_interval": 0.02}
+    ran = run(
+        tmp_path,
+        solver(tmp_path, "sleep 0.2; echo 1"),
+        samples=(9, 2),
+        scheduler="commands",
+        lost_after=0.3,
+        **commands,
+    )
+    assert states(ran) == ["labeled"] * 2
+    for names in (ledger_of(tmp_path), (tmp_path / "names").read_text().split()):
+        assert len(names) == len(set(names)) == 2
+
+
+def test_submission_that_is_tried_again_has_another_folder_and_name(tmp_path):
+    """The first one can begin no more, should it have been submitted all the same."""
+    body = f"echo $1 $2 >> {tmp_path}/names; [ -e $3/../attempt-0-2 ] && echo 7 && exec sh $2; exit 75"
+    submit = shell(tmp_path, body, "submit")
+    commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo ended", "poll_interval": 0.0}
+    ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, samples=(9, 2), **commands)
+    assert states(ran) == ["labeled"] * 2
+    assert {one["attempt"] for one in ran.requests()} == {0}
+    submitted = [line.split() for line in (tmp_path / "names").read_text().splitlines()]
+    assert len({name for name, _ in submitted}) == len(submitted) == 4
+    for _, script in submitted:
+        subprocess.run(["sh", script], check=True)
+    assert len(ledger_of(tmp_path)) == 2
+
+
+def far(folder, fetch="cp $far/$1/* $2"):
+    """Return commands of a scheduler whose jobs have folders of their own; those that it waits for have ended."""
+    (folder / "far").mkdir()
+    bodies = {
+        "submit": """
+            own=$far/$1; cp -r $3 $own; sed s#$3#$own#g $2 > $own/job.sh
+            setsid sh $own/job.sh > /dev/null 2>&1 & echo $1""",
+        "poll": "[ -e $far/$1/exit ] && echo ended || echo running",
+        "fetch": fetch,
+    }
+    given = {"submit": "{name} {script} {folder}", "poll": "{handle}", "fetch": "{handle} {folder}"}
+    made = {name: shell(folder, f"far={folder}/far\n{body}", name) for name, body in bodies.items()}
+    return {"scheduler": "commands", "poll_interval": 0.05} | {name: f"{made[name]} {given[name]}" for name in made}
+
+
+def test_label_is_taken_once_its_files_were_brought_whole(tmp_path):
+    """What comes first is that the job has ended; the connection breaks then, twice."""
+    breaks = (
+        "cp $far/$1/exit $2; echo $1 >> $far/fetched; [ $(grep -c $1 $far/fetched) -lt 3 ] && exit 1; cp $far/$1/* $2"
+    )
+    solve = solver(tmp_path, "echo '{\"label\": 1}' > result.json")
+    ran = run(tmp_path, solve, answer="result", samples=(9, 2), **far(tmp_path, breaks))
+    assert states(ran) == ["labeled"] * 2
+    assert ran.refused() == []
+    fetched = (tmp_path / "far" / "fetched").read_text().split()
+    assert [fetched.count(one) for one in set(fetched)] == [3] * 2, "what failed is tried again after a while"
+
+
+class Apart(Queued):
+    """Runs jobs where the driver doesn't see it: six fail, three run, two wait, and one waits and can't be ended."""
+
+    fetches = True
+
+    def submit(self, job):
+        handle = super().submit(job)
+        if 6 < len(self.submitted) <= 9:
+            self.states[handle] = Known("running")
+        return handle
+
+    def cancel(self, jobs):
+        for handle, job in jobs.items():
+            if handle == "job 12":
+                raise SchedulerFault("it can't be ended")
+            self.cancelled[handle] = job
+            self.states[handle] = Known("cancelled")
+
+    def poll(self, jobs):
+        if self.cancelled:  # some were taken back: the others run to their end
+            for handle, job in jobs.items():
+                subprocess.run(["sh", str(job.script)], cwd=job.folder, check=True)
+                self.states[handle] = Known("ended")
+        return super().poll(jobs)
+
+
+def test_job_at_work_on_another_machine_is_not_taken_back(tmp_path):
+    apart, samples = Apart(), toy_pool("classes").unlabeled_indices()[:12].tolist()
+    settings = {"jobs": apart, "max_in_flight": 12, "max_failure_rate": 0.5, "samples": samples}
+    driver = driver_of(tmp_path, solver(tmp_path, "exit 1"), **settings)
+    driver.run()
+    assert sorted(apart.cancelled) == ["job 10", "job 11"]
+    assert sorted(states(Run(driver.log_dir))) == ["failed"] * 10 + ["open"] * 2
+    assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 10
+
+
+STOPS = "trap '{at_end} exit 0' TERM; echo 1; touch {folder}/on-$ALCORE_SAMPLE; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize(
+    ("said", "at_end", "answer", "kind", "reason"),
+    [
+        (Known("cancelled", "by hand"), "echo 2;", "auto", "dropped", "by hand"),
+        (Known("infrastructure", "preempted"), "echo 2;", "auto", "infrastructure", "preempted"),
+        (Known("timeout", "its limit"), "echo two;", "stdout", "timeout", "its limit"),
+        (Known("ended"), "echo 2;", "auto", "infrastructure", "was sent SIGTERM"),
+        (Known("ended"), "echo 2; echo 2 > result.json;", "stdout", "infrastructure", "was sent SIGTERM"),
+        (Known("cancelled"), "echo 1 > result.json;", "auto", None, ""),
+    ],
+)
+def test_last_line_of_a_job_that_was_sent_sigterm_is_no_label(tmp_path, said, at_end, answer, kind, reason):
+    """A solver prints its iterates, and ends with exit code 0 where it is told to."""
+    far = Far(said)
+    command = solver(tmp_path, STOPS.format(at_end=at_end, folder=tmp_path))
+    driver_of(tmp_path, command, jobs=far, wait=False, samples=(9, 2)).run()
+    appears(lambda: len(list(tmp_path.glob("on-*"))) == 2)
+    for process in far.processes:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+    again = driver_of(tmp_path, command, jobs=far, restore={}, samples=(9, 2), answer=answer)
+    again.run()
+    ran = Run(again.log_dir)
+    assert states(ran) == ["labeled" if kind is None else "failed"] * 2
+    assert [(one["kind"], reason in one["reason"]) for one in ran.refused()] == (
+        [] if kind is None else [(kind, True)] * 2
+    )
+
+
+class Broken(Made):
+    """A scheduler that can't say why a program was killed."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def poll(self, jobs):
+        if self.said is None:
+            raise SchedulerFault("Unknown Job Id")
+        return dict.fromkeys(jobs, self.said)
+
+
+@pytest.mark.parametrize("said", [None, Known("waiting", fault="Unknown Job Id"), Known("running")])
+def test_job_that_says_that_it_is_over_is_over_whatever_the_scheduler_says(tmp_path, said):
+    begin = time.monotonic()
+    ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False, samples=(9, 2))
+    assert time.monotonic() - begin < 10
+    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 2
+
+
+@pytest.mark.parametrize("id_variable", ["FAR_ID", ""])
+def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_again(tmp_path, id_variable):
+    far = Far(Known("cancelled", "by hand"), found="7")
+    far.id_variable = id_variable
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*POINTS["between submitting and committing"], killing(patch))
+        with pytest.raises(Killed):
+            run(tmp_path, solver(tmp_path, "sleep 60"), jobs=far, samples=(9,))
+    appears(lambda: ledger_of(tmp_path))
+    os.killpg(far.processes[0].pid, signal.SIGTERM)
+    far.processes[0].wait(10)
+    again = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, samples=(9,), label_retries=2)
+    again.run()
+    found = [(one["kind"], "by hand" in one["reason"]) for one in Run(again.log_dir).refused()]
+    assert found == [("dropped", True)]
+    assert len(far.submitted) == 1
+
+
+@pytest.mark.parametrize("failing", ["exit 153", "sleep 5"])
+def test_job_that_cant_be_asked_for_hides_no_other(tmp_path, monkeypatch, failing):
+    monkeypatch.setattr("alcore_labelers.command_jobs.call", lambda words: call(words, 0.5))
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    poll = shell(tmp_path, f"[ $1 = lost ] && {failing}; echo ended", "poll")
+    known = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
+    assert known["7"] == Known("ended", "ended")
+    assert (known["lost"].state, "job lost" in known["lost"].fault) == ("waiting", True)
+
+
+def test_what_commands_say_is_kept_in_part(tmp_path):
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    talks = shell(
+        tmp_path, "echo ended; yes | head -c 100000; [ $1 = 8 ] && yes >&2 | head -c 100000 >&2; exit 0", "talks"
+    )
+    known = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
+    assert known["7"].state == "ended"
+    assert len(known["7"].reason) <= 500
+    fails = shell(tmp_path, "yes no | head -c 100000 >&2; exit 3", "fails")
+    with pytest.raises(SchedulerError) as told:
+        CommandJobs(submit=fails, poll="true").submit(job)
+    assert len(str(told.value)) < 600
+
+
+def test_command_cancel_that_fails_or_is_missing_ends_no_job(tmp_path):
+    job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
+    for cancel, said in (("", "no command cancel"), ("false", "cancel failed with exit code 1")):
+        with pytest.raises(SchedulerFault, match=said):
+            CommandJobs(submit="true", poll="true", cancel=cancel).cancel({"7": job})
+
+
+def test_template_that_cant_be_filled_is_told_before_anything_is_bought():
+    with pytest.raises(UsageError, match=r"submit: the value of \{time_limit\} is None"):
+        CommandJobs(submit="true {time_limit:.0f}", poll="true").check()
+    CommandJobs(submit="true {time_limit:.0f}", poll="true", time_limit=60.0).check()
+
+
+def test_name_of_a_job_begins_with_a_letter(tmp_path):
+    """Grid Engine takes no other."""
+    made = Made()
+    run(tmp_path, solver(tmp_path), jobs=made)
+    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", one) for one in made.submitted)
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+def test_value_that_no_program_can_be_given_is_a_failure_of_its_request(tmp_path, monkeypatch, strategy, value):
+    placeholders = strategy.placeholders
+
+    def with_word(self, item, *args):
+        return placeholders(self, item, *args) | {"word": value if item.sample == 2 else "plain"}
+
+    monkeypatch.setattr(strategy, "placeholders", with_word)
+    driver = build_driver(
+        tmp_path / "runs", Asks((9, 2)), pool=toy_pool("classes"), label=strategy(f"{solver(tmp_path)} {{word}}"),
+        run_id="r", skip_training=True, max_active_learning_steps=1,
+    )  # fmt: skip
+    driver.run()
+    ran = Run(driver.log_dir)
+    assert states(ran) == ["labeled", "failed"]
+    assert ["can't be given to a program" in one["reason"] for one in ran.refused()] == [True]
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+def test_program_whose_name_has_a_value_is_found_where_alcore_was_started(tmp_path, monkeypatch, strategy):
+    monkeypatch.chdir(tmp_path)
+    for sample in toy_pool("classes").unlabeled_indices().tolist():
+        shell(tmp_path, "echo 1", f"solver_{sample}")
+    settings = {"pool": toy_pool("classes"), "run_id": "r", "skip_training": True, "max_active_learning_steps": 1}
+    driver = build_driver(tmp_path / "runs", Asks((9,)), label=strategy("./solver_{sample}.sh"), **settings)
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"]
+    with pytest.raises(UsageError, match=r"'.*/mesher_\d+' can't be run"):
+        build_driver(tmp_path / "other", Asks((9,)), label=strategy("./mesher_{sample}"), **settings).run()
+
+
+def test_damaged_end_of_a_job_is_paid_by_the_time_that_it_wrote(tmp_path):
+    body = "touch -d '1 hour ago' started; echo broken > exit; kill -9 $PPID"
+    ran = run(tmp_path, solver(tmp_path, body), samples=(9,))
+    ((one),) = ran.refused()
+    assert "exit of the job is damaged" in one["reason"]
+    assert 3590 <= one["cost"] < 3700
+
+
+@pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
+def test_link_that_a_program_left_is_not_followed(tmp_path, strategy):
+    names = ("delivered", ".delivered.part", "done.json", ".done.json.part", "interrupted")
+    links = "; ".join(f"ln -s {tmp_path}/outside-{name} {name}" for name in names)
+    label = strategy(solver(tmp_path, f"{links}; echo 1"))
+    driver = build_driver(
+        tmp_path / "runs", Asks((9,)), pool=toy_pool("classes"), label=label, run_id="r", skip_training=True,
+        max_active_learning_steps=1,
+    )  # fmt: skip
+    driver.run()
+    assert states(Run(driver.log_dir)) == ["labeled"]
+    assert list(tmp_path.glob("outside*")) == []
+    assert all((one / "delivered").is_file() and not (one / "delivered").is_symlink() for one in folders(tmp_path))
+
+
+def test_exit_code_of_a_shell_may_mean_that_a_sample_has_no_label(tmp_path):
+    ran = run(tmp_path, solver(tmp_path, "exit 139"), infeasible_exits=[139])
+    assert [one["kind"] for one in ran.refused()] == ["infeasible"] * 4
+
+
+class Lost(Far):
+    """A scheduler that has forgotten its jobs, which are silent."""
+
+    def submit(self, job):
+        number = super().submit(job)
+        parent = self.processes[-1].pid
+        for child in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
+            if b"heartbeat" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+        return number
+
+    def cancel(self, jobs):
+        self.ended = [*getattr(self, "ended", []), *jobs]
+
+
+def test_job_that_counts_as_lost_is_ended_as_far_as_that_can_be(tmp_path):
+    lost = Lost()
+    ran = run(tmp_path, solver(tmp_path, "sleep 60"), jobs=lost, samples=(9,))
+    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert lost.ended == ["7"]
+    lost.kill()
+
+
+def test_what_a_person_should_know_of_a_job_is_told_once(tmp_path, caplog):
+    queued = Queued()
+    queued.submitted = ["before"] * 6  # so that all wait
+    waits = Known("waiting", warning="waits, and will not start by itself: its limit")
+    queued.poll = lambda jobs: dict.fromkeys(jobs, waits)
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=queued, wait=False)
+    driver.run()
+    assert driver.stop_reason.startswith("waiting for labels: 4 jobs are under way")
+    assert caplog.text.count("waits, and will not start by itself: its limit; this is told once") == 1
+
+
+def test_suspended_time_is_not_time_at_work(tmp_path, monkeypatch):
+    flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
+    now = [100.0]
+    monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
+    found = []
+    for at, is_suspended in ((100, False), (110, False), (150, True), (170, True), (180, False)):
+        now[0] = at
+        found.append(flight.seconds_at_work(begun=True, is_suspended=is_suspended))
+    assert found == [0, 10, 10, 10, 20]
+
+
+def test_drivers_that_do_not_wait_give_up_after_the_time_that_they_failed_together(tmp_path, caplog):
+    made = Made()
+    made.submit = lambda _job: (_ for _ in ()).throw(SchedulerFault("the queue is full"))
+    given = {"jobs": made, "wait": False, "samples": (9,), "give_up_after": 0.6}
+    driver = driver_of(tmp_path, solver(tmp_path), **given)
+    driver.run()
+    begin, drivers = time.monotonic(), 1
+    while driver.stop_reason.startswith("waiting"):
+        assert time.monotonic() - begin < 5
+        driver, drivers = driver_of(tmp_path, solver(tmp_path), **given, restore={}), drivers + 1
+        driver.run()
+    assert drivers > 2
+    ((one),) = Run(driver.log_dir).refused()
+    assert "it was not taken: the queue is full" in one["reason"]
+
+
+def test_time_in_which_nobody_asked_counts_for_ten_minutes(tmp_path, monkeypatch):
+    """Two tries of a laptop that is offline, a week apart, are no reason to give up what takes a day."""
+    first = Patience(tmp_path / "kept")
+    first.failed("offline", 1.0)
+    wall = time.time()
+    monkeypatch.setattr("alcore_labelers.flight.time.time", lambda: wall + 7 * 86400)
+    later = Patience(tmp_path / "kept")
+    assert later.seconds == 0
+    assert later.failed("offline", 1.0)
+    assert 600 <= later.seconds < 610
+    assert later.succeeded()
+    assert not (tmp_path / "kept").exists()
+    for damaged in ("", "x", "nan 1", "1 nan", "1e400 5", "-5 0", "1"):
+        (tmp_path / "kept").write_text(damaged)
+        later = Patience(tmp_path / "kept")
+        later.failed("offline", 1.0)
+        assert 0 <= later.seconds <= 610
+
+
+@pytest.mark.parametrize("finds", [True, False])
+def test_answer_that_is_told_takes_the_place_of_one_that_a_job_would_give(tmp_path, finds):
+    """It is heard at once, and the jobs of the other requests go on."""
+    jobs = LocalJobs()
+    jobs.finds = finds
+    body = f"[ $ALCORE_SAMPLE = 9 ] && sleep 60; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo 1"
+
+    def tell():
+        appears(lambda: len(ledger_of(tmp_path)) == 4)
+        ran = Run(tmp_path / "runs" / "r")
+        asked = next(one for one in ran.requests() if one["sample"] == 9)
+        ran.inbox.publish([Label(Request(asked["id"], 0, 0, 9), 0, source="ann")])
+        appears(lambda: not any(ran.inbox.read()))
+        (tmp_path / "go").touch()
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    begin = time.monotonic()
+    try:
+        ran = run(tmp_path, solver(tmp_path, body), jobs=jobs)
+        assert time.monotonic() - begin < 30
+        assert states(ran) == ["labeled"] * 4
+        assert [ran.label_text(one) == "0" for one in ran.requests()] == [True, False, False, False]
+        assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
+    finally:
+        teller.join()
+        for folder in folders(tmp_path):
+            end_processes(folder, 0.5)

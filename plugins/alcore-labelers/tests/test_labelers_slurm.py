@@ -77,13 +77,13 @@ def ledger_of(folder):
 
 def names_of(folder, asked):
     (token,) = folder.glob("runs/r/strategies/*/work/.token")
-    return {f"{one['id']}-0.{token.read_text()}" for one in asked}
+    return {f"job-{one['id']}-0.{token.read_text()}" for one in asked}
 
 
-def job_in(folder, body="sleep 60", name="alone-0"):
+def job_in(folder, body="sleep 60", name="alone-0", limit=None):
     folder.mkdir()
     (folder / "job.sh").write_bytes(job_script(folder, ["sh", "-c", body], {}, None, 1.0))
-    return Job(name, folder, folder / "job.sh", None)
+    return Job(name, folder, folder / "job.sh", limit)
 
 
 def until(holds, seconds=20.0):
@@ -280,8 +280,8 @@ def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
       17) [ $ALCORE_ATTEMPT = 1 ] && echo 1 || kill -9 $PPID $$;;
     esac
     """
-    of_sample = f"$(grep -l 'ALCORE_SAMPLE=9$' {tmp_path}/runs/r/strategies/*/work/*/*/job.sh)"
-    name = f"$(basename $(dirname $(dirname {of_sample})))-0.$(cat {tmp_path}/runs/r/strategies/*/work/.token)"
+    of_sample = f"$(grep -l 'ALCORE_SAMPLE=9 ' {tmp_path}/runs/r/strategies/*/work/*/*/job.sh)"
+    name = f"job-$(basename $(dirname $(dirname {of_sample})))-0.$(cat {tmp_path}/runs/r/strategies/*/work/.token)"
     script = f"while [ ! -e {tmp_path}/cancel ]; do sleep 0.1; done; scancel --quiet --name={name}"
     watcher = subprocess.Popen(["sh", "-c", script])
     ran = run(tmp_path, body, time_limit=2.0, infeasible_exits=[3], retries=1)
@@ -296,12 +296,53 @@ def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 6
 
 
+def test_job_whose_limit_is_that_of_its_partition_starts(cluster, tmp_path):
+    jobs = SlurmJobs(["--partition=short"], time_limit=600.0)
+    jobs.check()
+    job = job_in(tmp_path / "job", "sleep 60", "ten-minutes-0", limit=600.0)
+    number = jobs.submit(job)
+    assert until(lambda: (now := jobs.poll({number: job})[number]).state != "waiting" and now).state == "running"
+
+
+def test_job_that_will_not_start_by_itself_is_told(cluster, tmp_path):
+    cases = {
+        "PartitionTimeLimit": ["--partition=short", "--time=11"],
+        "JobHeldUser": ["--hold"],
+        "BeginTime": ["--begin=now+1hour"],
+    }
+    for reason, options in cases.items():
+        jobs, job = SlurmJobs(options), job_in(tmp_path / reason, name=f"{reason}-0")
+        number = jobs.submit(job)
+        known = jobs.poll({number: job})[number]
+        end = time.monotonic() + 20
+        while reason not in known.reason and time.monotonic() < end:
+            time.sleep(0.05)
+            known = jobs.poll({number: job})[number]
+        assert (known.state, reason in known.reason) == ("waiting", True)
+        assert (f"will not start by itself: Slurm says {reason}" in known.warning) == (reason != "BeginTime")
+
+
+def test_what_no_node_can_run_is_refused_when_it_is_submitted(cluster, tmp_path, caplog):
+    """What the nodes could run is taken, also while they are drained."""
+    with pytest.raises(SchedulerError, match="node configuration is not available"):
+        SlurmJobs(["--nodes=5"]).submit(job_in(tmp_path / "wide"))
+    subprocess.run(["scontrol", "update", "nodename=node0", "state=drain", "reason=test"], check=True)
+    try:
+        SlurmJobs().check()
+        assert "no node can run such jobs now" in caplog.text
+        assert SlurmJobs().submit(job_in(tmp_path / "fits"))
+    finally:
+        subprocess.run(["scontrol", "update", "nodename=node0", "state=resume"], check=False)
+        until(cluster.is_ready)
+
+
 def test_refusal_says_what_sbatch_said(cluster, tmp_path):
     with pytest.raises(AlcoreError, match=r"sbatch refused: .*partition"):
         run(tmp_path, "echo 1", options=["--partition=nowhere"])
     with pytest.raises(SchedulerError):
         SlurmJobs(["--partition=nowhere"]).submit(job_in(tmp_path / "job"))
-    assert not (tmp_path / "runs").exists() or not list(tmp_path.glob("runs/r/strategies/*/work/*"))
+    assert not (tmp_path / "ledger").exists()
+    assert "job-0" not in cluster.names()
 
 
 @pytest.mark.parametrize(
@@ -317,7 +358,15 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
         ),
         ("Batch job submission failed: Something that no version has said before", SchedulerFault),
         ("Batch job submission failed: Invalid job credential", SchedulerFault),
-        ("Batch job submission failed: Requested node configuration is not available", SchedulerFault),
+        ("Batch job submission failed: Requested node configuration is not available", SchedulerError),
+        ("Batch job submission failed: CPU/Task count specification invalid", SchedulerError),
+        ("Batch job submission failed: Task distribution specification invalid", SchedulerError),
+        ("Batch job submission failed: Memory required by task is not available", SchedulerError),
+        ("Batch job submission failed: Job dependency problem", SchedulerError),
+        ("Batch job submission failed: Requested nodes not in this partition", SchedulerError),
+        ("Batch job submission failed: Duplicate generic resource", SchedulerError),
+        ("Batch job submission failed: No partition specified or system default partition", SchedulerError),
+        ("Batch job submission failed: Invalid authentication credential", SchedulerFault),
         ("Batch job submission failed: Invalid account or account/partition combination specified", SchedulerError),
         ("Batch job submission failed: User's group not permitted to use this partition", SchedulerError),
         ("invalid partition specified: nowhere", SchedulerError),
@@ -325,7 +374,9 @@ def test_refusal_says_what_sbatch_said(cluster, tmp_path):
     ],
 )
 def test_what_passes_is_told_from_what_is_refused(tmp_path, monkeypatch, said, error):
-    monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words, **_: Called(1, "", f"sbatch: error: {said}"))
+    monkeypatch.setattr(
+        "alcore_labelers.scheduler_commands.call", lambda *_, **__: Called(1, "", f"sbatch: error: {said}")
+    )
     with pytest.raises(error, match="sbatch"):
         SlurmJobs().submit(job_in(tmp_path / "job"))
 
