@@ -88,7 +88,10 @@ def _next(run: Run, file: Path, told: Told) -> str:
     if told.of("refused"):
         return f"Next: correct these rows, and tell again: alcore tell {name} {file}"
     if status == "running":
-        return "The run is under way, and takes answers in at its next labeling phase."
+        return (
+            "The run is under way, and takes answers in at its next labeling phase, or at once if it waits for jobs or "
+            "workers."
+        )
     if status == "done" and not told.of("accepted", "corrected"):
         return ""
     if status == "done":

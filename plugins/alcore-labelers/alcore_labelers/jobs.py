@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
-from alcore.store import Inbox
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
 from alcore_labelers.flight import Flight, Patience
@@ -203,7 +202,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         asked = ("submit", "find", "poll")
         self._patience = {one: Patience(self.folders.work / f".{one}") for one in asked} | self._patience
         flights: dict[str, Flight] = {}
-        inbox = Inbox(self.driver.log_dir / "inbox")
         try:
             self._take_up(queue_to_label, flights)
             while True:
@@ -212,8 +210,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     return
                 answered = self._look(flights, serialize_queue)
                 self._heed_recall(queue_to_label, flights)
-                if any(inbox.read()) and all(one.is_known for one in flights.values()):
-                    raise Waiting("answers were told to the run")  # which takes them in, and calls again
+                if all(one.is_known for one in flights.values()):
+                    self.driver.heed_told()
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
