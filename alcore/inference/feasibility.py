@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 _SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # of the window, in units of its largest candidate, sqrt(D)
-_PRIOR = 0.5  # how many samples the overall share counts as
+_PRIOR, _HOPE = 0.5, 0.55  # how many samples count for it what is expected without any; what that is at least
 _MOST = 4000  # samples that are learned from
 _NUMBERS = 2**22  # distances in memory at a time
 
@@ -14,10 +14,11 @@ class FeasibilityModel:
     """A Parzen-window classifier: the share of feasible samples near an input.
 
     ``P(x) = (sum_i w_i(x) f_i + b r) / (sum_i w_i(x) + b)``, with ``f_i`` 1 for a feasible sample and 0 for an
-    infeasible one, ``w_i(x) = exp(-||x - x_i||^2 / (2 h^2))`` for standardized inputs, r the overall share of feasible
-    samples and b = 0.5. Of seven widths h, from 0.05 to 3.2 times the square root of the number of inputs, the one with
-    the highest leave-one-out likelihood is taken. Of more than 4000 samples that many are used, evenly spaced in their
-    order, as many of each kind as its share.
+    infeasible one, ``w_i(x) = exp(-||x - x_i||^2 / (2 h^2))`` for standardized inputs, b = 0.5 and r the overall share
+    of feasible samples, at least 0.55. So where nothing is known a label is likely, however many have failed elsewhere:
+    a single failure makes ``P(x) < 1/2`` within 2.4 h of it. Of seven widths h, from 0.05 to 3.2 times the square root
+    of the number of inputs, the one with the highest leave-one-out likelihood is taken. Of more than 4000 samples that
+    many are used, evenly spaced in their order, as many of each kind as its share.
 
     Parameters
     ----------
@@ -27,8 +28,8 @@ class FeasibilityModel:
 
     Attributes
     ----------
-    share : float
-        Overall share of feasible samples, r.
+    expected : float
+        What is expected where nothing is known, r.
     width : float
         Width of the window, h.
 
@@ -46,7 +47,7 @@ class FeasibilityModel:
         self._middle, self._scale = known.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
         self._known = self._standardized(known)
         self._is_feasible = torch.cat([torch.ones(len(feasible)), torch.zeros(len(infeasible))]).double()
-        self.share = float(self._is_feasible.mean())
+        self.expected = max(_HOPE, float(self._is_feasible.mean()))
         widths = [spread * known.shape[1] ** 0.5 for spread in _SPREADS]
         squares = torch.cdist(self._known, self._known).square().fill_diagonal_(torch.inf)
         self.width = max(widths, key=lambda width: self._likelihood(squares, width))
@@ -54,7 +55,7 @@ class FeasibilityModel:
     def probability(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the probability that a label can be had: float64, shape (B,), of inputs (B, D).
 
-        For inputs that are NaN or infinite it is the overall share.
+        For inputs that are NaN or infinite it is `expected`.
         """
         rows = max(1, _NUMBERS // len(self._known))
         parts = [
@@ -68,7 +69,7 @@ class FeasibilityModel:
 
     def _shares(self, squares: torch.Tensor, width: float) -> torch.Tensor:
         near = torch.exp(squares / (-2 * width**2)).nan_to_num_(nan=0.0)
-        return (near @ self._is_feasible + _PRIOR * self.share) / (near.sum(dim=1) + _PRIOR)
+        return (near @ self._is_feasible + _PRIOR * self.expected) / (near.sum(dim=1) + _PRIOR)
 
     def _likelihood(self, squares: torch.Tensor, width: float) -> float:
         share = self._shares(squares, width)
