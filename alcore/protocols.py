@@ -374,11 +374,11 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
-    def heed_told(self) -> None:
-        """Leave the label strategy's `label` where answers were told to the run, which takes them in and calls it anew.
+    def take_told(self) -> list[Request]:
+        """Take in what was told to the run (`alcore tell`), while a label strategy works; return what that is to drop.
 
-        It raises `alcore.errors.Waiting`. For a label strategy that works for long, and of which nothing is lost when
-        it gives back what it took; others take in what was told when they have returned.
+        These are requests which it had taken out and need not answer any more: they were answered, or failed and are
+        handed out again. For label strategies that work for long; for others it is taken in when they have returned.
         """
 
 

@@ -47,7 +47,7 @@ from alcore.plugins.registry import installed
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
-from alcore.protocols import DataInfo, Phase, Preprocessing, Spent, TrainStep, ValidateStep
+from alcore.protocols import DataInfo, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
 from alcore.randomness import derive_generator, set_global_rng_state
 from alcore.store import retention
 from alcore.store.files import free_run_id
@@ -1018,19 +1018,16 @@ class Driver:
         """End the run here if it was asked to end."""
         self._interruption.safe_point()
 
-    def heed_told(self) -> None:
-        """Leave the label strategy's `label` where answers were told to the run, which takes them in and calls it anew.
+    def take_told(self) -> list[Request]:
+        """Take in what was told to the run, while a label strategy works.
 
-        For a label strategy that works for long, and of which nothing is lost when it gives back what it took. At most
-        once a second something is looked for.
-
-        Raises
-        ------
-        alcore.errors.Waiting
-            If answers were told (`alcore tell`, `tell`) since the labeling phase began.
+        Returns
+        -------
+        list of Request
+            Those which the label strategy had taken out and is not to answer any more, since they were answered, or
+            failed and are handed out again. At most once a second something is looked for.
         """
-        if self._labeling is not None:
-            self._labeling.heed_told()
+        return [] if self._labeling is None else self._labeling.take_told()
 
     @property
     def _seed(self) -> int:

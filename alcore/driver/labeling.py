@@ -111,7 +111,6 @@ class LabelingPhase:
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
         self._is_open = False
         self._looked = -math.inf
-        self._is_left = False  # whether the strategy was left to take in what was told, and is to be called again
 
     def run(self, step: int, replaying: bool, *args: Any, **kwargs: Any) -> dict[str, int]:
         """Get labels for the open requests, and append them to the training pool in the order of the requests.
@@ -157,19 +156,20 @@ class LabelingPhase:
         tells = can_be_polled(self._strategy) or not self._is_open
         return counts | {"taken": 0 if tells else self._answers.with_the_strategy}
 
-    def heed_told(self) -> None:
-        """Raise `Waiting` where the inbox holds answers, upon which they are taken in and the strategy called again."""
-        if self._is_open and time.monotonic() - self._looked > _LOOK:
-            self._looked = time.monotonic()
-            if next(self._store.inbox.read(), None) is not None:
-                self._is_left = True
-                raise Waiting("answers were told")
+    def take_told(self) -> list[Request]:
+        """Take in what the inbox holds; return the requests that are with the label strategy no more."""
+        if not self._is_open or time.monotonic() - self._looked < _LOOK:
+            return []
+        self._looked = time.monotonic()
+        before = self._requests.taken()
+        if not self._answers.take_inbox():
+            return []
+        return [one for key, one in before.items() if not self._requests.is_taken(key)]
 
     def _label(self, *args: Any, **kwargs: Any) -> str | None:
         """Call the label strategy; return what it waits for, if it does and its time is not over."""
-        if self._requests.empty() and not self._may_wait() and not self._is_left:
+        if self._requests.empty() and not self._may_wait():
             return None
-        self._is_left = False
         named = raised_by(f"label() of {type(self._strategy).__name__}")
         try:
             with (

@@ -211,10 +211,10 @@ class RequestQueue:
         if (ticket := self._ticket_of.pop(key, None)) is not None:
             del self._requests[ticket]
 
-    def taken(self) -> set[str]:
-        """Return the ids of the requests that are with the label strategy."""
+    def taken(self) -> dict[str, Request]:
+        """Return the requests that are with the label strategy, by id."""
         with self._lock:
-            return set(self._taken)
+            return dict(self._taken)
 
     def is_taken(self, key: str) -> bool:
         """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""

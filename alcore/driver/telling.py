@@ -102,7 +102,7 @@ def tell(run: Run, given: GivenAnswers, check: AnswerCheck) -> Told:
     """Check answers, and put those that are right into the inbox of a run, where they are on the disk then.
 
     The run takes them in at its next labeling phase, at the end of a step without one, or in the midst of a phase where
-    its label strategy heeds them (`RunContext.heed_told`).
+    its label strategy asks for them (`RunContext.take_told`).
 
     Parameters
     ----------

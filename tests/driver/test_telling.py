@@ -9,7 +9,6 @@ import pytest
 from alcore_labelers import AskLabelStrategy
 
 from alcore.driver import Driver
-from alcore.errors import Waiting
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel
@@ -143,36 +142,54 @@ def test_answers_are_told_while_the_run_goes_on(build: Build, toys: Any) -> None
 def test_what_is_told_while_the_label_strategy_works_is_taken_in(
     build: Build, monkeypatch: pytest.MonkeyPatch, told_of: int, verdict: str
 ) -> None:
-    """It is left, and called again with what is still to be labeled; it hears of its end, too."""
+    """The strategy hears which requests are its own no more; the others stay with it."""
     monkeypatch.setattr("alcore.driver.labeling._LOOK", 0.0)
 
     class Working(BaseLabel):
         idempotent = True
-        seen: list[list[Any]] = []  # noqa: RUF012
+        seen: list[Any] = []  # noqa: RUF012
 
         def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
             taken = queue_to_label.get_many(9)
-            self.seen.append([(one.item, one.attempt) for one in taken])
-            try:
-                if len(self.seen) == 1:
-                    self.driver.heed_told()
-                    some = self.driver.ask()[:told_of]  # type: ignore[attr-defined]
-                    self.driver.tell(  # type: ignore[attr-defined]
-                        [Label(one, 1) if verdict == "label" else Failed(one, "too dark", verdict) for one in some]
-                    )
-                self.driver.heed_told()
-            except Waiting:
-                for one in taken:
-                    queue_to_label.give_back(one)
-                raise
-            serialize_queue.put_many([Label(one, 0) for one in taken])
+            assert self.driver.take_told() == []
+            some = self.driver.ask()[:told_of]  # type: ignore[attr-defined]
+            answers = [Label(one, 1) if verdict == "label" else Failed(one, "too dark", verdict) for one in some]
+            self.driver.tell(answers)  # type: ignore[attr-defined]
+            dropped = self.driver.take_told()
+            again = queue_to_label.get_many(9)
+            self.seen += [taken, dropped, again, self.driver.take_told()]
+            serialize_queue.put_many([Label(one, 0) for one in [*taken[told_of:], *again]])
 
     driver = build(label_strategy=Working(), max_active_learning_steps=1, label_retries=1)
     driver.run()
-    first, again = Working.seen
-    tried_again = [(sample, 1) for sample, _ in first[:told_of]] if verdict == "infrastructure" else []
-    assert sorted(again) == sorted(first[told_of:] + tried_again)
+    taken, dropped, again, nothing = Working.seen
+    assert dropped == taken[:told_of]
+    assert nothing == []
+    tried_again = verdict == "infrastructure"
+    assert [(one.item, one.attempt) for one in again] == [(one.item, 1) for one in dropped if tried_again]
     values = [int(driver.train_datapool[place][1]) for place in range(8, len(driver.train_datapool))]
-    assert values == {"label": [1] * told_of, "infrastructure": [0] * told_of, "withdrawn": []}[verdict] + [0] * (
-        3 - told_of
-    )
+    first = {"label": [1] * told_of, "infrastructure": [0] * told_of, "withdrawn": []}[verdict]
+    assert values == first + [0] * (3 - told_of)
+    assert Run(driver.log_dir).refused() == [] or verdict != "label"
+
+
+def test_telling_while_the_label_strategy_works_keeps_what_it_has_begun(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the budget no request is begun, and those that are under way are answered all the same."""
+    monkeypatch.setattr("alcore.driver.labeling._LOOK", 0.0)
+
+    class Costly(BaseLabel):
+        idempotent = True
+
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            taken = queue_to_label.get_many(9)
+            serialize_queue.put(Label(taken[0], 0, cost=2.5))
+            self.driver.tell([Label(taken[1], 1)])  # type: ignore[attr-defined]
+            assert self.driver.take_told() == [taken[1]]
+            assert queue_to_label.recalled() == [taken[2]]
+            serialize_queue.put(Label(taken[2], 0))
+
+    driver = build(label_strategy=Costly(), budget=3.0)
+    driver.run()
+    assert len(driver.train_datapool) == 8 + 3

@@ -39,6 +39,7 @@ from alcore_labelers.slurm_jobs import SlurmJobs
 
 Scheduler = Literal["local", "slurm", "commands"]
 _OVERDUE = 60.0  # seconds after its limit and the grace at which a job that nobody ended is ended by us
+_TOLD = 1.0  # seconds between two looks for what was told
 _SHORTEST = 0.01  # seconds between two looks at the files of jobs
 _BEATS = 1.5  # heartbeats of silence after which a job is over that the scheduler says to be over
 _FAULTS = (SchedulerFault, SchedulerError, OSError)  # of all calls but submit, which may refuse a job
@@ -195,7 +196,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Raises
         ------
         alcore.errors.Waiting
-            If jobs are under way, and it is not to wait for them, or answers were told to the run meanwhile.
+            If jobs are under way, and it is not to wait for them.
         """
         self.read_shown()
         self._token, self._command = self.folders.token(), self._absolute()
@@ -210,14 +211,28 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     return
                 answered = self._look(flights, serialize_queue)
                 self._heed_recall(queue_to_label, flights)
-                if all(one.is_known for one in flights.values()):
-                    self.driver.heed_told()
+                self._drop_told(flights)
                 if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
-                    time.sleep(max(self.jobs.interval, _SHORTEST))
+                    self._rest(flights)
         finally:
             give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
+
+    def _rest(self, flights: dict[str, Flight]) -> None:
+        """Wait until the scheduler may be asked again, or something was told."""
+        end = time.monotonic() + max(self.jobs.interval, _SHORTEST)
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _TOLD))
+            if self._drop_told(flights):
+                return
+
+    def _drop_told(self, flights: dict[str, Flight]) -> bool:
+        """Look no more at the jobs of requests that were answered by somebody else; tell whether there were any."""
+        told = self.driver.take_told()
+        for one in told:
+            flights.pop(one.id, None)
+        return bool(told)
 
     # -- what is under way -------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from alcore.protocols import RunContext
+from alcore.protocols import Request, RunContext
 from alcore.randomness import derive_generator
 
 
@@ -135,6 +135,10 @@ class WorkerContext:
     def safe_point(self) -> None:
         """End the work here if the worker was asked to end."""
         self._safe_point()
+
+    def take_told(self) -> list[Request]:
+        """Return nothing: the run withdraws what no worker has claimed."""
+        return []
 
 
 def stacked(rows: Sequence[Any]) -> Any:

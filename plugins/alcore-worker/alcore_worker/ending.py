@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 import threading
 import time
@@ -14,7 +15,16 @@ from alcore_worker.exchange import AwayError, Exchange
 _LONGEST = 3.0  # seconds that a call may take where the worker ends
 _LOOK = 0.2  # seconds between two looks whether it does
 
-_Reply = queue.SimpleQueue[tuple[Any, BaseException | None]]
+
+class _Reply:
+    """What a call came to, which stays there where the caller is interrupted while it looks."""
+
+    def __init__(self) -> None:
+        self.is_there = threading.Event()
+        self.result: Any = None
+        self.fault: BaseException | None = None
+
+
 _Calls = queue.SimpleQueue[tuple[Callable[[], Any], _Reply] | None]
 
 
@@ -26,14 +36,14 @@ class Calls:
 
     Parameters
     ----------
-    ended
-        Set where the worker ends.
+    is_ending
+        Tells whether the worker ends.
     where
         What is called.
     """
 
-    def __init__(self, ended: threading.Event, where: str) -> None:
-        self._ended, self._where = ended, where
+    def __init__(self, is_ending: Callable[[], bool], where: str) -> None:
+        self._is_ending, self._where = is_ending, where
         self._idle: collections.deque[_Calls] = collections.deque()  # of threads that have nothing to do
         self._hangs = False
 
@@ -41,36 +51,35 @@ class Calls:
         """Return what a call returns, or raise what it raises; `AwayError` where it hangs, and the worker ends."""
         if self._hangs:
             raise self._late()
-        reply: _Reply = queue.SimpleQueue()
+        reply = _Reply()
         try:
             calls = self._idle.pop()
         except IndexError:
             calls = queue.SimpleQueue()
             threading.Thread(target=self._work, args=(calls,), name="exchange", daemon=True).start()
         calls.put((action, reply))
-        result, fault = self._wait(reply)
-        if fault is not None:
-            raise fault
-        return result
+        self._wait(reply)
+        if reply.fault is not None:
+            raise reply.fault
+        return reply.result
 
-    def _wait(self, reply: _Reply) -> tuple[Any, BaseException | None]:
+    def _wait(self, reply: _Reply) -> None:
         end: float | None = None
         interrupt: KeyboardInterrupt | None = None
-        while True:
+        while not reply.is_there.is_set():
             try:
-                found = reply.get(timeout=_LOOK)
-                return found if interrupt is None else (None, interrupt)
-            except queue.Empty:
-                pass
-            except KeyboardInterrupt as error:  # the call ends first: what it claims is then given back at the end
+                reply.is_there.wait(_LOOK)
+            except KeyboardInterrupt as error:  # what the call does is done, or not: not known by half
                 if interrupt is not None:
                     raise
                 interrupt = error
-            if interrupt is not None or self._ended.is_set():
+            if interrupt is not None or self._is_ending():
                 end = end or time.monotonic() + _LONGEST
                 if time.monotonic() > end:
                     self._hangs = True
-                    return None, interrupt or self._late()
+                    raise interrupt or self._late()
+        if interrupt is not None:
+            raise interrupt
 
     def _late(self) -> AwayError:
         return AwayError(f"{self._where}: it did not answer in {_LONGEST:g} s")
@@ -79,17 +88,18 @@ class Calls:
         while (found := calls.get()) is not None:
             action, reply = found
             try:
-                answer: tuple[Any, BaseException | None] = action(), None
+                reply.result = action()
             except BaseException as error:  # noqa: BLE001 - raised where it was called
-                answer = None, error
+                reply.fault = error
             self._idle.append(calls)
-            reply.put(answer)
-            del found, action, reply, answer  # they may be large
+            reply.is_there.set()
+            del found, action, reply  # they may be large
 
     def close(self) -> None:
         """End the threads that have nothing to do."""
-        while self._idle:
-            self._idle.pop().put(None)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().put(None)
 
 
 class _Exchange:

@@ -207,7 +207,7 @@ class FolderExchange:
         for task, file in list(self._tasks(run, "claimed")):
             if task in names:
                 self._remove_one(run, f"{claimed}/{file}", task)
-        for name in names if len(lost) > 1 else ():  # one may have been given back since
+        for name in names:  # one may have been given back since
             for n in lost:
                 self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
 
@@ -349,6 +349,7 @@ class FolderExchange:
                 else:  # others claim here: go on behind what they may be about to claim
                     passed += [ahead.popleft() for _ in range(min(step, len(ahead)))]
                     step = min(2 * step + 1, _PASSED)
+            ahead.extendleft(reversed(passed))
             self._fell_over.discard(run)
             self._held.update((run, one.token) for one in found)
         return found

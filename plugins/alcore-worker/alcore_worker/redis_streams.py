@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,8 @@ _GROUP = "workers"
 _AT_ONCE = 500  # messages in one call
 _LARGEST_VALUE = 2**29  # bytes, the server's proto-max-bulk-len unless it was set; it closes the connection over more
 _FORGOTTEN_AFTER = 30 * 86400  # seconds after which a driver or worker that says nothing is not listed any more
+_ON_ITS_WAY = 600.0  # seconds for which a command of a connection that broke may still come to the server
+_LOOK_EACH = 2.0  # seconds between two looks for what came of it
 _SET_ASIDE = 1000  # messages at most that are kept of those that are no tasks
 _WORKERS, _DRIVERS = "alcore:workers", "alcore:drivers"
 
@@ -125,7 +129,9 @@ return is_first
 """
 # ARGV: group. The server makes a consumer for each worker that claims; those that have nothing are removed.
 _FORGET_IDLE = """
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers['err'] then return end
+for _, fields in ipairs(consumers) do
   local found = {}
   for place = 1, #fields, 2 do found[fields[place]] = fields[place + 1] end
   if found['pending'] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], found['name']) end
@@ -168,6 +174,7 @@ class RedisExchange:
         self._scripts = {text: self._client.register_script(text) for text in texts}
         self._watch = Watch()
         self._held: set[tuple[str, str]] = set()  # runs and messages that this worker works on
+        self._next_look = self._looks_until = -math.inf  # for what a connection that broke has claimed since
         self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
         self._server.check()
         try:
@@ -338,7 +345,10 @@ class RedisExchange:
             try:
                 messages += self._new_messages(run, worker, most)
             except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
+                self._looks_until = time.monotonic() + _ON_ITS_WAY
                 messages = self._own_messages(run, worker) + self._new_messages(run, worker, most)
+            if not messages and self._next_look < time.monotonic() < self._looks_until:
+                messages, self._next_look = self._own_messages(run, worker), time.monotonic() + _LOOK_EACH
             names = [_field(fields, b"task").decode(errors="replace") for _, fields in messages]
             answers = self._client.hmget(_key(run, "answers"), names) if names else []
             known = self._client.hmget(_key(run, "names"), names) if names else []  # after: both go at once

@@ -13,6 +13,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,8 +162,8 @@ class Worker:
         self._logger = logger or logging.getLogger("alcore.worker")
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40] or "host"
         self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._ended = threading.Event()
-        self._calls = Calls(self._ended, exchange.where)
+        self._is_ending = False  # no Event, which a signal handler can't set while the same thread does
+        self._calls = Calls(lambda: self._is_ending, exchange.where)
         self._to_beat, self._exchange = exchange, through(self._calls, exchange)
         self._heart: Heartbeat | None = None
         self._told: set[str] = set()  # what was said of runs
@@ -174,11 +175,11 @@ class Worker:
 
     def stop(self) -> None:
         """Ask the worker to end at the next safe point; from any thread."""
-        self._ended.set()
+        self._is_ending = True
 
     def safe_point(self) -> None:
         """Raise `Interrupted` if the worker was asked to end, `UsageError` if the exchange refuses its heartbeat."""
-        if self._ended.is_set():
+        if self._is_ending:
             raise Interrupted("the worker was asked to end")
         if self._heart is not None and self._heart.fault is not None:
             raise self._heart.fault
@@ -197,7 +198,7 @@ class Worker:
                 with Heartbeat(self._to_beat, self.id, self._beat, self._logger) as self._heart:
                     self._work()
             finally:
-                self._ended.set()
+                self._is_ending = True
                 with contextlib.suppress(AwayError):
                     self._exchange.leave(self.id)
                     self.has_left = True
@@ -208,7 +209,7 @@ class Worker:
 
         def end(number: int, frame: FrameType | None) -> None:
             del number, frame
-            self._ended.set()  # first: threads of the strategy, which it waits for, may wait for the exchange
+            self._is_ending = True  # first: threads of the strategy, which it waits for, may wait for the exchange
             raise KeyboardInterrupt
 
         before = {}
@@ -296,7 +297,7 @@ class Worker:
         finally:
             claims.give_all_back()
             self.unwritten += claims.unwritten
-            if claims.unwritten and not self._ended.is_set():
+            if claims.unwritten and not isinstance(sys.exception(), KeyboardInterrupt):  # of which `unwritten` tells
                 self._logger.warning("%d answers to the run %s can't be written, and are lost", claims.unwritten, run)
             self.answers += claims.labeled
             self.failures += claims.failed
@@ -310,7 +311,9 @@ class Worker:
         except (_RunGoneError, DocumentError):
             raise
         except BaseException:
-            self._ended.set()  # threads of the strategy that wait for the exchange hold the lock of what was claimed
+            self._is_ending = (
+                True  # threads of the strategy that wait for the exchange hold the lock of what was claimed
+            )
             raise
 
     def _keep_up_with(self, note: Note) -> None:

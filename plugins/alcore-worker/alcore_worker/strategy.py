@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from alcore.errors import UsageError, Waiting
+from alcore.errors import UsageError
 from alcore.pools import as_sample_id, cost_of, inputs_by_sample, is_choosable, named_values
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.store import write_whole
@@ -73,15 +73,14 @@ class WorkerLabelStrategy(BaseLabel):
         self._exchange: Exchange = open_exchange(where)
         self._silent_after, self._most_lost, self._most = silent_after, most_lost, max_in_flight
         self._longest_wait = longest_wait
-        self._left: _Desk | None = None  # while answers are taken in that were told
 
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
         """Send each request, and put each answer as it comes."""
-        if queue_to_label.empty() and self._left is None:
+        if queue_to_label.empty():
             return
         hand = _Hand(serialize_queue, self._answered)
         try:
-            desk, self._left = self._left or _Desk(self._exchange, self._identity(), self), None
+            desk = _Desk(self._exchange, self._identity(), self)
             wait = _SHORTEST_WAIT
             while True:
                 room = self._most - len(hand.requests)
@@ -94,22 +93,27 @@ class WorkerLabelStrategy(BaseLabel):
                 collected = self._collect(desk, hand)
                 desk.look_after(hand)
                 self._heed_recall(desk, hand, queue_to_label)
-                self.driver.heed_told()
+                self._drop_told(desk, hand)
                 if collected:
                     wait = _SHORTEST_WAIT
                 elif not taken:
                     sleep(wait, self.driver.safe_point)
                     wait = min(2 * wait, self._longest_wait)
             desk.withdraw()
-        except Waiting:  # this is called again at once
-            desk.is_cleared, self._left = False, desk
-            raise
         except DocumentError as error:  # what is no document, such as a link in the place of a folder
             raise UsageError(f"{error}.") from error
         finally:
             for request in hand.requests.values():
                 with contextlib.suppress(UsageError):  # it has been answered
                     queue_to_label.give_back(request)
+
+    def _drop_told(self, desk: _Desk, hand: _Hand) -> None:
+        """Forget the requests that were answered by somebody else: no worker is to begin them."""
+        told = [_name_of(one) for one in self.driver.take_told()]
+        for name in told:
+            if name in hand.requests:
+                hand.drop(name)
+        desk.give_up(told)
 
     def _heed_recall(self, desk: _Desk, hand: _Hand, requests: QueryQueue) -> None:
         """Give back what is not to be begun any more, where no worker has begun it."""
@@ -329,7 +333,7 @@ class _Desk:
         self._looked_for_workers, self._told = -math.inf, False
         self._room_after, self._told_full = -math.inf, False
         self._attended = -math.inf
-        self.is_cleared = False
+        self._is_cleared = False
         self._patience.call(self._begin)
 
     def _begin(self) -> None:
@@ -375,10 +379,15 @@ class _Desk:
         if names is None or names:
             self._patience.call(lambda: self._exchange.withdraw(self._run, names))
 
+    def give_up(self, names: Sequence[str]) -> None:
+        """Remove what nobody is to work on any more; an answer that is there, or comes late, stays."""
+        if names:
+            self._patience.call(lambda: self._exchange.give_up(self._run, names))
+
     def clear(self, wanted: Mapping[str, Request]) -> None:
         """Once: withdraw what was sent before the run was cut off, and was answered by somebody else since."""
-        if not self.is_cleared:
-            self.is_cleared = True
+        if not self._is_cleared:
+            self._is_cleared = True
             self.withdraw([name for name in self.known() if name not in wanted])
 
     def read_answers(self, requests: Mapping[str, Request]) -> dict[str, Label | Failed]:
@@ -411,7 +420,7 @@ class _Desk:
             self._took_back = now
             given_up = self._patience.call(lambda: self._exchange.take_back(self._run, silent_after, most_lost))
             if given_up:
-                self._patience.call(lambda: self._exchange.give_up(self._run, given_up))
+                self.give_up(given_up)
                 answered = set(self.answered())  # an answer that came at the last moment is taken, as others are
                 hand.fail(
                     [name for name in given_up if name in hand.requests and name not in answered],

@@ -189,6 +189,28 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
     assert exchange.waiting(run) == 3
 
 
+def test_claim_of_a_broken_connection_that_comes_late_is_found(servers, monkeypatch):
+    """The server carries it out after the worker has gone on with another connection."""
+    server, client = emptied(servers)
+    run, worker = "r-0123456789ab", f"here-{os.getpid()}-00000001"
+    exchange = open_exchange(server.where)
+    exchange.begin(run, b"{}")
+    original = exchange._server.once.xreadgroup
+
+    def breaks(*args, **kwargs):
+        exchange._server.once.xreadgroup = original
+        raise redis.TimeoutError("it took too long")
+
+    exchange._server.once.xreadgroup = breaks
+    assert exchange.claim(run, worker, 1) == []
+    late = f"000000-000000-{'0' * 32}-0"
+    exchange.put(run, {late: b"{}"})
+    client.xreadgroup("workers", worker, {f"alcore:{{{run}}}:tasks": ">"})
+    monkeypatch.setattr(exchange, "_next_look", 0.0)
+    assert [one.name for one in exchange.claim(run, worker, 1)] == [late]
+    assert exchange.claim(run, worker, 1) == []
+
+
 def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
     server, client = emptied(servers)
     run, name = "r-0123456789ab", f"000000-000000-{'0' * 32}-0"
