@@ -209,7 +209,8 @@ class Answers(Lives):
 
         self.commit(act, change)
         open_now = {one.place for one in self.model.line}
-        self.queue = [place for place in [*self.queue, *self.model.again[before:]] if place in open_now]
+        once = dict.fromkeys([*self.queue, *self.model.again[before:]])  # one that waits still is not put up twice
+        self.queue = [place for place in once if place in open_now]
 
     def _answer(self, kind: str, *details: Any) -> Answer:
         """Return what is put, and what that does to the model."""

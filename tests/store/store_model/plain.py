@@ -115,11 +115,12 @@ class Model:
             one.taken = False
 
     def drop_in_flight(self) -> None:
-        """Give up what was in flight when the run was cut off."""
+        """Give up what was in flight when the run was cut off, in the last step of which anything is committed."""
+        step = max([*self.steps, *self.queries], default=0)
         for one in [one for one in self.asked if one.taken]:
-            self.refuse(one, None)
-            self.failures.append(self.step)
-            self._give_up(one)
+            self.refused.append((step, one.place, repr(None), False))
+            self.failures.append(step)
+            self._give_up(one, step)
         self.settle()
 
     def end_step(
@@ -219,8 +220,8 @@ class Model:
         one = self.oldest()
         self.answer(one, "object", value, "", 0.0 if one is None else one.cost, value)
 
-    def _give_up(self, one: Asked) -> None:
-        one.state, one.closed = "failed", self.step
+    def _give_up(self, one: Asked, step: int | None = None) -> None:
+        one.state, one.closed = "failed", self.step if step is None else step
         self.line.remove(one)
 
     # -- what follows from it ------------------------------------------------------------------------------
