@@ -25,9 +25,8 @@ test: $(VENV)/test.stamp
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict alcore
+	$(BIN)/mypy --strict alcore plugins/*/alcore_*
 	$(BIN)/lint-imports
-	@for plugin in plugins/*/alcore_*; do $(BIN)/mypy --strict $$plugin || exit 1; done
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/loop/moons.py

@@ -3,7 +3,7 @@
 Each command runs in a process of its own, in turn with the others; the figure is the median, and the least beside it.
 ``torch`` and ``optimizer`` are floors: importing torch, and making its first optimizer, which imports torch._dynamo.
 
-Usage: python benchmarks/start.py [--repeats 5]
+Usage: python benchmarks/start.py [NAME ...] [--repeats 5]
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ def cpu_seconds(command: tuple[str, ...], folder: str) -> float:
 def main() -> None:
     """Print one JSON line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(COMMANDS)}; all if none is given")
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
-    found: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(COMMANDS):
+        parser.error(f"there is no {sorted(unknown)[0]!r}; there are {', '.join(COMMANDS)}")
+    found: dict[str, list[float]] = {name: [] for name in options.names or COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(repeats):
-            for name, command in COMMANDS.items():
-                found[name].append(cpu_seconds(command, folder))
+        for _ in range(options.repeats):
+            for name, seconds in found.items():
+                seconds.append(cpu_seconds(COMMANDS[name], folder))
     for name, seconds in found.items():
         median, least = round(statistics.median(seconds), 2), round(min(seconds), 2)
         print(json.dumps({"benchmark": name, "cpu_seconds": median, "least": least}), flush=True)

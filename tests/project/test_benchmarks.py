@@ -14,7 +14,7 @@ RUNS = {
     "steps.py --steps 200 --repeats 1": {"steps/flat", "steps/resume"},
     "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
     "fields.py --pool 50 --side 5 --labels 3 --rows 3 --held 4": {"fields/labels", "fields/stored", "fields/measured"},
-    "start.py --repeats 1": {"start/torch", "start/run-1-step", "start/run-sklearn"},
+    "start.py start/torch start/run-1-step --repeats 1": {"start/torch", "start/run-1-step"},
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "dash.py --runs 3 --steps 1": {"dash/first", "dash/again", "dash/one-changed", "dash/one-run"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},

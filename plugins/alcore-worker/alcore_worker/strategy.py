@@ -164,12 +164,14 @@ class WorkerLabelStrategy(BaseLabel):
 
     def _send(self, desk: _Desk, hand: _Hand) -> None:
         """Put requests into the exchange that were not sent; what it knows of an earlier time is left as it is."""
-        if not hand.unsent or not desk.may_have_room():
+        if not hand.unsent:
             return
         known = desk.known()
+        hand.sent(name for name in hand.unsent if name in known)
+        if not desk.may_have_room():
+            return
         # the label of an earlier attempt may be there, which was given up too early
         late = {request_of(name)[2] for name in known & set(desk.answered())} if hand.has_retries() else set()
-        hand.sent(name for name in hand.unsent if name in known)
         new = [(name, one) for name, one in hand.unsent.items() if one.id not in late]
         for start in range(0, len(new), _AT_ONCE):  # workers begin with the first ones
             some = dict(new[start : start + _AT_ONCE])
