@@ -18,7 +18,7 @@ help:
 run: $(VENV)/standard.stamp
 	$(BIN)/alcore run --query uq --metrology f1
 
-# A third of the time of the tests is waiting, so there are half as many processes again as processors.
+# A quarter of the time of the tests is waiting, so there are half as many processes again as processors.
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 3 // 2))') $(PYTEST_ARGS)
 

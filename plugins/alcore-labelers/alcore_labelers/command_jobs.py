@@ -102,9 +102,7 @@ class CommandJobs:
         """Return the handle of a job by its name."""
         if not has_started(job.folder):  # else it may be the job itself
             end_submit(job.name)
-        code, out, err = self._call("find", job)
-        if code:
-            raise SchedulerFault(f"the command find failed with exit code {code}: {err[-_LONGEST:]}")
+        out = self._said("find", job)
         return next((line.strip() for line in reversed(out.split("\n")) if line.strip()), None)
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
@@ -113,49 +111,54 @@ class CommandJobs:
         faults: list[str] = []
         for handle, job in jobs.items():
             try:
-                code, out, err = self._call("poll", job, handle)
-            except SchedulerFault as fault:  # it takes too long, for this job perhaps
-                faults.append(f"the command poll failed for the job {handle}: {fault}")
-                known[handle] = Known("waiting", fault=faults[-1])
-                continue
-            word = (out.split() or ["unknown"])[0][:_LONGEST]
-            if code:
-                faults.append(f"the command poll failed with exit code {code} for the job {handle}: {err[-_LONGEST:]}")
-            elif word.lower() not in _STATES:
-                faults.append(
-                    f"the command poll printed {word!r} for the job {handle}; it must print one of {', '.join(_STATES)}"
-                )
-            else:
-                state = _STATES[word.lower()]
-                if state is not None:
-                    known[handle] = Known(state, " ".join(out.split())[:_LONGEST])
-                continue
-            known[handle] = Known("waiting", fault=faults[-1])  # nothing is known of this one, and the others are asked
+                found = self._polled(job, handle)
+            except SchedulerFault as fault:  # nothing is known of this one, and the others are asked
+                faults.append(str(fault))
+                found = Known("waiting", fault=str(fault))
+            if found is not None:
+                known[handle] = found
         if faults and len(faults) == len(jobs):
             raise SchedulerFault(faults[0])
         return known
 
+    def _polled(self, job: Job, handle: str) -> Known | None:
+        try:
+            code, out, err = call(self._arguments("poll", job, handle))
+        except SchedulerFault as fault:  # it takes too long, for this job perhaps
+            raise SchedulerFault(f"the command poll failed for the job {handle}: {fault}") from fault
+        if code:
+            raise _failed(f"poll failed with exit code {code} for the job {handle}", err)
+        word = (out.split() or ["unknown"])[0][:_LONGEST]
+        if word.lower() not in _STATES:
+            raise SchedulerFault(
+                f"the command poll printed {word!r} for the job {handle}; it must print one of {', '.join(_STATES)}"
+            )
+        state = _STATES[word.lower()]
+        return None if state is None else Known(state, " ".join(out.split())[:_LONGEST])
+
     def fetch(self, job: Job, handle: str) -> None:
         """Call the command that brings the files, if there is one."""
         if "fetch" in self._templates:
-            code, _, err = self._call("fetch", job, handle)
-            if code:
-                raise SchedulerFault(f"the command fetch failed with exit code {code}: {err[-_LONGEST:]}")
+            self._said("fetch", job, handle)
 
     def cancel(self, jobs: Mapping[str, Job]) -> None:
         """Call the command that ends a job; it is a fault if there is none."""
         for handle, job in jobs.items():
             if "cancel" not in self._templates:
                 raise SchedulerFault(f"the job {handle} can't be ended: there is no command cancel")
-            code, _, err = self._call("cancel", job, handle)
-            if code:
-                raise SchedulerFault(
-                    f"the command cancel failed with exit code {code} for the job {handle}: {err[-_LONGEST:]}"
-                )
+            self._said("cancel", job, handle, f" for the job {handle}")
 
-    def _call(self, name: str, job: Job, handle: str | None = None) -> tuple[int, str, str]:
-        return call(self._arguments(name, job, handle))
+    def _said(self, name: str, job: Job, handle: str | None = None, of: str = "") -> str:
+        """Return what a command printed; `SchedulerFault` where it failed."""
+        code, out, err = call(self._arguments(name, job, handle))
+        if code:
+            raise _failed(f"{name} failed with exit code {code}{of}", err)
+        return out
 
     def _arguments(self, name: str, job: Job, handle: str | None = None) -> list[str]:
         values: dict[str, Any] = {**job._asdict(), **({} if handle is None else {"handle": handle})}
         return self._templates[name].arguments(values)
+
+
+def _failed(what: str, said: str) -> SchedulerFault:
+    return SchedulerFault(f"the command {what}: {said[-_LONGEST:]}")

@@ -259,10 +259,8 @@ def said_at_end(folder: Path) -> str:
 
 def was_sent_term(folder: Path) -> bool:
     """Tell whether a job was sent SIGTERM, as far as it could write that."""
-    with contextlib.suppress(FileFault):
-        if b"TERM" in (read_file(folder, _EXIT, 1 << 12) or b""):
-            return True
-    return (folder / TERMINATED).exists()
+    ended = how_it_ended(folder, None)
+    return (ended is not None and ended.was_terminated) or (folder / TERMINATED).exists()
 
 
 def seconds_worked(folder: Path) -> float:

@@ -200,16 +200,14 @@ class FolderExchange:
     def _remove_tasks(self, run: str, names: Set[str]) -> None:
         """Remove tasks that wait or are claimed, as one does that is answered by a worker that was thought dead."""
         waiting, claimed = self._folder(run, "waiting"), self._folder(run, "claimed")
-        lost = self._lost_counts(run)
-        for name in names:
-            for n in lost:
-                self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
+        paths = [(name, f"{waiting}/{name}.{lost}.json") for name in names for lost in self._lost_counts(run)]
+        for name, path in paths:
+            self._remove_one(run, path, name)
         for task, file in list(self._tasks(run, "claimed")):
             if task in names:
                 self._remove_one(run, f"{claimed}/{file}", task)
-        for name in names:  # one may have been given back since
-            for n in lost:
-                self._remove_one(run, f"{waiting}/{name}.{n}.json", name)
+        for name, path in paths:  # one may have been given back since
+            self._remove_one(run, path, name)
 
     def _remove_one(self, run: str, path: str, name: str) -> None:
         if os.path.lexists(path):
@@ -529,8 +527,9 @@ class _Bundles:
 
     def read(self, path: str, name: str) -> bytes:
         """Return the document of a name in a file; `DocumentError` if it isn't there, or the file can't be read."""
+        identity = _identity(os.lstat(path))  # that of a link is never known
         with self._lock:
-            known = self._found.get(_identity(os.lstat(path)), {})  # of a link, it is never known
+            known = self._found.get(identity, {})
         document = known.get(name.encode())
         if document is None:
             with _opened(path) as descriptor:

@@ -339,16 +339,7 @@ class RedisExchange:
         """Take up to so many tasks, the oldest first."""
         found = []
         with self._server.away():
-            fell_over = run in self._fell_over
-            self._fell_over.add(run)
-            messages = self._own_messages(run, worker) if fell_over else []
-            try:
-                messages += self._new_messages(run, worker, most)
-            except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
-                self._looks_until = time.monotonic() + _ON_ITS_WAY
-                messages = self._own_messages(run, worker) + self._new_messages(run, worker, most)
-            if not messages and self._next_look < time.monotonic() < self._looks_until:
-                messages, self._next_look = self._own_messages(run, worker), time.monotonic() + _LOOK_EACH
+            messages = self._handed_out(run, worker, most)
             names = [_field(fields, b"task").decode(errors="replace") for _, fields in messages]
             answers = self._client.hmget(_key(run, "answers"), names) if names else []
             known = self._client.hmget(_key(run, "names"), names) if names else []  # after: both go at once
@@ -361,6 +352,20 @@ class RedisExchange:
             self._held.update((run, one.token) for one in found if one.name)
             self._fell_over.discard(run)
         return found
+
+    def _handed_out(self, run: str, worker: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Return the messages that are this worker's now, and of which it didn't know."""
+        fell_over = run in self._fell_over
+        self._fell_over.add(run)
+        messages = self._own_messages(run, worker) if fell_over else []
+        try:
+            messages += self._new_messages(run, worker, most)
+        except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
+            self._looks_until = time.monotonic() + _ON_ITS_WAY
+            messages = self._own_messages(run, worker) + self._new_messages(run, worker, most)
+        if not messages and self._next_look < time.monotonic() < self._looks_until:
+            messages, self._next_look = self._own_messages(run, worker), time.monotonic() + _LOOK_EACH
+        return messages
 
     def _new_messages(self, run: str, consumer: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         try:

@@ -86,14 +86,13 @@ class _Returns:
 
     def settle_all(self) -> None:
         """Give back what is owed to runs that are known, as far as it goes."""
+        if not self._owed:
+            return
         with contextlib.suppress(AwayError):
-            known = self._exchange.runs() if self._owed else []
+            for gone in self._owed.keys() - self._exchange.runs():
+                del self._owed[gone]
             for run in list(self._owed):
-                if run not in known:
-                    del self._owed[run]
-                    continue
-                with contextlib.suppress(AwayError, DocumentError):
-                    self.settle(run)
+                self.give_back(run, ())
 
 
 class _Task(NamedTuple):
@@ -311,9 +310,8 @@ class Worker:
         except (_RunGoneError, DocumentError):
             raise
         except BaseException:
-            self._is_ending = (
-                True  # threads of the strategy that wait for the exchange hold the lock of what was claimed
-            )
+            # threads of the strategy that wait for the exchange hold the lock of what was claimed
+            self._is_ending = True
             raise
 
     def _keep_up_with(self, note: Note) -> None:

@@ -86,7 +86,6 @@ class WorkerLabelStrategy(BaseLabel):
                 room = self._most - len(hand.requests)
                 taken = queue_to_label.get_many(room) if room > 0 and not queue_to_label.empty() else []
                 hand.take(taken)
-                desk.clear(hand.requests)
                 self._send(desk, hand)
                 if not hand.requests:
                     break
@@ -167,6 +166,7 @@ class WorkerLabelStrategy(BaseLabel):
         if not hand.unsent:
             return
         known = desk.known()
+        desk.clear(known - hand.requests.keys())
         hand.sent(name for name in hand.unsent if name in known)
         if not desk.may_have_room():
             return
@@ -386,11 +386,11 @@ class _Desk:
         if names:
             self._patience.call(lambda: self._exchange.give_up(self._run, names))
 
-    def clear(self, wanted: Mapping[str, Request]) -> None:
+    def clear(self, unwanted: Iterable[str]) -> None:
         """Once: withdraw what was sent before the run was cut off, and was answered by somebody else since."""
         if not self._is_cleared:
             self._is_cleared = True
-            self.withdraw([name for name in self.known() if name not in wanted])
+            self.withdraw(list(unwanted))
 
     def read_answers(self, requests: Mapping[str, Request]) -> dict[str, Label | Failed]:
         """Return answers by name; one that is damaged is a failure."""
