@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import queue
+import shutil
 import statistics
 import tempfile
 import threading
@@ -231,8 +232,12 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.places) - {*POOLS, *EXCHANGES}:
         parser.error(f"there is no place {sorted(unknown)[0]!r}; there are {', '.join((*POOLS, *EXCHANGES))}")
+    places = options.places or (*POOLS, *EXCHANGES)
+    for program in (floors.SERVERS[place] for place in places if place in floors.SERVERS):
+        if shutil.which(program) is None:
+            parser.error(f"{program} is missing (on Debian: apt install {program}); or name other places to measure")
     torch.set_num_threads(1)
-    for place in options.places or (*POOLS, *EXCHANGES):
+    for place in places:
         measure = in_pool if place in POOLS else in_workers
         rounds = []
         for _ in range(options.repeats):

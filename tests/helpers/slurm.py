@@ -60,7 +60,7 @@ PartitionName=short Nodes=ALL MaxTime=10 State=UP PriorityTier=1
 def why_not() -> str:
     """Return why no cluster can be started here; empty where one can."""
     if missing := [name for name in _PROGRAMS if _which(name) is None]:
-        return f"{missing[0]} is missing (on Debian: apt install slurmctld slurmd slurm-client)"
+        return f"{missing[0]} is not on the PATH (on Debian: apt install slurmctld slurmd slurm-client)"
     if os.geteuid():
         return "namespaces of a cluster need root"
     return ""
@@ -198,7 +198,7 @@ def _until(holds: Callable[[], bool], folder: Path, seconds: float = 30.0) -> No
 
 @functools.cache
 def _which(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which(name)
 
 
 def _loopback_up() -> None:

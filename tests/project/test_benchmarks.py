@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -18,18 +19,24 @@ RUNS = {
     "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "dash.py --runs 3 --steps 1": {"dash/first", "dash/again", "dash/one-changed", "dash/one-run"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
-    "label.py here threads processes redis --labels 5 --repeats 1": {
+    "label.py here threads processes folder --labels 5 --repeats 1": {
         "label/here",
         "label/threads",
         "label/processes",
-        "label/redis",
+        "label/folder",
     },
+    "label.py redis --labels 5 --repeats 1": {"label/redis"},
+    "label.py valkey --labels 5 --repeats 1": {"label/valkey"},
 }
+NEEDS = {"redis": "redis-server", "valkey": "valkey-server"}
 
 
 @pytest.mark.parametrize("command", RUNS)
 def test_benchmark_prints_its_figures(command: str) -> None:
     script, *options = command.split()
+    for program in (NEEDS[option] for option in options if option in NEEDS):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (on Debian: apt install {program})")
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options], capture_output=True, text=True, timeout=250
     )
