@@ -10,6 +10,8 @@ import base64
 import collections
 import json
 import math
+import re
+import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 _to_line = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """Kept, since `json.dumps` makes an encoder at each call, which takes longer than a small value."""
 
+_DEEPEST = 100
+"""How many levels of lists and tables a value may have: a number, since Python's recursion limit is the process's."""
+_STRINGS_AND_BRACKETS = re.compile(r""""(?:[^"\\]|\\.)*"|'[^'\n]*'|[\[\]{}]""", re.DOTALL)
+
 # torch and numpy are imported where a value needs them, so that runs can be listed without either
 Tensors = dict[str, "torch.Tensor"]
 
@@ -30,36 +36,78 @@ def storable(text: str) -> str:
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
-def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "") -> Any:
+def parse_json(text: str | bytes, *, deepest: int = _DEEPEST) -> Any:
+    """Return what JSON that comes from elsewhere says.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or nested more than `deepest` levels deep.
+    """
+    decoded = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
+    _check_nesting(decoded, deepest)
+    return json.loads(decoded)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what TOML that comes from elsewhere says.
+
+    Raises
+    ------
+    ValueError
+        If it is not TOML, or nested more than 100 levels deep.
+    """
+    _check_nesting(text, _DEEPEST)
+    return tomllib.loads(text)
+
+
+def _check_nesting(text: str, deepest: int) -> None:
+    if text.count("[") + text.count("{") <= deepest:
+        return
+    depth = 0
+    for part in _STRINGS_AND_BRACKETS.finditer(text):
+        mark = part[0]
+        depth += (mark in "[{") - (mark in "]}")
+        if depth > deepest:
+            raise ValueError(f"it is nested more than {deepest} levels deep")
+
+
+def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "", levels: int = _DEEPEST) -> Any:
     """Return `value` as plain JSON data.
 
     Parameters
     ----------
     value
         None, bool, int, float, str, bytes, list, tuple, set, dict, Counter, OrderedDict, tensor, array,
-        NumPy scalar, torch dtype or device, to any depth.
+        NumPy scalar, torch dtype or device.
     tensors
         Where tensors and arrays are put, by name; written inline as base64 where it is None.
     prefix
         Start of these names.
+    levels
+        How many levels of lists and mappings the value may have.
 
     Raises
     ------
     EncodingError
-        For any other type, naming the place.
+        For any other type, and for more levels, naming the place.
     """
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
         return value if math.isfinite(value) else {"$float": str(value)}
+    if levels < 1 and isinstance(value, list | tuple | set | frozenset | dict):
+        raise EncodingError(f"{prefix.lstrip('.')[:80]}: a value that is nested more than {_DEEPEST} levels deep.")
     if kind is list:
-        return [encode(item, tensors=tensors, prefix=f"{prefix}.{i}") for i, item in enumerate(value)]
+        return [
+            encode(item, tensors=tensors, prefix=f"{prefix}.{i}", levels=levels - 1) for i, item in enumerate(value)
+        ]
     if kind in (tuple, set, frozenset):
         items = value if kind is tuple else sorted(value, key=dumps)  # a repr may differ from process to process
-        return {f"${kind.__name__}": encode(list(items), tensors=tensors, prefix=prefix)}
+        return {f"${kind.__name__}": encode(list(items), tensors=tensors, prefix=prefix, levels=levels)}
     if kind in (dict, collections.OrderedDict, collections.Counter, collections.defaultdict):
-        return _encode_mapping(value, kind, tensors, prefix)
+        return _encode_mapping(value, kind, tensors, prefix, levels - 1)
     if kind is bytes:
         return {"$bytes": base64.b64encode(value).decode()}
     encoded = _encode_numeric(value, tensors, prefix)
@@ -119,7 +167,7 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """Return what `dumps` was given."""
-    return decode(json.loads(text))
+    return decode(parse_json(text, deepest=4 * _DEEPEST))  # a mapping of integer keys has three levels
 
 
 def export_json(value: Any) -> str:
@@ -163,12 +211,17 @@ def _encode_numeric(value: Any, tensors: Tensors | None, prefix: str) -> Any:
     return None
 
 
-def _encode_mapping(value: Any, kind: type, tensors: Tensors | None, prefix: str) -> Any:
+def _encode_mapping(value: Any, kind: type, tensors: Tensors | None, prefix: str, levels: int) -> Any:
     if kind is collections.defaultdict:
         raise EncodingError(f"{prefix.lstrip('.')}: a defaultdict can't be stored; make it a dict.")
     if kind is dict and all(type(key) is str and not key.startswith("$") for key in value):
-        return {key: encode(item, tensors=tensors, prefix=f"{prefix}.{key}") for key, item in value.items()}
-    pairs = [[encode(key), encode(item, tensors=tensors, prefix=f"{prefix}.{key}")] for key, item in value.items()]
+        return {
+            key: encode(item, tensors=tensors, prefix=f"{prefix}.{key}", levels=levels) for key, item in value.items()
+        }
+    pairs = [
+        [encode(key, levels=levels), encode(item, tensors=tensors, prefix=f"{prefix}.{key}", levels=levels)]
+        for key, item in value.items()
+    ]
     return {f"${kind.__name__}": pairs}
 
 

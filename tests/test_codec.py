@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import codec
+from alcore.codec import dumps, encode, loads, parse_json, parse_toml
 from alcore.errors import EncodingError
 
 DTYPES = [
@@ -215,6 +216,7 @@ def test_adam_state_comes_back() -> None:
 _PROGRAM = """
 import collections, json
 from alcore import codec
+from alcore.codec import dumps, encode, loads, parse_json, parse_toml
 value = {"s": {"b", "a", "ccc"}, "f": frozenset({frozenset({"a", "z"}), frozenset({"b", "y"}), ("q", "r")}),
          "n": {1: {"$t": (1, 2.5)}}, "c": collections.Counter("hello")}
 beside = {}
@@ -274,3 +276,40 @@ def test_export_is_json_that_any_program_reads() -> None:
     }  # fmt: skip
     assert "é" in text
     assert text.endswith("}\n")
+
+
+def _nested(levels: int, kind: type) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {1: value} if kind is dict else kind([value])
+    return value
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_values_of_a_hundred_levels_come_back_and_deeper_ones_are_refused(kind: type) -> None:
+    assert loads(dumps(_nested(100, kind))) == _nested(100, kind)
+    with pytest.raises(EncodingError, match="nested more than 100 levels deep"):
+        dumps(_nested(101, kind))
+    with pytest.raises(EncodingError, match="nested more than 100 levels deep"):
+        encode(_nested(101, kind), tensors={})
+
+
+def test_bound_on_nesting_of_json_and_toml_is_a_number_whatever_the_recursion_limit() -> None:
+    before = sys.getrecursionlimit()
+    try:
+        for limit in (1000, 1_000_000):
+            sys.setrecursionlimit(limit)
+            for parse, start in ((parse_json, ""), (parse_toml, "a = ")):
+                parse(start + "[" * 100 + "]" * 100)
+                for levels in (101, 100_000):
+                    with pytest.raises(ValueError, match="nested more than 100 levels deep"):
+                        parse(start + "[" * levels + "]" * levels)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("text", ['["[{[{", "\\"[[["]', '{"a": "]]]]"}'])
+def test_brackets_inside_text_are_no_levels(text: str) -> None:
+    many = "[" + ", ".join([text] * 60) + "]"
+    assert parse_json(many) == [json.loads(text)] * 60
+    assert parse_json(many.encode()) == parse_json(many.encode("utf-16"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alcore.codec import parse_json
 from alcore.driver.telling import GivenAnswer, GivenAnswers
 from alcore.errors import UsageError, did_you_mean
 from alcore.protocols import FAILURE_KINDS, DataInfo, Failed, Label, Request
@@ -179,8 +179,8 @@ def _json_rows(path: Path) -> list[_Row]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            found = parse_json(line)
+        except ValueError as error:
             rows.append(_Row(f"line {place}", {}, f"it is not JSON: {error}"))
             continue
         if isinstance(found, dict):
@@ -272,8 +272,8 @@ def _value(label: Any, form: _Form) -> Any:
         return torch.tensor(label) if isinstance(label, list) and _is_numeric(label) else label
     if label[:1] == "[":
         try:
-            found = json.loads(label)
-        except (ValueError, RecursionError):
+            found = parse_json(label)
+        except ValueError:
             found = None
         if _is_numeric(found):
             return torch.tensor(found)

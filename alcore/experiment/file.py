@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alcore.codec import parse_toml
 from alcore.errors import UsageError, did_you_mean
 from alcore.names import unique_names
 from alcore.plugins.registry import Registry
@@ -142,10 +142,10 @@ class Experiment:
                 "not a regular file."
             )
         try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+            tree = parse_toml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"experiment file {path} can't be read: {error}.") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise UsageError(f"experiment file {path} is not valid TOML: {error}.") from error
         if "python" in tree:
             raise BuiltInPythonError(

@@ -7,7 +7,6 @@ import functools
 import inspect
 import json
 import re
-import tomllib
 import types
 import typing
 import warnings
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple, NotRequired, Required
 import pydantic
 from typing_extensions import TypedDict
 
-from alcore.codec import dtype_of
+from alcore.codec import dtype_of, parse_toml
 from alcore.errors import EncodingError, did_you_mean
 
 _INJECTED = ("info",)  # given by the experiment, never by the user
@@ -40,8 +39,8 @@ class RawValue(str):
     def parsed(self) -> Any:
         """Return the TOML value; the text itself where it is not TOML, or a date."""
         try:
-            value = tomllib.loads(f"value = {self}")["value"]
-        except (tomllib.TOMLDecodeError, KeyError):
+            value = parse_toml(f"value = {self}")["value"]
+        except (ValueError, KeyError):
             return str(self)
         return str(self) if isinstance(value, datetime.date | datetime.time) else value
 

@@ -5,6 +5,7 @@ Names in ``__all__`` are public; none of them imports torch.
 
 from __future__ import annotations
 
+from alcore.codec import parse_json, parse_toml
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.files import StorageError, free_run_id, fsync_path, write_whole
 from alcore.store.fork import Fork, fork_run
@@ -36,6 +37,8 @@ __all__ = [
     "free_run_id",
     "fsync_path",
     "outcome",
+    "parse_json",
+    "parse_toml",
     "parts_of",
     "remove_unfinished_runs",
     "run_folders",

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from alcore.codec import decode, encode
+from alcore.codec import decode, encode, parse_json
 from alcore.errors import UsageError
 from alcore.store.files import StorageError, cant_write, check_regular, fsync_path, sha256_of
 
@@ -132,7 +132,7 @@ def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> 
         if verified or sha256 is None:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-                header = json.loads((file.metadata() or {})[_KEY])
+                header = parse_json((file.metadata() or {})[_KEY], deepest=500)
             tensors |= {alias: tensors[name] for alias, name in header["aliases"].items()}
             return dict(decode(header["state"], tensors))
     except KeyError as error:

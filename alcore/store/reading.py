@@ -6,11 +6,11 @@ import contextlib
 import os
 import re
 import sqlite3
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from alcore.codec import parse_toml
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import tables
 from alcore.store.files import check_regular, check_run_folder, run_directory
@@ -309,8 +309,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     Of a run that was built in Python, those that describe it: ``driver``, ``learner``, ``strategies``, ``training``.
     """
     try:
-        tree = tomllib.loads(check_regular(folder / "experiment.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        tree = parse_toml(check_regular(folder / "experiment.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return _table(tree, "python") or tree
 

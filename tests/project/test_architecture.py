@@ -139,6 +139,18 @@ def test_run_context_is_named_only_where_plugins_are_called() -> None:
     none(one.module for one in others if {"RunContext", "InferenceContext"} & names_in(one))
 
 
+def test_no_bound_is_pythons_recursion_limit() -> None:
+    """What is nested too deeply is told by a number of our own: that limit is another in each process."""
+    none(
+        f"{source.path}: {name.lineno}"
+        for source in [*core(), *plugins()]
+        for name in ast.walk(source.tree)
+        if isinstance(name, ast.Name)
+        and name.id == "RecursionError"
+        and source.path.name != "constraints.py"  # what Python's parser itself refuses is deeper than the bound there
+    )
+
+
 def names_in(source: Source) -> set[str]:
     """Return the names that are used, imported, or written as text in an annotation or a cast."""
     used = {one.id for one in source.nodes if isinstance(one, ast.Name)} | {one.name for one in source.imports}

@@ -18,7 +18,7 @@ import numpy as np
 from alcore.errors import UsageError
 from alcore.pools import units_of
 from alcore.protocols import Request, RunContext
-from alcore.store import fsync_path, write_whole
+from alcore.store import fsync_path, parse_json, write_whole
 from alcore_labelers.items import Item
 from alcore_labelers.program_files import FileFault, read_file, read_json
 
@@ -235,12 +235,12 @@ def read_done(folder: Path) -> Ended | None:
         content = read_file(folder, DONE, 1 << 16)
         if content is None:
             return None
-        found = json.loads(content)
+        found = parse_json(content)
         code, seconds = found["code"], float(found["seconds"])
         if not 0 <= seconds < math.inf:
             return None
         return Ended(None if code is None else int(code), seconds, bool(found["timed_out"]), str(found["reason"]))
-    except (FileFault, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+    except (FileFault, ValueError, LookupError, TypeError, OverflowError):
         return None
 
 

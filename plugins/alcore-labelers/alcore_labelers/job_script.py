@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from alcore.store import parse_json
 from alcore_labelers.attempts import Ended
 from alcore_labelers.program_files import FileFault, read_file
 
@@ -175,10 +176,10 @@ def terms_of(folder: Path, default: Terms) -> Terms:
         content = read_file(folder, TERMS, _LIMIT)
         if content is None:
             return default
-        found = json.loads(content)
+        found = parse_json(content)
         limit, heartbeat = (_positive(found[name]) for name in Terms._fields)
         return Terms(limit, heartbeat)
-    except (FileFault, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+    except (FileFault, ValueError, LookupError, TypeError, OverflowError):
         return default
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -10,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from alcore.protocols import FailureKind
+from alcore.store import parse_json
 from alcore_labelers.attempts import Ended, Place
 from alcore_labelers.program_files import FileFault, last_line, read_arrays, read_json
 
@@ -124,8 +124,8 @@ class AnswerReader:
         if not line:
             return None
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
+            found = parse_json(line)
+        except ValueError:
             found = line  # the name of a class
         return _of_json(_of_place(found, place, "the last line of stdout"), place)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import stat
 import zipfile
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from alcore.store import parse_json
 
 
 class FileFault(Exception):  # noqa: N818
@@ -72,8 +73,8 @@ def read_json(folder: Path, name: str, limit: int) -> Any:
     if content is None:
         return None
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise FileFault(f"{name} is not valid JSON: {error}") from error
 
 

@@ -8,13 +8,12 @@ import json
 import logging
 import os
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alcore import BaseTracker
-from alcore.store import outcome
+from alcore.store import outcome, parse_toml
 from alcore.strategies import Tracked
 
 if TYPE_CHECKING:
@@ -167,8 +166,8 @@ class MLflowTracker(BaseTracker):
     def _parameters(self) -> Iterator[tuple[str, str]]:
         """Yield the names and values of everything that the experiment sets."""
         try:
-            experiment = tomllib.loads((self.driver.log_dir / "experiment.toml").read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError):  # of a run that was built in Python there is no complete one
+            experiment = parse_toml((self.driver.log_dir / "experiment.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # of a run that was built in Python there is no complete one
             return
         yield from _flat(experiment)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore.store import Run, run_folders, write_whole
+from alcore.store import Run, parse_toml, run_folders, write_whole
 from alcore_report.arms import BASELINE, CEILING, Arm, Plan, differences
 from alcore_report.cells import Cell, duration, each_cell
 from alcore_report.curves import MANIFEST, Found, curves_of_runs, read_manifest
@@ -64,7 +63,7 @@ class Benchmark:
         for arm in self.plan.arms:
             path = self._experiment(arm)
             try:
-                before = tomllib.loads(path.read_text(encoding="utf-8"))
+                before = parse_toml(path.read_text(encoding="utf-8"))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
@@ -143,7 +142,7 @@ def _seconds_a_label(folders: Sequence[Path], label: str) -> float | None:
     newest: tuple[str, float] | None = None
     for folder in folders:
         try:
-            tables = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8"))
+            tables = parse_toml((folder / "experiment.toml").read_text(encoding="utf-8"))
             used = {str(table.get("use", name)) for name, table in tables.get("label", {}).items()}
             run = Run(folder)
             meta, steps = run.meta(), run.steps()

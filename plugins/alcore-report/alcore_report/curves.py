@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Run, figures, find_run, outcome, run_folders
+from alcore.store import Run, figures, find_run, outcome, parse_json, parse_toml, run_folders
 from alcore_report.statistics import Array
 
 MANIFEST = "benchmark.json"
@@ -176,7 +175,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -239,7 +238,7 @@ def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:
 def _query_names(folder: Path) -> list[str]:
     """Return how the experiment of a run calls its query strategies; none where it was built in Python."""
     try:
-        tables = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8")).get("query", {})
+        tables = parse_toml((folder / "experiment.toml").read_text(encoding="utf-8")).get("query", {})
     except (OSError, ValueError):
         return []
     return list(tables) if isinstance(tables, dict) else []

@@ -13,7 +13,8 @@ import numpy as np
 from alcore.errors import UsageError, did_you_mean
 from alcore_space.variables import Array, Category, Variable
 
-_LONGEST = 1000  # characters; a tree of so many is not too deep
+_LONGEST = 1000  # characters
+_DEEPEST = 200  # levels of operators and functions; a sum of n terms has n, and reading a level takes two calls
 _Kind = Literal["number", "text", "truth"]
 _Columns = Mapping[str, Array]
 
@@ -140,6 +141,15 @@ def _evaluated(compute: Callable[[_Columns], Any], columns: _Columns, dtype: typ
     return np.broadcast_to(found, (count,))
 
 
+def _depth(root: ast.AST) -> int:
+    """Return how many levels of operators, functions and values an expression has."""
+    depth, level = 0, [root]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    return depth
+
+
 class _Reader:
     """Makes a computation of text.
 
@@ -162,6 +172,8 @@ class _Reader:
     def read(self, kind: _Kind, otherwise: str) -> Callable[[_Columns], Any]:
         """Return what computes the text from columns; where it is of another kind, refuse it with this reason."""
         root = self._parsed(self.text.strip())
+        if _depth(root) > _DEEPEST:
+            raise self._too_deep()
         expression = self._build(root)
         if expression.kind != kind:
             self._refuse(root, otherwise)
@@ -177,8 +189,13 @@ class _Reader:
             place = f"column {error.offset}: {rest[:12]!r}" if rest else "at its end"
             advice = "; write == to compare, or <= or >=" if rest[:1] == "=" else ""
             raise UsageError(f"{self.what} {self.text!r}: it can't be read ({place}){advice}.") from None
-        except (ValueError, RecursionError, MemoryError):
-            raise UsageError(f"constraint {self.text!r:.80}: it can't be read; it is nested too deeply.") from None
+        except (ValueError, RecursionError, MemoryError):  # Python's own bounds, all above _DEEPEST
+            raise self._too_deep() from None
+
+    def _too_deep(self) -> UsageError:
+        return UsageError(
+            f"{self.what} {self.text!r:.80}: it is nested more than {_DEEPEST} levels deep; split it into several."
+        )
 
     def _refuse(self, node: ast.AST, reason: str) -> NoReturn:
         text = self.text.strip()
@@ -189,12 +206,6 @@ class _Reader:
         raise UsageError(f"{self.what} {self.text!r}, column {column}{at}: {reason}.")
 
     def _build(self, node: ast.AST) -> _Expression:
-        try:
-            return self._built(node)
-        except RecursionError:
-            raise UsageError(f"constraint {self.text!r:.80}: it is nested too deeply.") from None
-
-    def _built(self, node: ast.AST) -> _Expression:
         match node:
             case ast.Constant(value=bool() | None):
                 self._refuse(node, "True, False and None are no values here; write a comparison")
@@ -262,7 +273,7 @@ class _Reader:
         return _Expression("number", lambda columns: _joined(function, [part(columns) for part in parts]))
 
     def _comparison(self, node: ast.Compare) -> _Expression:
-        sides = [self._built(one) for one in (node.left, *node.comparators)]
+        sides = [self._build(one) for one in (node.left, *node.comparators)]
         for op, before, after, place in zip(node.ops, sides, sides[1:], node.comparators, strict=False):
             if type(op) not in _COMPARISONS:
                 self._refuse(node, "only <, <=, >, >=, == and != compare")
@@ -295,13 +306,13 @@ class _Reader:
                     self._refuse(other, f"{variable.name} is never {other.value!r}: {near}")
 
     def _number(self, node: ast.AST) -> Callable[[_Columns], Any]:
-        found = self._built(node)
+        found = self._build(node)
         if found.kind != "number":
             self._refuse(node, f"it is {_article(found.kind)}, and a number is needed here")
         return found.compute
 
     def _truth(self, node: ast.AST) -> Callable[[_Columns], Any]:
-        found = self._built(node)
+        found = self._build(node)
         if found.kind != "truth":
             self._refuse(node, f"it is {_article(found.kind)}, and a comparison is needed here")
         return found.compute

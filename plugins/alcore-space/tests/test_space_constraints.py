@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,8 @@ REFUSED = [
     ("~n < 1", "this operator can't be used"),
     ("f'{x}' == 'a'", "an f-string can't be used"),
     ("(" * 300 + "x" + ")" * 300 + " < 1", "it can't be read"),
-    ("-" * 900 + "x < 1", "nested too deeply"),
+    ("-" * 900 + "x < 1", "nested more than 200 levels deep"),
+    ("-" * 199 + "x < 1", "nested more than 200 levels deep"),
     ("x < 1 or " * 200 + "x < 1", "characters, more than 1000"),
     (5, "a constraint is text"),
 ]  # fmt: skip
@@ -116,3 +118,18 @@ def test_all_constraints_must_hold() -> None:
         Space(VARIABLES, ["x >", "x < 1", "z > 0"])
     with pytest.raises(UsageError, match="it must be a list"):
         Space(VARIABLES, "x < 1")
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000])
+def test_bound_on_nesting_is_a_number_whatever_the_recursion_limit(limit: int) -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit)
+    try:
+        deepest = Constraint("-" * 198 + "x < 1", VARIABLES)  # the comparison, the signs and the variable
+        assert deepest.satisfied({"x": np.array([0.5, 2.0])}).tolist() == [True, False]
+        Constraint(" + ".join(["x"] * 199) + " < 1", VARIABLES)
+        for text in ("-" * 199 + "x < 1", "-" * 990 + "x < 1", "+".join(["x"] * 200) + " < 1"):
+            with pytest.raises(UsageError, match="nested more than 200 levels deep"):
+                Constraint(text, VARIABLES)
+    finally:
+        sys.setrecursionlimit(before)

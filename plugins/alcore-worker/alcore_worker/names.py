@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from alcore.store import parse_json
+
 FORMAT = 3
 """The format of what worker and driver exchange; both must have the same one."""
 LARGEST_DOCUMENT = 2**24
@@ -93,8 +95,8 @@ def parsed(text: bytes) -> dict[str, Any]:
     if len(text) > LARGEST_DOCUMENT:
         raise DocumentError(f"it has {len(text)} bytes; {LARGEST_DOCUMENT} is the most")
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise DocumentError(f"it is not JSON: {error!s:.200}") from error
     if not isinstance(document, dict):
         raise DocumentError("it is not a JSON object")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from alcore.errors import UsageError
 from alcore.pools import as_sample_id, cost_of, inputs_by_sample, is_choosable, named_values
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueue, Request
-from alcore.store import write_whole
+from alcore.store import parse_json, write_whole
 from alcore.strategies import BaseLabel
 from alcore_worker import documents
 from alcore_worker.exchange import Exchange, FullError, open_exchange
@@ -143,7 +143,7 @@ class WorkerLabelStrategy(BaseLabel):
         folder = self.strategy_dir.stat().st_ino
         if path.is_file() and not path.is_symlink():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                known = json.loads(path.read_text("utf-8"))
+                known = parse_json(path.read_text("utf-8"))
                 name, seed = known["run"], known["seed"]
                 # a fork has another id, and its own exchange
                 is_its_own = name[:-13] == run_id and (known["folder"] == folder or known["place"] == here)

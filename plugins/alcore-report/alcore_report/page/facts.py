@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import shlex
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alcore.errors import UsageError
-from alcore.store import Run, figures
+from alcore.store import Run, figures, parse_json, parse_toml
 from alcore_report.curves import lower_is_better, usual_metric
 
 KINDS = ("data", "learner", "loop", "start", "query", "label", "metrology", "stop", "observe")
@@ -180,7 +178,7 @@ def read_facts(run: Run) -> Facts:
     meta = run.meta()
     try:
         text = (run.folder / "experiment.toml").read_text(encoding="utf-8")
-        tree = tomllib.loads(text)
+        tree = parse_toml(text)
     except FileNotFoundError:
         text, tree = "", {}
     except (OSError, ValueError) as error:
@@ -235,7 +233,7 @@ def class_of(text: str | None, names: Iterable[str]) -> int | None:
     if text is None or len(text) > 200:
         return None
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return None
     known = list(names)

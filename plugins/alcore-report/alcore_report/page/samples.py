@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from scipy.linalg import eigh
 from alcore.experiment import rebuild_data, rebuild_learner
 from alcore.inference import check_outputs, class_probabilities, eval_mode, kind_of, means_of
 from alcore.pools import DataInfo, to_device
+from alcore.store import parse_json
 from alcore_report.page.facts import Facts, class_of
 
 Array = np.ndarray[Any, Any]
@@ -431,7 +431,7 @@ def _generated_text(request: dict[str, Any]) -> str | None:
     if request["item"] is None or len(request["item"]) > 20_000:
         return None
     try:
-        value = json.loads(request["item"])
+        value = parse_json(request["item"])
     except ValueError:
         return None
     return value if isinstance(value, str) else None
