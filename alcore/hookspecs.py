@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from alcore.protocols import (
         Data,
+        EndReason,
         Factory,
         LabelStrategy,
         MetrologyStrategy,
@@ -129,5 +130,5 @@ class Lifecycle:
         """Called when a step is committed; `record` holds its number, counts, losses, metrics and seconds by phase."""
 
     @runspec
-    def alcore_run_end(self, driver: RunContext, reason: str | None, error: BaseException | None) -> None:
-        """Called at the end, with the reason, or with the exception that ended the run."""
+    def alcore_run_end(self, driver: RunContext, reason: EndReason | None, error: BaseException | None) -> None:
+        """Called at the end, with the reason (`str` gives its text), or with the exception that ended the run."""

@@ -38,6 +38,64 @@ ActiveLearningPhase = Phase
 """Another name of `Phase`, as in PhysicsNeMo."""
 
 
+class EndKind(enum.StrEnum):
+    """Why a run ended, of the reasons that are no errors."""
+
+    STEPS = "steps"
+    """All steps are done."""
+    CRITERION = "criterion"
+    """A stop criterion said so."""
+    BUDGET = "budget"
+    """The budget has no room for another label."""
+    POOL = "pool"
+    """No candidate is left."""
+    QUERY = "query"
+    """The query strategies asked for nothing."""
+    WAITING = "waiting"
+    """The label strategy waits for answers that come from elsewhere."""
+    START_WAITING = "start-waiting"
+    """Nothing is labeled, and the requests of the start are open."""
+    START_FAILED = "start-failed"
+    """Nothing is labeled, and the requests of the start were given up."""
+    LABELS_FAIL = "labels-fail"
+    """Too many answers were failures."""
+    LABELS_REFUSED = "labels-refused"
+    """All answers of a step were refused, since none can be a label."""
+
+    @property
+    def status(self) -> str:
+        """What the run has come to: ``"done"``, ``"waiting"`` for labels, or ``"failed"``."""
+        return _STATUS.get(self, "done")
+
+
+_STATUS = {
+    EndKind.WAITING: "waiting",
+    EndKind.START_WAITING: "waiting",
+    EndKind.START_FAILED: "failed",
+    EndKind.LABELS_FAIL: "failed",
+    EndKind.LABELS_REFUSED: "failed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EndReason:
+    """Why a run ended.
+
+    Parameters
+    ----------
+    kind
+        What everything decides by: the status of the run, the exit code, and whether a resume adds steps.
+    text
+        For people; nothing is decided by it.
+    """
+
+    kind: EndKind
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 # -- data -------------------------------------------------------------------------------------------------
 
 

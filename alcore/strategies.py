@@ -17,7 +17,7 @@ from alcore.inference.features import Features, refuse_non_finite, refuse_non_fi
 from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.plugins.signatures import accepts
-from alcore.protocols import QueryQueue, RunContext
+from alcore.protocols import EndReason, QueryQueue, RunContext
 from alcore.store.files import WORK
 from alcore.store.reading import step_figures
 
@@ -451,7 +451,7 @@ class BaseTracker:
         """Write a step down."""
         raise NotImplementedError(f"{type(self).__name__} must implement write(tracked)")
 
-    def finish(self, reason: str | None, error: BaseException | None) -> None:
+    def finish(self, reason: EndReason | None, error: BaseException | None) -> None:
         """Close what is written to; called when the run ends, with its reason, or with the error that ended it.
 
         Not called where nothing could be written.
@@ -478,7 +478,7 @@ class BaseTracker:
         self._write(record["train_samples"] or 0, {**step_figures(record), **counts}, record["seconds"])
 
     @runhook
-    def alcore_run_end(self, driver: RunContext, reason: str | None, error: BaseException | None) -> None:
+    def alcore_run_end(self, driver: RunContext, reason: EndReason | None, error: BaseException | None) -> None:
         """Write down what was measured after the last step, and end."""
         self._driver = driver
         step = driver.active_learning_step_idx

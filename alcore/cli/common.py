@@ -25,7 +25,6 @@ from alcore.cli.text_tables import curve, losses
 from alcore.codec import export_json
 from alcore.errors import AlcoreError, UsageError
 from alcore.plugins.registry import Registry, installed
-from alcore.store.outcomes import is_failure, is_waiting
 from alcore.store.reading import Run
 
 if TYPE_CHECKING:
@@ -353,15 +352,15 @@ def report(driver: Driver, *, as_json: bool, quiet: bool) -> None:
     """
     if driver.ranks.main:
         _print_result(driver, as_json=as_json, quiet=quiet)
-    failed, waiting = is_failure(driver.stop_reason), is_waiting(driver.stop_reason)
+    status = None if driver.end_reason is None else driver.end_reason.kind.status
     folder = from_here(driver.log_dir)
-    if failed:
+    if status == "failed":
         say(
             f"error: {driver.stop_reason}. What was gathered is in {folder}. Once the cause is fixed, go on with: "
             f"{resume_command(driver.log_dir, names_code=driver.names_code)}"
         )
         raise typer.Exit(1)
-    if waiting:
+    if status == "waiting":
         if quiet or as_json:
             say(
                 f"{driver.stop_reason}; once answers are told, go on with: "
@@ -401,6 +400,7 @@ def _result(run: Run) -> dict[str, Any]:
         "run_id": summary.run_id,
         "log_dir": str(run.folder),
         "status": summary.status,
+        "end": run.meta().get("end"),
         "reason": summary.reason,
         "steps": summary.steps,
         "labels": summary.labels,
@@ -409,10 +409,10 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _report_text(run: Run, driver: Driver) -> str:
-    reason, records = driver.stop_reason, run.records()
+    reason, records = driver.end_reason, run.records()
     steps = run.steps()
     lines = ["", curve(records, 8) if records else losses(steps, 8), ""] if records or steps else [""]
-    if is_waiting(reason):
+    if reason is not None and reason.kind.status == "waiting":
         name = shell_name(run.folder)
         to_tell = {
             f"alcore ask {name} --out FILE.csv": "write what to label",

@@ -15,6 +15,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.errors import AlcoreError, UsageError
 from alcore.inference.learner import load_model, model_digest, model_state
 from alcore.pools.batches import tensors_of
+from alcore.protocols import EndKind, EndReason
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 from alcore.store.replica import Replica
 from alcore.store.run import RunStore
@@ -32,6 +33,12 @@ def begin_alike(ranks: Ranks, learner: Any, seed: int) -> None:
     if not ranks.main:
         load_model(learner, weights)
         seed_everything(derive_seed(seed, "rank", ranks.rank))
+
+
+def agree_on_end(ranks: Ranks, reason: EndReason | None) -> EndReason | None:
+    """Return the reason of rank 0 to end the run; all ranks must call this at once."""
+    shared = ranks.share(lambda: None if reason is None else [reason.kind.value, reason.text])
+    return None if shared is None else EndReason(EndKind(shared[0]), shared[1])
 
 
 def compare_pools(ranks: Ranks, pools: PoolSet, digests: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ import torch
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
-from alcore.driver.agreement import agree_on_requests, begin_alike, compare_pools
+from alcore.driver.agreement import agree_on_end, agree_on_requests, begin_alike, compare_pools
 from alcore.driver.answer_files import SOURCE, given_answers
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
@@ -47,11 +47,11 @@ from alcore.plugins.registry import installed
 from alcore.pools.batches import tensors_of, to_device
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
-from alcore.protocols import DataInfo, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
+from alcore.protocols import DataInfo, EndKind, EndReason, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
 from alcore.randomness import derive_generator, set_global_rng_state
 from alcore.store import retention
+from alcore.store.endings import GOES_ON, end_of
 from alcore.store.files import free_run_id
-from alcore.store.outcomes import is_keeps_failing
 from alcore.store.reading import Run
 from alcore.store.run import RunStore
 from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
@@ -99,8 +99,8 @@ class Driver:
         Where a label strategy delivers its answers; made when the run starts.
     position : RunPosition
         The step and the phase under way. A test of a strategy may set them on a Driver that doesn't run.
-    stop_reason : str or None
-        Why the run ended.
+    end_reason : EndReason or None
+        Why the run ended; None while it goes on.
     preprocessing : Preprocessing or None
         How the data makes inputs of a file. Set before the run begins, it is described in the run, for ``alcore
         export`` and, where the run has an experiment file, ``alcore predict``.
@@ -184,7 +184,7 @@ class Driver:
         )
         self._in_session = self._in_step = False
         self._waits = False  # whether the step under way waits for labels
-        self.stop_reason: str | None = None
+        self.end_reason: EndReason | None = None
         self.description: str | None = None
         self.preprocessing: Preprocessing | None = None
         self.names_code = False
@@ -233,10 +233,10 @@ class Driver:
             When the run id is taken; `restore`, or ``DriverConfig(resume="auto")``, goes on with that run.
         """
         with self.session(train_step_fn, validate_step_fn):
-            self.stop_reason = self.stop_reason or self._step_limit(self.position.step)
-            while self.stop_reason is None:
+            self.end_reason = self.end_reason or self._step_limit(self.position.step)
+            while self.end_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
-            if self._ends_with_training(self.stop_reason):
+            if self._ends_with_training(self.end_reason):
                 self._train_finally(train_step_fn, validate_step_fn, *args, **kwargs)
 
     def active_learning_step(
@@ -253,12 +253,12 @@ class Driver:
     def _step(self, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any) -> None:
         session = self._ensure_session(train_step_fn, validate_step_fn)
         if self._waits:  # for labels of this step, which has chosen
-            self._waits, self.stop_reason, cold_start = False, None, self._is_cold_start
+            self._waits, self.end_reason, cold_start = False, None, self._is_cold_start
         else:
             session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
             cold_start = self._is_cold_start
             self._until_query(cold_start, train_step_fn, validate_step_fn, *args, **kwargs)
-        if self.stop_reason is None and not self.config.skip_labeling and self.label_strategy is not None:
+        if self.end_reason is None and not self.config.skip_labeling and self.label_strategy is not None:
             self._labeling_phase(*args, **kwargs)
         if not self._waits:
             self._end_step(session, cold_start)
@@ -272,9 +272,9 @@ class Driver:
                 self._training_phase(train_step_fn, validate_step_fn)
             if self.measures:
                 self._metrology_phase(*args, **kwargs)
-            reason = self.listeners.reason_to_stop()
-            self.stop_reason = self.ranks.share(lambda: reason)
-        if self.stop_reason is None:
+            text = self.listeners.reason_to_stop()
+            self.end_reason = agree_on_end(self.ranks, EndReason(EndKind.CRITERION, text) if text else None)
+        if self.end_reason is None:
             self._query_phase(*args, **kwargs)
 
     def _train_finally(
@@ -289,12 +289,13 @@ class Driver:
         if self.measures:
             self._metrology_phase(*args, **kwargs)
 
-    def _ends_with_training(self, reason: str | None) -> bool:
+    def _ends_with_training(self, reason: EndReason | None) -> bool:
         """Whether a run that ends for this reason trains once more."""
         return (
             self.config.final_training
             and self.trains
-            and stopping.is_step_limit(reason)
+            and reason is not None
+            and reason.kind is EndKind.STEPS
             and len(self.train_datapool) > 0
         )
 
@@ -359,7 +360,7 @@ class Driver:
             counts = self._labeling.run(self.position.step, session.replaying, *args, **kwargs)
             self._waits = self._labeling.waits_for is not None
             if self._waits:
-                self.stop_reason = stopping.waits(self._labeling.waits_for)
+                self.end_reason = stopping.waits(self._labeling.waits_for)
             else:
                 session.add_label_counts(counts)
 
@@ -406,7 +407,7 @@ class Driver:
         assert self._labeling is not None
         if (counts := self._labeling.take_late_answers(self.position.step)) is not None:
             session.add_label_counts(counts)
-        if self.stop_reason is None:
+        if self.end_reason is None:
             reason = stopping.nothing_to_label(
                 requested=bool(self.query_queue.asked),
                 dropped=self.query_queue.dropped,
@@ -419,12 +420,16 @@ class Driver:
                 budget=self.config.budget,
             )
             failing = None if self.label_queue is None else self.label_queue.keeps_failing
-            reason = stopping.keeps_failing(failing, self.config.max_failure_rate) or reason
-            self.stop_reason = self.ranks.share(lambda: reason) or self._step_limit(self.position.step + 1)
-        session.end_step(None if self._ends_with_training(self.stop_reason) else self.stop_reason)
+            reason = (
+                stopping.keeps_failing(failing, self.config.max_failure_rate)
+                or stopping.all_refused(session.record.values, session.store.reasons(self.position.step))
+                or reason
+            )
+            self.end_reason = agree_on_end(self.ranks, reason) or self._step_limit(self.position.step + 1)
+        session.end_step(None if self._ends_with_training(self.end_reason) else self.end_reason)
         self.position.step += 1
 
-    def _step_limit(self, done: int) -> str | None:
+    def _step_limit(self, done: int) -> EndReason | None:
         return stopping.step_limit(self.config.max_active_learning_steps, done)
 
     def _left_and_usual_cost(self, store: RunStore) -> tuple[float, float]:
@@ -459,9 +464,9 @@ class Driver:
                 with self._failures_reported():
                     yield
             except BaseException as error:
-                session.close(self.stop_reason, error)
+                session.close(self.end_reason, error)
                 raise
-            session.close(self.stop_reason, None)
+            session.close(self.end_reason, None)
         finally:
             self._in_session = False
 
@@ -523,12 +528,13 @@ class Driver:
             undo.enter_context(plugins_compared(meta["environment"]))
             self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
             point = self._resume(store, checkpoint, meta)
-            self.stop_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
+            self.end_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
             release_in_flight(self.label_strategy, store, in_doubt)
-            if is_keeps_failing(meta.get("reason")):  # the user may have mended the cause
+            end = end_of(meta)
+            if end is not None and end.kind is EndKind.LABELS_FAIL:  # the user may have mended the cause
                 store.forget_failures()
-            if self.stop_reason is None:
-                store.set_meta(status="running", reason=None, error=None)
+            if self.end_reason is None:
+                store.set_meta(**GOES_ON)
             self.position.step = point.step
             self._begin(store, point)
             assert self._session is not None
@@ -711,11 +717,11 @@ class Driver:
                     f"run {self.run_id} waited for labels of step {step} here, and another process has gone on with "
                     "it since; make a new Driver with fresh parts to restore it."
                 )
-            store.set_meta(status="running", reason=None, error=None)
+            store.set_meta(**GOES_ON)
             self._begin(store)
             undo.pop_all()
         assert self._session is not None
-        self._session.record, self.stop_reason = before.record, None
+        self._session.record, self.end_reason = before.record, None
         set_global_rng_state(before.generators_at_end)
 
     def _load_weights(self) -> dict[str, Any]:
@@ -803,6 +809,7 @@ class Driver:
             checkpoint_interval=self.config.checkpoint_interval,
             checkpoint_on={phase for phase in Phase if getattr(self.config, f"checkpoint_on_{phase}")},
             retention=retention.parse(self.config.keep),
+            budget=self.config.budget,
             last_recorded=-1 if point is None else store.last_step(),
             resumed_record=None if point is None else point.record,
         )
@@ -850,6 +857,11 @@ class Driver:
     def active_learning_step_idx(self) -> int:
         """The step under way, or the number of finished ones between steps."""
         return self.position.step
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run ended, in words; None while it goes on. `end_reason` has the kind of the reason, too."""
+        return None if self.end_reason is None else self.end_reason.text
 
     @property
     def phase(self) -> Phase | None:

@@ -12,16 +12,16 @@ from alcore.driver.answers import append_labels
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.pool_set import PoolSet
-from alcore.driver.stopping import is_step_limit
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
 from alcore.plugins.discovery import differences
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
+from alcore.protocols import EndKind, EndReason
 from alcore.store import checkpoints
+from alcore.store.endings import end_of
 from alcore.store.files import checkpoint_path
-from alcore.store.outcomes import NOTHING_LABELED, WAITS, is_keeps_failing
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 
@@ -99,7 +99,7 @@ def resume(
         chosen["step"] + (chosen["phase"] == "labeling"),
         chosen["epoch"] if inside else 0,
         bool(at.get("trained")),
-        at["record"] if "record" in at else at["book"],  # as format 1 has it
+        at["record"],
         frozenset(saved["plugins"] if chosen["phase"] == "labeling" else ()),
     )
 
@@ -121,22 +121,20 @@ def resume(
     return point
 
 
-def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None) -> str | None:
-    """Return why a run has ended, unless the driver's settings now allow more of it."""
-    if meta["status"] not in ("done", "waiting") or meta.get("reason") is None:
-        return None
-    reason = str(meta["reason"])
-    if reason.startswith(WAITS):
-        return None
-    if is_step_limit(reason):
-        return None  # the driver counts its steps itself
-    if reason.startswith("the budget") and (budget is None or budget > store.committed_cost()):
-        return None
-    if is_keeps_failing(reason):
-        return None
-    if reason.startswith(NOTHING_LABELED) and store.waits_before(store.steps_committed()):
-        return None
-    return reason
+def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None) -> EndReason | None:
+    """Return why a run has ended, unless the driver's settings, or what happened since, now allow more of it."""
+    end = end_of(meta)
+    match None if end is None else end.kind:
+        case None | EndKind.WAITING | EndKind.STEPS:  # the driver counts its steps itself
+            return None
+        case EndKind.LABELS_FAIL | EndKind.LABELS_REFUSED:  # the user may have mended the cause
+            return None
+        case EndKind.BUDGET:
+            had = meta.get("budget")
+            return None if budget is None or (had is not None and budget > had) else end
+        case EndKind.START_WAITING | EndKind.START_FAILED:
+            return None if store.waits_before(store.steps_committed()) else end
+    return end
 
 
 def _check_pools(pools: PoolSet, digests: Mapping[str, str], run_id: str) -> None:

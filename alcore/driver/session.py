@@ -19,17 +19,16 @@ from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.run_log import RunLog, WarnOnce
 from alcore.driver.step_record import StepRecord
-from alcore.errors import UsageError, message_of
+from alcore.errors import UsageError
 from alcore.plugins.listeners import Listeners
-from alcore.protocols import Phase, Spent
+from alcore.protocols import EndReason, Phase, Spent
 from alcore.randomness import global_rng_state
-from alcore.store.outcomes import is_waiting
+from alcore.store.endings import GOES_ON, facts_of
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest, Record, utc_now
 
-_WAITING = "waiting"
 _MOST_REASONS = 5
 """So many reasons of failures are logged after a labeling phase, the most frequent ones."""
 
@@ -75,6 +74,8 @@ class RunSession:
         Save a checkpoint at the end of every so many steps.
     retention
         Which checkpoints to keep; None keeps all.
+    budget
+        What the run may spend; it stands beside the reason for its end.
     last_recorded
         The last step of which anything is on record, when the session begins; -1 if there is none.
     resumed_record
@@ -98,6 +99,7 @@ class RunSession:
         checkpoint_interval: int,
         checkpoint_on: Collection[Phase] = (Phase.LABELING,),
         retention: Retention | None,
+        budget: float | None,
         last_recorded: int = -1,
         resumed_record: Mapping[str, Any] | None = None,
     ) -> None:
@@ -107,7 +109,7 @@ class RunSession:
         self._checkpointer, self._scope, self._interruption = checkpointer, scope, interruption
         self._checkpoint_on = frozenset(checkpoint_on)
         self._checkpoint_interval, self._retention = checkpoint_interval, retention
-        self._last_recorded = last_recorded
+        self._last_recorded, self._budget = last_recorded, budget
         self._resumed_record = dict(resumed_record or {})
         self._uncommitted: list[Record] = []
         self._ends = False
@@ -125,7 +127,7 @@ class RunSession:
     def begin_step(self, train_samples: int | None) -> None:
         """Begin the record of a step."""
         if self._ends:  # those who call the steps by hand go on
-            self.store.set_meta(status="running", reason=None, error=None)
+            self.store.set_meta(**GOES_ON)
         self.record = StepRecord.begin(self._position.step, train_samples)
         self.record.values |= self._resumed_record
         self._resumed_record = {}
@@ -227,7 +229,7 @@ class RunSession:
                 "answers them, reports alcore.Failed, or gives them back with queue_to_label.give_back(request)"
             )
 
-    def end_step(self, reason: str | None) -> None:
+    def end_step(self, reason: EndReason | None) -> None:
         """Commit the step, with a checkpoint if one is due, and tell the observers.
 
         Parameters
@@ -238,7 +240,7 @@ class RunSession:
         step, every = self._position.step, self._checkpoint_interval
         self._ends = reason is not None
         due = Phase.LABELING in self._checkpoint_on and every > 0 and (self._ends or (step + 1) % every == 0)
-        end = _end(_status(reason, None), reason, None) if self._ends else None
+        end = self._end(reason, None) if self._ends else None
         state = self._checkpointer.collect(step=step, phase=Phase.LABELING.value, epoch=0) if due else None
         records, self._uncommitted = self._uncommitted, []
         self.store.commit_step(step, self.record.values, self.record.seconds, records, state, end)
@@ -301,7 +303,7 @@ class RunSession:
         finally:
             self._position.step = now
 
-    def close(self, reason: str | None, error: BaseException | None) -> None:
+    def close(self, reason: EndReason | None, error: BaseException | None) -> None:
         """Commit how the run ended, tell the observers, and close everything that is open.
 
         What the last step has committed stands: an error that comes after it, a second Ctrl-C perhaps, is raised, and
@@ -310,24 +312,21 @@ class RunSession:
         if self.closed:
             return
         self.closed = True
-        status = _status(reason, error)
-        if status == _WAITING:
+        end = self._end(reason, error)
+        waits = end["status"] == "waiting"
+        if waits:
             self.generators_at_end = global_rng_state()
-        message = None if error is None else f"{type(error).__name__}: {message_of(error)}"
         try:
             if self.training is not None:
-                self.training.save_kept(error, waits=status == _WAITING)
+                self.training.save_kept(error, waits=waits)
             if error is None:
                 self._logger.info("run %s ends: %s", self._run_id, reason)
             else:
-                self._logger.error("run %s ends: %s", self._run_id, status, exc_info=error)
+                self._logger.error("run %s ends: %s", self._run_id, end["status"], exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)
             records, self._uncommitted = self._uncommitted, []
-            ended = self.store.meta().get("status") in (
-                "done",
-                _WAITING,
-            )  # also where the commit of the last step gave an error
-            self.store.finish(records, **({} if ended else _end(status, reason, message)))
+            ended = self.store.meta().get("end") is not None  # also where the commit of the last step gave an error
+            self.store.finish(records, **({} if ended else end))
             if error is None:  # the final training has saved one more
                 self._prune()
         except Exception as failure:
@@ -341,17 +340,8 @@ class RunSession:
             self.store.close()
             self._log.close()
 
-
-def _status(reason: str | None, error: BaseException | None) -> str:
-    """Return in one word how a run ends."""
-    if error is not None:
-        return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    return _WAITING if is_waiting(reason) else "done"
-
-
-def _end(status: str, reason: str | None, error: str | None) -> dict[str, Any]:
-    """Return what is known about a run that has ended."""
-    return {"status": status, "reason": reason, "error": error, "ended": utc_now()}
+    def _end(self, reason: EndReason | None, error: BaseException | None) -> dict[str, Any]:
+        return facts_of(reason, error, ended=utc_now(), budget=self._budget)
 
 
 def create_run(

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from typing import Any
 
 from alcore.pools.candidates import Candidates
-from alcore.store.outcomes import KEEPS_FAILING, NOTHING_LABELED, WAITING, WAITS
+from alcore.protocols import EndKind, EndReason
 
 
-def step_limit(max_steps: int | None, done: int) -> str | None:
+def step_limit(max_steps: int | None, done: int) -> EndReason | None:
     """Return the reason to end where the number of finished steps has reached the limit, else None."""
-    return f"all {max_steps} steps are done" if max_steps is not None and done >= max_steps else None
+    if max_steps is None or done < max_steps:
+        return None
+    return EndReason(EndKind.STEPS, f"all {max_steps} steps are done")
 
 
-def is_step_limit(reason: str | None) -> bool:
-    """Tell whether a run ended by `step_limit`, not by a stop criterion."""
-    return reason is not None and re.fullmatch(r"all \d+ steps are done", reason) is not None
-
-
-def keeps_failing(failures: str | None, most: float) -> str | None:
+def keeps_failing(failures: str | None, most: float) -> EndReason | None:
     """Return the reason to end where labels keep failing, else None.
 
     Parameters
@@ -31,10 +28,29 @@ def keeps_failing(failures: str | None, most: float) -> str | None:
     """
     if failures is None:
         return None
-    return f"{KEEPS_FAILING}: {failures} were failures, more than max_failure_rate={most:g} allows"
+    return EndReason(
+        EndKind.LABELS_FAIL,
+        f"labels keep failing: {failures} were failures, more than max_failure_rate={most:g} allows",
+    )
 
 
-def waits(why: str | None) -> str | None:
+def all_refused(record: Mapping[str, Any], reasons: list[dict[str, Any]]) -> EndReason | None:
+    """Return the reason to end where all answers of a step were refused, else None.
+
+    Parameters
+    ----------
+    record
+        What the step has recorded: ``requested``, ``labeled`` and ``refused``.
+    reasons
+        Why its answers were refused, the most frequent one first: ``reason`` and ``count``.
+    """
+    if record["labeled"] or not record["requested"] or record["refused"] < record["requested"]:
+        return None
+    why = f": {reasons[0]['reason']}" if reasons else ""
+    return EndReason(EndKind.LABELS_REFUSED, f"all {record['refused']} answers of a step were refused{why}")
+
+
+def waits(why: str | None) -> EndReason | None:
     """Return the reason to end where the label strategy waits, else None.
 
     Parameters
@@ -42,7 +58,7 @@ def waits(why: str | None) -> str | None:
     why
         What it waits for; None where it doesn't.
     """
-    return None if why is None else f"{WAITS}: {why}"
+    return None if why is None else EndReason(EndKind.WAITING, f"waiting for labels: {why}")
 
 
 def nothing_to_label(
@@ -56,7 +72,7 @@ def nothing_to_label(
     has_query_strategies: bool,
     max_steps: int | None,
     budget: float | None,
-) -> str | None:
+) -> EndReason | None:
     """Return the reason to end after a step whose query phase asked for nothing, else None.
 
     Parameters
@@ -79,11 +95,12 @@ def nothing_to_label(
     if requested or (cold_start and settled):  # in the latter case the next step has something to train on
         return None
     if cold_start:
-        return WAITING if waiting else f"{NOTHING_LABELED}, and the requests of the start were given up"
+        kind, rest = (EndKind.START_WAITING, "are open") if waiting else (EndKind.START_FAILED, "were given up")
+        return EndReason(kind, f"nothing is labelled yet, and the requests of the start {rest}")
     if dropped.get("over the budget"):
-        return f"the budget of {budget:g} is spent"
+        return EndReason(EndKind.BUDGET, f"the budget of {budget:g} is spent")
     if candidates.known and not candidates.any():
-        return "the pool has no unlabelled sample left"
+        return EndReason(EndKind.POOL, "the pool has no unlabelled sample left")
     if not has_query_strategies or (candidates.known and max_steps is not None):
         return None
-    return "the query strategies asked for nothing"
+    return EndReason(EndKind.QUERY, "the query strategies asked for nothing")

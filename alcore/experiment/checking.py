@@ -31,10 +31,8 @@ from alcore.plugins.registry import Registry
 from alcore.pools.candidates import lists_windows
 from alcore.protocols import Label, Phase
 from alcore.store import retention
-from alcore.store.outcomes import is_waiting
 from alcore.store.reading import Run
 
-_WAITS = "the check is done"
 _PRICED = 1000  # candidates whose expected costs are looked at
 
 
@@ -170,13 +168,13 @@ def check_experiment(
     began = time.perf_counter()
     driver = make(run_id)
     found = Check(driver.run_id, driver.log_dir, driver.names_code)
-    _ask_for(driver.label_strategy, 1 if with_label else 0)
+    returned = _ask_for(driver.label_strategy, 1 if with_label else 0)
     ended = _run_steps(driver, 1, clock, found)
     found.seconds["start"] = clock.began - began
     if not ended:
         found.seconds |= clock.take()
     else:
-        _read_run(found, driver, clock.take())
+        _read_run(found, driver, clock.take(), returned=bool(returned))
         with tempfile.TemporaryDirectory(prefix="alcore-check-") as temporary:
             if not found.labeled and driver.trains:
                 _rehearse(found, make(None, Path(temporary), max_active_learning_steps=2, final_training=False), clock)
@@ -218,19 +216,28 @@ class _Clock:
         return taken
 
 
-def _ask_for(strategy: Any, most: int) -> None:
-    """Let a label strategy answer so many requests, and wait then, so that the run ends inside its step."""
+def _ask_for(strategy: Any, most: int) -> list[None]:
+    """Let a label strategy answer so many requests, and wait then, so that the run ends inside its step.
+
+    Returns
+    -------
+    list
+        Empty until the strategy has returned by itself.
+    """
+    returned: list[None] = []
     if strategy is None:
-        return
+        return returned
     label = strategy.label
 
     def label_some(queue_to_label: Any, *args: Any, **kwargs: Any) -> None:
         if most:
             label(_FirstOf(queue_to_label, most), *args, **kwargs)
-        raise Waiting(_WAITS)
+        returned.append(None)
+        raise Waiting("the check is done")
 
     _replace_method(strategy, label_some)
     strategy.waits = True
+    return returned
 
 
 def _answer_with(strategy: Any, value: Any) -> None:
@@ -310,8 +317,8 @@ def _run_steps(driver: Driver, count: int, clock: _Clock, found: Check) -> bool:
     return True
 
 
-def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
-    """Note what became of the first step."""
+def _read_run(found: Check, driver: Driver, seconds: dict[str, float], *, returned: bool) -> None:
+    """Note what became of the first step; `returned` is whether its label strategy returned by itself."""
     run = Run(driver.log_dir)
     _note(found, run, seconds)
     requests = run.requests()
@@ -321,7 +328,7 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
         found.labeled = len(driver.train_datapool)
     if requests:
         found.cost = found.expected = statistics.fmean(one.asked.cost for one in run.states())
-    if driver.stop_reason is not None and not is_waiting(driver.stop_reason):
+    if driver.end_reason is not None and driver.end_reason.kind.status != "waiting":
         found.faults.append(f"the run ends in its first step: {driver.stop_reason}")
         return
     if not requests:
@@ -334,7 +341,7 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float]) -> None:
         found.seconds["label"] = seconds[Phase.LABELING]
     failed = [one for one in run.reasons() if one["kind"] != "withdrawn"]
     found.faults += [f"the label fails: {one['kind']}: {one['reason']}" for one in failed]
-    if not answered and not failed and _WAITS not in str(driver.stop_reason):
+    if not answered and not failed and not returned:
         found.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")
 
 

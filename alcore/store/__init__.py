@@ -10,7 +10,6 @@ from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.files import StorageError, free_run_id, fsync_path, write_whole
 from alcore.store.fork import Fork, fork_run
 from alcore.store.inbox import Inbox
-from alcore.store.outcomes import outcome
 from alcore.store.reading import (
     Position,
     Run,
@@ -36,7 +35,6 @@ __all__ = [
     "fork_run",
     "free_run_id",
     "fsync_path",
-    "outcome",
     "parse_json",
     "parse_toml",
     "parts_of",

@@ -62,7 +62,7 @@ class Database:
     def _open(self, path: Path, new: bool) -> None:
         if not new:
             version = check_format(self._connection, path)
-            check_sound(self._connection, path, version)
+            check_sound(self._connection, path)
             if version < FORMAT:
                 migrate(self._connection, path)
                 self._connection.close()

@@ -10,11 +10,13 @@ from typing import Concatenate, ParamSpec
 
 from alcore.errors import EncodingError, UsageError
 from alcore.store import tables
+from alcore.store.endings import facts_of_format_2
 from alcore.store.files import cant_write, fsync_path
 
 P = ParamSpec("P")
 
-FORMAT = 2
+FORMAT = 3
+OLDEST = 2
 
 
 @contextlib.contextmanager
@@ -52,8 +54,18 @@ def in_this_format(old: sqlite3.Connection) -> sqlite3.Connection:
     """Return a database in memory that holds what one of an older format does."""
     new = sqlite3.connect(":memory:", isolation_level=None)
     new.row_factory = sqlite3.Row
-    fill(new, old, tables.copy_1)
+    _copy(old, new)
     return new
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Make an empty database one of this format that holds what one of format 2 does."""
+    old.backup(new)
+    tables.prepare(new)
+    new.execute("BEGIN IMMEDIATE")
+    tables.set_meta(new, facts_of_format_2(tables.meta(new)))
+    new.execute(f"PRAGMA user_version = {FORMAT}")
+    new.execute("COMMIT")
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -75,12 +87,13 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     part.unlink(missing_ok=True)
     part.with_name(f"{part.name}-journal").unlink(missing_ok=True)
     connection.execute("BEGIN IMMEDIATE")
-    tables.set_epoch_1(connection)
+    tables.set_epoch(connection, tables.epoch(connection) + 1)
     connection.execute("COMMIT")
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as new:
             new.execute("PRAGMA synchronous = EXTRA")  # so that SQLite flushes the file
-            fill(new, connection, tables.copy_1)
+            new.row_factory = sqlite3.Row
+            _copy(connection, new)
         part.replace(path)
         fsync_path(path.parent)
     except OSError as error:
@@ -128,4 +141,6 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
         )
     if version < 1:
         raise UsageError(f"{path} is not a run database; it is empty, or belongs to another program.")
+    if version < OLDEST:
+        raise UsageError(f"{path} has format {version}, and this version of alcore reads {OLDEST} to {FORMAT}.")
     return version

@@ -7,7 +7,7 @@ Each file is one batch of answers, one line of `alcore.codec` JSON::
         {"kind": "failed", "item": 7, "reason": "the sample is lost", "failure": "infeasible", "cost": null},
         {"kind": "value", "value": 7}]}
 
-In format 1, which is read too, a failure has neither ``failure`` nor ``cost``. A `Label` or `Failed` has either
+A `Label` or `Failed` has either
 ``request``, the id of a request, or ``item``, what was asked for.
 """
 
@@ -169,11 +169,11 @@ def _item(item: Any) -> dict[str, Any]:
 def _decoded(text: str) -> list[Any]:
     """Return the answers of a file; raises whatever a malformed file makes go wrong."""
     batch = loads(text)
-    if not isinstance(batch, dict) or batch.get("format") not in (1, FORMAT):
-        raise ValueError(f"it is not a batch of answers of format 1 or {FORMAT}")
+    if not isinstance(batch, dict) or batch.get("format") != FORMAT:
+        raise ValueError(f"it is not a batch of answers of format {FORMAT}")
     if set(batch) != {"format", "answers"} or not isinstance(batch["answers"], list):
         raise ValueError("a batch has a format and a list of answers, and nothing else")
-    return [_answer(one, batch["format"]) for one in batch["answers"]]
+    return [_answer(one) for one in batch["answers"]]
 
 
 _MEMBERS = {
@@ -183,12 +183,10 @@ _MEMBERS = {
 }
 
 
-def _answer(found: Any, version: int) -> Any:
+def _answer(found: Any) -> Any:
     kind = found.get("kind") if isinstance(found, dict) else None
     if not isinstance(kind, str) or kind not in _MEMBERS:
         raise ValueError(f"an answer is of kind {kind!r}; it must be one of {', '.join(_MEMBERS)}")
-    if kind == "failed" and version == 1:
-        found = {**found, "failure": "infrastructure", "cost": None}
     given = set(found) - {"kind"}
     names = given & {"request", "item"}
     if given != _MEMBERS[kind] | names or len(names) != (kind != "value"):

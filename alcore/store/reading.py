@@ -233,7 +233,7 @@ class Run:
             If it is damaged, naming what is, and the newest step that is sound.
         """
         with self._connection() as connection:
-            check_sound(connection, self.folder / "run.db", FORMAT, until=until)
+            check_sound(connection, self.folder / "run.db", until=until)
 
     def _with_status(self, meta: dict[str, Any]) -> dict[str, Any]:
         """Return what is known about the run, with the status ``stopped`` where its writer is gone."""
@@ -260,10 +260,9 @@ class Run:
             ):
                 connection.execute("PRAGMA query_only = ON")
                 connection.row_factory = sqlite3.Row
-                if (version := check_format(connection, path)) == FORMAT:
+                if check_format(connection, path) == FORMAT:
                     yield connection
                 else:
-                    check_sound(connection, path, version)
                     with contextlib.closing(in_this_format(connection)) as copy:
                         yield copy
         except sqlite3.Error as error:

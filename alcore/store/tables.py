@@ -14,13 +14,14 @@ import json
 import math
 import sqlite3
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from alcore.codec import dumps, loads, storable
 from alcore.protocols import Label, Request
+from alcore.store.endings import OF_THE_END
 
 SCHEMA = """
 CREATE TABLE run(               -- what is known about the run as a whole
@@ -1248,7 +1249,7 @@ def copy_until(old: sqlite3.Connection, new: sqlite3.Connection, step: int) -> N
     What was closed after it is open again. The old rows up to this step must have been verified; others may be damaged.
     """
     for table in (*CHAINED, "checkpoints", "label_strategy", "run"):
-        wanted = "step <= ?" if table != "run" else f"key NOT IN {_OF_ITS_END} AND ? >= 0"
+        wanted = "step <= ?" if table != "run" else f"key NOT IN {OF_THE_END} AND ? >= 0"
         rows = old.execute(f"SELECT * FROM {table} NOT INDEXED WHERE {wanted}", (step,))
         with contextlib.suppress(sqlite3.DatabaseError):  # in what comes later
             while (row := rows.fetchone()) is not None:
@@ -1316,59 +1317,6 @@ def make_digests(connection: sqlite3.Connection) -> None:
         )
 
 
-# -- format 1 ---------------------------------------------------------------------------------------------
-
-
-def set_epoch_1(connection: sqlite3.Connection) -> None:
-    """Count an opening of a database of format 1, so that another writer of it writes no more."""
-    connection.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch'")
-
-
-def copy_1(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Write what a database of format 1 holds into the empty tables of a new one."""
-    facts = {row["key"]: row["value"] for row in old.execute("SELECT key, value FROM meta ORDER BY key")}
-    notes = {"epoch": facts.pop("epoch")}
-    notes |= {key: str(loads(facts.pop(key))) for key in ("labeling_ended", "inbox_file") if key in facts}
-    states = {int(key[8:]): loads(facts.pop(key)) for key in list(facts) if key.startswith("labeler-")}
-    if "labeler" in facts:
-        last = loads(facts.pop("labeler"))
-        states[loads(last)["step"]] = last
-    for table, rows in {"run": facts, "writer": notes, "label_strategy": states}.items():
-        new.executemany(f"INSERT INTO {table} VALUES (?, ?, '')", rows.items())
-    slots: Counter[int] = Counter()
-    for row in old.execute("SELECT * FROM requests ORDER BY rowid"):
-        slot = 0 if row["sample"] is None else slots[row["sample"]]
-        slots[row["sample"]] += 1
-        state = {"labelled": "labeled"}.get(row["state"], row["state"])
-        new.execute(
-            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, NULL, '')",
-            (*tuple(row)[:5], slot, *tuple(row)[5:10], row["attempt"], row["taken"], state, row["closed"]),
-        )
-    for row in old.execute("SELECT * FROM labels ORDER BY rowid"):
-        request, step, source, attempt, kind, value, cost, superseded, arrived = row
-        new.execute(
-            "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, '', ?, '')",
-            (request, step, source, attempt, kind, value, cost, arrived, superseded),
-        )
-    for row in old.execute("SELECT * FROM refused ORDER BY rowid"):
-        begins = {"in doubt when": "dropped", "the training pool": "set aside"}
-        kind = next((kind for words, kind in begins.items() if row["reason"].startswith(words)), "refused")
-        kind = "repeat" if row["repeat"] else kind
-        new.execute(
-            "INSERT INTO refused VALUES (?, ?, ?, ?, ?, NULL, ?, '')",
-            (row["request"], row["step"], kind, row["item"], row["reason"], row["arrived"]),
-        )
-    for row in old.execute("SELECT step, record, seconds FROM steps ORDER BY step"):
-        record = {{"labelled": "labeled"}.get(key, key): value for key, value in loads(row["record"]).items()}
-        new.execute("INSERT INTO steps VALUES (?, ?, ?, '')", (row["step"], dumps(record), row["seconds"]))
-    for table, order in (("queries", "step"), ("records", "step, strategy, ordinal"), ("checkpoints", "file")):
-        columns = {**_CONSTANT, **_WHOLE}[table]
-        places = ", ".join("?" * len(columns.split(",")))
-        same = old.execute(f"SELECT {columns} FROM {table} ORDER BY {order}")
-        new.executemany(f"INSERT INTO {table} VALUES ({places}, '')", map(tuple, same))
-    make_digests(new)
-
-
 # -- damage -----------------------------------------------------------------------------------------------
 
 
@@ -1417,12 +1365,6 @@ def _expected_schema() -> dict[tuple[str, str], str]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         create(connection)
         return _schema(connection)
-
-
-def foreign_objects(connection: sqlite3.Connection) -> list[str]:
-    """Return the triggers and views in a database of any format; none has any."""
-    rows = connection.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
-    return [f"a {row[0]} {row[1]!r:.60}" for row in rows]
 
 
 def integrity(connection: sqlite3.Connection) -> list[str]:
@@ -1495,16 +1437,13 @@ def _damage_of_set(connection: sqlite3.Connection, table: str, head: tuple[int, 
         rows += 1
         if row_digest(*values) != digest:
             wrong = True
-            concerned = AFTERWARDS if table == "writer" or name in _OF_ITS_END else step if type(step) is int else -1
+            concerned = AFTERWARDS if table == "writer" or name in OF_THE_END else step if type(step) is int else -1
             yield Damage(f"the row {name!r:.60} of table {table}: it is changed", concerned)
         else:
             total = _combined(total, digest)
     if not wrong and (head is None or head != (rows, total)):
         concerned = -1 if table in ("run", "label_strategy") else AFTERWARDS
         yield Damage(f"table {table}: it has {rows} rows, and {head[0] if head else 'more'} on record", concerned)
-
-
-_OF_ITS_END = ("status", "reason", "error", "ended")
 
 
 def _damage_of_links(connection: sqlite3.Connection) -> Iterator[Damage]:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from alcore.errors import UsageError
 from alcore.store import tables
-from alcore.store.formats import FORMAT
 from alcore.store.tables import AFTERWARDS, Damage
 
 
-def check_sound(connection: sqlite3.Connection, path: Path, version: int, *, until: int | None = None) -> None:
+def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None = None) -> None:
     """Refuse a database that is damaged, or in which somebody has planted something.
 
     Parameters
@@ -20,8 +19,6 @@ def check_sound(connection: sqlite3.Connection, path: Path, version: int, *, unt
         To the database, outside a transaction.
     path
         Its file, for the message.
-    version
-        Its format. One of an older format has no digests: its pages are checked, and that it has no triggers or views.
     until
         The last step that matters; all of it where it is None.
 
@@ -34,11 +31,8 @@ def check_sound(connection: sqlite3.Connection, path: Path, version: int, *, unt
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")  # what isn't UTF-8 is damage, too
     connection.execute("BEGIN")  # all of it at one moment
     try:
-        if version < FORMAT:
-            found = [Damage(what, -1) for what in tables.foreign_objects(connection) or tables.integrity(connection)]
-        else:
-            found = _damage(connection)
-            last = _last_step(connection) if found else -1
+        found = _damage(connection)
+        last = _last_step(connection) if found else -1
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter in the text of SQLite's own message
         wrong = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not wrong:  # the disk, or a lock

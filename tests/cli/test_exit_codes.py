@@ -64,7 +64,7 @@ def test_run_whose_labels_keep_failing_exits_with_1_and_keeps_what_it_has(
     else:
         assert "active_learning_logs" in out
     run = Run(tmp_path / "active_learning_logs" / "r")
-    assert [run.meta()["status"], len(run.steps()), len(run.refused())] == ["done", 1, 5]
+    assert [run.meta()["status"], len(run.steps()), len(run.refused())] == ["failed", 1, 5]
     _, err = command("resume", "r", "--allow-code", code=1)  # tried once more, and the cause is not fixed
     assert message in err
     assert len(run.refused()) > 5

@@ -16,11 +16,12 @@ from alcore.driver.rank_scope import RankScope
 from alcore.driver.run_log import WarnOnce
 from alcore.driver.session import RunPosition, RunSession, create_run, open_run
 from alcore.errors import UsageError
-from alcore.protocols import Phase, Request
+from alcore.protocols import EndKind, EndReason, Phase, Request
 from alcore.store.reading import Run
 from alcore.store.tables import AskedRequest, request_id
 
 Open = Callable[..., RunSession]
+ENOUGH = EndReason(EndKind.CRITERION, "enough")
 
 
 @pytest.fixture
@@ -48,14 +49,15 @@ def begin(tmp_path: Path, told: list[Any]) -> Iterator[Open]:
         opened.append(
             RunSession(
                 store, "r", tmp_path / "r", logger, WarnOnce(logger), position, listeners, checkpointer, None,
-                RankScope(ranks), interruption, checkpoint_interval=checkpoint_interval, retention=None, **more,
+                RankScope(ranks), interruption, checkpoint_interval=checkpoint_interval, retention=None, budget=None,
+                **more,
             )
         )  # fmt: skip
         return opened[-1]
 
     yield new
     for session in opened:
-        session.close("the test is over", None)
+        session.close(EndReason(EndKind.CRITERION, "the test is over"), None)
 
 
 def asked(*samples: int, step: int = 0) -> Any:
@@ -127,7 +129,7 @@ def test_checkpoint_is_saved_where_one_is_due(
     begin: Open, tmp_path: Path, interval: int, last: bool, saved: bool
 ) -> None:
     session = begin(checkpoint_interval=interval)
-    session.end_step("enough" if last else None)
+    session.end_step(ENOUGH if last else None)
     assert [one["phase"] for one in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
 
 
@@ -189,11 +191,11 @@ def test_end_is_committed_and_told_once(
     session = begin()
     session.add_metrics("f1", [0.5])
     for _ in range(2):
-        session.close("enough", error)
-    assert told == [("alcore_run_end", {"reason": "enough", "error": error})]
+        session.close(ENOUGH, error)
+    assert told == [("alcore_run_end", {"reason": ENOUGH, "error": error})]
     run = Run(tmp_path / "r")
     meta = run.meta()
-    assert (meta["status"], meta["reason"], meta["error"]) == (status, "enough", message)
+    assert (meta["status"], meta["reason"], meta["error"]) == (status, "enough" if error is None else None, message)
     assert run.records() == {"f1": [0.5]}
     begin()  # the lock is free
 
@@ -212,7 +214,7 @@ def test_end_that_cannot_be_recorded_is_noted_on_the_error_or_raised(
     session = begin()  # the lock is free
     monkeypatch.setattr(session.store, "finish", fail)
     with pytest.raises(OSError, match="disk full"):
-        session.close("enough", None)
+        session.close(ENOUGH, None)
 
 
 def test_errors_say_where_they_happened_and_records_are_kept(build: Any, toys: Any) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from alcore.driver.resume import why_finished
-from alcore.driver.stopping import keeps_failing, nothing_to_label, step_limit
-from alcore.store.outcomes import is_failure, is_waiting
+from alcore.driver.stopping import all_refused, keeps_failing, nothing_to_label, step_limit
+from alcore.protocols import EndKind, EndReason
 
 
 @pytest.mark.parametrize(("limit", "done", "ends"), [(None, 99, False), (3, 2, False), (3, 3, True), (0, 0, True)])
 def test_step_limit(limit: int | None, done: int, ends: bool) -> None:
-    assert step_limit(limit, done) == (f"all {limit} steps are done" if ends else None)
+    expected = EndReason(EndKind.STEPS, f"all {limit} steps are done")
+    assert step_limit(limit, done) == (expected if ends else None)
 
 
 class Pool:
@@ -26,7 +27,7 @@ class Pool:
         return self.left
 
 
-def reason(**changes: Any) -> str | None:
+def reason(**changes: Any) -> EndReason | None:
     given: dict[str, Any] = {
         "requested": False, "dropped": {}, "candidates": Pool(True, True), "cold_start": False, "settled": False,
         "waiting": False,
@@ -36,48 +37,54 @@ def reason(**changes: Any) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "kind"),
     [
         ({"requested": True}, None),
-        ({}, "the query strategies asked for nothing"),
+        ({}, EndKind.QUERY),
         ({"max_steps": 5}, None),
-        ({"max_steps": 5, "candidates": Pool(False, True)}, "the query strategies asked for nothing"),
+        ({"max_steps": 5, "candidates": Pool(False, True)}, EndKind.QUERY),
         ({"has_query_strategies": False}, None),
-        ({"candidates": Pool(True, False)}, "the pool has no unlabelled sample left"),
-        ({"candidates": Pool(False, False)}, "the query strategies asked for nothing"),
-        ({"dropped": {"over the budget": 2}, "budget": 4.0}, "the budget of 4 is spent"),
+        ({"candidates": Pool(True, False)}, EndKind.POOL),
+        ({"candidates": Pool(False, False)}, EndKind.QUERY),
+        ({"dropped": {"over the budget": 2}, "budget": 4.0}, EndKind.BUDGET),
         ({"dropped": {"over the budget": 2}, "budget": 4.0, "requested": True}, None),
         ({"cold_start": True, "settled": True}, None),
-        ({"cold_start": True}, "nothing is labelled yet, and the requests of the start were given up"),
-        (
-            {"cold_start": True, "waiting": True},
-            "nothing is labelled yet, and the requests of the start are open",
-        ),
+        ({"cold_start": True}, EndKind.START_FAILED),
+        ({"cold_start": True, "waiting": True}, EndKind.START_WAITING),
     ],
 )
-def test_step_that_asked_for_nothing(changes: dict[str, Any], expected: str | None) -> None:
-    assert reason(**changes) == expected
+def test_step_that_asked_for_nothing(changes: dict[str, Any], kind: EndKind | None) -> None:
+    end = reason(**changes)
+    assert (None if end is None else end.kind) is kind
 
 
-def test_only_labels_that_fail_are_a_failure_and_only_a_start_without_labels_waits() -> None:
-    failing = keeps_failing("5 of the last 5 answers", 0.5)
-    waiting, gone = (reason(cold_start=True, waiting=waiting) for waiting in (True, False))
-    others = [None, step_limit(3, 3), "good enough", reason(), reason(candidates=Pool(True, False))]
-    assert [is_failure(one) for one in (failing, gone, waiting, *others)] == [True, True] + [False] * 6
-    assert [is_waiting(one) for one in (failing, gone, waiting, *others)] == [False, False, True] + [False] * 5
+def test_labels_that_keep_failing_end_the_run() -> None:
+    assert keeps_failing(None, 0.5) is None
+    end = keeps_failing("5 of the last 5 answers", 0.5)
+    assert end is not None
+    assert (end.kind, "max_failure_rate=0.5" in end.text) == (EndKind.LABELS_FAIL, True)
+
+
+@pytest.mark.parametrize(
+    ("requested", "labeled", "refused", "ends"), [(3, 0, 3, True), (3, 1, 2, False), (3, 0, 2, False), (0, 0, 0, False)]
+)
+def test_step_whose_answers_were_all_refused_ends_the_run(
+    requested: int, labeled: int, refused: int, ends: bool
+) -> None:
+    record = {"requested": requested, "labeled": labeled, "refused": refused}
+    end = all_refused(record, [{"reason": "it has the wrong shape", "count": 3}])
+    assert (end is not None and end.kind is EndKind.LABELS_REFUSED) == ends
+    assert end is None or "it has the wrong shape" in end.text
 
 
 class Store:
     """A store, as far as it is asked here."""
 
-    def __init__(self, *, spent: float = 0.0, waits: bool = False, **meta: Any) -> None:
-        self._meta, self._spent, self._waits = meta, spent, waits
+    def __init__(self, *, waits: bool = False, **meta: Any) -> None:
+        self._meta, self._waits = meta, waits
 
     def meta(self) -> dict[str, Any]:
         return self._meta
-
-    def committed_cost(self) -> float:
-        return self._spent
 
     def steps_committed(self) -> int:
         return 1
@@ -86,20 +93,30 @@ class Store:
         return self._waits
 
 
+def ended(kind: EndKind | None, *, had: float | None = None, **store: Any) -> Store:
+    return Store(end=kind, reason="all 3 steps are done", budget=had, **store)  # the text decides nothing
+
+
 @pytest.mark.parametrize(
     ("store", "budget", "finished"),
     [
-        (Store(status="running", reason=None), None, False),
-        (Store(status="failed", reason=None), None, False),
-        (Store(status="interrupted", reason="good enough"), None, False),
-        (Store(status="done", reason="good enough"), None, True),
-        (Store(status="done", reason="all 3 steps are done"), None, False),
-        (Store(status="done", reason="all classes are found"), None, True),  # of a stop criterion
-        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 4.0, True),
-        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), 5.0, False),
-        (Store(status="done", reason="the budget of 4 is spent", spent=4.0), None, False),
-        (Store(status="done", reason="nothing is labelled yet, and", waits=True), None, False),
-        (Store(status="done", reason="nothing is labelled yet, and"), None, True),
+        (Store(status="running"), None, False),
+        (Store(status="interrupted", end=None, reason=None), None, False),
+        (ended(EndKind.CRITERION), None, True),
+        (ended(EndKind.STEPS), None, False),
+        (ended(EndKind.WAITING), None, False),
+        (ended(EndKind.LABELS_FAIL), None, False),
+        (ended(EndKind.LABELS_REFUSED), None, False),
+        (ended(EndKind.POOL), None, True),
+        (ended(EndKind.QUERY), None, True),
+        (ended(EndKind.BUDGET, had=4.0), 4.0, True),
+        (ended(EndKind.BUDGET, had=4.0), 3.75, True),
+        (ended(EndKind.BUDGET, had=4.0), 5.0, False),
+        (ended(EndKind.BUDGET, had=4.0), None, False),
+        (ended(EndKind.START_WAITING, waits=True), None, False),
+        (ended(EndKind.START_FAILED, waits=True), None, False),
+        (ended(EndKind.START_WAITING), None, True),
+        (ended(EndKind.START_FAILED), None, True),
     ],
 )
 def test_finished_run_goes_on_only_where_the_settings_allow_more(

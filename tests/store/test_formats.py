@@ -1,4 +1,4 @@
-"""A run directory of format 1 becomes one of this format when it is opened to write, at once or not at all."""
+"""A run directory of format 2 becomes one of this format when it is opened to write, at once or not at all."""
 
 from __future__ import annotations
 
@@ -12,41 +12,24 @@ from typing import Any
 import pytest
 from store_model.power import PowerCut
 
-from alcore.codec import dumps
 from alcore.errors import StaleWriterError, UsageError
+from alcore.protocols import EndKind, EndReason
 from alcore.store import tables
 from alcore.store.database import Database
+from alcore.store.endings import end_of
 from alcore.store.files import StorageError
 from alcore.store.formats import FORMAT
 from alcore.store.reading import Run
 from alcore.store.run import RunStore
 
-GOLDEN = Path(__file__).parent / "golden" / "format-1"
+GOLDEN = Path(__file__).parent / "golden" / "format-2-budget"
+"""Written with `test_golden.build`, 8 steps and a budget of 7.5 of which half a label is left, on commit 715d10d."""
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A run of format 1 in the root ``tmp_path``, with more in it than the golden one."""
-    folder = Path(shutil.copytree(GOLDEN, tmp_path / "golden"))
-    with contextlib.closing(sqlite3.connect(folder / "run.db")) as connection:
-        connection.executescript(
-            "UPDATE requests SET state = 'failed', attempt = 2 WHERE step = 1 AND ordinal = 2;"
-            "DELETE FROM labels WHERE request IN (SELECT id FROM requests WHERE state = 'failed');"
-            "INSERT INTO requests VALUES ('open', 2, 0, 12, NULL, 'q', 0.5, 0, 'm', 2.0, 1, 1, 'open', NULL);"
-            "INSERT INTO requests VALUES ('twice', 2, 1, 6, NULL, 'q', NULL, 0, 'm', 2.0, 0, 0, 'labelled', 2);"
-            "INSERT INTO requests VALUES ('input', 2, 2, NULL, '[1]', 'q', NULL, 0, 'm', 2.0, 0, 0, 'labelled', 2);"
-            "INSERT INTO labels VALUES ('twice', 2, 'ann', 0, 'label', '1', 2.5, 1, 7.0);"
-            "INSERT INTO labels VALUES ('twice', 2, 'ann', 0, 'label', '0', 2.5, 0, 8.0);"
-            "INSERT INTO labels VALUES ('input', 2, '', 0, 'object', '[1]', 0.0, 0, 9.0);"
-            "INSERT INTO refused VALUES ('open', 2, '7', 'it broke', 0, 8.5);"
-            "INSERT INTO refused VALUES (NULL, 2, '7', 'known', 1, 8.5);"
-            "INSERT INTO refused VALUES (NULL, 2, '7', 'in doubt when the run was cut off, and dropped', 0, 8.5);"
-            "INSERT INTO meta VALUES ('labeling_ended', '2'); INSERT INTO meta VALUES ('inbox_file', '\"a.json\"');"
-        )
-        for step, key in ((0, "labeler-0"), (1, "labeler-1"), (2, "labeler")):
-            connection.execute("INSERT INTO meta VALUES (?, ?)", (key, dumps(dumps({"step": step, "strategy": {}}))))
-        connection.commit()
-    return folder
+    """A run of format 2 in the root ``tmp_path``."""
+    return Path(shutil.copytree(GOLDEN, tmp_path / "golden"))
 
 
 def version(folder: Path) -> int:
@@ -61,26 +44,21 @@ def everything(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_everything_is_there_under_its_new_name(old: Path) -> None:
+def test_end_of_a_run_gets_its_kind_and_all_else_stays(old: Path) -> None:
     before = (old / "run.db").read_bytes()
-    run = Run(old)
-    rows = {(one["step"], one["ordinal"]): one for one in run.requests()}
-    assert [(one["slot"], one["state"], one["attempt"], one["value"], one["handle"]) for one in rows.values()][5:] == [
-        (0, "failed", 2, None, None), (0, "open", 1, None, None), (1, "labeled", 0, "0", None),
-        (0, "labeled", 0, "[1]", None),
-    ]  # fmt: skip
-    assert [(one["kind"], one["cost"]) for one in run.refused()] == [
-        ("refused", None), ("repeat", None), ("dropped", None),
-    ]  # fmt: skip
-    assert {"labeler", "epoch", "inbox_file"}.isdisjoint(run.meta())
+    meta = Run(old).meta()
     assert (old / "run.db").read_bytes() == before
-    store = RunStore.open(old.parent, old.name)
-    assert (version(old), store.inbox_file(), store.labeling(2).ended) == (FORMAT, "a.json", True)
-    assert store.label_strategy_state() == dumps({"step": 2, "strategy": {}})
-    states = run.read("SELECT step FROM label_strategy ORDER BY step")
-    assert [row["step"] for row in states] == [0, 1, 2]
-    assert [one.id for one in store.in_flight()] == ["open"]
-    store.close()
+    assert end_of(meta) == EndReason(EndKind.BUDGET, "the budget of 7.5 is spent")
+    assert (meta["status"], meta["budget"]) == ("done", 7.5)
+    with contextlib.closing(sqlite3.connect(old / "run.db")) as connection:
+        query = "SELECT * FROM {} ORDER BY rowid"
+        tables_of = ("steps", "requests", "labels", "refused", "queries", "records")
+        rows = {table: connection.execute(query.format(table)).fetchall() for table in tables_of}
+        RunStore.open(old.parent, old.name).close()
+        assert {table: connection.execute(query.format(table)).fetchall() for table in tables_of} == rows
+    assert version(old) == FORMAT
+    assert Run(old).meta() == meta
+    Run(old).verify()
 
 
 def test_reading_and_opening_give_the_same(old: Path) -> None:
@@ -126,8 +104,7 @@ def test_new_database_is_flushed_before_it_is_renamed(old: Path, monkeypatch: py
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=Connection, **more))
     monkeypatch.setattr(Path, "replace", lambda *args: said.append("replace"))
-    with pytest.raises(StorageError, match="no such table"):  # the old one is still there
-        RunStore.open(old.parent, old.name)
+    RunStore.open(old.parent, old.name).close()
     place = said.index("replace")
     assert "PRAGMA synchronous = EXTRA" in said[:place]
     assert "COMMIT" in said[:place]
@@ -143,21 +120,21 @@ def test_full_disk_leaves_the_old_run_or_the_new_one(old: Path, monkeypatch: pyt
         patch.setattr(where, fail)
         with pytest.raises(StorageError, match="No space left"):
             RunStore.open(old.parent, old.name)
-    assert (version(old), everything(old)) == (FORMAT if "fsync" in where else 1, expected)
+    assert (version(old), everything(old)) == (FORMAT if "fsync" in where else 2, expected)
     RunStore.open(old.parent, old.name).close()
 
 
 def test_older_writer_that_lives_on_writes_no_more(old: Path) -> None:
     """As where locks don't work: it has counted its opening, and finds that somebody has counted after it."""
     other = sqlite3.connect(old / "run.db", isolation_level=None)
-    epoch = "SELECT value FROM meta WHERE key = 'epoch'"
+    epoch = "SELECT value FROM writer WHERE key = 'epoch'"
     (mine,) = other.execute(epoch).fetchone()
     RunStore.open(old.parent, old.name).close()
     assert int(other.execute(epoch).fetchone()[0]) > int(mine)
     other.close()
 
 
-def test_database_of_format_1_is_migrated_when_it_is_opened_alone(old: Path) -> None:
+def test_database_of_format_2_is_migrated_when_it_is_opened_alone(old: Path) -> None:
     first = Database(old / "run.db")
     second = Database(old / "run.db")
     with pytest.raises(StaleWriterError), first.transaction():
@@ -175,4 +152,31 @@ def test_newer_format_is_refused_clearly(old: Path, act: Callable[[Path], Any]) 
     before = (old / "run.db").read_bytes()
     with pytest.raises(UsageError, match=rf"has format {FORMAT + 1}, and this version of alcore reads up to {FORMAT}"):
         act(old)
+    assert (old / "run.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("act", [lambda folder: Run(folder).meta(), lambda folder: Database(folder / "run.db")])
+def test_format_before_any_release_is_refused_clearly(old: Path, act: Callable[[Path], Any]) -> None:
+    with contextlib.closing(sqlite3.connect(old / "run.db")) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(UsageError, match=rf"has format 1, and this version of alcore reads 2 to {FORMAT}"):
+        act(old)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("CREATE TRIGGER evil AFTER INSERT ON labels BEGIN SELECT 1; END", "'evil'"),
+        ("CREATE VIEW evil AS SELECT 1", "'evil'"),
+        ("UPDATE labels SET cost = 9 WHERE step = 1", "table labels"),
+    ],
+)
+def test_damaged_run_of_the_older_format_is_refused_and_stays(old: Path, statement: str, what: str) -> None:
+    with contextlib.closing(sqlite3.connect(old / "run.db")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    before = (old / "run.db").read_bytes()
+    for act in (lambda: RunStore.open(old.parent, old.name), Run(old).verify):
+        with pytest.raises(UsageError, match=what):
+            act()
     assert (old / "run.db").read_bytes() == before

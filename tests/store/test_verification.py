@@ -213,13 +213,6 @@ def test_what_is_planted_in_the_schema_is_named(run: Path, statement: str, words
     assert words in refusal(run)
 
 
-@pytest.mark.parametrize("kind", ["TRIGGER evil AFTER INSERT ON labels BEGIN SELECT 1; END", "VIEW evil AS SELECT 1"])
-def test_trigger_and_view_in_a_run_of_format_1_are_refused(tmp_path: Path, kind: str) -> None:
-    run = Path(shutil.copytree(Path(__file__).parent / "golden" / "format-1", tmp_path / "root" / "r1"))
-    change(run, f"CREATE {kind}")
-    assert "'evil'" in refusal(run)
-
-
 # -- what is said ----------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alcore import BaseTracker
-from alcore.store import outcome, parse_toml
+from alcore.protocols import EndReason
+from alcore.store import parse_toml
 from alcore.strategies import Tracked
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class MLflowTracker(BaseTracker):
         for name, _, step in new:
             self._known.setdefault(name, set()).add(step)
 
-    def finish(self, reason: str | None, error: BaseException | None) -> None:
+    def finish(self, reason: EndReason | None, error: BaseException | None) -> None:
         """Upload the experiment, the records and the last checkpoint, and end MLflow's run."""
         if self._client is None or not self._run:
             return
@@ -135,10 +136,11 @@ class MLflowTracker(BaseTracker):
             client.log_artifact(self._run, str(points[-1]), "ckpt")
         if error is not None:
             client.set_terminated(self._run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        elif (came_to := outcome("done", reason)) == "waiting":
+        elif reason is not None and reason.kind.status == "waiting":
             client.update_run(self._run, status="SCHEDULED")
         else:
-            client.set_terminated(self._run, "FAILED" if came_to == "failed" else "FINISHED")
+            failed = reason is not None and reason.kind.status == "failed"
+            client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
         self._client = None
 
     def _mine(self, client: MlflowClient) -> str:

@@ -14,6 +14,7 @@ from alcore_testing import ObserverContract, run_command
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from alcore.protocols import EndKind, EndReason
 from alcore.store import find_run
 
 WORDS = ("run", "--observe", "mlflow", "--quiet", "--run-id", "mine")
@@ -78,9 +79,9 @@ def test_metrics_parameters_and_artifacts_are_the_runs(root: Path) -> None:
 @pytest.mark.parametrize(
     ("reason", "error", "status"),
     [
-        ("all 3 steps are done", None, "FINISHED"),
-        ("waiting for labels: 3 requests are open", None, "SCHEDULED"),
-        ("labels keep failing: 5 of the last 5 answers were failures", None, "FAILED"),
+        (EndReason(EndKind.STEPS, "all 3 steps are done"), None, "FINISHED"),
+        (EndReason(EndKind.WAITING, "3 requests are open"), None, "SCHEDULED"),
+        (EndReason(EndKind.LABELS_FAIL, "5 of the last 5 answers were failures"), None, "FAILED"),
         (None, KeyboardInterrupt(), "KILLED"),
         (None, ValueError("no"), "FAILED"),
     ],

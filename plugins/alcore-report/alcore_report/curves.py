@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Run, figures, find_run, outcome, parse_json, parse_toml, run_folders
+from alcore.store import Run, figures, find_run, parse_json, parse_toml, run_folders
 from alcore_report.statistics import Array
 
 MANIFEST = "benchmark.json"
@@ -188,9 +188,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def unfinished(meta: dict[str, Any]) -> str | None:
     """Return why a run's curve can't be compared, else None."""
     status, reason = str(meta.get("status", "?")), str(meta.get("error") or meta.get("reason") or "")
-    if status != "done":
-        return f"it is {status}" + (f": {reason.rstrip('.')}" if reason else "")
-    return None if outcome(status, reason) == "done" else reason
+    if status == "done":
+        return None
+    return f"it is {status}" + (f": {reason.rstrip('.')}" if reason else "")
 
 
 def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:

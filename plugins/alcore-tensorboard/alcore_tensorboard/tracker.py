@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alcore import BaseTracker
+from alcore.protocols import EndReason
 from alcore.strategies import Tracked
 
 _EVENTS = "events.out.tfevents."
@@ -77,7 +78,7 @@ class TensorBoardTracker(BaseTracker):
                     writer.add_scalar(f"seconds/{phase}", seconds, place)
             writer.flush()
 
-    def finish(self, reason: str | None, error: BaseException | None) -> None:
+    def finish(self, reason: EndReason | None, error: BaseException | None) -> None:
         """Close the event files."""
         del reason, error
         for writer in self._writers.values():

@@ -17,6 +17,7 @@ import torch
 
 from alcore import Driver, Phase, runhook
 from alcore.hookspecs import Lifecycle
+from alcore.protocols import EndReason
 from alcore.randomness import preserve_rng_state, seed_everything
 from alcore_testing.contract import Contract
 from alcore_testing.drivers import ToyDriver, build_driver, whole_and_resumed
@@ -231,6 +232,6 @@ class _Watched:
         self._call("alcore_step_end", driver, record=record, replayed=replayed)
 
     @runhook
-    def alcore_run_end(self, driver: Any, reason: str | None, error: BaseException | None) -> None:
+    def alcore_run_end(self, driver: Any, reason: EndReason | None, error: BaseException | None) -> None:
         """Call the other one."""
         self._call("alcore_run_end", driver, reason=reason, error=error)

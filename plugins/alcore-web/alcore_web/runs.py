@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Position, Run, figures, outcome, parts_of, run_folders, settings_of
+from alcore.store import Position, Run, figures, parts_of, run_folders, settings_of
 from alcore_web.text import short
 
 MOST_REQUESTS = 20
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     name
         Its folder, relative to the root: ``a1``, or ``moons/uq-0`` of a benchmark.
     outcome
-        As `alcore.store.outcome` says it, or ``unreadable``.
+        As the status of `alcore.store.Summary`.
     reason
         Why it ended, or can't be read; empty if that is not known.
     started
@@ -249,7 +249,7 @@ def row_of(run: Run, name: str) -> Row:
     limit = _table(settings, "driver").get("max_active_learning_steps")
     return Row(
         name,
-        outcome(found.status, found.reason),
+        found.status,
         short(str(found.reason or ""), 1000),
         _time(found.started),
         found.steps,

@@ -1,0 +1,76 @@
+"""How the end of a run is written among what is known about the run as a whole, and read from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from alcore.errors import message_of
+from alcore.protocols import EndKind, EndReason
+
+OF_THE_END = ("status", "end", "reason", "error", "ended", "budget")
+"""The keys that say how a run ended."""
+
+GOES_ON: Mapping[str, Any] = {"status": "running", "end": None, "reason": None, "error": None}
+"""What is known about a run that goes on."""
+
+
+def facts_of(
+    reason: EndReason | None, error: BaseException | None, *, ended: str, budget: float | None
+) -> dict[str, Any]:
+    """Return what is known about a run that has ended.
+
+    Parameters
+    ----------
+    reason
+        Why it ended.
+    error
+        The exception that ended it; then `reason` doesn't count.
+    ended
+        When.
+    budget
+        The budget that it had; one that is larger allows more steps.
+    """
+    if error is not None:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        message = f"{type(error).__name__}: {message_of(error)}"
+        return {"status": status, "end": None, "reason": None, "error": message, "ended": ended}
+    if reason is None:
+        return {"status": "done", "end": None, "reason": None, "error": None, "ended": ended}
+    return {
+        "status": reason.kind.status, "end": reason.kind.value, "reason": reason.text, "error": None, "ended": ended,
+        "budget": budget,
+    }  # fmt: skip
+
+
+def end_of(meta: Mapping[str, Any]) -> EndReason | None:
+    """Return why a run has ended; None where it goes on, or an error ended it."""
+    kind = meta.get("end")
+    return None if kind is None else EndReason(EndKind(kind), str(meta["reason"]))
+
+
+# -- format 2, which had the sentence alone ------------------------------------------------------------------
+
+_BUDGET = re.compile(r"the budget of (\S+) is spent")
+_SENTENCES = {
+    r"all \d+ steps are done": EndKind.STEPS,
+    r"waiting for labels: .*": EndKind.WAITING,
+    r"nothing is labelled yet, and the requests of the start are open": EndKind.START_WAITING,
+    r"nothing is labelled yet, and the requests of the start were given up": EndKind.START_FAILED,
+    r"labels keep failing: .* were failures, more than max_failure_rate=\S+ allows": EndKind.LABELS_FAIL,
+    _BUDGET.pattern: EndKind.BUDGET,
+    r"the pool has no unlabelled sample left": EndKind.POOL,
+    r"the query strategies asked for nothing": EndKind.QUERY,
+}
+
+
+def facts_of_format_2(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what format 2 didn't write of how a run ended: the kind of the reason, the status of it, the budget."""
+    reason = meta.get("reason")
+    if meta.get("status") not in ("done", "waiting") or reason is None:
+        return {"end": None}
+    kinds = (kind for sentence, kind in _SENTENCES.items() if re.fullmatch(sentence, reason, re.DOTALL))
+    kind = next(kinds, EndKind.CRITERION)
+    budget = _BUDGET.fullmatch(reason)
+    return {"status": kind.status, "end": kind.value, "budget": float(budget[1]) if budget else None}
