@@ -752,8 +752,8 @@ class LabelStrategyOptions(Protocol):
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
     there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
-    `strategy_name`, `pending`, `generator` and `safe_point`, and a `choice_pool` that knows the samples in hand by
-    `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
+    `strategy_name`, `pending`, `generator`, `safe_point` and `take_told`, and a `choice_pool` that knows the samples in
+    hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
         """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
@@ -775,9 +775,10 @@ class LabelStrategyOptions(Protocol):
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
 
-        Called at the beginning of each labeling phase, for each request that was taken and not answered. A pending one
-        is polled again in the next phase; one that the strategy never got is handed out. A strategy that offers this
-        needs no decision after an interruption, and its `idempotent` isn't read.
+        A value, a `Label` or a `Failed` is the answer to that request, whatever stands in its ``item``. Called at the
+        beginning of each labeling phase, for each request that was taken and not answered. A pending one is polled
+        again in the next phase; one that the strategy never got is handed out. A strategy that offers this needs no
+        decision after an interruption, and its `idempotent` isn't read.
         """
 
 
