@@ -675,7 +675,7 @@ class LabelQueue(Protocol):
     """The queue that labels are delivered to; each `put` is durable when it returns."""
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Deliver one answer, from any thread."""
+        """Deliver one answer, from any thread. One that can't be a label of the data is an attempt that failed."""
 
     def put_many(self, items: Iterable[Any]) -> None:
         """Deliver several answers in one transaction.

@@ -119,7 +119,7 @@ def tell(run: Run, given: GivenAnswers, check: AnswerCheck) -> Told:
         judge = _Judge(run, told, check)
         judged = judge.all(given.answers)
         if answers := [one for _, one in judged if one is not None]:
-            run.inbox.publish(answers)
+            run.inbox.publish(answers, told=True)
     return Told([one for one, _ in judged], given.unanswered)
 
 

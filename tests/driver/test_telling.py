@@ -102,6 +102,18 @@ def test_request_that_was_given_up_takes_no_label_before_it_is_opened_again(driv
     assert "it was given up (dark); alcore labels r --reopen" in reason
 
 
+def test_request_that_failed_by_answers_that_are_no_labels_says_so(build: Build) -> None:
+    class Broken(BaseLabel):
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            serialize_queue.put_many([Label(one, float("nan")) for one in queue_to_label.get_many(9)])
+
+    driver = build(label_strategy=Broken(), run_id="r", max_active_learning_steps=1)
+    driver.run()
+    (found,) = verdicts(driver, Label(8, 1))
+    assert found[0] == "refused"
+    assert found[1].startswith("it was given up (its value is NaN or infinite); alcore labels r --reopen ")
+
+
 def test_failure_of_the_next_attempt_is_told_apart_from_that_of_the_last(driver: Driver) -> None:
     (eight, *_) = driver.ask()
     failed = [Failed(eight, "crashed")]
