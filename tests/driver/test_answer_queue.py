@@ -1075,6 +1075,23 @@ def test_attempts_that_failed_are_paid(desk: Make) -> None:
     assert at.store.bought(1) == (0, 6.0)
 
 
+@pytest.mark.parametrize(("cost", "paid"), [(None, 0.0), (0.0, 0.0), (3.0, 3.0)])
+@pytest.mark.parametrize("told", [True, False])
+def test_withdrawn_request_costs_what_its_answer_says_and_else_nothing(
+    desk: Make, cost: float | None, paid: float, *, told: bool
+) -> None:
+    at = desk(1, 2, budget=10.0, max_failure_rate=0.0)
+    at.store.inbox.publish([Failed(1, "cancelled", "withdrawn", cost)], told=told)
+    at.labels.take_inbox()
+    assert at.states() == ["failed", "open"]
+    assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("dropped", cost)]
+    assert at.store.committed_cost() == paid + 1.0
+    assert at.store.bought(1) == (0, paid)
+    at.begin(0)
+    assert at.store.committed_cost() == paid + 1.0
+    assert at.requests.qsize() == 1
+
+
 @pytest.mark.parametrize("kind", ["infrastructure", "timeout", "infeasible"])
 def test_what_is_infeasible_is_never_asked_again(desk: Make, kind: Any) -> None:
     at = desk(3, retries=5)
