@@ -749,6 +749,10 @@ class LabelStrategyOptions(Protocol):
     """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
     Read for what the command advises to do next. Where it is missing: True."""
 
+    at_once: int
+    """How many requests it works on at the same time, at most. Read for the first line of a run and by ``alcore check``.
+    Where it is missing, nothing is said of it."""
+
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
     there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
