@@ -750,7 +750,7 @@ class LabelStrategyOptions(Protocol):
     Read for what the command advises to do next. Where it is missing: True."""
 
     at_once: int
-    """How many requests it works on at the same time, at most. Read for the first line of a run and by ``alcore check``.
+    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
     Where it is missing, nothing is said of it."""
 
     remote: bool
