@@ -267,8 +267,8 @@ class DriverConfig:
     budget
         What labels may cost in all; a label costs 1.0 unless the label strategy says otherwise.
     label_retries
-        How often a request is asked again of which infrastructure or a time-out was reported, or an answer was
-        refused.
+        How often a request is asked again of which infrastructure or a time-out was reported, or whose answer can't be
+        a label; then it has failed for good.
     resume
         ``"auto"`` goes on with the run of this `run_id` where there is one, as `Driver.restore` does, and begins it
         where there is none; ``"never"`` refuses to run where there is one.

@@ -733,7 +733,7 @@ class LabelQueue(Protocol):
     """The queue that labels are delivered to; each `put` is durable when it returns."""
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Deliver one answer, from any thread."""
+        """Deliver one answer, from any thread. One that can't be a label of the data is an attempt that failed."""
 
     def put_many(self, items: Iterable[Any]) -> None:
         """Deliver several answers in one transaction.
@@ -807,11 +807,15 @@ class LabelStrategyOptions(Protocol):
     """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
     Read for what the command advises to do next. Where it is missing: True."""
 
+    at_once: int
+    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
+    Where it is missing, nothing is said of it."""
+
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
     there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
-    `strategy_name`, `pending`, `generator` and `safe_point`, and a `choice_pool` that knows the samples in hand by
-    `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
+    `strategy_name`, `pending`, `generator`, `safe_point` and `take_told`, and a `choice_pool` that knows the samples in
+    hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
         """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
@@ -833,9 +837,10 @@ class LabelStrategyOptions(Protocol):
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
 
-        Called at the beginning of each labeling phase, for each request that was taken and not answered. A pending one
-        is polled again in the next phase; one that the strategy never got is handed out. A strategy that offers this
-        needs no decision after an interruption, and its `idempotent` isn't read.
+        A value, a `Label` or a `Failed` is the answer to that request, whatever stands in its ``item``. Called at the
+        beginning of each labeling phase, for each request that was taken and not answered. A pending one is polled
+        again in the next phase; one that the strategy never got is handed out. A strategy that offers this needs no
+        decision after an interruption, and its `idempotent` isn't read.
         """
 
 

@@ -56,7 +56,7 @@ def _lines(found: Check) -> list[str]:
     lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
     lines += _phases(found)
     if found.forecast is not None:
-        lines += ["", *_forecast(found.forecast, found.free)]
+        lines += ["", *_forecast(found.forecast, found.free, found.at_once)]
     if found.notes:
         lines += ["", *(f"Note: {note}." for note in found.notes)]
     lines += ["", *(f"Fault: {fault.rstrip('.')}." for fault in found.faults)]
@@ -80,7 +80,7 @@ def _phases(found: Check) -> list[str]:
         "training": f"on {found.labeled} labels{rehearsed}",
         "metrology": measured + rehearsed,
         "query": f"{found.asked} of {found.candidates} candidates{rehearsed}",
-        "label": f"1 label, which cost {found.cost:g}" if found.cost is not None else "",
+        "label": (f"1 label, which cost {found.cost:g}" if found.cost is not None else "") + _at_a_time(found),
         "resume": f"of a copy; a checkpoint has {_bytes(found.checkpoint)}",
     }
     lines = [
@@ -91,10 +91,16 @@ def _phases(found: Check) -> list[str]:
     return lines
 
 
-def _forecast(one: Forecast, free: int) -> list[str]:
+def _at_a_time(found: Check) -> str:
+    return "" if found.at_once is None else f"; the run gets {common.at_a_time(found.at_once)}"
+
+
+def _forecast(one: Forecast, free: int, at_once: int | None) -> list[str]:
     lines = [f"Forecast for {one.steps} steps and {one.labels} labels, from this one step:"]
     if one.labeling is not None:
-        lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  if one label follows the other")
+        several = at_once is not None and at_once > 1
+        how = f"if up to {at_once} labels of a step are got at a time" if several else "if one label follows the other"
+        lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  {how}")
     lines += [
         f"{'computing':<10} {_time(one.computing):>9}  if training grows with the labels",
         f"{'cost':<10} {one.cost:>9.6g}  of all labels",

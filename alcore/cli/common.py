@@ -447,12 +447,19 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
     names = {kind: ", ".join(part.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
     start = f"start {names['start']}, " if resolved.parts["start"] else ""
     threads = torch.get_num_threads()
+    at_once = getattr(driver.label_strategy, "at_once", None)
+    label = "" if at_once is None else f" ({at_a_time(at_once)})"
     return (
         f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, {start}query {names['query']}, "
-        f"label {names['label']}, metrology {names['metrology']}; seed {driver.config.seed}, {driver.device}, "
+        f"label {names['label']}{label}, metrology {names['metrology']}; seed {driver.config.seed}, {driver.device}, "
         f"{threads} thread{'s' if threads != 1 else ''}"
         + (f" on each of {driver.ranks.size} ranks" if driver.ranks.size > 1 else "")
     )
+
+
+def at_a_time(at_once: int) -> str:
+    """Say how many requests a label strategy works on at the same time."""
+    return "one at a time" if at_once == 1 else f"up to {at_once} at a time"
 
 
 def shell_name(folder: Path) -> str:

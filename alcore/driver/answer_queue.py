@@ -153,7 +153,7 @@ class AnswerQueue:
                     writer.refuse(None, path.name, fault)
                     writer.note_inbox_file(path.name)
             else:
-                self._commit_many(answers, path.name)
+                self._commit_many(answers, path.name, told=inbox.is_told(path))
             if answers is None:
                 inbox.set_aside(path)
             else:
@@ -174,7 +174,7 @@ class AnswerQueue:
         ----------
         item
             A bare sample id (the pool knows the answer), `Label`, `Failed`, or any value that can be stored,
-            which answers the oldest open request.
+            which answers the oldest open request; one that is tried again comes after the others.
         block, timeout
             As in `queue.Queue`; this never waits for a free place.
         """
@@ -266,7 +266,7 @@ class AnswerQueue:
         known = [*state.open, *(one.request for one in accepted)]
         self._requests.settle(self._open.keys() - {one.id for one in state.open})
         self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
-        self._open = {one.id: one for one in sorted(state.open, key=lambda one: (one.step, one.ordinal))}
+        self._open = {one.id: one for one in state.open}
         self._accepted = {one.request.id: one for one in accepted}
         self._expected = state.expected
         self._budget.committed = self._store.committed_cost() if self._budget.is_limited else 0.0
@@ -274,7 +274,7 @@ class AnswerQueue:
         self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
         self._stale = False
 
-    def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None) -> None:
+    def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None, *, told: bool = False) -> None:
         """Commit answers, those of a file of the inbox perhaps; put up again what is to be tried again."""
         with self._lock:
             if self._stale:
@@ -282,14 +282,14 @@ class AnswerQueue:
             settled: list[str] = []
             self._stale = True  # until the transaction has ended
             with self._store.answering(self._step) as writer:
-                retries = [again for item in items if (again := self._take_in(item, writer, settled)) is not None]
+                taken_in = [self._take_in(item, writer, settled, told) for item in items]
                 if (state := self._strategy_state()) is not None:
                     writer.keep_state(state)
                 if inbox_file is not None:
                     writer.note_inbox_file(inbox_file)
             self._stale = False
             self._requests.settle(settled)
-        for request in retries:
+        for request in filter(None, taken_in):
             self._requests.requeue(request)
         self._withhold()
 
@@ -314,20 +314,26 @@ class AnswerQueue:
             missing -= self._expected.get(key, 0.0)
         return over
 
-    def _take_in(self, item: Any, writer: Any, settled: list[str]) -> Request | None:
-        """Store one answer; return its request if that is to be tried again."""
+    def _take_in(self, item: Any, writer: Any, settled: list[str], told: bool) -> Request | None:
+        """Store one answer; return its request if that is to be tried again.
+
+        One that can't be a label is an attempt that failed; unless a person told it, who can correct it.
+        """
         key = self._match(item)
         if key is None or (key not in self._open and key not in self._accepted):
             writer.refuse(None, as_text(item), _UNKNOWN)
             return None
         before = self._accepted.get(key)
         request = before.request if before is not None else self._open[key]
-        if isinstance(item, Failed):
-            return self._fail(writer, request, item, settled)
         try:
+            if isinstance(item, Failed):
+                return self._fail(writer, request, item, settled)
             answer = accepted_label(request, item, self._check, self._expected[key])
         except (EncodingError, BadAnswerError) as error:
-            return self._refuse(writer, request, item, str(error))
+            if told and before is None:
+                writer.refuse(key, as_text(item), str(error))
+                return None
+            return self._end_attempt(writer, request, item, str(error), settled)
         if before is None:
             writer.accept(request, answer)
             self._close(key, settled)
@@ -371,37 +377,28 @@ class AnswerQueue:
         return next((request.id for request in known if dumps(request.item) == text), None)
 
     def _fail(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
-        """Store that a request could not be labeled; return it if it is to be tried again, else give it up."""
+        """Store that a request could not be labeled; return it if it is to be tried again."""
         if failed.kind not in FAILURE_KINDS:
             kinds = ", ".join(FAILURE_KINDS)
-            return self._refuse(writer, request, failed, f"its kind is {failed.kind!r}, which is none of {kinds}")
-        if failed.kind == "withdrawn":
-            return self._withdraw(writer, request, failed, settled)
-        again = self._refuse(writer, request, failed, str(failed.reason), failed.kind)
-        if request.id in self._accepted or (again is not None and failed.kind != "infeasible"):
-            return again
-        writer.give_up(request.id)
-        self._close(request.id, settled)
-        self._budget.committed -= self._expected[request.id]
-        return None
+            raise BadAnswerError(f"its kind is {failed.kind!r}, which is none of {kinds}")
+        if failed.kind == "withdrawn" and request.id not in self._accepted:
+            self._withdraw(writer, request, failed, settled)
+            return None
+        return self._end_attempt(writer, request, failed, str(failed.reason), settled, failed.kind)
 
-    def _withdraw(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
+    def _withdraw(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> None:
         """Give a request up that nobody tries any more; that is no failure."""
         expected = self._expected[request.id]
-        try:
-            paid = None if failed.cost is None else paid_for(failed, expected)
-        except BadAnswerError as error:
-            return self._refuse(writer, request, failed, str(error))
-        if request.id in self._accepted:
-            return self._refuse(writer, request, failed, str(failed.reason))
+        paid = None if failed.cost is None else paid_for(failed, expected)
         writer.refuse(request.id, as_text(failed), withdrawal(str(failed.reason)), kind="dropped", cost=paid)
         writer.give_up(request.id)
         self._close(request.id, settled)
         self._budget.committed += (paid or 0.0) - expected
-        return None
 
-    def _refuse(self, writer: Any, request: Request, item: Any, reason: str, kind: str = "refused") -> Request | None:
-        """Set an answer aside; its request stays open, and is returned if it is to be handed out again."""
+    def _end_attempt(
+        self, writer: Any, request: Request, item: Any, reason: str, settled: list[str], kind: str = "refused"
+    ) -> Request | None:
+        """Store an attempt that brought no label; return its request for the next one, or give it up."""
         if request.id in self._accepted:
             writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
             return None
@@ -415,9 +412,15 @@ class AnswerQueue:
         self._failure_rate.add(failed=kind != "infeasible")
         again = dataclasses.replace(request, attempt=request.attempt + 1, handle=None)
         writer.retry(request.id, again.attempt)
-        self._open[request.id] = again
-        self._requests.release([request.id])
-        return again if again.attempt <= self._retries and not self._budget.is_exceeded else None
+        if kind != "infeasible" and again.attempt <= self._retries and not self._budget.is_exceeded:
+            del self._open[request.id]  # its next attempt comes after the others
+            self._open[request.id] = again
+            self._requests.release([request.id])
+            return again
+        writer.give_up(request.id)
+        self._close(request.id, settled)
+        self._budget.committed -= expected
+        return None
 
     def _close(self, key: str, settled: list[str]) -> None:
         del self._open[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 from alcore.driver.answer_queue import AnswerQueue
@@ -66,7 +67,8 @@ def poll_in_flight(strategy: Any, store: RunStore, requests: RequestQueue, answe
         if answer is None:
             unknown.append(request)
         elif answer is not PENDING:
-            answers.put(answer if isinstance(answer, Label | Failed) else Label(request, answer))
+            named = isinstance(answer, Label | Failed)  # whatever it names: it is the answer to what was asked for
+            answers.put(dataclasses.replace(answer, item=request) if named else Label(request, answer))
             delivered = True
     if unknown:
         store.mark_given_back(unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
 from collections import defaultdict
@@ -19,6 +20,7 @@ from alcore.store.tables import RequestState
 
 Verdict = Literal["accepted", "corrected", "repeated", "refused"]
 """What becomes of an answer that is told."""
+_SHOWN = 3  # places in one message
 _DIGITS = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -119,7 +121,7 @@ def tell(run: Run, given: GivenAnswers, check: AnswerCheck) -> Told:
         judge = _Judge(run, told, check)
         judged = judge.all(given.answers)
         if answers := [one for _, one in judged if one is not None]:
-            run.inbox.publish(answers)
+            run.inbox.publish(answers, told=True)
     return Told([one for one, _ in judged], given.unanswered)
 
 
@@ -144,6 +146,7 @@ class _Judge:
         self._run, self._told, self._check = run, told, check
         states = run.states()
         self._states = {one.asked.request.id: one for one in states}
+        self._keys = sorted(self._states)
         self._samples = ids_of_samples(states)
 
     def all(self, given: Sequence[GivenAnswer]) -> list[tuple[ToldAnswer, Label | Failed | None]]:
@@ -155,15 +158,17 @@ class _Judge:
             if answer is not None:
                 texts[key].add(_text(answer))
                 places[key].append(one.place)
+        contradictions = {
+            key: f"{_listed(places[key])} answer one request differently" for key in texts if len(texts[key]) > 1
+        }
         found: list[tuple[ToldAnswer, Label | Failed | None]] = []
         seen: set[str] = set()
         for one, (fault, key, answer) in zip(given, checked, strict=True):
             kind = "" if one.answer is None else "label" if isinstance(one.answer, Label) else one.answer.kind
             if answer is None:
                 found.append((ToldAnswer(one.place, "refused", key or None, fault, kind), None))
-            elif len(texts[key]) > 1:
-                fault = f"{' and '.join(places[key])} answer one request differently"
-                found.append((ToldAnswer(one.place, "refused", key, fault, kind), None))
+            elif key in contradictions:
+                found.append((ToldAnswer(one.place, "refused", key, contradictions[key], kind), None))
             elif key in seen:
                 found.append((ToldAnswer(one.place, "repeated", key, f"{places[key][0]} says the same", kind), None))
             else:
@@ -206,11 +211,13 @@ class _Judge:
         digits = item.strip().lower()
         if digits in self._states:
             return digits
-        found = [key for key in self._states if key.startswith(digits)] if _DIGITS.fullmatch(digits) else []
-        if len(found) != 1:
-            several = f"{len(found)} requests begin with" if found else "there is no request"
+        first = last = 0
+        if _DIGITS.fullmatch(digits):
+            first, last = bisect.bisect_left(self._keys, digits), bisect.bisect_left(self._keys, f"{digits}g")
+        if last - first != 1:
+            several = f"{last - first} requests begin with" if last > first else "there is no request"
             raise _RefusedError(f"{several} {item[:40]!r}; alcore ask lists the open ones")
-        return found[0]
+        return self._keys[first]
 
     def _as_published(self, state: RequestState, answer: Label | Failed) -> Label | Failed:
         """Return an answer with its value as it is stored, for the request alone."""
@@ -262,6 +269,12 @@ class _Judge:
         if state.passed:
             return "refused", "it has another label, and the training pool has taken it"
         return "corrected", ""
+
+
+def _listed(places: Sequence[str]) -> str:
+    """Return where answers are: the first ones, and how many others there are."""
+    others = len(places) - _SHOWN
+    return " and ".join([*places[:_SHOWN], *([f"{others} others"] if others > 0 else [])])
 
 
 def _against_inbox(before: Label | Failed, answer: Label | Failed) -> tuple[Verdict, str]:

@@ -47,7 +47,7 @@ class Forecast:
     computing
         Seconds of training, measuring and choosing in all steps. Training is taken to grow with the labels.
     labeling
-        Seconds of all labels, one after the other; None where no label was bought.
+        Seconds of all labels, as many at the same time as the label strategy says; None where no label was bought.
     cost
         What the labels cost. Each costs what the one did that was bought; where expected costs are known, their mean
         over candidates, times what that one cost over what it was expected to.
@@ -89,6 +89,8 @@ class Check:
         What it cost; where none was bought, what one is expected to cost.
     expected : float or None
         What it was expected to cost.
+    at_once : int or None
+        How many requests the label strategy works on at the same time, at most; None where it doesn't tell.
     checkpoint : int
         Bytes of the largest checkpoint.
     peak : int or None
@@ -115,6 +117,7 @@ class Check:
     label: str | None = None
     cost: float | None = None
     expected: float | None = None
+    at_once: int | None = None
     checkpoint: int = 0
     peak: int | None = None
     free: int = 0
@@ -168,6 +171,7 @@ def check_experiment(
     began = time.perf_counter()
     driver = make(run_id)
     found = Check(driver.run_id, driver.log_dir, driver.names_code)
+    found.at_once = getattr(driver.label_strategy, "at_once", None)
     returned = _ask_for(driver.label_strategy, 1 if with_label else 0)
     ended = _run_steps(driver, 1, clock, found)
     found.seconds["start"] = clock.began - began
@@ -423,11 +427,13 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
     each = found.seconds.get("metrology", 0.0) + found.seconds.get("query", 0.0)
     kept = _checkpoints(driver, trainings)
     value = 0 if found.label is None else len(found.label)
+    at_once = found.at_once or 1
+    in_turn = min(labels, math.ceil(first / at_once) + (needed - 1) * math.ceil(found.asked / at_once))
     return Forecast(
         steps=needed,
         labels=labels,
         computing=found.seconds.get("training", 0.0) * grown + each * needed,
-        labeling=found.seconds["label"] * labels if "label" in found.seconds else None,
+        labeling=found.seconds["label"] * in_turn if "label" in found.seconds else None,
         cost=expected * labels,
         bytes=kept * found.checkpoint + labels * value + _size(found.folder),
     )

@@ -30,7 +30,7 @@ from alcore.protocols import Failed, Label, Request
 from alcore.store.files import cant_write, check_folder, write_whole
 
 FORMAT = 2
-_FILE = re.compile(r"\d{20}-[0-9a-f]{8}\.json", re.ASCII)
+_FILE = re.compile(r"\d{20}-[0-9a-f]{8}(-told)?\.json", re.ASCII)
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -44,21 +44,24 @@ class Inbox:
 
     Notes
     -----
-    A file is named after the time at which it was published, in nanoseconds, and 8 random hexadecimal digits. Whatever
-    has another name, or is not a regular file, is ignored; symbolic links are not followed.
+    A file is named after the time at which it was published, in nanoseconds, and 8 random hexadecimal digits; one that
+    a person told ends with ``-told``. Whatever has another name, or is not a regular file, is ignored; symbolic links
+    are not followed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock, self._last = threading.Lock(), 0
 
-    def publish(self, answers: Sequence[Any]) -> Path:
+    def publish(self, answers: Sequence[Any], *, told: bool = False) -> Path:
         """Write answers to a file of their own, which appears whole; they are on the disk when this returns.
 
         Parameters
         ----------
         answers
             `Label`, `Failed`, sample ids, or any values that can be stored. Of a `Request` its id is stored.
+        told
+            Whether a person told them: then one that can't be a label is no attempt, and can be corrected.
 
         Returns
         -------
@@ -73,7 +76,7 @@ class Inbox:
             If the disk is full or fails.
         """
         text = dumps({"format": FORMAT, "answers": [_encoded(one) for one in answers]})
-        path = self.folder / self._next_name()
+        path = self.folder / f"{self._next_name()}{'-told' if told else ''}.json"
         try:
             check_folder(self.folder).mkdir(exist_ok=True)
             write_whole(path, text + "\n", durable=True)
@@ -117,6 +120,10 @@ class Inbox:
                 fault = f"{type(error).__name__}: {error}"
             yield path, answers, fault
 
+    def is_told(self, path: Path) -> bool:
+        """Tell whether a person told the answers of a file."""
+        return path.stem.endswith("-told")
+
     def remove(self, path: Path) -> None:
         """Remove a file whose answers are committed."""
         path.unlink(missing_ok=True)
@@ -131,7 +138,7 @@ class Inbox:
     def _next_name(self) -> str:
         with self._lock:
             self._last = max(time.time_ns(), self._last + 1)
-            return f"{self._last:020d}-{secrets.token_hex(4)}.json"
+            return f"{self._last:020d}-{secrets.token_hex(4)}"
 
     def _names(self) -> list[str]:
         try:

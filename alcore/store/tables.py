@@ -100,6 +100,8 @@ CREATE TABLE digests(           -- of each table: how many rows it has, and one 
 """
 REFUSED = ("refused", "set aside")
 """The kinds of rows of the table ``refused`` that are refused answers; the others are failures and repeats."""
+_IS_AN_ATTEMPT = "(kind IN ('infrastructure', 'timeout', 'infeasible') OR kind = 'refused' AND cost NOT NULL)"
+"""Whether a row of the table ``refused`` is an attempt. What a person told wrongly has no cost, and is none."""
 CHAINED = ("steps", "requests", "labels", "refused", "queries", "records")
 """Tables whose rows are only added: the digest of each row is made from that of the row before, too."""
 PREPROCESSING = "preprocessing"
@@ -583,8 +585,9 @@ def states(connection: sqlite3.Connection) -> list[RequestState]:
         " EXISTS (SELECT 1 FROM steps s WHERE s.step = r.closed) AS passed,"
         " l.kind, l.value, l.file, l.source, f.kind AS failure, f.reason FROM requests r"
         " LEFT JOIN labels l ON l.request = r.id AND l.superseded = 0"
-        " LEFT JOIN (SELECT request, MAX(rowid) AS place FROM refused WHERE kind NOT IN ('repeat', 'refused')"
-        "  GROUP BY request) g ON g.request = r.id LEFT JOIN refused f ON f.rowid = g.place"
+        " LEFT JOIN (SELECT f.request, MAX(f.rowid) AS place FROM refused f JOIN requests q ON q.id = f.request"
+        "  WHERE f.kind <> 'repeat' AND (f.kind <> 'refused' OR q.state = 'failed') GROUP BY f.request)"
+        " g ON g.request = r.id LEFT JOIN refused f ON f.rowid = g.place"
         " ORDER BY r.step, r.ordinal"
     )
     return [
@@ -818,7 +821,9 @@ def labeling(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
     ).fetchall()
     asks = connection.execute("SELECT 1 FROM requests WHERE sample IS NOT NULL LIMIT 1").fetchone()
     refused = connection.execute(
-        "SELECT r.id FROM requests r JOIN refused f ON f.request = r.id WHERE r.state = 'open' AND f.step = ?", (step,)
+        "SELECT id FROM requests WHERE state = 'open'"
+        f" AND id IN (SELECT request FROM refused WHERE step = ? AND {_IS_AN_ATTEMPT})",
+        (step,),
     ).fetchall()
     expected = connection.execute(
         "SELECT id, cost FROM requests WHERE state = 'open'"
@@ -841,7 +846,8 @@ def labeling(connection: sqlite3.Connection, step: int, read_value: ReadValue) -
 def _open_requests(connection: sqlite3.Connection, step: int) -> list[Request]:
     rows = connection.execute(
         f"SELECT {_REQUEST} FROM requests r LEFT JOIN"
-        " (SELECT request, MAX(rowid) AS place FROM refused WHERE step = ? GROUP BY request) f ON f.request = r.id"
+        f" (SELECT request, MAX(rowid) AS place FROM refused WHERE step = ? AND {_IS_AN_ATTEMPT} GROUP BY request) f"
+        " ON f.request = r.id"
         " WHERE r.state = 'open' ORDER BY f.place NULLS FIRST, r.step, r.ordinal",
         (step,),
     )
@@ -1260,9 +1266,10 @@ def copy_until(old: sqlite3.Connection, new: sqlite3.Connection, step: int) -> N
 
 
 def _open_again_after(connection: sqlite3.Connection, step: int) -> None:
-    connection.execute(  # what was refused of an open request is its failed attempts
+    connection.execute(
         "UPDATE requests SET state = 'open', closed = NULL, taken = 0, attempt ="
-        " (SELECT COUNT(*) FROM refused WHERE request = requests.id) WHERE closed IS NULL OR closed > ?",
+        f" (SELECT COUNT(*) FROM refused WHERE request = requests.id AND {_IS_AN_ATTEMPT})"
+        " WHERE closed IS NULL OR closed > ?",
         (step,),
     )
     connection.execute(  # an answer that was corrected later is the current one again

@@ -18,8 +18,10 @@ class Simulator(BaseLabel):
     """Answers with class 1, and writes down what it was asked for."""
     idempotent = True
 
-    def __init__(self, fails: str = ""):
+    def __init__(self, fails: str = "", at_once: int | None = None):
         self.fails = fails
+        if at_once is not None:
+            self.at_once = at_once
 
     def label(self, queue_to_label, serialize_queue, *args, **kwargs):
         while not queue_to_label.empty():
@@ -120,6 +122,28 @@ def test_forecast_counts_what_was_seen(check):
     assert found["forecast"]["cost"] == 60.0
     assert found["forecast"]["labeling"] == pytest.approx(20 * found["seconds"]["label"])
     assert found["forecast"]["bytes"] > 4 * found["checkpoint"] > 0
+
+
+@pytest.mark.parametrize(
+    ("at_once", "in_turn", "said"),
+    [
+        (None, 20, "if one label follows the other"),
+        (1, 20, "if one label follows the other"),
+        (4, 2 * 3, "if up to 4 labels of a step are got at a time"),
+        (100, 2, "if up to 100 labels of a step are got at a time"),
+    ],
+)
+def test_labels_that_are_got_at_the_same_time_are_said_and_forecast_so(check, command, at_once, in_turn, said):
+    toml = _MOONS + _SIMULATOR + ("" if at_once is None else f"at_once = {at_once}\n")
+    found = check(toml)
+    assert found["at_once"] == at_once
+    assert found["forecast"]["labeling"] == pytest.approx(in_turn * found["seconds"]["label"])
+    out, _ = command("check", "experiment.toml", "--allow-code", "--run-id", "again")
+    (labeling,) = (line for line in out.splitlines() if line.startswith("labeling"))
+    assert labeling.endswith(said)
+    (label,) = (line for line in out.splitlines() if line.startswith("label "))
+    rest = {None: "", 1: "; the run gets one at a time"}.get(at_once, f"; the run gets up to {at_once} at a time")
+    assert label.endswith(f"1 label, which cost 3{rest}")
 
 
 def test_forecast_of_costs_is_that_of_candidates_in_proportion_to_what_was_paid(check, tmp_path):

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 
-from alcore.codec import loads
+from alcore.codec import dumps, loads
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
-from alcore.errors import StaleWriterError, UsageError
+from alcore.errors import EncodingError, StaleWriterError, UsageError
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Failed, Label, Request
@@ -344,8 +344,8 @@ BAD = [
 def test_a_bad_answer_is_kept_aside_and_takes_no_other_with_it(desk: Make, bad: Any, reason: str) -> None:
     at = desk(5, 3, 9)
     at.labels.put_many([9, bad, Label(5, 1)])
-    assert at.states() == ["labeled", "open", "labeled"]
-    assert at.counts == {"labeled": 2, "failed": 0, "refused": 1, "repeated": 0}
+    assert at.states() == ["labeled", "failed", "labeled"]
+    assert at.counts == {"labeled": 2, "failed": 1, "refused": 1, "repeated": 0}
     (row,) = at.reader.refused()
     assert (row["step"], row["request"]) == (0, request_id("r1", 0, 1))
     assert re.search(reason, row["reason"])
@@ -368,13 +368,13 @@ def test_what_cannot_be_stored_is_shown(desk: Make) -> None:
     assert "range(0, 3)" in at.reader.refused()[0]["item"]
     assert "{'a': range(0, 3)}" in at.reader.refused()[1]["item"]
     assert "builtins.range can't be stored" in at.reasons()[0]
-    assert at.states() == ["open", "open"]
+    assert at.states() == ["failed", "failed"]
 
 
 def test_nan_in_any_object_is_refused(desk: Make) -> None:
     at = desk(3)
     at.labels.put((torch.tensor([1.0, math.nan]), 1))
-    assert at.states() == ["open"]
+    assert at.states() == ["failed"]
     assert at.reasons() == ["its value is NaN or infinite"]
 
 
@@ -529,48 +529,111 @@ def test_a_late_repeat_is_never_the_value_of_a_generated_input(desk: Make) -> No
 # -- refused answers and their requests ---------------------------------------------------------------------
 
 
-def test_request_stays_open_after_a_bad_answer_and_takes_a_good_one(desk: Make) -> None:
-    at = desk(3)
+def test_request_takes_a_good_answer_after_a_bad_one_while_attempts_are_left(desk: Make) -> None:
+    at = desk(3, retries=2)
     at.labels.put_many([Label(3, 7), Label(3, "x"), Label(3, 1)])
     assert at.states() == ["labeled"]
     assert at.reader.requests()[0]["attempt"] == 2
 
 
-def test_request_is_handed_out_after_a_bad_answer_as_often_as_was_said_then_in_the_next_phase(desk: Make) -> None:
-    at = desk(3, retries=1)
+@pytest.mark.parametrize("retries", [0, 2])
+def test_bad_answer_is_an_attempt_and_the_last_one_fails_the_request_for_good(desk: Make, retries: int) -> None:
+    at = desk(3, retries=retries, budget=10.0)
 
     def handed_out() -> list[int]:
         attempts = []
         while not at.requests.empty():
             request = at.requests.get_request()
             attempts.append(request.attempt)
-            at.labels.put(Label(request, 7))
+            at.labels.put(Label(request, 7, cost=2.0))
         return attempts
 
-    assert handed_out() == [0, 1]
+    assert handed_out() == list(range(retries + 1))
+    assert at.states() == ["failed"]
+    assert at.store.committed_cost() == 2.0 * (retries + 1)
     at.begin(0)  # the phase was cut off and goes on
     assert handed_out() == []
     at.begin(1)
-    assert handed_out() == [2]
-    assert at.states() == ["open"]
-    at.labels.put(Failed(3, "no"))
+    assert handed_out() == []
+    assert [row["cost"] for row in at.reader.refused()] == [2.0] * (retries + 1)
+    at.labels.put(Label(3, 1))
+    assert at.states() == ["failed"]
+    assert at.reasons()[-1].startswith("nobody asked for it")
+
+
+def test_bad_answer_of_a_cut_off_phase_leaves_the_attempts_that_are_left(desk: Make) -> None:
+    at = desk(3, retries=1)
+    at.labels.put(Label(at.requests.get_request(), 7))
+    at.begin(0)
+    again = at.requests.get_request()
+    assert again.attempt == 1
+    at.labels.put(Label(again, 7))
+    assert at.states() == ["failed"]
+
+
+@pytest.mark.parametrize("bad", [Failed(3, "no", "soon"), Failed(3, "no", "withdrawn", math.nan)], ids=["kind", "cost"])  # type: ignore[arg-type]
+def test_failure_that_says_nothing_sensible_is_an_attempt(desk: Make, bad: Any) -> None:
+    at = desk(3, budget=10.0)
+    at.labels.put(bad)
+    assert at.states() == ["failed"]
+    assert at.counts == {"labeled": 0, "failed": 1, "refused": 1, "repeated": 0}
+    assert at.store.committed_cost() == 1.0
+
+
+# -- what a person has told, unchecked ------------------------------------------------------------------------
+
+
+def _is_storable(bad: Any) -> bool:
+    with contextlib.suppress(EncodingError):
+        return bool(dumps([getattr(bad, name, None) for name in ("value", "source")]))
+    return False
+
+
+BAD_WORDS = [bad for bad, _ in BAD if _is_storable(bad)]
+BAD_WORDS += [Failed(3, "no", "soon"), Failed(3, "no", "withdrawn", -1.0)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", BAD_WORDS)
+@pytest.mark.parametrize("taken", [True, False])
+def test_bad_answer_that_a_person_told_is_refused_and_can_be_corrected(desk: Make, bad: Any, taken: bool) -> None:
+    at = desk(3, 5, budget=10.0, max_failure_rate=0.0)
+    if taken:
+        at.requests.get_many(2)
+    at.store.inbox.publish([bad, Label(5, 1)], told=True)
+    at.labels.take_inbox()
+    assert at.states() == ["open", "labeled"]
+    assert at.reader.requests()[0]["attempt"] == 0
+    assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("refused", None)]
+    assert at.store.committed_cost() == 2.0
+    assert at.requests.is_taken(request_id("r1", 0, 0)) == taken
+    at.begin(0)
+    assert [one.attempt for one in at.labels.to_hand_out(at.store.labeling(0))] == ([] if taken else [0])
+    at.store.inbox.publish([Label(3, 1)], told=True)
+    at.labels.take_inbox()
+    assert at.states() == ["labeled", "labeled"]
+
+
+def test_bad_answer_from_outside_that_nobody_told_is_an_attempt(desk: Make) -> None:
+    at = desk(3)
+    at.store.inbox.publish([Label(3, 7)])
+    at.labels.take_inbox()
     assert at.states() == ["failed"]
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: bool) -> None:
-    at = desk(3, 5)
+    at = desk(3, 5, 7)
     at.pool.info = dataclasses.replace(at.pool.info, names=("ham", "spam") if named else ())
     check = AnswerCheck(PoolSet(at.pool, None, None))
     at.labels = AnswerQueue(at.store, at.requests, check, 0, Budget(None), FailureRate(1.0))
     at.begin(0)
     at.labels.put_many([Label(5, "spa"), Label(3, "spam"), "ham"])
     if named:
-        assert at.current() == {0: ("label", 1), 1: ("label", 0)}
+        assert at.current() == {0: ("label", 1), 2: ("label", 0)}
         assert re.search("'spa' is not one of the classes; did you mean 'spam'", at.reasons()[0])
-        assert [(one.item, one.value) for one in at.close()] == [(3, 1), (5, 0)]
+        assert [(one.item, one.value) for one in at.close()] == [(3, 1), (7, 0)]
     else:
-        assert at.states() == ["open", "open"]
+        assert at.states() == ["failed", "failed", "failed"]
 
 
 def test_id_alone_is_refused_where_the_pool_does_not_know_the_label(desk: Make) -> None:
@@ -582,14 +645,14 @@ def test_id_alone_is_refused_where_the_pool_does_not_know_the_label(desk: Make) 
     at.begin(0)
     at.labels.put(3)
     assert "the pool doesn't know its label" in at.reasons()[0]
-    assert at.states() == ["open"]
+    assert at.states() == ["failed"]
 
 
 @pytest.mark.parametrize("bad", ["cat", None, 1.5, {"a": 1}, (torch.zeros(3), 1), (torch.zeros(2), 7), 1])
 def test_object_that_the_pool_cannot_append_is_refused(desk: Make, bad: Any) -> None:
     at = desk("generated", foreign=False)
     at.labels.put(bad)
-    assert at.states() == ["open"]
+    assert at.states() == ["failed"]
     assert len(at.reasons()) == 1
 
 
@@ -671,11 +734,20 @@ def test_attempts_are_counted_across_phases(desk: Make) -> None:
     assert at.states() == ["failed"]
 
 
-def test_a_retry_keeps_its_place_among_the_open_requests(desk: Make) -> None:
-    at = desk(3, 5, retries=1, foreign=True)
-    at.labels.put(Failed(3, "busy"))
-    at.labels.put({"answers": "the oldest"})
-    assert at.states() == ["labeled", "open"]
+@pytest.mark.parametrize("bad", [Failed(3, "busy"), Label(3, math.nan)], ids=["failed", "refused"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_unnamed_answer_goes_to_the_request_that_was_handed_out_next(desk: Make, bad: Any, cut: bool) -> None:
+    at = desk(3, 5, 7, retries=1, foreign=True)
+    at.requests.get_request()
+    at.labels.put(bad)
+    if cut:
+        at.begin(0)
+    handed_out = []
+    while not at.requests.empty():
+        handed_out.append(at.requests.get_request())
+        at.labels.put({"answers": handed_out[-1].item})
+    assert [one.item for one in handed_out] == [5, 7, 3]
+    assert [(one.request.item, one.item) for one in at.labels.close()] == [(one, {"answers": one}) for one in (3, 5, 7)]
 
 
 # -- repeats, corrections, conflicts, cost ---------------------------------------------------------------
@@ -998,9 +1070,26 @@ def test_attempts_that_failed_are_paid(desk: Make) -> None:
     assert at.store.committed_cost() == 4.0
     at.labels.put(Failed(1, "busy", cost=3.0))
     assert at.store.committed_cost() == 6.0  # 1 + 3 paid, 2 reserved
-    at.labels.put(Label(2, 7, cost=2.0))  # refused, and paid as it says
+    at.labels.put(Label(2, 7, cost=2.0))  # refused, and paid as it says; another attempt is reserved
     assert at.store.committed_cost() == 8.0
     assert at.store.bought(1) == (0, 6.0)
+
+
+@pytest.mark.parametrize(("cost", "paid"), [(None, 0.0), (0.0, 0.0), (3.0, 3.0)])
+@pytest.mark.parametrize("told", [True, False])
+def test_withdrawn_request_costs_what_its_answer_says_and_else_nothing(
+    desk: Make, cost: float | None, paid: float, *, told: bool
+) -> None:
+    at = desk(1, 2, budget=10.0, max_failure_rate=0.0)
+    at.store.inbox.publish([Failed(1, "cancelled", "withdrawn", cost)], told=told)
+    at.labels.take_inbox()
+    assert at.states() == ["failed", "open"]
+    assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("dropped", cost)]
+    assert at.store.committed_cost() == paid + 1.0
+    assert at.store.bought(1) == (0, paid)
+    at.begin(0)
+    assert at.store.committed_cost() == paid + 1.0
+    assert at.requests.qsize() == 1
 
 
 @pytest.mark.parametrize("kind", ["infrastructure", "timeout", "infeasible"])

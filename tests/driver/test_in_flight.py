@@ -151,6 +151,38 @@ def test_polled_before_it_is_asked_again(restart: Restart, answer: Any) -> None:
     assert [request["value"] for request in Run(driver.log_dir).requests()] == ["1", "0", "1"]
 
 
+ITEMS = {
+    "the id": lambda request_id: request_id,
+    "the id of another": lambda _: "0" * 32,
+    "another sample": lambda _: 8,
+    "no sample": lambda _: 10**6,
+    "a request of another run": lambda _: Request("0" * 32, 0, 0, 8),
+    "nothing": lambda _: None,
+    "an object": lambda _: object(),
+}
+
+
+@pytest.mark.parametrize("item", list(ITEMS))
+@pytest.mark.parametrize("kind", ["label", "failed"])
+def test_answer_of_poll_is_that_requests_answer_whatever_its_item_says(restart: Restart, kind: str, item: str) -> None:
+    driver, log = restart(Pollable)
+
+    def poll(request_id: str) -> Label | Failed:
+        named = ITEMS[item](request_id)
+        return Label(named, 0, source="lab", cost=3.0) if kind == "label" else Failed(named, "it broke", cost=3.0)
+
+    driver.label_strategy.poll = poll
+    driver.restore()
+    driver.run()
+    run, middle = Run(driver.log_dir), "labeled" if kind == "label" else "failed"
+    assert states(driver) == ["labeled", middle, "labeled"]
+    assert [request["value"] for request in run.requests()] == ["1", "0" if kind == "label" else None, "1"]
+    assert [one["reason"] for one in run.refused()] == ([] if kind == "label" else ["it broke"])
+    paid = run.read("SELECT cost FROM labels UNION ALL SELECT cost FROM refused")
+    assert sorted(row["cost"] for row in paid) == [1.0, 1.0, 3.0]
+    assert len(log) == 3
+
+
 def test_a_poll_that_knows_nothing_means_asking_again(restart: Restart) -> None:
     driver, log = restart(Pollable)
     driver.restore()

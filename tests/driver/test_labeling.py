@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from alcore import Driver
 from alcore.codec import dumps, loads
 from alcore.driver.labeling import LabelStrategyState
-from alcore.protocols import Failed, Label
+from alcore.protocols import Failed, Label, Request
 from alcore.randomness import global_rng_state
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel
@@ -148,5 +150,98 @@ def test_phase_counts_what_was_labeled_failed_and_refused(build: Any) -> None:
     driver.run()
     run = Run(driver.log_dir)
     (step,) = run.steps()
-    assert (step["labeled"], step["failed"], step["refused"]) == (1, 1, 1)
-    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "open"]
+    assert (step["labeled"], step["failed"], step["refused"]) == (1, 2, 1)
+    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "failed"]
+
+
+class Power(KeyboardInterrupt):
+    """The power fails."""
+
+
+class Solver(BaseLabel):
+    """Has NaN for each third sample, however often it is asked, and for the one after it when it is asked first.
+
+    Answers come by `route`: ``"put"``, ``"put_many"``, ``"poll"`` in the next phase, or ``"outside"``, when `label` has
+    returned.
+    """
+
+    idempotent = True
+
+    def __init__(self, route: str = "put", cut_at: int | None = None, *, after: bool = False) -> None:
+        self.route, self.cut_at, self.after = route, cut_at, after
+        self.asked: list[tuple[int, int]] = []
+        self.known: dict[str, Any] = {}
+        if route == "poll":
+            self.poll = self.known.get
+
+    def value(self, request: Request) -> Any:
+        self.asked.append((request.item, request.attempt))
+        is_bad = request.item % 3 == 0 or (request.item % 3 == 1 and request.attempt == 0)
+        return math.nan if is_bad else request.item % 2
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            requests = queue_to_label.get_many(1 if self.route == "put" else 2)
+            for request in requests:
+                if len(self.asked) + 1 == self.cut_at and not self.after:
+                    raise Power
+                self.known[request.id] = Label(request, self.value(request), cost=2.0)
+            answers = [self.known[one.id] for one in requests]
+            if self.route == "put":
+                serialize_queue.put(answers[0])
+            elif self.route == "put_many":
+                serialize_queue.put_many(answers)
+            if len(self.asked) == self.cut_at:
+                raise Power
+        if self.route == "outside" and self.known:
+            context = multiprocessing.get_context("fork")
+            answers, self.known = list(self.known.values()), {}
+            child = context.Process(target=lambda: serialize_queue.put_many(answers))
+            child.start()
+            child.join()
+
+
+@pytest.mark.parametrize("route", ["put", "put_many", "poll", "outside"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_request_whose_answers_are_no_labels_fails_for_good_and_each_attempt_is_paid_once(
+    build: Any, toys: Any, route: str, retries: int
+) -> None:
+    solver = Solver(route)
+    driver = build(
+        label_strategy=solver, max_active_learning_steps=5, label_retries=retries, max_failure_rate=1.0,
+        query_strategies=[toys.FirstQuery(3)], skip_training=True, metrology_strategies=None,
+    )  # fmt: skip
+    driver.run()
+    run = Run(driver.log_dir)
+    assert len(solver.asked) == len(set(solver.asked)), "an attempt was made twice"
+    assert max(attempt for _, attempt in solver.asked) == retries
+    settled = [one for one in run.requests() if one["state"] != "open"]
+    assert len(settled) >= 9
+    for one in settled:
+        is_label = one["sample"] % 3 == 2 or (one["sample"] % 3 == 1 and retries)
+        assert one["state"] == ("labeled" if is_label else "failed")
+    attempts = sum(one["attempt"] for one in run.requests())
+    assert [one["cost"] for one in run.refused()] == [2.0] * attempts
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("cut_at", range(1, 13))
+def test_run_cut_off_among_bad_answers_ends_as_one_that_was_not(
+    build: Any, toys: Any, tmp_path: Path, cut_at: int, *, after: bool
+) -> None:
+    def make(folder: str, **cut: Any) -> Driver:
+        made: Driver = build(
+            label_strategy=Solver(**cut), max_active_learning_steps=3, label_retries=1, max_failure_rate=1.0,
+            query_strategies=[toys.FirstQuery(3)], budget=25.0, run_id="r", root_log_dir=tmp_path / folder,
+        )  # fmt: skip
+        return made
+
+    make("whole").run()
+    with pytest.raises(Power):
+        make("cut", cut_at=cut_at, after=after).run()
+    resumed = make("cut")
+    resumed.restore()
+    resumed.run()
+    whole, cut = Run(tmp_path / "whole" / "r").decisions(), Run(tmp_path / "cut" / "r").decisions()
+    assert cut == whole
+    assert {row[-3] for row in whole["requests"]} >= {"failed", "labeled"}

@@ -64,6 +64,23 @@ def test_answers_that_contradict_each_other_are_all_refused(driver: Driver) -> N
     assert found[1::2] == [("accepted", ""), ("repeated", "answer 2 says the same")]
 
 
+def test_reason_of_a_refusal_is_short_however_many_answers_contradict_each_other(driver: Driver) -> None:
+    answers = [Label(8 + place % 2, place % 4 // 2) for place in range(1000)]
+    found = driver.tell([*answers, Label(10, 1)]).answers
+    assert [one.verdict for one in found] == ["refused"] * 1000 + ["accepted"]
+    listed = "answer 1 and answer 3 and answer 5 and 497 others"
+    assert {one.reason for one in found[:1000:2]} == {f"{listed} answer one request differently"}
+    assert max(len(one.reason) for one in found) < 100
+
+
+def test_digits_that_begin_one_request_name_it_and_no_others_do(driver: Driver) -> None:
+    keys = [one.request.id for one in driver.ask()]
+    names = [keys[1][:4], keys[0][:31], f"{keys[2]}0", "g000", keys[2][:3], ""]
+    found = verdicts(driver, *(Label(name, 1) for name in names))
+    assert [verdict for verdict, _ in found] == ["accepted"] * 2 + ["refused"] * 4
+    assert all("there is no request" in reason for _, reason in found[2:])
+
+
 @pytest.mark.parametrize("taken_in", [False, True])
 def test_second_telling_changes_nothing_and_says_so(driver: Driver, taken_in: bool) -> None:
     answers = [Label(8, 1), Failed(9, "dark", "infeasible"), Failed(10, "lost", "withdrawn")]
@@ -100,6 +117,18 @@ def test_request_that_was_given_up_takes_no_label_before_it_is_opened_again(driv
     ((verdict, reason),) = verdicts(driver, Label(8, 1))
     assert verdict == "refused"
     assert "it was given up (dark); alcore labels r --reopen" in reason
+
+
+def test_request_that_failed_by_answers_that_are_no_labels_says_so(build: Build) -> None:
+    class Broken(BaseLabel):
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            serialize_queue.put_many([Label(one, float("nan")) for one in queue_to_label.get_many(9)])
+
+    driver = build(label_strategy=Broken(), run_id="r", max_active_learning_steps=1)
+    driver.run()
+    (found,) = verdicts(driver, Label(8, 1))
+    assert found[0] == "refused"
+    assert found[1].startswith("it was given up (its value is NaN or infinite); alcore labels r --reopen ")
 
 
 def test_failure_of_the_next_attempt_is_told_apart_from_that_of_the_last(driver: Driver) -> None:

@@ -17,6 +17,7 @@ from alcore_labelers import AskLabelStrategy
 from alcore.driver import Driver
 from alcore.driver.asking import OpenRequest
 from alcore.errors import UsageError
+from alcore.experiment import Labeling
 from alcore.protocols import Failed, Label
 from alcore.store.reading import Run
 
@@ -159,7 +160,7 @@ def test_refused_answer_is_still_waited_for(ask: Build) -> None:
     driver.run()
     first, second, third = driver.ask()
     Run(driver.log_dir).inbox.publish(
-        [Label(first.request, 7), Label(second.request, 1), Label(third.request, 0)]
+        [Label(first.request, 7), Label(second.request, 1), Label(third.request, 0)], told=True
     )  # unchecked
     driver.run()
     assert driver.stop_reason == "waiting for labels: 2 of 3 requests of step 0 are answered"
@@ -167,6 +168,27 @@ def test_refused_answer_is_still_waited_for(ask: Build) -> None:
     driver.tell([right(first)])
     driver.run()
     assert "step 1" in str(driver.stop_reason)
+
+
+def test_label_that_only_the_pool_of_the_run_refuses_can_be_told_again_and_costs_nothing(ask: Build, toys: Any) -> None:
+    pool = toys.pool()
+    pool.check = lambda value: "an even number is needed" if value % 2 else None
+    driver = ask(train_datapool=pool, budget=10.0, max_active_learning_steps=1)
+    driver.run()
+    told = Labeling(Run(driver.log_dir)).tell([Label(8, 1, "ann", 4.0), Label(9, 0), Label(10, 0)])  # without the pool
+    assert len(told.of("accepted")) == 3
+    driver.run()
+    assert driver.stop_reason == "waiting for labels: 2 of 3 requests of step 0 are answered"
+    run = Run(driver.log_dir)
+    assert [(one["kind"], one["reason"], one["cost"]) for one in run.refused()] == [
+        ("refused", "an even number is needed", None)
+    ]
+    (again,) = driver.ask()
+    assert (again.sample, again.request.attempt) == (8, 0)
+    driver.tell([Label(again, 0, "ann", 4.0)])
+    driver.run()
+    assert [one["state"] for one in run.requests()] == ["labeled"] * 3
+    assert driver.spent().cost == 6.0
 
 
 def test_withdrawn_request_is_given_up_and_is_no_failure(ask: Build, toys: Any) -> None:

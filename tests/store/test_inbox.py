@@ -74,6 +74,14 @@ def test_published_tensors_come_back_as_they_were(inbox: Inbox) -> None:
     assert array.tolist() == [0.0, 1.0]
 
 
+def test_what_a_person_told_is_known_by_the_name_of_its_file(inbox: Inbox) -> None:
+    paths = [inbox.publish([Label(REQUEST, place)], told=bool(place % 2)) for place in range(4)]
+    read = list(inbox.read())
+    assert [path for path, _, _ in read] == paths, "in the order of arrival"
+    assert [inbox.is_told(path) for path, _, _ in read] == [False, True, False, True]
+    assert [answers[0].value for _, answers, _ in read if answers] == [0, 1, 2, 3]
+
+
 def test_request_is_published_by_its_id_alone(inbox: Inbox) -> None:
     path = inbox.publish([Label(REQUEST, 1), Failed(REQUEST, "lost"), (1, 2)])
     assert path.read_text().count(REQUEST.id) == 2

@@ -148,11 +148,22 @@ def test_retried_request_comes_after_the_others_with_its_next_attempt(store: Run
     first, second, third = ask(store, 0, 0, 1, 2)
     for request in (second, first):
         with store.answering(0) as writer:
-            writer.refuse(request.id, "null", "not now")
+            writer.refuse(request.id, "null", "not now", cost=1.0)
             writer.retry(request.id, 1)
     state = store.labeling(0)
     assert [(one.id, one.attempt) for one in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
     assert ids(store.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
+
+
+def test_answer_that_was_told_wrongly_changes_neither_order_nor_attempts(store: RunStore) -> None:
+    first, second = ask(store, 0, 0, 1)
+    with store.answering(0) as writer:
+        writer.refuse(first.id, "null", "its value is NaN or infinite")
+    state = store.labeling(0)
+    assert [(one.id, one.attempt) for one in state.open] == [(first.id, 0), (second.id, 0)]
+    assert state.refused == set()
+    assert store.last_answers(5) == []
+    assert store.committed_cost() == 2.0
 
 
 def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:

@@ -87,6 +87,11 @@ class CommandLabelStrategy(ProgramLabelStrategy):
         super().__init__(run, answer, infeasible_exits, keep, cost, env, max_result_bytes, where, batch)
         self.max_in_flight, self.timeout = max_in_flight, timeout
 
+    @property
+    def at_once(self) -> int:
+        """How many requests programs work on at the same time, at most."""
+        return self.max_in_flight * self.batch
+
     def label(self, queue_to_label: QueryQueue, serialize_queue: LabelQueue, *args: Any, **kwargs: Any) -> None:
         """Answer every request of the first queue in the second; programs are ended where this is interrupted."""
         self.read_shown()

@@ -167,6 +167,11 @@ class FunctionLabelStrategy(BaseLabel):
             return one_each if wanted is None else max(least, min(wanted, one_each))
         return max(least, wanted or 2 * one_each)
 
+    @property
+    def at_once(self) -> int:
+        """How many requests the function works on at the same time, at most; those that an executor has."""
+        return self._most if self._executor is not None else min(self._most, self._size * self._workers)
+
     def check(self) -> None:
         """Raise `UsageError` if the pool has not what the function is to be given."""
         if not is_choosable(self.driver.choice_pool):

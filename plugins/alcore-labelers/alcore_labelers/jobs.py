@@ -39,6 +39,7 @@ from alcore_labelers.slurm_jobs import SlurmJobs
 
 Scheduler = Literal["local", "slurm", "commands"]
 _OVERDUE = 60.0  # seconds after its limit and the grace at which a job that nobody ended is ended by us
+_AT_A_SCHEDULER = 100  # jobs at the same time, where nobody says how many
 _TOLD = 1.0  # seconds between two looks for what was told
 _SHORTEST = 0.01  # seconds between two looks at the files of jobs
 _BEATS = 1.5  # heartbeats of silence after which a job is over that the scheduler says to be over
@@ -65,7 +66,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         ``local``: processes of this machine; ``slurm``; ``commands``: any other, by `submit`, `poll`, `cancel`, `find`
         and `fetch`.
     max_in_flight
-        How many jobs are submitted, or run, at the same time.
+        How many jobs are submitted, or run, at the same time. If it is not given, 1 for ``local``, where jobs share
+        this machine, and 100 for a scheduler, which has them wait for their turn.
     wait
         Whether to wait for the jobs; otherwise the run ends with exit code 3 while jobs are under way, and ``alcore
         resume`` looks for them.
@@ -124,7 +126,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self,
         run: str,
         scheduler: Scheduler = "local",
-        max_in_flight: int = 1,
+        max_in_flight: int | None = None,
         wait: bool = True,
         time_limit: float | None = None,
         poll_interval: float | None = None,
@@ -168,7 +170,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             raise UsageError(f"{where}: options is given, and only the scheduler 'slurm' takes it.")
         if jobs is None:
             jobs = _scheduler(scheduler, options or [], commands, poll_interval, time_limit)
-        self.jobs, self.max_in_flight, self.wait = jobs, max_in_flight, wait
+        self.jobs, self.wait = jobs, wait
+        self.max_in_flight = max_in_flight or (1 if isinstance(jobs, LocalJobs) else _AT_A_SCHEDULER)
         self.time_limit, self.settle, self.heartbeat = time_limit, settle, heartbeat
         self.lost_after, self.give_up_after = lost_after, give_up_after
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
@@ -177,6 +180,11 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self._patience: dict[str, Patience] = {}  # with the scheduler, by what it is asked
         self._warned: set[str] = set()
         self._token, self._command = "", self.run
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs there are at the same time, at most."""
+        return self.max_in_flight
 
     def check(self) -> None:
         """Raise `UsageError` if the program or the scheduler is not there."""

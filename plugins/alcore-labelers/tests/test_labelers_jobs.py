@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -14,11 +15,13 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alcore_labelers import (
     CommandLabelStrategy,
+    FunctionLabelStrategy,
     Job,
     Jobs,
     JobsLabelStrategy,
@@ -824,6 +827,81 @@ def test_commands_of_a_scheduler_are_called_with_the_job(tmp_path):
 def test_wrong_parameters_are_named(parameters, said):
     with pytest.raises(UsageError, match=said):
         JobsLabelStrategy("echo 1", **parameters)
+
+
+BY_COMMANDS = {"scheduler": "commands", "submit": "true", "poll": "true"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "at_once"),
+    [
+        ({}, 1),
+        ({"jobs": LocalJobs()}, 1),
+        ({"scheduler": "slurm"}, 100),
+        (BY_COMMANDS, 100),
+        ({"jobs": Made()}, 100),
+        ({"max_in_flight": 7}, 7),
+        ({"max_in_flight": 1, "scheduler": "slurm"}, 1),
+    ],
+    ids=["local", "local object", "slurm", "commands", "object", "given", "given slurm"],
+)
+def test_a_scheduler_has_many_jobs_at_a_time_and_this_machine_one_unless_it_is_said(parameters, at_once):
+    strategy = JobsLabelStrategy("echo 1", **parameters)
+    assert (strategy.max_in_flight, strategy.at_once) == (at_once, at_once)
+
+
+def test_all_requests_of_a_step_are_submitted_to_a_scheduler_at_once(tmp_path):
+    class Waits(Made):
+        def submit(self, job):
+            self.submitted.append(job.name)
+            self.states[job.name] = Known("waiting")
+            return job.name
+
+    waits, samples = Waits(), toy_pool("classes").unlabeled_indices()[:20].tolist()
+    driver = driver_of(tmp_path, solver(tmp_path), jobs=waits, max_in_flight=None, wait=False, samples=samples)
+    driver.run()
+    assert driver.stop_reason == "waiting for labels: 20 jobs are under way"
+    assert len(waits.submitted) == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("label.jobs.run=echo 1",), "label jobs (one at a time),"),
+        (("label.jobs.run=echo 1", "label.jobs.scheduler=commands", "label.jobs.submit=echo 1",
+          "label.jobs.poll=echo waiting"), "label jobs (up to 100 at a time),"),
+        (("label.command.run=echo 1",), "label command (one at a time),"),
+        (("label.command.run=echo 1", "label.command.max_in_flight=3"), "label command (up to 3 at a time),"),
+        (("label.function.function=math:prod",), "label function (one at a time),"),
+        (("label.function.function=math:prod", "label.function.run_in=threads", "label.function.workers=5"),
+         "label function (up to 5 at a time),"),
+    ],
+)  # fmt: skip
+def test_first_line_of_a_run_says_how_many_labels_are_got_at_a_time(tmp_path, flags, said):
+    name = flags[0].split(".")[1]
+    wait = ("label.jobs.wait=false",) if name == "jobs" else ()
+    words = [word for flag in (*flags, *wait) for word in ("--set", flag)]
+    done = run_command(tmp_path, "run", "--label", name, *words, "--steps", "1", "--run-id", "r")
+    assert said in next(line for line in done.err.splitlines() if line.startswith("Run r:"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "at_once"),
+    [
+        ({}, 1),
+        ({"batch": True, "batch_size": 8}, 8),
+        ({"run_in": "threads", "workers": 3}, 3),
+        ({"run_in": "threads", "workers": 3, "max_in_flight": 2}, 2),
+        ({"run_in": "processes", "workers": 3, "batch": True, "batch_size": 4}, 12),
+        ({"executor": ThreadPoolExecutor(1), "max_in_flight": 9}, 9),
+    ],
+)
+def test_function_says_how_many_requests_it_works_on_at_the_same_time(parameters, at_once):
+    assert FunctionLabelStrategy(math.prod, **parameters).at_once == at_once
+
+
+def test_command_says_how_many_requests_it_works_on_at_the_same_time():
+    assert CommandLabelStrategy("solve {requests}", max_in_flight=3, batch=4).at_once == 12
 
 
 def test_command_that_does_not_wait_says_how_to_go_on(tmp_path):

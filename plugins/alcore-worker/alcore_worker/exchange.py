@@ -90,6 +90,9 @@ class Exchange(Protocol):
     def runs(self) -> list[str]:
         """Return the runs that are known."""
 
+    def fault_of(self, run: str) -> str | None:
+        """Return why a run that is known can't be served, though the exchange can be reached; None where it can."""
+
     def is_attended(self, run: str, within: float) -> bool:
         """Tell whether the run's driver was heard of in so many seconds."""
 

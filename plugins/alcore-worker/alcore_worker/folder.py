@@ -133,9 +133,11 @@ class FolderExchange:
             _flush(target.parent)
 
     def attend(self, run: str) -> None:
-        """Say that the run's driver lives."""
+        """Say that the run's driver lives; `AwayError` where a part of its folder is gone: `begin` makes it again."""
         with _away(self.where):
-            self._folder(run, "waiting")
+            for kind in _KINDS:
+                self._folder(run, kind)
+            os.lstat(self._root / "runs" / run / "note.json")
             self._count_up(self._root / "runs" / run / "driver")
 
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
@@ -267,7 +269,7 @@ class FolderExchange:
                 self._lost_counts(run).add(str(lost))
             for worker in silent:  # if it lives after all, it writes the file again
                 if silent[worker] and is_worker(worker):
-                    (self._top("workers") / worker).unlink(missing_ok=True)
+                    _unlink(str(self._top("workers") / worker))
         return given_up
 
     def workers(self, silent_after: float) -> int:
@@ -286,7 +288,23 @@ class FolderExchange:
         """Return the runs that are known."""
         with _away(self.where):
             names = sorted(os.listdir(self._top("runs")))  # noqa: PTH208
-            return [one for one in names if is_run(one) and (self._root / "runs" / one / "note.json").is_file()]
+            return [one for one in names if is_run(one) and _may_be_file(self._root / "runs" / one / "note.json")]
+
+    def fault_of(self, run: str) -> str | None:
+        """Return why a run that is known can't be served, though the disk can be reached; None where it can.
+
+        Its folder may be incomplete, after a copy or `rm -r` that was cut off, or belong to somebody else.
+        """
+        with _away(self.where):
+            folder = self._top("runs") / run
+            if not os.path.lexists(folder):
+                return None
+            parts = [folder, *(folder / kind for kind in _KINDS)]
+            faults = (_fault_of_folder(one) for one in parts)
+            fault = next((one for one in faults if one is not None), None)
+            if fault is None and not _may(folder / "note.json", os.R_OK):
+                fault = f"{folder / 'note.json'} may not be read by this user"
+            return fault
 
     def is_attended(self, run: str, within: float) -> bool:
         """Tell whether the run's driver was heard of in so many seconds, of the clock that stamps the files."""
@@ -431,11 +449,17 @@ class FolderExchange:
         """Say that a worker has ended; what it had claimed without knowing it, when it was interrupted, waits again."""
         with _away(self.where):
             for run in self.runs():
-                with contextlib.suppress(DocumentError):  # its folder is no folder
-                    found = [(one, _CLAIMED.fullmatch(one[1])) for one in self._tasks(run, "claimed")]
-                    mine = [one for one, parts in found if parts is not None and parts["worker"] == worker]
-                    self.give_back(run, [Claim(task, file, b"") for task, file in mine])
+                try:
+                    self._give_back_claims_of(run, worker)
+                except (OSError, AwayError, DocumentError):
+                    if self.fault_of(run) is None:
+                        raise
             (self._top("workers") / worker).unlink(missing_ok=True)
+
+    def _give_back_claims_of(self, run: str, worker: str) -> None:
+        found = [(one, _CLAIMED.fullmatch(one[1])) for one in self._tasks(run, "claimed")]
+        mine = [one for one, parts in found if parts is not None and parts["worker"] == worker]
+        self.give_back(run, [Claim(task, file, b"") for task, file in mine])
 
     # -- both ------------------------------------------------------------------------------------------
 
@@ -580,6 +604,29 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+def _fault_of_folder(folder: Path) -> str | None:
+    """Return why a folder is none that can be worked in; None where it is one."""
+    try:
+        _check_folder(folder)
+    except FileNotFoundError:
+        return f"{folder} is missing; a copy or a removal may have been cut off"
+    except (PermissionError, DocumentError) as error:
+        return str(error)
+    return None if _may(folder, os.R_OK | os.W_OK | os.X_OK) else f"{folder} may not be read and written by this user"
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _may_be_file(path: Path) -> bool:
+    """Tell whether a file is there, or may be in a folder that can't be looked into."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+
+
 def _remove_old(folder: Path, is_ours: Callable[[str], object]) -> None:
     """Remove the files that processes left which were killed; who still needs one makes it again."""
     with os.scandir(folder) as entries:
@@ -675,12 +722,16 @@ def _remove(path: str) -> None:
 
 
 def _state_of(path: Path) -> tuple[bytes, int] | None:
-    """Return what a file holds, and when it was changed; None where it can't be read."""
+    """Return what a file holds, and when it was changed; None where it is not there, or is none of this kind."""
     try:
         with _opened(path) as descriptor:
             status = os.fstat(descriptor)
             return _content(path, descriptor, status, 100), status.st_mtime_ns
-    except (FileNotFoundError, DocumentError):
+    except (FileNotFoundError, NotADirectoryError, DocumentError):
+        return None
+    except PermissionError:  # that of another user, who lets nobody read it: its time tells
+        with contextlib.suppress(OSError):
+            return b"", path.lstat().st_mtime_ns
         return None
 
 

@@ -31,6 +31,7 @@ _ON_ITS_WAY = 600.0  # seconds for which a command of a connection that broke ma
 _LOOK_EACH = 2.0  # seconds between two looks for what came of it
 _SET_ASIDE = 1000  # messages at most that are kept of those that are no tasks
 _WORKERS, _DRIVERS = "alcore:workers", "alcore:drivers"
+_TYPES = {"tasks": b"stream", "names": b"hash", "answers": b"hash", "note": b"string"}  # of the keys of a run
 
 # Each script is one transaction. KEYS: stream, names, answers, note. The hash `names` has the message of each known
 # task. Where the stream alone was lost (evicted, deleted), the names in it go too, but for those that have an answer.
@@ -317,6 +318,21 @@ class RedisExchange:
             names = [one.decode(errors="replace") for one in self._client.smembers("alcore:runs")]
         return sorted(one for one in names if is_run(one))
 
+    def fault_of(self, run: str) -> str | None:
+        """Return why a run that is known can't be served, though the server can be reached; None where it can."""
+        with self._server.away(), self._client.pipeline(transaction=False) as calls:
+            for kind in _TYPES:
+                calls.type(_key(run, kind))
+            try:
+                found = dict(zip(_TYPES, calls.execute(), strict=True))
+            except redis.exceptions.NoPermissionError:  # it may not ask, and may be allowed all else
+                return None
+        wrong = [kind for kind, type_ in found.items() if type_ not in (b"none", _TYPES[kind])]
+        if not wrong:
+            return None
+        is_there, expected = found[wrong[0]].decode(), _TYPES[wrong[0]].decode()
+        return f"{_key(run, wrong[0])} is a {is_there} and not a {expected}, so that something else has written it"
+
     def is_attended(self, run: str, within: float) -> bool:
         """Tell whether the run's driver was heard of in so many seconds, of the server's clock."""
         with self._server.away():
@@ -423,7 +439,7 @@ class RedisExchange:
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it has claimed waits again."""
         with self._server.away():
-            for run in self.runs():
+            for run in [one for one in self.runs() if self.fault_of(one) is None]:
                 for some in self._pending(run, worker):
                     self._call(_PUT_BACK, run, _GROUP, 0, 10**9, *(one["message_id"] for one in some))
             self._client.zrem(_WORKERS, worker)

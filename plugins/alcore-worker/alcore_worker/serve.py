@@ -250,7 +250,17 @@ class Worker:
     def _runs(self) -> list[str]:
         """Return the runs, but for those that could not be served a moment ago."""
         now = time.monotonic()
-        return [one for one in self._patience.call(self._exchange.runs) if now >= self._left_alone.get(one, 0.0)]
+        runs = [one for one in self._patience.call(self._exchange.runs) if now >= self._left_alone.get(one, 0.0)]
+        faults = {one: self._patience.call(functools.partial(self._exchange.fault_of, one)) for one in runs}
+        for run, fault in faults.items():
+            if fault is not None:
+                self._leave_alone(run, fault)
+        return [one for one in runs if faults[one] is None]
+
+    def _leave_alone(self, run: str, fault: str) -> None:
+        """Say once why a run can't be served, and look at it again after a while."""
+        self._tell_once(run, f"the run {run} can't be served, and is left alone: {fault}")
+        self._left_alone[run] = time.monotonic() + _LEFT_ALONE
 
     def _is_attended(self, run: str) -> bool:
         return self._patience.call(lambda: self._exchange.is_attended(run, _ATTENDED_WITHIN))
@@ -290,8 +300,7 @@ class Worker:
         except _RunGoneError:
             self._logger.warning("the run %s is not in %s any more; leaving it", run, self._exchange.where)
         except DocumentError as error:
-            self._tell_once(run, f"the run {run} can't be served, and is left alone: {error}")
-            self._left_alone[run] = time.monotonic() + _LEFT_ALONE
+            self._leave_alone(run, str(error))
             return False
         finally:
             claims.give_all_back()
@@ -360,7 +369,7 @@ class _Turn:
 
 
 class _Presence:
-    """Ends the work for a run that was removed from the exchange, which would be waited for without end.
+    """Ends the work for a run that was removed from the exchange, or damaged: it would be waited for without end.
 
     Parameters
     ----------
@@ -373,13 +382,24 @@ class _Presence:
         self._gone_since: float | None = None
 
     def check(self) -> None:
-        """Raise `_RunGoneError` where the run has been missing for long, `AwayError` if the exchange is away."""
-        if self._run in self._exchange.runs():
+        """Raise where the exchange is there, and the run has not been whole for long.
+
+        Raises
+        ------
+        AwayError
+            If the exchange is away.
+        _RunGoneError
+            If the run is not there.
+        DocumentError
+            If it can't be served.
+        """
+        is_there, fault = self._run in self._exchange.runs(), self._exchange.fault_of(self._run)
+        if is_there and fault is None:
             self._gone_since = None
         elif self._gone_since is None:
             self._gone_since = time.monotonic()
         elif time.monotonic() - self._gone_since > _GONE_AFTER:
-            raise _RunGoneError
+            raise _RunGoneError if fault is None else DocumentError(fault)
 
 
 class _Claims:

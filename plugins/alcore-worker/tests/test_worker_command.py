@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
-from alcore_worker import Worker, WorkerLabelStrategy, open_exchange
+from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, serve
 from alcore_worker.exchange import AwayError
-from alcore_worker.names import FORMAT, request_of
+from alcore_worker.names import FORMAT, Note, request_of
 
 from alcore import BaseLabel, BaseQuery, DataInfo, Failed, Label, TensorPool
 from alcore.errors import Interrupted, UsageError
@@ -205,6 +206,24 @@ def work(where, strategy, **options):
     return worker
 
 
+def within(seconds, action):
+    """Return what a call returns, which must not hang."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(action()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "it hangs"
+    assert found, "it has failed"
+    return found[0]
+
+
+def until(true, seconds):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def finished(shared):
     again = driver(shared.parent / "runs", str(shared), run_id="r")
     again.restore()
@@ -359,6 +378,175 @@ def test_lost_tasks_are_sent_again(shared, monkeypatch):
     made.safe_point = safe_point
     made.run()
     assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+
+
+PARTS = ["waiting", "claimed", "answers", "blobs", "parts"]
+
+
+def remove(path):
+    shutil.rmtree(path)
+
+
+def becomes_a_file(path):
+    shutil.rmtree(path)
+    path.write_text("")
+
+
+def becomes_a_broken_link(path):
+    shutil.rmtree(path)
+    path.symlink_to(path.with_name("nowhere"))
+
+
+SPOIL = {
+    **{f"{spoil.__name__} {part}": (spoil, part) for spoil in (remove, becomes_a_file) for part in PARTS},
+    "becomes_a_broken_link waiting": (becomes_a_broken_link, "waiting"),
+    "becomes a folder note.json": (lambda path: (path.unlink(), path.mkdir()), "note.json"),
+    "cut off note.json": (lambda path: path.write_text("{"), "note.json"),
+}
+
+
+@pytest.mark.parametrize("spoiled", list(SPOIL))
+def test_run_whose_folder_is_incomplete_is_left_alone_and_others_are_served(shared, caplog, spoiled):
+    for name in ("a", "b", "c"):
+        with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
+            pass
+    (folder,) = shared.glob("runs/b-*")
+    spoil, part = SPOIL[spoiled]
+    spoil(folder / part)
+    before = sorted(map(str, folder.rglob("*")))
+    worker = within(20, lambda: work(shared, Remote()))
+    assert worker.answers == 8
+    assert worker.has_left
+    assert sorted(map(str, folder.rglob("*"))) == before, "it is left as it is"
+    told = [one.message for one in caplog.records if "runs/b-" in one.message or "run b-" in one.message]
+    assert len(told) == ("becomes a folder" not in spoiled)  # without a note it is no run
+    assert all("can't be served, and is left alone" in one for one in told)
+    assert "waiting until" not in caplog.text
+
+
+def test_run_whose_folder_is_completed_later_is_served_then(shared, monkeypatch, caplog):
+    """It is copied, part by part, while a worker looks at it."""
+    monkeypatch.setattr(serve, "_LEFT_ALONE", 0.1)
+    with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
+        pass
+    (folder,) = shared.glob("runs/r-*")
+    whole = Path(folder.rename(shared.parent / "whole"))
+    worker = Worker(open_exchange(str(shared)), Remote(), "mine", idle=5.0)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    folder.mkdir()
+    for part in ("note.json", "answers", "blobs", "claimed", "driver", "parts", "waiting"):
+        time.sleep(0.1)
+        copy = shutil.copytree if (whole / part).is_dir() else shutil.copy
+        copy(whole / part, folder / part)
+    until(lambda: worker.answers == 4, 20)
+    worker.stop()
+    thread.join(20)
+    assert caplog.text.count("can't be served, and is left alone") == 1
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_driver_makes_again_what_is_missing_of_its_folder(shared, monkeypatch, part):
+    monkeypatch.setattr("alcore_worker.strategy._ATTEND", 0.05)
+    monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.1)
+    made = driver(shared.parent / "runs", str(shared), run_id="r")
+    original, looks = made.safe_point, []
+
+    def safe_point():
+        original()
+        looks.append(time.monotonic())
+        (folder,) = shared.glob("runs/r-*")
+        if len(looks) == 2:
+            remove(folder / part)
+            (folder / "note.json").unlink()
+        elif len(looks) > 2 and looks[-1] - looks[1] > 1.0 and not worked:
+            worked.append(within(20, lambda: work(shared, Remote())))
+
+    worked = []
+    made.safe_point = safe_point
+    within(40, made.run)
+    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert worked[0].answers == 4
+
+
+@pytest.mark.parametrize("driver_lives", [True, False])
+def test_answer_to_a_run_that_becomes_incomplete_waits_for_its_driver(shared, monkeypatch, caplog, driver_lives):
+    monkeypatch.setattr(serve, "_GONE_AFTER", 2.0)
+    for name in ("a", "b"):
+        with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
+            pass
+    (folder,) = shared.glob("runs/a-*")
+    note = (folder / "note.json").read_bytes()
+
+    def answer(request):
+        if (folder / "answers").exists() and not healing.is_set():
+            healing.set()
+            remove(folder / "answers")
+            if driver_lives:
+                threading.Timer(0.5, lambda: open_exchange(str(shared)).begin(folder.name, note)).start()
+        return 1.0
+
+    healing = threading.Event()
+    worker = within(30, lambda: work(shared, Remote(answer)))
+    assert healing.is_set()
+    assert worker.answers == (8 if driver_lives else 4)
+    assert len(list(shared.glob("runs/b-*/answers/*.json"))) == 4
+    assert ("is left alone" in caplog.text) == (not driver_lives)
+    assert ("answers to the run" in caplog.text) == (not driver_lives)
+
+
+@contextlib.contextmanager
+def as_somebody_else():
+    """Have no rights that root has."""
+    if os.geteuid() != 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o500, 0o600], ids=oct)
+@pytest.mark.parametrize("part", ["", *PARTS, "note.json"])
+def test_run_that_this_user_may_not_work_for_is_told_and_another_is_not(mode, part):
+    with tempfile.TemporaryDirectory(dir="/tmp") as where:
+        shared = Path(where)
+        shared.chmod(0o777)
+        with as_somebody_else():
+            exchange = open_exchange(where)
+            for name in ("a", "b"):
+                exchange.begin(f"{name}-0123456789ab", Note(name, 0, 60.0).to_bytes())
+            assert exchange.fault_of("a-0123456789ab") is None
+            closed = shared / "runs" / "a-0123456789ab" / part
+            closed.chmod(mode)
+            assert exchange.runs() == ["a-0123456789ab", "b-0123456789ab"]
+            fault = exchange.fault_of("a-0123456789ab")
+            assert (fault is None) == (part == "note.json" and mode & 0o400 != 0)
+            assert fault is None or str(closed) in fault
+            assert exchange.fault_of("b-0123456789ab") is None
+            exchange.leave("host-1-00000000")
+            closed.chmod(0o700)
+
+
+def test_heartbeat_that_this_user_may_not_read_is_told_by_its_time():
+    with tempfile.TemporaryDirectory(dir="/tmp") as where:
+        Path(where).chmod(0o777)
+        with as_somebody_else():
+            exchange = open_exchange(where)
+            exchange.beat("host-1-00000000")
+            assert exchange.workers(60.0) == 1
+            file = Path(where) / "workers" / "host-1-00000000"
+            file.chmod(0o200)
+            assert exchange.workers(0.0) == 1, "it has changed"
+            time.sleep(0.01)
+            assert exchange.workers(0.0) == 0
+            exchange.beat("host-1-00000000")
+            assert exchange.workers(0.0) == 1
 
 
 def test_disk_that_is_away_is_waited_for(shared, caplog):

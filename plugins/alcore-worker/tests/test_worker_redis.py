@@ -264,7 +264,6 @@ def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatc
     ("spoil", "told"),
     [
         (lambda client, run: client.config_set("requirepass", SECRET), "NOAUTH|Authentication"),
-        (lambda client, run: client.set(f"alcore:{{{run}}}:answers", "x"), "WRONGTYPE"),
         (lambda client, run: client.acl_setuser("default", commands=["-zadd"], enabled=True), "NOPERM|ACL|permissions"),
     ],
 )
@@ -279,6 +278,39 @@ def test_what_the_server_refuses_for_good_ends_the_worker(own_server, spoil, tol
     exchange._client.connection_pool.disconnect()
     with pytest.raises(UsageError, match=told):
         Worker(exchange, Failing(), "failing").run()
+
+
+@pytest.mark.parametrize("kind", ["tasks", "names", "answers", "note"])
+def test_run_with_a_key_of_another_type_is_told_once_and_left_and_others_are_served(own_server, kind, caplog):
+    server = own_server()
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    exchange, runs = open_exchange(server.where), [f"{name}-0123456789ab" for name in ("a", "b", "c")]
+    for run in runs:
+        exchange.begin(run, Note(run[0], 0, 60.0).to_bytes())
+        exchange.put(run, {f"000000-000000-{'0' * 32}-0": b"{}"})
+    client.delete(f"alcore:{{{runs[1]}}}:{kind}")
+    client.sadd(f"alcore:{{{runs[1]}}}:{kind}", "x")
+    worker = Worker(exchange, Failing(), "failing", once=True)
+    worker.run()
+    assert worker.failures == 2
+    assert worker.has_left
+    told = [one.message for one in caplog.records if "can't be served" in one.message]
+    assert len(told) == 1
+    assert f"{kind} is a set" in told[0]
+
+
+def test_user_who_may_not_ask_for_types_is_served(own_server):
+    server = own_server()
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    run = "r-0123456789ab"
+    exchange = open_exchange(server.where)
+    exchange.begin(run, Note("r", 0, 60.0).to_bytes())
+    exchange.put(run, {f"000000-000000-{'0' * 32}-0": b"{}"})
+    client.acl_setuser("default", commands=["-type"], enabled=True)
+    exchange._client.connection_pool.disconnect()
+    worker = Worker(exchange, Failing(), "failing", once=True)
+    worker.run()
+    assert worker.failures == 1
 
 
 def test_server_that_is_read_only_for_long_is_told(servers, monkeypatch):

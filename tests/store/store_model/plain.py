@@ -167,15 +167,13 @@ class Model:
         self.order.append(one.answers[-1])
 
     def fail(self, one: Asked | None, shown: Any) -> None:
-        """Count an attempt; the request goes to the end of the line, or is given up."""
-        self.bad(one, shown)
+        """Count an attempt that was reported as a failure."""
         if one is not None and one.state == "open":
             self.failures.append(self.step)
-            if one.attempts > self.retries:
-                self._give_up(one)
+        self.bad(one, shown)
 
     def bad(self, one: Asked | None, shown: Any, cost: Any = None) -> None:
-        """Count an attempt; the request goes to the end of the line, and is handed out again perhaps.
+        """Count an attempt; the request goes to the end of the line to be handed out again, or is given up.
 
         What it cost is what it says, if that is a cost; else what was expected.
         """
@@ -190,7 +188,9 @@ class Model:
         one.attempts, one.taken, one.refused, one.handle = one.attempts + 1, False, self.step, None
         self.line.remove(one)
         self.line.append(one)
-        if one.attempts <= self.retries:
+        if one.attempts > self.retries:
+            self._give_up(one)
+        else:
             self.again.append(one.place)
 
     def to_hand_out(self) -> list[Asked]:
@@ -203,8 +203,8 @@ class Model:
         self.refused.append((self.step, place, repr(shown), repeat))
 
     def oldest(self) -> Asked | None:
-        """Return the request that an answer which names none is for."""
-        return min(self.line, key=lambda one: one.place, default=None)
+        """Return the request that an answer which names none is for: the first one that is handed out."""
+        return next(iter(self.line), None)
 
     def bare(self, sample: int) -> None:
         """Take in a bare integer: the id of a sample, unless the run has only asked for inputs."""
