@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import typer
 from alcore.errors import UsageError
 
 if TYPE_CHECKING:
+    from alcore.store import Run
     from alcore_report.compare import Comparison
 
 _ROOT = Path("active_learning_logs")
@@ -214,7 +216,8 @@ def benchmark(
     _print(comparison, as_json)
     _draw(comparison, picture)
     if not as_json:
-        typer.echo(f"\nPlot: {picture}\nNext: alcore compare {this.folder} --metric NAME, or more seeds with --seeds")
+        again = f"alcore compare {shlex.quote(str(this.folder))} --metric NAME"
+        typer.echo(f"\nPlot: {picture}\nNext: {again}, or more seeds with --seeds")
     if any(cell.failure is not None for cell in cells):
         raise typer.Exit(1)
 
@@ -269,17 +272,20 @@ def forecast(
 ) -> None:
     """Say what more labels would bring: the learning curve of a run, extended with an interval."""
     from alcore.store import find_run
-    from alcore_report.curves import curves_of_runs
+    from alcore_report.curves import curve_of_run
     from alcore_report.forecasting import forecast_curve
     from alcore_report.plots import check_format, draw_forecast
     from alcore_report.text import forecast_as_text
 
     if plot is not None:
         check_format(plot)
-    found = curves_of_runs([find_run(root, run, verify=False).folder])
-    if not found.curves:
-        raise UsageError(f"nothing can be forecast for {run}: {found.left_out[0][1]}.")
-    expected = forecast_curve(found.curves[0], labels, metric)
+    found = find_run(root, run, verify=False)
+    try:
+        curve = curve_of_run(found.folder)
+    except UsageError as error:
+        raise UsageError(f"nothing can be forecast for {run}: {str(error).rstrip('.')}.") from error
+    expected = forecast_curve(curve, labels, metric)
+    note = _no_more(found)
     ahead = expected.ahead
     if as_json:
         points = zip(*(one.tolist() for one in (ahead.labels, ahead.expected, ahead.low, ahead.high)), strict=True)
@@ -289,15 +295,24 @@ def forecast(
             "measured": [{"labels": n, "value": y} for n, y in zip(expected.labels, expected.values, strict=True)],
             "forecast": [dict(zip(names, point, strict=True)) for point in points],
             "verdict": expected.verdict,
+            "note": note,
         }
         typer.echo(json.dumps(plain, indent=1))
     else:
-        typer.echo(forecast_as_text(expected))
+        typer.echo(forecast_as_text(expected) + (f"\n{note}" if note else ""))
     if plot is not None:
         with _writing(plot):
             draw_forecast(expected, plot)
         if not as_json:
             typer.echo(f"\nPlot: {plot}")
+
+
+def _no_more(run: Run) -> str:
+    """Return what a forecast must say of a run whose last step asked for no label; else nothing."""
+    steps = run.steps()
+    if not steps or steps[-1]["requested"]:
+        return ""
+    return "Note: the last step of this run asked for no label, so it may have none left to ask for."
 
 
 def report(

@@ -109,7 +109,7 @@ class Verdict:
     smallest_p
         The smallest adjusted p that so many seeds can give.
     detectable
-        The difference that would have been found with power 0.8; None where there is no use for it.
+        The difference that would have been found with power 0.8; None where it has no use or can't be told.
     sentence
         All of it in words.
     """
@@ -399,12 +399,30 @@ def _verdicts(
             outcome = "better" if direction > 0 else "worse"
         else:
             outcome = "no difference found"
-            detectable = st.detectable(difference, st.ALPHA / len(others))
+            shift = st.detectable(difference, st.ALPHA / len(others))
+            detectable = shift if math.isfinite(shift) and np.ptp(difference) > 0 else None
         mean = st.mean_interval(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
         verdict = Verdict(outcome, mean, len(difference), p, after, smallest, detectable, "")
-        sentence = _sentence(axis, arm.arm, base, verdict, metric, gap, targets, len(others), difference)
+        if outcome == "too few seeds":
+            counts = [len(one) for one in differences if one is not difference]
+            sentence = _too_few(arm, arms[base], verdict, counts)
+        else:
+            sentence = _sentence(
+                axis, arm.arm, base, verdict, metric, gap, targets, lower, len(others), difference, x[-1]
+            )
         verdicts[arm.arm] = dataclasses.replace(verdict, sentence=sentence)
     return verdicts
+
+
+def _too_few(arm: ArmCurve, base: ArmCurve, verdict: Verdict, others: Sequence[int]) -> str:
+    """Say how many seeds an arm needs, beside other arms with so many seeds each that they share with the baseline."""
+    seeds = f"{verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}"
+    shared = " in common" if verdict.seeds < min(len(arm.seeds), len(base.seeds)) else ""
+    arms = f" and {len(others) + 1} comparisons" if others else ""
+    return (
+        f"Too few seeds to tell whether {arm.arm} is better than {base.arm}: with {seeds}{shared}{arms} no p below "
+        f"{verdict.smallest_p:.2g} is possible; {st.seeds_needed(others)} seeds are needed at least."
+    )
 
 
 def _sentence(
@@ -415,41 +433,46 @@ def _sentence(
     metric: str,
     gap: Gap | None,
     targets: Mapping[str, list[Target]],
+    lower: bool,
     comparisons: int,
     differences: Array,
+    end: float,
 ) -> str:
     seeds = f"{verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}"
-    if verdict.outcome == "too few seeds":
-        needed = st.seeds_needed(comparisons)
-        arms = f" and {comparisons} comparisons" if comparisons > 1 else ""
-        return (
-            f"Too few seeds to tell whether {arm} is better than {base}: with {seeds}{arms} no p below "
-            f"{verdict.smallest_p:.2g} is possible; {needed} seeds are needed at least."
-        )
     if not differences.any():
         return f"No difference found between {arm} and {base}: their curves have the same area at each of {seeds}."
     tested = f"p = {number(verdict.adjusted_p, 2)}{' after Holm' if comparisons > 1 else ''}, {seeds}"
     mean, low, high = (number(one, 3) for one in verdict.difference)
     if verdict.outcome == "no difference found":
-        assert verdict.detectable is not None
+        power = (
+            "which difference would have been found can't be told of these seeds"
+            if verdict.detectable is None
+            else f"a difference of {number(verdict.detectable, 2)} would have been found with power {st.POWER:g}"
+        )
         return (
             f"No difference found between {arm} and {base} ({tested}): the mean {metric} along the curve differs by "
-            f"{mean} ({low} to {high}); a difference of {number(verdict.detectable, 2)} would have been found with "
-            "power 0.8."
+            f"{mean} ({low} to {high}); {power}."
         )
-    how = "is better than" if verdict.outcome == "better" else "is worse than"
+    how = f"is {verdict.outcome} than"
     much = number(abs(verdict.difference.value), 3)
     side = "higher" if verdict.difference.value > 0 else "lower"
     ends = sorted(abs(one) for one in verdict.difference[1:])
     crosses = verdict.difference.low * verdict.difference.high < 0
     interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
-    text = f"{arm} {how} {base}: its mean {metric} along the curve is {much} {side} ({interval}; {tested})."
-    return text + ("" if gap is None else _needed(axis, arm, base, gap, targets))
+    if (side == "higher") == ((verdict.outcome == "better") != lower) and verdict.difference.value:
+        text = f"{arm} {how} {base}: its mean {metric} along the curve is {much} {side} ({interval}; {tested})."
+    else:  # the test goes by ranks, and a few large differences can give the mean the other sign
+        text = (
+            f"{arm} {how} {base} by the ranks of the differences ({tested}), though not in the mean: its mean {metric} "
+            f"along the curve differs by {mean} ({low} to {high}). See the single seeds."
+        )
+    return text + ("" if gap is None else _needed(axis, arm, base, gap, targets, end))
 
 
-def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list[Target]]) -> str:
-    """Say what both need for the largest part of the gap that either reaches in the mean."""
+def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list[Target]], end: float) -> str:
+    """Say what both need for the largest part of the gap that either reaches in the mean, up to the last place."""
     pairs = list(zip(targets.get(arm, []), targets.get(base, []), strict=True))
+    by = f"by {end:.0f} labels" if axis == "labels" else f"by a cost of {end:.0f}"
     for own, its in reversed(pairs):
         mine, other = own.reached.labels.value, its.reached.labels.value
         if not (math.isfinite(mine) or math.isfinite(other)):
@@ -460,8 +483,8 @@ def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list
         if all(words):
             return f" It closes {part} {words[0]}, {base} {words[1]}."
         if words[0]:
-            return f" It closes {part} {words[0]}, {base} does not get there."
-        return f" It does not close {part}, {base} does {words[1]}."
+            return f" It closes {part} {words[0]}, {base} does not get there {by}."
+        return f" It does not close {part} {by}, {base} does {words[1]}."
     return ""
 
 

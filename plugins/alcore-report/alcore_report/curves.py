@@ -165,6 +165,19 @@ def curves_of_runs(folders: Iterable[Path]) -> Found:
     return found
 
 
+def curve_of_run(folder: Path) -> Curve:
+    """Return the curve of a run, which may be under way or have failed.
+
+    Raises
+    ------
+    UsageError
+        If it is damaged, or nothing was measured in it yet.
+    """
+    run = Run(folder)
+    run.verify()
+    return _curve_of(run, run.meta(), {})
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what a benchmark wrote about the runs in its folder; an empty dict where there is no such file.
 

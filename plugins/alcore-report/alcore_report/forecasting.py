@@ -217,8 +217,9 @@ class RunForecast:
         ahead, now = self.ahead, float(self.values[-1])
         more = int(ahead.labels[-1] - self.labels[-1])
         expected, low, high = (float(one[-1]) for one in (ahead.expected, ahead.low, ahead.high))
+        labels = "label is" if more == 1 else "labels are"
         said = (
-            f"{more} more labels are expected to bring {self.short} from {now:.3g} to {expected:.3g}; "
+            f"{more} more {labels} expected to bring {self.short} from {now:.3g} to {expected:.3g}; "
             f"{LEVEL:.0%} interval {low:.3g} to {high:.3g}"
         )
         if low <= now <= high:

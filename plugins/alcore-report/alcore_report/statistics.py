@@ -148,10 +148,17 @@ def smallest_p(seeds: int) -> float:
     return min(1.0, 2.0 ** (1 - seeds))
 
 
-def seeds_needed(comparisons: int) -> int:
-    """Return for how many seeds the smallest adjusted p of so many comparisons is at most `ALPHA`."""
+def seeds_needed(others: Sequence[int] = ()) -> int:
+    """Return for how many seeds the smallest adjusted p of a comparison is at most `ALPHA`.
+
+    Parameters
+    ----------
+    others
+        How many seeds each of the other comparisons has. The adjustment is Holm's, with the smallest p that these can
+        give.
+    """
     seeds = 1
-    while comparisons * smallest_p(seeds) > ALPHA:
+    while holm([smallest_p(seeds), *(smallest_p(one) for one in others)])[0] > ALPHA:
         seeds += 1
     return seeds
 

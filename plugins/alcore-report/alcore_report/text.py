@@ -46,8 +46,20 @@ def _axis(comparison: Comparison, axis: Axis) -> list[str]:
     header = ["arm", "seeds", "area", "95% interval", "final", "95% interval"]
     curves = f"Mean curves over {axis.name}, {axis.x[0]:g} to {axis.x[-1]:g}\n" + table(header, rows)
     if axis.gap is None:
-        return [curves, "The ceiling is not better than the start, so there is no gap to close."]
+        return [curves, no_gap(comparison, axis)]
     return [curves, _to_close(comparison, axis, axis.gap)]
+
+
+def no_gap(comparison: Comparison, axis: Axis) -> str:
+    """Say why there is no gap to close."""
+    top = "The ceiling" if comparison.ceiling is not None else "The best final mean"
+    return f"{top} is not better than the start ({start_place(axis)}), so there is no gap to close."
+
+
+def start_place(axis: Axis) -> str:
+    """Return where the start is: the first place that all curves cover."""
+    at = f"{axis.x[0]:g}"
+    return f"at {at} labels" if axis.name == "labels" else f"at a cost of {at}"
 
 
 def _to_close(comparison: Comparison, axis: Axis, gap: Gap) -> str:
@@ -72,12 +84,13 @@ def _to_close(comparison: Comparison, axis: Axis, gap: Gap) -> str:
     header = ["part", comparison.short, "arm", axis.name, "95% interval", "seeds there", saved, "95% interval"]
     of = "the ceiling" if gap.measured else f"the best final mean ({gap.of}; there is no ceiling)"
     title = (
-        f"{axis.name.capitalize()} to close a part of the gap from {number(gap.start, 4)} (step 0) to "
+        f"{axis.name.capitalize()} to close a part of the gap from {number(gap.start, 4)} ({start_place(axis)}) to "
         f"{number(gap.ceiling, 4)}, {of}"
     )
     lines = [title, table(header, rows)]
     if any(">" in cell for row in rows for cell in row):
-        lines.append(f"> {last:.0f}: not reached by then; such a curve counts with {last:.0f} in what is saved.")
+        saving = f"; such a curve counts with {last:.0f} in what is saved" if comparison.baseline else ""
+        lines.append(f"> {last:.0f}: not reached by then{saving}.")
     return "\n".join(lines)
 
 

@@ -1,15 +1,18 @@
 """Each card appears in a run that has its fault, and not in one that hasn't."""
 
+import ast
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from alcore_report.page.advice import advice
+from alcore_report.page.advice import advice, review
 from alcore_report.page.facts import Facts
 from alcore_report.page.samples import Predictions, Samples
 
+from alcore import config as c
 from alcore.experiment import Experiment, resolve
 from alcore.plugins import installed
 from alcore.pools import DataInfo
@@ -25,7 +28,22 @@ def request(place, *, score=None, labeled=True, item=None):
     }  # fmt: skip
 
 
-def facts(*, requests=(), records=(), refused=(), given_up=0, parts=None):
+SETTINGS = """
+[driver]
+fine_tuning_lr = 0.005
+[training]
+max_training_epochs = 10
+max_fine_tuning_epochs = 5
+[training.optimizer]
+cls = "SGD"
+lr = 0.01
+[learner.mlp]
+hidden = [16]
+[query.uq]
+"""
+
+
+def facts(*, requests=(), records=(), refused=(), given_up=0, parts=None, experiment=SETTINGS, meta=None):
     steps = [
         {"step": i, "train_samples": 10 + 10 * i, "requested": 10, "seconds": {"training": 1.0}} for i in range(12)
     ]
@@ -33,7 +51,8 @@ def facts(*, requests=(), records=(), refused=(), given_up=0, parts=None):
     metrology = [{"step": i, "train_samples": 10 + 10 * i, "on": "pool", **one} for i, one in enumerate(records)]
     run = SimpleNamespace(folder=Path("active_learning_logs/r"))
     return Facts(
-        run, {"status": "done"}, parts or {"query": ["uq"], "learner": ["mlp"]}, False, "", steps,
+        run, {"status": "done", **(meta or {})}, parts or {"query": ["uq"], "learner": ["mlp"]}, False, experiment,
+        steps,
         {"m": metrology} if metrology else {}, list(requests), list(refused), reasons, 0, given_up,
     )  # fmt: skip
 
@@ -78,7 +97,7 @@ CASES = {
     "failing-labels": (
         (facts(requests=[request(i, labeled=i >= 8) for i in range(20)], refused=failed(8), given_up=8), NOTHING),
         (facts(requests=[request(i) for i in range(40)], refused=failed(2)), NOTHING),
-        ["8 of 20 answers (40%)", "8 requests were given up", "no licence", "cost 16"],
+        ["8 of 20 requests (40%) were given up", "8 were failures", "no licence", "cost 16"],
     ),
     "no-better-than-chance": (
         (measured("accuracy", 0.5, 0.69), SHARE),
@@ -111,7 +130,12 @@ CASES = {
     "miscalibrated": (
         (facts(), confident(0.95, 0.6)),
         (facts(), confident(0.65, 0.6)),
-        ["calibration error is 0.350, on 200 samples"],
+        ["confidence is 95% and its accuracy 60%, on 200 samples", "calibration error is 0.350"],
+    ),
+    "miscalibrated the other way": (
+        (facts(), confident(0.6, 0.9)),
+        (facts(), confident(0.85, 0.9)),
+        ["confidence is 60% and its accuracy 90%"],
     ),
     "plateau": (
         (measured("f1", *CURVE), NOTHING),
@@ -142,7 +166,7 @@ def test_every_flag_of_a_card_is_accepted_by_the_experiment_that_it_is_for(name)
     for card in advice(*CASES[name][0]):
         for _, command in card.tries:
             words = command.split()
-            if words[:2] not in (["alcore", "run"], ["alcore", "benchmark"]):
+            if words[:2] not in (["alcore", "run"], ["alcore", "benchmark"], ["alcore", "resume"]):
                 continue
             experiment = Experiment()
             experiment.complete()
@@ -152,19 +176,163 @@ def test_every_flag_of_a_card_is_accepted_by_the_experiment_that_it_is_for(name)
                     experiment.choose(flag[2:], next(flags).split("+"))
                 elif flag == "--set":
                     experiment.set(next(flags))
-                elif flag == "--seeds":
+                elif flag in ("--seeds", "--steps", "--name"):
                     next(flags)
                 else:
                     assert flag == "--ceiling"
             resolve(experiment, installed())
 
 
-def test_a_run_without_faults_has_no_card():
+def test_a_run_without_faults_has_no_card_and_says_what_was_checked():
     run = measured("f1", *np.linspace(0.1, 0.9, 10).tolist())
-    assert advice(run, classes(20, 10)) == []
+    found = review(run, classes(20, 10))
+    assert found.cards == []
+    assert found.sound == [
+        "at most 67% of the picks are of one class",
+        "f1 got better in the last third of the run, to 0.9",
+    ]
 
 
-def test_of_a_run_that_was_built_in_python_only_the_flags_are_given():
-    run = dataclasses.replace(measured("f1", *CURVE), python=True)
-    (card,) = advice(run, NOTHING)
-    assert not any(command.startswith("alcore") for _, command in card.tries)
+def python_run(run):
+    """The same run, as if it was built in Python."""
+    table = "[python.training]\nmax_training_epochs = 10\nmax_fine_tuning_epochs = 5\noptimizer = 'AdamW'\n"
+    return dataclasses.replace(
+        run, python=True, experiment=f"{table}[python.training.optimizer_kwargs]\nlr = '0.002'\n"
+    )
+
+
+PYTHON = [(name, key) for name in CASES for key in [name.split()[0]]]
+
+
+@pytest.mark.parametrize(("name", "key"), PYTHON)
+def test_of_a_run_that_was_built_in_python_a_card_gives_fields_of_configurations(name, key):
+    run, samples = CASES[name][0]
+    card = next(one for one in advice(python_run(run), samples) if one.key == key)
+    for _, command in card.tries:
+        if command.startswith("alcore labels"):  # such a run can be listed
+            continue
+        for call in command.split("; ") if command else []:
+            parsed = ast.parse(call, mode="eval").body
+            fields = {one.name for one in dataclasses.fields(getattr(c, parsed.func.id))}
+            assert fields >= {one.arg for one in parsed.keywords}
+
+
+@pytest.mark.parametrize("decay", [None, 0.01, 0.1])
+def test_weight_decay_is_advised_above_the_value_that_the_run_has(decay):
+    settings = '[training]\n[training.optimizer]\ncls = "AdamW"\n'  # of which the default is 0.01
+    run = facts(experiment=settings if decay is None else f"{settings}weight_decay = {decay}\n")
+    (card,) = (one for one in advice(run, confident(0.95, 0.6)) if one.key == "miscalibrated")
+    commands = [command for _, command in card.tries]
+    (value,) = (float(one.partition("weight_decay=")[2].split()[0]) for one in commands if "weight_decay" in one)
+    assert value == pytest.approx(10 * (0.01 if decay is None else decay))
+
+
+@pytest.mark.parametrize("query", ["kcenter", "class-balanced", "random"])
+def test_no_card_advises_the_query_strategy_that_the_run_has(query):
+    parts = {"query": [query], "learner": ["mlp"]}
+    run = facts(requests=[request(i, score=1.0) for i in range(40)], parts=parts)
+    samples = dataclasses.replace(classes(39, 1), repeats=(9, 40))
+    commands = [command for card in advice(run, samples) for _, command in card.tries]
+    assert commands
+    assert not any(f"--query {query} " in f"{command} " for command in commands)
+
+
+def test_direction_of_a_calibration_error_decides_what_is_advised():
+    for confidence, right, more in ((0.95, 0.6, False), (0.6, 0.95, True)):
+        (card,) = (one for one in advice(facts(), confident(confidence, right)) if one.key == "miscalibrated")
+        words = " ".join(command for _, command in card.tries)
+        assert ("max_training_epochs=100" in words) == more
+        assert ("max_training_epochs=2" in words) == ("weight_decay" in words) == (not more)
+
+
+def test_calibration_error_of_unknown_direction_gives_no_card():
+    run = measured("ece", 0.3, samples=500)
+    assert "miscalibrated" not in keys(advice(run, NOTHING))
+    outputs = np.repeat([[0.95, 0.05], [0.55, 0.45]], 100, axis=0)  # too sure of some, and not sure enough of others
+    targets = np.repeat([0, 1, 0], [55, 45, 100])
+    mixed = Samples(INFO, predictions=Predictions("validation", targets, outputs, 200))
+    assert keys(advice(facts(), mixed)) == {"nothing-measured"}
+
+
+def keys(cards):
+    return {one.key for one in cards}
+
+
+RISING = [9e6, 8e6, 7e6, 6e6, 5.112e6, 5.2e6, 5.21e6, 5.22e6, 5.23e6, 5.24e6]  # the best value, and worse ones after it
+NO_PLATEAU = {
+    "an error that rose": ("rmse", [*RISING[:-1], 7e6]),
+    "an error that rose for long": ("rmse", [*RISING[:5], *[6.5e6] * 5]),
+    "a score that fell": ("f1", [0.1, 0.5, 0.8, 0.9, 0.9, 0.9, 0.7, 0.7, 0.7, 0.7]),
+    "an error that never fell": ("rmse", np.linspace(5e6, 6e6, 10).tolist()),
+    "an error that halves": ("rmse", [2.0**-i for i in range(10)]),
+}
+
+
+@pytest.mark.parametrize("name", NO_PLATEAU)
+def test_a_curve_that_is_not_flat_is_no_plateau(name):
+    metric, values = NO_PLATEAU[name]
+    found = review(measured(metric, *values), NOTHING)
+    assert "plateau" not in keys(found.cards)
+    assert any("got better" in words for words in found.sound) == (name == "an error that halves")
+
+
+@pytest.mark.parametrize("values", [RISING, [1 / one for one in CURVE], [10.0, 1.0, *[0.99] * 8]])
+def test_what_a_plateau_says_of_its_gain_holds(values):
+    cards = advice(measured("rmse", *values), NOTHING)
+    for card in cards:
+        start, end = (float(re.search(pattern, card.seen)[1]) for pattern in (r"was ([\d.e+]+)", r"is ([\d.e+]+)"))
+        assert start - end <= 0.05 * (values[0] - min(values))
+        assert end - start <= 0.05 * (values[0] - min(values))
+
+
+def test_at_its_best_value_a_score_is_not_limited_by_the_learner():
+    run = measured("accuracy", 0.5, 0.8, *[1.0] * 8)
+    (card,) = (one for one in advice(with_labels(run, "id"), NOTHING) if one.key == "plateau")
+    assert "hardly anything left" in card.means
+    assert [command.split()[3] for _, command in card.tries] == ["--stop"]
+
+
+def with_labels(run, kind):
+    return dataclasses.replace(run, requests=[{**request(i), "kind": kind} for i in range(100)])
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("kind", ["label", None])
+def test_where_labels_do_not_exist_yet_no_command_asks_for_them_again(name, kind):
+    run, samples = CASES[name][0]
+    requests = [{**one, "kind": one["kind"] and kind} for one in run.requests]
+    run = dataclasses.replace(run, requests=requests or with_labels(run, kind).requests)
+    for card in advice(run, samples):
+        assert not any(command.startswith(("alcore run", "alcore benchmark")) for _, command in card.tries)
+
+
+def test_where_the_pool_knows_its_answers_the_ceiling_is_advised():
+    (card,) = advice(with_labels(measured("f1", *CURVE), "id"), NOTHING)
+    (command,) = (command for _, command in card.tries if "--ceiling" in command)
+    assert command.startswith(
+        "alcore benchmark active_learning_logs/r/experiment.toml --name r-benchmark --query uq --query random"
+    )
+
+
+def test_failures_that_were_retried_until_there_was_a_label_are_no_advice():
+    run = facts(requests=[request(i) for i in range(20)], refused=failed(8))
+    assert "failing-labels" not in keys(advice(run, NOTHING))
+
+
+@pytest.mark.parametrize(("info", "name"), [
+    ({"task": "classification"}, "classification"),
+    ({"task": "regression"}, "regression"),
+    ({"task": "regression", "target_shape": [5, 6]}, "fields"),
+])  # fmt: skip
+def test_what_is_measured_fits_the_task(info, name):
+    run = with_labels(facts(meta={"info": info}), "id")
+    (card,) = (one for one in advice(run, NOTHING) if one.key == "nothing-measured")
+    assert [command.partition("--metrology ")[2] for _, command in card.tries] == [name]
+
+
+def test_learners_that_are_fitted_at_once_are_not_trained_longer():
+    parts = {"query": ["uq"], "learner": ["sklearn"], "loop": ["sklearn"]}
+    for name in ("no-better-than-chance", "miscalibrated", "miscalibrated the other way"):
+        run, samples = CASES[name][0]
+        for card in advice(dataclasses.replace(run, parts=parts), samples):
+            assert not any("epochs" in command or "optimizer" in command for _, command in card.tries)

@@ -133,6 +133,79 @@ def test_a_ceiling_below_the_start_leaves_no_gap():
     assert "no gap to close" in as_text(comparison)
 
 
+def test_without_a_ceiling_that_does_not_exist_is_not_spoken_of():
+    falling = compare_curves(Found([Curve("uq", 0, X, None, {"f1": np.linspace(0.9, 0.5, 5)}, "uq-0")]))
+    assert falling.axes[0].gap is None
+    text = as_text(falling)
+    assert "The best final mean is not better than the start (at 50 labels)" in text
+    assert "ceiling" not in text
+    low = compare_curves(Found([*arm("random", range(3)), *arm("ceiling", range(3), start=-0.5)]))
+    assert "The ceiling is not better than the start (at 50 labels)" in as_text(low)
+
+
+def test_start_is_where_all_curves_begin():
+    late = [Curve("uq", c.seed, c.labels[2:], None, {"f1": c.values["f1"][2:]}, "") for c in arm("uq", range(3))]
+    text = as_text(compare_curves(Found([*arm("random", range(3)), *late])))
+    assert "(at 150 labels)" in text
+    assert "step 0" not in text
+
+
+def test_of_one_arm_no_saving_is_spoken_of():
+    alone = as_text(compare_curves(Found([*arm("uq", range(3)), *arm("ceiling", range(3), 0.9)])))
+    assert "> 250: not reached by then." in alone
+    assert "saved" not in alone
+
+
+def of_areas(name, areas, seeds=None):
+    """Curves of two places, whose areas under the curve are these."""
+    return [
+        Curve(name, seed, X[:2], None, {"f1": np.array([area, area])}, f"{name}-{seed}")
+        for seed, area in zip(seeds or range(len(areas)), areas, strict=True)
+    ]
+
+
+def test_an_arm_is_only_said_not_to_get_there_by_the_last_shared_place():
+    short = [Curve("uq", c.seed, c.labels[:3], None, {"f1": c.values["f1"][:3]}, "") for c in arm("uq", range(8), 0.3)]
+    found = verdict(arm("random", range(8)), short)  # random gets to 0.8 at 250 labels, and uq ends at 150
+    assert found.sentence.endswith("random does not get there by 150 labels.")
+
+
+def test_a_finding_of_the_ranks_against_the_mean_is_said_to_be_one():
+    differences = [0.01, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, 0.017, 0.018, -1.0]
+    found = verdict(of_areas("random", [0.0] * 10), of_areas("uq", differences), lower=False)
+    assert found.outcome == "no difference found"  # ten seeds, one of them against
+    differences = [*np.linspace(0.01, 0.02, 19).tolist(), -1.0]
+    found = verdict(of_areas("random", [0.0] * 20), of_areas("uq", differences), lower=False)
+    assert (found.outcome, found.difference.value < 0) == ("better", True)
+    assert "by the ranks of the differences" in found.sentence
+    assert "not in the mean" in found.sentence
+    assert not re.search(r"is better than random: its mean f1 along the curve is [\d.]+ lower", found.sentence)
+
+
+def test_seeds_that_are_needed_are_those_beside_the_other_arms():
+    arms = [arm("random", range(20)), arm("uq", range(5), 0.1), arm("badge", range(20), 0.2)]
+    found = verdict(*arms)
+    assert found.outcome == "too few seeds"
+    assert "6 seeds are needed at least" in found.sentence
+    arms[1] = arm("uq", range(6), 0.1)
+    assert verdict(*arms).outcome == "better"
+
+
+def test_seeds_that_are_shared_are_told_from_those_that_an_arm_has():
+    found = verdict(arm("random", range(10)), arm("uq", range(8, 18), 0.1))
+    assert "with 2 seeds in common no p below" in found.sentence
+
+
+def test_a_difference_that_nothing_could_find_is_not_named():
+    same = [0.1] * 6
+    arms = [of_areas("random", [0.0] * 20), of_areas("uq", same), of_areas("badge", [0.1, -0.1] * 10)]
+    comparison = compare_curves(Found([one for group in arms for one in group]))
+    found = comparison.axes[0].verdicts["uq"]
+    assert (found.outcome, found.detectable) == ("no difference found", None)
+    assert "which difference would have been found can't be told of these seeds" in found.sentence
+    assert "inf" not in as_text(comparison)
+
+
 def test_curves_are_compared_over_cost_where_costs_differ():
     cheap = compare_curves(Found([*arm("random", range(7)), *arm("uq", range(7), 0.05)]))
     assert [axis.name for axis in cheap.axes] == ["labels"]

@@ -107,6 +107,12 @@ def test_verdict_says_what_more_labels_bring() -> None:
     assert said("f1", 0.5, 0.6, 0.45, 0.7).endswith("they may bring nothing.")
 
 
+def test_verdict_of_one_label_is_of_one() -> None:
+    ahead = Forecast(*(np.array([one]) for one in (221.0, 0.6, 0.5, 0.7)), limit=0.6)
+    verdict = RunForecast("m.f1", np.array([220.0]), np.array([0.5]), ahead).verdict
+    assert verdict.startswith("1 more label is expected to bring f1 from 0.5 to 0.6;")
+
+
 def test_places_are_quarters_of_the_labels_asked_for() -> None:
     assert forecast_curve(curve(law(LABELS)), 100).ahead.labels.tolist() == [245, 270, 295, 320]
     assert forecast_curve(curve(law(LABELS)), 2).ahead.labels.tolist() == [221, 222]
@@ -124,6 +130,27 @@ def test_command_says_what_python_does(tmp_path: Path) -> None:
     text = run_command(tmp_path, "forecast", "mine", "--labels", "40").out
     assert plain["verdict"] in text
     assert not any(math.isnan(one["expected"]) for one in plain["forecast"])
+
+
+def test_run_that_is_not_done_is_forecast(tmp_path: Path) -> None:
+    (tmp_path / "stopped_parts.py").write_text(
+        "import alcore\n\n\nclass Interrupts:\n    @alcore.runhook\n    def alcore_step_end(self, record):\n"
+        "        if record['step'] == 7:\n            raise KeyboardInterrupt\n"
+    )
+    words = ["run", "--steps", "20", "--run-id", "mine", "--quiet", "--observe", "stopped_parts:Interrupts"]
+    assert run_command(tmp_path, *words).code == 130
+    done = run_command(tmp_path, "forecast", "mine", "--labels", "40")
+    assert done.code == 0, done.err
+    assert "40 more labels are expected to bring f1" in done.out
+
+
+def test_forecast_of_a_pool_that_has_run_out_says_so(tmp_path: Path) -> None:
+    words = ["run", "--steps", "12", "--run-id", "mine", "--quiet", "--set", "data.moons.samples=90"]
+    assert run_command(tmp_path, *words).code == 0
+    assert find_run(tmp_path / "active_learning_logs", "mine").steps()[-1]["requested"] == 0
+    note = "Note: the last step of this run asked for no label"
+    assert note in run_command(tmp_path, "forecast", "mine").out
+    assert json.loads(run_command(tmp_path, "forecast", "mine", "--json").out)["note"].startswith(note)
 
 
 def test_run_that_is_too_short_is_refused(tmp_path: Path) -> None:

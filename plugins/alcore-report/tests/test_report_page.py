@@ -239,6 +239,12 @@ def test_a_run_without_a_finished_step_has_a_page(folder):
     assert done.code == 0, done.err
 
 
+def test_a_page_without_advice_says_what_was_checked(folder, pages):
+    run, page = Run(folder / "active_learning_logs" / "fields"), pages["fields"][1]
+    count = len(run.requests())
+    assert f"No advice. What was checked: {count} of {count} requests have a label;" in page.words
+
+
 def test_a_folder_has_the_verdict_and_a_section_for_each_run(folder):
     for name in ("uq-0", "random-0"):
         shutil.copytree(folder / "active_learning_logs" / "moons", folder / "bench" / name)

@@ -43,8 +43,13 @@ def test_smallest_p_is_that_of_differences_of_one_sign(seeds):
 
 @pytest.mark.parametrize(("comparisons", "seeds"), [(1, 6), (2, 7), (3, 7), (4, 8)])
 def test_seeds_needed(comparisons, seeds):
-    assert st.seeds_needed(comparisons) == seeds
+    assert st.seeds_needed([2] * (comparisons - 1)) == seeds
     assert comparisons * 2 / 2**seeds <= 0.05 < comparisons * 2 / 2 ** (seeds - 1)
+
+
+def test_fewer_seeds_are_needed_beside_a_comparison_that_has_many():
+    assert st.seeds_needed([20]) == 6
+    assert st.holm([st.smallest_p(6), st.smallest_p(20)])[0] <= 0.05
 
 
 def test_holm_is_that_of_the_paper():

@@ -20,6 +20,7 @@ from alcore_report.page.html import render
 from alcore_report.page.report import Page, lead, status_words
 from alcore_report.page.samples import Samples, spaced
 from alcore_report.statistics import Interval
+from alcore_report.text import no_gap, start_place
 
 _MOST_DETAILS = 40  # runs with a section of their own
 _MOST_ROWS = 500
@@ -132,7 +133,8 @@ def _verdicts(comparison: Comparison | None, why: str) -> tuple[list[str], list[
     if len(comparison.left_out) > 20:
         notes.append(f"{len(comparison.left_out) - 20} more runs are left out.")
     if not verdicts:
-        notes.insert(0, "There is one arm only, so there is nothing to compare it with: add --query random.")
+        arm = next(iter(comparison.axes[0].arms))
+        notes.insert(0, f"There is one arm only, {arm}: run the same seeds with another query strategy to compare it.")
     return verdicts, notes
 
 
@@ -191,6 +193,7 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
         if axis.gap is None:
+            tables[-1]["note"] = no_gap(comparison, axis)
             continue
         to_close = [
             [f"{target.part:.0%} ({number(target.height, 4)})", arm, _needed(target.reached.labels.value, axis)]
@@ -199,12 +202,13 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
             for target in [targets[place]]
         ]
         of = "ceiling" if axis.gap.measured else f"best final mean, of {axis.gap.of}"
+        start = f"{number(axis.gap.start, 4)} ({start_place(axis)})"
         tables.append(
             {
                 "title": f"{axis.name.capitalize()} to close a part of the gap",
                 "header": ["part of the gap", "arm", axis.name],
                 "rows": to_close,
-                "note": f"From {number(axis.gap.start, 4)} (step 0) to {number(axis.gap.ceiling, 4)} ({of}).",
+                "note": f"From {start} to {number(axis.gap.ceiling, 4)} ({of}).",
             }
         )
     return tables

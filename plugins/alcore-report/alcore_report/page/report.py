@@ -11,7 +11,7 @@ import numpy as np
 
 from alcore.store import Run
 from alcore_report.page import figures as fig
-from alcore_report.page.advice import Card, advice
+from alcore_report.page.advice import Card, review
 from alcore_report.page.canvas import Figure, empty, image_bytes, picture
 from alcore_report.page.facts import Facts, command_name, read_facts
 from alcore_report.page.html import render
@@ -66,7 +66,7 @@ def report_run(run: Run, *, allow_code: bool = False) -> Page:
     facts = read_facts(run)
     shown = _shown(facts)
     samples = find_samples(facts, shown, allow_code=allow_code)
-    cards = advice(facts, samples)
+    cards, sound = review(facts, samples)
     metrics = fig.metric_figures(facts)
     picks = _present(
         fig.class_figure(samples),
@@ -100,7 +100,7 @@ def report_run(run: Run, *, allow_code: bool = False) -> Page:
         "sections": sections,
         "figures_of_run": _tiles(facts),
         "cards": cards,
-        "checked": _CHECKED,
+        "checked": _checked(sound),
         "metric_figures": metrics,
         "measured_on": _measured_on(facts),
         "pick_figures": picks,
@@ -127,10 +127,9 @@ def report_run(run: Run, *, allow_code: bool = False) -> Page:
     )
 
 
-_CHECKED = (
-    "Nothing to say: labels came, the learner is better than a constant, scores differ, picks are of several classes "
-    "and not repeated, confidence can be believed, and more labels still help, as far as each could be checked."
-)
+def _checked(sound: Sequence[str]) -> str:
+    """Return what was checked in a run that has no card."""
+    return f"No advice. What was checked: {'; '.join(sound)}." if sound else "No advice: nothing could be checked."
 
 
 def _present(*figures: Figure | None) -> list[Figure]:
@@ -163,13 +162,13 @@ def _count(number: int, what: str) -> str:
 def _under_way(facts: Facts) -> str:
     if facts.status not in ("running", "stopped"):
         return ""
-    last = f"step {facts.steps[-1]['step']}" if facts.steps else "its first step"
-    waiting = f" {_count(facts.waiting, 'request')} wait for a label." if facts.waiting else ""
+    last = f"the last finished step is {facts.steps[-1]['step']}" if facts.steps else "no step is finished"
+    waiting = f" Requests that wait for a label: {facts.waiting:,}." if facts.waiting else ""
     if facts.status == "running":
-        return f"Read while the run was going on; the last finished step is {last}.{waiting} Later it will say more."
+        return f"Read while the run was going on; {last}.{waiting} Later it will say more."
     return (
-        f"Its process is gone and recorded no reason; the last finished step is {last}.{waiting} Go on "
-        f"with: alcore resume {command_name(facts.run.folder)}"
+        f"Its process is gone and recorded no reason; {last}.{waiting} Go on with: alcore resume "
+        f"{command_name(facts.run.folder)}"
     )
 
 
