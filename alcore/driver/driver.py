@@ -246,7 +246,10 @@ class Driver:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Run one step: training, metrology, query, labeling. While nothing is labeled: query and labeling only."""
+        """Run one step: training, metrology, query, labeling.
+
+        While nothing is labeled there is no training; nor metrology, where a start strategy chooses.
+        """
         with self._step_entered():
             self._step(train_step_fn, validate_step_fn, *args, **kwargs)
 
@@ -268,7 +271,9 @@ class Driver:
     ) -> None:
         """Run the phases of a step before its labeling, as far as no stop criterion ends it."""
         if not cold_start:
-            if self.trains:
+            if self.trains and not len(self.train_datapool):
+                checks.warn_of_untrained_start(self.warn_once)
+            elif self.trains:
                 self._training_phase(train_step_fn, validate_step_fn)
             if self.measures:
                 self._metrology_phase(*args, **kwargs)
