@@ -39,7 +39,7 @@ from alcore.driver.strategy_set import StrategySet
 from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
-from alcore.inference.learner import evaluating, model_digest, place_learner
+from alcore.inference.learner import evaluating, floating_type, model_digest, place_learner
 from alcore.inference.weights import load_weights
 from alcore.plugins.discovery import plugins_compared
 from alcore.plugins.listeners import Listeners
@@ -73,8 +73,8 @@ class Driver:
     config
         How the loop is run.
     learner
-        The model: an `nn.Module`, or an object that behaves like one. It is moved to device and dtype when
-        the run starts, and is never wrapped.
+        The model: an `nn.Module`, or an object that behaves like one. It is moved to the device, and to the dtype if
+        one is given, when the run starts, and is never wrapped.
     strategies_config
         What chooses, labels and measures.
     training_config
@@ -88,7 +88,7 @@ class Driver:
     Attributes
     ----------
     config : DriverConfig
-        A copy of the one that was given, with the seed of the run.
+        A copy of the one that was given, with the seed of the run, and the dtype of its batches.
     learner : object
         The model.
     train_datapool, val_datapool, unlabeled_datapool : object or None
@@ -124,7 +124,9 @@ class Driver:
         ranks = config.dist_manager.join() if config.dist_manager else Ranks()
         ranks.begin()
         self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
-        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed)
+        self._asked_dtype = config.asked_dtype
+        self._dtype = config.asked_dtype or floating_type(learner)
+        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed, dtype=self._dtype)
         self.training_config, self.inference_fn = training_config, inference_fn
         self._root = Path(config.root_log_dir).absolute()  # now, since the working directory may change
         self.log_dir = self._root / self.run_id
@@ -592,7 +594,7 @@ class Driver:
         )
         if self.trains:
             self._balance.check(self._pools.info)
-        place_learner(self.learner, self.device, self.dtype)
+        place_learner(self.learner, self.device, self._asked_dtype)
         if self._trainer is not None:
             self._trainer.check()
         if self.config.per_cost:
@@ -882,8 +884,8 @@ class Driver:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of learner and batches."""
-        return self.config.dtype or torch.get_default_dtype()
+        """Floating-point type of batches, and of the learner unless it came with several."""
+        return self._dtype
 
     @property
     def info(self) -> DataInfo | None:

@@ -106,7 +106,8 @@ def test_file_has_every_default(resolved):
     assert tree["learner"]["mlp"] == {"width": 2}
     assert tree["label"]["dummy"] == {"price": 1.0}
     assert tree["training"]["optimizer"] == {"cls": "AdamW"}
-    assert (tree["driver"]["device"], tree["driver"]["dtype"], tree["driver"]["queue"]) == ("cpu", "float32", "fifo")
+    assert (tree["driver"]["device"], tree["driver"]["queue"]) == ("cpu", "fifo")
+    assert "dtype" not in tree["driver"]  # the learner's own
     assert "run_id" not in tree["driver"]
     assert "scheduler" not in tree["training"]
 
