@@ -396,6 +396,32 @@ def test_dtype_and_device_reach_learner_batches_and_inference(build: Any) -> Non
     assert driver.infer(torch.zeros(3, 2)).dtype == torch.float64
 
 
+class Graphs:
+    """A batch of graphs, which notes where it is."""
+
+    def __init__(self, items: list[Any], device: str = "nowhere") -> None:
+        self.items, self.device = items, device
+
+    def to(self, device: torch.device) -> Graphs:
+        return Graphs(self.items, str(device))
+
+
+def test_batches_that_move_themselves_reach_the_steps_on_the_device(build: Any) -> None:
+    seen: list[str] = []
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        seen.append(batch.device)
+        inputs, targets = (torch.stack(list(map(torch.as_tensor, one))) for one in zip(*batch.items, strict=True))
+        return torch.nn.functional.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets.float())
+
+    driver = build(collate_fn=Graphs, val_datapool=problem(), max_active_learning_steps=1, device="cpu")
+    driver.run(loss, loss)
+    assert set(seen) == {"cpu"}
+    assert len(seen) > 2
+    driver.inference_fn = lambda learner, inputs: inputs.device
+    assert driver.infer(Graphs([])) == "cpu"
+
+
 class DoubleHead(torch.nn.Module):
     """A body in single precision, with a head that computes in double precision, as Gaussian processes do."""
 
