@@ -93,11 +93,13 @@ def check_asks_or_ends(config: DriverConfig, strategies: StrategySet, *, has_sto
         )
 
 
-def check_step_functions(train_step_fn: Any, validate_step_fn: Any, pools: PoolSet) -> None:
+def check_step_functions(
+    train_step_fn: Any, validate_step_fn: Any, pools: PoolSet, keywords: Mapping[str, Any]
+) -> None:
     """Check the functions that `Driver.run` is given for a run that trains."""
     for name, function in (("train_step_fn", train_step_fn), ("validate_step_fn", validate_step_fn)):
         if function is not None:
-            check_call(name, function, ["model", "batch"])
+            check_call(name, function, ["model", "batch"], keywords)
     if validate_step_fn is not None and pools.validation is None:
         raise UsageError(
             "validate_step_fn is given, and there is no validation pool to call it on; give "

@@ -7,6 +7,7 @@ from typing import Any
 from alcore.config import StrategiesConfig
 from alcore.errors import UsageError
 from alcore.names import snake_case, unique_names
+from alcore.training.extra_arguments import Taker
 
 
 class StrategySet:
@@ -36,6 +37,14 @@ class StrategySet:
         parts: list[Any] = list({id(part): part for part in given}.values())
         names = unique_names(snake_case(type(part).__name__) for part in parts)
         self.by_name: dict[str, Any] = dict(zip(names, parts, strict=True))
+
+    def takers(self) -> list[Taker]:
+        """Return the methods that are offered the arguments of a run."""
+        asking = {id(part): part for part in [*self.query, self.start] if part is not None}
+        found = [Taker(f"sample() of {self.name_of(part)}", part.sample, 1) for part in asking.values()]
+        if self.label is not None:
+            found.append(Taker(f"label() of {self.name_of(self.label)}", self.label.label, 2))
+        return found + [Taker(f"compute() of {self.name_of(part)}", part.compute, 0) for part in self.metrology]
 
     def name_of(self, strategy: Any) -> str:
         """Return the name of a strategy."""
