@@ -261,7 +261,9 @@ class DriverConfig:
     device
         Where learner and batches are put; the one of `dist_manager`, else torch's default, where it is None.
     dtype
-        Floating-point type of learner and batches; torch's default where it is None. Integer tensors keep theirs.
+        Floating-point type of learner and batches. Where it is None, which reads as torch's default, the learner keeps
+        the types that it comes with, and batches get that of its parameters; where these have several, torch's default.
+        Integer tensors keep theirs.
     seed
         Of every generator that the run derives; ``torch.initial_seed()`` where it is None.
     budget
@@ -296,6 +298,11 @@ class DriverConfig:
         forked without the file.
     weights_sha256
         What the SHA-256 of that file must be; not checked where it is None.
+
+    Attributes
+    ----------
+    asked_dtype : torch.dtype or None
+        The dtype that was given.
     """
 
     batch_size: int
@@ -377,6 +384,7 @@ class DriverConfig:
         if isinstance(self.seed, bool) or not isinstance(self.seed, SupportsIndex):
             _refuse(self, "seed", "an integer, or None")
         self.seed = operator.index(self.seed)
+        self.asked_dtype = self.dtype  # no field: a learner keeps its types only where none is asked for
         if self.dtype is None:
             self.dtype = torch.get_default_dtype()
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:

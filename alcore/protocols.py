@@ -351,7 +351,7 @@ class RunContext(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of learner and batches."""
+        """Floating-point type of batches, and of the learner unless it came with several."""
 
     @property
     def info(self) -> DataInfo | None:

@@ -37,8 +37,9 @@ def check_parts(
                 raise UsageError(
                     f"metrology strategy {type(part).__name__} needs a list 'records' that compute() appends to."
                 )
-    if len({id(part) for part in asking}) < len(asking):
-        raise UsageError("one query strategy object is given twice as a query strategy; make two objects.")
+    for kind, parts in (("query", strategies.query_strategies), ("metrology", strategies.metrology_strategies or [])):
+        if len({id(part) for part in parts}) < len(parts):
+            raise UsageError(f"one {kind} strategy object is given twice as a {kind} strategy; make two objects.")
     if training is None:
         if not config.skip_training:
             raise UsageError("there is no training_config; give one, or set DriverConfig(skip_training=True).")
@@ -92,11 +93,13 @@ def check_asks_or_ends(config: DriverConfig, strategies: StrategySet, *, has_sto
         )
 
 
-def check_step_functions(train_step_fn: Any, validate_step_fn: Any, pools: PoolSet) -> None:
+def check_step_functions(
+    train_step_fn: Any, validate_step_fn: Any, pools: PoolSet, keywords: Mapping[str, Any]
+) -> None:
     """Check the functions that `Driver.run` is given for a run that trains."""
     for name, function in (("train_step_fn", train_step_fn), ("validate_step_fn", validate_step_fn)):
         if function is not None:
-            check_call(name, function, ["model", "batch"])
+            check_call(name, function, ["model", "batch"], keywords)
     if validate_step_fn is not None and pools.validation is None:
         raise UsageError(
             "validate_step_fn is given, and there is no validation pool to call it on; give "
@@ -144,13 +147,6 @@ def warn_of_costs(strategies: StrategySet, warn: Callable[[str], None]) -> None:
 
 def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_start_strategy: bool) -> None:
     """Check that pools, device and label strategy fit together."""
-    if not config.skip_training and not len(pools.train) and not has_start_strategy:
-        raise UsageError(
-            "the training pool has no labeled item, so step 0 has nothing to train on; label a few samples first: "
-            "TensorPool(inputs, targets, labeled=[...]) in Python, a larger --set data.NAME.initial=... "
-            "on the command line; or name what makes the first selection, start_strategy=RandomQuery(10) or "
-            "--start random."
-        )
     if pools.validation is not None and not len(pools.validation) and not has_start_strategy:
         raise UsageError("the validation pool has no item to measure on; fill it, or leave out val_datapool.")
     if torch.device(config.device or "cpu").type == "cuda" and not torch.cuda.is_available():
@@ -167,6 +163,15 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
             "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), such as `ask`, by "
             "which people answer, or give targets."
         )
+
+
+def warn_of_untrained_start(warn: Callable[[str], None]) -> None:
+    """Warn that the first samples are chosen by a learner that the run has not trained."""
+    warn(
+        "nothing is labeled, so the learner is not trained before it measures and chooses; that is for a learner that "
+        "comes with its weights. For another one, label a few samples first, or name what makes the first selection: "
+        "StrategiesConfig(start_strategy=RandomQuery(10))."
+    )
 
 
 def run_checks(parts: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from alcore.plugins.discovery import installed_versions
 from alcore.plugins.registry import core_version
 
 _HEADER = "# This run was built in Python. The file describes it; it can't be run again from here.\n"
-_NOT_DESCRIBED = ("run_id", "dist_manager", "collate_fn", "resume")
+_NOT_DESCRIBED = ("asked_dtype", "run_id", "dist_manager", "collate_fn", "resume")
 
 
 def environment() -> dict[str, Any]:

@@ -39,7 +39,7 @@ from alcore.driver.strategy_set import StrategySet
 from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
-from alcore.inference.learner import evaluating, model_digest, place_learner
+from alcore.inference.learner import evaluating, floating_type, model_digest, place_learner
 from alcore.inference.weights import load_weights
 from alcore.plugins.discovery import plugins_compared
 from alcore.plugins.listeners import Listeners
@@ -57,6 +57,7 @@ from alcore.store.run import RunStore
 from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import with_synchronized_normalization
+from alcore.training.extra_arguments import accepted, check_arguments
 from alcore.training.loader import BatchLoader, LoaderFactory
 from alcore.training.steps import own_step, resolve_train_step
 from alcore.training.trainer import Trainer
@@ -73,8 +74,8 @@ class Driver:
     config
         How the loop is run.
     learner
-        The model: an `nn.Module`, or an object that behaves like one. It is moved to device and dtype when
-        the run starts, and is never wrapped.
+        The model: an `nn.Module`, or an object that behaves like one. It is moved to the device, and to the dtype if
+        one is given, when the run starts, and is never wrapped.
     strategies_config
         What chooses, labels and measures.
     training_config
@@ -88,7 +89,7 @@ class Driver:
     Attributes
     ----------
     config : DriverConfig
-        A copy of the one that was given, with the seed of the run.
+        A copy of the one that was given, with the seed of the run, and the dtype of its batches.
     learner : object
         The model.
     train_datapool, val_datapool, unlabeled_datapool : object or None
@@ -124,7 +125,9 @@ class Driver:
         ranks = config.dist_manager.join() if config.dist_manager else Ranks()
         ranks.begin()
         self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
-        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed)
+        self._asked_dtype = config.asked_dtype
+        self._dtype = config.asked_dtype or floating_type(learner)
+        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed, dtype=self._dtype)
         self.training_config, self.inference_fn = training_config, inference_fn
         self._root = Path(config.root_log_dir).absolute()  # now, since the working directory may change
         self.log_dir = self._root / self.run_id
@@ -223,16 +226,17 @@ class Driver:
         validate_step_fn
             Called as ``validate_step_fn(model, batch)`` on batches of ``val_datapool``; may return a scalar.
         *args, **kwargs
-            Passed on to the strategies.
+            Passed on to the strategies; keyword arguments to step functions and training loop, too. Each is given those
+            that it has parameters for, or all with ``*args, **kwargs``.
 
         Raises
         ------
         UsageError
-            When the parts don't fit together; nothing has been trained then.
+            When the parts don't fit together, or nothing takes an argument; nothing has been trained then.
         RunExistsError
             When the run id is taken; `restore`, or ``DriverConfig(resume="auto")``, goes on with that run.
         """
-        with self.session(train_step_fn, validate_step_fn):
+        with self.session(train_step_fn, validate_step_fn, *args, **kwargs):
             self.end_reason = self.end_reason or self._step_limit(self.position.step)
             while self.end_reason is None:
                 self.active_learning_step(train_step_fn, validate_step_fn, *args, **kwargs)
@@ -246,12 +250,16 @@ class Driver:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Run one step: training, metrology, query, labeling. While nothing is labeled: query and labeling only."""
+        """Run one step: training, metrology, query, labeling.
+
+        While nothing is labeled there is no training; nor metrology, where a start strategy chooses.
+        """
         with self._step_entered():
+            self._check_arguments(train_step_fn, validate_step_fn, args, kwargs)
             self._step(train_step_fn, validate_step_fn, *args, **kwargs)
 
     def _step(self, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any) -> None:
-        session = self._ensure_session(train_step_fn, validate_step_fn)
+        session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
         if self._waits:  # for labels of this step, which has chosen
             self._waits, self.end_reason, cold_start = False, None, self._is_cold_start
         else:
@@ -268,8 +276,10 @@ class Driver:
     ) -> None:
         """Run the phases of a step before its labeling, as far as no stop criterion ends it."""
         if not cold_start:
-            if self.trains:
-                self._training_phase(train_step_fn, validate_step_fn)
+            if self.trains and not len(self.train_datapool):
+                checks.warn_of_untrained_start(self.warn_once)
+            elif self.trains:
+                self._training_phase(train_step_fn, validate_step_fn, *args, **kwargs)
             if self.measures:
                 self._metrology_phase(*args, **kwargs)
             text = self.listeners.reason_to_stop()
@@ -281,10 +291,10 @@ class Driver:
         self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, *args: Any, **kwargs: Any
     ) -> None:
         """Train and measure on the labels of the last step: the beginning of a step that the run may be extended by."""
-        session = self._ensure_session(train_step_fn)
+        session = self._ensure_session(train_step_fn, None, kwargs)
         assert session.training is not None
         session.begin_step(len(self.train_datapool))
-        self._training_phase(train_step_fn, validate_step_fn)
+        self._training_phase(train_step_fn, validate_step_fn, *args, **kwargs)
         session.training.save()
         if self.measures:
             self._metrology_phase(*args, **kwargs)
@@ -302,10 +312,14 @@ class Driver:
     # -- its four phases -----------------------------------------------------------------------------
 
     def _training_phase(
-        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+        self,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        *_args: Any,
+        **kwargs: Any,
     ) -> None:
         """Train the learner on what is labeled."""
-        session = self._ensure_session(train_step_fn, validate_step_fn)
+        session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
         assert self._trainer is not None
         assert session.training is not None
         with session.phase(Phase.TRAINING):
@@ -319,6 +333,7 @@ class Driver:
                 train_step_fn=train_step_fn,
                 validate_step_fn=validate_step_fn,
                 on_epoch_end=session.training.end_epoch,
+                keywords=kwargs,
             )
             session.training.end_training()
             if session.saves_after_training(self.position.step):
@@ -326,24 +341,26 @@ class Driver:
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner."""
-        session = self._ensure_session()
+        session = self._ensure_session(keywords=kwargs)
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
                 before, known, name = strategy.records, len(strategy.records), self.strategy_name(strategy)
                 first = before[0] if before else None
+                given, named = accepted(strategy.compute, 0, args, kwargs)
                 with raised_by(f"compute() of {name}"):
-                    strategy.compute(*args, **kwargs)
+                    strategy.compute(*given, **named)
                 if _were_reset(strategy.records, before, known, first):
                     known = 0
                 strategy.records[known:] = session.add_metrics(name, strategy.records[known:])
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
+                    given, named = accepted(serialize, 0, args, kwargs)
                     with self._scope.by_itself(), raised_by(f"serialize_records() of {name}"):
-                        serialize(*args, **kwargs)
+                        serialize(*given, **named)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
-        session = self._ensure_session()
+        session = self._ensure_session(keywords=kwargs)
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
@@ -354,7 +371,7 @@ class Driver:
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
         """Get the labels that were asked for, and append them to the training pool."""
-        session = self._ensure_session()
+        session = self._ensure_session(keywords=kwargs)
         assert self._labeling is not None
         with session.phase(Phase.LABELING):
             counts = self._labeling.run(self.position.step, session.replaying, *args, **kwargs)
@@ -398,8 +415,9 @@ class Driver:
             self.query_queue.begin(step, *self._left_and_usual_cost(store), lambda: store.infeasible(step))
         for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
             self.query_queue.begin_strategy(self.strategy_name(strategy), left)
+            given, named = accepted(strategy.sample, 1, args, kwargs)
             with raised_by(f"sample() of {self.strategy_name(strategy)}"):
-                strategy.sample(self.query_queue, *args, **kwargs)
+                strategy.sample(self.query_queue, *given, **named)
             agree_on_requests(self.ranks, self.query_queue)
 
     def _end_step(self, session: RunSession, cold_start: bool) -> None:
@@ -448,9 +466,16 @@ class Driver:
 
     @contextlib.contextmanager
     def session(
-        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+        self,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Iterator[None]:
-        """Make the run directory, and keep it open while the block runs; for those who call the steps themselves."""
+        """Make the run directory, and keep it open while the block runs; for those who call the steps themselves.
+
+        The arguments are those of `run`, for the checks before the run begins.
+        """
         if self._in_session:
             raise UsageError(
                 f"run {self.run_id} is under way already, and can't be run again inside itself: by a strategy, an "
@@ -459,7 +484,8 @@ class Driver:
         self._in_session = True
         try:
             with self._failures_reported():
-                session = self._ensure_session(train_step_fn, validate_step_fn)
+                self._check_arguments(train_step_fn, validate_step_fn, args, kwargs)
+                session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
             try:
                 with self._failures_reported():
                     yield
@@ -593,7 +619,7 @@ class Driver:
         )
         if self.trains:
             self._balance.check(self._pools.info)
-        place_learner(self.learner, self.device, self.dtype)
+        place_learner(self.learner, self.device, self._asked_dtype)
         if self._trainer is not None:
             self._trainer.check()
         if self.config.per_cost:
@@ -654,17 +680,29 @@ class Driver:
         """Whether the run was asked to end."""
         return self._interruption.requested
 
+    def _check_arguments(self, train: Any, validate: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments of a run that nothing takes."""
+        if not args and not kwargs:
+            return
+        takers = self._strategies.takers()
+        if self._trainer is not None:
+            takers += self._trainer.takers(train, validate)
+        check_arguments(takers, args, kwargs, self.warn_once)
+
     def _ensure_session(
-        self, train_step_fn: TrainStep | None = None, validate_step_fn: ValidateStep | None = None
+        self,
+        train_step_fn: TrainStep | None = None,
+        validate_step_fn: ValidateStep | None = None,
+        keywords: Mapping[str, Any] | None = None,
     ) -> RunSession:
         if self._trainer is not None:
             train_step_fn, validate_step_fn = self._trainer.step_functions(train_step_fn, validate_step_fn)
-            checks.check_step_functions(train_step_fn, validate_step_fn, self._pools)
+            checks.check_step_functions(train_step_fn, validate_step_fn, self._pools, keywords or {})
         if self._session is None:
             if self.config.resume == "auto" and self.ranks.share((self.log_dir / "run.db").is_file):
                 self._restore(None, None, other_ranks=False)
             else:
-                self._create(train_step_fn)
+                self._create(train_step_fn, keywords)
         assert self._session is not None
         if self._session.closed and self._waits:
             self._open_again(self._session)
@@ -672,11 +710,11 @@ class Driver:
             raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
         return self._session
 
-    def _create(self, train_step_fn: TrainStep | None) -> None:
+    def _create(self, train_step_fn: TrainStep | None, keywords: Mapping[str, Any] | None) -> None:
         """Check everything, and make the run directory with its first checkpoint."""
         if self.trains:
             assert self.training_config is not None
-            resolve_train_step(train_step_fn, self.learner, self.info)
+            resolve_train_step(train_step_fn, self.learner, self.info, keywords or {})
             checks.check_class_weights(self.training_config, self.learner, train_step_fn, self.info)
         self.prepare()
         weights = self._load_weights()
@@ -889,8 +927,8 @@ class Driver:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of learner and batches."""
-        return self.config.dtype or torch.get_default_dtype()
+        """Floating-point type of batches, and of the learner unless it came with several."""
+        return self._dtype
 
     @property
     def info(self) -> DataInfo | None:

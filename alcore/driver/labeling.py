@@ -22,6 +22,7 @@ from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
 from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel
+from alcore.training.extra_arguments import accepted
 
 _LOOK = 1.0  # seconds between two looks into the inbox while a label strategy works
 
@@ -178,7 +179,8 @@ class LabelingPhase:
                 self._scope.by_itself(),
                 named,
             ):
-                self._strategy.label(self._requests, self._answers, *args, **kwargs)
+                given, keywords = accepted(self._strategy.label, 2, args, kwargs)
+                self._strategy.label(self._requests, self._answers, *given, **keywords)
         except Waiting as wait:
             if wait.max_wait is None or self._waited() < wait.max_wait:
                 return str(wait)

@@ -7,6 +7,7 @@ from typing import Any
 from alcore.config import StrategiesConfig
 from alcore.errors import UsageError
 from alcore.names import snake_case, unique_names
+from alcore.training.extra_arguments import Taker
 
 
 class StrategySet:
@@ -24,17 +25,26 @@ class StrategySet:
     start, label : object or None
         The strategy of the first selection, and the one that labels.
     by_name : dict
-        All of them; a name is the class in snake case, a second instance has ``-2`` after it.
+        Each object once, also one of several kinds; a name is the class in snake case, a second instance has ``-2``
+        after it.
     """
 
     def __init__(self, config: StrategiesConfig) -> None:
         self.query = list(config.query_strategies)
         self.metrology = list(config.metrology_strategies or ())
         self.start, self.label = config.start_strategy, config.label_strategy
-        parts: list[Any] = [*self.query, *self.metrology]
-        parts += [one for one in (self.label, self.start) if one is not None]
+        given = [*self.query, *self.metrology, *(part for part in (self.label, self.start) if part is not None)]
+        parts: list[Any] = list({id(part): part for part in given}.values())
         names = unique_names(snake_case(type(part).__name__) for part in parts)
         self.by_name: dict[str, Any] = dict(zip(names, parts, strict=True))
+
+    def takers(self) -> list[Taker]:
+        """Return the methods that are offered the arguments of a run."""
+        asking = {id(part): part for part in [*self.query, self.start] if part is not None}
+        found = [Taker(f"sample() of {self.name_of(part)}", part.sample, 1) for part in asking.values()]
+        if self.label is not None:
+            found.append(Taker(f"label() of {self.name_of(self.label)}", self.label.label, 2))
+        return found + [Taker(f"compute() of {self.name_of(part)}", part.compute, 0) for part in self.metrology]
 
     def name_of(self, strategy: Any) -> str:
         """Return the name of a strategy."""

@@ -44,6 +44,7 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
         Its `description` is the complete experiment, as `to_toml` returns it.
     """
     data, driver_table = resolved.data, resolved.settings.driver
+    _check_begins(resolved)
     learner = _one(resolved, "learner")
     threads = _set_threads(driver_table["threads"], learner, driver_table["batch_size"], driver_table["device"])
     settings = dataclasses.replace(resolved.settings, driver={**driver_table, "threads": threads})
@@ -112,6 +113,18 @@ def _toml_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _toml_value(one) for key, one in value.items()}
     return None
+
+
+def _check_begins(resolved: Resolved) -> None:
+    """Refuse an experiment in which the first samples would be chosen by random weights."""
+    driver = resolved.settings.driver
+    begins = driver["skip_training"] or driver["weights"] is not None or bool(resolved.parts["start"])
+    if not begins and not len(resolved.data.train):
+        raise UsageError(
+            "the training pool has no labeled item, so step 0 has nothing to train on; label a few samples first, by "
+            "a larger --set data.NAME.initial=...; name what makes the first selection, --start random; or give the "
+            "weights of a trained learner, --weights FILE."
+        )
 
 
 def _class_table(cls: Any, kwargs: Any) -> dict[str, Any]:

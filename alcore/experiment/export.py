@@ -274,7 +274,7 @@ def _write_learner(
     except AlcoreError as error:
         learner, reason = None, message_of(error).rstrip(".")
     about = _describe(trained, checkpoint, learner, info, given if isinstance(given, str) else None)
-    inputs = None if learner is None else _example(info, data, trained.dtype())
+    inputs = None if learner is None else _example(info, data, trained.dtype(learner))
     about["casts"] = inputs is None or inputs.is_floating_point()
     (folder / "learner.json").write_text(export_json(about), encoding="utf-8")
     yield "learner.json", "class and parameters of the learner, how it is built, and the shapes of its weights"
@@ -309,7 +309,7 @@ def _describe(
         "task": None if info is None else info.task,
         "classes": [] if info is None else list(info.names),
         "outputs": None,
-        "dtype": str(trained.dtype()).removeprefix("torch."),
+        "dtype": str(trained.dtype(learner)).removeprefix("torch."),
     }
     try:
         factory, values, use = trained.learner_factory(name)

@@ -282,7 +282,7 @@ def predict(
     model = trained.learner(checkpoint, learner)
     info = _info(trained)
     inputs = _inputs(trained, info, path, preprocessing)
-    dtype = trained.dtype()
+    dtype = trained.dtype(model)
 
     def infer(batch: torch.Tensor) -> torch.Tensor:
         placed = to_device(batch, torch.device("cpu"), dtype)

@@ -41,7 +41,6 @@ DRIVER = _derive(
     change={
         "batch_size": {"default": 32},
         "device": {"hint": torch.device, "default": torch.device("cpu")},
-        "dtype": {"hint": torch.dtype, "default": torch.float32},
         "seed": {"hint": int, "default": 0},
     },
     add=_ADDED,

@@ -13,7 +13,7 @@ from alcore.driver.pool_set import PoolSet
 from alcore.errors import UsageError, raised_by
 from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import find_factory, load_data
-from alcore.inference.learner import load_model, place_learner
+from alcore.inference.learner import floating_type, load_model, place_learner
 from alcore.plugins.registry import installed
 from alcore.plugins.signatures import accepts
 from alcore.protocols import Data, DataInfo, Preprocessing
@@ -104,14 +104,18 @@ class TrainedRun:
         values: dict[str, Any] = {name: value for name, value in known.items() if name in fields}
         return DataInfo(**values)
 
-    def dtype(self) -> torch.dtype:
-        """Return the floating-point type of the learner."""
+    def dtype(self, learner: Any) -> torch.dtype:
+        """Return the floating-point type of a learner's batches."""
+        return self._asked_dtype() or floating_type(learner)
+
+    def _asked_dtype(self) -> torch.dtype | None:
+        """Return the floating-point type that the experiment asks for; None where the learner keeps its own."""
         try:
             table = self.experiment().settings["driver"]
         except BuiltInPythonError:
-            return torch.get_default_dtype()
-        found = getattr(torch, str(table.get("dtype", "float32")), None)
-        return found if isinstance(found, torch.dtype) else torch.float32
+            return None
+        found = getattr(torch, str(table.get("dtype", "")), None)
+        return found if isinstance(found, torch.dtype) else None
 
     def preprocessing(self) -> Preprocessing | None:
         """Return how the data makes inputs of a file: as the run has it, else as the data that is made again says."""
@@ -183,7 +187,7 @@ class TrainedRun:
             If the learner can't be built, or its weights are not those of the run.
         """
         learner = self._make_learner(given) if given is None or isinstance(given, str) else given
-        learner = place_learner(learner, torch.device("cpu"), self.dtype())
+        learner = place_learner(learner, torch.device("cpu"), self._asked_dtype())
         load_model(learner, checkpoint.model)
         if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
             try:

@@ -35,9 +35,31 @@ def eval_mode(learner: Any) -> Iterator[None]:
             module.training = True
 
 
-def place_learner(learner: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Move a module to a device and a floating-point type; any other learner is returned unchanged."""
+def place_learner(learner: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Move a module to a device; any other learner is returned unchanged.
+
+    Parameters
+    ----------
+    learner
+        The learner.
+    device
+        The device to move to.
+    dtype
+        Floating-point type of all its parameters and buffers; each keeps its own where it is None.
+    """
     return learner.to(device=device, dtype=dtype) if isinstance(learner, torch.nn.Module) else learner
+
+
+def floating_type(learner: Any) -> torch.dtype:
+    """Return the floating-point type of the batches that a learner is given.
+
+    That is the type of its parameters. Where they have several, or none, it is torch's default, unless none of several
+    has that one: then it is the type of the first.
+    """
+    parameters = learner.parameters() if isinstance(learner, torch.nn.Module) else ()
+    kinds = list(dict.fromkeys(one.dtype for one in parameters if one.is_floating_point()))
+    default = torch.get_default_dtype()
+    return default if default in kinds or not kinds else kinds[0]
 
 
 def model_state(learner: Any) -> dict[str, Any]:

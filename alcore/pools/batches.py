@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,21 +17,36 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
     Parameters
     ----------
     batch
-        A tensor, or a tuple, named tuple, list or mapping of tensors, nested to any depth; anything else is returned
-        unchanged.
+        A tensor, or a tuple, named tuple, list, mapping or dataclass of tensors, nested to any depth. An object with a
+        method ``to``, such as a batch of graphs, is moved by ``to(device)``, and keeps its types. Anything else is
+        returned unchanged.
     device
         The device to move to.
     dtype
         Floating-point type of the result.
     """
-    return map_leaves(
-        lambda one: (
-            one.to(device, dtype if one.is_floating_point() else one.dtype, non_blocking=True)
-            if isinstance(one, torch.Tensor)
-            else one
-        ),
-        batch,
-    )
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, dtype if batch.is_floating_point() else batch.dtype, non_blocking=True)
+    if callable(getattr(batch, "to", None)):  # before the rest, since it may be a mapping or a named tuple, too
+        moved = batch if device is None else batch.to(device)
+        return batch if moved is None else moved
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        parts = [to_device(value, device, dtype) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return _dataclass_to_device(batch, device, dtype)
+    return batch
+
+
+def _dataclass_to_device(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a copy of a dataclass with moved fields; its ``__init__`` is not called, since it may do more."""
+    moved = copy.copy(batch)
+    for field in dataclasses.fields(batch):
+        if hasattr(batch, field.name):
+            object.__setattr__(moved, field.name, to_device(getattr(batch, field.name), device, dtype))
+    return moved
 
 
 def first_item(batch: Any) -> Any:

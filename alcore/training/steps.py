@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ import torch
 from alcore.errors import UsageError
 from alcore.inference.outputs import default_loss, kind_of
 from alcore.protocols import DataInfo
+from alcore.training.extra_arguments import accepted, taken_by, with_keywords
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _REQUIRED = ("optimizer", "train_dataloader", "max_epochs")
 _OPTIONAL = {
     "validation_dataloader",
@@ -24,6 +27,10 @@ _OPTIONAL = {
 }
 
 
+LOOP_ARGUMENTS = frozenset({"model", *_REQUIRED, *_OPTIONAL})
+"""What a training loop is given in any case."""
+
+
 def own_step(given: Any, learner: Any) -> str | None:
     """Return who gives the training step, in the words of a message; None where the task's default loss is used."""
     if given is not None:
@@ -33,8 +40,21 @@ def own_step(given: Any, learner: Any) -> str | None:
     return None
 
 
-def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], torch.Tensor]:
+def resolve_train_step(
+    given: Any, learner: Any, info: DataInfo | None, keywords: Mapping[str, Any] = _NONE
+) -> Callable[..., torch.Tensor]:
     """Return the training step: the one given, else the learner's own, else the default loss of its task.
+
+    Parameters
+    ----------
+    given
+        What the user gave, or None.
+    learner
+        The learner.
+    info
+        What is known about the data.
+    keywords
+        Keyword arguments of the run; the step is given those that it takes.
 
     Raises
     ------
@@ -42,31 +62,44 @@ def resolve_train_step(given: Any, learner: Any, info: DataInfo | None) -> Calla
         When there is none of the three, or what is given can't be called with a model and a batch.
     """
     if given is not None:
-        check_call("train_step_fn", given, ["model", "batch"])
-        return given  # type: ignore[no-any-return]
+        check_call("train_step_fn", given, ["model", "batch"], keywords)
+        return with_keywords(given, 2, keywords)
     if callable(getattr(learner, "training_step", None)):
-        return lambda model, batch: model.training_step(batch)
+        return _method(learner, "training_step", keywords)
     if info is None:
         raise UsageError(
             f"there is no training step: pass train_step_fn(model, batch), give {type(learner).__name__} a method "
             "training_step(batch), or give the training pool an attribute info (alcore.DataInfo) whose task has a "
             "default loss."
         )
-    return default_loss(info.task, kind_of(learner, info.task), info.class_weights)
+    return with_keywords(default_loss(info.task, kind_of(learner, info.task), info.class_weights), 2, keywords)
 
 
-def resolve_validate_step(given: Any, learner: Any, info: DataInfo | None) -> Callable[[Any, Any], Any] | None:
-    """Return the validation step: the one given, the learner's own, the default loss of its task, or None."""
+def resolve_validate_step(
+    given: Any, learner: Any, info: DataInfo | None, keywords: Mapping[str, Any] = _NONE
+) -> Callable[..., Any] | None:
+    """Return the validation step: the one given, the learner's own, the default loss of its task, or None.
+
+    Parameters are those of `resolve_train_step`.
+    """
     if given is not None:
-        check_call("validate_step_fn", given, ["model", "batch"])
-        return given  # type: ignore[no-any-return]
+        check_call("validate_step_fn", given, ["model", "batch"], keywords)
+        return with_keywords(given, 2, keywords)
     if callable(getattr(learner, "validation_step", None)):
-        return lambda model, batch: model.validation_step(batch)
-    return None if info is None else default_loss(info.task, kind_of(learner, info.task), info.class_weights)
+        return _method(learner, "validation_step", keywords)
+    if info is None:
+        return None
+    return with_keywords(default_loss(info.task, kind_of(learner, info.task), info.class_weights), 2, keywords)
 
 
-def check_call(what: str, function: Any, arguments: Sequence[str]) -> None:
-    """Raise `UsageError` if a function can't be called with these positional arguments.
+def _method(learner: Any, name: str, keywords: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a step that calls a method of the model with those of the keyword arguments that it takes."""
+    taken = accepted(getattr(learner, name), 1, (), keywords)[1]
+    return with_keywords(lambda model, batch: getattr(model, name)(batch, **taken), 2, keywords)
+
+
+def check_call(what: str, function: Any, arguments: Sequence[str], keywords: Mapping[str, Any] = _NONE) -> None:
+    """Raise `UsageError` if a function can't be called with these arguments.
 
     Parameters
     ----------
@@ -75,13 +108,15 @@ def check_call(what: str, function: Any, arguments: Sequence[str]) -> None:
     function
         What the user gave.
     arguments
-        What it is given, in words.
+        What it is given by position, in words.
+    keywords
+        What it is given by name, if it takes it.
     """
     form = f"{what}({', '.join(arguments)})"
     if not callable(function):
         raise UsageError(f"{what} is a {type(function).__name__}; it must be callable as {form}.")
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(*arguments, **accepted(function, len(arguments), (), keywords)[1])
     except TypeError as error:
         raise UsageError(
             f"{what} is {getattr(function, '__qualname__', type(function).__name__)}, which can't be called as {form}: "
@@ -116,3 +151,13 @@ def arguments_not_taken(loop: Callable[..., Any]) -> set[str]:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return set()
     return _OPTIONAL - {parameter.name for parameter in parameters}
+
+
+def keywords_of_loop(loop: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those keyword arguments of a run that a loop takes, but for those that it is given in any case."""
+    taken = taken_by(loop, 1) if keywords else None
+    return {
+        name: value
+        for name, value in keywords.items()
+        if taken is not None and name not in LOOP_ARGUMENTS and (taken.any_name or name in taken.names)
+    }

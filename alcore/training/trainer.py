@@ -14,9 +14,17 @@ from alcore.errors import UsageError
 from alcore.protocols import DataInfo, EpochEnd, Phase
 from alcore.training.class_balance import ClassBalance
 from alcore.training.ddp import ParallelStep, share_buffers
+from alcore.training.extra_arguments import Taker, with_keywords
 from alcore.training.loader import LoaderFactory
 from alcore.training.optimizer import Optimization, check_optimizer
-from alcore.training.steps import arguments_not_taken, check_loop, resolve_train_step, resolve_validate_step
+from alcore.training.steps import (
+    LOOP_ARGUMENTS,
+    arguments_not_taken,
+    check_loop,
+    keywords_of_loop,
+    resolve_train_step,
+    resolve_validate_step,
+)
 
 
 class Trainer:
@@ -100,6 +108,21 @@ class Trainer:
             self._loops_own("validate_step_fn") if validate_step_fn is None else validate_step_fn,
         )
 
+    def takers(self, train_step_fn: Any, validate_step_fn: Any) -> list[Taker]:
+        """Return the functions that are offered the keyword arguments of a run: steps and training loop."""
+        train_step_fn, validate_step_fn = self.step_functions(train_step_fn, validate_step_fn)
+        steps = [
+            ("training step", train_step_fn, getattr(self._learner, "training_step", None)),
+            ("validation step", validate_step_fn, getattr(self._learner, "validation_step", None)),
+        ]
+        found = [Taker(f"the {what}", given, 2, by_name=True) for what, given, _ in steps if given is not None]
+        found += [
+            Taker(f"the learner's {what}", own, 1, by_name=True)
+            for what, given, own in steps
+            if given is None and callable(own)
+        ]
+        return [*found, Taker("the training loop", self.loop, 1, by_name=True, reserved=LOOP_ARGUMENTS)]
+
     def _loops_own(self, member: str) -> Any:
         return getattr(self.loop, member, None)
 
@@ -142,6 +165,7 @@ class Trainer:
         train_step_fn: Any,
         validate_step_fn: Any,
         on_epoch_end: EpochEnd,
+        keywords: Mapping[str, Any] | None = None,
     ) -> None:
         """Train for one step.
 
@@ -161,7 +185,10 @@ class Trainer:
             What the user gave to `Driver.run`.
         on_epoch_end
             Called by the loop after each epoch.
+        keywords
+            Keyword arguments that the user gave to `Driver.run`; steps and loop are given those that they take.
         """
+        keywords = keywords or {}
         assert self.optimization is not None
         train_step_fn, validate_step_fn = self.step_functions(train_step_fn, validate_step_fn)
         if self.first_step is None:
@@ -170,11 +197,11 @@ class Trainer:
         self.optimization.prepare(training)
         if not (finished or epochs_done):
             self._show_labeled()
-        step_fn = resolve_train_step(train_step_fn, self._learner, info)
+        step_fn = resolve_train_step(train_step_fn, self._learner, info, keywords)
         shard = (0, 1)
         if self._ranks.size > 1 and self.optimization.optimizer is not None:
             assert self._manager is not None
-            step_fn = ParallelStep(self._learner, step_fn, self._manager)
+            step_fn = with_keywords(ParallelStep(self._learner, step_fn, self._manager), 2, keywords)
             shard = (self._ranks.rank, self._ranks.size)
         order = (seed, step, Phase.TRAINING.value)
         held_out = self._config.val_datapool
@@ -188,7 +215,7 @@ class Trainer:
             "max_epochs": self._config.epochs(training) - epochs_done,
             "validation_dataloader": None if held_out is None else self._loaders.ordered(held_out, self.share_buffers),
             "train_step_fn": step_fn,
-            "validate_step_fn": resolve_validate_step(validate_step_fn, self._learner, info),
+            "validate_step_fn": resolve_validate_step(validate_step_fn, self._learner, info, keywords),
             "lr_scheduler": self.optimization.scheduler,
             "device": self._device,
             "dtype": self._dtype,
@@ -196,6 +223,7 @@ class Trainer:
         }
         for name in self._not_taken:
             del arguments[name]
+        arguments |= keywords_of_loop(self.loop, keywords)
         if not finished and (not epochs_done or arguments["max_epochs"] > 0):
             self.loop(self._learner, **arguments)
 

@@ -59,7 +59,17 @@ def test_parts_with_the_methods_of_their_protocols_pass() -> None:
     check(Query(), Query(), label_strategy=Labeler(), metrology_strategies=[Metrology()], start_strategy=Query())
 
 
-SAME = Query()
+SAME, MEASURE = Query(), Metrology()
+
+
+def test_one_object_may_be_of_several_kinds() -> None:
+    check(SAME, start_strategy=SAME)
+
+    class All(Query, Labeler, Metrology):
+        pass
+
+    every = All()
+    check(every, start_strategy=every, label_strategy=every, metrology_strategies=[every])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,7 @@ SAME = Query()
         ([], {"metrology_strategies": [object()]}, "metrology strategy object has no compute and no attach"),
         ([], {"metrology_strategies": [NoRecords()]}, "NoRecords needs a list 'records' that compute"),
         ([SAME, SAME], {}, "one query strategy object is given twice"),
-        ([SAME], {"start_strategy": SAME}, "one query strategy object is given twice"),
+        ([Query()], {"metrology_strategies": [MEASURE, MEASURE]}, "one metrology strategy object is given twice"),
         ([], {"learner": 3}, "the learner is a int, which can't be called"),
         ([], {"training": None}, r"there is no training_config; .*skip_training=True"),
         ([], {"training": TrainingConfig((1, 2), 1)}, "train_datapool tuple has no append"),
@@ -137,9 +147,8 @@ def fit(
     check_fit(given, PoolSet(train, held, unlabeled), label, has_start_strategy=start)
 
 
-def test_training_pool_without_labels_is_refused_unless_something_else_begins() -> None:
-    with pytest.raises(UsageError, match=r"no labeled item, .* labeled=\[...\].*start_strategy=RandomQuery\(10\)"):
-        fit(EMPTY)
+def test_training_pool_without_labels_fits() -> None:
+    fit(EMPTY)
     fit(EMPTY, start=True)
     fit(EMPTY, skip_training=True)
     fit(TRAINING.train_datapool)

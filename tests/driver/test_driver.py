@@ -396,6 +396,81 @@ def test_dtype_and_device_reach_learner_batches_and_inference(build: Any) -> Non
     assert driver.infer(torch.zeros(3, 2)).dtype == torch.float64
 
 
+class Graphs:
+    """A batch of graphs, which notes where it is."""
+
+    def __init__(self, items: list[Any], device: str = "nowhere") -> None:
+        self.items, self.device = items, device
+
+    def to(self, device: torch.device) -> Graphs:
+        return Graphs(self.items, str(device))
+
+
+def test_batches_that_move_themselves_reach_the_steps_on_the_device(build: Any) -> None:
+    seen: list[str] = []
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        seen.append(batch.device)
+        inputs, targets = (torch.stack(list(map(torch.as_tensor, one))) for one in zip(*batch.items, strict=True))
+        return torch.nn.functional.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets.float())
+
+    driver = build(collate_fn=Graphs, val_datapool=problem(), max_active_learning_steps=1, device="cpu")
+    driver.run(loss, loss)
+    assert set(seen) == {"cpu"}
+    assert len(seen) > 2
+    driver.inference_fn = lambda learner, inputs: inputs.device
+    assert driver.infer(Graphs([])) == "cpu"
+
+
+class DoubleHead(torch.nn.Module):
+    """A body in single precision, with a head that computes in double precision, as Gaussian processes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4, 1, dtype=torch.float64)
+        self.body = torch.nn.Linear(2, 4)
+        self.register_buffer("noise", torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.body.weight.dtype == x.dtype == torch.float32
+        logits: torch.Tensor = self.head(self.body(x).double()) * self.noise
+        return logits.float()
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_learner_keeps_the_types_that_it_comes_with(build: Any, optimizer: Any) -> None:
+    def new(learner: Any) -> Any:
+        chosen = c.OptimizerConfig(optimizer, {"lr": 0.1})
+        return build(learner=learner, optimizer_config=chosen, run_id="mixed", train_datapool=problem())
+
+    learner = DoubleHead()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    driver = new(learner)
+    driver.run()
+    after = driver.learner.state_dict()
+    assert {name: value.dtype for name, value in after.items()} == {name: one.dtype for name, one in before.items()}
+    assert all(not torch.equal(after[name], before[name]) for name in after if name != "noise")
+    assert driver.dtype == driver.config.dtype == torch.float32
+    resumed = new(DoubleHead())
+    resumed.restore()
+    assert all(torch.equal(value, after[name]) for name, value in resumed.learner.state_dict().items())
+
+
+def problem() -> TensorPool:
+    plain = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    return TensorPool(plain, (plain[:, 0] > 0).long(), labeled=range(8), info=DataInfo("classification", 2, 2, (2,)))
+
+
+def test_batches_have_the_type_of_the_learner(build: Any) -> None:
+    spy = Spy()
+    driver = build(train_loop_fn=spy, learner=torch.nn.Linear(2, 1).double(), max_active_learning_steps=1)
+    driver.run()
+    (call,) = spy.calls
+    assert call["dtype"] == driver.dtype == driver.config.dtype == torch.float64
+    assert call["batches"][0][0].dtype == torch.float64
+    assert driver.learner.weight.dtype == driver.infer(torch.zeros(3, 2)).dtype == torch.float64
+
+
 def test_dist_manager_gives_the_device(build: Any) -> None:
     manager = alcore.DistributedManager(device="meta")
     assert c.DriverConfig(batch_size=1, dist_manager=manager).device == torch.device("meta")

@@ -13,7 +13,7 @@ from alcore import Driver, Failed, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import Interrupted
 from alcore.store.reading import Run
-from alcore.strategies import BaseLabel
+from alcore.strategies import BaseLabel, BaseMetrology
 
 Make = Callable[..., Driver]
 
@@ -65,9 +65,88 @@ def test_the_first_step_selects_and_the_second_trains(make: Make) -> None:
     assert loop_of(driver).calls == [(3, 0.1), (1, 0.01)]  # as if training began at step 0
 
 
-def test_without_a_start_an_empty_pool_is_refused(make: Make) -> None:
-    with pytest.raises(UsageError, match="--start random"):
-        make(start_strategy=None).run()
+def test_without_a_start_an_empty_pool_is_measured_and_chosen_for_by_the_learner_as_it_comes(
+    make: Make, toys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Weight(BaseMetrology):
+        def compute(self, *args: Any, **kwargs: Any) -> None:
+            self.append_record(weight=self.driver.learner.weight.tolist())
+
+    pretrained = toys.learner(7).weight.tolist()
+    driver = make(start_strategy=None, learner=toys.learner(7), metrology_strategies=[Weight()])
+    driver.run()
+    run = Run(driver.log_dir)
+    assert [one["train_samples"] for one in run.steps()] == [0, 3, 6]
+    assert {one["strategy"] for one in run.requests(0)} == {"first_query"}
+    weights = [record["weight"] for record in run.records()["weight"]]
+    assert weights[0] == pretrained
+    assert weights[1] != pretrained
+    assert loop_of(driver).calls == [(3, 0.1), (1, 0.01)]  # as if training began at step 0
+    assert len([text for text in caplog.messages if text.startswith("nothing is labeled, so the learner is not")]) == 1
+
+
+def test_one_object_may_make_the_first_selection_and_the_others(make: Make, toys: Any) -> None:
+    class Counting(RandomQuery):
+        attached, chosen = 0, 0
+
+        def attach(self, driver: Any) -> None:
+            super().attach(driver)
+            self.attached += 1
+
+        def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
+            self.chosen += 1
+            super().sample(query_queue, *args, **kwargs)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"chosen": self.chosen}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.chosen = state["chosen"]
+
+    def new(steps: int) -> Driver:
+        both = Counting(4)
+        return make(
+            start_strategy=both, query_strategies=[both], run_id="both", max_active_learning_steps=steps,
+            learner=toys.learner(),
+        )  # fmt: skip
+
+    new(2).run()
+    driver = new(3)
+    driver.restore()
+    driver.run()
+    strategy = driver.start_strategy
+    assert (strategy.attached, strategy.chosen) == (1, 3)
+    requests = Run(driver.log_dir).requests()
+    assert [one["strategy"] for one in requests] == ["counting"] * 12
+    assert len({one["sample"] for one in requests}) == 12
+
+
+@pytest.mark.parametrize("end_after", [1, 2, 4, 7])
+def test_a_resumed_run_without_a_start_equals_an_uninterrupted_one(make: Make, toys: Any, end_after: int) -> None:
+    class Ending(toys.EchoLabel):  # type: ignore[misc]
+        idempotent = True
+        answers = 0
+
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            while not queue_to_label.empty():
+                self.answers += 1
+                if self.answers == end_after:
+                    self.driver.interrupt()
+                serialize_queue.put(queue_to_label.get())
+
+    def again(run_id: str, label: Any) -> Driver:
+        return make(start_strategy=None, run_id=run_id, label_strategy=label, learner=toys.learner())
+
+    whole = again("whole", toys.EchoLabel())
+    whole.run()
+    with pytest.raises(Interrupted):
+        again("cut", Ending()).run()
+    rest = again("cut", toys.EchoLabel())
+    rest.restore()
+    rest.run()
+    assert torch.equal(rest.learner.weight, whole.learner.weight)
+    assert rest.train_datapool.labeled_ids.tolist() == whole.train_datapool.labeled_ids.tolist()
+    assert Run(rest.log_dir).records() == Run(whole.log_dir).records()
 
 
 def test_a_pool_with_labels_needs_no_start(make: Make, toys: Any) -> None:

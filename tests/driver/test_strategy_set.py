@@ -34,6 +34,15 @@ def test_names_are_unique_and_in_a_fixed_order() -> None:
     assert [found.name_of(part) for part in parts] == list(found.by_name)
 
 
+def test_one_object_of_several_kinds_has_one_name() -> None:
+    both, every = Named(), Named()
+    found = strategies(
+        query_strategies=[both, every], metrology_strategies=[every], label_strategy=every, start_strategy=both
+    )
+    assert found.by_name == {"named": both, "named-2": every}
+    assert (found.start, found.query, found.metrology, found.label) == (both, [both, every], [every], every)
+
+
 def test_lists_are_copies_of_those_of_the_config() -> None:
     given = [Named()]
     found = strategies(query_strategies=given, metrology_strategies=given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 
 import pytest
 import torch
 
+from alcore import Data, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build, resolve, to_toml
 from alcore.store.files import sha256_of
@@ -104,7 +106,8 @@ def test_file_has_every_default(resolved):
     assert tree["learner"]["mlp"] == {"width": 2}
     assert tree["label"]["dummy"] == {"price": 1.0}
     assert tree["training"]["optimizer"] == {"cls": "AdamW"}
-    assert (tree["driver"]["device"], tree["driver"]["dtype"], tree["driver"]["queue"]) == ("cpu", "float32", "fifo")
+    assert (tree["driver"]["device"], tree["driver"]["queue"]) == ("cpu", "fifo")
+    assert "dtype" not in tree["driver"]  # the learner's own
     assert "run_id" not in tree["driver"]
     assert "scheduler" not in tree["training"]
 
@@ -145,3 +148,15 @@ def test_file_keeps_quotes_and_newlines_of_values(registry, read, resolved):
     second = resolve(read(to_toml(first)), registry)
     assert second.values["query.uq"]["table"] == {text: text}
     assert second.settings.driver["seed"] == 0
+
+
+# -- nothing is labeled ----------------------------------------------------------------------------------------
+
+
+def test_random_weights_are_not_let_choose_the_first_samples(resolved, tmp_path):
+    unlabeled = Data(TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])))
+    found = dataclasses.replace(resolved(), data=unlabeled)
+    with pytest.raises(UsageError, match=r"no labeled item.*NAME\.initial=.*--start random.*--weights FILE"):
+        build(found)
+    for setting in (f"driver.weights={tmp_path / 'w.safetensors'}", "driver.skip_training=true"):
+        assert not len(build(dataclasses.replace(resolved(setting), data=unlabeled)).train_datapool)

@@ -12,6 +12,7 @@ from alcore.errors import UsageError
 from alcore.inference.learner import (
     eval_mode,
     evaluating,
+    floating_type,
     learner_state,
     load_model,
     model_digest,
@@ -50,6 +51,45 @@ def test_only_a_module_is_moved_to_device_and_dtype() -> None:
     other = object()
     assert place_learner(other, torch.device("cpu"), torch.float64) is other
     assert place_learner(torch.nn.Linear(2, 1), torch.device("cpu"), torch.float64).weight.dtype == torch.float64
+
+
+class Mixed(torch.nn.Module):
+    """Layers of these types, in their order."""
+
+    def __init__(self, *kinds: torch.dtype) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(2, 1, dtype=kind) for kind in kinds)
+        self.register_buffer("scale", torch.ones(1, dtype=torch.float16))
+
+
+SINGLE, DOUBLE, HALF = torch.float32, torch.float64, torch.bfloat16
+
+
+@pytest.mark.parametrize("kinds", [(), (SINGLE,), (DOUBLE,), (SINGLE, DOUBLE), (DOUBLE, SINGLE), (HALF, DOUBLE)])
+def test_learner_keeps_its_types_unless_one_is_asked_for(kinds: tuple[torch.dtype, ...]) -> None:
+    learner = Mixed(*kinds)
+    assert place_learner(learner, torch.device("cpu")) is learner
+    assert [layer.weight.dtype for layer in learner.layers] == [*kinds]  # type: ignore[union-attr]
+    assert learner.scale.dtype == torch.float16
+    place_learner(learner, torch.device("cpu"), DOUBLE)
+    assert {one.dtype for one in [*learner.parameters(), *learner.buffers()]} == {DOUBLE}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ((), SINGLE),
+        ((SINGLE, SINGLE), SINGLE),
+        ((DOUBLE,), DOUBLE),
+        ((HALF, HALF), HALF),
+        ((SINGLE, DOUBLE), SINGLE),
+        ((DOUBLE, SINGLE), SINGLE),
+        ((HALF, DOUBLE), HALF),
+    ],
+)
+def test_batches_have_the_type_of_the_parameters(kinds: tuple[torch.dtype, ...], expected: torch.dtype) -> None:
+    assert floating_type(Mixed(*kinds)) == expected
+    assert floating_type(object()) == SINGLE
 
 
 def test_state_digest_and_loading_of_a_learner_without_state_dict() -> None:

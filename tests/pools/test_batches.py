@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,6 +46,78 @@ def test_to_device_casts_floating_point_tensors(dtype: torch.dtype) -> None:
 
 def test_tensors_of_a_batch_are_moved_to_the_device() -> None:
     assert to_device([torch.ones(2)], torch.device("meta"), torch.float32)[0].is_meta
+
+
+class Graph:
+    """A batch that moves itself, as batches of graphs do."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def to(self, device: torch.device) -> Graph:
+        return Graph(self.x.to(device))
+
+
+class InPlace(Graph):
+    def to(self, device: torch.device) -> None:  # type: ignore[override]
+        self.x = self.x.to(device)
+
+
+class GraphMapping(dict[str, Any]):
+    def to(self, device: torch.device) -> GraphMapping:
+        return GraphMapping({name: value.to(device) for name, value in self.items()})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    x: torch.Tensor
+    name: str
+    inner: Any = None
+
+
+@dataclasses.dataclass
+class Derived:
+    x: torch.Tensor
+    size: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        assert not hasattr(self.x, "made"), "it is made again"
+        self.x.made = True  # type: ignore[attr-defined]
+        self.size = len(self.x)
+
+
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize("kind", [Graph, InPlace])
+@pytest.mark.parametrize("place", [lambda one: one, lambda one: (one, 1), lambda one: {"a": [one]}])
+def test_object_that_can_be_moved_is_moved_in_any_place(kind: type[Graph], place: Any) -> None:
+    found = to_device(place(kind(torch.ones(2, dtype=torch.float64))), META, torch.float32)
+    (graph,) = (leaf for leaf in leaves_of(found) if isinstance(leaf, Graph))
+    assert type(graph) in (kind, Graph)
+    assert graph.x.is_meta
+    assert graph.x.dtype == torch.float64
+
+
+def test_container_that_moves_itself_is_not_taken_apart() -> None:
+    found = to_device(GraphMapping(x=torch.ones(2)), META, torch.float32)
+    assert type(found) is GraphMapping
+    assert found["x"].is_meta
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3), torch.ones(2)])
+    moved = to_device(packed, META, torch.float32)
+    assert moved.data.is_meta
+    assert moved.batch_sizes.device == CPU, "as torch wants it"
+
+
+def test_fields_of_a_dataclass_are_moved_without_making_it_again() -> None:
+    given = Frozen(torch.ones(2, dtype=torch.float64), "a", [Derived(torch.ones(3))])
+    found = to_device(given, META, torch.float32)
+    assert (type(found), found.name, type(found.inner[0]), found.inner[0].size) == (Frozen, "a", Derived, 3)
+    assert found.x.is_meta
+    assert found.x.dtype == torch.float32
+    assert found.inner[0].x.is_meta
+    assert not given.x.is_meta
+    assert to_device(Frozen, META, torch.float32) is Frozen
 
 
 def test_tensors_of_lists_tensors_in_their_order() -> None:

@@ -40,10 +40,16 @@ class _Settings:
         known = {dtype: name for name, dtype in PRECISIONS.items()}
         if amp_type not in known:
             raise UsageError(f"amp_type is {amp_type!r}; it must be torch.float16 or torch.bfloat16.")
-        if cuda_graph_warmup < 0:
-            raise UsageError(f"cuda_graph_warmup is {cuda_graph_warmup!r}; it must be at least 0.")
+        if isinstance(cuda_graph_warmup, bool) or not isinstance(cuda_graph_warmup, int) or cuda_graph_warmup < 0:
+            raise UsageError(f"cuda_graph_warmup is {cuda_graph_warmup!r}; it must be an integer of at least 0.")
         if logger is not None and not callable(getattr(logger, "warning", None)):
-            raise UsageError(f"logger is a {type(logger).__name__} without a method warning; give a logging.Logger.")
+            raise UsageError(
+                f"logger is {logger!r}, a {type(logger).__name__} without a method warning; give a logging.Logger, or "
+                "None. The logger comes before use_graphs, as in PhysicsNeMo; name the arguments: use_graphs=..."
+            )
+        for name, flag in (("use_graphs", use_graphs), ("use_amp", use_amp), ("compile", compiles)):
+            if not isinstance(flag, bool):
+                raise UsageError(f"{name} is {flag!r}; it must be True or False.")
         self.amp = known[amp_type] if use_amp else "off"
         self.device = graphs.device_of(model)
         self._use_graphs, self._compiles = use_graphs, compiles
@@ -73,23 +79,28 @@ class StaticCaptureTraining:
         The learner.
     optim
         Its optimizer, which the step zeroes and steps once.
+    logger
+        Where a warning goes if the step can't be captured; by default the logger ``alcore.torchloop``.
     use_graphs
         Capture the step as a CUDA graph; no effect on a CPU.
-    cuda_graph_warmup
-        Eager steps before the capture, for each shape of batches.
-    gradient_clip_norm
-        Clip the norm of all gradients together to this before the optimizer steps.
     use_amp
         Compute in mixed precision.
-    amp_type
-        Its type, ``torch.float16``, whose losses are scaled, or ``torch.bfloat16``.
     compile
         Compile the function by `torch.compile`, on any device, instead of capturing a graph; what `torch.compile`
         raises is raised.
-    logger
-        Where a warning goes if the step can't be captured; by default the logger ``alcore.torchloop``.
+    cuda_graph_warmup
+        Eager steps before the capture, for each shape of batches.
+    amp_type
+        Type of mixed precision: ``torch.float16``, whose losses are scaled, or ``torch.bfloat16``.
+    gradient_clip_norm
+        Clip the norm of all gradients together to this before the optimizer steps.
     label
         Names the step in that warning.
+
+    Raises
+    ------
+    UsageError
+        If an argument is of another type, for instance since positional arguments are in another order.
 
     Examples
     --------
@@ -101,14 +112,13 @@ class StaticCaptureTraining:
         self,
         model: torch.nn.Module,
         optim: torch.optim.Optimizer,
-        use_graphs: bool = True,
-        cuda_graph_warmup: int = 11,
-        gradient_clip_norm: float | None = None,
-        *,
-        use_amp: bool = False,
-        amp_type: torch.dtype = torch.float16,
-        compile: bool = False,
         logger: logging.Logger | None = None,
+        use_graphs: bool = True,
+        use_amp: bool = False,
+        compile: bool = False,
+        cuda_graph_warmup: int = 11,
+        amp_type: torch.dtype = torch.float16,
+        gradient_clip_norm: float | None = None,
         label: str | None = None,
     ) -> None:
         self.model, self.optim = model, optim
@@ -141,24 +151,23 @@ class StaticCaptureEvaluateNoGrad:
     ----------
     model
         The learner; each submodule then gets its mode back.
+    logger, use_amp, compile, amp_type, label
+        As in `StaticCaptureTraining`.
     use_graphs
         Capture the step as a CUDA graph; no effect on a CPU.
     cuda_graph_warmup
         Eager calls before the capture, for each shape of arguments.
-    use_amp, amp_type, compile, logger, label
-        As in `StaticCaptureTraining`.
     """
 
     def __init__(
         self,
         model: torch.nn.Module,
-        use_graphs: bool = True,
-        cuda_graph_warmup: int = 11,
-        *,
-        use_amp: bool = False,
-        amp_type: torch.dtype = torch.float16,
-        compile: bool = False,
         logger: logging.Logger | None = None,
+        use_graphs: bool = True,
+        use_amp: bool = False,
+        compile: bool = False,
+        cuda_graph_warmup: int = 11,
+        amp_type: torch.dtype = torch.float16,
         label: str | None = None,
     ) -> None:
         self.model, self.use_graphs, self.cuda_graph_warmup = model, use_graphs, cuda_graph_warmup

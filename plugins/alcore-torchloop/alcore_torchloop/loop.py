@@ -88,6 +88,15 @@ class DefaultTrainingLoop:
         for name, step in (("train_step_fn", train_step_fn), ("validate_step_fn", validate_step_fn)):
             if step is not None and not callable(step):
                 raise UsageError(f"DefaultTrainingLoop: {name} is {step!r}; it must be callable as step(model, batch).")
+        for name, flag in (
+            ("enable_static_capture", enable_static_capture),
+            ("use_progress_bars", use_progress_bars),
+        ):
+            if not isinstance(flag, bool):
+                raise UsageError(
+                    f"DefaultTrainingLoop: {name} is {flag!r}; it must be True or False. The step functions, which are "
+                    "the first arguments in PhysicsNeMo, are given by name: train_step_fn=..., validate_step_fn=..."
+                )
         _one_of("schedule", schedule, ("epoch", "batch"))
         _one_of("capture", capture, ("graph", "compile"))
         _one_of("amp", amp, ("off", *PRECISIONS))

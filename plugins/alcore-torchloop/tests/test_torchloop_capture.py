@@ -2,12 +2,16 @@
 
 import contextlib
 import copy
+import inspect
+import logging
 
 import pytest
 import torch
 from alcore_torchloop import StaticCaptureEvaluateNoGrad, StaticCaptureTraining
 
 from alcore import UsageError
+
+LOGGER = logging.getLogger("test.capture")
 
 
 def problem():
@@ -244,7 +248,11 @@ def test_warning_of_a_step_that_can_not_be_captured_goes_to_the_logger_with_the_
     [
         ({"amp_type": torch.float32}, "amp_type is torch.float32"),
         ({"cuda_graph_warmup": -1}, "cuda_graph_warmup is -1"),
-        ({"logger": "loud"}, "logger is a str"),
+        ({"cuda_graph_warmup": True}, "cuda_graph_warmup is True"),
+        ({"logger": "loud"}, "logger is 'loud', a str"),
+        ({"use_graphs": LOGGER}, "use_graphs is <Logger"),
+        ({"use_amp": 11}, "use_amp is 11"),
+        ({"compile": None}, "compile is None"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):
@@ -253,3 +261,39 @@ def test_wrong_settings_are_refused(settings, message):
         StaticCaptureTraining(model=model, optim=torch.optim.SGD(model.parameters(), lr=0.1), **settings)
     with pytest.raises(UsageError, match=message):
         StaticCaptureEvaluateNoGrad(model=model, **settings)
+
+
+@pytest.mark.parametrize("first", [True, False, 0, torch.float16])
+def test_arguments_in_an_order_without_a_logger_are_refused_with_the_order(first):
+    model, _ = problem()
+    with pytest.raises(UsageError, match=r"logger is .* The logger comes before use_graphs"):
+        StaticCaptureTraining(model, torch.optim.SGD(model.parameters(), lr=0.1), first)
+    with pytest.raises(UsageError, match=r"logger is .* The logger comes before use_graphs"):
+        StaticCaptureEvaluateNoGrad(model, first)
+
+
+PHYSICSNEMO = (
+    ("logger", LOGGER),
+    ("use_graphs", False),
+    ("use_amp", False),
+    ("compile", False),
+    ("cuda_graph_warmup", 5),
+    ("amp_type", torch.bfloat16),
+)
+
+
+def test_positional_arguments_have_the_order_of_physicsnemo():
+    names = [name for name, _ in PHYSICSNEMO]
+    assert [*inspect.signature(StaticCaptureTraining).parameters] == [
+        "model", "optim", *names, "gradient_clip_norm", "label",
+    ]  # fmt: skip
+    assert [*inspect.signature(StaticCaptureEvaluateNoGrad).parameters] == ["model", *names, "label"]
+    model, batches = problem()
+    values = [value for _, value in PHYSICSNEMO]
+    train = StaticCaptureTraining(model, torch.optim.SGD(model.parameters(), lr=0.1), *values, 0.5, "surrogate")
+    evaluate = StaticCaptureEvaluateNoGrad(model, *values, "surrogate")
+    assert train.gradient_clip_norm == 0.5
+    for capture in (train, evaluate):
+        assert (capture.use_graphs, capture.cuda_graph_warmup) == (False, 5)
+        assert (capture._settings._logger, capture._settings._label) == (LOGGER, "surrogate")
+        assert capture(loss_of)(model, batches[0]).isfinite()

@@ -400,6 +400,12 @@ def test_learner_without_parameters_is_refused():
         DefaultTrainingLoop()(torch.nn.Identity(), None, [torch.ones(1)], 1, train_step_fn=loss_of)
 
 
+@pytest.mark.parametrize("given", [(loss_of,), (True, loss_of), (None,)])
+def test_step_functions_in_the_place_of_flags_are_refused_with_their_names(given):
+    with pytest.raises(UsageError, match=r"is .*; it must be True or False\. The step functions.*train_step_fn=\.\.\."):
+        DefaultTrainingLoop(*given)
+
+
 def test_an_unknown_schedule():
     with pytest.raises(UsageError, match=r"schedule is 'step': there are: batch, epoch"):
         DefaultTrainingLoop(schedule="step")
