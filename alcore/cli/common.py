@@ -25,7 +25,7 @@ from alcore.cli.text_tables import curve, losses
 from alcore.codec import export_json
 from alcore.errors import AlcoreError, UsageError
 from alcore.plugins.registry import Registry, installed
-from alcore.store.outcomes import is_failure, is_waiting
+from alcore.store.outcomes import is_failure, is_waiting, untrained
 from alcore.store.reading import Run
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from alcore.experiment import Experiment, Resolved
 
 DEFAULT_ROOT = Path("active_learning_logs")
+FINAL_TRAINING = "--set driver.final_training=true"
 
 # -- options ---------------------------------------------------------------------------------------------------
 
@@ -404,6 +405,7 @@ def _result(run: Run) -> dict[str, Any]:
         "reason": summary.reason,
         "steps": summary.steps,
         "labels": summary.labels,
+        "untrained": run.untrained_labels(),
         "metrics": run.records(),
     }
 
@@ -424,6 +426,8 @@ def _report_text(run: Run, driver: Driver) -> str:
         return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",
                           *(f"  {command:<{width}}  {what}" for command, what in commands.items())])  # fmt: skip
     lines.append(f"Ended: {reason}.")
+    if left := untrained(run.untrained_labels()):  # reported as failed before, where the run has not done its steps
+        lines.append(f"{left}: {resume_command(driver.log_dir, names_code=driver.names_code)} {FINAL_TRAINING}")
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
     again = f"alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{_code_flag(driver.names_code)}"

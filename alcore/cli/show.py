@@ -12,6 +12,7 @@ from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, shel
 from alcore.cli.text_tables import curve, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
+from alcore.store.outcomes import outcome, untrained
 from alcore.store.reading import Run, find_run, parts_of, settings_of
 from alcore.store.tables import REFUSED
 
@@ -57,6 +58,7 @@ def _whole(run: Run) -> dict[str, Any]:
         "refused": run.refused(),
         "reasons": run.reasons(),
         "checkpoints": run.checkpoints(),
+        "untrained": run.untrained_labels(),
     }
 
 
@@ -71,6 +73,11 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else ""),
         f"alcore {environment['alcore']}, torch {environment['torch']}, threads {environment['threads']}",
         f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",
+        *(
+            [left]
+            if outcome(run["status"], run.get("reason")) == "done" and (left := untrained(run["untrained"]))
+            else []
+        ),
     ]
     if run["metrics"]:
         lines += ["", curve(run["metrics"], most)]

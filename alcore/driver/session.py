@@ -23,7 +23,7 @@ from alcore.errors import UsageError, message_of
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import Phase, Spent
 from alcore.randomness import global_rng_state
-from alcore.store.outcomes import is_waiting
+from alcore.store.outcomes import is_waiting, outcome, untrained
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
@@ -301,6 +301,13 @@ class RunSession:
         finally:
             self._position.step = now
 
+    def _log_untrained(self, reason: str | None) -> None:
+        """Log how many labels no training has used, where the run has done what it was started for."""
+        if self.training is None or outcome(_status(reason, None), reason) != "done":
+            return
+        if left := untrained(self.store.untrained_labels()):
+            self._logger.info("run %s: %s", self._run_id, left)
+
     def close(self, reason: str | None, error: BaseException | None) -> None:
         """Commit how the run ended, tell the observers, and close everything that is open.
 
@@ -319,6 +326,7 @@ class RunSession:
                 self.training.save_kept(error, waits=status == _WAITING)
             if error is None:
                 self._logger.info("run %s ends: %s", self._run_id, reason)
+                self._log_untrained(reason)
             else:
                 self._logger.error("run %s ends: %s", self._run_id, status, exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)

@@ -29,6 +29,16 @@ def is_failure(reason: str | None) -> bool:
     )
 
 
+def untrained(labels: int) -> str:
+    """Return in words that so many labels came after the last training; empty where there are none."""
+    if not labels:
+        return ""
+    return (
+        f"{labels} label{'' if labels == 1 else 's'} came after the last training, so the learner does not know "
+        f"{'it' if labels == 1 else 'them'}; with final_training, a run whose steps are done trains once more"
+    )
+
+
 def outcome(status: str, reason: str | None) -> str:
     """Return what a run has come to.
 

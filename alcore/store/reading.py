@@ -172,6 +172,15 @@ class Run:
         """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
         return self._read(tables.reasons, step)
 
+    def untrained_labels(self) -> int:
+        """Return how many labels came after the last training, so that the learner doesn't know them.
+
+        0 where the run doesn't train at all.
+        """
+        if _table(settings_of(self.folder), "driver").get("skip_training"):
+            return 0
+        return self._read(tables.untrained_labels)
+
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
         return self._read(tables.decisions)

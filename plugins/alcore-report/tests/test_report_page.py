@@ -134,7 +134,7 @@ def test_curves_have_the_numbers_of_the_records(folder, pages):
     tables = pages["moons"][1].tables
     for strategy, metric in (("f1_metrology", "f1"), ("classification_metrology", "ece")):
         (key,) = (one for one in tables if one.startswith("metric-") and one.endswith(f"_2e{metric}"))
-        assert tables[key][0] == ["step", "labels", metric]
+        assert tables[key][0] == ["step", "labeled samples", metric]
         assert tables[key][1:] == [
             [str(one["step"]), str(one["train_samples"]), f"{one[metric]:.6g}"] for one in records[strategy]
         ]

@@ -123,6 +123,8 @@ class Detail:
         Why requests could not be labeled and answers were refused, the most frequent first.
     log
         The last lines of its log.
+    untrained
+        How many labels came after the last training of a run that is done.
     """
 
     row: Row
@@ -138,6 +140,7 @@ class Detail:
     pending: Sequence[Mapping[str, Any]]
     reasons: Sequence[Mapping[str, Any]]
     log: Sequence[str]
+    untrained: int = 0
 
     @property
     def doing(self) -> str:
@@ -288,6 +291,7 @@ def detail_of(run: Run, name: str, *, verify: bool = False) -> Detail:
         run.unlabeled_requests(MOST_PENDING),
         run.reasons()[:MOST_REASONS],
         run.log(MOST_LOG),
+        run.untrained_labels() if row.outcome == "done" else 0,
     )
 
 

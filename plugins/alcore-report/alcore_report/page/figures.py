@@ -69,7 +69,7 @@ def _metric(facts: Facts, metric: str) -> Figure | None:
     x = [labels if by_labels else step for step, labels, _ in shown]
     values = [value for *_, value in curve]
     best = (min if facts.lower(metric) else max)(curve, key=lambda one: one[2])
-    unit = "labels" if by_labels else "steps"
+    unit = "labeled samples" if by_labels else "steps"
     better = "lower" if facts.lower(metric) else "higher"
 
     def draw(axes: Axes, palette: Palette) -> None:
@@ -86,7 +86,7 @@ def _metric(facts: Facts, metric: str) -> Figure | None:
         f"at {at}."
     )
     rows = [[str(step), exact(labels), exact(value)] for step, labels, value in _thin(curve)]
-    return Figure(_key("metric", metric), name, draw, alt, ("step", "labels", name), rows, _left_out(curve))
+    return Figure(_key("metric", metric), name, draw, alt, ("step", "labeled samples", name), rows, _left_out(curve))
 
 
 def _left_out(rows: list[Any]) -> str:
