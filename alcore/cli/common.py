@@ -413,7 +413,9 @@ def _result(run: Run) -> dict[str, Any]:
 def _report_text(run: Run, driver: Driver) -> str:
     reason, records = driver.stop_reason, run.records()
     steps = run.steps()
-    lines = ["", curve(records, 8) if records else losses(steps, 8), ""] if records or steps else [""]
+    everything = f"alcore show {shell_name(run.folder)} --all"
+    shown = curve(records, 8, everything) if records else losses(steps, 8, everything)
+    lines = ["", shown, ""] if records or steps else [""]
     if is_waiting(reason):
         name = shell_name(run.folder)
         to_tell = {

@@ -162,6 +162,8 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
     blocks.append(Text(counts))
     if detail.curves:
         blocks += [Text(""), _curves(detail.curves[:_MOST_CURVES], width)]
+        if (more := len(detail.curves) - _MOST_CURVES) > 0:
+            blocks.append(Text(f"... {more} more: alcore dash draws them", "dim"))
     if detail.picks:
         blocks += [Text(""), _picks(detail)]
     used = sum(3 if isinstance(one, Table) else 1 for one in blocks) + len(detail.curves[:_MOST_CURVES]) + _MOST_PICKS
