@@ -25,6 +25,7 @@ from alcore.cli.text_tables import curve, losses
 from alcore.codec import export_json
 from alcore.errors import AlcoreError, UsageError
 from alcore.plugins.registry import Registry, installed
+from alcore.store.endings import untrained
 from alcore.store.reading import Run
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from alcore.experiment import Experiment, Resolved
 
 DEFAULT_ROOT = Path("active_learning_logs")
+FINAL_TRAINING = "--set driver.final_training=true"
 
 # -- options ---------------------------------------------------------------------------------------------------
 
@@ -404,6 +406,7 @@ def _result(run: Run) -> dict[str, Any]:
         "reason": summary.reason,
         "steps": summary.steps,
         "labels": summary.labels,
+        "untrained": run.untrained_labels(),
         "metrics": run.records(),
     }
 
@@ -411,7 +414,9 @@ def _result(run: Run) -> dict[str, Any]:
 def _report_text(run: Run, driver: Driver) -> str:
     reason, records = driver.end_reason, run.records()
     steps = run.steps()
-    lines = ["", curve(records, 8) if records else losses(steps, 8), ""] if records or steps else [""]
+    everything = f"alcore show {shell_name(run.folder)} --all"
+    shown = curve(records, 8, everything) if records else losses(steps, 8, everything)
+    lines = ["", shown, ""] if records or steps else [""]
     if reason is not None and reason.kind.status == "waiting":
         name = shell_name(run.folder)
         to_tell = {
@@ -424,6 +429,8 @@ def _report_text(run: Run, driver: Driver) -> str:
         return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",
                           *(f"  {command:<{width}}  {what}" for command, what in commands.items())])  # fmt: skip
     lines.append(f"Ended: {reason}.")
+    if left := untrained(run.untrained_labels()):  # reported as failed before, where the run has not done its steps
+        lines.append(f"{left}: {resume_command(driver.log_dir, names_code=driver.names_code)} {FINAL_TRAINING}")
     if failed := [one for one in run.requests() if one["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
     again = f"alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{_code_flag(driver.names_code)}"

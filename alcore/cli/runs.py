@@ -22,7 +22,7 @@ def runs(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs of a folder, oldest first."""
+    """List the runs of a folder, and of the folders in it, such as those of benchmarks, oldest first."""
     if clean:
         say(f"removed {_count(len(remove_unfinished_runs(root)))} from {root}.")
     if left := unfinished_runs(root):

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, shell_name
-from alcore.cli.text_tables import curve, some, table
+from alcore.cli.text_tables import curve, left_out, some, table
 from alcore.codec import export_json
 from alcore.errors import UsageError
+from alcore.store.endings import untrained
 from alcore.store.reading import Run, find_run, parts_of, settings_of
 from alcore.store.tables import REFUSED
 
@@ -57,6 +58,7 @@ def _whole(run: Run) -> dict[str, Any]:
         "refused": run.refused(),
         "reasons": run.reasons(),
         "checkpoints": run.checkpoints(),
+        "untrained": run.untrained_labels(),
     }
 
 
@@ -65,15 +67,17 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
     why = run.get("error") or run.get("reason")
     environment = run["environment"]
     parts = ", ".join(f"{kind} {names}" for kind, names in run["parts"].items() if names != "" and kind != "seed")
+    everything = f"alcore show {name} --all"
     lines = [
         f"Run {run['run_id']}: {run['status']}" + (f" ({why})" if why else ""),
         "; ".join(filter(None, [parts, f"seed {run['seed']}"])),
         f"started {run['started']}" + (f", ended {run['ended']}" if "ended" in run else ""),
         f"alcore {environment['alcore']}, torch {environment['torch']}, threads {environment['threads']}",
         f"folder {run['folder']}, {len(run['checkpoints'])} checkpoints",
+        *([left] if run["status"] == "done" and (left := untrained(run["untrained"])) else []),
     ]
     if run["metrics"]:
-        lines += ["", curve(run["metrics"], most)]
+        lines += ["", curve(run["metrics"], most, everything)]
     if run["steps"]:
         phases = list(dict.fromkeys(phase for step in run["steps"] for phase in step["seconds"]))
         counts = [
@@ -91,10 +95,9 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         ]
         header = ["step", "samples", *counts, "loss", *(_VERBS.get(phase, phase) for phase in phases)]
         lines += ["", f"steps, with the seconds to {', '.join(header[-len(phases) :])}", table(rows, header)]
-    if len(run["steps"]) > most:
-        lines += ["", f"{most} of {len(run['steps'])} steps are shown; --all shows every one."]
+        lines += left_out(len(rows), len(run["steps"]), everything, "steps")
     if run["reasons"]:
-        lines += ["", _reasons_text(run["reasons"])]
+        lines += ["", _reasons_text(run["reasons"], f"alcore show {name} --json")]
     if refused := [one for one in run["refused"] if one["kind"] in REFUSED]:
         lines += [
             "",
@@ -109,10 +112,11 @@ def _of(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda step: step[name]
 
 
-def _reasons_text(reasons: list[dict[str, Any]]) -> str:
+def _reasons_text(reasons: list[dict[str, Any]], command: str) -> str:
     """Return why requests could not be labeled and answers were refused, the most frequent first."""
     rows = [[one["count"], one["kind"], one["reason"]] for one in reasons[:_MOST_REASONS]]
-    return "why labels failed and answers were refused\n" + table(rows, ["count", "kind", "reason"])
+    lines = ["why labels failed and answers were refused", table(rows, ["count", "kind", "reason"])]
+    return "\n".join([*lines, *left_out(len(rows), len(reasons), command, "reasons")])
 
 
 def _refused_text(content: dict[str, Any], run: Run) -> str:
@@ -170,4 +174,6 @@ def _step_text(content: dict[str, Any]) -> str:
     header = ["request", "sample", "strategy", "rank", "score", "state", "label", "source", "cost"]
     text = f"Step {content['step']} of run {content['run_id']}, chosen by model {', '.join(models)}\n"
     text += table(rows, header)
-    return text + ("\n\n" + _reasons_text(content["reasons"]) if content["reasons"] else "")
+    return text + (
+        "\n\n" + _reasons_text(content["reasons"], "the same command with --json") if content["reasons"] else ""
+    )

@@ -37,6 +37,11 @@ def some(items: Sequence[Any], most: int) -> list[Any]:
     return [items[place] for place in sorted(places)]
 
 
+def left_out(shown: int, total: int, command: str, what: str = "rows") -> list[str]:
+    """Return a line for below a table that says how many rows it leaves out, and which command has them all."""
+    return [f"... {total - shown} of {total} {what} are left out; {command} has them all."] if shown < total else []
+
+
 _PLACES = {
     "pool": "all points of the pool, labeled or not",
     "validation": "the held-out validation pool",
@@ -50,8 +55,18 @@ def measured_on(place: str) -> str:
     return _PLACES.get(place, place)
 
 
-def curve(records: dict[str, list[Any]], most: int) -> str:
-    """Return the learning curve of each metrology strategy as a table of at most `most` rows."""
+def curve(records: dict[str, list[Any]], most: int, command: str) -> str:
+    """Return the learning curve of each metrology strategy as a table of at most `most` rows.
+
+    Parameters
+    ----------
+    records
+        The records by strategy.
+    most
+        How many rows a table has at most; a line below one says how many it leaves out.
+    command
+        What shows all rows.
+    """
     blocks = []
     for strategy, entries in records.items():
         shown = [entry for entry in some(entries, most) if isinstance(entry, dict)]
@@ -61,11 +76,12 @@ def curve(records: dict[str, list[Any]], most: int) -> str:
         ]
         places = dict.fromkeys(str(entry["on"]) for entry in shown if "on" in entry)
         title = f"{strategy}, measured on {' and '.join(map(measured_on, places))}" if places else strategy
-        blocks.append(f"{title}\n{table(rows, ['step', 'samples', *names])}")
+        lines = [title, table(rows, ["step", "samples", *names]), *left_out(len(rows), len(entries), command)]
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def losses(steps: Sequence[dict[str, Any]], most: int) -> str:
-    """Return the training losses of a run as a table of at most `most` rows."""
+def losses(steps: Sequence[dict[str, Any]], most: int, command: str) -> str:
+    """Return the training losses of a run as a table of at most `most` rows; the parameters are those of `curve`."""
     rows = [[step["step"], step["train_samples"], step.get("losses", {}).get("loss")] for step in some(steps, most)]
-    return table(rows, ["step", "samples", "loss"])
+    return "\n".join([table(rows, ["step", "samples", "loss"]), *left_out(len(rows), len(steps), command)])

@@ -31,11 +31,11 @@ class WarnOnce:
         self._logger = logger
         self._logged: set[str] = set()
 
-    def __call__(self, message: str) -> None:
-        """Log a warning, unless it was logged before."""
+    def __call__(self, message: str, *values: object) -> None:
+        """Log a warning with these values in it, by ``%``, unless it was logged before, whatever its values were."""
         if message not in self._logged:
             self._logged.add(message)
-            self._logger.warning(message)
+            self._logger.warning(message, *values)
 
 
 class RunLog:

@@ -23,7 +23,7 @@ from alcore.errors import UsageError
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import EndReason, Phase, Spent
 from alcore.randomness import global_rng_state
-from alcore.store.endings import GOES_ON, facts_of
+from alcore.store.endings import GOES_ON, facts_of, untrained
 from alcore.store.replica import Replica
 from alcore.store.retention import Retention
 from alcore.store.run import RunStore
@@ -303,6 +303,13 @@ class RunSession:
         finally:
             self._position.step = now
 
+    def _log_untrained(self, reason: EndReason | None) -> None:
+        """Log how many labels no training has used, where the run has done what it was started for."""
+        if self.training is None or (reason is not None and reason.kind.status != "done"):
+            return
+        if left := untrained(self.store.untrained_labels()):
+            self._logger.info("run %s: %s", self._run_id, left)
+
     def close(self, reason: EndReason | None, error: BaseException | None) -> None:
         """Commit how the run ended, tell the observers, and close everything that is open.
 
@@ -321,6 +328,7 @@ class RunSession:
                 self.training.save_kept(error, waits=waits)
             if error is None:
                 self._logger.info("run %s ends: %s", self._run_id, reason)
+                self._log_untrained(reason)
             else:
                 self._logger.error("run %s ends: %s", self._run_id, end["status"], exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)

@@ -134,7 +134,7 @@ class Experiment:
         Raises
         ------
         UsageError
-            When the file can't be read, is not valid TOML, or has a table that does not exist.
+            When the file can't be read, is not valid TOML, holds no table, or has a table that does not exist.
         """
         if path.exists() and not path.is_file():
             raise UsageError(
@@ -147,6 +147,11 @@ class Experiment:
             raise UsageError(f"experiment file {path} can't be read: {error}.") from error
         except ValueError as error:
             raise UsageError(f"experiment file {path} is not valid TOML: {error}.") from error
+        if not tree:  # else any empty file would run the standard experiment
+            raise UsageError(
+                f"experiment file {path} holds no table, so it does not say what to run. Write a table into it, such "
+                "as [data.moons], or leave the file out: the standard experiment needs none."
+            )
         if "python" in tree:
             raise BuiltInPythonError(
                 f"{path} describes a run that was built in Python, which can't be built again from a file; make a "

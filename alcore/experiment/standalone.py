@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def main(arguments: list[str]) -> None:
     """Read a file, and write the predictions to another one, or to the terminal."""
     if len(arguments) not in (1, 2):
         sys.exit("usage: python predict.py NEW.csv [PREDICTIONS.csv]")
+    warnings.showwarning = lambda message, *_where: print(f"warning: {message}", file=sys.stderr)
     try:
         found = predict(arguments[0])
     except (OSError, ValueError, KeyError) as error:

@@ -38,8 +38,8 @@ class InferenceContext(RunContext, Protocol):
     def ranks(self) -> Ranks:
         """The processes that share the work; while this rank works by itself, this rank alone."""
 
-    def warn_once(self, message: str) -> None:
-        """Log a warning, unless the run has logged it already."""
+    def warn_once(self, message: str, *values: object) -> None:
+        """Log a warning with these values in it, unless the run has logged it already, whatever its values were."""
 
     @property
     def feasibility(self) -> FeasibilityOfCandidates:

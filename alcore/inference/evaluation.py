@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -16,6 +17,7 @@ from alcore.protocols import RunContext
 
 _ROWS = 4096  # most samples in a batch
 _BYTES = 16 * 2**20  # and most bytes of inputs and targets
+_FEW = 50  # samples to measure on, below which metrology warns
 
 _Infer = Callable[[Any], Any]
 _Batches = Iterator[tuple[Any, torch.Tensor]]
@@ -67,11 +69,13 @@ def evaluate(
     if on == "validation":
         if run.val_datapool is None:
             raise _missing(on, "this run has no validation pool", "give TrainingConfig a val_datapool")
+        _warn_of_few(run, "held-out samples", len(run.val_datapool))
         return Evaluation(on, _items(run, run.val_datapool, infer))
     if on == "pool":
         if not _has_evaluation(run):
             raise _missing(on, "the training pool has no evaluation()", "give it one")
         inputs, targets = run.train_datapool.evaluation()
+        _warn_of_few(run, "samples of the pool", len(targets))
         return Evaluation(on, _slices(run, inputs, targets, infer))
     if on == "train":
         return Evaluation(on, _items(run, run.train_datapool, infer))
@@ -99,6 +103,24 @@ def _standard(run: InferenceContext) -> MeasuredOn:
         "no evaluation(); its results are those of the training set."
     )
     return "train"
+
+
+def _warn_of_few(run: InferenceContext, what: str, count: int) -> None:
+    """Warn where so few samples are measured on that metrics are hardly more than chance."""
+    if not 0 < count < _FEW:
+        return
+    # of a share of 1/2, the widest: 1.96 sqrt(p (1 - p) / n); of the root of a mean of squares of normal errors:
+    # 1.96 / sqrt(2 n)
+    reach, metric = 0.98 / math.sqrt(count), "an accuracy reaches up to %.0f percentage points"
+    if run.info is not None and run.info.task == "regression":
+        reach, metric = 1.96 / math.sqrt(2 * count), "an RMSE reaches about %.0f%%"
+    run.warn_once(
+        f"metrology measures on %d {what}, which are few: the 95%% interval of {metric} to each side. Hold out "
+        "more (--set data.NAME.validation=0.4 where the data has it, val_datapool in Python), or compare runs over "
+        "several seeds (alcore benchmark).",
+        count,
+        100 * reach,
+    )
 
 
 def _has_evaluation(run: InferenceContext) -> bool:

@@ -294,8 +294,8 @@ def _collect(plugin: Plugin, module: Any) -> None:
             for name, factory in offered.items():
                 if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w-]{0,63}", name, re.ASCII):
                     raise TypeError(
-                        f"{hook} offers a name that can't be used, {name!r}; a name has letters, digits, - and _, and "
-                        "begins with a letter or a digit"
+                        f"{hook} offers a name that can't be used, {name!r}; a name has ASCII letters, digits, - and "
+                        "_, and begins with a letter or a digit"
                     )
                 if not (callable(factory) or (isinstance(factory, str) and ":" in factory)):
                     raise TypeError(f"{hook} offers {name!r} as {factory!r}; give a class, a function or 'module:Name'")

@@ -50,6 +50,16 @@ def end_of(meta: Mapping[str, Any]) -> EndReason | None:
     return None if kind is None else EndReason(EndKind(kind), str(meta["reason"]))
 
 
+def untrained(labels: int) -> str:
+    """Return in words that so many labels came after the last training; empty where there are none."""
+    if not labels:
+        return ""
+    return (
+        f"{labels} label{'' if labels == 1 else 's'} came after the last training, so the learner does not know "
+        f"{'it' if labels == 1 else 'them'}; with final_training, a run whose steps are done trains once more"
+    )
+
+
 # -- format 2, which had the sentence alone ------------------------------------------------------------------
 
 _BUDGET = re.compile(r"the budget of (\S+) is spent")

@@ -34,7 +34,8 @@ def check_run_id(run_id: str) -> str:
     """Return a run id if it is allowed: a plain name that is one part of a path; raise `UsageError` otherwise."""
     if not _RUN_ID.fullmatch(run_id):
         raise UsageError(
-            f"run id {run_id!r}: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first."
+            f"run id {run_id!r}: use 1 to 100 ASCII letters (a to z, A to Z), digits, dots, dashes and underscores, a "
+            "letter or digit first."
         )
     return run_id
 

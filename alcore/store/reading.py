@@ -172,6 +172,15 @@ class Run:
         """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
         return self._read(tables.reasons, step)
 
+    def untrained_labels(self) -> int:
+        """Return how many labels came after the last training, so that the learner doesn't know them.
+
+        0 where the run doesn't train at all.
+        """
+        if _table(settings_of(self.folder), "driver").get("skip_training"):
+            return 0
+        return self._read(tables.untrained_labels)
+
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
         return self._read(tables.decisions)
@@ -345,14 +354,32 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one / "run.db").is_file())
 
 
+def runs_within(root: Path) -> dict[str, Path]:
+    """Return the run directories in a root, and those in its folders, such as that of a benchmark.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        By their names relative to the root, ``a1`` or ``moons/uq-0``; first those in the root itself.
+    """
+    found = {folder.name: folder for folder in run_folders(root)}
+    for inside in sorted(root.iterdir()) if root.is_dir() else ():
+        if not inside.name.startswith(".") and inside.name not in found and not inside.is_symlink():
+            found |= {f"{inside.name}/{folder.name}": folder for folder in run_folders(inside)}
+    return found
+
+
 def summaries(root: Path) -> Iterator[Summary]:
-    """Yield every run of a root, oldest first; one that can't be read has the status ``unreadable``."""
+    """Yield every run of `runs_within`, oldest first; one that can't be read has the status ``unreadable``.
+
+    The ``run_id`` of one in a folder of the root is its name relative to the root.
+    """
     found = []
-    for folder in run_folders(root):
+    for name, folder in runs_within(root).items():
         try:
-            found.append(Run(folder).summary())
+            found.append(Run(folder).summary()._replace(run_id=name))
         except ValueError as error:  # a UsageError, or text that is not JSON
-            found.append(Summary(folder.name, "unreadable", str(error), "", 0, 0, {}))
+            found.append(Summary(name, "unreadable", str(error), "", 0, 0, {}))
     yield from sorted(found, key=lambda one: (one.started, one.run_id))
 
 
@@ -383,6 +410,8 @@ def find_run(root: Path, text: str, *, verify: bool = True) -> Run:
 def _found(root: Path, text: str) -> Run:
     if "/" in text or (Path(text) / "run.db").is_file():
         folder = Path(text)
+        if not folder.exists() and text in (within := runs_within(root)):
+            return Run(run_directory(within[text].parent, folder.name))
         return Run(folder if folder.name not in ("", "..") else folder.resolve())  # "./" has no name
     names = [folder.name for folder in run_folders(root)]
     if text in names:

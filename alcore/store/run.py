@@ -255,6 +255,10 @@ class RunStore:
         with self._database.transaction() as connection:
             tables.forget_failures(connection)
 
+    def untrained_labels(self) -> int:
+        """Return how many current labels arrived after the last training; all of them where there was none."""
+        return self._database.read(tables.untrained_labels)
+
     def bought(self, before: int) -> Spent:
         """Return how many current labels arrived before a step, and what they and failed attempts cost."""
         paid = self._database.read(self._costs.paid, before)

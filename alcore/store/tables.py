@@ -955,6 +955,26 @@ def first_training_step(connection: sqlite3.Connection) -> int | None:
     return None if step is None else int(step)
 
 
+def last_training_step(connection: sqlite3.Connection) -> int | None:
+    """Return the last step that trained, the one that a run begins with its final training included; None without."""
+    rows = connection.execute("SELECT step, seconds FROM steps ORDER BY step DESC")
+    done = next((int(row["step"]) for row in rows if "training" in json.loads(row["seconds"])), None)
+    (saved,) = connection.execute("SELECT MAX(step) FROM checkpoints WHERE phase = 'training'").fetchone()
+    return max((one for one in (done, saved) if one is not None), default=None)
+
+
+def labels_from(connection: sqlite3.Connection, step: int) -> int:
+    """Return how many current labels arrived in this step or later."""
+    (count,) = connection.execute("SELECT COUNT(*) FROM labels WHERE step >= ? AND superseded = 0", (step,)).fetchone()
+    return int(count)
+
+
+def untrained_labels(connection: sqlite3.Connection) -> int:
+    """Return how many current labels arrived after the last training; all of them where there was none."""
+    last = last_training_step(connection)
+    return labels_from(connection, 0 if last is None else last)
+
+
 def refused(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the answers that were not accepted, with the reasons, in the order of their arrival."""
     rows = connection.execute("SELECT step, request, kind, item, reason, cost FROM refused ORDER BY rowid")

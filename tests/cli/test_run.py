@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -162,6 +163,25 @@ def test_run_of_the_command_trains_once_more_on_its_last_labels_unless_it_is_tol
         trained = name == "one"
         assert f"final_training = {str(trained).lower()}" in (run / "experiment.toml").read_text()
         assert len(Run(run).records()["f1_metrology"]) == 1 + trained
+
+
+def test_labels_that_no_training_has_used_are_told_wherever_a_run_is_summarized(command, tmp_path):
+    few = ["--steps", "2", "--set", "training.max_training_epochs=1", "--set", "data.moons.samples=120"]
+    told = "10 labels came after the last training, so the learner does not know them"
+    again = "alcore resume no --set driver.final_training=true"
+    done, _ = command("run", "--run-id", "no", *few, "--set", "driver.final_training=false")
+    assert f"{told}; with final_training, a run whose steps are done trains once more: {again}" in done
+    assert told in command("show", "no")[0]
+    assert "labels, 10 of them not trained on" in command("watch", "no")[0]
+    command("report", "no")
+    assert "last trained on 16 samples, 10 not trained on" in (tmp_path / "no-report.html").read_text()
+    assert json.loads(command("show", "no", "--json")[0])["untrained"] == 10
+    done, _ = command(*again.split()[1:])
+    command("report", "no")
+    assert "last trained on 26 samples<" in (tmp_path / "no-report.html").read_text()
+    for text in (done, command("show", "no")[0], command("watch", "no")[0]):
+        assert "trained on" not in text
+        assert "after the last training" not in text
 
 
 def test_retention_of_a_file_is_obeyed_and_overridden_by_the_flag(command, tmp_path):

@@ -46,7 +46,7 @@ def test_some_keeps_both_ends_and_the_order(size, most):
 def test_curve_shows_fractions_and_what_they_were_measured_on(on, words):
     record = {"step": 0, "train_samples": 5, "on": on, "f1": 0.25, "samples": 9, "positive": "1"}
     title, *lines = curve(
-        {"f1": [{name: value for name, value in record.items() if value is not None}]}, 5
+        {"f1": [{name: value for name, value in record.items() if value is not None}]}, 5, ""
     ).splitlines()
     assert title == words
     assert lines == ["step  samples      f1", "   0        5  0.2500"]
@@ -54,4 +54,17 @@ def test_curve_shows_fractions_and_what_they_were_measured_on(on, words):
 
 def test_losses_are_shown_where_nothing_is_measured():
     steps = [{"step": 0, "train_samples": 5, "losses": {"loss": 0.5}}, {"step": 1, "train_samples": 6}]
-    assert losses(steps, 5).splitlines()[1:] == ["   0        5  0.5000", "   1        6       -"]
+    assert losses(steps, 5, "").splitlines()[1:] == ["   0        5  0.5000", "   1        6       -"]
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 30])
+def test_table_that_leaves_out_rows_says_how_many_and_what_has_them(count):
+    entries = [{"step": step, "train_samples": step, "f1": 0.5, "losses": {"loss": 0.5}} for step in range(count)]
+    for text, above in (
+        (curve({"f1": entries}, 8, "alcore show r --all"), 2),
+        (losses(entries, 8, "alcore show r --all"), 1),
+    ):
+        rows = text.splitlines()[above:]
+        last = f"... {count - 8} of {count} rows are left out; alcore show r --all has them all."
+        assert rows[-1:] == [last] if count > 8 else len(rows) == count
+        assert len(rows) == min(count, 8) + (count > 8)

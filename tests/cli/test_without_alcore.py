@@ -95,6 +95,25 @@ def test_new_file_that_does_not_fit_is_told_without_a_traceback(folder: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def test_unknown_categories_are_told_without_alcore_as_alcore_tells_them(folder: Path) -> None:
+    (folder / "odd.csv").write_text("colour,weight,size\nred,120.5,40\nviolet,121,41\npink,90.1,30\n")
+    done = alone(folder, "kinds-export/predict.py", "odd.csv")
+    assert done.returncode == 0
+    told = run_command(folder, "predict", "kinds", "odd.csv").err.strip()
+    assert told.startswith("alcore: warning: odd.csv: column 'colour' holds categories that the model doesn't know")
+    assert "in 2 of 3 rows, for instance 'violet'; they count as none." in told
+    assert done.stderr.strip() == told.removeprefix("alcore: ")
+
+
+@pytest.mark.parametrize(("text", "fault"), [("", "holds no text"), ("colour,weight,size\n", "no row below it")])
+def test_file_without_rows_is_refused_with_and_without_alcore(folder: Path, text: str, fault: str) -> None:
+    (folder / "none.csv").write_text(text)
+    done = alone(folder, "kinds-export/predict.py", "none.csv")
+    assert done.returncode == 1
+    assert fault in done.stderr
+    assert fault in run_alcore("predict", "kinds", "none.csv", cwd=folder, code=2)
+
+
 def test_labels_are_those_of_the_file(folder: Path) -> None:
     table, lines = rows_of(folder / "kinds.csv"), (folder / "kinds.csv").read_text().splitlines()
     labels = rows_of(folder / "kinds-export" / "labels.csv")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from alcore_random import RandomQuery
 from alcore_testing import differences, essence_of
 from helpers.experiment import Cut
 
@@ -183,3 +184,36 @@ def test_learner_without_an_optimizer_is_kept_as_it_was_trained(make: Make) -> N
     extended = go_on(make("r", 4, learner=Fitted(), **settings))
     assert extended.learner.count == whole.learner.count
     assert Run(extended.log_dir).records() == Run(whole.log_dir).records()
+
+
+@pytest.mark.parametrize(
+    ("settings", "untrained"),
+    [
+        ({"final_training": False}, 3),
+        ({"final_training": False, "metrology_strategies": []}, 3),
+        ({"final_training": False, "checkpoint_interval": 0}, 3),
+        ({"final_training": False, "max_active_learning_steps": 1, "start_strategy": RandomQuery(4)}, 4),
+        ({"final_training": True}, 0),
+        ({"final_training": True, "metrology_strategies": [], "keep": "last=1"}, 0),
+        ({"final_training": False, "skip_training": True}, 0),
+        ({"final_training": False, "budget": 5.0, "max_active_learning_steps": 9}, 0),
+    ],
+)
+def test_end_of_a_run_says_how_many_labels_no_training_has_used(
+    make: Make, toys: Any, settings: dict[str, Any], untrained: int
+) -> None:
+    if "start_strategy" in settings:
+        settings |= {"train_datapool": toys.pool(labeled=0)}
+    driver = make("r", settings.pop("max_active_learning_steps", 2), **settings)
+    driver.run()
+    lines = [one for one in Run(driver.log_dir).log(9) if "after the last training" in one]
+    assert Run(driver.log_dir).untrained_labels() == untrained
+    assert len(lines) == (untrained > 0)
+    assert all(f" {untrained} labels came after the last training" in one for one in lines)
+
+
+def test_labels_without_a_training_are_trained_on_where_the_run_goes_on_with_a_final_one(make: Make) -> None:
+    make("r", 2, final_training=False).run()
+    driver = go_on(make("r", 2))
+    assert samples_measured(driver) == [8, 11, 14]
+    assert Run(driver.log_dir).untrained_labels() == 0

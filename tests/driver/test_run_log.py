@@ -68,3 +68,10 @@ def test_warning_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     for message in ("a", "b", "a"):
         warn(message)
     assert caplog.messages == ["a", "b"]
+
+
+def test_warning_is_logged_once_whatever_its_values_are(caplog: pytest.LogCaptureFixture) -> None:
+    warn = WarnOnce(run_logger("r"))
+    warn("measured on %d samples", 16)
+    warn("measured on %d samples", 17)
+    assert [one.getMessage() for one in caplog.records] == ["measured on 16 samples"]

@@ -57,6 +57,15 @@ def test_invalid_file_is_refused_with_file_and_place(read, text, fragments):
         assert fragment in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "# nothing\n"])
+@pytest.mark.parametrize("name", ["x.toml", "x.parquet", "x.xlsx", "x.jsonl", "x"])
+def test_file_without_a_table_is_refused(tmp_path, registry, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match="holds no table, so it does not say what to run") as error:
+        Experiment.open(tmp_path / name, registry)
+    assert ("data is read from" in str(error.value)) == (Path(name).suffix not in ("", ".toml"))
+
+
 @pytest.mark.parametrize("name", ["absent.toml", "latin.toml", "."])
 def test_unreadable_file_is_refused(tmp_path, name):
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")

@@ -12,12 +12,14 @@ from alcore_testing import rows_at_once
 from alcore.distributed.ranks import Ranks
 from alcore.errors import UsageError
 from alcore.inference.evaluation import evaluate
-from alcore.pools import TensorPool
+from alcore.pools import DataInfo, TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.training.loader import BatchLoader
 
 
-def measured(train: Any, val: Any = None, on: Any = None, choice: Any = None) -> tuple[Any, list[str]]:
+def measured(
+    train: Any, val: Any = None, on: Any = None, choice: Any = None, info: Any = None
+) -> tuple[Any, list[str]]:
     warned: list[str] = []
     driver = SimpleNamespace(
         ranks=Ranks(),
@@ -26,7 +28,8 @@ def measured(train: Any, val: Any = None, on: Any = None, choice: Any = None) ->
         choice_pool=choice or train,
         candidates=Candidates(choice or train).chunks,
         infer=lambda inputs: inputs * 2,
-        warn_once=warned.append,
+        info=info,
+        warn_once=lambda message, *values: warned.append(message % values if values else message),
         ordered_batches=lambda pool: BatchLoader(pool, 4, device=torch.device("cpu"), dtype=torch.float32),
     )
     found = evaluate(driver, on)  # type: ignore[arg-type]
@@ -44,12 +47,40 @@ class WithEvaluation(TensorPool):
 
 @pytest.mark.parametrize("train", [pool(3), WithEvaluation(torch.zeros(3, 1), torch.zeros(3))])
 def test_a_validation_pool_comes_first(train: Any) -> None:
-    found, warned = measured(train, pool(6))
+    found, warned = measured(train, pool(50))
     assert found.on == "validation"
     batches = list(found.batches)
-    assert torch.cat([targets for _, targets in batches]).tolist() == list(range(6))
-    assert torch.cat([outputs for outputs, _ in batches]).flatten().tolist() == [2.0 * one for one in range(6)]
+    assert torch.cat([targets for _, targets in batches]).tolist() == list(range(50))
+    assert torch.cat([outputs for outputs, _ in batches]).flatten().tolist() == [2.0 * one for one in range(50)]
     assert warned == []
+
+
+class WithSmallEvaluation(TensorPool):
+    def evaluation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.arange(16.0)[:, None], torch.arange(16)
+
+
+@pytest.mark.parametrize(
+    ("task", "interval"),
+    [
+        ("classification", "the 95% interval of an accuracy reaches up to 24 percentage points"),  # 1.96 / (2 * 4)
+        ("regression", "the 95% interval of an RMSE reaches about 35%"),  # 1.96 / sqrt(32)
+    ],
+)
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ((pool(3), pool(16)), "16 held-out samples"),
+        ((WithSmallEvaluation(torch.zeros(3, 1), torch.zeros(3)),), "16 samples of the pool"),
+    ],
+)
+def test_few_samples_to_measure_on_are_warned_of_with_their_number(
+    parts: Any, what: str, task: Any, interval: str
+) -> None:
+    _, warned = measured(*parts, info=DataInfo(task, 2 * (task == "classification"), 1))
+    assert len(warned) == 1
+    assert f"measures on {what}, which are few" in warned[0]
+    assert f"{interval} to each side" in warned[0]
 
 
 def test_validation_pool_without_labels_is_not_measured_on() -> None:
@@ -78,11 +109,11 @@ def test_labeled_items_are_evaluated_last_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "expected"), [("validation", range(6)), ("pool", range(9000)), ("train", [4, 1]), ("unlabeled", [0, 2, 3])]
+    ("on", "expected"), [("validation", range(50)), ("pool", range(9000)), ("train", [4, 1]), ("unlabeled", [0, 2, 3])]
 )
 def test_what_is_measured_on_can_be_chosen(on: str, expected: Any) -> None:
     train = WithEvaluation(torch.arange(5.0)[:, None], torch.arange(5), labeled=[4, 1])
-    found, warned = measured(train, pool(6), on)
+    found, warned = measured(train, pool(50), on)
     assert found.on == on
     batches = list(found.batches)
     assert torch.cat([targets for _, targets in batches]).tolist() == list(expected)

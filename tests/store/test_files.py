@@ -67,6 +67,12 @@ def test_run_id_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str)
         run_directory(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["l\N{LATIN SMALL LETTER A WITH DIAERESIS}ufe", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_refused_run_id_is_told_that_letters_are_ascii(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"ASCII letters \(a to z, A to Z\), digits"):
+        run_directory(tmp_path, name)
+
+
 @pytest.mark.parametrize("target", ["elsewhere", "missing"])
 def test_run_directory_that_is_a_link_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "elsewhere").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from alcore.store import reading
 from alcore.store.database import Database
 from alcore.store.formats import FORMAT
 from alcore.store.lock import RunLock, held_error
-from alcore.store.reading import Run, figures, find_run, parts_of, run_folders, settings_of, summaries
+from alcore.store.reading import Run, figures, find_run, parts_of, run_folders, runs_within, settings_of, summaries
 from alcore.store.run import RunStore
 from alcore.store.tables import Record
 
@@ -112,6 +113,21 @@ def test_hidden_and_other_folders_are_not_runs(create: Create, root: Path) -> No
     (root / ".c.1234").mkdir()
     (root / ".c.1234" / "run.db").write_bytes((store.folder / "run.db").read_bytes())
     assert [one.name for one in run_folders(root)] == ["a", "b"]
+
+
+def test_runs_in_folders_of_a_root_are_listed_by_their_names_and_found(create: Create, root: Path) -> None:
+    create("own", started="2026-01-02").close()
+    create("uq-0", started="2026-01-01").close()
+    for inside in ("bench", ".hidden", "own/deeper"):
+        (root / inside).mkdir()
+    shutil.copytree(root / "uq-0", root / ".hidden" / "uq-1")
+    shutil.copytree(root / "uq-0", root / "own" / "deeper" / "uq-2")
+    (root / "uq-0").rename(root / "bench" / "uq-0")
+    (root / "link").symlink_to(root / "bench")
+    assert runs_within(root) == {"own": root / "own", "bench/uq-0": root / "bench" / "uq-0"}
+    assert [one.run_id for one in summaries(root)] == ["bench/uq-0", "own"]
+    assert find_run(root, "bench/uq-0").folder == root / "bench" / "uq-0"
+    assert runs_within(root / "none") == {}
 
 
 # -- reading ---------------------------------------------------------------------------------------------

@@ -57,7 +57,10 @@ class ProgramLabelStrategy(BaseLabel):
         check_choice(where, "cost", cost, ("expected", "seconds"))
         check_at_least(where, "max_result_bytes", max_result_bytes, 1)
         if wrong := [name for name in env or {} if not _VARIABLE.fullmatch(name)]:
-            raise UsageError(f"{where}: env names the variable {wrong[0]!r}; use letters, digits and underscores.")
+            raise UsageError(
+                f"{where}: env names the variable {wrong[0]!r}; use ASCII letters, "
+                "digits and underscores, no digit first."
+            )
         for name, value in (env or {}).items():
             check_argument(value, f"{where}: env: {name}")
         self.run, self.batch = CommandTemplate(run, "run"), batch

@@ -193,6 +193,10 @@ def test_what_is_wrong_is_told_before_anything_is_bought(tmp_path, command):
         ({"timeout": 0.0}, "timeout is 0.0"),
         ({"answer": "file"}, "answer is 'file'"),
         ({"env": {"A=B": "1"}}, "env names the variable 'A=B'"),
+        (
+            {"env": {"1A": "1"}},
+            "variable '1A'; use ASCII letters, digits and underscores, no digit first",
+        ),
     ],
 )
 def test_wrong_parameters_are_named(parameters, said):

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Run, figures, find_run, parse_json, parse_toml, run_folders
+from alcore.store import Run, figures, find_run, parse_json, parse_toml, run_folders, runs_within
 from alcore_report.statistics import Array
 
 MANIFEST = "benchmark.json"
@@ -102,12 +103,15 @@ def read(words: Sequence[str], root: Path) -> Found:
         if path.is_file():
             found.curves += curves_of_table(path)
         elif (folder := folder_of_runs(path, root)) is not None:
-            folders += run_folders(folder)
+            chosen, others = runs_to_compare(folder)
+            folders += chosen
+            found.left_out += others
         else:
             folders.append(find_run(root, word, verify=False).folder)
     more = curves_of_runs(list(dict.fromkeys(folders)))
     found.curves += more.curves
-    found.left_out, found.ceiling, found.baseline = more.left_out, more.ceiling, more.baseline
+    found.left_out += more.left_out
+    found.ceiling, found.baseline = more.ceiling, more.baseline
     _refuse_repeated(found.curves)
     return found
 
@@ -116,10 +120,25 @@ def folder_of_runs(path: Path, root: Path) -> Path | None:
     """Return the folder of runs that is meant, if one is: as a path, or as the name of a benchmark in the root."""
     for folder in (path, root / path):
         if folder.is_dir() and not (folder / "run.db").exists():
-            if run_folders(folder):
+            if runs_within(folder):
                 return folder
             raise UsageError(f"{folder} holds no run; name runs, a folder of runs, or a CSV file of curves.")
     return None
+
+
+def runs_to_compare(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the runs that a folder of runs means, and which others are left out, with the reason.
+
+    Its own ones; where it has none, those in its folders, such as the one that ``benchmark --root FOLDER`` makes.
+    """
+    own, within = run_folders(folder), runs_within(folder)
+    if not own:
+        return list(within.values()), []
+    groups = Counter(name.partition("/")[0] for name in within if "/" in name)
+    return own, [
+        (f"{name}/", f"compare its {count} run{'' if count == 1 else 's'} by themselves: {folder / name}")
+        for name, count in groups.items()
+    ]
 
 
 def _refuse_repeated(curves: Iterable[Curve]) -> None:

@@ -134,7 +134,7 @@ def test_curves_have_the_numbers_of_the_records(folder, pages):
     tables = pages["moons"][1].tables
     for strategy, metric in (("f1_metrology", "f1"), ("classification_metrology", "ece")):
         (key,) = (one for one in tables if one.startswith("metric-") and one.endswith(f"_2e{metric}"))
-        assert tables[key][0] == ["step", "labels", metric]
+        assert tables[key][0] == ["step", "labeled samples", metric]
         assert tables[key][1:] == [
             [str(one["step"]), str(one["train_samples"]), f"{one[metric]:.6g}"] for one in records[strategy]
         ]
@@ -261,6 +261,26 @@ def test_a_folder_has_the_verdict_and_a_section_for_each_run(folder):
         float(page.tables["comparison-labels"][-1][1]), abs=1e-5
     )
     assert (folder / "bench-report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_in_a_folder_of_a_folder_are_seen_by_runs_compare_report_and_dash(folder):
+    for name in ("uq-0", "random-0"):
+        shutil.copytree(folder / "active_learning_logs" / "moons", folder / "outer" / "bench2" / name)
+    told = json.loads(run_command(folder, "runs", "--root", "outer", "--json").out)
+    names = {one["run_id"] for one in told}
+    assert names == {"bench2/uq-0", "bench2/random-0"}
+    assert all(one["data"] == "moons" for one in told)
+    inside = json.loads(run_command(folder, "compare", "outer/bench2", "--json").out)
+    assert json.loads(run_command(folder, "compare", "outer", "--json").out) == inside
+    assert run_command(folder, "report", "outer").code == 0
+    page = Page((folder / "outer-report.html").read_text(encoding="utf-8"))
+    assert {"run-bench2_2fuq_2d0", "run-bench2_2frandom_2d0"} <= set(page.ids)
+    assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
+    assert "bench2/uq-0" in page.words
+    shutil.copytree(folder / "active_learning_logs" / "moons", folder / "outer" / "own")
+    told = json.loads(run_command(folder, "compare", "outer", "--json").out)
+    assert told["left_out"] == [{"run": "bench2/", "reason": "compare its 2 runs by themselves: outer/bench2"}]
+    assert len(json.loads(run_command(folder, "runs", "--root", "outer", "--json").out)) == 3
 
 
 @pytest.mark.parametrize(

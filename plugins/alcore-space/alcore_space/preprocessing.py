@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,7 @@ class SpacePreprocessing:
         UserWarning
             For points outside of the bounds, where a prediction is an extrapolation.
         """
-        inputs = _read(path, self._description)
-        outside = np.flatnonzero((inputs < -1e-6).any(axis=1) | (inputs > 1 + 1e-6).any(axis=1))
-        if len(outside):
-            warnings.warn(
-                f"{path.name}: {len(outside)} of {len(inputs)} points are outside of the bounds of the space, the "
-                f"first of them in row {outside[0]}, counted from 0; their predictions are extrapolated.",
-                stacklevel=2,
-            )
-        return torch.from_numpy(inputs)
+        return torch.from_numpy(_read(standalone.read, path, self._description))
 
 
 def read_arrays(path: Path, space: Space, targets: Sequence[str], shape: Sequence[int]) -> tuple[Array, Array]:
@@ -150,7 +141,7 @@ def read_labeled(path: Path, space: Space, targets: Sequence[str], codes: Sequen
         Inputs, float32 (N, features); targets, float32 (N,) or (N, T), or int64 (N,) for classes.
     """
     description = SpacePreprocessing.of(space, targets).describe()
-    inputs = _read(path, description)
+    inputs = _read(standalone.inputs_of, path, description)
     names, rows = standalone.table(path, space.names)
     for name in targets:
         if name not in names:
@@ -178,15 +169,12 @@ def read_labeled(path: Path, space: Space, targets: Sequence[str], codes: Sequen
     return inputs, array[:, 0] if len(targets) == 1 else array
 
 
-def _read(path: Path, description: Mapping[str, Any]) -> Array:
+def _read(read: Callable[..., Array], path: Path, description: Mapping[str, Any]) -> Array:
     try:
-        inputs = standalone.read(description, path)
+        return read(description, path)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path.name} is not text in UTF-8; save it as CSV in UTF-8.") from None
     except ValueError as error:
         raise UsageError(f"{path.name} {error}.") from None
-    if not len(inputs):
-        raise UsageError(f"{path.name} has no row below its header.")
-    return inputs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,27 @@ def read(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, An
     Raises
     ------
     ValueError
-        For columns that are missing or not known, and for values that are none of their variable.
+        For columns that are missing or not known, for values that are none of their variable, and for a file without
+        rows.
+
+    Warns
+    -----
+    UserWarning
+        For points outside of the bounds, where a prediction is an extrapolation.
     """
+    inputs = inputs_of(description, path)
+    outside = np.flatnonzero((inputs < -1e-6).any(axis=1) | (inputs > 1 + 1e-6).any(axis=1))
+    if len(outside):
+        warnings.warn(
+            f"{Path(path).name}: {len(outside)} of {len(inputs)} points are outside of the bounds of the space, the "
+            f"first of them in row {outside[0]}, counted from 0; their predictions are extrapolated.",
+            stacklevel=2,
+        )
+    return inputs
+
+
+def inputs_of(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, Any]:
+    """Return the inputs of all rows of a CSV file as `read` does, without its warning."""
     names, rows = table(path, [one["name"] for one in description["variables"]])
     known = [*(one["name"] for one in description["variables"]), *description["targets"]]
     if unknown := [name for name in names if name not in known]:
@@ -41,6 +61,8 @@ def read(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, An
             what = "lacks the column" if name not in names else "has several columns"
             raise ValueError(f"{what} {name!r}; a column for each variable is needed")
         columns[name] = [value_of(variable, row[names.index(name)], line) for line, row in rows]
+    if not rows:
+        raise ValueError("has no row below its header")
     return encode(description, columns)
 
 

@@ -224,6 +224,17 @@ def test_a_prediction_outside_of_the_bounds_is_warned_of(file: Any) -> None:
         assert len(reader.read(file("T;p\n900;1e5\n1600;1e5\n"))) == 2
 
 
+def test_program_of_an_export_warns_and_refuses_as_predict_does(file: Any) -> None:
+    reader, alone = space(TABLES).preprocessing, dict[str, Any]()
+    assert reader is not None
+    exec(reader.source(), alone)
+    with pytest.warns(UserWarning, match="1 of 2 points are outside of the bounds of the space"):
+        alone["read"](reader.describe(), file("T;p\n900;1e5\n1600;1e5\n"))
+    for read in (reader.read, lambda path: alone["read"](reader.describe(), path)):
+        with pytest.raises(ValueError, match="has no row below its header"):
+            read(file("T;p\n"))
+
+
 # -- the page ------------------------------------------------------------------------------------------------------
 
 

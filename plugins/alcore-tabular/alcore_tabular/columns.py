@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from alcore.errors import UsageError
 from alcore_tabular.csv_reader import TextTable, read_rows
 from alcore_tabular.faults import ColumnError, Faults
 from alcore_tabular.messages import listed, nearest, setting, shown, warn
-from alcore_tabular.number_format import DecimalMark, has_decimal_comma, number
+from alcore_tabular.number_format import DecimalMark, has_mark, number, other_mark
 from alcore_tabular.overview import overview
 from alcore_tabular.raw_table import Array, RawTable
 from alcore_tabular.standalone import DATE_PARTS, date, date_part, grouped_number
@@ -116,6 +117,7 @@ def read_csv(path: Path, target: str | None, said: Columns, faults: Faults) -> R
         free=tuple(said.texts),
         made=columns.made,
         lines=np.array(csv_text.lines),
+        other_mark=lambda: columns.other_mark,
     )
 
 
@@ -164,6 +166,11 @@ class _Reader:
         self.made: dict[str, dict[str, Any]] = {}
         self.numbers: dict[str, Array] = {}
         self.texts: dict[str, Array] = {}
+
+    @functools.cached_property
+    def other_mark(self) -> DecimalMark | None:
+        """The decimal mark of the file's numbers, where it is not the one that they are read with; looked for once."""
+        return other_mark(self.csv_text.rows, self.mark)
 
     def add_numbers(self, name: str, cells: Sequence[str]) -> bool:
         """Add a column as `add` does, if all its cells are numbers with a point; tell whether it was added."""
@@ -217,11 +224,13 @@ class _Reader:
         if self.said.thousands or any(cell.count(group) > 1 or self.mark in cell for cell in present):
             return
         example = next(cell for cell in present if number(cell, self.mark) is None)
+        as_decimals = f"say that it has three decimals with {setting('decimal', group)}" if self.other_mark else ""
         raise ColumnError(
             f"{self.csv_text.file}: column {name!r} has numbers such as {shown(example)}, which may be above a "
-            f"thousand or have three decimals: {self.csv_text.describe(cells.index(example), name)}. Say which, with "
-            f"{setting('thousands', True)} or {setting('decimal', group)}, or leave it out.",
-            {"thousands": True},
+            f"thousand or have three decimals: {self.csv_text.describe(cells.index(example), name)}. Say that it is "
+            f"above a thousand with {setting('thousands', True)}, {as_decimals or 'correct such cells'}, or "
+            f"{self._out(name)}.",
+            {"decimal": group} if self.other_mark else {"thousands": True},
         )
 
     def target(self, name: str, cells: list[str | None], faults: Faults) -> list[str | None]:
@@ -284,7 +293,7 @@ class _Reader:
             f"{self.csv_text.file}: column {name!r} has text where numbers belong: "
             f"{self.csv_text.describe(texts[0], name)}, and {present - len(texts)} of its {present} values are "
             f"numbers. Correct the cell, {blank}{self._ways_out(name, texts[0])}.",
-            {"blanks": odd, "missing": "fill"} if blank else {"drop": [name]},
+            {"blanks": odd, "missing": "fill"} if blank else self._mend(name, texts[0]),
         )
 
     def _blank(self, odd: Sequence[str]) -> str:
@@ -305,16 +314,25 @@ class _Reader:
             f"different values in {present} rows, which is {why}, for instance "
             f"{self.csv_text.describe(row, name)}. Each category is a feature, and a model learns nothing from names "
             f"and ids: {free}{self._out(name) if named else self._ways_out(name, row)}.",
-            {"texts": [name]} if is_text else {"drop": [name]},
+            {"texts": [name]} if is_text else self._mend(name, row),
         )
 
     def _ways_out(self, name: str, row: int) -> str:
-        cell = self.csv_text.column(name)[row]
-        read = f"read {shown(cell)} as a number with {setting('decimal', ',')}, " if has_decimal_comma(cell) else ""
+        cell, mark = self.csv_text.column(name)[row], self._mark_of(name, row)
+        read = "" if mark is None else f"read {shown(cell)} as a number with {setting('decimal', mark)}, "
         return (
             f"{read}{self._out(name)}, or take its values as categories with "
             f"{setting('categories', [*self.said.categories, name])}"
         )
+
+    def _mark_of(self, name: str, row: int) -> DecimalMark | None:
+        """Return the decimal mark to read a cell with, if the numbers of the file have it; None for a bad cell."""
+        is_number = has_mark(self.csv_text.column(name)[row], "," if self.mark == "." else ".")
+        return self.other_mark if is_number else None
+
+    def _mend(self, name: str, row: int) -> dict[str, Any]:
+        mark = self._mark_of(name, row)
+        return {"drop": [name]} if mark is None else {"decimal": mark}
 
     def _out(self, name: str) -> str:
         return f"leave the column out with {setting('drop', [*self.said.drop, name])}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
 from alcore_tabular.standalone import number, without_mark
 
-__all__ = ["DecimalMark", "exact", "has_decimal_comma", "number"]
+__all__ = ["DecimalMark", "exact", "has_mark", "number", "other_mark"]
 
 DecimalMark = Literal[".", ","]
+
+_DECIMAL = re.compile(r"[-+]?\d*([.,])\d+")
 
 
 def exact(cell: str, mark: DecimalMark = ".") -> Decimal:
@@ -18,6 +22,14 @@ def exact(cell: str, mark: DecimalMark = ".") -> Decimal:
     return Decimal(without_mark(cell, mark) or "")
 
 
-def has_decimal_comma(cell: str) -> bool:
-    """Tell whether a cell would be a number if the decimal mark were a comma."""
-    return re.fullmatch(r"[-+]?\d*,\d+", cell) is not None
+def other_mark(rows: Iterable[Iterable[str]], mark: DecimalMark) -> DecimalMark | None:
+    """Return the decimal mark that is not `mark`, where more cells of a table have it than `mark`; else None."""
+    counts = Counter(match[1] for row in rows for cell in row if (match := _DECIMAL.fullmatch(cell)))
+    other: DecimalMark = "," if mark == "." else "."
+    return other if counts[other] > counts[mark] else None
+
+
+def has_mark(cell: str, mark: DecimalMark | None) -> bool:
+    """Tell whether a cell is a number with this decimal mark."""
+    match = _DECIMAL.fullmatch(cell)
+    return match is not None and match[1] == mark

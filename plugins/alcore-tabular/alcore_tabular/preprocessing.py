@@ -14,7 +14,7 @@ from alcore_tabular import standalone
 from alcore_tabular.arrays import read_inputs
 from alcore_tabular.csv_reader import TextTable, read_rows
 from alcore_tabular.encoding import Encoder
-from alcore_tabular.messages import listed, nearest, shown, warn
+from alcore_tabular.messages import listed, nearest, warn
 from alcore_tabular.raw_table import Missing, RawTable
 from alcore_tabular.targets import Answers
 
@@ -178,16 +178,8 @@ class TablePreprocessing:
                     f"{table.file}: column {name!r} has a value that is infinite or too far from those that the "
                     f"model was trained on: {table.describe(row, name)}. Correct the cell, or leave the row out."
                 )
-        if column["kind"] == "category":
-            known = set(column["categories"])
-            new = [row for row, cell in enumerate(cells) if (standalone.MISSING if cell is None else cell) not in known]
-            if new:
-                cell = cells[new[0]]
-                warn(
-                    f"{table.file}: column {name!r} holds categories that the model doesn't know, in {len(new)} of "
-                    f"{len(cells)} rows, for instance {shown(standalone.MISSING if cell is None else cell)}; they "
-                    "count as none."
-                )
+        if unknown := standalone.unknown_categories(column, cells):
+            warn(f"{table.file}: {unknown}")
 
 
 def describe(encoder: Encoder, raw: RawTable, answers: Answers, reading: Reading) -> TablePreprocessing:

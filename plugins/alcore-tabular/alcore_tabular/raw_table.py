@@ -11,6 +11,7 @@ import numpy as np
 from alcore.errors import UsageError
 from alcore_tabular.faults import ColumnError, Faults
 from alcore_tabular.messages import capital, listed, setting, warn
+from alcore_tabular.number_format import DecimalMark
 
 Array = np.ndarray[Any, Any]
 Missing = Literal["error", "drop", "fill"]
@@ -58,6 +59,9 @@ class RawTable:
         Line of the file on which each row of the file begins, from 1: int64; None for a file that is not text.
     shape
         Shape of one input in the file, of which the columns are made; None for a table.
+    other_mark
+        Returns the decimal mark that the numbers of the file have, where it is not the one that they are read with;
+        else None.
     """
 
     file: str
@@ -74,6 +78,7 @@ class RawTable:
     free: tuple[str, ...] = ()
     lines: Array | None = None
     shape: tuple[int, ...] | None = None
+    other_mark: Callable[[], DecimalMark | None] = lambda: None
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -10,6 +10,7 @@ import csv
 import datetime
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,22 @@ def read(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, An
     Raises
     ------
     ValueError
-        For columns that are missing or not known, and for values that don't fit.
+        For columns that are missing or not known, for values that don't fit, and for a file without rows.
+
+    Warns
+    -----
+    UserWarning
+        For categories that are not known; they count as none.
     """
     if description["file"]["format"] == "npz":
         with np.load(path, allow_pickle=False) as archive:
             columns: Mapping[str, Any] = array_columns(description, archive[description["file"]["array"]])
             return encode(description, columns)
-    return encode(description, csv_columns(description, path))
+    cells = csv_columns(description, path)
+    for column in description["columns"]:
+        if unknown := unknown_categories(column, cells[column["name"]]):
+            warnings.warn(f"{Path(path).name}: {unknown}", stacklevel=2)
+    return encode(description, cells)
 
 
 def array_columns(description: Mapping[str, Any], array: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -64,6 +74,8 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
     given = description["file"]["delimiter"]
     tables = [table(path, delimiter) for delimiter in ([given] if given else [",", ";", "\t", "|"])]
     names, rows = max(tables, key=lambda one: len(set(wanted) & set(one[0])))  # of equal ones the first
+    if not names:
+        raise ValueError(f"{path} holds no text; it needs a line of column names, then one line a sample")
     known = {*wanted, *description["left_out"], description["target"]["name"]}
     problems = [f"lacks a column {name!r}" for name in wanted if name not in names]
     problems += [f"has {names.count(name)} columns {name!r}" for name in wanted if names.count(name) > 1]
@@ -72,6 +84,8 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
         raise ValueError(f"{path} {'; '.join(problems)}")
     if uneven := [number for number, row in enumerate(rows) if len(row) != len(names)]:
         raise ValueError(f"{path}: row {uneven[0]} has {len(rows[uneven[0]])} cells, and the header has {len(names)}")
+    if not rows:
+        raise ValueError(f"{path} has a header, but no row below it")
     places = {column["name"]: names.index(source_of(column)) for column in description["columns"]}
     return {
         name: [None if row[place].casefold() in blanks else row[place] for row in rows]
@@ -142,6 +156,22 @@ def numbers(column: Mapping[str, Any], cells: Sequence[Any], mark: str) -> np.nd
     if len(far := np.flatnonzero(~np.isfinite(result))):
         raise ValueError(f"a value of {column['name']!r} is infinite or too large in row {far[0]}, counted from 0")
     return result
+
+
+def unknown_categories(column: Mapping[str, Any], cells: Sequence[str | None]) -> str:
+    """Return in words which cells hold categories that are not known; empty where there are none."""
+    if column["kind"] != "category":
+        return ""
+    known = set(column["categories"])
+    values = [MISSING if cell is None else cell for cell in cells]
+    new = [value for value in values if value not in known]
+    if not new:
+        return ""
+    example = new[0] if len(new[0]) <= 40 else new[0][:39] + "\N{HORIZONTAL ELLIPSIS}"
+    return (
+        f"column {source_of(column)!r} holds categories that the model doesn't know, in {len(new)} of {len(cells)} "
+        f"rows, for instance {example!r}; they count as none."
+    )
 
 
 def indicators(categories: Sequence[str], cells: Sequence[str | None]) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from alcore.errors import UsageError
 from alcore_tabular.columns import MOSTLY_NUMBERS
 from alcore_tabular.messages import listed, nearest, setting
-from alcore_tabular.number_format import DecimalMark, exact, has_decimal_comma, number
+from alcore_tabular.number_format import DecimalMark, exact, has_mark, number
 from alcore_tabular.raw_table import Array, RawTable
 
 Task = Literal["auto", "classification", "regression"]
@@ -75,13 +75,7 @@ def encode_target(
     if task == "classification":
         return _classes(raw, cells, mark, numeric=not texts, whole=whole)
     if texts and (task == "regression" or len(cells) - len(texts) >= MOSTLY_NUMBERS * len(cells)):
-        raw.refuse(
-            raw.target_name,
-            f"is the target and has text where numbers belong: {raw.at(texts[0], raw.target_name)} "
-            f"({len(texts)} of {len(cells)} values are not numbers). Correct it, or take the values as "
-            f"classes with {setting('task', 'classification')}",
-            task="classification",
-        )
+        _refuse_text(raw, cells, texts)
     if texts:
         return _classes(raw, cells, mark, numeric=False, whole=whole)
     found = np.array(values, dtype=np.float64)
@@ -90,6 +84,25 @@ def encode_target(
     if task == "auto" and _are_codes(found):
         return _classes(raw, cells, mark, numeric=True, whole=whole)
     return _values(raw, found, whole=whole)
+
+
+def _refuse_text(raw: RawTable, cells: list[str], texts: list[int]) -> NoReturn:
+    mark = _mark_of(raw, cells[texts[0]])
+    read = "" if mark is None else f"read it as a number with {setting('decimal', mark)}, "
+    mend = {"task": "classification"} if mark is None else {"decimal": mark}
+    raw.refuse(
+        raw.target_name,
+        f"is the target and has text where numbers belong: {raw.at(texts[0], raw.target_name)} "
+        f"({len(texts)} of {len(cells)} values are not numbers). Correct it, {read}or take the values as "
+        f"classes with {setting('task', 'classification')}",
+        **mend,
+    )
+
+
+def _mark_of(raw: RawTable, cell: str) -> DecimalMark | None:
+    """Return the decimal mark to read a cell with, if the numbers of the file have it; else None."""
+    mark = raw.other_mark()
+    return mark if has_mark(cell, mark) else None
 
 
 def _are_codes(values: Array) -> bool:
@@ -150,7 +163,7 @@ def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: boo
         )
     lonely = [place for place, key in enumerate(order) if len(members[key]) == 1]
     if lonely and whole:
-        _refuse_lonely(raw, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), numeric)
+        _refuse_lonely(raw, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), mark, numeric)
     code = {key: place for place, key in enumerate(order)}
     return Answers("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
 
@@ -184,9 +197,15 @@ def _without_cells(raw: RawTable, task: Task) -> Answers:
     )
 
 
-def _refuse_lonely(raw: RawTable, lonely: list[str], row: int, classes: int, numeric: bool) -> NoReturn:
-    if has_decimal_comma(lonely[0]):
-        hint = f". If {lonely[0]!r} is a number, give {setting('decimal', ',')}"
+def _refuse_lonely(
+    raw: RawTable, lonely: list[str], row: int, classes: int, mark: DecimalMark, numeric: bool
+) -> NoReturn:
+    mend: dict[str, Any] = {}
+    if (other := _mark_of(raw, lonely[0])) is not None:
+        mend = {"decimal": other}
+        hint = f". If {lonely[0]!r} is a number, give {setting('decimal', other)}"
+    elif has_mark(lonely[0], "," if mark == "." else "."):
+        hint = f". If {lonely[0]!r} is a number, write it with a {'point' if mark == '.' else 'comma'}"
     elif numeric:
         hint = f". If the target is a quantity, give {setting('task', 'regression')}"
     elif 2 * classes > len(raw):
@@ -199,6 +218,7 @@ def _refuse_lonely(raw: RawTable, lonely: list[str], row: int, classes: int, num
         f"a single member: {listed(lonely)}; {raw.at(row, raw.target_name)}. A class needs two "
         "rows, one to train on and one to be measured on: add rows, take these out, or merge such "
         f"classes{hint}",
+        **mend,
     )
 
 

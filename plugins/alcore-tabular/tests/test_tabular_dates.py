@@ -114,9 +114,14 @@ def test_grouped_numbers_are_features_and_targets(rows, write) -> None:
 
 def test_three_digits_after_a_comma_are_refused_until_the_user_says(rows, write) -> None:
     path = write(with_column(rows, "price", lambda place: f"{place},{place + 100}"))
-    with pytest.raises(UsageError, match=r"'price' has numbers such as '1,101'.*thousands=true.*decimal="):
+    refused = r"'price' has numbers such as '1,101'.*thousands=true"
+    with pytest.raises(UsageError, match=f"{refused}.*correct such") as caught:
         table(path, target="bought")
+    assert "decimal=" not in str(caught.value), "the other numbers have points"
     assert table(path, target="bought", thousands=True).info.features == 5
+    path = write([row[:1] + row[2:] for row in with_column(rows, "price", lambda place: f"{place},{place + 100}")])
+    with pytest.raises(UsageError, match=f"{refused}.*decimal="):
+        table(path, target="bought")
 
 
 def test_a_target_with_three_digits_after_a_comma_is_refused_until_the_user_says(rows, write) -> None:

@@ -74,7 +74,7 @@ def column(name: str, cell, place: int = 0):
             ["'size' has text where numbers belong: line 14 has '4O.1'", "39 of its 40", "drop="],
         ),
         (put(14, 0, "1_000"), {}, ["line 14 has '1_000'"]),
-        (put(14, 0, "40,1"), {}, ["line 14 has '40,1'", "decimal"]),
+        (put(14, 0, "40,1"), {}, ["line 14 has '40,1'", "Correct the cell, leave the column out"]),
         (put(14, 0, "-inf"), {}, ["infinite", "line 14 has '-inf'"]),
         (put(14, 0, "1e999"), {}, ["1.8e308", "line 14 has '1e999'"]),
         (put(1, 1, "size"), {}, ["2 columns are named 'size' (columns 1, 2)", "drop="]),
@@ -183,6 +183,53 @@ def test_many_categories_must_be_asked_for(rows, write) -> None:
     assert "55 different values in 120 rows, which is more than 50" in refusal(path)
     with pytest.warns(TableWarning, match="'place' holds categories that the training part lacks"):
         assert 50 < table(path, target="bought", categories=("place",)).info.features < 4 + 55
+
+
+OTHER = {".": ",", ",": "."}
+
+
+def numbers(rows, mark: str, target: bool = False):
+    """Return rows with a decimal mark, of one number and one category, and of a number in place of the classes."""
+    body = [[row[0].replace(".", mark), row[1], f"{place}{mark}5" if target else row[2]]
+            for place, row in enumerate(rows[1:])]  # fmt: skip
+    return [rows[0], *body]
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+@pytest.mark.parametrize(
+    ("place", "options"), [(0, {}), (2, {}), (2, {"task": "regression"}), (2, {"drop": ("size",)})]
+)
+def test_one_cell_with_the_other_decimal_mark_is_a_bad_cell(rows, write, mark, place, options) -> None:
+    rows = numbers(rows, mark, target="task" in options)
+    rows[13][place] = f"1{OTHER[mark]}5"
+    message = refusal(write(rows, delimiter=";"), decimal=mark, **options)
+    assert f"line 14 has '1{OTHER[mark]}5'" in message
+    assert "decimal=" not in message
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+def test_one_cell_that_may_be_above_a_thousand_is_no_reason_for_another_decimal_mark(rows, write, mark) -> None:
+    rows = [[*row, "count" if not place else str(place)] for place, row in enumerate(numbers(rows, mark))]
+    rows[13][3] = f"1{OTHER[mark]}204"
+    message = refusal(write(rows, delimiter=";"), decimal=mark)
+    assert f"line 14 has '1{OTHER[mark]}204'" in message
+    assert "thousands=true" in message
+    assert "correct such cells" in message
+    assert "decimal=" not in message
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+@pytest.mark.parametrize(("options", "target"), [({}, False), ({}, True), ({"task": "regression"}, True)])
+def test_decimal_mark_that_the_numbers_have_is_offered_and_mends_all_columns(
+    rows, write, mark, options, target
+) -> None:
+    path = write(numbers(rows, OTHER[mark], target), delimiter=";")
+    with pytest.raises(UsageError) as caught:
+        table(path, target="bought", decimal=mark, **options)
+    offer = setting("decimal", OTHER[mark])
+    lines = str(caught.value).splitlines()
+    assert offer in lines[0] if len(lines) == 1 else lines[-1] == f"- One way to mend all that flags can mend: {offer}"
+    assert table(path, target="bought", decimal=OTHER[mark], **options).info.features == 4
 
 
 def test_a_point_is_no_decimal_mark_where_a_comma_is(rows, write) -> None:

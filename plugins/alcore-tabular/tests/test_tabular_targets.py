@@ -79,7 +79,7 @@ def test_the_task_can_be_said(rows, write) -> None:
             {"task": "classification"},
             ["single member", "--set data.csv.task=regression"],
         ),
-        ([f"{place},5" for place in range(40)], {}, ["'0,5' is a number", "decimal"]),
+        ([f"{place},5" for place in range(40)], {}, ["'0,5' is a number, write it with a point"]),
         (["1", "2", "3", "x"] * 2 + ["1", "2", "3", "4"] * 8, {}, ["line 5 has 'x'", "task=classification"]),
         (["a", "b"] * 20, {"task": "regression"}, ["text where numbers belong", "line 2 has 'a'"]),
         ([place / 7 for place in range(39)] + ["inf"], {}, ["line 41 has 'inf'"]),

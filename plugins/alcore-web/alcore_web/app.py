@@ -19,11 +19,13 @@ from markupsafe import Markup
 
 from alcore.errors import UsageError
 from alcore_web.charts import STYLES, Line, key, line_chart
-from alcore_web.runs import MissingRunError, Row, Runs
+from alcore_web.runs import MOST_REASONS, MissingRunError, Row, Runs
 from alcore_web.text import asked_for, duration, label_of, number, seconds
 
 MOST_COMPARED = 24
 MOST_CHARTS = 12
+MOST_METRICS = 6
+"""Columns of metrics in a comparison."""
 MOST_STEPS = 15
 _STATIC = {
     "dash.js": "text/javascript",
@@ -149,6 +151,7 @@ class _Pages:
         )
         self._templates.filters |= {"number": number, "seconds": seconds, "duration": duration, "address": _address}
         self._templates.globals |= {"outcomes": _OUTCOMES, "key": key, "label_of": label_of, "asked_for": asked_for}
+        self._templates.globals["most_reasons"] = MOST_REASONS
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -237,7 +240,8 @@ class _Pages:
             faults=faults,
             charts=charts,
             more=titles[MOST_CHARTS:],
-            metrics=metrics[:6],
+            metrics=metrics[:MOST_METRICS],
+            more_metrics=metrics[MOST_METRICS:],
             shared=len(set(styles)) < len(styles),
             marked=urlencode([("run", name) for name in wanted]),
         )

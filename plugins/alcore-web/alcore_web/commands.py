@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import find_run, run_folders
+from alcore.store import find_run, runs_within
 
 _ROOT = Path("active_learning_logs")
 
@@ -49,7 +49,8 @@ def dash(
         raise UsageError(f"there is no folder {root}: {near}.")
 
     def tell(address: str) -> None:
-        typer.echo(f"{len(run_folders(root))} runs in {root}: {address}\nCtrl-C ends the page; runs go on.")
+        count = len(runs_within(root))
+        typer.echo(f"{count} run{'' if count == 1 else 's'} in {root}: {address}\nCtrl-C ends the page; runs go on.")
         sys.stdout.flush()  # a pipe may wait for it
 
     serve(root, host=host, port=port, browser=browser, tell=tell)

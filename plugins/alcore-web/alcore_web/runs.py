@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Position, Run, figures, parts_of, run_folders, settings_of
+from alcore.store import Position, Run, figures, parts_of, runs_within, settings_of
 from alcore_web.text import short
 
 MOST_REQUESTS = 20
@@ -120,9 +120,11 @@ class Detail:
     pending
         The first requests without a label, of all steps, with the last reason if there was one.
     reasons
-        Why requests could not be labeled and answers were refused, the most frequent first.
+        All reasons why requests could not be labeled and answers were refused, the most frequent first.
     log
         The last lines of its log.
+    untrained
+        How many labels came after the last training of a run that is done.
     """
 
     row: Row
@@ -138,6 +140,7 @@ class Detail:
     pending: Sequence[Mapping[str, Any]]
     reasons: Sequence[Mapping[str, Any]]
     log: Sequence[str]
+    untrained: int = 0
 
     @property
     def doing(self) -> str:
@@ -178,7 +181,7 @@ class Runs:
     def rows(self) -> list[Row]:
         """Return all runs, the newest first; what has not changed is not read again."""
         with self._lock:
-            found = {folder: self._row(name, folder) for name, folder in self._folders().items()}
+            found = {folder: self._row(name, folder) for name, folder in runs_within(self.root).items()}
             self._rows = {folder: self._rows[folder] for folder in found if folder in self._rows}
         return sorted(found.values(), key=lambda row: (row.started, row.name), reverse=True)
 
@@ -199,18 +202,10 @@ class Runs:
         UsageError
             If it can't be read.
         """
-        folders = self._folders()
+        folders = runs_within(self.root)
         if name not in folders:
             raise MissingRunError(f"there is no run {name!r} in {self.root}: {did_you_mean(name, list(folders))}.")
         return detail_of(_run(folders[name]), name, verify=verify)
-
-    def _folders(self) -> dict[str, Path]:
-        found = {folder.name: folder for folder in run_folders(self.root)}
-        if self.root.is_dir():
-            for inside in sorted(self.root.iterdir()):
-                if not inside.name.startswith(".") and inside.name not in found and not inside.is_symlink():
-                    found |= {f"{inside.name}/{folder.name}": folder for folder in run_folders(inside)}
-        return found
 
     def _row(self, name: str, folder: Path) -> Row:
         before = _stamp(folder)
@@ -286,8 +281,9 @@ def detail_of(run: Run, name: str, *, verify: bool = False) -> Detail:
         run.request_counts(picked_in) if picked_in is not None else {},
         run.request_counts(),
         run.unlabeled_requests(MOST_PENDING),
-        run.reasons()[:MOST_REASONS],
+        run.reasons(),
         run.log(MOST_LOG),
+        run.untrained_labels() if row.outcome == "done" else 0,
     )
 
 

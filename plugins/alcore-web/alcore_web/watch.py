@@ -104,7 +104,8 @@ def headline(detail: Detail) -> str:
 def ending(detail: Detail) -> str:
     """Return how the run has ended."""
     row = detail.row
-    return f"Run {row.name}: {row.outcome}, {row.steps} steps, {row.labels} labels" + (
+    left = f", {detail.untrained} of them not trained on" if detail.untrained else ""
+    return f"Run {row.name}: {row.outcome}, {row.steps} steps, {row.labels} labels{left}" + (
         f" ({row.reason})" if row.reason else ""
     )
 
@@ -151,6 +152,7 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
     blocks.append(Text(_plain(", ".join(f"{kind} {name}" for kind, name in parts.items() if name)), "dim"))
     counts = f"{row.steps}" + (f" of {row.limit}" if row.limit else "") + f" steps, {row.labels} labels"
     counts += "".join(f", {detail.requested[one]} {word}" for one, word in _PENDING if detail.requested[one])
+    counts += f", {detail.untrained} labels not trained on" if detail.untrained else ""
     if detail.seconds_left and row.limit and row.steps < row.limit:
         counts += f", about {duration(detail.seconds_left)} left"
     if row.limit:
@@ -160,6 +162,8 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
     blocks.append(Text(counts))
     if detail.curves:
         blocks += [Text(""), _curves(detail.curves[:_MOST_CURVES], width)]
+        if (more := len(detail.curves) - _MOST_CURVES) > 0:
+            blocks.append(Text(f"... {more} more: alcore dash draws them", "dim"))
     if detail.picks:
         blocks += [Text(""), _picks(detail)]
     used = sum(3 if isinstance(one, Table) else 1 for one in blocks) + len(detail.curves[:_MOST_CURVES]) + _MOST_PICKS

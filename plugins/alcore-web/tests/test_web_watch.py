@@ -35,6 +35,24 @@ def test_a_run_that_has_ended_is_told_and_gives_its_exit_code(kept, name, code):
     assert "\x1b" not in done.out
 
 
+def test_dash_counts_the_runs_that_it_shows(kept, monkeypatch):
+    monkeypatch.setattr("alcore_web.server.serve", lambda _root, *, tell, **_others: tell("http://here"))
+    told = run_command(kept.parent, "dash", str(kept), "--no-browser").out
+    assert told.startswith(f"{len(Runs(kept).rows())} runs in {kept}: http://here")
+
+
+def test_reasons_and_metrics_that_a_page_leaves_out_are_counted(kept, monkeypatch):
+    from alcore_web import app
+
+    monkeypatch.setattr(app, "MOST_REASONS", 0)
+    monkeypatch.setattr(app, "MOST_METRICS", 1)
+    pages = app._Pages(Runs(kept))
+    count = len(Run(kept / "reasons").reasons())
+    assert f"The 0 most frequent of {count} reasons." in pages.run("reasons", verify=False).html
+    metrics = list(Runs(kept).detail("moons").row.metrics)
+    assert f"Metrics without a column: {', '.join(metrics[1:])}." in pages.compare(["moons"]).html
+
+
 def test_exit_codes_are_those_of_runs():
     assert EXIT_CODES == {"done": 0, "failed": 1, "stopped": 1, "unreadable": 1, "waiting": 3, "interrupted": 130}
 

@@ -151,6 +151,21 @@ class Facts:
             rows.append((step, label_sum, failure_sum))
         return rows
 
+    @functools.cached_property
+    def untrained(self) -> int:
+        """How many labels came after the last training."""
+        return self.run.untrained_labels()
+
+    @functools.cached_property
+    def trained_on(self) -> int | None:
+        """How many samples the last training had, those of the start included; None where that is not known."""
+        counts = [(one["step"], one["train_samples"]) for one in self.steps if "training" in one["seconds"]]
+        if counts and counts[-1][0] == self.steps[-1]["step"] and not self.untrained:
+            # a final training has used the labels of the last step; what was measured after it says how many there were
+            final = [(one.step, one.labels) for one in self.points if one.step > counts[-1][0]]
+            return final[-1][1] if final or self.steps[-1]["labeled"] else counts[-1][1]
+        return counts[-1][1] if counts else None
+
     @property
     def costs_differ(self) -> bool:
         """Whether labels cost something else than 1 each, or failed attempts cost anything."""

@@ -27,6 +27,7 @@ MOST_ROWS = 100
 MOST_METRICS = 12
 _MOST_POINTS = 300  # of a curve
 _MOST_CLASSES = 12
+_MOST_LINES = 4  # of losses, and of strategies with scores
 _MARKED = 10  # markers on a curve
 _TITLES = {"validation": "held-out samples", "pool": "all samples of the pool", "train": "labeled samples"}
 
@@ -69,7 +70,7 @@ def _metric(facts: Facts, metric: str) -> Figure | None:
     x = [labels if by_labels else step for step, labels, _ in shown]
     values = [value for *_, value in curve]
     best = (min if facts.lower(metric) else max)(curve, key=lambda one: one[2])
-    unit = "labels" if by_labels else "steps"
+    unit = "labeled samples" if by_labels else "steps"
     better = "lower" if facts.lower(metric) else "higher"
 
     def draw(axes: Axes, palette: Palette) -> None:
@@ -86,11 +87,15 @@ def _metric(facts: Facts, metric: str) -> Figure | None:
         f"at {at}."
     )
     rows = [[str(step), exact(labels), exact(value)] for step, labels, value in _thin(curve)]
-    return Figure(_key("metric", metric), name, draw, alt, ("step", "labels", name), rows, _left_out(curve))
+    return Figure(_key("metric", metric), name, draw, alt, ("step", "labeled samples", name), rows, _left_out(curve))
 
 
 def _left_out(rows: list[Any]) -> str:
     return f"The table has {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
+
+
+def _more_lines(count: int, what: str) -> str:
+    return f"The first {_MOST_LINES} of {count} {what} are drawn." if count > _MOST_LINES else ""
 
 
 def _key(kind: str, name: str) -> str:
@@ -99,7 +104,8 @@ def _key(kind: str, name: str) -> str:
 
 def loss_figure(facts: Facts) -> Figure | None:
     """Return the losses at the end of each step's training."""
-    names = list(dict.fromkeys(name for one in facts.steps for name in one.get("losses", {})))[:4]
+    every = list(dict.fromkeys(name for one in facts.steps for name in one.get("losses", {})))
+    names = every[:_MOST_LINES]
     curves = {
         name: [(one["step"], one["losses"][name]) for one in facts.steps if _finite(one.get("losses", {}).get(name))]
         for name in names
@@ -124,7 +130,8 @@ def loss_figure(facts: Facts) -> Figure | None:
     rows = [
         [str(one["step"]), *(exact(one["losses"].get(name)) for name in curves)] for one in _thin(_with_losses(facts))
     ]
-    return Figure("loss", "Training loss", draw, alt, ("step", *curves), rows, _left_out(_with_losses(facts)))
+    note = " ".join(filter(None, [_more_lines(len(every), "losses"), _left_out(_with_losses(facts))]))
+    return Figure("loss", "Training loss", draw, alt, ("step", *curves), rows, note)
 
 
 def _with_losses(facts: Facts) -> list[dict[str, Any]]:
@@ -226,7 +233,7 @@ def score_figure(facts: Facts) -> Figure | None:
             groups.setdefault(one["strategy"], {}).setdefault(one["step"], []).append(float(one["score"]))
     if not groups:
         return None
-    names = list(groups)[:4]
+    names = list(groups)[:_MOST_LINES]
     rows = [
         [str(step), name, exact(min(scores)), exact(float(np.median(scores))), exact(max(scores)), str(len(scores))]
         for name in names
@@ -260,7 +267,7 @@ def score_figure(facts: Facts) -> Figure | None:
     note = "Line: median of a step's picks; band: lowest to highest. The scale is that of the strategy. "
     return Figure(
         "scores", "Scores of what was picked", draw, alt, ("step", "strategy", "lowest", "median", "highest", "picks"),
-        _thin(rows), note + _left_out(rows),
+        _thin(rows), note + " ".join(filter(None, [_more_lines(len(groups), "strategies"), _left_out(rows)])),
     )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from alcore.errors import UsageError
-from alcore.store import Run, run_folders, summaries
+from alcore.store import Run, summaries
 from alcore_report.compare import Axis, Comparison, compare_curves, number
-from alcore_report.curves import curves_of_runs, usual_metric
+from alcore_report.curves import curves_of_runs, runs_to_compare, usual_metric
 from alcore_report.page import figures as fig
 from alcore_report.page.advice import advice
 from alcore_report.page.canvas import Axes, Figure, Palette, empty, label_ends, picture
@@ -39,14 +39,16 @@ def report_folder(folder: Path) -> Page:
     UsageError
         If what a benchmark wrote about its runs is damaged.
     """
-    found = curves_of_runs(run_folders(folder))
+    chosen, others = runs_to_compare(folder)
+    found = curves_of_runs(chosen)
+    found.left_out = [*others, *found.left_out]
     comparison, why = None, ""
     try:
         comparison = compare_curves(found)
     except UsageError as error:
         why = str(error)
     lines = list(summaries(folder))
-    details = [detail for one in lines[:_MOST_DETAILS] if (detail := _detail(folder / one.run_id)) is not None]
+    details = [detail for one in lines[:_MOST_DETAILS] if (detail := _detail(folder, one.run_id)) is not None]
     keys = {one["name"]: one["key"] for one in details}
     figures = [] if comparison is None else [_curves(comparison, axis) for axis in comparison.axes]
     verdicts, notes = _verdicts(comparison, why)
@@ -64,7 +66,7 @@ def report_folder(folder: Path) -> Page:
             "sections": [*([("comparison", "Comparison")] if figures else []), ("runs", "Runs"), ("each", "Each run")],
             "figures_of_folder": [
                 ("runs", f"{len(lines):,}", words),
-                ("labels", f"{labels:,}", "in all runs together"),
+                ("labels bought", f"{labels:,}", "in all runs together"),
                 *([("arms", str(len(comparison.axes[0].arms)), "")] if comparison is not None else []),
             ],
             "comparison_figures": figures,
@@ -101,17 +103,18 @@ def _more(count: int) -> str:
     return " ".join(parts)
 
 
-def _detail(folder: Path) -> dict[str, Any] | None:
+def _detail(root: Path, name: str) -> dict[str, Any] | None:
     """Return what is shown of one run, from its directory alone; None for one that can't be read."""
+    folder = root / name
     try:
         facts = read_facts(Run(folder))
     except ValueError:  # a UsageError, or text that is not JSON; the list of runs says that it is unreadable
         return None
     metrics = fig.metric_figures(facts)[:1]
-    key = "run-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in facts.name)
+    key = "run-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in name)
     return {
         "key": key,
-        "name": facts.name,
+        "name": name,
         "status": status_words(facts),
         "lead": lead(facts),
         "reason": facts.reason,

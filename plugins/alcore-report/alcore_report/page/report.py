@@ -147,10 +147,10 @@ def lead(facts: Facts) -> str:
     data = ", ".join(facts.parts.get("data", [])) or "data given in Python"
     learner = ", ".join(facts.parts.get("learner", []))
     text = f"{query} on {data}" + (f" with {learner}" if learner else "")
-    text += f": {_count(len(facts.steps), 'step')}, {_count(len(facts.labeled), 'label')}."
+    text += f": {_count(len(facts.steps), 'step')}, {_count(len(facts.labeled), 'label')} bought."
     if facts.metrics and (curve := facts.curve(facts.metrics[0])):
         name, first, last = facts.short(facts.metrics[0]), curve[0], curve[-1]
-        at = [f" at {one[1]} labels" if one[1] is not None else "" for one in (first, last)]
+        at = [f" at {one[1]:,} labeled samples" if one[1] is not None else "" for one in (first, last)]
         text += f" {name} went from {fig.short_number(first[2])}{at[0]} to {fig.short_number(last[2])}{at[1]}."
     return text
 
@@ -184,8 +184,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
                     f"best {fig.short_number(best[2])} in step {best[0]}",
                 )
             )
-    trained = next((one["train_samples"] for one in reversed(facts.steps) if one["train_samples"] is not None), None)
-    tiles.append(("labels", f"{len(facts.labeled):,}", "" if trained is None else f"last trained on {trained:,}"))
+    tiles.append(("labels bought", f"{len(facts.labeled):,}", _trained(facts)))
     tiles.append(("finished steps", f"{len(facts.steps):,}", ""))
     if facts.paid:
         _, labels, failures = facts.paid[-1]
@@ -203,6 +202,14 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     if facts.waiting:
         tiles.append(("waiting for a label", f"{facts.waiting:,}", ""))
     return tiles
+
+
+def _trained(facts: Facts) -> str:
+    """Return what the last training had, with the samples that were labeled at the start, beside the labels bought."""
+    said = [] if facts.trained_on is None else [f"last trained on {_count(facts.trained_on, 'sample')}"]
+    if facts.status == "done" and facts.untrained and said:
+        said.append(f"{facts.untrained:,} not trained on")
+    return ", ".join(said)
 
 
 def _measured_on(facts: Facts) -> str:
