@@ -12,7 +12,7 @@ help:
 	@echo "make test   set up .venv with test tools, then run all tests"
 	@echo "make lint   ruff, mypy --strict and import-linter"
 	@echo "make bench  the benchmarks that need nothing else"
-	@echo "make faults kill runs at every system call and fail each, and kill ranks and jobs (needs strace and Slurm; takes about an hour)"
+	@echo "make faults kill runs at every system call and fail each, interrupt runs at 1,500 moments, and kill ranks and jobs (needs strace and Slurm; takes about an hour)"
 	@echo "make clean  remove .venv and caches"
 
 run: $(VENV)/standard.stamp
@@ -37,6 +37,7 @@ bench: $(VENV)/test.stamp
 
 faults: $(VENV)/test.stamp
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
+	$(BIN)/python tests/faults/signals.py --offsets 1500
 	$(BIN)/python tests/distributed/kills.py
 	$(BIN)/python tests/faults/jobs.py
 	$(BIN)/python tests/faults/jobs.py --scheduler slurm

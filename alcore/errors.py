@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from types import FrameType
 
 
 class AlcoreError(Exception):
@@ -51,6 +52,23 @@ class QueryError(AlcoreError):
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to end, and has come to a safe point."""
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Tell whether a module is being imported where a frame is; a signal handler must not raise there.
+
+    What it raises could be swallowed or turned into another error by the module, and would leave it half imported.
+
+    Parameters
+    ----------
+    frame
+        The frame that a signal handler is given.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Waiting(Exception):  # noqa: N818

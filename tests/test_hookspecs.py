@@ -15,7 +15,7 @@ from helpers.experiment import Cut
 
 import alcore
 from alcore import hookspecs, plugins
-from alcore.cli.main import application
+from alcore.cli.application import application
 
 DOCS = Path(__file__).parent.parent / "docs" / "hooks.md"
 REGISTRATION = [name for name in vars(hookspecs.Registration) if name.startswith("alcore_")]

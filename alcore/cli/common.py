@@ -14,16 +14,20 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from alcore.cli.interruption import INTERRUPTED, end_at_once
+from alcore.cli.messages import rank as rank
+from alcore.cli.messages import say as say
 from alcore.cli.progress import Progress, WarningHandler
 from alcore.cli.text_tables import curve, losses
 from alcore.codec import export_json
-from alcore.errors import AlcoreError, UsageError
+from alcore.errors import AlcoreError, UsageError, is_importing
 from alcore.plugins.registry import Registry, installed
 from alcore.store.endings import untrained
 from alcore.store.reading import Run
@@ -190,20 +194,6 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
 # -- messages --------------------------------------------------------------------------------------------------
 
 
-def rank() -> int:
-    """Return the number of this process, as torchrun sets it."""
-    text = os.environ.get("RANK", "0")
-    return int(text) if text.isdigit() else 0
-
-
-def say(text: str, *, on_every_rank: bool = False) -> None:
-    """Print a message on stderr; on rank 0 only, unless it concerns every rank."""
-    if not rank():
-        print(f"alcore: {text}", file=sys.stderr)
-    elif on_every_rank:
-        print(f"alcore, rank {rank()}: {text}", file=sys.stderr)
-
-
 def results_alone() -> contextlib.AbstractContextManager[Any]:
     """Keep what parts of a run print from stdout, which is for results; it goes to stderr."""
     return contextlib.redirect_stdout(sys.stderr)
@@ -296,17 +286,34 @@ def build_driver(
     return driver
 
 
-def run_driver(driver: Driver) -> None:
-    """Run a driver; the first ctrl-C or SIGTERM ends it at the next safe point, the second at once."""
-    try:
-        with _signals(driver), results_alone():
-            driver.run()
-    except KeyboardInterrupt:
-        say(
+def run_driver(driver: Driver, *, is_resumed: bool = False) -> None:
+    """Run a driver; the first ctrl-C or SIGTERM ends it at the next safe point, the second at once.
+
+    Parameters
+    ----------
+    driver
+        The driver.
+    is_resumed
+        Whether it has restored its run.
+    """
+    database = driver.log_dir / "run.db"
+    # else a folder that is there is another run's, of which nothing may be said
+    is_own = is_resumed or driver.config.resume == "auto" or not database.is_file()
+
+    def interrupted() -> str:
+        if not (is_own and database.is_file()):
+            return "interrupted before the run began."
+        return (
             f"interrupted in step {driver.active_learning_step_idx}; every label so far is in "
             f"{from_here(driver.log_dir)}. Go on with: {resume_command(driver.log_dir, names_code=driver.names_code)}"
         )
-        raise typer.Exit(130) from None
+
+    try:
+        with _Signals(driver, interrupted) as signals, results_alone():
+            driver.run()
+    except KeyboardInterrupt:
+        say(interrupted())
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         if driver.log_dir.is_dir() and not (isinstance(error, AlcoreError) and error.exit_code == 2):
             say(
@@ -314,26 +321,52 @@ def run_driver(driver: Driver) -> None:
                 f"{resume_command(driver.log_dir, names_code=driver.names_code)}"
             )
         raise
+    if signals.came:
+        say(f"interrupted when the run had ended: {driver.stop_reason}. It is in {from_here(driver.log_dir)}")
+        raise typer.Exit(INTERRUPTED)
 
 
-@contextlib.contextmanager
-def _signals(driver: Driver) -> Iterator[None]:
-    """Let SIGINT and SIGTERM interrupt the driver at a safe point; a second signal ends it at once."""
+class _Signals:
+    """Lets SIGINT and SIGTERM interrupt the driver at a safe point; a second signal ends it at once.
 
-    def handle(number: int, _frame: Any) -> None:
-        if driver.interrupted:
+    Parameters
+    ----------
+    driver
+        The driver.
+    interrupted
+        Returns what to say where the second signal can't raise, since a module is being imported.
+
+    Attributes
+    ----------
+    came : bool
+        Whether a signal came.
+    """
+
+    def __init__(self, driver: Driver, interrupted: Callable[[], str]) -> None:
+        self._driver, self._interrupted = driver, interrupted
+        self._before: dict[signal.Signals, Any] = {}
+        self.came = False
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.getsignal(number)
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._driver.interrupted:
+            if is_importing(frame):
+                end_at_once(self._interrupted())
             raise KeyboardInterrupt
+        self.came = True
         if not rank():
             print(file=sys.stderr)  # ends the line of the progress bar
         say(f"{signal.Signals(number).name}: ending at the next safe point; once more ends at once.")
-        driver.interrupt()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        self._driver.interrupt()
 
 
 def write_experiment(driver: Driver) -> None:

@@ -11,7 +11,8 @@ import typer
 from typer.main import get_command, get_command_name
 from typer.models import TyperInfo
 
-from alcore.cli.common import say
+from alcore.cli.interruption import interruptible
+from alcore.cli.messages import say
 from alcore.plugins.discovery import one_line
 from alcore.plugins.registry import Registry
 
@@ -39,6 +40,7 @@ def _add(app: typer.Typer, add_commands: Callable[..., object]) -> str | None:
         raise
     except BaseException as error:  # noqa: BLE001 - a faulty plugin must not take the other commands away
         return f"its commands are left out: {one_line(error)}"
+    _make_interruptible(own)
     hidden: list[Any] = []
     homes: list[tuple[list[Any], list[Any]]] = [
         (own.registered_commands, app.registered_commands),
@@ -51,6 +53,16 @@ def _add(app: typer.Typer, add_commands: Callable[..., object]) -> str | None:
     if own.registered_callback is not None:
         faults.append("its callback of the whole command is left out; a plugin adds commands alone")
     return "; ".join(faults) or None
+
+
+def _make_interruptible(app: typer.Typer) -> None:
+    """Let the commands of an application, and of its groups, report ctrl-C as those of core do."""
+    for info in app.registered_commands:
+        if info.callback is not None:
+            info.callback = interruptible(info.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _make_interruptible(group.typer_instance)
 
 
 def _names(app: typer.Typer) -> set[str]:

@@ -48,7 +48,7 @@ def resume(
     if changes or assign or unset:
         common.write_experiment(driver)
     if driver.stop_reason is None:
-        common.run_driver(driver)
+        common.run_driver(driver, is_resumed=True)
     else:
         driver.run()
         common.say(

@@ -77,8 +77,9 @@ def run(
             chosen.choose(kind, names)
     common.complete_experiment(chosen, target, assign, driver_table)
     driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
-    if resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file):
+    is_resumed = resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file)
+    if is_resumed:
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)
         common.write_experiment(driver)
-    common.run_driver(driver)
+    common.run_driver(driver, is_resumed=is_resumed)
     common.report(driver, as_json=as_json, quiet=quiet)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 
 from alcore.distributed.ranks import Ranks
-from alcore.errors import Interrupted
+from alcore.errors import Interrupted, is_importing
 
 
 class Interruption:
@@ -21,24 +22,29 @@ class Interruption:
     Notes
     -----
     Safe points are between batches, scored chunks, answers and phases. A label strategy may wait for days, so it is
-    interrupted at once, unless a transaction is under way.
+    interrupted at once, unless a transaction is under way or it imports a module: what would be raised there could
+    become another error, which counts as a failure of the label.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._committing: Callable[[], bool] | None = None  # set while a label strategy works
+        self._is_in_import = False  # the whole program, and not only what the label strategy does
         self.requested = False
 
     def request(self) -> None:
         """Ask the run to end; usable from a signal handler or another thread."""
         self.requested = True
         committing = self._committing
-        if committing is not None and threading.current_thread() is threading.main_thread() and not committing():
+        if committing is None or threading.current_thread() is not threading.main_thread() or committing():
+            return
+        if self._is_in_import or not is_importing(inspect.currentframe()):
             self.safe_point()
 
     @contextlib.contextmanager
     def immediate(self, committing: Callable[[], bool]) -> Iterator[None]:
-        """Let a request end the block wherever it is, unless `committing` returns True."""
+        """Let a request end the block wherever it is, unless `committing` returns True or a module is imported."""
+        self._is_in_import = is_importing(inspect.currentframe())
         self._committing = committing
         try:
             self.safe_point()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alcore.cli import main as module
+from alcore.cli import application as module
+from alcore.cli.main import _take_only
 from alcore.plugins import Plugin, Registry, core_version
 
 
@@ -48,7 +49,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
 def test_only_is_read_before_the_sub_command(monkeypatch, words, expected):
     monkeypatch.setenv("ALCORE_ONLY", "x")
     monkeypatch.delenv("ALCORE_ONLY")
-    module._take_only(["alcore", *words])
+    _take_only(["alcore", *words])
     found = os.environ.pop("ALCORE_ONLY", None)
     assert found == expected
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from alcore.cli import main as module
+from alcore.plugins import registry as module
 from alcore.plugins.registry import Plugin, Registry
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +67,33 @@ def test_request_waits_for_a_transaction_to_end() -> None:
         of.request()
         with pytest.raises(Interrupted):
             of.safe_point()
+
+
+def test_request_waits_for_an_import_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = Interruption(Ranks())
+    (tmp_path / "module_that_is_interrupted.py").write_text("import builtins; builtins.ask(); whole = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(builtins, "ask", of.request, raising=False)
+    with of.immediate(lambda: False):
+        module = importlib.import_module("module_that_is_interrupted")
+        assert module.whole
+        with pytest.raises(Interrupted):
+            of.safe_point()
+
+
+def test_request_ends_an_immediate_block_of_a_program_that_is_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        of = Interruption(Ranks())
+        with of.immediate(lambda: False):
+            of.request()
+
+    (tmp_path / "program_that_is_an_import.py").write_text("import builtins; builtins.work()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(builtins, "work", work, raising=False)
+    with pytest.raises(Interrupted):
+        importlib.import_module("program_that_is_an_import")
 
 
 def test_request_of_another_thread_never_raises_there() -> None:

@@ -270,6 +270,7 @@ PUBLIC_ALL_THE_SAME = {
     "_training_phase", "_metrology_phase", "_query_phase", "_labeling_phase",  # the specification's
 }  # fmt: skip
 OF_LIBRARIES = {
+    "cli": r"_exit",
     "distributed": r"_get_default_store|_exit",
     "inference": r"_version",  # how often a tensor was written to
     "alcore_testing": r"_version|_cdata|_(forward|backward)(_pre)?_hooks",
@@ -388,6 +389,13 @@ def loads(statements: list[str], *names: str) -> list[str]:
 
 def test_listing_plugins_and_asking_for_help_loads_no_torch() -> None:
     assert loads(STATEMENTS, "torch", "numpy", "sklearn", "pandas", "matplotlib") == []
+
+
+def test_entry_of_the_command_is_reached_before_anything_heavy_is_loaded() -> None:
+    """A signal that comes before is Python's business."""
+    assert (
+        loads(["import alcore.cli.main"], "typer", "rich", "pluggy", "sqlite3", "importlib.metadata", "logging") == []
+    )
 
 
 def test_importing_the_driver_loads_no_plugin() -> None:

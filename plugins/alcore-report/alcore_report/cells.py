@@ -154,6 +154,8 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
                 _begin(waiting, active, jobs, busy, broken, progress, tell)
             progress.look([one.cell for one in active])
             time.sleep(_POLL)
+        if signals.count:  # it came when the last cell had ended
+            raise Interrupted
 
 
 def _begin(

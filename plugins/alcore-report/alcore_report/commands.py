@@ -7,12 +7,11 @@ needed.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,24 +39,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the comparison as JS
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("benchmark")(_interruptible(benchmark))
-    app.command("compare")(_interruptible(compare))
-    app.command("forecast")(_interruptible(forecast))
-    app.command("report")(_interruptible(report))
-
-
-def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that ends at ctrl-C with exit code 130 and one line."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("alcore: interrupted.", file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    return wrapper
+    app.command("benchmark")(benchmark)
+    app.command("compare")(compare)
+    app.command("forecast")(forecast)
+    app.command("report")(report)
 
 
 def benchmark(

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from alcore_report import cells
 from alcore_testing import Finished, run_command
 from safetensors.numpy import load_file
 
@@ -394,3 +397,13 @@ def test_everything_asks_for_all_that_is_left(tmp_path):
     result = json.loads(done.out)
     assert list(result["axes"][0]["arms"]) == ["everything", "random"]
     assert result["baseline"] == "random"
+
+
+def test_signal_after_the_last_cell_is_not_swallowed(tmp_path, monkeypatch):
+    states = itertools.chain(["new", "new"], itertools.repeat("done"))
+    cell = cells.Cell("uq", 0, tmp_path, tmp_path / "uq.toml", tmp_path / "log", 1, 1, False)
+    monkeypatch.setattr(cells.Cell, "state", lambda _cell: next(states))
+    clock = SimpleNamespace(sleep=lambda _seconds: os.kill(os.getpid(), signal.SIGINT), monotonic=time.monotonic)
+    monkeypatch.setattr(cells, "time", clock)
+    with pytest.raises(cells.Interrupted):
+        cells.run_cells([cell], 1, lambda _text: None)

@@ -7,7 +7,9 @@ import importlib.metadata
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +67,9 @@ def run_command(folder: Path, *arguments: str) -> Finished:
 def _process_preserved(folder: Path) -> Iterator[None]:
     """Give back to the process what a command changes in it for good."""
     logger, threads = logging.getLogger("alcore"), torch.get_num_threads()
-    handlers, show_warning = list(logger.handlers), warnings.showwarning
+    handlers, show_warning, unraisable = list(logger.handlers), warnings.showwarning, sys.unraisablehook
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    on_signal = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "path", list(sys.path))  # noqa: TID251 - put back at the end
@@ -79,4 +83,7 @@ def _process_preserved(folder: Path) -> Iterator[None]:
         finally:
             logger.handlers[:] = handlers
             warnings.showwarning = show_warning
+            sys.unraisablehook = unraisable
+            for number in on_signal if in_main_thread else ():
+                signal.signal(number, on_signal[number])
             torch.set_num_threads(threads)

@@ -34,7 +34,7 @@ def dash(
 ) -> None:
     """Show runs on a page of this machine while they go on: state, curves, picks with scores, comparison.
 
-    Only who has the printed address can open it. Ctrl-C ends the page and no run.
+    Only who has the printed address can open it. Ctrl-C ends the page, with exit code 130, and no run.
     """
     from alcore_web.server import serve
 
@@ -53,7 +53,11 @@ def dash(
         typer.echo(f"{count} run{'' if count == 1 else 's'} in {root}: {address}\nCtrl-C ends the page; runs go on.")
         sys.stdout.flush()  # a pipe may wait for it
 
-    serve(root, host=host, port=port, browser=browser, tell=tell)
+    try:
+        serve(root, host=host, port=port, browser=browser, tell=tell)
+    except KeyboardInterrupt:
+        print("alcore: interrupted; the page has ended, and runs go on.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def watch(

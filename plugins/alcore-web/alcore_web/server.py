@@ -21,7 +21,7 @@ from alcore_web.runs import Runs
 
 
 def serve(root: Path, *, host: str, port: int, browser: bool, tell: Callable[[str], None]) -> None:
-    """Serve the pages of a folder of runs until the process is asked to end.
+    """Serve the pages of a folder of runs until the process is asked to end, which raises `KeyboardInterrupt`.
 
     Parameters
     ----------
@@ -56,8 +56,7 @@ def serve(root: Path, *, host: str, port: int, browser: bool, tell: Callable[[st
         tell(address)
         if browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):  # which is how it is ended
-            uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def bound(host: str, port: int) -> socket.socket:

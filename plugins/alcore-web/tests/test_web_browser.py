@@ -33,6 +33,7 @@ class Served:
         if self._process.poll() is None:
             self._process.terminate()
             self._written = self._process.communicate(timeout=30)[1]
+            self.code = self._process.returncode
         return self._written
 
 
@@ -40,7 +41,8 @@ class Served:
 def served(root):
     found = Served(root)
     yield found
-    assert found.end() == ""
+    assert found.end() == "alcore: interrupted; the page has ended, and runs go on.\n"
+    assert found.code == 130
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])

@@ -56,7 +56,9 @@ def worker(
     exchange = open_exchange(where)
     name, strategy = _strategy(label, settings or [])
     logger = logging.getLogger("alcore.worker")
-    serving = Worker(exchange, strategy, name, once=once, idle=idle, beat=beat, home=files, logger=logger)
+    serving = Worker(
+        exchange, strategy, name, once=once, idle=idle, beat=beat, home=files, logger=logger, handles_signals=True
+    )
     logger.addHandler(to_stderr := logging.StreamHandler())
     logger.setLevel(logging.INFO)
     ends = "when nothing waits" if once else "at Ctrl-C" if idle is None else f"after {idle:g} s without work"
@@ -74,6 +76,8 @@ def worker(
 
 def _what_became_of(serving: Worker) -> str:
     """Say what became of the requests of a worker that was interrupted."""
+    if not serving.has_come:
+        return "Nothing was claimed."
     number = f"{serving.unwritten} request{'' if serving.unwritten == 1 else 's'}"
     if serving.has_left:
         unwritten = f", and {number} whose answer could not be written" if serving.unwritten else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import inspect
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from alcore.errors import Interrupted, UsageError
+from alcore.errors import Interrupted, UsageError, is_importing
 from alcore.pools import as_sample_id
 from alcore.protocols import Failed, Label, LabelingProgress, Request
 from alcore_worker import documents
@@ -123,6 +124,8 @@ class Worker:
         Where a folder for files of the strategy is made when it writes any.
     logger
         Told what happens.
+    handles_signals
+        Whether SIGINT and SIGTERM end the worker also where the program has handlers of its own for them.
 
     Attributes
     ----------
@@ -130,6 +133,8 @@ class Worker:
         How many labels there were, and how many requests that have none.
     unwritten : int
         How many answers could not be written.
+    has_come : bool
+        Whether the worker has reached the exchange, so that it may have claimed something.
     has_left : bool
         Whether the worker has ended, and what it had claimed and not answered was given back.
 
@@ -150,6 +155,7 @@ class Worker:
         beat: float = 2.0,
         home: Path = Path("alcore_worker_files"),
         logger: logging.Logger | None = None,
+        handles_signals: bool = False,
     ) -> None:
         check_remote(name, strategy)
         if not 0 < beat <= _LONGEST_BEAT:
@@ -170,7 +176,8 @@ class Worker:
         self._patience = Patience(self._logger, self.safe_point)
         self._returns = _Returns(self._exchange)
         self.answers = self.failures = self.unwritten = 0
-        self.has_left = False
+        self.has_come = self.has_left = False
+        self._handles_signals = handles_signals
 
     def stop(self) -> None:
         """Ask the worker to end at the next safe point; from any thread."""
@@ -193,6 +200,7 @@ class Worker:
         """
         with self._signals(), contextlib.closing(self._calls):
             self._patience.call(lambda: self._exchange.beat(self.id))
+            self.has_come = True
             try:
                 with Heartbeat(self._to_beat, self.id, self._beat, self._logger) as self._heart:
                     self._work()
@@ -205,16 +213,23 @@ class Worker:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Have SIGINT and SIGTERM end the worker, where it is in the main thread and nobody else handles them."""
+        in_import = is_importing(inspect.currentframe())  # the whole program, and not only what the strategy does
 
         def end(number: int, frame: FrameType | None) -> None:
-            del number, frame
+            del number
+            was_ending = self._is_ending
             self._is_ending = True  # first: threads of the strategy, which it waits for, may wait for the exchange
-            raise KeyboardInterrupt
+            # what is raised in an import may become another error there, which would be taken for a failed label
+            if was_ending or in_import or not is_importing(frame):
+                raise KeyboardInterrupt
 
         before = {}
         if threading.current_thread() is threading.main_thread():
             usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-            before = {one: handler for one, handler in usual.items() if signal.getsignal(one) == handler}
+            handlers = {one: signal.getsignal(one) for one in usual}
+            before = {
+                one: handler for one, handler in handlers.items() if self._handles_signals or handler == usual[one]
+            }
         for one in before:
             signal.signal(one, end)
         try:

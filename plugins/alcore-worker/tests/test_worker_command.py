@@ -18,6 +18,7 @@ from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
 from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, serve
 from alcore_worker.exchange import AwayError
+from alcore_worker.folder import FolderExchange
 from alcore_worker.names import FORMAT, Note, request_of
 
 from alcore import BaseLabel, BaseQuery, DataInfo, Failed, Label, TensorPool
@@ -176,6 +177,42 @@ def test_ctrl_c_gives_back_what_was_claimed(shared):
     assert list(shared.glob("runs/*/claimed/*")) == []
     assert len(list(shared.glob("runs/*/waiting/*.0.json"))) == 4, "it was not lost, and isn't counted so"
     assert list((shared / "workers").iterdir()) == []
+
+
+SOLVER_THAT_IMPORTS = """
+def solve(values):
+    try:
+        import heavy_module
+    except BaseException:
+        raise AttributeError("half a module")
+    return 1.0
+"""
+
+
+def test_ctrl_c_while_the_function_imports_does_not_fail_its_request(shared):
+    with sent(driver(shared.parent / "runs", str(shared))):
+        pass
+    (shared.parent / "importing.py").write_text(SOLVER_THAT_IMPORTS)
+    (shared.parent / "heavy_module.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    command = [sys.executable, "-m", "alcore", "worker", "shared", "--label", "function"]
+    done = subprocess.run(
+        [*command, "--set", "label.function.function=importing:solve", "--set", "label.function.run_in=here"],
+        cwd=shared.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "failed" not in done.stderr
+    assert "What had no answer was given back" in done.stderr
+    assert list(shared.glob("runs/*/claimed/*")) == []
+
+
+def test_ctrl_c_before_the_exchange_is_reached_promises_nothing(shared, monkeypatch, capsys):
+    def interrupted(self, worker):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FolderExchange, "beat", interrupted)
+    done = run_command(shared.parent, "worker", "shared", "--label", "command", "--set", "label.command.run=./x {x1}")
+    assert done.code == 130
+    assert "alcore: interrupted. Nothing was claimed.\n" in done.err
 
 
 class Remote(BaseLabel):

@@ -1,0 +1,63 @@
+"""The sub-commands of the command, and the options before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from alcore.cli.ask import ask
+from alcore.cli.check import check
+from alcore.cli.describe import describe
+from alcore.cli.export import export
+from alcore.cli.fork import fork
+from alcore.cli.interruption import interruptible
+from alcore.cli.labels import labels
+from alcore.cli.plugin_commands import add_plugin_commands
+from alcore.cli.plugins import plugins
+from alcore.cli.predict import predict
+from alcore.cli.resume import resume
+from alcore.cli.run import run
+from alcore.cli.runs import runs
+from alcore.cli.show import show
+from alcore.cli.tell import tell
+from alcore.plugins.registry import Registry, core_version
+
+_EPILOG = "Start with: alcore run --query uq --metrology f1"
+
+
+def application(registry: Registry) -> typer.Typer:
+    """Build the command with the sub-commands that plugins add."""
+    app = typer.Typer(
+        name="alcore",
+        help="Active learning as a loop of exchangeable parts: train, measure, query, label.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for command in (run, check, resume, fork, runs, show, ask, tell, labels, predict, export, plugins, describe):
+        app.command(command.__name__)(interruptible(command))
+    add_plugin_commands(app, registry)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alcore {core_version()}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="A,B", help="Use only these plugins, by package or entry point."),
+    ] = None,
+) -> None:
+    del version, debug, only  # the last two were read from the arguments before anything was loaded
