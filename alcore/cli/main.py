@@ -90,6 +90,8 @@ def main() -> NoReturn:
     _take_only(sys.argv)
     try:
         registry = installed()
+        for warning in registry.warnings:
+            say(f"warning: {warning}.")
         application(registry)(obj=registry)
     except AlcoreError as error:
         _report_failure(error)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.errors import PluginError, UsageError
+from alcore.errors import PluginError, UsageError, reason_of
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
 from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
 from alcore.plugins.registry import Registry, import_code, load_factory
@@ -292,9 +292,9 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
             raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
         return found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
-            f"--{part.kind} {part.use} can't be imported: {type(error).__name__}: {error}. It is looked up as "
+            f"--{part.kind} {part.use} can't be imported: {reason_of(error)}. It is looked up as "
             "package.module:name from the current folder and the installed packages."
         ) from error
 
