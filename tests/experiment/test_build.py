@@ -7,6 +7,7 @@ import tomllib
 import pytest
 import torch
 
+from alcore import Data
 from alcore.errors import UsageError
 from alcore.experiment import build, resolve, to_toml
 from alcore.store.files import sha256_of
@@ -53,6 +54,16 @@ def test_settings_and_parts_reach_the_driver(resolved, tmp_path):
 def test_description_of_the_driver_is_the_complete_experiment(resolved):
     found = resolved("driver.threads=2")
     assert build(found).description == to_toml(found)
+
+
+def test_data_that_says_nothing_of_itself_is_named_where_a_part_is_made_for_it(registry, resolved):
+    class Pool(list):
+        pass
+
+    registry.plugins[0].offers["data"]["moons"] = lambda: Data(Pool([(torch.zeros(3), torch.tensor(0))]))
+    registry.plugins[0].offers["learner"]["mlp"] = lambda info: torch.nn.Linear(info.features, 1)
+    with pytest.raises(UsageError, match=r"^data\.moons doesn't say what its samples are, and learner\.mlp is made for"):
+        build(resolved())
 
 
 def test_same_seed_builds_the_same_weights(resolved):
