@@ -10,7 +10,7 @@ import torch
 
 from alcore import SetQuery
 from alcore_testing.drivers import ToyDriver, ask, prepare
-from alcore_testing.query_base import QueryBase, next_step
+from alcore_testing.query_base import QueryBase, ask_for, next_step
 from alcore_testing.toys import FEATURES
 
 _ROWS = 20
@@ -39,6 +39,37 @@ class QueryPending(QueryBase):
         for seed in self._seeds():
             asked = ask(self._twins(tmp_path, seed, 3, 3))
             _assert_no_twins(asked[:3], asked[3:], "by another strategy of this step")
+
+    def test_copies_of_what_it_would_choose_count_as_chosen(self, tmp_path: Path) -> None:
+        """What is outstanding are copies of just what it would ask for: then it asks for other samples.
+
+        No candidate has a copy among the candidates, pending or not, so that it makes no difference how it weighs
+        density. Where a batch of it may hold equal samples, its picks must depend on what is pending at all.
+        """
+        strategy = self.make(max_samples=1)
+        if not isinstance(strategy, SetQuery) or not strategy.takes_pending:
+            return
+        avoids_twins, changed = self._avoids_twins(tmp_path), 0
+        for seed in _SEEDS:
+            would = ask(self._with_copies(tmp_path, seed, []))
+            picks = ask(self._with_copies(tmp_path, seed, would))
+            again = [one for one in picks if one in would]
+            assert not avoids_twins or not again, (
+                f"it asked for sample {again[0]}, a copy of which was asked for in the step before, and is still to be "
+                "labeled"
+            )
+            changed += picks != would
+        assert changed, "choose has the argument pending, and its picks are the same whatever is pending; leave it out"
+
+    def _with_copies(self, folder: Path, seed: int, copied: list[int]) -> ToyDriver:
+        """Return a driver at step 1 of a pool of different samples and copies of some, whose labels are outstanding."""
+        rows = torch.randn(_ROWS, FEATURES, generator=torch.Generator().manual_seed(seed)) * 2
+        pool = self.pool(self.case(), inputs=torch.cat([rows, rows[copied]]), labeled=_LABELED[:3])
+        driver = prepare(self.build(folder, self.make(max_samples=3), pool=pool, seed=seed))
+        if copied:
+            ask_for(driver, range(_ROWS, _ROWS + len(copied)))
+        next_step(driver, [])
+        return driver
 
     def _avoids_twins(self, folder: Path) -> bool:
         """Tell whether it is told what is pending, and no batch holds twins."""

@@ -80,7 +80,8 @@ class QueryRuns(QueryBase):
         strategy = self.make(max_samples=2)
         driver = prepare(self.build(tmp_path, strategy))
         asked = _ask_in_steps(driver, 8)
-        state = copy.deepcopy(dict(strategy.state_dict())) if hasattr(strategy, "state_dict") else None
+        has_state = callable(getattr(strategy, "state_dict", None))
+        state = copy.deepcopy(dict(strategy.state_dict())) if has_state else None
         expected = _ask_in_steps(driver, 4)
 
         fresh = self.make(max_samples=2)
@@ -107,7 +108,7 @@ class QueryRuns(QueryBase):
 
     @pytest.mark.parametrize(("step", "phase"), [(1, Phase.QUERY), (LATE, Phase.LABELING)])
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, step: int, phase: Phase) -> None:
-        """A run that was interrupted before its second query, or after a late one, and resumed, equals one that was not."""
+        """A run that was interrupted before its second query, or after a late one, equals one that was not."""
         steps = {"max_active_learning_steps": step + STEPS - LATE, "samples_per_step": 4}
         whole, resumed = whole_and_resumed(functools.partial(self.build, **steps), tmp_path, step, phase, toy_loss)
         assert_same_run(resumed, whole)

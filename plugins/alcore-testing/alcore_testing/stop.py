@@ -109,7 +109,7 @@ class StopCriterionContract(Contract):
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, ends: bool) -> None:
         """A run that was interrupted and resumed ends in the same step for the same reason, with the same state.
 
-        It is interrupted before each step after the first; so all that the criterion gathered until then must come back.
+        It is interrupted before each step after the first, so that all that was gathered until then must come back.
         """
         chosen = self.stops_with if ends else self.continues_with
 
@@ -119,11 +119,10 @@ class StopCriterionContract(Contract):
         step, last = 1, 1
         while step <= last:
             whole, resumed = whole_and_resumed(build, tmp_path / str(step), step, Phase.TRAINING, toy_loss)
-            last = whole.active_learning_step_idx - 1
-            assert resumed.stop_reason == whole.stop_reason, (
-                f"interrupted before step {step}, the run ends in step {resumed.active_learning_step_idx - 1}: "
-                f"{resumed.stop_reason}; without a break in step {last}: {whole.stop_reason}. What it gathers over steps "
-                "belongs in state_dict"
+            last, end = (one.active_learning_step_idx - 1 for one in (whole, resumed))
+            assert (end, resumed.stop_reason) == (last, whole.stop_reason), (
+                f"interrupted before step {step}, the run ends in step {end}: {resumed.stop_reason}; without a break "
+                f"in step {last}: {whole.stop_reason}. What it gathers over steps belongs in state_dict"
             )
             assert_same_run(resumed, whole)
             step += 1
