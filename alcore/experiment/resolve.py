@@ -330,7 +330,9 @@ def _make_data(
     if not isinstance(data, Data):
         raise UsageError(f"{part.where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
     if not isinstance(data.info, DataInfo):
-        raise UsageError(f"{part.where} gave Data whose info is a {type(data.info).__name__}; it is an alcore.DataInfo.")
+        raise UsageError(
+            f"{part.where} gave Data whose info is a {type(data.info).__name__}; it is an alcore.DataInfo."
+        )
     _tell_pools(data)
     return data
 

@@ -62,7 +62,9 @@ def test_data_that_says_nothing_of_itself_is_named_where_a_part_is_made_for_it(r
 
     registry.plugins[0].offers["data"]["moons"] = lambda: Data(Pool([(torch.zeros(3), torch.tensor(0))]))
     registry.plugins[0].offers["learner"]["mlp"] = lambda info: torch.nn.Linear(info.features, 1)
-    with pytest.raises(UsageError, match=r"^data\.moons doesn't say what its samples are, and learner\.mlp is made for"):
+    with pytest.raises(
+        UsageError, match=r"^data\.moons doesn't say what its samples are, and learner\.mlp is made for"
+    ):
         build(resolved())
 
 

@@ -13,7 +13,7 @@ from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
 from alcore.inference import evaluating, kind_of, model_digest, model_state, place_learner
 from alcore.training import resolve_train_step
 from alcore_testing.contract import Contract, requires
-from alcore_testing.drivers import LATE, STEPS, assert_same_run, build_driver, whole_and_resumed
+from alcore_testing.drivers import LATE, assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.toys import DTYPES, toy_loop
 from alcore_testing.watch import Unwritten, untouched
 
@@ -203,8 +203,10 @@ class LearnerContract(Contract):
             torch.testing.assert_close(_infer(other, inputs), _infer(one, inputs))
             assert torch.equal(_infer(fresh, inputs), _infer(one, inputs)), "state_dict lacks what it learned of them"
 
-    @pytest.mark.parametrize("reset", [False, True], ids=["goes on", "reset before each step"])
-    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, reset: bool) -> None:
+    @pytest.mark.parametrize(
+        ("reset", "step"), [(False, LATE - 1), (True, 1)], ids=["goes on", "reset before each step"]
+    )
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, reset: bool, step: int) -> None:
         """A run that was interrupted and resumed ends with the same weights and requests as one that was not.
 
         It is reset where it has ``state_dict`` and ``load_state_dict``, which ``reset_learner`` needs.
@@ -213,13 +215,16 @@ class LearnerContract(Contract):
 
             def build(folder: Path, *, task: str = task, **settings: Any) -> Driver:
                 parts = {"pool": pool_of(task, self.shape, range(8)), "learner": self._made_for_a_run(task)}
-                steps = {"max_active_learning_steps": STEPS, "batch_size": 9}  # no batch of one sample is left over
+                steps: dict[str, Any] = {
+                    "max_active_learning_steps": step + 1,
+                    "batch_size": 9,
+                }  # no batch of one sample is left over
                 driver = build_driver(folder, loop=type(self).loop, **steps, **parts, **settings)
                 assert driver.training_config is not None
                 driver.training_config.reset_learner = reset and _can_be_reset(driver.learner)
                 return driver
 
-            whole, resumed = whole_and_resumed(build, tmp_path / task, LATE, Phase.LABELING)
+            whole, resumed = whole_and_resumed(build, tmp_path / task, step, Phase.LABELING)
             assert_same_run(resumed, whole)
 
     def _tasks_of_runs(self) -> list[str]:

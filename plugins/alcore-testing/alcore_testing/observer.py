@@ -172,7 +172,7 @@ class ObserverContract(Contract):
             around = _OutsideOfSteps(self.one(), self.posted, others)
             return self.build(folder, around, checkpoint_interval=interval, **settings)
 
-        whole, resumed = whole_and_resumed(build, tmp_path, STEPS - interval, Phase.METROLOGY, toy_loss)
+        whole, resumed = whole_and_resumed(build, tmp_path, STEPS - interval, Phase.LABELING, toy_loss)
         there, here = (collections.Counter(map(repr, self.posted(driver))) for driver in (whole, resumed))
         assert there or not connected, f"it connects to {connected[0]}; override posted() to say what it posts"
         lost = [post for post in there - here if post not in others]

@@ -109,7 +109,7 @@ class QueryRuns(QueryBase):
     @pytest.mark.parametrize(("step", "phase"), [(1, Phase.QUERY), (LATE, Phase.LABELING)])
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, step: int, phase: Phase) -> None:
         """A run that was interrupted before its second query, or after a late one, equals one that was not."""
-        steps = {"max_active_learning_steps": step + STEPS - LATE, "samples_per_step": 4}
+        steps: dict[str, Any] = {"max_active_learning_steps": step + STEPS - LATE, "samples_per_step": 4}
         whole, resumed = whole_and_resumed(functools.partial(self.build, **steps), tmp_path, step, phase, toy_loss)
         assert_same_run(resumed, whole)
         log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")

@@ -215,7 +215,7 @@ class ForgetsHowOftenItWasTrained(Mutant):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         self.passes += self.training
-        return super().forward(inputs) * (2 if self.passes > 14 else 1)
+        return super().forward(inputs) * (2 if self.passes > 8 else 1)
 
 
 class LoadsALittle(Mutant):

@@ -139,7 +139,10 @@ class WeighsDensityAlone(Dense):
 class HasTheArgumentAlone(First):
     """It has the argument and never looks at it."""
 
-    test, words = "test_copies_of_what_it_would_choose_count_as_chosen", "the same whatever is pending"
+    test, words = (
+        "test_copies_of_what_it_would_choose_count_as_chosen",
+        "and doesn't look at the features or outputs in it",
+    )
 
     def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
         return super().choose(candidates, labeled, n)
