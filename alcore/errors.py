@@ -117,6 +117,11 @@ def message_of(error: BaseException) -> str:
     return ", ".join([text.rstrip(".") if notes else text, *notes]) if text else ", ".join(notes)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return type and text of an exception, or the text alone, without its full stop, of one that alcore raises."""
+    return str(error).removesuffix(".") if isinstance(error, AlcoreError) else f"{type(error).__name__}: {error}"
+
+
 def check_choice(owner: str, name: str, value: object, known: Iterable[str]) -> None:
     """Raise `UsageError` unless a parameter has one of the known values.
 

@@ -144,7 +144,8 @@ class Data:
     unlabeled
         Pool to choose from, where that is not `train`.
     info
-        What is known about the data.
+        What is known about the data: required by learners whose factory takes ``info``. Where it isn't given, what a
+        pool says (`PoolOptions.info`).
     defaults
         Experiment tables that suit this data, as nested mappings; what the user says takes precedence. The
         name ``*`` is every part of a kind that has the parameter: ``{"query": {"*": {"max_samples": 5}}}``.
@@ -162,6 +163,11 @@ class Data:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     parts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.info == DataInfo() or self.info is None:
+            said = (getattr(pool, "info", None) for pool in (self.train, self.unlabeled))
+            self.info = next((one for one in said if isinstance(one, DataInfo)), DataInfo())
 
 
 class Preprocessing(Protocol):
@@ -673,11 +679,15 @@ class Queue(Protocol):
         """Add an item."""
 
     def get(self) -> Any:
-        """Take an item out."""
+        """Take an item out: one that was put, waiting for it where it is on its way, as between processes.
+
+        Called once for each item that was put, and never where nothing is left; so it may wait then, as `queue.Queue`
+        does, or raise.
+        """
 
 
 class AbstractQueue(Protocol[T]):
-    """A queue of items of one type, for annotations, as in PhysicsNeMo; `QueryQueue` and `LabelQueue` have more."""
+    """A queue as a strategy sees it, for annotations, as in PhysicsNeMo; `QueryQueue` and `LabelQueue` have more."""
 
     def put(self, item: T, /) -> None:
         """Add an item."""
@@ -916,10 +926,13 @@ class LearnerOptions(Protocol):
         """Return the trainable parameters; without any there is no optimizer."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return weights and buffers for a checkpoint."""
+        """Return weights and buffers for a checkpoint.
+
+        A learner without it, or with an empty one, has nothing that a checkpoint must hold: `rebuild` makes its state.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned; needed where that is not empty, and for ``reset_learner``."""
 
     def begin_training(self, batches: Iterable[Any], /) -> None:
         """Look at the labeled items before a step trains on them; what is learned of them belongs in the state.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alcore import errors
-from alcore.errors import did_you_mean
+from alcore.errors import did_you_mean, reason_of
 
 KINDS = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
 KINDS.remove(errors.Waiting)  # what a label strategy says, not an error
@@ -16,6 +16,11 @@ def test_every_error_is_ours_and_has_an_exit_code(kind: type[errors.AlcoreError]
     assert issubclass(kind, errors.AlcoreError)
     assert kind.exit_code == (2 if issubclass(kind, errors.UsageError) else 1)
     assert str(kind("what, where, remedy")) == "what, where, remedy"
+
+
+def test_reason_has_the_type_of_foreign_errors_alone() -> None:
+    assert reason_of(TypeError("3 is no name.")) == "TypeError: 3 is no name."
+    assert reason_of(errors.PluginError("3 is no name.")) == "3 is no name"
 
 
 def test_wrong_usage_is_a_value_error_and_other_errors_are_not() -> None:

@@ -50,6 +50,8 @@ def _call_application() -> None:
     from alcore.plugins.registry import installed
 
     registry = installed()
+    for warning in registry.warnings:
+        say(f"warning: {warning}.")
     application.application(registry)(obj=registry)
 
 

@@ -21,7 +21,9 @@ def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
     """Let each plugin add its commands; what is wrong with them is noted in the plugin, and they are left out."""
     for plugin in registry.plugins:
         for add_commands in plugin.commands:
-            if fault := _add(app, add_commands):
+            with plugin.timed():
+                fault = _add(app, add_commands)
+            if fault:
                 plugin.fault(fault)
                 say(f"warning: plugin {plugin}: {fault}.")
 

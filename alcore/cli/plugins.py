@@ -18,14 +18,23 @@ def plugins(
     context: typer.Context,
     action: Annotated[
         str,
-        typer.Argument(metavar="[list|check]", help="check exits with 1 if a plugin is not ok.", show_default=False),
+        typer.Argument(
+            metavar="[list|check]",
+            help="check imports all that is offered, and exits with 1 if a plugin is not ok.",
+            show_default=False,
+        ),
     ] = "list",
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Show how long each plugin took to import, the slowest first.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List plugins: package, version, what each offers, and its state."""
     if action not in ("list", "check"):
         raise UsageError(f"alcore plugins {action}: write list or check.")
     registry = context.obj if isinstance(context.obj, Registry) else installed()
+    if action == "check":
+        registry.check_offers()
     clashes = registry.clashes()
     faults = [plugin for plugin in registry.plugins if plugin.state in ("faulty", "broken", "refused")]
     if as_json:
@@ -52,17 +61,18 @@ def plugins(
             )
         )
     else:
-        _print(registry, clashes)
+        _print(registry, clashes, timings)
     if action == "check" and (faults or clashes):
         raise typer.Exit(1)
 
 
-def _print(registry: Registry, clashes: list[Clash]) -> None:
-    rows = []
-    for plugin in registry.plugins:
+def _print(registry: Registry, clashes: list[Clash], timings: bool) -> None:
+    rows, headers = [], ["package", "version", "state", *(["seconds"] if timings else []), "offers"]
+    for plugin in sorted(registry.plugins, key=lambda one: -one.seconds if timings else 0):
         offers = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(plugin.offers.items()))
-        rows.append([plugin.distribution, plugin.version, plugin.state, offers or "-"])
-    typer.echo(table(rows, ["package", "version", "state", "offers"]))
+        seconds = [plugin.seconds] if timings else []
+        rows.append([plugin.distribution, plugin.version, plugin.state, *seconds, offers or "-"])
+    typer.echo(table(rows, headers))
     for plugin in registry.plugins:
         if plugin.error:
             typer.echo(f"\n{plugin} is {plugin.state}: {plugin.error}.")

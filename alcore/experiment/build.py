@@ -21,6 +21,7 @@ from alcore.errors import UsageError
 from alcore.experiment.file import STANDARD_PARTS
 from alcore.experiment.resolve import Resolved
 from alcore.plugins.signatures import accepts, parameters_of
+from alcore.protocols import DataInfo
 from alcore.store.files import sha256_of
 
 _SMALL_STEP = 1e8  # floating-point operations in a training step, below which a second thread makes it slower
@@ -143,7 +144,7 @@ def _all(resolved: Resolved, kind: str) -> list[Any]:
 def _make(resolved: Resolved, where: str) -> Any:
     factory, values = resolved.factories[where], dict(resolved.values[where])
     if accepts(factory, "info"):
-        values["info"] = resolved.data.info
+        values["info"] = _info_for(resolved, where)
     try:
         inspect.signature(factory).bind(**values)
     except TypeError as error:
@@ -158,6 +159,18 @@ def _make(resolved: Resolved, where: str) -> Any:
         advice = f"; change it with --set {where}.{named[0]}=VALUE" if len(named) == 1 else ""
         error.add_note(f"while building {where}{advice}")
         raise
+
+
+def _info_for(resolved: Resolved, where: str) -> DataInfo:
+    """Return what is known about the data, for a part that is made for it; `UsageError` if nothing is."""
+    if resolved.data.info == DataInfo():
+        (data,) = resolved.parts["data"]
+        raise UsageError(
+            f"{data.where} doesn't say what its samples are, and {where} is made for them: its factory returns "
+            "alcore.Data(pool, info=alcore.DataInfo(task, classes, features, shape)), or its pool has such an "
+            "attribute info."
+        )
+    return resolved.data.info
 
 
 def _set_threads(given: int | None, learner: Any, batch_size: int, device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -13,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.errors import PluginError, UsageError
+from alcore.errors import PluginError, UsageError, reason_of
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
 from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
 from alcore.plugins.registry import Registry, import_code, load_factory
 from alcore.plugins.signatures import RawValue, accepts, parameters_of, validate
-from alcore.protocols import Data
+from alcore.protocols import Data, DataInfo
 from alcore.randomness import seed_everything
 from alcore.store.files import sha256_of
 
@@ -292,9 +293,9 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
         if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
             raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
         return found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
-            f"--{part.kind} {part.use} can't be imported: {type(error).__name__}: {error}. It is looked up as "
+            f"--{part.kind} {part.use} can't be imported: {reason_of(error)}. It is looked up as "
             "package.module:name from the current folder and the installed packages."
         ) from error
 
@@ -328,7 +329,20 @@ def _make_data(
     data = factory(**given)
     if not isinstance(data, Data):
         raise UsageError(f"{part.where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
+    if not isinstance(data.info, DataInfo):
+        raise UsageError(
+            f"{part.where} gave Data whose info is a {type(data.info).__name__}; it is an alcore.DataInfo."
+        )
+    _tell_pools(data)
     return data
+
+
+def _tell_pools(data: Data) -> None:
+    """Give what `data` says of itself to its pools that say nothing, since a run asks them."""
+    for pool in (data.train, data.unlabeled):
+        if pool is not None and getattr(pool, "info", None) is None and data.info != DataInfo():
+            with contextlib.suppress(AttributeError, TypeError):  # of a pool that takes no attributes
+                pool.info = data.info
 
 
 def _identify_weights(driver: dict[str, Any]) -> None:

@@ -10,10 +10,12 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
+import inspect
 import io
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import pluggy
 from packaging.utils import canonicalize_name
 
-from alcore.errors import PluginError, did_you_mean
+from alcore.errors import PluginError, UsageError, did_you_mean, reason_of
 from alcore.hookspecs import Registration
 from alcore.plugins.discovery import Found, find_entry_points, misfit, one_line
 from alcore.plugins.standard import package_of
@@ -38,6 +40,9 @@ KINDS = {
     "observe": "alcore_observers",
 }
 """The kinds of names that plugins offer, each with its registration hook."""
+
+HOOKS = tuple(name for name in vars(Registration) if name.startswith("alcore_"))
+"""The names of the registration hooks."""
 
 _UNKNOWN = "unknown"
 _SUFFIX = re.compile(r"(\.[a-z0-9_-]+)+")
@@ -66,6 +71,9 @@ class Plugin:
         Functions that add sub-commands.
     files
         The name of the data that reads a file, by the suffix of the file.
+    seconds
+        How long it took to import the module and to call its hooks. A module that several plugins import counts for
+        the first of them.
     """
 
     distribution: str
@@ -77,6 +85,16 @@ class Plugin:
     offers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     commands: list[Callable[..., object]] = dataclasses.field(default_factory=list)
     files: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time that the block takes to `seconds`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begin
 
     def fault(self, reason: str) -> None:
         """Note something that is wrong with a plugin that works."""
@@ -117,7 +135,8 @@ def installed() -> Registry:
     version = core_version()
     core = Plugin("alcore", version, "builtins", "alcore.plugins.builtins")
     _collect(core, importlib.import_module("alcore.plugins.builtins"))
-    return Registry([core, *(_load(found, version) for found in find_entry_points())])
+    plugins = [core, *(_load(found, version) for found in find_entry_points())]
+    return Registry(plugins, _unknown_names(plugins))
 
 
 def core_version() -> str:
@@ -135,10 +154,12 @@ class Registry:
     ----------
     plugins
         The plugins, in any state.
+    warnings
+        What is wrong with ``ALCORE_BLOCK`` and ``ALCORE_ONLY``, a sentence each.
     """
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self.plugins = list(plugins)
+    def __init__(self, plugins: Sequence[Plugin], warnings: Sequence[str] = ()) -> None:
+        self.plugins, self.warnings = list(plugins), list(warnings)
 
     def offers(self, kind: str) -> Iterator[Offer]:
         """Yield all offers of a kind."""
@@ -200,6 +221,15 @@ class Registry:
                 owners.setdefault((kind, offer.name), []).append(offer.plugin)
         return [Clash(kind, name, who) for (kind, name), who in owners.items() if len(who) > 1]
 
+    def check_offers(self) -> None:
+        """Import what each plugin offers as ``"package.module:Name"``; one that can't be is a fault of its plugin."""
+        for kind in KINDS:
+            for offer in self.offers(kind):
+                try:
+                    load_factory(offer)
+                except PluginError as error:
+                    offer.plugin.fault(str(error).removesuffix("."))
+
     def _not_offered(self, kind: str, name: str) -> str:
         message = f"no plugin offers the {kind} {name!r}: {did_you_mean(name, {o.name for o in self.offers(kind)})}."
         package = package_of(kind, name)
@@ -229,20 +259,43 @@ def load_factory(offer: Offer) -> Callable[..., Any]:
         raise
     except BaseException as error:
         raise PluginError(
-            f"{offer.kind} {offer.name!r} of {offer.plugin} can't be loaded from {offer.factory!r}: "
-            f"{type(error).__name__}: {error}."
+            f"{offer.kind} {offer.name!r} of {offer.plugin} can't be loaded from {offer.factory!r}: {reason_of(error)}."
         ) from error
 
 
 def import_name(text: str) -> Callable[..., Any]:
-    """Import the class or function that ``"package.module:Name"`` names."""
+    """Import the class or function that ``"package.module:Name"`` names.
+
+    Raises
+    ------
+    UsageError
+        When the text has another form, such as the path of a file: the message has the name of the module.
+    TypeError
+        When what it names can't be called.
+    """
     module_name, _, name = text.partition(":")
+    _check_form(module_name, name)
     value: Any = importlib.import_module(module_name)
     for part in name.split("."):
         value = getattr(value, part)
     if not callable(value):
         raise TypeError(f"{text} is a {type(value).__name__}, not a class or a function")
     return value  # type: ignore[no-any-return]
+
+
+def _check_form(module: str, name: str) -> None:
+    is_path = os.sep in module or (module.endswith(".py") and Path(module).is_file())
+    if not is_path and all([*module.split("."), *name.split(".")]):
+        return
+    advice = ""
+    if is_path:
+        path, here = Path(module).expanduser().resolve(), Path.cwd().resolve()
+        path = path.with_suffix("") if path.suffix == ".py" else path
+        there = path.is_relative_to(here)
+        words = ".".join(path.relative_to(here).parts) if there else path.name
+        where = "" if there else f"in its folder, {path.parent}, "
+        advice = f"; for the file {module} {where}write {words}:{name or 'NAME'}"
+    raise UsageError(f"it is not of the form package.module:name{advice}")
 
 
 def import_code(text: str) -> Callable[..., Any]:
@@ -267,7 +320,7 @@ def _load(found: Found, core: str) -> Plugin:
         return plugin
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed):
+        with plugin.timed(), contextlib.redirect_stdout(printed):
             _collect(plugin, found.load())
     except KeyboardInterrupt:
         raise
@@ -280,8 +333,21 @@ def _load(found: Found, core: str) -> Plugin:
     return plugin
 
 
+def _check_hooks(plugin: Plugin, module: Any) -> None:
+    """Raise `TypeError` for a hook that does not exist, and note one that is not marked, so that nothing calls it."""
+    members = {name: inspect.getattr_static(module, name) for name in dir(module) if name.startswith("alcore_")}
+    marked = {name: getattr(member, "alcore_impl", None) for name, member in members.items()}
+    for name, options in marked.items():
+        hook = name if options is None else options["specname"] or name
+        if options is not None and hook not in HOOKS and not options["optionalhook"]:
+            raise TypeError(f"there is no hook {hook!r}: {did_you_mean(hook, HOOKS)}")
+        if options is None and hook in HOOKS and inspect.isroutine(members[name]):
+            plugin.fault(f"its function {name} is not marked with @alcore.hookimpl, so that it is not called")
+
+
 def _collect(plugin: Plugin, module: Any) -> None:
     """Add what the registration hooks of a module return; raise `TypeError` when that is not valid."""
+    _check_hooks(plugin, module)
     manager = pluggy.PluginManager("alcore")
     manager.add_hookspecs(Registration)
     manager.register(module)
@@ -321,8 +387,27 @@ def _checked_files(given: Any, data: Mapping[str, Any]) -> Mapping[str, str]:
     return given
 
 
+def _names(plugin: Plugin) -> set[str]:
+    """Return the names by which a plugin is left out or chosen: of its package, and of its entry point."""
+    return {str(canonicalize_name(plugin.distribution)), str(canonicalize_name(plugin.entry_point))}
+
+
+def _unknown_names(plugins: Sequence[Plugin]) -> list[str]:
+    """Return a sentence for each name in ``ALCORE_BLOCK`` and ``ALCORE_ONLY`` that no plugin has."""
+    core, *others = plugins
+    known = set().union(*map(_names, others))
+    packages, entries = {one.distribution for one in others}, {one.entry_point for one in others if one.entry_point}
+    given = {"ALCORE_BLOCK": ("", known), "ALCORE_ONLY": ("--only or ", known | _names(core))}  # core is always there
+    return [
+        f"{flag}{variable} names {name!r}, which is no package and no entry point of a plugin: "
+        f"{did_you_mean(name, packages if '-' in name else entries)}"
+        for variable, (flag, names) in given.items()
+        for name in sorted(_listed(os.environ.get(variable, "")) - names)
+    ]
+
+
 def _is_blocked(plugin: Plugin) -> bool:
-    names = {canonicalize_name(plugin.distribution), canonicalize_name(plugin.entry_point)}
+    names = _names(plugin)
     only = os.environ.get("ALCORE_ONLY")
     return bool(names & _listed(os.environ.get("ALCORE_BLOCK", ""))) or (only is not None and not names & _listed(only))
 

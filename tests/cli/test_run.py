@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from alcore.experiment.file import STANDARD_PARTS
 from alcore.store.reading import Run
 
 FILES = {
@@ -193,3 +194,29 @@ def test_retention_of_a_file_is_obeyed_and_overridden_by_the_flag(command, tmp_p
     assert [one["step"] for one in Run(root / "one").checkpoints()] == [0, 1, 3]
     command("run", "e.toml", "--run-id", "two", "--keep", "all", "-q")
     assert len(Run(root / "two").checkpoints()) == 5
+
+
+@pytest.mark.parametrize("kind", sorted(STANDARD_PARTS))
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("./one.py:X", "it is not of the form package.module:name; for the file ./one.py write one:X."),
+        ("{here}/one.py:X", "/one.py write one:X."),
+        ("one.py:X", "for the file one.py write one:X."),
+        (".one:X", "it is not of the form package.module:name."),
+        ("one:", "it is not of the form package.module:name."),
+        ("ends:X", "SystemExit: not today."),
+    ],
+    ids=["path", "absolute", "file", "dot", "no-name", "exit"],
+)
+def test_code_that_cannot_be_imported_is_one_paragraph_for_every_kind(command, tmp_path, kind, code, words):
+    (tmp_path / "one.py").write_text("class X:\n    pass\n")
+    (tmp_path / "ends.py").write_text("raise SystemExit('not today')\n")
+    code = code.format(here=tmp_path)
+    out, err = command("run", f"--{kind}", code, "--steps", "1", code=2)
+    (line,) = err.splitlines()
+    assert line.startswith(f"alcore: error: --{kind} {code} can't be imported: ")
+    assert words in line
+    assert "TypeError" not in err
+    assert not out
+    assert not (tmp_path / "active_learning_logs").exists()

@@ -57,6 +57,18 @@ def test_description_of_the_driver_is_the_complete_experiment(resolved):
     assert build(found).description == to_toml(found)
 
 
+def test_data_that_says_nothing_of_itself_is_named_where_a_part_is_made_for_it(registry, resolved):
+    class Pool(list):
+        pass
+
+    registry.plugins[0].offers["data"]["moons"] = lambda: Data(Pool([(torch.zeros(3), torch.tensor(0))]))
+    registry.plugins[0].offers["learner"]["mlp"] = lambda info: torch.nn.Linear(info.features, 1)
+    with pytest.raises(
+        UsageError, match=r"^data\.moons doesn't say what its samples are, and learner\.mlp is made for"
+    ):
+        build(resolved())
+
+
 def test_same_seed_builds_the_same_weights(resolved):
     weights = []
     for seed in (3, 3, 4):

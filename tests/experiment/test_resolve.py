@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import hashlib
 import tomllib
-from typing import ClassVar
+import types
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -308,6 +309,39 @@ def test_refusal_is_a_usage_error(registry, chosen):
 def test_data_factory_that_returns_something_else_is_refused(registry, faults, chosen):
     registry.plugins[0].offers["data"]["moons"] = lambda: [1, 2]
     assert "data.moons gave a list" in faults(chosen())
+
+
+def test_data_whose_info_is_something_else_is_refused(registry, suggest, faults, chosen):
+    data = suggest({})()
+    data.info = {"classes": 2}
+    registry.plugins[0].offers["data"]["moons"] = lambda: data
+    assert "data.moons gave Data whose info is a dict; it is an alcore.DataInfo" in faults(chosen())
+
+
+class Silent:
+    """A pool that doesn't say what its samples are."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(3), torch.tensor(index)
+
+    def append(self, item: Any) -> None: ...
+
+
+def test_data_without_info_has_that_of_its_pools(registry, chosen):
+    info = DataInfo("regression", 0, 3, (3,))
+    registry.plugins[0].offers["data"]["moons"] = lambda: Data(Silent(), unlabeled=types.SimpleNamespace(info=info))
+    resolved = resolve(chosen(), registry)
+    assert resolved.data.info is info
+    assert resolved.data.train.info is info, "the run asks its pools"
+
+
+def test_pool_without_info_gets_that_of_its_data(registry, chosen):
+    info = DataInfo("classification", 2, 3, (3,))
+    registry.plugins[0].offers["data"]["moons"] = lambda: Data(Silent(), info=info)
+    assert resolve(chosen(), registry).data.train.info is info
 
 
 class Errors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 import types
 
 import pytest
@@ -98,6 +99,9 @@ def test_registry_forgets_plugin_that_was_uninstalled(install):
         ({"alcore_query_strategies": lambda: 1 / 0}, "ZeroDivisionError"),
         ({"alcore_query_strategies": lambda wrong: {}}, "wrong"),
         ({"alcore_query_stratagems": lambda: {}}, "alcore_query_stratagems"),
+        ({"alcore_query_strategy": lambda: {}}, "did you mean 'alcore_query_strategies'?"),
+        ({"alcore_observer": lambda: {}}, "did you mean 'alcore_observers'?"),
+        ({"alcore_command": lambda app: None}, "did you mean 'alcore_commands'?"),
         ({}, "no registration hook"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -111,6 +115,37 @@ def test_failing_plugin_is_kept_with_its_reason(install, functions, reason):
     assert registry.offer("query", "first").plugin is fine
     with pytest.raises(PluginError, match=r"broken-one 1\.5"):
         registry.offer("query", "absent")
+
+
+@pytest.mark.parametrize("hook", sorted({*KINDS.values(), "alcore_commands", "alcore_data_files"}))
+def test_hook_that_lacks_a_letter_gets_the_nearest(install, hook):
+    (plugin,) = install(Entry("broken-one", **{hook[:-1]: lambda: {}})).plugins[1:]
+    assert plugin.state == "broken"
+    assert f"there is no hook {hook[:-1]!r}: did you mean {hook!r}?" in plugin.error
+
+
+def test_hook_that_is_not_marked_is_a_fault(install):
+    entry = Entry("far-away", **query("first"))
+    load = entry.load
+
+    def with_one_more():
+        module = load()
+        module.alcore_learners = lambda: {"mine": dict}
+        return module
+
+    entry.load = with_one_more
+    (plugin,) = install(entry).plugins[1:]
+    assert (plugin.state, plugin.offers) == ("faulty", {"query": {"first": dict}})
+    assert plugin.error == "its function alcore_learners is not marked with @alcore.hookimpl, so that it is not called"
+
+
+def test_time_of_an_import_is_counted_for_its_plugin(install):
+    def slow():
+        time.sleep(0.05)
+        return {"first": dict}
+
+    fast, slow = install(Entry("near-by", **query("other")), Entry("slow", alcore_query_strategies=slow)).plugins[1:]
+    assert fast.seconds < 0.05 <= slow.seconds
 
 
 def test_broken_plugin_offers_nothing(install):
@@ -262,6 +297,30 @@ def test_factory_that_fails_to_import_is_named_with_its_plugin(factory, reason):
     assert reason in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("./one.py:X", "; for the file ./one.py write one:X"),
+        ("one.py:X", "; for the file one.py write one:X"),
+        ("sub/two.py:make", "; for the file sub/two.py write sub.two:make"),
+        ("{here}/sub/two.py:make", "; for the file {here}/sub/two.py write sub.two:make"),
+        ("sub/two:make", "; for the file sub/two write sub.two:make"),
+        ("../one.py:X", "; for the file ../one.py in its folder, {above}, write one:X"),
+        ("./one.py:", "; for the file ./one.py write one:NAME"),
+        *((text, "") for text in (".one:X", "..one:X", "one..two:X", ":X", "one:", "one", "one:X.", "one:.X", "")),
+    ],
+)
+def test_text_that_names_no_module_is_refused_with_the_name_of_the_module(tmp_path, monkeypatch, text, advice):
+    here = tmp_path / "here"
+    (here / "sub").mkdir(parents=True)
+    (here / "one.py").touch()
+    monkeypatch.chdir(here)
+    places = {"here": here, "above": tmp_path}
+    with pytest.raises(UsageError) as error:
+        import_name(text.format(**places))
+    assert str(error.value) == f"it is not of the form package.module:name{advice.format(**places)}"
+
+
 def test_import_name_finds_member_of_a_class():
     assert import_name("alcore.plugins:Registry.clashes") is Registry.clashes
 
@@ -272,6 +331,14 @@ def test_plugins_of_this_environment_have_no_faults(monkeypatch):
     registry = installed()
     assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
     assert registry.clashes() == []
+
+
+def test_all_that_the_plugins_of_this_environment_offer_can_be_imported(monkeypatch):
+    monkeypatch.delenv("ALCORE_BLOCK", raising=False)
+    monkeypatch.delenv("ALCORE_ONLY", raising=False)
+    registry = installed()
+    registry.check_offers()
+    assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
 
 
 def reads(suffix, name, **more):

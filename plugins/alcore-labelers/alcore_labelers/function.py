@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from alcore.errors import UsageError, check_choice, did_you_mean
+from alcore.errors import UsageError, check_choice, did_you_mean, reason_of
 from alcore.plugins import import_code
 from alcore.pools import cost_of, is_choosable, named_values
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
@@ -469,8 +469,7 @@ def _imported(parameter: str, text: str) -> Any:
             there = [one for one, value in vars(sys.modules[module]).items() if callable(value) and one[0] != "_"]
             near = f" In {module}, {did_you_mean(name, there)}."
         raise UsageError(
-            f"FunctionLabelStrategy: {parameter} {text!r} can't be imported: {type(error).__name__}: {error}.{near} "
-            f"{_LOOKED_UP}"
+            f"FunctionLabelStrategy: {parameter} {text!r} can't be imported: {reason_of(error)}.{near} {_LOOKED_UP}"
         ) from error
 
 

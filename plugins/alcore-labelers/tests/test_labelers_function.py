@@ -446,6 +446,7 @@ def _working_in(folder):
     [
         ({"function": "solver"}, "function is 'solver'; it must be module:name"),
         ({"function": "nowhere:solve"}, "'nowhere:solve' can't be imported: ModuleNotFoundError"),
+        ({"function": "./solver.py:solve"}, "imported: it is not of the form package.module:name; for the file"),
         ({"function": "math:sinn"}, "In math, did you mean 'sin'"),
         ({"function": "math:pi"}, "is a float, not a class or a function"),
         ({"function": 3}, "function is a int, which can't be called"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +48,17 @@ class TestMLflowTracker(ObserverContract):
 
     def make(self, **parameters: Any) -> MLflowTracker:
         return MLflowTracker(**parameters)
+
+    def posted(self, driver: Any) -> Any:
+        client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+        experiment = client.get_experiment_by_name("alcore")
+        runs = [] if experiment is None else client.search_runs([experiment.experiment_id])
+        found = []
+        for run in runs:
+            if run.data.tags["alcore_run_id"] == driver.run_id:
+                names = [name for name in run.data.metrics if not name.startswith("seconds.")]
+                found += [(name, *point) for name in sorted(names) for point in points(client, run, name)]
+        return found
 
 
 def logged(root: Path) -> tuple[MlflowClient, list[Run]]:

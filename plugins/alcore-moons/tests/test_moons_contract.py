@@ -9,8 +9,8 @@ from alcore import UsageError
 class TestMoonsPool(PoolContract):
     name = "moons"
 
-    def make(self):
-        return moons(60, initial=0.2).train
+    def data(self):
+        return moons(60, initial=0.2)
 
 
 class TestMLP(LearnerContract):

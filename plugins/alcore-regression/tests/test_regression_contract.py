@@ -86,6 +86,7 @@ class TestIGS(QueryContract):
 
 class TestEMCM(QueryContract):
     name = "emcm"
+    counts_pending = False  # but where nothing is labeled
     outputs, tasks = QUANTITIES["outputs"], QUANTITIES["tasks"]
     streams = False
     seeded = True

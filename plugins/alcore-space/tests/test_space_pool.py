@@ -11,7 +11,7 @@ import torch
 from alcore_space import Category, Integer, Log, Real, Space, SpacePool, space
 from alcore_testing import PoolContract
 
-from alcore import Label, UsageError
+from alcore import Data, Label, UsageError
 
 TABLES = {
     "T": {"low": 900, "high": 1500, "unit": "K"},
@@ -30,6 +30,10 @@ def make(**given: Any) -> SpacePool:
 class TestSpacePool(PoolContract):
     name = "space"
     required_parameters = ("variables",)
+
+    def data(self) -> Data:
+        made: Data = space(TABLES, candidates=500, constraints=HALF, initial=3)
+        return made
 
     def make(self) -> SpacePool:
         pool = make(constraints=HALF, initial=3)

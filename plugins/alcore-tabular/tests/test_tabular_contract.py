@@ -16,12 +16,10 @@ class TestTable(PoolContract):
         self._path = tmp_path / "table.csv"
         self._path.write_text("\n".join(["width,height,colour,kind", *ROWS]) + "\n", encoding="utf-8")
 
-    def make(self):
-        return table(self._path, target="kind", initial=6).train
+    def data(self):
+        return table(self._path, target="kind", initial=6)
 
 
 class TestRegression(TestTable):
-    name = None
-
-    def make(self):
-        return table(self._path, target="width", task="regression", initial=6).train
+    def data(self):
+        return table(self._path, target="width", task="regression", initial=6)

@@ -15,6 +15,9 @@ from alcore.randomness import derive_generator, preserve_rng_state, seed_everyth
 from alcore_testing.essence import checkpoint_differences, differences, essence_of
 from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop, toy_pool
 
+STEPS, LATE = 7, 5
+"""Of a run that is cut off late: how many steps it has, and in which it is cut off, so that slow changes show."""
+
 
 class ToyDriver(Driver):
     """A Driver that can stand at a later step without a run.

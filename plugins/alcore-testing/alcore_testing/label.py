@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from alcore import BaseQuery, Failed, Label, Phase, Request
+from alcore import BaseQuery, Failed, Label, Phase, Request, UsageError
+from alcore.protocols import LabelingProgress
 from alcore.store import Run
 from alcore_testing.contract import Contract, requires
-from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.drivers import LATE, STEPS, ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
 from alcore_testing.plain import same, text_of
 from alcore_testing.queues import in_time
 from alcore_testing.toys import toy_loss, toy_pool
@@ -50,6 +52,8 @@ class LabelContract(Contract):
     `one_by_one` must be False. What ends the run meanwhile loses all answers."""
     generated: ClassVar[bool] = False
     """It answers generated inputs; otherwise each of them must get a `Failed`."""
+    varies: ClassVar[bool] = True
+    """What it answers depends on what is asked for. False where all answers are equal, as of a stand-in."""
     idempotent: ClassVar[bool] = False
     """Asked again for the same request, it gives the same answer, and says so by ``idempotent`` or
     ``labels_by_id``."""
@@ -64,6 +68,16 @@ class LabelContract(Contract):
         """Return an input that is no sample of the pool."""
         return torch.tensor([0.5, 0.25, -1.0, 2.0])
 
+    def generated_inputs(self) -> list[Any]:
+        """Return inputs that are no samples of the pool, and whose labels are not all equal."""
+        given = self.generated_input()
+        if not isinstance(given, torch.Tensor):
+            raise NotImplementedError(
+                f"generated_input() is a {type(given).__name__}; {type(self).__name__} must define generated_inputs() "
+                "too, which returns several with different labels"
+            )
+        return [given * factor for factor in (1.0, -1.0, 0.0, 3.0, -3.0)]
+
     def expected(self, sample: int) -> Any:
         """Return the value that a sample's label must have; None where it isn't known."""
         return self.pool().answer(sample)[1]
@@ -76,7 +90,7 @@ class LabelContract(Contract):
     def answers(self, folder: Path, strategy: Any, ask: Sequence[Any] = SAMPLES) -> tuple[list[Request], list[Any]]:
         """Return requests for these items and what a strategy answers, outside of any run."""
         driver = prepare(self.build(folder, ask=ask, strategy=strategy))
-        requests, answers, unwritten = Requests(ask), Answers(), Unwritten()
+        requests, answers, unwritten = Requests(ask), Answers(len(ask)), Unwritten()
         made = list(requests.items)
         unwritten.given("requested inputs", [one.item for one in made])
         with untouched(driver, generators=False):
@@ -103,6 +117,21 @@ class LabelContract(Contract):
             target, expected = driver.train_datapool[before + place][1], self.expected(one["sample"])
             if expected is not None:
                 assert torch.equal(torch.as_tensor(target), torch.as_tensor(expected)), f"of sample {one['sample']}"
+
+    @requires("varies")
+    def test_different_samples_get_different_labels(self, tmp_path: Path) -> None:
+        """The labels of all samples that a run asks for are not equal, and neither are those of generated inputs."""
+        for items in [list(SAMPLES), *([self.generated_inputs()] if self.generated else [])]:
+            folder = tmp_path / type(items[0]).__name__
+            driver = self.build(folder, ask=items, max_active_learning_steps=1)
+            before = len(driver.train_datapool)
+            driver.run()
+            targets = [driver.train_datapool[place][1] for place in range(before, len(driver.train_datapool))]
+            assert len(targets) > 1, f"{len(targets)} of {len(items)} requests got a label"
+            assert len({text_of(one) for one in targets}) > 1, (
+                f"all {len(targets)} requests got the same label, {targets[0]}; where their labels are equal, override "
+                "pool() or generated_inputs(), and where it can give only one, say varies = False"
+            )
 
     def test_one_answer_is_put_for_each_request(self, tmp_path: Path) -> None:
         """Ids and `Label` name a request; everything else that is put is an answer, so there is one a request."""
@@ -143,7 +172,7 @@ class LabelContract(Contract):
             return
         strategy = self.make()
         prepare(self.build(tmp_path, strategy=strategy))
-        answers = Answers()
+        answers = Answers(len(SAMPLES * 10))
         requests = Requests(SAMPLES * 10, on_last=lambda: len(answers.items))
         in_time(lambda: strategy.label(requests, answers))
         assert len(answers.items) == 40, f"{len(answers.items)} answers to 40 requests"
@@ -189,7 +218,8 @@ class LabelContract(Contract):
 
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """A run that was interrupted and resumed has the answers and the state of one that was not."""
-        whole, resumed = whole_and_resumed(self.build, tmp_path, 1, Phase.LABELING, toy_loss)
+        build = functools.partial(self.build, max_active_learning_steps=STEPS)
+        whole, resumed = whole_and_resumed(build, tmp_path, LATE, Phase.LABELING, toy_loss)
         assert_same_run(resumed, whole)
 
     @requires("idempotent")
@@ -252,6 +282,16 @@ class Requests:
             for place, item in enumerate(items)
         )
 
+    def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
+        """Refuse it: it is for query strategies."""
+        del item, block, timeout, score
+        raise UsageError("a label strategy answers what was asked for; it doesn't ask.")
+
+    def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
+        """Refuse them: it is for query strategies."""
+        del scores
+        self.put(items)
+
     def get_request(self) -> Request:
         """Take out the next request."""
         with self._lock:
@@ -297,10 +337,17 @@ class Requests:
 
 
 class Answers:
-    """Takes in what a label strategy delivers; usable from several threads."""
+    """Takes in what a label strategy delivers; usable from several threads.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    requested
+        How many requests there are.
+    """
+
+    def __init__(self, requested: int = 0) -> None:
         self.items: list[Any] = []
+        self._requested = requested
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Take in one answer."""
@@ -317,6 +364,10 @@ class Answers:
 
     def submitted(self, request: Request, handle: str) -> None:
         """Take in the handle of a job."""
+
+    def progress(self) -> LabelingProgress:
+        """Return how many requests there are, and how many answers were delivered."""
+        return LabelingProgress(self._requested, len(self.items))
 
     def empty(self) -> bool:
         """Tell whether nothing was delivered."""

@@ -18,7 +18,7 @@ from alcore.inference import model_digest
 from alcore.randomness import preserve_rng_state, seed_everything
 from alcore.store import Run
 from alcore_testing.contract import Contract, requires
-from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare
+from alcore_testing.drivers import LATE, STEPS, ToyDriver, assert_same_run, build_driver, prepare
 from alcore_testing.plain import same
 from alcore_testing.toys import DTYPES, toy_loss
 from alcore_testing.watch import Unwritten, untouched
@@ -228,7 +228,7 @@ class TrainingLoopContract(Contract):
         Its steps have the same losses and numbers of epochs on record.
         """
         with preserve_rng_state():
-            settings: dict[str, Any] = {"epochs": EPOCHS, "max_active_learning_steps": 2, "batch_size": 3}
+            settings: dict[str, Any] = {"epochs": EPOCHS, "max_active_learning_steps": STEPS, "batch_size": 3}
             settings |= {"model_checkpoint_frequency": 1, "pool": None}
             seed_everything(0)
             whole = self._run_driver(tmp_path / "whole", **settings)
@@ -240,8 +240,8 @@ class TrainingLoopContract(Contract):
                 return Run(cut.log_dir).checkpoints()
 
             def cut_off(model: Any, batch: Any) -> torch.Tensor:
-                if (1, "training", 1) in [(one["step"], one["phase"], one["epoch"]) for one in done()]:
-                    cut.interrupt()  # in the second epoch of the second step
+                if (LATE, "training", 1) in [(one["step"], one["phase"], one["epoch"]) for one in done()]:
+                    cut.interrupt()  # in the second epoch of a late step
                 return toy_loss(model, batch)
 
             with pytest.raises(Interrupted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import random
 from pathlib import Path
@@ -18,7 +19,7 @@ from alcore import AlcoreError, Driver, Phase, TensorPool, UsageError
 from alcore.inference import evaluate
 from alcore.store import Run
 from alcore_testing.contract import CaseContract, requires
-from alcore_testing.drivers import ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
+from alcore_testing.drivers import LATE, STEPS, ToyDriver, assert_same_run, build_driver, prepare, whole_and_resumed
 from alcore_testing.plain import same, text_of
 from alcore_testing.rows import rows_at_once
 from alcore_testing.toys import CASES, DTYPES, Case, toy_learner, toy_loss, toy_pool
@@ -200,7 +201,8 @@ class MetrologyContract(CaseContract):
 
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """A run that was interrupted and resumed has the records of one that was not."""
-        whole, resumed = whole_and_resumed(self.build, tmp_path, 1, Phase.LABELING, toy_loss)
+        build = functools.partial(self.build, max_active_learning_steps=STEPS)
+        whole, resumed = whole_and_resumed(build, tmp_path, LATE, Phase.LABELING, toy_loss)
         assert_same_run(resumed, whole)
         log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
         assert "measured otherwise" not in log, "replayed, it measured otherwise than before"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import inspect
 import logging
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pluggy
 import pytest
@@ -33,10 +35,11 @@ HOOKS = tuple(name for name in vars(Lifecycle) if name.startswith("alcore_") and
 class ObserverContract(Contract):
     """What every observer promises: it looks on, in runs of every kind, and changes nothing.
 
-    Override ``make(**parameters)``, and say what is claimed: `name`, and `state_is_of_the_run`, False where the
-    ``state_dict`` holds times, or counts how often a run was resumed, so that a resumed run need not end with the state
-    of an uninterrupted one. An observer that writes into the run directory keeps to ``driver.log_dir``; the toy run
-    measures ``accuracy``, ``f1`` and ``score`` by a `ToyMetrology`.
+    Override ``make(**parameters)``, and say what is claimed: `name`, `may_repeat`, and `state_is_of_the_run`, False
+    where the ``state_dict`` holds times, or counts how often a run was resumed, so that a resumed run need not end with
+    the state of an uninterrupted one. An observer that writes into the run directory keeps to ``driver.log_dir``; for
+    one that posts elsewhere, override ``posted(driver)``. The toy run measures ``accuracy``, ``f1`` and ``score`` by a
+    `ToyMetrology`.
 
     Examples
     --------
@@ -48,6 +51,30 @@ class ObserverContract(Contract):
 
     kind = "observe"
     state_is_of_the_run = True
+
+    may_repeat: ClassVar[bool] = False
+    """In a run that was resumed it may post a step once more, since it can't look up what it has posted before."""
+
+    def posted(self, driver: Driver) -> Sequence[Any]:
+        """Return what was posted of a run so far, by the observers of all processes that worked on it.
+
+        Override it where posts go elsewhere than into the run directory: return what the server has of this run, or
+        what a stand-in for it received. Leave out times, which are others in each run.
+
+        Returns
+        -------
+        sequence
+            Each post, as data. By default the lines of text files in the run directory that core doesn't write, each
+            with its file.
+        """
+        files = {name for name in self._files(driver.log_dir) if not name.startswith("ckpt/")} - self._files_of_core
+        return [(name, line) for name in sorted(files) for line in _lines(driver.log_dir / name)]
+
+    _files_of_core: frozenset[str] = frozenset()
+
+    @staticmethod
+    def _files(folder: Path) -> list[str]:
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
     def build(self, folder: Path, *observers: Any, plugins: Any = (), **settings: Any) -> ToyDriver:
         """Return a driver of the toy run."""
@@ -130,6 +157,32 @@ class ObserverContract(Contract):
             states = [dict(one.state_dict()) for one in (observers[0], observers[-1])]
             assert same(*states), f"resumed, its state at the end is {states[1]!r:.200}, and {states[0]!r:.200} without"
 
+    @pytest.mark.parametrize("interval", [1, 2], ids=["each step saved", "a step run again"])
+    def test_resumed_run_posts_each_step_once(self, tmp_path: Path, monkeypatch: Any, interval: int) -> None:
+        """What it posts of steps (`posted`) is the same in a run that was resumed: each once, none lost.
+
+        What is posted as a run starts and ends doesn't count, since a resumed one does so twice.
+        """
+        connected = _watch_connections(monkeypatch)
+        plain = self.build(tmp_path / "plain")
+        plain.run(toy_loss)
+        self._files_of_core = frozenset(self._files(plain.log_dir))
+        others: list[str] = []
+
+        def build(folder: Path, **settings: Any) -> Driver:
+            around = _OutsideOfSteps(self.one(), self.posted, others)
+            return self.build(folder, around, checkpoint_interval=interval, **settings)
+
+        whole, resumed = whole_and_resumed(build, tmp_path, STEPS - interval, Phase.LABELING, toy_loss)
+        there, here = (collections.Counter(map(repr, self.posted(driver))) for driver in (whole, resumed))
+        assert there or not connected, f"it connects to {connected[0]}; override posted() to say what it posts"
+        lost = [post for post in there - here if post not in others]
+        assert not lost, f"resumed, it leaves out {lost[0]}"
+        twice = [post for post in here - there if post not in others]
+        assert self.may_repeat or not twice, (
+            f"resumed, it posts {twice[0]} {here[twice[0]]} times, and {there[twice[0]]} times without a break"
+        )
+
     def test_restored_state_is_the_same(self, tmp_path: Path) -> None:
         """If it has a state, a fresh object that is given it back has it too."""
         observer, fresh = self.one(), self.one()
@@ -166,6 +219,28 @@ class ObserverContract(Contract):
         assert not (faults := watched[0].faults + watched[1].faults), faults[0]
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file; none of a file that is no text."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        return []
+
+
+def _watch_connections(monkeypatch: Any) -> list[Any]:
+    """Return a list to which the address of each connection is added that is opened from now on."""
+    addresses: list[Any] = []
+    for name in ("connect", "connect_ex", "sendto"):
+        method = getattr(socket.socket, name)
+
+        def watched(self: Any, *args: Any, method: Any = method) -> Any:
+            addresses.append(args[-1])
+            return method(self, *args)
+
+        monkeypatch.setattr(socket.socket, name, watched)
+    return addresses
+
+
 def _differences(folder: Path, other: Path) -> list[str]:
     """Name what differs between two runs, except in the states of their observers."""
     essences = [essence_of(one) for one in (folder, other)]
@@ -181,6 +256,50 @@ def _seen(driver: Any, arguments: Mapping[str, Any]) -> str:
     """Return as text what a hook can look at and mustn't write to."""
     records = [strategy.records for strategy in driver.metrology_strategies]
     return text_of([records, arguments.get("record"), driver.query_queue.qsize(), driver.query_queue.dropped])
+
+
+class _OutsideOfSteps:
+    """Calls the hooks of an observer, and notes what it posts as the run starts and ends."""
+
+    def __init__(self, observer: Any, posted: Callable[[Any], Sequence[Any]], noted: list[str]) -> None:
+        self._observer, self._posted, self._noted = observer, posted, noted
+        for name in ("state_dict", "load_state_dict"):  # where it has a state
+            if callable(getattr(observer, name, None)):
+                setattr(self, name, getattr(observer, name))
+        manager = pluggy.PluginManager(runhook.project_name)
+        manager.add_hookspecs(Lifecycle)
+        manager.register(observer)
+        self._hook = manager.hook
+
+    def _outside(self, hook: str, driver: Any, **arguments: Any) -> None:
+        before = collections.Counter(map(repr, self._posted(driver)))
+        getattr(self._hook, hook)(driver=driver, **arguments)
+        self._noted += collections.Counter(map(repr, self._posted(driver))) - before
+
+    @runhook
+    def alcore_run_start(self, driver: Any) -> None:
+        """Call the observer."""
+        self._outside("alcore_run_start", driver)
+
+    @runhook
+    def alcore_phase_start(self, driver: Any, phase: Phase, replayed: bool) -> None:
+        """Call the observer."""
+        self._hook.alcore_phase_start(driver=driver, phase=phase, replayed=replayed)
+
+    @runhook
+    def alcore_phase_end(self, driver: Any, phase: Phase, error: BaseException | None, replayed: bool) -> None:
+        """Call the observer."""
+        self._hook.alcore_phase_end(driver=driver, phase=phase, error=error, replayed=replayed)
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Any, replayed: bool) -> None:
+        """Call the observer."""
+        self._hook.alcore_step_end(driver=driver, record=record, replayed=replayed)
+
+    @runhook
+    def alcore_run_end(self, driver: Any, reason: str | None, error: BaseException | None) -> None:
+        """Call the observer."""
+        self._outside("alcore_run_end", driver, reason=reason, error=error)
 
 
 class _Watched:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from alcore import BaseLabel, DataInfo, DataPool, Driver, Label, Phase
+from alcore import BaseLabel, Data, DataInfo, DataPool, Driver, Label, Phase
 from alcore.pools import is_choosable, pool_digest, tensors_of
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
@@ -23,7 +23,8 @@ class PoolContract(Contract):
     """What every pool promises; one that samples are chosen from promises more (`choosable`).
 
     Override ``make()``: a fresh pool, always the same one, with at least 2 labeled and 6 unlabeled samples. Say what
-    is claimed: `choosable`, `augments`; and for a plugin of data `name` and `required_parameters`.
+    is claimed: `choosable`, `augments`; and for a plugin of data `name` and `required_parameters`. For such a plugin
+    override ``data()`` too: what its factory returns. ``make()`` returns the training pool of that by default.
 
     Examples
     --------
@@ -38,6 +39,14 @@ class PoolContract(Contract):
     """It lists its unlabeled samples, and gives their inputs."""
     augments: ClassVar[bool] = False
     """Labelled items are not the same each time."""
+
+    def make(self, *args: Any, **parameters: Any) -> Any:
+        """Return a fresh pool, always the same one."""
+        return self.data().train
+
+    def data(self) -> Data:
+        """Return what the factory of the plugin returns."""
+        raise NotImplementedError(f"{type(self).__name__} must define make() -> a pool, and with a name data() -> Data")
 
     def label(self, pool: Any, sample: int) -> Any:
         """Return what a label strategy would deliver for a sample: its id, or a `Label` where no answer is known."""
@@ -59,6 +68,33 @@ class PoolContract(Contract):
         assert is_choosable(pool) == self.choosable, "a pool to choose from has unlabeled_indices and inputs"
         assert isinstance(getattr(pool, "info", DataInfo()), DataInfo)
         assert len(pool) >= 2
+
+    @requires("name")
+    def test_data_says_what_its_samples_are(self) -> None:
+        """Its `Data` has the task, the classes, and the features or the shape of an input, as the pool has them.
+
+        Learners are made by that. Where ``Data.info`` isn't given, it is that of the pool.
+        """
+        data = self.data()
+        assert isinstance(data, Data), f"a data factory returns alcore.Data, not a {type(data).__name__}"
+        info, pool = data.info, data.train
+        assert isinstance(info, DataInfo), f"Data.info is an alcore.DataInfo, not a {type(info).__name__}"
+        assert info != DataInfo(), (
+            "neither Data.info nor the pool says what the samples are, so that no learner can be made for them: return "
+            "Data(pool, info=DataInfo(task, classes, features, shape))"
+        )
+        assert (info.task == "regression") == (info.classes == 0), f"{info.classes} classes in a {info.task}"
+        assert info.task == "regression" or info.classes >= 2, f"{info.classes} classes in a {info.task}"
+        choice = data.unlabeled if data.unlabeled is not None else pool
+        batch = tensors_of(choice.inputs(choice.unlabeled_indices()[:1]) if is_choosable(choice) else pool[0][0])
+        if len(batch) == 1:
+            shape = tuple(batch[0].shape[1:] if is_choosable(choice) else batch[0].shape)
+            said = tuple(info.shape) or (info.features,)
+            assert said == shape, f"Data.info says that an input has the shape {said}, and it has {shape}"
+        own = getattr(pool, "info", None)
+        for name in ("task", "classes", "features", "shape") if isinstance(own, DataInfo) else ():
+            mine, other = getattr(info, name), getattr(own, name)
+            assert mine == other, f"{name} is {mine!r} in Data.info, and {other!r} in the info of the pool"
 
     def test_pool_made_twice_is_equal(self) -> None:
         """A resumed run makes the pool anew and must find the same samples: digest, length, items."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,3 +69,10 @@ def next_step(driver: ToyDriver, asked: list[int], *, label: bool = True) -> Non
     driver.ahead += 1
     for sample in asked if label else ():
         driver.train_datapool.append(sample)
+
+
+def ask_for(driver: ToyDriver, samples: Iterable[int]) -> None:
+    """Ask for samples as another query strategy would."""
+    driver.query_queue.begin(driver.active_learning_step_idx, float("inf"))
+    driver.query_queue.begin_strategy("the one that is compared", 1)
+    driver.query_queue.put_many(samples)

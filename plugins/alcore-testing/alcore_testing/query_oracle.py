@@ -12,7 +12,7 @@ import torch
 from alcore import Phase
 from alcore_testing.contract import requires
 from alcore_testing.drivers import ToyDriver, prepare
-from alcore_testing.query_base import QueryBase, candidates_of, next_step
+from alcore_testing.query_base import QueryBase, ask_for, candidates_of, next_step
 from alcore_testing.rows import rows_at_once
 from alcore_testing.toys import CASES, DTYPES, Case
 
@@ -49,7 +49,7 @@ class QueryOracle(QueryBase):
                     assert len(set(chosen)) == _PICKS, f"with {case} it asked for {chosen}"
                     if expected is not None:
                         assert chosen == list(expected), f"with {case} it asked for {chosen}, not for {expected}"
-                    _ask_for(twin, chosen)
+                    ask_for(twin, chosen)
                     for one in (driver, twin):
                         next_step(one, chosen, label=place != 0)
 
@@ -80,10 +80,3 @@ def assert_best_first(
         )
         if one.score is not None:
             assert one.score == pytest.approx(score, rel=rtol, abs=atol), f"of sample {one.sample}"
-
-
-def _ask_for(driver: ToyDriver, samples: Sequence[int]) -> None:
-    """Ask for samples as a query strategy would."""
-    driver.query_queue.begin(driver.active_learning_step_idx, float("inf"))
-    driver.query_queue.begin_strategy("the one that is compared", 1)
-    driver.query_queue.put_many(samples)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from alcore import BaseLabel, Phase, TensorPool
-from alcore_testing.drivers import ToyDriver, ask, assert_same_run, prepare, whole_and_resumed
+from alcore_testing.drivers import LATE, STEPS, ToyDriver, ask, assert_same_run, prepare, whole_and_resumed
 from alcore_testing.plain import same
 from alcore_testing.query_base import QueryBase, next_step
 from alcore_testing.toys import CASES, toy_loss
@@ -73,24 +73,25 @@ class QueryRuns(QueryBase):
                 assert all(one == first for one in others), f"the picks depend on the {what}; say seeded = True"
 
     def test_restored_state_continues_the_same_way(self, tmp_path: Path) -> None:
-        """Its ``state_dict`` gives a fresh object the same next picks."""
-        strategy = self.make(max_samples=4)
-        driver = prepare(self.build(tmp_path, strategy))
-        asked = [ask(driver)]
-        next_step(driver, asked[-1])
-        asked.append(ask(driver))
-        next_step(driver, asked[-1])
-        state = copy.deepcopy(dict(strategy.state_dict())) if hasattr(strategy, "state_dict") else None
-        expected = ask(driver)
+        """Its ``state_dict`` gives a fresh object the same next picks; without one it has nothing to remember.
 
-        fresh = self.make(max_samples=4)
+        It is saved after eight steps, so that a state shows that matters after several.
+        """
+        strategy = self.make(max_samples=2)
+        driver = prepare(self.build(tmp_path, strategy))
+        asked = _ask_in_steps(driver, 8)
+        has_state = callable(getattr(strategy, "state_dict", None))
+        state = copy.deepcopy(dict(strategy.state_dict())) if has_state else None
+        expected = _ask_in_steps(driver, 4)
+
+        fresh = self.make(max_samples=2)
         other = prepare(self.build(tmp_path, fresh))
-        for one in asked:
-            next_step(other, one)
+        for samples in asked:
+            next_step(other, samples)
         if state is not None:
             fresh.load_state_dict(copy.deepcopy(state))
             assert same(dict(fresh.state_dict()), state)
-        assert ask(other) == expected, "a strategy that was saved and loaded asks for other samples"
+        assert _ask_in_steps(other, 4) == expected, "a strategy that was saved and loaded asks for other samples"
 
     def test_resumed_run_whose_labels_are_late_equals_uninterrupted_run(self, tmp_path: Path) -> None:
         """So does a run whose labels arrive a step late, resumed while some of them are outstanding."""
@@ -105,14 +106,23 @@ class QueryRuns(QueryBase):
         log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
         assert "asked for other samples" not in log, "replayed, it asked for other samples than before"
 
-    @pytest.mark.parametrize("phase", [Phase.QUERY, Phase.LABELING])
-    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, phase: Phase) -> None:
-        """A run that was interrupted before or after its second query, and resumed, equals one that was not."""
-        build = functools.partial(self.build, max_active_learning_steps=2)
-        whole, resumed = whole_and_resumed(build, tmp_path, 1, phase, toy_loss)
+    @pytest.mark.parametrize(("step", "phase"), [(1, Phase.QUERY), (LATE, Phase.LABELING)])
+    def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, step: int, phase: Phase) -> None:
+        """A run that was interrupted before its second query, or after a late one, equals one that was not."""
+        steps: dict[str, Any] = {"max_active_learning_steps": step + STEPS - LATE, "samples_per_step": 4}
+        whole, resumed = whole_and_resumed(functools.partial(self.build, **steps), tmp_path, step, phase, toy_loss)
         assert_same_run(resumed, whole)
         log = (resumed.log_dir / "console.log").read_text(encoding="utf-8")
         assert "asked for other samples" not in log, "replayed, it asked for other samples than before"
+
+
+def _ask_in_steps(driver: ToyDriver, steps: int) -> list[list[int]]:
+    """Return what is asked for in so many steps; all of it is labeled."""
+    asked = []
+    for _ in range(steps):
+        asked.append(ask(driver))
+        next_step(driver, asked[-1])
+    return asked
 
 
 class _OneStepLate(BaseLabel):

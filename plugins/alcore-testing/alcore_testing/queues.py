@@ -18,6 +18,9 @@ PATIENCE = 20.0
 class QueueContract(Contract):
     """What every queue promises between query and label strategies: small integers go in and come out, each once.
 
+    An item is taken out only where one was put that nobody takes out; where it is still on its way, as between
+    processes, ``get`` waits for it. What ``get`` does where nothing is left is not asked.
+
     Override ``make()``: a fresh, empty queue. Say what is claimed: `name`, `order`.
 
     Examples
@@ -59,17 +62,29 @@ class QueueContract(Contract):
 
     def test_threads_get_each_item_once(self) -> None:
         """Items that several threads put and take at once all arrive, each once."""
-        queue, taken = self.make(), list[int]()
-        takers = [threading.Thread(target=lambda: taken.extend(queue.get() for _ in range(50))) for _ in range(4)]
-        putters = [
-            threading.Thread(target=lambda start=start: [queue.put(start + one) for one in range(50)])
-            for start in range(0, 200, 50)
-        ]
-        for thread in takers + putters:
-            thread.daemon = True
+        queue, taken, there = self.make(), list[Any](), threading.Semaphore(0)
+
+        def put(start: int) -> None:
+            for item in range(start, start + 50):
+                queue.put(item)
+                there.release()
+
+        def take() -> None:
+            for _ in range(50):
+                there.acquire()
+                try:
+                    taken.append(queue.get())
+                except Exception as error:  # noqa: BLE001 - it is what is looked for
+                    taken.append(error)
+
+        threads = [threading.Thread(target=take, daemon=True) for _ in range(4)]
+        threads += [threading.Thread(target=put, args=(start,), daemon=True) for start in range(0, 200, 50)]
+        for thread in threads:
             thread.start()
-        for thread in takers + putters:
+        for thread in threads:
             thread.join(PATIENCE)
+        errors = [one for one in taken if not isinstance(one, int)]
+        assert not errors, f"an item was put, and get raised {errors[0]!r}"
         assert sorted(taken) == list(range(200))
 
     def test_run_labels_every_request(self, tmp_path: Path) -> None:

@@ -107,14 +107,25 @@ class StopCriterionContract(Contract):
 
     @pytest.mark.parametrize("ends", [False, True], ids=["goes-on", "ends"])
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path, ends: bool) -> None:
-        """A run that was interrupted and resumed ends in the same step for the same reason, with the same state."""
+        """A run that was interrupted and resumed ends in the same step for the same reason, with the same state.
+
+        It is interrupted before each step after the first, so that all that was gathered until then must come back.
+        """
         chosen = self.stops_with if ends else self.continues_with
 
         def build(folder: Path, **settings: Any) -> Driver:
             return self.build(folder, self.make(**chosen), **settings)
 
-        whole, resumed = whole_and_resumed(build, tmp_path, 0 if ends else 1, Phase.LABELING, toy_loss)
-        assert_same_run(resumed, whole)
+        step, last = 1, 1
+        while step <= last:
+            whole, resumed = whole_and_resumed(build, tmp_path / str(step), step, Phase.TRAINING, toy_loss)
+            last, end = (one.active_learning_step_idx - 1 for one in (whole, resumed))
+            assert (end, resumed.stop_reason) == (last, whole.stop_reason), (
+                f"interrupted before step {step}, the run ends in step {end}: {resumed.stop_reason}; without a break "
+                f"in step {last}: {whole.stop_reason}. What it gathers over steps belongs in state_dict"
+            )
+            assert_same_run(resumed, whole)
+            step += 1
 
 
 class _Watcher:

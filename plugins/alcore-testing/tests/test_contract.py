@@ -11,6 +11,7 @@ import alcore_testing as testing
 import numpy as np
 import pytest
 import torch
+import torch._inductor.test_operators  # before a run of pytest inside a test imports it, and a later test again
 from alcore_testing import Contract, QueryContract, ToyQuery, build_driver, peak_memory, requires, untouched
 from alcore_testing.contract import CaseContract
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import time
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import LabelContract, ToyLabel
+from alcore_testing.label import Answers, Requests
 from alcore_testing.toys import toy_pool
 
-from alcore import BaseLabel, Failed, Label, Request
+from alcore import BaseLabel, Failed, Label, Request, TensorPool
+from alcore.protocols import LabelQueue, QueryQueue
 
 
 class Expert(BaseLabel):
@@ -28,7 +31,7 @@ class Expert(BaseLabel):
         self.given = 0
 
     def value(self, item: Any) -> int:
-        return int(self._pool.answer(item)[1]) if isinstance(item, int) else 1
+        return int(self._pool.answer(item)[1]) if isinstance(item, int) else int(item.sum() > 0)
 
     def answer(self, request: Request) -> Any:
         self.given += 1
@@ -101,6 +104,41 @@ class TestTheEcho(LabelContract):
         return _Echo(**parameters)
 
 
+class SaysHowFarItIs(Expert):
+    """Notes how far the labels are, as a queue of labels says."""
+
+    def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+        while not queue_to_label.empty():
+            serialize_queue.put(self.answer(queue_to_label.get_request()))
+            progress = serialize_queue.progress()
+            assert 0 < progress.answered <= progress.requested
+
+
+class TestOneThatSaysHowFarItIs(LabelContract):
+    generated = idempotent = polls = True
+
+    def make(self, **parameters: Any) -> Any:
+        return SaysHowFarItIs(**parameters)
+
+
+class Stamp(Expert):
+    """Gives all the same label, and says so."""
+
+    def value(self, item: Any) -> int:
+        return 2
+
+
+class TestTheStamp(LabelContract):
+    generated = idempotent = polls = True
+    varies = False
+
+    def make(self, **parameters: Any) -> Any:
+        return Stamp(**parameters)
+
+    def expected(self, sample: int) -> Any:
+        return None
+
+
 class _Echo(ToyLabel):
     """Passes sample ids on, and can't answer anything else."""
 
@@ -159,6 +197,45 @@ class MixesUpTheOrder(Mutant):
             requests.append(queue_to_label.get_request())
         for request, other in zip(requests, reversed(requests), strict=True):
             serialize_queue.put(Label(request, self.value(other.item)))
+
+
+class GivesOneAnswer(Mutant):
+    """All samples get one label, and nobody knows what it must be."""
+
+    test, words = "test_different_samples_get_different_labels", "all 4 requests got the same label, 2"
+    claims: ClassVar[dict[str, Any]] = {"expected": lambda _self, _sample: None}
+
+    def value(self, item: Any) -> int:
+        return 2
+
+
+class GivesGeneratedInputsOneAnswer(Mutant):
+    """Samples have labels of their own, and all generated inputs get one."""
+
+    test, words = "test_different_samples_get_different_labels", "all 5 requests got the same label, 1"
+
+    def value(self, item: Any) -> int:
+        return super().value(item) if isinstance(item, int) else 1
+
+
+class KnowsOneClass(Mutant):
+    """Its labels are right, and the samples that it is asked for are of one class, so that nothing shows."""
+
+    test, words = "test_different_samples_get_different_labels", "override pool() or generated_inputs()"
+    claims: ClassVar[dict[str, Any]] = {"pool": lambda _self: TensorPool(torch.zeros(40, 4), torch.zeros(40).long())}
+
+    def value(self, item: Any) -> int:
+        return 0
+
+
+class TiresAfterTenAnswers(Mutant):
+    """From its eleventh answer on it gives another class, and how many it gave is no part of its state."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
+    state_dict = load_state_dict = None  # type: ignore[assignment]
+
+    def value(self, item: Any) -> int:
+        return (super().value(item) + (self.given > 20)) % 3
 
 
 class AnswersWithAnObject(Mutant):
@@ -338,6 +415,14 @@ class PollsForSomethingElse(Mutant):
     def poll(self, request_id: str) -> Label | None:
         known = self._known.get(request_id)
         return None if known is None else Label(known.item, 7)
+
+
+@pytest.mark.parametrize(("queue", "protocol"), [(Requests, QueryQueue), (Answers, LabelQueue)])
+def test_queues_of_the_contract_have_what_strategies_may_call(queue: Any, protocol: Any) -> None:
+    for name, member in vars(protocol).items():
+        if inspect.isfunction(member) and not name.startswith("_"):
+            parameters = list(inspect.signature(member).parameters)
+            assert list(inspect.signature(getattr(queue, name)).parameters) == parameters, name
 
 
 MUTANTS: list[Any] = Mutant.__subclasses__()

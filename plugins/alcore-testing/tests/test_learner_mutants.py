@@ -69,6 +69,19 @@ class TestOneThatIsFitted(LearnerContract):
         return Nearest(info)
 
 
+class WithoutState(Nearest):
+    """What it is is made of the labels; so it has none of the methods that are optional."""
+
+    state_dict = load_state_dict = None  # type: ignore[assignment]
+
+
+class TestOneWithoutState(LearnerContract):
+    tasks, trains, loop = ("classification",), False, staticmethod(fit)
+
+    def make(self, info: DataInfo) -> Any:
+        return WithoutState(info)
+
+
 class Mutant(Net):
     test, words = "", ""
 
@@ -185,6 +198,24 @@ class HasALayerOutsideItsState(Mutant):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs + self.offset)
+
+
+class TakesNothingBack(Mutant):
+    """It has a state, and no way to have it back."""
+
+    test, words = "test_restored_state_continues_the_same_way", "it has a state_dict, and no load_state_dict"
+    load_state_dict = None  # type: ignore[assignment]
+
+
+class ForgetsHowOftenItWasTrained(Mutant):
+    """It turns to other outputs after many batches, and the count of them is no part of its state."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
+    passes = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes += self.training
+        return super().forward(inputs) * (2 if self.passes > 8 else 1)
 
 
 class LoadsALittle(Mutant):

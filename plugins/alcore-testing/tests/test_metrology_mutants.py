@@ -322,6 +322,19 @@ class ForgetsItsState(Mutant):
         pass
 
 
+class DriftsSlowly(Mutant):
+    """From its sixth measurement on it measures something else, and how often it measured is no part of its state."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
+    state_dict = load_state_dict = None  # type: ignore[assignment]
+    measured = 0
+
+    def append_record(self, **values: Any) -> None:
+        self.measured += 1
+        values["accuracy"] += self.measured > 5
+        super().append_record(**{**values, "count": 0})
+
+
 MUTANTS: list[Any] = Mutant.__subclasses__()
 
 

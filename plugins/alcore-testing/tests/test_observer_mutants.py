@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from alcore import runhook
 
 
 class Diary:
-    """Writes a line a step into the run directory, and knows the best accuracy so far."""
+    """Writes a line a step into the run directory, each once, and knows the best accuracy so far."""
 
     def __init__(self) -> None:
         self.best = 0.0
@@ -38,8 +40,14 @@ class Diary:
         self.line(driver, f"ends: {reason or error!r}")
 
     def line(self, driver: Any, text: str) -> None:
-        with (driver.log_dir / "diary.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        path = driver.log_dir / "diary.txt"
+        with path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            if self.is_new(text, file.read().splitlines()):
+                file.write(f"{text}\n")
+
+    def is_new(self, text: str, lines: list[str]) -> bool:
+        return text not in lines
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"best": self.best, "steps": self.steps}
@@ -51,6 +59,108 @@ class Diary:
 class TestDiary(ObserverContract):
     def make(self, **parameters: Any) -> Any:
         return Diary(**parameters)
+
+
+class Server:
+    """A stand-in for a server: posts by run."""
+
+    def __init__(self) -> None:
+        self.posts: dict[str, list[tuple[Any, ...]]] = {}
+
+    def post(self, run: str, step: int, accuracy: float) -> None:
+        self.posts.setdefault(run, []).append((step, accuracy))
+
+
+class Poster:
+    """Posts each step to a server, unless it is there."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @runhook
+    def alcore_step_end(self, driver: Any, record: Mapping[str, Any], replayed: bool) -> None:
+        there = [step for step, _ in self.server.posts.get(driver.run_id, ())]
+        if self.wants(record["step"], there, replayed):
+            figures = [one["accuracy"] for records in record["metrics"].values() for one in records]
+            self.server.post(driver.run_id, record["step"], max(figures, default=0.0))
+
+    def wants(self, step: int, there: list[int], replayed: bool) -> bool:
+        return step not in there
+
+
+class TestPoster(ObserverContract):
+    @pytest.fixture(autouse=True)
+    def server(self) -> Server:
+        self._server = Server()
+        return self._server
+
+    def make(self, **parameters: Any) -> Any:
+        return Poster(self._server)
+
+    def posted(self, driver: Any) -> Any:
+        return self._server.posts.get(driver.run_id, [])
+
+
+class PostsTwice(Poster):
+    """It posts each step that it is told of, once more where a step is run again."""
+
+    words = "resumed, it posts (0, "
+
+    def wants(self, step: int, there: list[int], replayed: bool) -> bool:
+        return True
+
+
+class LeavesOutWhatIsReplayed(Poster):
+    """It leaves out steps that are run again, also one whose end it has never been told of."""
+
+    words = "resumed, it leaves out ("
+
+    def wants(self, step: int, there: list[int], replayed: bool) -> bool:
+        return not replayed and step not in there
+
+
+class CutsOffEarlier(Poster):
+    """It has a state, so that it is told once more of the step that a resumed run goes on from, and posts it again."""
+
+    words = "resumed, it posts (1, "
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def wants(self, step: int, there: list[int], replayed: bool) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("mutant", [PostsTwice, CutsOffEarlier])
+@pytest.mark.parametrize("says_so", [False, True])
+def test_contract_finds_what_is_posted_twice(errors_of: Any, mutant: Any, says_so: bool) -> None:
+    members = {"make": lambda self: mutant(self._server), "_server": Server(), "may_repeat": says_so}
+    errors = errors_of(type("Claimed", (TestPoster,), members), "test_resumed_run_posts_each_step_once")
+    assert bool(errors) != says_so
+    assert says_so or any(mutant.words in error for error in errors), errors
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+def test_contract_finds_what_is_not_posted(errors_of: Any, says_so: bool) -> None:
+    members = {"make": lambda self: LeavesOutWhatIsReplayed(self._server), "_server": Server(), "may_repeat": says_so}
+    errors = errors_of(type("Claimed", (TestPoster,), members), "test_resumed_run_posts_each_step_once")
+    assert any(LeavesOutWhatIsReplayed.words in error for error in errors), errors
+
+
+def test_contract_wants_to_see_what_is_sent_elsewhere(errors_of: Any) -> None:
+    class Connects(Poster):
+        def wants(self, step: int, there: list[int], replayed: bool) -> bool:
+            with socket.socket() as line, contextlib.suppress(OSError):
+                line.connect(("127.0.0.1", 1))
+            return False
+
+    contract = type("Claimed", (ObserverContract,), {"make": lambda _self: Connects(Server())})
+    errors = errors_of(contract, "test_resumed_run_posts_each_step_once")
+    assert errors
+    assert all("it connects to ('127.0.0.1', 1); override posted()" in error for error in errors)
 
 
 class Mutant(Diary):
@@ -171,6 +281,15 @@ class DrawsAtAResume(Mutant):
     def alcore_run_start(self, driver: Any) -> None:
         if (driver.log_dir / "diary.txt").exists():
             torch.rand(1)
+
+
+class WritesAStepTwice(Mutant):
+    """It writes a line for each step that it is told of, and of some it is told twice."""
+
+    test, words = "test_resumed_run_posts_each_step_once", "resumed, it posts ('diary.txt', '1: "
+
+    def is_new(self, text: str, lines: list[str]) -> bool:
+        return True
 
 
 class SkipsReplayedSteps(Mutant):

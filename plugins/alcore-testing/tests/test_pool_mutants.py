@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 from alcore_testing import PoolContract, toy_pool
 
-from alcore import Label, TensorPool
+from alcore import Data, DataInfo, Label, TensorPool
 from alcore.pools import as_sample_id
+
+_check_data = PoolContract._conditional["test_data_says_what_its_samples_are"][0]
 
 
 class TestTensorPool(PoolContract):
@@ -32,6 +35,15 @@ class TestMemoryMapped(PoolContract):
 
     def make(self) -> Any:
         return TensorPool(np.load(self._file, mmap_mode="r"), torch.arange(40) % 2, labeled=[3, 20, 7])
+
+
+class TestData(PoolContract):
+    def data(self) -> Data:
+        return Data(toy_pool("classes"))
+
+    def test_data_says_what_its_samples_are(self) -> None:
+        """It has no name here, and says all the same what its samples are, by its pool."""
+        _check_data(self)
 
 
 class Blind(TensorPool):
@@ -249,4 +261,48 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
-    check_each_test_has_a_mutant(PoolContract, MUTANTS)
+    check_each_test_has_a_mutant(PoolContract, [*MUTANTS, _Silent])
+
+
+class _Silent:
+    """A pool that doesn't say what its samples are."""
+
+    test = "test_data_says_what_its_samples_are"
+
+    def __init__(self) -> None:
+        self._pool = toy_pool("classes")
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._pool[index]
+
+    def append(self, item: Any) -> None:
+        self._pool.append(item)
+
+    def unlabeled_indices(self) -> torch.Tensor:
+        return self._pool.unlabeled_indices()
+
+    def inputs(self, ids: torch.Tensor) -> Any:
+        return self._pool.inputs(ids)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (lambda: Data(_Silent()), "so that no learner can be made for them"),
+        (lambda: toy_pool("classes"), "not a TensorPool"),
+        (lambda: Data(_Silent(), info={"classes": 3}), "not a dict"),  # type: ignore[arg-type]
+        (lambda: Data(_Silent(), info=DataInfo("classification", 0, 4, (4,))), "0 classes in a classification"),
+        (lambda: Data(_Silent(), info=DataInfo("regression", 3, 4, (4,))), "3 classes in a regression"),
+        (lambda: Data(_Silent(), info=DataInfo("classification", 1, 4, (4,))), "1 classes"),
+        (lambda: Data(_Silent(), info=DataInfo("classification", 3, 5)), "has the shape (5,), and it has (4,)"),
+        (lambda: Data(_Silent(), info=DataInfo("classification", 3, 4, (2, 2))), "has the shape (2, 2)"),
+        (lambda: Data(toy_pool("classes"), info=DataInfo("classification", 2, 4, (4,))), "classes is 2 in Data.info"),
+    ],
+)
+def test_contract_finds_data_that_does_not_say_what_its_samples_are(data: Any, words: str) -> None:
+    contract = type("Claimed", (PoolContract,), {"data": lambda _self: data(), "name": "mine"})
+    with pytest.raises(AssertionError, match=re.escape(words)):
+        contract().test_data_says_what_its_samples_are()  # type: ignore[attr-defined]

@@ -35,10 +35,44 @@ class TestFarthest(QueryPending):
 
 
 class First(SetQuery):
-    """Ask for the first candidates, and for twins in one batch."""
+    """Ask for the highest values of a feature, for twins in one batch too; it isn't told what is pending."""
+
+    def choose(self, candidates: Features, labeled: Features, n: int) -> Any:
+        return candidates.features[:, 0].topk(n).indices
+
+
+class Dense(Farthest):
+    """Ask for samples that are far from what is chosen, and that have many like them among the candidates."""
 
     def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
-        return torch.arange(len(candidates.ids))[-n:]
+        between = torch.cdist(candidates.features, candidates.features)
+        density = (1 / (0.01 + between)).mean(dim=1)
+        centers = torch.cat([labeled.features, *self.counted(pending)])
+        picks: list[int] = []
+        for _ in range(n):
+            scores = density * torch.cdist(candidates.features, centers).amin(dim=1)
+            scores[picks] = -1
+            picks.append(int(scores.argmax()))
+            centers = torch.cat([centers, candidates.features[picks[-1:]]])
+        return torch.tensor(picks)
+
+
+class TestOneThatWeighsDensity(QueryPending):
+    def make(self, **parameters: Any) -> Any:
+        return Dense(**parameters)
+
+
+class Apart(SetQuery):
+    """Ask for the samples farthest from what is pending, for twins in one batch too."""
+
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
+        centers = torch.cat([labeled.features, *([] if pending is None else [pending.features])])
+        return torch.cdist(candidates.features, centers).amin(dim=1).topk(n).indices
+
+
+class TestOneThatAvoidsTwinsBetweenBatchesAlone(QueryPending):
+    def make(self, **parameters: Any) -> Any:
+        return Apart(**parameters)
 
 
 class TestOneThatDoesNotAvoidTwins(QueryPending):
@@ -93,12 +127,40 @@ class RemembersItsOwnPicks(Mutant):
         return picks
 
 
-MUTANTS: list[Any] = Mutant.__subclasses__()
+class WeighsDensityAlone(Dense):
+    """It ignores what is pending. The copy of a pending sample has lost its like, so that density alone avoids it."""
+
+    test, words = "test_copies_of_what_it_would_choose_count_as_chosen", "a copy of which was asked for"
+
+    def counted(self, pending: Features | None) -> list[torch.Tensor]:
+        return []
+
+
+class HasTheArgumentAlone(First):
+    """It has the argument and never looks at it."""
+
+    test, words = (
+        "test_copies_of_what_it_would_choose_count_as_chosen",
+        "and doesn't look at the features or outputs in it",
+    )
+
+    def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
+        return super().choose(candidates, labeled, n)
+
+
+MUTANTS: list[Any] = [*Mutant.__subclasses__(), WeighsDensityAlone, HasTheArgumentAlone]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
 def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
     check_mutant(TestFarthest, mutant)
+
+
+def test_density_alone_hides_that_pending_samples_are_ignored(check_mutant: Any) -> None:
+    with pytest.raises(AssertionError, match="WeighsDensityAlone passes"):
+        check_mutant(
+            TestFarthest, type("WeighsDensityAlone", (WeighsDensityAlone,), {"test": Mutant.test, "__doc__": "x"})
+        )
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:

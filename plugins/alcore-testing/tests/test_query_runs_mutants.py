@@ -135,6 +135,28 @@ class ForgetsItsState(Mutant):
         pass
 
 
+class DriftsSlowly(Mutant):
+    """From its ninth call on it prefers high ids more and more, and it has no state."""
+
+    test, words = "test_restored_state_continues_the_same_way", "asks for other samples"
+    state_dict = load_state_dict = None  # type: ignore[assignment]
+
+    def keys(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return super().keys(ids, generator) + max(0, self.calls - 7) * ids
+
+    def draw(self) -> torch.Generator:
+        return self.generator()
+
+
+class DriftsInARun(DriftsSlowly):
+    """From its sixth call on it prefers high ids, which a resumed run doesn't."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
+
+    def keys(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return super().keys(ids, generator) + (self.calls > 5) * ids
+
+
 class LoadsNothing(Mutant):
     """What it counts is saved, and not taken back."""
 
@@ -173,7 +195,7 @@ class CountsWhatIsLabeledNow(Mutant):
         return self.generator(str(states.count("labeled")))
 
 
-MUTANTS: list[Any] = Mutant.__subclasses__()
+MUTANTS: list[Any] = [*Mutant.__subclasses__(), DriftsInARun]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)

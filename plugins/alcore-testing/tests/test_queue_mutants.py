@@ -36,6 +36,26 @@ class TestSimple(QueueContract):
         return queue.SimpleQueue()
 
 
+class Deque:
+    """It raises where nothing is left, and doesn't wait; core doesn't ask it then."""
+
+    def __init__(self) -> None:
+        self._items: collections.deque[Any] = collections.deque()
+
+    def put(self, item: Any) -> None:
+        self._items.append(item)
+
+    def get(self) -> Any:
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+
+class TestOneThatDoesNotWait(QueueContract):
+    def make(self, **parameters: Any) -> Any:
+        return Deque()
+
+
 class TestProcess(QueueContract):
     order = "any"  # items of several threads may overtake each other
 
@@ -103,6 +123,31 @@ class IsOneForAll(Mutant):
 
     def _get(self) -> Any:
         return self.queue.pop()
+
+
+class ComesTooLate(Mutant):
+    """An item takes a moment to arrive, as between processes, and is not waited for."""
+
+    test, words = "test_each_item_comes_out_once", "Empty"
+
+    def put(self, *args: Any, **kwargs: Any) -> None:
+        threading.Timer(0.05, super().put, args).start()
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return super().get(block=False)
+
+
+class RaisesNowAndThen(Mutant):
+    """An item was put, and every hundredth ``get`` raises all the same."""
+
+    test, words = "test_threads_get_each_item_once", "an item was put, and get raised Empty"
+    taken = 0
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        self.taken += 1
+        if self.taken % 100 == 0:
+            raise queue.Empty
+        return super().get(*args, **kwargs)
 
 
 class IsForOneThread(Mutant):

@@ -154,7 +154,25 @@ class ForgetsItsState(Mutant):
         pass
 
 
-MUTANTS: list[Any] = Mutant.__subclasses__()
+class LosesItsState(Mutant):
+    """It ends the run at its third call, and has no state: resumed, it begins to count anew."""
+
+    test, words = "test_resumed_run_equals_uninterrupted_run", "What it gathers over steps belongs in state_dict"
+    state_dict = load_state_dict = None  # type: ignore[assignment]
+
+    def decide(self, driver: Any) -> str | None:
+        return "three calls are enough" if self.calls == 3 and self.samples < 100 else None
+
+
+class StartsItsWindowAnew(LosesItsState):
+    """It ends the run when the last two of its calls were alike, and forgets the one before."""
+
+    def decide(self, driver: Any) -> str | None:
+        self.seen = [*getattr(self, "seen", []), len(driver.train_datapool) // 4]
+        return "no news" if self.samples < 100 and len(self.seen) > 1 and self.seen[-1] == self.seen[-2] else None
+
+
+MUTANTS: list[Any] = [*Mutant.__subclasses__(), StartsItsWindowAnew]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alcore.errors import UsageError
+from alcore.errors import UsageError, reason_of
 
 if TYPE_CHECKING:
     from alcore_worker.serve import Worker
@@ -105,9 +105,9 @@ def _strategy(label: str, settings: list[str]) -> tuple[str, Any]:
     if ":" in part.use:
         try:
             factory = import_code(part.use)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
-                f"--label {part.use} can't be imported: {type(error).__name__}: {error}. It is looked up as "
+                f"--label {part.use} can't be imported: {reason_of(error)}. It is looked up as "
                 "package.module:name from the current folder and the installed packages."
             ) from error
     else:

@@ -100,6 +100,7 @@ def shared(tmp_path, monkeypatch):
         (("shared", "--label", "functoin"), "did you mean 'function'"),
         (("shared", "--label", "function"), "label.function.function is missing"),
         (("shared", "--label", "nowhere:thing"), "can't be imported"),
+        (("shared", "--label", "./solver.py:solve"), "it is not of the form package.module:name; for the file"),
         (("shared", *CALL, "--set", "query.uq.max_samples=3"), "a worker has a label strategy alone"),
         (("shared", *CALL, "--set", "label.function.retires=3"), "retries"),
         (("shared", *CALL, "--beat", "inf"), "beat is inf"),
