@@ -102,7 +102,7 @@ def _forecast(one: Forecast, free: int, at_once: int | None) -> list[str]:
         how = f"if up to {at_once} labels of a step are got at a time" if several else "if one label follows the other"
         lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  {how}")
     lines += [
-        f"{'computing':<10} {_time(one.computing):>9}  if training grows with the labels",
+        f"{'computing':<10} {_time(one.computing):>9}  if an epoch grows with its batches",
         f"{'cost':<10} {one.cost:>9.6g}  of all labels",
         f"{'disk':<10} {_bytes(one.bytes):>9}  of {_bytes(free)} that are free",
     ]

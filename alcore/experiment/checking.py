@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import logging
 import math
 import queue
 import shutil
@@ -24,6 +26,7 @@ from alcore.errors import AlcoreError, UsageError, Waiting, message_of
 from alcore.experiment.build import build
 from alcore.experiment.file import Experiment
 from alcore.experiment.resolve import resolve
+from alcore.experiment.timing import BatchTimer, training_time
 from alcore.hookspecs import runhook
 from alcore.inference.learner import model_digest
 from alcore.inference.streaming import subset
@@ -33,6 +36,7 @@ from alcore.protocols import Label, Phase
 from alcore.store import retention
 from alcore.store.reading import Run
 
+_QUICK = 10.0  # seconds of a phase that is tried a second time, since the first time may be slow
 _PRICED = 1000  # candidates whose expected costs are looked at
 
 
@@ -45,7 +49,7 @@ class Forecast:
     steps, labels
         How many steps and labels.
     computing
-        Seconds of training, measuring and choosing in all steps. Training is taken to grow with the labels.
+        Seconds of training, measuring and choosing in all steps. An epoch is taken to grow with its batches.
     labeling
         Seconds of all labels, as many at the same time as the label strategy says; None where no label was bought.
     cost
@@ -75,6 +79,8 @@ class Check:
         Whether it names the user's own code, so that ``alcore resume`` needs ``--allow-code``.
     seconds : dict
         Of wall time: ``start``, ``training``, ``metrology``, ``query``, ``label`` and ``resume``, as far as they came.
+    repeated : dict
+        Of ``metrology`` and ``query``: seconds of a second time, in which no library loads itself.
     rehearsed : bool
         Whether training, metrology and query are of a rehearsal that is not kept, since nothing is labeled yet.
     labeled : int
@@ -109,6 +115,7 @@ class Check:
     folder: Path
     names_code: bool = False
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    repeated: dict[str, float] = dataclasses.field(default_factory=dict)
     rehearsed: bool = False
     labeled: int = 0
     asked: int = 0
@@ -186,7 +193,7 @@ def check_experiment(
                 _restore_copy(found, driver, make(driver.run_id, Path(temporary)))
     found.peak = _peak()
     if not found.faults:
-        found.forecast = _forecast(found, driver)
+        found.forecast = _forecast(found, driver, clock.batches)
         if found.forecast is not None:
             found.faults += _out_of_reach(found.forecast, found)
     return found
@@ -200,18 +207,22 @@ class _Clock:
 
     def __init__(self) -> None:
         self.began, self.phase = math.inf, ""
+        self.batches = BatchTimer()
         self._seconds: dict[str, float] = {}
         self._start = 0.0
 
     @runhook
-    def alcore_phase_start(self, phase: Phase) -> None:
+    def alcore_phase_start(self, driver: Driver, phase: Phase) -> None:
         """Note that a phase begins."""
+        if phase == Phase.TRAINING:
+            self.batches.start(driver.learner)
         self.phase, self._start = str(phase), time.perf_counter()
         self.began = min(self.began, self._start)
 
     @runhook
     def alcore_phase_end(self, phase: Phase) -> None:
         """Note how long it took."""
+        self.batches.stop()
         self._seconds[str(phase)] = time.perf_counter() - self._start
 
     def take(self) -> dict[str, float]:
@@ -398,6 +409,7 @@ def _restore_copy(found: Check, driver: Driver, other: Driver) -> None:
         same = model_digest(other.learner) == model_digest(driver.learner)
         with other.session():
             pass
+        _repeat(found, other)
     except AlcoreError as error:
         found.faults.append(f"the run can't be resumed: {message_of(error)}")
         return
@@ -405,10 +417,25 @@ def _restore_copy(found: Check, driver: Driver, other: Driver) -> None:
         found.faults.append("a resumed run has another learner: its weights differ from those before")
 
 
+def _repeat(found: Check, driver: Driver) -> None:
+    """Measure and choose once more in a copy of the run, where that is quick, and note how long it took."""
+    driver.logger.setLevel(logging.ERROR)  # its warnings are those of the run
+    acts: dict[str, Any] = {
+        "metrology": lambda: [one.compute() for one in driver.metrology_strategies],
+        "query": driver.choose,
+    }
+    for phase, act in acts.items():
+        if 0 < found.seconds.get(phase, 0.0) < _QUICK and not found.rehearsed:
+            began = time.perf_counter()
+            with contextlib.suppress(Exception):  # a strategy may refuse to do so twice in a step
+                act()
+                found.repeated[phase] = min(time.perf_counter() - began, found.seconds[phase])
+
+
 # -- what all will take ----------------------------------------------------------------------------------------
 
 
-def _forecast(found: Check, driver: Driver) -> Forecast | None:
+def _forecast(found: Check, driver: Driver, timer: BatchTimer) -> Forecast | None:
     """Return what the campaign will take; None where its number of steps isn't limited."""
     steps = driver.config.max_active_learning_steps
     if steps is None or not found.asked:
@@ -422,9 +449,14 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
         labels = min(labels, int(driver.config.budget / expected))
     needed = 1 + max(0, math.ceil((labels - first) / found.asked))
     start = max(found.labeled, 1)
-    trainings = needed + driver.config.final_training
-    grown = sum((start + step * found.asked) / start for step in range(trainings))
-    each = found.seconds.get("metrology", 0.0) + found.seconds.get("query", 0.0)
+    trainings = needed - found.rehearsed + driver.config.final_training  # the first step of a cold start has none
+    training = driver.training_config
+    seconds = 0.0
+    if training is not None and "training" in found.seconds:
+        lasts = training_time(timer, found.seconds["training"], start, driver.batch_size, training.epochs)
+        bought = labels - first if found.rehearsed else labels
+        seconds = sum(lasts(one, start + min(one * found.asked, bought)) for one in range(trainings))
+    each = sum(found.repeated.get(phase, found.seconds.get(phase, 0.0)) for phase in ("metrology", "query"))
     kept = _checkpoints(driver, trainings)
     value = 0 if found.label is None else len(found.label)
     at_once = found.at_once or 1
@@ -432,7 +464,7 @@ def _forecast(found: Check, driver: Driver) -> Forecast | None:
     return Forecast(
         steps=needed,
         labels=labels,
-        computing=found.seconds.get("training", 0.0) * grown + each * needed,
+        computing=seconds + each * needed,
         labeling=found.seconds["label"] * in_turn if "label" in found.seconds else None,
         cost=expected * labels,
         bytes=kept * found.checkpoint + labels * value + _size(found.folder),
