@@ -307,8 +307,9 @@ def _has_fields(kind: Any, fields: Mapping[str, Any]) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, StoredObject):
         return _plain(value.fields)
-    if _tag_of(type(value)) == "$dataclass":
-        return {one.name: _plain(getattr(value, one.name, None)) for one in dataclasses.fields(value)}
+    if tag := _tag_of(type(value)):
+        names = value._fields if tag == "$namedtuple" else [one.name for one in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name, None)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -275,6 +275,16 @@ def test_dataclasses_and_named_tuples_come_back_without_running_their_code(value
     assert codec.dumps(back) == codec.dumps(value)
 
 
+def test_other_programs_get_the_fields_whether_the_class_is_known_or_not(unmet: dict[str, type]) -> None:
+    value = Frozen(Case(X), [Result(1), Result(float("nan"))])
+    exported = json.loads(codec.export_json(value))
+    assert exported["results"] == [{"y": 1, "ok": True}, {"y": None, "ok": True}]
+    assert exported["case"] == {"x": [0, 1, 2], "name": "a", "size": 1}
+    text = codec.dumps(value)
+    unmet.clear()
+    assert json.loads(codec.export_json(codec.loads(text))) == exported
+
+
 def test_what_a_cached_property_keeps_is_no_field() -> None:
     case = Case(X)
     assert case.twice is not None
