@@ -2,17 +2,26 @@
 
 What JSON has no form for is written as an object with one key that starts with ``$``. A type that is not
 listed here is refused, since it would come back as something else.
+
+Dataclasses and named tuples of a user are written by field, with the name of their class. Nothing is imported by that
+name, and no code of the class is run: the class is one of those that this process has met, in a value that it wrote or
+beside the parts of its run (`learn_types`). A value of a class that it has not met comes back as a `StoredObject`.
 """
 
 from __future__ import annotations
 
 import base64
 import collections
+import dataclasses
+import functools
+import inspect
 import json
 import math
 import re
+import sys
 import tomllib
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alcore.errors import EncodingError
@@ -29,6 +38,31 @@ _STRINGS_AND_BRACKETS = re.compile(r""""(?:[^"\\]|\\.)*"|'[^'\n]*'|[\[\]{}]""", 
 
 # torch and numpy are imported where a value needs them, so that runs can be listed without either
 Tensors = dict[str, "torch.Tensor"]
+
+
+_OTHERS = frozenset({"alcore", "numpy", "torch", *sys.stdlib_module_names}) - {"__main__"}
+"""Packages whose dataclasses and named tuples are not those of a user."""
+_classes: dict[str, type] = {}
+"""The classes that this process has met, by name."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredObject:
+    """A stored value of a class that this process has not met.
+
+    Parameters
+    ----------
+    tag
+        ``"$dataclass"`` or ``"$namedtuple"``.
+    name
+        Of the class, as ``"module:qualified.name"``.
+    fields
+        Its values, by field.
+    """
+
+    tag: str
+    name: str
+    fields: Mapping[str, Any]
 
 
 def storable(text: str) -> str:
@@ -79,7 +113,7 @@ def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "", leve
     ----------
     value
         None, bool, int, float, str, bytes, list, tuple, set, dict, Counter, OrderedDict, tensor, array,
-        NumPy scalar, torch dtype or device.
+        NumPy scalar, torch dtype or device, or a user's dataclass or named tuple of these.
     tensors
         Where tensors and arrays are put, by name; written inline as base64 where it is None.
     prefix
@@ -97,7 +131,7 @@ def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "", leve
         return value
     if kind is float:
         return value if math.isfinite(value) else {"$float": str(value)}
-    if levels < 1 and isinstance(value, list | tuple | set | frozenset | dict):
+    if levels < 1 and (isinstance(value, list | tuple | set | frozenset | dict) or dataclasses.is_dataclass(value)):
         raise EncodingError(f"{prefix.lstrip('.')[:80]}: a value that is nested more than {_DEEPEST} levels deep.")
     if kind is list:
         return [
@@ -113,9 +147,16 @@ def encode(value: Any, *, tensors: Tensors | None = None, prefix: str = "", leve
     encoded = _encode_numeric(value, tensors, prefix)
     if encoded is not None:
         return encoded
+    if (tag := _tag_of(kind)) or kind is StoredObject:
+        tag, name, fields = _parts_of(value, tag, prefix)
+        state = {
+            key: encode(item, tensors=tensors, prefix=f"{prefix}.{key}", levels=levels - 1)
+            for key, item in fields.items()
+        }
+        return {tag: {"class": name, "fields": state}}
     raise EncodingError(
         f"{prefix.lstrip('.') or 'the value'}: a {kind.__module__}.{kind.__qualname__} can't be stored so that it "
-        "comes back as it was; use numbers, strings, tensors, arrays, and lists, tuples or dicts of these."
+        "comes back as it was; use numbers, strings, tensors, arrays, and lists, tuples, dicts or dataclasses of these."
     )
 
 
@@ -157,6 +198,11 @@ def decode(data: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
             import torch
 
             return torch.device(body)
+        case "$dataclass" | "$namedtuple":
+            if not isinstance(body, dict) or not isinstance(body.get("fields"), dict):
+                raise EncodingError(f"stored data has the tag {tag!r} without a class and its fields.")
+            fields = {name: decode(item, tensors) for name, item in body["fields"].items()}
+            return _object(tag, str(body.get("class")), fields)
     raise EncodingError(f"stored data has the tag {tag!r}, which this version of alcore doesn't know.")
 
 
@@ -175,7 +221,146 @@ def export_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def learn_types(parts: Iterable[Any]) -> None:
+    """Let values of these classes come back: those in the modules in which parts of a run are defined.
+
+    Parameters
+    ----------
+    parts
+        Objects or functions; of an object, the modules of its class and its base classes count.
+    """
+    for part in parts:
+        for owner in (part,) if inspect.isroutine(part) else type(part).__mro__:
+            module = sys.modules.get(str(getattr(owner, "__module__", "")), types)
+            for value in [*vars(module).values(), *(vars(owner).values() if inspect.isclass(owner) else ())]:
+                if isinstance(value, type) and _tag_of(value):
+                    _classes[_name_of(value)] = value
+
+
+def learn_types_in(value: Any) -> None:
+    """Let values come back that have the class of this one, or of one inside it."""
+    for one in _within(value):
+        if _tag_of(type(one)):
+            _classes[_name_of(type(one))] = type(one)
+
+
+def unknown_types(value: Any) -> list[str]:
+    """Return the names of the classes in a value that this process has not met."""
+    return sorted({one.name for one in _within(value) if type(one) is StoredObject})
+
+
+def resolved(value: Any) -> Any:
+    """Return a value in which each `StoredObject` is an object of its class, as far as that is known now."""
+    return decode(encode(value)) if unknown_types(value) else value
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """Yield a value and those that it holds."""
+    yield value
+    inner: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, tuple | list | set | frozenset):
+        inner = value
+    elif isinstance(value, StoredObject):
+        inner = value.fields.values()
+    elif _tag_of(type(value)):
+        inner = [getattr(value, one.name, None) for one in dataclasses.fields(value)]
+    for one in inner:
+        yield from _within(one)
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _tag_of(kind: type) -> str:
+    """Return the tag of values of a class, or "" for one that is not a dataclass or named tuple of a user."""
+    if str(kind.__module__).partition(".")[0] in _OTHERS or hasattr(kind, "__del__"):
+        return ""
+    if issubclass(kind, tuple):
+        return "$namedtuple" if isinstance(getattr(kind, "_fields", None), tuple) else ""
+    if not dataclasses.is_dataclass(kind):
+        return ""
+    try:
+        object.__new__(kind)
+    except TypeError:  # a dict or an exception, which is more than its fields
+        return ""
+    return "$dataclass"
+
+
+def _parts_of(value: Any, tag: str, prefix: str) -> tuple[str, str, Mapping[str, Any]]:
+    """Return tag, name of the class, and fields of a dataclass, named tuple or `StoredObject`."""
+    if isinstance(value, StoredObject):
+        return value.tag, value.name, value.fields
+    kind = type(value)
+    names: tuple[str, ...]
+    if tag == "$namedtuple":
+        names = kind._fields
+        state = {**dict(zip(names, tuple.__iter__(value), strict=True)), **getattr(value, "__dict__", {})}
+    else:
+        names = tuple(one.name for one in dataclasses.fields(kind))
+        inside = object.__getstate__(value)  # what is in the object, slots included, whatever its class makes of it
+        state = {}
+        for part in inside if isinstance(inside, tuple) else (inside,):
+            state |= part or {}
+    other = [name for name in state if name not in names and not name.startswith("__") and not _is_cache(kind, name)]
+    if other:
+        raise EncodingError(
+            f"{prefix.lstrip('.') or 'the value'}: a {kind.__module__}.{kind.__qualname__} can't be stored so that it "
+            f"comes back as it was, since it has {', '.join(other)} beside its fields; declare a field, such as "
+            f"{other[0]}: ... = dataclasses.field(init=False)."
+        )
+    _classes[_name_of(kind)] = kind
+    return tag, _name_of(kind), {name: state[name] for name in names if name in state}
+
+
+def _is_cache(kind: type, name: str) -> bool:
+    return isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
+
+
+def _object(tag: str, name: str, fields: dict[str, Any]) -> Any:
+    """Return an object of a known class with these fields, without running code of the class."""
+    kind = _class_of(tag, name, fields)
+    if kind is None:
+        return StoredObject(tag, name, fields)
+    if issubclass(kind, tuple):
+        return tuple.__new__(kind, fields.values())
+    made = object.__new__(kind)
+    for key, value in fields.items():
+        place = inspect.getattr_static(kind, key, None)
+        if isinstance(place, types.MemberDescriptorType):  # a slot
+            place.__set__(made, value)
+        else:
+            vars(made)[key] = value
+    return made
+
+
+def _class_of(tag: str, name: str, fields: Mapping[str, Any]) -> type | None:
+    """Return the class of a stored value, also where its module has another name now, such as ``__main__``."""
+    known = [_classes[name]] if name in _classes else []
+    if not known:
+        short = name.partition(":")[2]
+        known = [kind for kind in _classes.values() if kind.__qualname__ == short]
+    fitting = [kind for kind in known if _tag_of(kind) == tag and _has_fields(kind, fields)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _has_fields(kind: Any, fields: Mapping[str, Any]) -> bool:
+    """Tell whether a class has these fields, and no other that each value has."""
+    if issubclass(kind, tuple):
+        return list(fields) == list(kind._fields)
+    own = dataclasses.fields(kind)
+    missing = (one for one in own if one.name not in fields and one.init and one.default is dataclasses.MISSING)
+    return fields.keys() <= {one.name for one in own} and not any(missing)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, StoredObject):
+        return _plain(value.fields)
+    if tag := _tag_of(type(value)):
+        names = value._fields if tag == "$namedtuple" else [one.name for one in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name, None)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import enum
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from alcore import codec
 from alcore.codec import dumps, encode, loads, parse_json, parse_toml
 from alcore.errors import EncodingError
 
+T = TypeVar("T")
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
@@ -164,10 +167,74 @@ class Pair(collections.namedtuple("Pair", "a b")):
     pass
 
 
+class Result(NamedTuple):
+    y: Any
+    ok: bool = True
+
+
+@dataclasses.dataclass
+class Case:
+    """Counts how often its code is run."""
+
+    x: Any
+    name: str = "a"
+    size: int = dataclasses.field(default=0, init=False)
+    runs: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        type(self).runs += 1
+        self.size += 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        type(self).runs += 1
+        super().__setattr__(name, value)
+
+    @functools.cached_property
+    def twice(self) -> Any:
+        return 2 * self.x
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Generic[T]):
+    case: T
+    results: list[Result]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    x: Any
+    inner: Any = None
+
+
+class Child(Slotted):
+    """Has a `__dict__` beside the slots."""
+
+
+@dataclasses.dataclass
+class Ended:
+    x: Any
+
+    def __del__(self) -> None: ...
+
+
+@dataclasses.dataclass
+class More(Exception):
+    x: Any
+
+
+@dataclasses.dataclass
+class Told:
+    x: Any
+
+    def __post_init__(self) -> None:
+        self.y = self.x
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        object(), Colour.RED, Pair(1, 2), 1j, range(3), collections.defaultdict(list), bytearray(b"a"), lambda: 0,
+        object(), Colour.RED, Case, Ended(1), More(1), Slotted, Told(1), 1j, range(3),
+        collections.defaultdict(list), bytearray(b"a"), lambda: 0,
         np.array(["a"]), np.array([None]), np.datetime64("2020-01-01"), np.ma.array([1]), np.zeros(2, np.longdouble),
         torch.eye(2).to_sparse(), torch.empty(2, device="meta"),
     ],
@@ -177,6 +244,136 @@ class Pair(collections.namedtuple("Pair", "a b")):
 def test_other_type_is_refused_with_its_place(value: Any, beside: dict[str, torch.Tensor] | None) -> None:
     with pytest.raises(EncodingError, match=r"^strategies\.uq\.seen\.1: a "):
         codec.encode({"strategies": {"uq": {"seen": [0, value]}}}, tensors=beside)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Equal in type and fields, inner ones too."""
+    if dataclasses.is_dataclass(one) or hasattr(one, "_fields"):
+        names = getattr(one, "_fields", None) or [field.name for field in dataclasses.fields(one)]
+        pairs = ((getattr(one, name), getattr(other, name)) for name in names)
+        return type(one) is type(other) and all(alike(*pair) for pair in pairs)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return same(one, other)
+
+
+X = torch.arange(3, dtype=torch.float64)
+OBJECTS = [
+    Case(X, "b"), Result(X, False), Pair(1, X), Slotted(X, Slotted(1)), Child(X), Frozen(Case(X), [Result(1.5)]),
+    Frozen[Case](Case(np.ones(2)), []), [Slotted(None, {"a": Result({1: 2})})],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("beside", [False, True], ids=["inline", "beside"])
+def test_dataclasses_and_named_tuples_come_back_without_running_their_code(value: Any, beside: bool) -> None:
+    runs = Case.runs
+    tensors: dict[str, torch.Tensor] | None = {} if beside else None
+    data = json.loads(json.dumps(codec.encode(value, tensors=tensors)))
+    back = codec.decode(data, tensors)
+    assert alike(back, value)
+    assert Case.runs == runs
+    assert codec.dumps(back) == codec.dumps(value)
+
+
+def test_other_programs_get_the_fields_whether_the_class_is_known_or_not(unmet: dict[str, type]) -> None:
+    value = Frozen(Case(X), [Result(1), Result(float("nan"))])
+    exported = json.loads(codec.export_json(value))
+    assert exported["results"] == [{"y": 1, "ok": True}, {"y": None, "ok": True}]
+    assert exported["case"] == {"x": [0, 1, 2], "name": "a", "size": 1}
+    text = codec.dumps(value)
+    unmet.clear()
+    assert json.loads(codec.export_json(codec.loads(text))) == exported
+
+
+def test_what_a_cached_property_keeps_is_no_field() -> None:
+    case = Case(X)
+    assert case.twice is not None
+    assert "twice" not in vars(codec.loads(codec.dumps(case)))
+
+
+def test_attribute_that_is_no_field_is_refused_with_the_remedy() -> None:
+    with pytest.raises(EncodingError, match=r"^a: a .*Told can't be stored .*it has y beside .*y: \.\.\. = data"):
+        codec.encode({"a": Told(1)})
+
+
+@pytest.fixture
+def unmet(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
+    """Let this process have met no class; return those that it meets."""
+    met: dict[str, type] = {}
+    monkeypatch.setattr(codec, "_classes", met)
+    return met
+
+
+def test_value_of_a_class_that_is_not_known_keeps_its_text(unmet: dict[str, type]) -> None:
+    text = codec.dumps({"a": [Frozen(Case(X), [Result(1)])]})
+    unmet.clear()
+    stored = codec.loads(text)
+    assert codec.unknown_types(stored) == [f"{__name__}:{name}" for name in ("Case", "Frozen", "Result")]
+    assert codec.dumps(stored) == text
+    assert json.loads(codec.export_json(stored))["a"][0]["results"] == [{"y": 1, "ok": True}]
+    assert not unmet
+    codec.learn_types_in(OBJECTS)
+    assert type(codec.resolved(stored)["a"][0]) is Frozen
+    assert codec.unknown_types(codec.resolved(stored)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["subprocess:Popen", "this:Zen", f"{__name__}:Case", "alcore.protocols:Label", "builtins:object", "", ":"]
+)
+@pytest.mark.parametrize("tag", ["$dataclass", "$namedtuple"])
+def test_stored_name_imports_nothing_and_finds_no_class_that_the_run_does_not_use(
+    unmet: dict[str, type], name: str, tag: str
+) -> None:
+    codec.learn_types([object(), collections.Counter(), torch.nn.Linear(1, 1), codec.dumps])
+    stored = codec.loads(json.dumps({tag: {"class": name, "fields": {"x": 1}}}))
+    assert type(stored) is codec.StoredObject
+    assert "this" not in sys.modules
+    assert not unmet
+
+
+@pytest.mark.parametrize("body", [1, [], {}, {"class": "a:B"}, {"class": "a:B", "fields": [1]}])
+def test_malformed_object_is_refused(body: Any) -> None:
+    with pytest.raises(EncodingError, match="without a class and its fields"):
+        codec.decode({"$dataclass": body})
+
+
+@pytest.mark.parametrize("fields", [{}, {"x": 1, "other": 2}, {"name": "a"}])
+def test_class_with_other_fields_now_is_not_the_one_that_was_stored(fields: dict[str, Any]) -> None:
+    codec.learn_types_in(Case(1))
+    stored = codec.decode({"$dataclass": {"class": f"{__name__}:Case", "fields": fields}})
+    assert type(stored) is codec.StoredObject
+
+
+def test_field_that_came_later_has_its_default() -> None:
+    codec.learn_types_in(Case(1))
+    back = codec.decode({"$dataclass": {"class": f"{__name__}:Case", "fields": {"x": 1}}})
+    assert (type(back), back.name, back.size) == (Case, "a", 0)
+
+
+def test_classes_are_learned_from_the_modules_of_parts_and_their_bases(unmet: dict[str, type]) -> None:
+    class Part:
+        @dataclasses.dataclass
+        class Item:
+            x: Any
+
+    codec.learn_types([Part()])
+    assert {kind.__qualname__.rpartition(".")[2] for kind in unmet.values()} >= {"Case", "Slotted", "Result", "Item"}
+    assert all(name.startswith(f"{__name__}:") for name in unmet)
+    unmet.clear()
+    elsewhere = type("Elsewhere", (Part,), {"__module__": "nowhere"})
+    codec.learn_types([elsewhere()])
+    assert f"{__name__}:Case" in unmet
+    unmet.clear()
+    codec.learn_types([alike])
+    assert f"{__name__}:Case" in unmet
+
+
+def test_class_is_found_where_its_module_has_another_name(unmet: dict[str, type]) -> None:
+    text = codec.dumps(Slotted(1)).replace(__name__, "__main__")
+    assert type(codec.loads(text)) is Slotted
+    unmet["other:Slotted"] = type("Slotted", (Slotted,), {"__module__": "other", "__qualname__": "Slotted"})
+    assert type(codec.loads(text)) is codec.StoredObject  # it might be either
 
 
 def test_refused_type_is_named() -> None:

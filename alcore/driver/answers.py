@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from alcore.codec import dumps, storable
+from alcore.driver.item_types import with_types
 from alcore.driver.pool_set import PoolSet
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
@@ -49,7 +50,7 @@ class AnswerCheck:
         BadAnswerError
             When it can't be one.
         """
-        value, own = class_code(value, self._info), getattr(self._pools.train, "check", None)
+        value, own = class_code(self._known(value), self._info), getattr(self._pools.train, "check", None)
         _refuse_if(value_fault(value, None if callable(own) else self._info))
         _refuse_if(_fault_of(own, value) if callable(own) else None)
         return value
@@ -70,6 +71,7 @@ class AnswerCheck:
                     "alcore.Label(id, value)"
                 )
             return request.item
+        answer = self._known(answer)
         _refuse_if(value_fault(answer, None))
         if isinstance(answer, str) and self._info is not None and answer in self._info.names:
             return Label(request.item, self.value(answer))
@@ -78,6 +80,13 @@ class AnswerCheck:
         own = getattr(self._pools.train, "check_item", None)
         _refuse_if(_fault_of(own, answer) if callable(own) else None)
         return answer
+
+    def _known(self, value: Any) -> Any:
+        """Return a value that another process may have told, with objects of the user's classes."""
+        try:
+            return with_types(value, self._pools)
+        except UsageError as error:
+            raise BadAnswerError(str(error).rstrip(".")) from error
 
 
 def paid_for(answer: Any, expected: float) -> float:
@@ -170,11 +179,14 @@ def append_labels(pools: PoolSet, accepted: Iterable[AcceptedLabel]) -> list[tup
         The answers that the pool refused with one of `REFUSALS`, and the errors. The first error of another type is
         raised when all were tried.
     """
+    accepted = list(accepted)
+    for one in accepted if pools.train is not None else ():  # a class that isn't known is no fault of one answer
+        _with_types(one.item, pools)
     refused: list[tuple[AcceptedLabel, Exception]] = []
     errors: list[Exception] = []
     for one in accepted if pools.train is not None else ():
         try:
-            item = one.item
+            item = one.item if type(one.item) is int else _with_types(one.item, pools)
             if pools.unlabeled is not None:
                 item = completed_item(one.request.item, one.kind, item, pools.unlabeled)
             pools.train.append(item)
@@ -185,6 +197,15 @@ def append_labels(pools: PoolSet, accepted: Iterable[AcceptedLabel]) -> list[tup
     if errors:
         raise errors[0]
     return refused
+
+
+def _with_types(item: Any, pools: PoolSet) -> Any:
+    """Return an answer with objects of the user's classes."""
+    if not isinstance(item, Label):
+        return with_types(item, pools)
+    named, value = with_types(item.item, pools), with_types(item.value, pools)
+    same = named is item.item and value is item.value
+    return item if same else dataclasses.replace(item, item=named, value=value)
 
 
 def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:

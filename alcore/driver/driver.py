@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from alcore.codec import learn_types
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
@@ -619,6 +620,9 @@ class Driver:
         )
         if self.trains:
             self._balance.check(self._pools.info)
+        loops = [] if self._trainer is None else [self._trainer.loop]
+        pools = [pool for pool in self._pools if pool is not None]
+        learn_types([*pools, *self.strategies.values(), self.learner, *loops])
         place_learner(self.learner, self.device, self._asked_dtype)
         if self._trainer is not None:
             self._trainer.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import append_labels, as_text
 from alcore.driver.in_flight import can_be_polled, poll_in_flight, tracks_in_flight
 from alcore.driver.interruption import Interruption
+from alcore.driver.item_types import with_types
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
@@ -42,7 +44,7 @@ class LabelStrategyState:
         self._strategy = strategy
         self._has_state = callable(getattr(strategy, "state_dict", None))
         self._step = -1
-        state = None if saved is None else loads(saved)
+        state = None if saved is None else with_types(loads(saved))
         if state is not None:
             self._step = state["step"]
             if state["strategy"]:
@@ -138,7 +140,7 @@ class LabelingPhase:
             requests = self._open(replaying)
             if requests is None:
                 return
-            self._requests.refill(requests)
+            self._requests.refill([self._with_types(one) for one in requests])
             while (wait := self._label(*args, **kwargs)) is not None:
                 if not self._answers.take_inbox():
                     waits.append(wait)
@@ -166,6 +168,11 @@ class LabelingPhase:
         if not self._answers.take_inbox():
             return []
         return [one for key, one in before.items() if not self._requests.is_taken(key)]
+
+    def _with_types(self, request: Request) -> Request:
+        """Return a request with the input as it was put."""
+        item = with_types(request.item, self._pools)
+        return request if item is request.item else dataclasses.replace(request, item=item)
 
     def _label(self, *args: Any, **kwargs: Any) -> str | None:
         """Call the label strategy; return what it waits for, if it does and its time is not over."""

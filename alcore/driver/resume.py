@@ -11,6 +11,7 @@ from alcore.distributed.ranks import Ranks
 from alcore.driver.answers import append_labels
 from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
+from alcore.driver.item_types import with_types
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
@@ -92,7 +93,7 @@ def resume(
     rows = store.checkpoints()
     initial = ranks.share(lambda: _load(store, rows, rows[0]["file"]))
     chosen = rows[-1] if checkpoint is None else _find(rows, checkpoint)
-    saved = ranks.share(lambda: _load(store, rows, chosen["file"]))
+    saved = with_types(ranks.share(lambda: _load(store, rows, chosen["file"])), pools)
     inside = chosen["phase"] == "training"
     at = saved["at"]
     point = ResumePoint(
@@ -115,7 +116,7 @@ def resume(
         learner.rebuild(pools.train)
     candidates.mask(store.requested_samples(point.step))
     for strategy in strategies.metrology:
-        strategy.records[:] = store.records(point.step, strategies.name_of(strategy))
+        strategy.records[:] = with_types(store.records(point.step, strategies.name_of(strategy)), pools)
     for warning in checkpointer.restore(saved, int(meta["seed"])):
         logger.warning(warning)
     return point

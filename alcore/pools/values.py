@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -124,4 +125,6 @@ def not_finite(value: Any) -> bool:
         return not (math.isfinite(value.real) and math.isfinite(value.imag))
     if isinstance(value, Mapping):
         return any(map(not_finite, value.values()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(not_finite(getattr(value, one.name, None)) for one in dataclasses.fields(value))
     return isinstance(value, list | tuple) and any(map(not_finite, value))
