@@ -202,7 +202,7 @@ def decode(data: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
             if not isinstance(body, dict) or not isinstance(body.get("fields"), dict):
                 raise EncodingError(f"stored data has the tag {tag!r} without a class and its fields.")
             fields = {name: decode(item, tensors) for name, item in body["fields"].items()}
-            return _object(tag, str(body.get("class")), fields)
+            return _instance(tag, str(body.get("class")), fields)
     raise EncodingError(f"stored data has the tag {tag!r}, which this version of alcore doesn't know.")
 
 
@@ -319,7 +319,7 @@ def _is_cache(kind: type, name: str) -> bool:
     return isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
 
 
-def _object(tag: str, name: str, fields: dict[str, Any]) -> Any:
+def _instance(tag: str, name: str, fields: dict[str, Any]) -> Any:
     """Return an object of a known class with these fields, without running code of the class."""
     kind = _class_of(tag, name, fields)
     if kind is None:

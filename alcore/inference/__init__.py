@@ -8,7 +8,6 @@ from alcore.inference.features import FeatureCache, Features
 from alcore.inference.learner import (
     eval_mode,
     evaluating,
-    floating_type,
     learner_state,
     load_model,
     model_digest,
@@ -114,7 +113,6 @@ __all__ = [
     "model_state",
     "no_variance",
     "outputs_of",
-    "floating_type",
     "place_learner",
     "plogp",
     "positive_variance",
