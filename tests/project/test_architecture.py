@@ -239,7 +239,7 @@ def users_of(member: str) -> list[str]:
 OF_OTHER_OBJECTS = {
     "__annotations__", "__del__", "__func__", "__globals__", "__module__", "__name__", "__notes__",  # Python's
     "__qualname__",
-    "_fields", "_is_protocol", "_path", "base", "dtype", "shape", "sqlite_errorcode",  # others
+    "_fields", "_is_protocol", "_path", "alcore_impl", "base", "dtype", "shape", "sqlite_errorcode",  # others
     "target_transform", "targets", "to", "tolist",
 }  # fmt: skip
 """What core looks for by name in objects that aren't parts of a run."""
