@@ -131,7 +131,7 @@ def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build
     assert set(records[0]) == {
         "step", "train_samples", "requested", "labeled", "failed", "refused", "epochs", "losses", "metrics", "seconds",
     }  # fmt: skip
-    assert calls[-1][1] == {"driver": driver, "reason": "all 2 steps are done", "error": None}
+    assert calls[-1][1] == {"driver": driver, "reason": driver.end_reason, "error": None}
 
 
 def test_observers_are_told_when_a_step_is_replayed(build: Any, toys: Any) -> None:

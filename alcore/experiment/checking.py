@@ -354,7 +354,7 @@ def _read_run(found: Check, driver: Driver, seconds: dict[str, float], *, return
         found.label, found.cost = run.label_text(answered[0]), answered[0]["cost"]
         found.expected = {one.asked.request.id: one.asked.cost for one in run.states()}[answered[0]["id"]]
         found.seconds["label"] = seconds[Phase.LABELING]
-    failed = [one for one in run.reasons() if one["kind"] != "withdrawn"]
+    failed = [one for one in run.reasons() if one["kind"] != "dropped"]
     found.faults += [f"the label fails: {one['kind']}: {one['reason']}" for one in failed]
     if not answered and not failed and not returned:
         found.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")

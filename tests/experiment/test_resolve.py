@@ -138,7 +138,7 @@ def test_nearest_level_that_gives_a_value_wins(registry, suggest, tmp_path_facto
     suggested = {"query": {"uq": {"count": levels["data"]}}} if "data" in levels else {}
     registry.plugins[0].offers["data"]["moons"] = suggest(suggested)
     path = tmp_path_factory.mktemp("levels") / "e.toml"
-    path.write_text(f"[query.uq]\ncount = {levels['file']}\n" if "file" in levels else "")
+    path.write_text("[query.uq]\n" + (f"count = {levels['file']}\n" if "file" in levels else ""))
     sets = [f"query.uq.count={levels['set']}"] if "set" in levels else []
     resolved = resolve(chosen(*sets, base=Experiment.read(path)), registry)
     expected = levels.get("set", levels.get("file", levels.get("data")))

@@ -22,7 +22,7 @@ def test_allowed_run_ids(name: str) -> None:
     "name", ["", ".", "..", ".hidden", "-x", "_x", "a/b", "a\\b", "../a", "a b", "a\n", "a\x00", "é", "A" * 101, "~"]
 )
 def test_other_run_ids_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"run id {name!r}: use 1 to 100 letters")):
+    with pytest.raises(UsageError, match=re.escape(f"run id {name!r}: use 1 to 100 ASCII letters")):
         check_run_id(name)
 
 

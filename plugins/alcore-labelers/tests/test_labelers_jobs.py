@@ -881,7 +881,7 @@ def test_first_line_of_a_run_says_how_many_labels_are_got_at_a_time(tmp_path, fl
     name = flags[0].split(".")[1]
     wait = ("label.jobs.wait=false",) if name == "jobs" else ()
     words = [word for flag in (*flags, *wait) for word in ("--set", flag)]
-    done = run_command(tmp_path, "run", "--label", name, *words, "--steps", "1", "--run-id", "r")
+    done = run_command(tmp_path, "run", "--label", name, *words, "--steps", "0", "--run-id", "r")
     assert said in next(line for line in done.err.splitlines() if line.startswith("Run r:"))
 
 
