@@ -32,7 +32,9 @@ class Simulator(BaseLabel):
                 (self.work_dir / "mesh").symlink_to("/nowhere/mesh")
             if self.fails == "raises":
                 raise RuntimeError("no licence")
-            if self.fails == "diverges":
+            if self.fails == "withdrawn":
+                serialize_queue.put(alcore.Failed(request, "the lab is closed", "withdrawn"))
+            elif self.fails == "diverges":
                 serialize_queue.put(alcore.Failed(request, "diverged"))
             else:
                 serialize_queue.put(alcore.Label(request, "cat" if self.fails == "wrong" else 1, cost=3.0))
@@ -191,6 +193,11 @@ def test_what_would_end_the_campaign_is_a_fault(check, change, fault):
     found = check(moons + change, code=1)
     assert fault in " ".join(found["faults"])
     assert found["forecast"] is None
+
+
+def test_withdrawn_label_is_no_fault(check):
+    found = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "withdrawn"\n')
+    assert found["faults"] == []
 
 
 def test_a_rehearsal_is_told_to_no_tracker(check, tmp_path):
