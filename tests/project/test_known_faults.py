@@ -113,8 +113,8 @@ def check_own_training_step(build: Build) -> None:
 def own_training_step_is_forgotten() -> Iterator[None]:
     real = trainer.resolve_train_step
 
-    def resolve(given: Any, learner: Any, info: Any) -> Any:
-        return real(given, torch.nn.Identity(), info)
+    def resolve(given: Any, learner: Any, info: Any, *keywords: Any) -> Any:
+        return real(given, torch.nn.Identity(), info, *keywords)
 
     with mock.patch.object(trainer, "resolve_train_step", resolve):
         yield
