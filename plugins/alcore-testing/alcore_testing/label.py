@@ -202,7 +202,7 @@ class LabelContract(Contract):
         assert set(SAMPLES) & set(resumed.train_datapool.unlabeled_indices().tolist()) == set()
 
     def test_arguments_of_the_run_are_accepted(self, tmp_path: Path) -> None:
-        """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
+        """A strategy is given those arguments of ``driver.run`` that it takes, and works whatever they are."""
         driver = self.build(tmp_path, max_active_learning_steps=1)
         driver.run(None, None, 7, unheard_of=2.0)
         assert {one["state"] for one in Run(driver.log_dir).requests()} == {"labeled"}

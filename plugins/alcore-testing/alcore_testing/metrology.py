@@ -196,7 +196,7 @@ class MetrologyContract(CaseContract):
         assert not list(tmp_path.glob("*.*")), "it writes where the user stands"
 
     def test_arguments_of_the_run_are_accepted(self, tmp_path: Path) -> None:
-        """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
+        """A strategy is given those arguments of ``driver.run`` that it takes, and works whatever they are."""
         assert measure(prepare(self.build(tmp_path)), 7, unheard_of=2.0)
 
     def test_resumed_run_equals_uninterrupted_run(self, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class QueryPicks(QueryBase):
             assert len(ask(prepare(driver))) == 5
 
     def test_arguments_of_the_run_are_accepted(self, tmp_path: Path) -> None:
-        """What is passed to ``driver.run`` reaches every strategy; one that doesn't use it lets it pass."""
+        """A strategy is given those arguments of ``driver.run`` that it takes, and works whatever they are."""
         assert len(ask(prepare(self.build(tmp_path)), 7, unheard_of=2.0)) == 5
 
     def test_interruption_ends_the_choice(self, tmp_path: Path) -> None:

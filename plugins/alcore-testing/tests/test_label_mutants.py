@@ -349,12 +349,12 @@ class SwallowsErrors(Mutant):
             super().label(queue_to_label, serialize_queue)
 
 
-class TakesNoArguments(Mutant):
-    """Arguments of the run are not for it."""
+class NeedsAnArgument(Mutant):
+    """An argument of the run that nobody has to give is needed."""
 
     test, words = "test_arguments_of_the_run_are_accepted", "TypeError"
 
-    def label(self, queue_to_label: Any, serialize_queue: Any) -> None:
+    def label(self, queue_to_label: Any, serialize_queue: Any, *, scale: float) -> None:
         super().label(queue_to_label, serialize_queue)
 
 

@@ -218,12 +218,12 @@ class NeedsALabelInSecret(Mutant):
         return super().chosen()
 
 
-class TakesNoArguments(Mutant):
-    """Arguments of the run are not for it."""
+class NeedsAnArgument(Mutant):
+    """An argument of the run that nobody has to give is needed."""
 
     test, words = "test_arguments_of_the_run_are_accepted", "TypeError"
 
-    def sample(self, query_queue: Any) -> None:
+    def sample(self, query_queue: Any, *, scale: float) -> None:
         query_queue.put_many(self.chosen())
 
 
