@@ -41,6 +41,7 @@ _BEATS = 3  # within `silent_after`
 _GATHER = 0.05  # seconds within which answers are written together
 _AHEAD = 0.1  # seconds of work that are claimed ahead, as fast as it went last
 _KEPT_AHEAD = 1.0  # seconds after which what was claimed ahead is given back
+_SOON = 0.02  # seconds until a signal is sent again
 _LEFT_ALONE = 60.0  # seconds after which a run that could not be served is looked at again
 _AT_ONCE = 256  # claims or answers in one call
 _LONGEST_BEAT = 86400.0  # seconds
@@ -230,6 +231,18 @@ class Worker:
             before = {
                 one: handler for one, handler in handlers.items() if self._handles_signals or handler == usual[one]
             }
+        report = sys.unraisablehook
+
+        def again(unraisable: Any) -> None:
+            """Send the signal again where what it raised met a finalizer, which drops it: the strategy would go on."""
+            if not (self._is_ending and before and issubclass(unraisable.exc_type, KeyboardInterrupt)):
+                report(unraisable)
+            else:  # soon, since what is raised in this hook is dropped too
+                later = threading.Timer(_SOON, signal.pthread_kill, (threading.main_thread().ident, next(iter(before))))
+                later.daemon = True
+                later.start()
+
+        sys.unraisablehook = again
         for one in before:
             signal.signal(one, end)
         try:
@@ -237,6 +250,7 @@ class Worker:
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
+            sys.unraisablehook = report
 
     def _work(self) -> None:
         wait, since = _SHORTEST_WAIT, time.monotonic()

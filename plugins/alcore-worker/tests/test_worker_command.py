@@ -206,6 +206,35 @@ def test_ctrl_c_while_the_function_imports_does_not_fail_its_request(shared):
     assert list(shared.glob("runs/*/claimed/*")) == []
 
 
+SOLVER_WITH_A_FINALIZER = """
+import os, signal, time
+
+class Guard:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def solve(values):
+    guard = Guard()
+    del guard  # what the signal raises there is dropped by Python
+    time.sleep(50)
+    return 1.0
+"""
+
+
+def test_signal_that_meets_a_finalizer_ends_the_worker_all_the_same(shared):
+    with sent(driver(shared.parent / "runs", str(shared))):
+        pass
+    (shared.parent / "finalizing.py").write_text(SOLVER_WITH_A_FINALIZER)
+    command = [sys.executable, "-m", "alcore", "worker", "shared", "--label", "function"]
+    done = subprocess.run(
+        [*command, "--set", "label.function.function=finalizing:solve", "--set", "label.function.run_in=here"],
+        cwd=shared.parent, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "What had no answer was given back" in done.stderr
+    assert list(shared.glob("runs/*/claimed/*")) == []
+
+
 def test_ctrl_c_before_the_exchange_is_reached_promises_nothing(shared, monkeypatch, capsys):
     def interrupted(self, worker):
         raise KeyboardInterrupt
