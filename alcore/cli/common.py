@@ -149,7 +149,7 @@ DRIVER_FLAGS = {
     "keep": DriverFlag("keep", str, "RULES", "Checkpoints to keep, e.g. last=3,best=f1,every=10; all by default."),
     "seed": DriverFlag("seed", int, "N", "Seed of everything random [0]."),
     "device": DriverFlag("device", str, "NAME", "Where to compute [cpu]."),
-    "dtype": DriverFlag("dtype", str, "NAME", "Floating-point type; by default the learner's own."),
+    "dtype": DriverFlag("dtype", str, "NAME", "Floating-point type; else the learner's."),
     "threads": DriverFlag("threads", int, "N", "CPU threads; chosen by the learner's size."),
     "queue": DriverFlag("queue", str, "NAME", "Queue from query to labeling [fifo]."),
     "weights": DriverFlag("weights", str, "FILE", "Begin with these weights, of a safetensors file."),

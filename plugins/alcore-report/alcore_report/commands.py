@@ -125,7 +125,7 @@ def benchmark(
     keep: Annotated[str | None, typer.Option(metavar="RULES", help="Checkpoints to keep [last=1].")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the first run of each arm.")] = 0,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to compute [cpu].")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type; by default the learner's own.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type; else the learner's.")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads of each run [1].")] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
     weights: Annotated[
