@@ -441,7 +441,7 @@ class Driver:
             failing = None if self.label_queue is None else self.label_queue.keeps_failing
             reason = (
                 stopping.keeps_failing(failing, self.config.max_failure_rate)
-                or stopping.all_refused(session.record.values, session.store.reasons(self.position.step))
+                or stopping.all_refused(session.record.values, lambda: session.store.reasons(self.position.step))
                 or reason
             )
             self.end_reason = agree_on_end(self.ranks, reason) or self._step_limit(self.position.step + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from alcore.pools.candidates import Candidates
@@ -34,7 +34,7 @@ def keeps_failing(failures: str | None, most: float) -> EndReason | None:
     )
 
 
-def all_refused(record: Mapping[str, Any], reasons: list[dict[str, Any]]) -> EndReason | None:
+def all_refused(record: Mapping[str, Any], reasons: Callable[[], list[dict[str, Any]]]) -> EndReason | None:
     """Return the reason to end where all answers of a step were refused, else None.
 
     Parameters
@@ -42,11 +42,12 @@ def all_refused(record: Mapping[str, Any], reasons: list[dict[str, Any]]) -> End
     record
         What the step has recorded: ``requested``, ``labeled`` and ``refused``.
     reasons
-        Why its answers were refused, the most frequent one first: ``reason`` and ``count``.
+        Called for why its answers were refused, the most frequent one first: ``reason`` and ``count``.
     """
     if record["labeled"] or not record["requested"] or record["refused"] < record["requested"]:
         return None
-    why = f": {reasons[0]['reason']}" if reasons else ""
+    known = reasons()
+    why = f": {known[0]['reason']}" if known else ""
     return EndReason(EndKind.LABELS_REFUSED, f"all {record['refused']} answers of a step were refused{why}")
 
 

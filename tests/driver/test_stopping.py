@@ -72,7 +72,7 @@ def test_step_whose_answers_were_all_refused_ends_the_run(
     requested: int, labeled: int, refused: int, ends: bool
 ) -> None:
     record = {"requested": requested, "labeled": labeled, "refused": refused}
-    end = all_refused(record, [{"reason": "it has the wrong shape", "count": 3}])
+    end = all_refused(record, lambda: [{"reason": "it has the wrong shape", "count": 3}])
     assert (end is not None and end.kind is EndKind.LABELS_REFUSED) == ends
     assert end is None or "it has the wrong shape" in end.text
 
