@@ -78,8 +78,11 @@ class PaidInThreads(Paid):
             super().answer(request, WithFields(serialize_queue))
 
     def write_down(self, request: Any) -> None:
-        with self.log.open("a") as file:
-            file.write(f"{request.id} {request.attempt}\n")
+        try:
+            with self.log.open("a") as file:
+                file.write(f"{request.id} {request.attempt}\n")
+        except OSError as error:  # so that an error of this file is not taken for one of alcore's
+            raise OSError(error.errno, error.strerror, str(self.log)) from error
 
 
 class Counting:

@@ -30,7 +30,7 @@ def plan(servers: harness.Servers, names: list[str], kills: int) -> dict[str, li
             for number, one in enumerate(found)
         ]
     writing = [i for i, one in enumerate(calls) if one in found and one.name in ("write", "pwrite64", "mkdir")]
-    tasks["full disk"] = [servers.lives(harness.full_disk(calls, place)) for place in writing[::5]]
+    tasks["full disk"] = [servers.lives(harness.full_disk(calls, place)) for place in writing]
     # a run that is being taken up again is killed as well: after a commit cut short, inside training, at the end
     for cut in [found[int(len(found) * part)] for part in (0.45, 0.65, 0.97)]:
         first = harness.at(cut, "kill")

@@ -93,7 +93,8 @@ def _child(place: Path, parent: socket.socket, again: bool, mutant: str | None) 
         experiment.live(place / "root", place / "log", executor)
     except BaseException as error:  # noqa: BLE001 - to be judged by the parent
         errors.append(error)
-        told = {"how": "error", "type": type(error).__name__, "message": str(error)}
+        trace = [f"{place.filename}:{place.lineno}" for place in traceback.extract_tb(error.__traceback__)]
+        told = {"how": "error", "type": type(error).__name__, "message": str(error), "raised": trace}
         if again:  # the same process tries once more, where a lock left behind would stop it
             try:
                 experiment.live(place / "root", place / "log", executor)

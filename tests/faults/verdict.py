@@ -19,7 +19,7 @@ CLEAR = re.compile(
     r"root/(\.alcore-building\.)?faulty.* can't be written: "
     r".*(No space left|disk is full|Input/output error|disk I/O error|unable to open"
     r"|readonly database).*make room|"
-    r"\[Errno (5|28)\] .*root/(\.alcore-building\.)?faulty|(checkpoint|label file) .*can't be read",
+    r"\[Errno (5|28)\] .*(root/(\.alcore-building\.)?faulty|/log'$)|(checkpoint|label file) .*can't be read",
     re.DOTALL,
 )
 
