@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -10,14 +9,14 @@ from typing import Any
 
 from alcore.codec import dumps
 from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, as_text, paid_for, withdrawal
-from alcore.driver.budget import Budget, FailureRate
-from alcore.driver.request_queue import RequestQueue
+from alcore.driver.budget import FailureRate
+from alcore.driver.ledger import AnswerBatch, Entry, RequestLedger
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelingProgress, Request
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, LabelingState
+from alcore.store.tables import AcceptedLabel, AnswerWriter, LabelingState
 
 _WITH_ITEM = (Label, Failed)
 """Answers that name what they answer."""
@@ -34,16 +33,10 @@ class AnswerQueue:
     ----------
     store
         The run that the answers are committed to.
-    requests
-        Where a request goes back to when it is to be tried again.
+    ledger
+        Keeps the state of each request.
     check
         Refuses what can't be a label of the data.
-    retries
-        How often a request that failed is tried again.
-    budget
-        What may be spent. Requests that it doesn't allow any more are not handed out.
-    failure_rate
-        Ends the handing out of requests where labels keep failing.
     strategy_state
         Returns what of the label strategy's state is to be committed with each answer, or None.
     after_commit
@@ -53,28 +46,19 @@ class AnswerQueue:
     def __init__(
         self,
         store: RunStore,
-        requests: RequestQueue,
+        ledger: RequestLedger,
         check: AnswerCheck,
-        retries: int,
-        budget: Budget,
-        failure_rate: FailureRate,
         *,
         strategy_state: Callable[[], str | None] = lambda: None,
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._requests = store, requests
-        self._check, self._retries = check, retries
-        self._budget, self._failure_rate = budget, failure_rate
+        self._store, self._ledger, self._check = store, ledger, check
         self._strategy_state, self._after_commit = strategy_state, after_commit
         self._lock, self._process = threading.RLock(), os.getpid()
         self._step, self._is_open = 0, False
-        self._open: dict[str, Request] = {}
-        self._expected: dict[str, float] = {}  # costs, by request
-        self._samples: dict[int, str] = {}  # the requests of samples that may be answered
-        self._accepted: dict[str, AcceptedLabel] = {}
         self._handed_over: Set[str] = frozenset()
         self._asks_for_samples = False  # whether the run ever asked for a sample, so that a bare integer is an id
-        self._stale = False  # what is in memory is to be read again, since a commit failed
+        self._stale = False  # the ledger is to be read again, since a commit failed
         self._faults: dict[threading.Thread, BaseException] = {}  # of threads whose last put failed
 
     # -- the labeling phase ----------------------------------------------------------------------------
@@ -95,32 +79,12 @@ class AnswerQueue:
             self._step, self._is_open, self._handed_over = step, True, handed_over
             self._load(state)
 
-    def to_hand_out(self, state: LabelingState) -> list[Request]:
-        """Return the open requests that a phase hands out.
-
-        Left out are those that are with the label strategy, and those that were handed out as often as they may be in
-        one phase.
-        """
-        found = [
-            one
-            for one in state.open
-            if one.id not in state.taken
-            and not self._requests.is_taken(one.id)
-            and (one.id not in state.refused or one.attempt <= self._retries)
-        ]
-        over = set(self._over_budget([one.id for one in found]))
-        return [] if self._failure_rate.is_exceeded else [one for one in found if one.id not in over]
-
     @property
     def keeps_failing(self) -> str | None:
         """Why no more requests are handed out, where labels keep failing."""
-        failed, answers = self._failure_rate.counts
-        return f"{failed} of the last {answers} answers" if self._failure_rate.is_exceeded else None
-
-    @property
-    def with_the_strategy(self) -> int:
-        """How many open requests of the phase under way are with the label strategy."""
-        return sum(map(self._requests.is_taken, self._open))
+        rate = self._ledger.failure_rate
+        failed, answers = rate.counts
+        return f"{failed} of the last {answers} answers" if rate.is_exceeded else None
 
     def close(self) -> list[AcceptedLabel]:
         """End a labeling phase; return its answers in the order of the requests.
@@ -137,8 +101,7 @@ class AnswerQueue:
                 raise fault
             if self._stale:
                 self._load(self._store.labeling(self._step))
-            accepted, self._accepted = self._accepted, {}
-        return sorted(accepted.values(), key=lambda one: (one.request.step, one.request.ordinal))
+            return self._ledger.close()
 
     def take_inbox(self) -> bool:
         """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
@@ -163,7 +126,7 @@ class AnswerQueue:
     @property
     def has_unanswered(self) -> bool:
         """Whether requests are open in the phase under way."""
-        return bool(self._open)
+        return bool(self._ledger.open)
 
     # -- what a label strategy calls -------------------------------------------------------------------
 
@@ -228,17 +191,18 @@ class AnswerQueue:
 
     def progress(self) -> LabelingProgress:
         """Return how many requests the step made, and how many of them were labeled or given up so far."""
-        requested = self._requests.first_ordinal + len(self._requests.asked)
+        requested = self._ledger.first_ordinal + len(self._ledger.asked)
         with self._lock:
-            return LabelingProgress(requested, requested - sum(one.step == self._step for one in self._open.values()))
+            still_open = sum(entry.request.step == self._step for entry in self._ledger.open.values())
+        return LabelingProgress(requested, requested - still_open)
 
     def qsize(self) -> int:
         """Return how many answers this phase has accepted."""
-        return len(self._accepted)
+        return len(self._ledger.accepted)
 
     def empty(self) -> bool:
         """Tell whether this phase has accepted nothing yet."""
-        return not self._accepted
+        return not self._ledger.accepted
 
     def _deliver(self, answers: list[Any]) -> None:
         """Commit answers in one transaction, or publish them in the inbox where no label strategy is at work."""
@@ -262,169 +226,143 @@ class AnswerQueue:
 
     def _load(self, state: LabelingState) -> None:
         """Take over what the store has of the phase."""
-        accepted = [one for one in state.accepted if one.request.id not in self._handed_over]
-        known = [*state.open, *(one.request for one in accepted)]
-        self._requests.settle(self._open.keys() - {one.id for one in state.open})
         self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
-        self._open = {one.id: one for one in state.open}
-        self._accepted = {one.request.id: one for one in accepted}
-        self._expected = state.expected
-        self._budget.committed = self._store.committed_cost() if self._budget.is_limited else 0.0
-        self._failure_rate.begin(self._store.last_answers(FailureRate.window))
-        self._samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
+        committed = self._store.committed_cost() if self._ledger.budget.is_limited else 0.0
+        self._ledger.load(state, self._handed_over, committed, self._store.last_answers(FailureRate.window))
         self._stale = False
 
     def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None, *, told: bool = False) -> None:
-        """Commit answers, those of a file of the inbox perhaps; put up again what is to be tried again."""
+        """Commit answers, those of a file of the inbox perhaps, and change the ledger then."""
         with self._lock:
             if self._stale:
                 self._load(self._store.labeling(self._step))
-            settled: list[str] = []
+            batch = AnswerBatch(self._ledger)
             self._stale = True  # until the transaction has ended
             with self._store.answering(self._step) as writer:
-                taken_in = [self._take_in(item, writer, settled, told) for item in items]
+                for item in items:
+                    self._take_in(item, writer, batch, told)
                 if (state := self._strategy_state()) is not None:
                     writer.keep_state(state)
                 if inbox_file is not None:
                     writer.note_inbox_file(inbox_file)
+            tickets = self._ledger.apply(batch)
             self._stale = False
-            self._requests.settle(settled)
-        for request in filter(None, taken_in):
-            self._requests.requeue(request)
-        self._withhold()
+        self._ledger.send(tickets)
+        self._ledger.withhold_what_is_not_allowed()
 
-    def _withhold(self) -> None:
-        """Say which requests are not to be begun: all where labels keep failing, else the last ones over the budget."""
-        if self._failure_rate.is_exceeded:
-            self._requests.withhold(self._open)
-        elif self._budget.is_exceeded:
-            taken = self._requests.taken()
-            taken_first = sorted(self._open, key=lambda key: key not in taken)
-            self._requests.withhold(self._over_budget(taken_first))
-        else:
-            self._requests.withhold(())
-
-    def _over_budget(self, keys: Sequence[str]) -> list[str]:
-        """Return which of these requests, of the last ones first, the budget doesn't allow."""
-        over, missing = [], -self._budget.left
-        for key in reversed(keys) if self._budget.is_exceeded else ():
-            if missing <= 0:
-                break
-            over.append(key)
-            missing -= self._expected.get(key, 0.0)
-        return over
-
-    def _take_in(self, item: Any, writer: Any, settled: list[str], told: bool) -> Request | None:
-        """Store one answer; return its request if that is to be tried again.
+    def _take_in(self, item: Any, writer: AnswerWriter, batch: AnswerBatch, told: bool) -> None:
+        """Store one answer.
 
         One that can't be a label is an attempt that failed; unless a person told it, who can correct it.
         """
-        key = self._match(item)
-        if key is None or (key not in self._open and key not in self._accepted):
+        key = self._match(item, batch)
+        before = None if key is None else batch.accepted(key)
+        entry = before if key is None or before is not None else batch.open(key)
+        if entry is None:
             writer.refuse(None, as_text(item), _UNKNOWN)
-            return None
-        before = self._accepted.get(key)
-        request = before.request if before is not None else self._open[key]
+            return
         try:
             if isinstance(item, Failed):
-                return self._fail(writer, request, item, settled)
-            answer = accepted_label(request, item, self._check, self._expected[key])
+                self._fail(writer, batch, entry, item)
+                return
+            answer = accepted_label(entry.request, item, self._check, entry.cost)
         except (EncodingError, BadAnswerError) as error:
             if told and before is None:
                 writer.refuse(key, as_text(item), str(error))
-                return None
-            return self._end_attempt(writer, request, item, str(error), settled)
+            else:
+                self._end_attempt(writer, batch, entry, item, str(error))
+            return
         if before is None:
-            writer.accept(request, answer)
-            self._close(key, settled)
-            self._budget.committed += answer.cost - self._expected[key]
-            self._failure_rate.add(failed=False)
-        elif (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
-            writer.refuse(request.id, as_text(item), "a repeat of the answer that is there", kind="repeat")
-            return None
-        elif before.source != answer.source:
-            writer.refuse(request.id, as_text(item), f"{before.source or 'another answer'!r} was first")
-            return None
-        else:  # a correction by the same source: the old answer is kept beside the new one
-            writer.accept(request, answer, corrects=True)
-            self._budget.committed += answer.cost - before.cost
-        self._accepted[key] = answer
-        return None
+            self._accept(writer, batch, entry, answer)
+        else:
+            self._accept_again(writer, batch, entry, item, answer)
 
-    def _match(self, item: Any) -> str | None:
+    def _accept(self, writer: AnswerWriter, batch: AnswerBatch, entry: Entry, answer: AcceptedLabel) -> None:
+        writer.accept(entry.request, answer)
+        batch.label(entry, answer, reserved=entry.cost)
+        batch.failures.append(False)
+
+    def _accept_again(
+        self, writer: AnswerWriter, batch: AnswerBatch, entry: Entry, item: Any, answer: AcceptedLabel
+    ) -> None:
+        """Keep an answer to a request that has one: a repeat, one that came second, or a correction."""
+        before, key = entry.label, entry.request.id
+        assert before is not None
+        if (before.kind, before.source, before.value) == (answer.kind, answer.source, answer.value):
+            writer.refuse(key, as_text(item), "a repeat of the answer that is there", kind="repeat")
+        elif before.source != answer.source:
+            writer.refuse(key, as_text(item), f"{before.source or 'another answer'!r} was first")
+        else:  # a correction by the same source: the old answer is kept beside the new one
+            writer.accept(entry.request, answer, corrects=True)
+            batch.label(entry, answer, reserved=before.cost)
+
+    def _match(self, item: Any, batch: AnswerBatch) -> str | None:
         """Return the id of the request that an answer is for."""
         named = item.item if isinstance(item, _WITH_ITEM) else item
         if isinstance(named, Request):
             return named.id
         sample = as_sample_id(named)
-        if sample is not None and sample in self._samples:
-            return self._samples[sample]
+        if sample is not None and sample in self._ledger.samples:
+            return self._ledger.samples[sample]
         if isinstance(item, _WITH_ITEM):
-            return self._match_generated(named)
+            return _match_generated(named, list(batch.known()))
         if sample is not None and self._asks_for_samples:
             return None
-        return next(iter(self._open), None)
+        return batch.first_open()
 
-    def _match_generated(self, named: Any) -> str | None:
-        known = [*self._open.values(), *(one.request for one in self._accepted.values())]
-        for request in known:
-            if request.item is named:
-                return request.id
-        try:
-            text = dumps(named)
-        except EncodingError:
-            return None
-        return next((request.id for request in known if dumps(request.item) == text), None)
-
-    def _fail(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> Request | None:
-        """Store that a request could not be labeled; return it if it is to be tried again."""
+    def _fail(self, writer: AnswerWriter, batch: AnswerBatch, entry: Entry, failed: Failed) -> None:
+        """Store that a request could not be labeled."""
         if failed.kind not in FAILURE_KINDS:
             kinds = ", ".join(FAILURE_KINDS)
             raise BadAnswerError(f"its kind is {failed.kind!r}, which is none of {kinds}")
-        if failed.kind == "withdrawn" and request.id not in self._accepted:
-            self._withdraw(writer, request, failed, settled)
-            return None
-        return self._end_attempt(writer, request, failed, str(failed.reason), settled, failed.kind)
+        if failed.kind == "withdrawn" and entry.label is None:
+            self._withdraw(writer, batch, entry, failed)
+        else:
+            self._end_attempt(writer, batch, entry, failed, str(failed.reason), failed.kind)
 
-    def _withdraw(self, writer: Any, request: Request, failed: Failed, settled: list[str]) -> None:
+    def _withdraw(self, writer: AnswerWriter, batch: AnswerBatch, entry: Entry, failed: Failed) -> None:
         """Give a request up that nobody tries any more; that is no failure."""
-        expected = self._expected[request.id]
-        paid = None if failed.cost is None else paid_for(failed, expected)
-        writer.refuse(request.id, as_text(failed), withdrawal(str(failed.reason)), kind="dropped", cost=paid)
-        writer.give_up(request.id)
-        self._close(request.id, settled)
-        self._budget.committed += (paid or 0.0) - expected
+        key = entry.request.id
+        paid = None if failed.cost is None else paid_for(failed, entry.cost)
+        writer.refuse(key, as_text(failed), withdrawal(str(failed.reason)), kind="dropped", cost=paid)
+        writer.give_up(key)
+        batch.give_up(entry)
+        batch.budget.committed += (paid or 0.0) - entry.cost
 
     def _end_attempt(
-        self, writer: Any, request: Request, item: Any, reason: str, settled: list[str], kind: str = "refused"
-    ) -> Request | None:
-        """Store an attempt that brought no label; return its request for the next one, or give it up."""
-        if request.id in self._accepted:
+        self, writer: AnswerWriter, batch: AnswerBatch, entry: Entry, item: Any, reason: str, kind: str = "refused"
+    ) -> None:
+        """Store an attempt that brought no label: the request is tried again, or given up."""
+        request = entry.request
+        if entry.label is not None:
             writer.refuse(request.id, as_text(item), f"{reason}; the answer that is there stays")
-            return None
-        expected = self._expected[request.id]
+            return
         try:
-            paid = paid_for(item, expected)
+            paid = paid_for(item, entry.cost)
         except BadAnswerError:
-            paid = expected
+            paid = entry.cost
         writer.refuse(request.id, as_text(item), reason, kind=kind, cost=paid)
-        self._budget.committed += paid
-        self._failure_rate.add(failed=kind != "infeasible")
-        again = dataclasses.replace(request, attempt=request.attempt + 1, handle=None)
-        writer.retry(request.id, again.attempt)
-        if kind != "infeasible" and again.attempt <= self._retries and not self._budget.is_exceeded:
-            del self._open[request.id]  # its next attempt comes after the others
-            self._open[request.id] = again
-            self._requests.release([request.id])
-            return again
+        batch.budget.committed += paid
+        batch.failures.append(kind != "infeasible")
+        writer.retry(request.id, request.attempt + 1)
+        if kind != "infeasible" and request.attempt < self._ledger.retries and not batch.budget.is_exceeded:
+            batch.retry(entry)
+            return
         writer.give_up(request.id)
-        self._close(request.id, settled)
-        self._budget.committed -= expected
-        return None
+        batch.give_up(entry)
+        batch.budget.committed -= entry.cost
 
-    def _close(self, key: str, settled: list[str]) -> None:
-        del self._open[key]
-        settled.append(key)
+
+def _match_generated(named: Any, known: Sequence[Request]) -> str | None:
+    """Return the id of the request for a generated input: the same object, else one that is stored alike."""
+    for request in known:
+        if request.item is named:
+            return request.id
+    try:
+        text = dumps(named)
+    except EncodingError:
+        return None
+    return next((request.id for request in known if dumps(request.item) == text), None)
 
 
 def _is_text(text: str) -> bool:

@@ -25,6 +25,12 @@ class Budget:
         self._limit = limit
         self.committed = 0.0
 
+    def copy(self) -> Budget:
+        """Return another one that is the same now."""
+        other = Budget(self._limit)
+        other.committed = self.committed
+        return other
+
     @property
     def is_limited(self) -> bool:
         """Whether there is a limit."""

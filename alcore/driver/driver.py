@@ -29,6 +29,7 @@ from alcore.driver.feasibility import Feasibility
 from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.labeling import LabelingPhase, LabelStrategyState
+from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_files import write_requests
@@ -171,8 +172,14 @@ class Driver:
         self.feature_cache = FeatureCache()
         transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
         self._costs = ExpectedCosts(self._strategies.label, self._pools.choice)
-        self.query_queue = RequestQueue(
+        self._ledger = RequestLedger(
             checks.check_queue(transport),
+            Budget(config.budget),
+            FailureRate(config.max_failure_rate),
+            config.label_retries,
+        )
+        self.query_queue = RequestQueue(
+            self._ledger,
             self._candidates,
             self.run_id,
             self._costs.of,
@@ -816,17 +823,14 @@ class Driver:
         state = LabelStrategyState(self.label_strategy, None if point is None else store.label_strategy_state())
         self.label_queue = AnswerQueue(
             store,
-            self.query_queue,
+            self._ledger,
             AnswerCheck(self._pools),
-            self.config.label_retries,
-            Budget(self.config.budget),
-            FailureRate(self.config.max_failure_rate),
             strategy_state=state.to_store,
             after_commit=self._interruption.safe_point,
         )
         self._labeling = LabelingPhase(
-            self.label_strategy, store, self.query_queue, self.label_queue, state, self._pools, self._scope,
-            self._interruption,
+            self.label_strategy, store, self._ledger, self.query_queue, self.label_queue, state, self._pools,
+            self._scope, self._interruption,
         )  # fmt: skip
         training = None
         if self._trainer is not None:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from alcore.driver.answer_queue import AnswerQueue
-from alcore.driver.request_queue import RequestQueue
+from alcore.driver.ledger import RequestLedger
 from alcore.errors import UsageError, raised_by
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import PENDING, Failed, Label, Request
@@ -50,7 +50,7 @@ def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) 
         store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None, kept=kept)
 
 
-def poll_in_flight(strategy: Any, store: RunStore, requests: RequestQueue, answers: AnswerQueue) -> bool:
+def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answers: AnswerQueue) -> bool:
     """Ask a label strategy that can be polled for the answers to what it has taken.
 
     Returns
@@ -72,7 +72,7 @@ def poll_in_flight(strategy: Any, store: RunStore, requests: RequestQueue, answe
             delivered = True
     if unknown:
         store.mark_given_back(unknown)
-        requests.release(one.id for one in unknown)
+        ledger.leave(one.id for one in unknown)
     return delivered or bool(unknown)
 
 

@@ -16,6 +16,7 @@ from alcore.driver.answers import append_labels, as_text
 from alcore.driver.in_flight import can_be_polled, poll_in_flight, tracks_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.item_types import with_types
+from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
@@ -73,6 +74,8 @@ class LabelingPhase:
         The label strategy, or None.
     store
         The open run.
+    ledger
+        The state of each request.
     requests, answers
         The two queues.
     state
@@ -94,6 +97,7 @@ class LabelingPhase:
         self,
         strategy: Any,
         store: RunStore,
+        ledger: RequestLedger,
         requests: RequestQueue,
         answers: AnswerQueue,
         state: LabelStrategyState,
@@ -101,7 +105,7 @@ class LabelingPhase:
         scope: RankScope,
         interruption: Interruption,
     ) -> None:
-        self._strategy, self._store = strategy, store
+        self._strategy, self._store, self._ledger = strategy, store, ledger
         self._requests, self._answers, self._strategy_state = requests, answers, state
         self._pools, self._scope, self._interruption = pools, scope, interruption
         self._tracks = tracks_in_flight(strategy)
@@ -140,7 +144,7 @@ class LabelingPhase:
             requests = self._open(replaying)
             if requests is None:
                 return
-            self._requests.refill([self._with_types(one) for one in requests])
+            self._ledger.hand_out_only([self._with_types(one) for one in requests])
             while (wait := self._label(*args, **kwargs)) is not None:
                 if not self._answers.take_inbox():
                     waits.append(wait)
@@ -157,17 +161,17 @@ class LabelingPhase:
         finally:
             counts = self._set_down() if shared and self.waits_for is not None else self._hand_over(shared=shared)
         tells = can_be_polled(self._strategy) or not self._is_open
-        return counts | {"taken": 0 if tells else self._answers.with_the_strategy}
+        return counts | {"taken": 0 if tells else self._ledger.open_and_taken}
 
     def take_told(self) -> list[Request]:
         """Take in what the inbox holds; return the requests that are with the label strategy no more."""
         if not self._is_open or time.monotonic() - self._looked < _LOOK:
             return []
         self._looked = time.monotonic()
-        before = self._requests.taken()
+        before = self._ledger.taken()
         if not self._answers.take_inbox():
             return []
-        return [one for key, one in before.items() if not self._requests.is_taken(key)]
+        return [one for key, one in before.items() if not self._ledger.is_taken(key)]
 
     def _with_types(self, request: Request) -> Request:
         """Return a request with the input as it was put."""
@@ -246,12 +250,12 @@ class LabelingPhase:
         self._answers.open(step, state, self._handed_over)
         self._is_open = True
         changed = self._answers.take_inbox()
-        if self._tracks and poll_in_flight(self._strategy, self._store, self._requests, self._answers):
+        if self._tracks and poll_in_flight(self._strategy, self._store, self._ledger, self._answers):
             changed = True
         if changed:
             state = self._store.labeling(step)
             self._answers.open(step, state, self._handed_over)
-        return self._answers.to_hand_out(state)
+        return self._ledger.to_hand_out(state)
 
     @contextlib.contextmanager
     def _generators_preserved(self) -> Iterator[None]:
@@ -275,7 +279,7 @@ class LabelingPhase:
         if shared:
             share_labels(ranks, self._store, step)
         if not ranks.main:
-            self._requests.refill([])
+            self._ledger.hand_out_only([])
             self._append(None)
         if shared:
             compare_labels(ranks, self._store, step, self._pools.train)

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import math
 import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,24 +13,26 @@ import numpy as np
 import torch
 
 from alcore.codec import dumps
+from alcore.driver.ledger import RequestLedger
 from alcore.errors import QueryError, UsageError
 from alcore.pools.batches import map_leaves
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import as_sample_id
-from alcore.protocols import Queue, Request
+from alcore.protocols import Request
 from alcore.store.tables import AskedRequest, request_id
 
 _ARRAYS = (torch.Tensor, np.ndarray, np.generic)
 
 
 class RequestQueue:
-    """A facade over the user's queue that normalizes and counts requests, and drops repeats.
+    """What query strategies put requests into, and a label strategy takes them out of.
+
+    It normalizes and counts what is asked for, and drops repeats; where a request is, the ledger knows.
 
     Parameters
     ----------
-    transport
-        Built by ``StrategiesConfig.queue_cls``. Only tickets travel through it, small integers, one for each request:
-        it may be a queue between processes, last in first out, or ordered by priority (the oldest first).
+    ledger
+        Keeps the state of each request.
     candidates
         What may be asked for; what is asked for is masked there.
     run_id
@@ -51,8 +52,6 @@ class RequestQueue:
 
     Attributes
     ----------
-    asked : list of AskedRequest
-        What the query phase under way, or the last one, asked for.
     dropped : collections.Counter
         How many puts it dropped, by reason.
     budget_left : float
@@ -69,7 +68,7 @@ class RequestQueue:
 
     def __init__(
         self,
-        transport: Queue,
+        ledger: RequestLedger,
         candidates: Candidates,
         run_id: str,
         cost: Callable[[Any], float | None],
@@ -79,20 +78,12 @@ class RequestQueue:
         costs_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _samples: None,
         as_input: Callable[[Any], Any] = lambda item: item,
     ) -> None:
-        self._transport = transport
+        self._ledger = ledger
         self._candidates = candidates
         self._run_id = run_id
         self._cost, self._samples_per_step, self._check_input = cost, samples_per_step, check_input
         self._fidelity, self._costs_of, self._as_input = fidelity, costs_of, as_input
-        self._lock = threading.Lock()
-        self._requests: dict[int, Request] = {}  # those left to label, by ticket
-        self._ticket_of: dict[str, int] = {}  # by request
-        self._taken: dict[str, Request] = {}  # with the label strategy: taken out, and neither answered nor given back
-        self._settled: set[str] = set()  # answered or given up since the query phase began
-        self._withheld: set[str] = set()  # not to be begun in this labeling phase
-        self._waiting = 0  # tickets in the transport that no thread is taking out
-        self._tickets = 0
-        self._step = self._ordinal = 0
+        self._step = 0
         self._strategy, self.usual_cost = "", 1.0
         self._infeasible: Callable[[], Iterable[Any]] = lambda: ()
         self._failed_before: set[str] | None = None  # generated inputs; not read as long as none is asked for
@@ -101,7 +92,6 @@ class RequestQueue:
         self.quota: int | None = None
         self.on_take: Callable[[Sequence[Request]], None] = lambda _requests: None
         self.on_give_back: Callable[[Sequence[Request]], None] = lambda _requests: None
-        self.asked: list[AskedRequest] = []
         self.dropped: collections.Counter[str] = collections.Counter()
 
     def begin(
@@ -126,15 +116,19 @@ class RequestQueue:
         """
         self.usual_cost = usual_cost
         self._infeasible, self._failed_before = infeasible, None
-        self._ordinal = self._ordinal + len(self.asked) if step == self._step else 0
         self._step, self.budget_left = step, budget_left
-        self.asked, self.dropped = [], collections.Counter()
-        self._settled.clear()
+        self.dropped = collections.Counter()
+        self._ledger.begin_query(step)
+
+    @property
+    def asked(self) -> list[AskedRequest]:
+        """What the query phase under way, or the last one, asked for."""
+        return self._ledger.asked
 
     @property
     def first_ordinal(self) -> int:
         """How many requests the step had made before the query phase under way; 0 unless phases are called by hand."""
-        return self._ordinal
+        return self._ledger.first_ordinal
 
     def adopt(self, recorded: Sequence[AskedRequest], budget_left: float | None = None) -> None:
         """Replace what was asked for now by what is on record for this phase, or by what rank 0 asked for.
@@ -148,7 +142,7 @@ class RequestQueue:
         """
         self.budget_left = self.budget_left if budget_left is None else budget_left
         before, known = self.asked, {one.sample for one in recorded}
-        self.asked = list(recorded)
+        self._ledger.asked = list(recorded)
         self._candidates.mask(one.sample for one in recorded if one.sample is not None)
         if gone := [one.sample for one in before if one.sample is not None and one.sample not in known]:
             self._candidates.unmask(gone)
@@ -167,75 +161,6 @@ class RequestQueue:
         self._strategy, self._rank = name, 0
         total = self._samples_per_step
         self.quota = None if total is None else -(-(total - len(self.asked)) // strategies_left)
-
-    def refill(self, requests: Sequence[Request]) -> None:
-        """Make these requests, and no others, what is left to label."""
-        self._withheld = set()
-        if [one.id for one in self._requests.values()] == [one.id for one in requests]:
-            # generated items are matched by identity, so what is handed out must be these objects
-            self._requests = dict(zip(self._requests, requests, strict=True))
-            return
-        while self._waiting:
-            self._ticket()
-        with self._lock:
-            self._requests.clear()
-            self._ticket_of.clear()
-        for request in requests:
-            self.requeue(request)
-
-    def requeue(self, request: Request) -> None:
-        """Put a request up for labeling (again)."""
-        with self._lock:
-            self._taken.pop(request.id, None)
-            if request.id in self._settled or request.id in self._withheld:
-                return
-            if (ticket := self._ticket_of.get(request.id)) is not None:  # of an earlier attempt
-                self._requests[ticket] = request
-                return
-            ticket = self._ticket_of[request.id] = self._tickets
-            self._tickets += 1
-            self._requests[ticket] = request
-            self._waiting += 1
-        self._transport.put(ticket)
-
-    def settle(self, keys: Iterable[str]) -> None:
-        """Withdraw what was answered or given up, so that it is not bought twice."""
-        with self._lock:
-            for key in keys:
-                self._settled.add(key)
-                self._taken.pop(key, None)
-                self._drop(key)
-
-    def _drop(self, key: str) -> None:
-        """Hand a request out no more; its ticket stays in the transport, and is skipped."""
-        if (ticket := self._ticket_of.pop(key, None)) is not None:
-            del self._requests[ticket]
-
-    def taken(self) -> dict[str, Request]:
-        """Return the requests that are with the label strategy, by id."""
-        with self._lock:
-            return dict(self._taken)
-
-    def is_taken(self, key: str) -> bool:
-        """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""
-        with self._lock:
-            return key in self._taken
-
-    def withhold(self, keys: Iterable[str]) -> None:
-        """Make these requests, and no others, those that are not to be begun any more in this phase.
-
-        They are not handed out, and those that are with the label strategy are `recalled`.
-        """
-        with self._lock:
-            self._withheld = set(keys)
-            for key in self._withheld:
-                self._drop(key)
-
-    def release(self, keys: Iterable[str]) -> None:
-        """Note that requests are no longer with the label strategy; they are handed out in the next phase."""
-        with self._lock:
-            for key in keys:
-                self._taken.pop(key, None)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Ask for the label of a sample id or a generated input.
@@ -290,7 +215,7 @@ class RequestQueue:
             self.dropped["over the budget"] += 1
             return None
         self.budget_left -= cost
-        ordinal = self._ordinal + len(self.asked)
+        ordinal = self.first_ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
         asked = AskedRequest(request, sample, self._strategy, worth, self._rank, cost, self._fidelity(item))
@@ -314,8 +239,7 @@ class RequestQueue:
     def _hand_out(self, requests: Sequence[Request]) -> None:
         """Put up for labeling what was just asked for, and mask it."""
         self._candidates.mask(one.item for one in requests if type(one.item) is int)
-        for request in requests:
-            self.requeue(request)
+        self._ledger.hand_out(requests)
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
         """Ask for several labels, best first."""
@@ -351,15 +275,15 @@ class RequestQueue:
         It stays with the label strategy, also when `label` returns, until it is answered, reported as failed, or given
         back.
         """
-        return self._take([self._next()])[0]
+        return self._taken([self._ledger.take()])[0]
 
     def get_many(self, n: int) -> list[Request]:
         """Take out up to `n` requests, in one transaction; none when nothing is left."""
         requests: list[Request] = []
         with contextlib.suppress(queue.Empty):
             while len(requests) < n:
-                requests.append(self._next())
-        return self._take(requests)
+                requests.append(self._ledger.take())
+        return self._taken(requests)
 
     def give_back(self, request: Any) -> None:
         """Let a request be handed out again: in this phase, or in the next one.
@@ -374,15 +298,13 @@ class RequestQueue:
         UsageError
             When it is not with the label strategy.
         """
-        with self._lock:
-            key = request.id if isinstance(request, Request) else self._key_of_taken(request)
-            taken = self._taken.get(key)
+        taken = self._ledger.find_taken(request)
         if taken is None:
             raise UsageError(
                 f"{request!r:.80} can't be given back: it was not taken out, or has been answered or given back."
             )
         self.on_give_back([taken])
-        self.requeue(taken)
+        self._ledger.give_back([taken.id])
 
     def recalled(self) -> list[Request]:
         """Return the requests that are with the label strategy and should not be begun any more.
@@ -391,51 +313,17 @@ class RequestQueue:
         budget allows. One that is given back is not handed out again in this phase; the answer to one that was begun
         is accepted all the same.
         """
-        with self._lock:
-            return [one for key, one in self._taken.items() if key in self._withheld] if self._withheld else []
+        return self._ledger.recalled()
 
-    def _key_of_taken(self, item: Any) -> str:
-        sample = as_sample_id(item)
-        for key, one in self._taken.items():
-            if one.item is item or (type(one.item) is int and one.item == sample):
-                return key
-        return ""
-
-    def _take(self, requests: list[Request]) -> list[Request]:
-        """Note that requests are with the label strategy; where that can't be committed they are left to label."""
-        if not requests:
-            return requests
+    def _taken(self, requests: list[Request]) -> list[Request]:
+        """Commit that requests are with the label strategy; where that can't be done they are left to label."""
         try:
-            self.on_take(requests)
+            if requests:
+                self.on_take(requests)
         except BaseException:
-            for request in requests:
-                self.requeue(request)
+            self._ledger.give_back(one.id for one in requests)
             raise
-        with self._lock:
-            self._taken |= {one.id: one for one in requests if one.id not in self._settled}
         return requests
-
-    def _next(self) -> Request:
-        while not self.empty():
-            ticket = self._ticket()
-            with self._lock:
-                request = self._requests.pop(ticket, None)
-                if request is not None:
-                    del self._ticket_of[request.id]
-                    return request
-        raise queue.Empty
-
-    def _ticket(self) -> int:
-        with self._lock:
-            if not self._waiting:
-                raise queue.Empty
-            self._waiting -= 1  # before the wait: another thread must not wait for the same one
-        try:
-            return int(self._transport.get())
-        except BaseException:
-            with self._lock:
-                self._waiting += 1
-            raise
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take out what was put; raises `queue.Empty` when nothing is left, since nothing more will come."""
@@ -452,7 +340,7 @@ class RequestQueue:
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
-        return min(self._waiting, len(self._requests))
+        return self._ledger.count_ready()
 
     def task_done(self) -> None:
         """Do nothing; here for code that treats this as a `queue.Queue`."""

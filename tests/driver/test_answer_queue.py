@@ -23,6 +23,7 @@ from alcore.codec import dumps, loads
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, StaleWriterError, UsageError
@@ -53,12 +54,10 @@ class Desk:
     ) -> None:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
-        self.requests = RequestQueue(queue.Queue(), Candidates(self.pool), "r1", cost)
+        self.ledger = RequestLedger(queue.Queue(), Budget(budget), FailureRate(max_failure_rate), retries)
+        self.requests = RequestQueue(self.ledger, Candidates(self.pool), "r1", cost)
         check = AnswerCheck(PoolSet([] if foreign else self.pool, None, None))
-        self.labels = AnswerQueue(
-            self.store, self.requests, check, retries, Budget(budget), FailureRate(max_failure_rate),
-            strategy_state=state,
-        )  # fmt: skip
+        self.labels = AnswerQueue(self.store, self.ledger, check, strategy_state=state)
         self.ask(0, items)
 
     def ask(self, step: int, items: list[Any]) -> None:
@@ -75,7 +74,7 @@ class Desk:
         if self.labels.take_inbox():
             state = self.store.labeling(step)
             self.labels.open(step, state)
-        self.requests.refill(self.labels.to_hand_out(state))
+        self.ledger.hand_out_only(self.ledger.to_hand_out(state))
 
     def close(self) -> list[Any]:
         """End the labeling phase; return what was put."""
@@ -605,9 +604,9 @@ def test_bad_answer_that_a_person_told_is_refused_and_can_be_corrected(desk: Mak
     assert at.reader.requests()[0]["attempt"] == 0
     assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("refused", None)]
     assert at.store.committed_cost() == 2.0
-    assert at.requests.is_taken(request_id("r1", 0, 0)) == taken
+    assert at.ledger.is_taken(request_id("r1", 0, 0)) == taken
     at.begin(0)
-    assert [one.attempt for one in at.labels.to_hand_out(at.store.labeling(0))] == ([] if taken else [0])
+    assert [one.attempt for one in at.ledger.to_hand_out(at.store.labeling(0))] == ([] if taken else [0])
     at.store.inbox.publish([Label(3, 1)], told=True)
     at.labels.take_inbox()
     assert at.states() == ["labeled", "labeled"]
@@ -625,7 +624,7 @@ def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: 
     at = desk(3, 5, 7)
     at.pool.info = dataclasses.replace(at.pool.info, names=("ham", "spam") if named else ())
     check = AnswerCheck(PoolSet(at.pool, None, None))
-    at.labels = AnswerQueue(at.store, at.requests, check, 0, Budget(None), FailureRate(1.0))
+    at.labels = AnswerQueue(at.store, at.ledger, check)
     at.begin(0)
     at.labels.put_many([Label(5, "spa"), Label(3, "spam"), "ham"])
     if named:
@@ -639,9 +638,7 @@ def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: 
 def test_id_alone_is_refused_where_the_pool_does_not_know_the_label(desk: Make) -> None:
     at = desk(3)
     pool = TensorPool(torch.zeros(30, 2), info=at.pool.info)
-    at.labels = AnswerQueue(
-        at.store, at.requests, AnswerCheck(PoolSet(pool, None, None)), 0, Budget(None), FailureRate(1.0)
-    )
+    at.labels = AnswerQueue(at.store, at.ledger, AnswerCheck(PoolSet(pool, None, None)))
     at.begin(0)
     at.labels.put(3)
     assert "the pool doesn't know its label" in at.reasons()[0]
@@ -673,14 +670,14 @@ def test_what_was_answered_since_the_phase_began_is_not_handed_out(desk: Make) -
     at = desk(3, 5)
     found = at.store.labeling(0).open
     at.labels.put(Label(3, 1))
-    at.requests.refill(found)
+    at.ledger.hand_out_only(found)
     assert at.requests.get() == 5
     assert at.requests.empty()
 
 
 def test_a_thread_that_waits_for_what_is_answered_meanwhile_gets_nothing(desk: Make) -> None:
     at = desk(3)
-    transport = at.requests._transport
+    transport = at.ledger._transport
     get = transport.get
 
     def slow_get() -> Any:

@@ -16,6 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, QueryError
@@ -54,6 +56,10 @@ FIRST_IN = [queue.Queue, queue.SimpleQueue, queue.PriorityQueue, multiprocessing
 QUEUES = [*FIRST_IN, queue.LifoQueue, Plain]
 
 
+def ledger_of(transport: Any) -> RequestLedger:
+    return RequestLedger(transport, Budget(None), FailureRate(1.0), 0)
+
+
 def make(
     n: int = 20,
     labelled: tuple[int, ...] = (),
@@ -64,7 +70,7 @@ def make(
 ) -> RequestQueue:
     if pool is None:
         pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labelled)
-    made = RequestQueue(queue_cls(), Candidates(pool), "r1", cost)
+    made = RequestQueue(ledger_of(queue_cls()), Candidates(pool), "r1", cost)
     made.begin(0, budget)
     made.begin_strategy("uq", 1)
     return made
@@ -309,7 +315,7 @@ def test_refilling_replaces_what_is_left(queue_cls: Callable[[], Any]) -> None:
     requests.put_many([1, 2, 3])
     requests.get()
     new = [Request(str(place), 0, place, item, attempt=place) for place, item in enumerate([11, torch.ones(1), 13])]
-    requests.refill(new)
+    requests._ledger.hand_out_only(new)
     assert requests.qsize() == 3
     found = [requests.get_request() for _ in range(3)]
     assert sorted(found, key=lambda one: one.ordinal) == new
@@ -320,7 +326,7 @@ def test_refilling_replaces_what_is_left(queue_cls: Callable[[], Any]) -> None:
 def test_refilling_with_what_is_there_keeps_it(queue_cls: Callable[[], Any]) -> None:
     requests = make(queue_cls=queue_cls)
     requests.put_many([1, 2, 3])
-    requests.refill([ask.request for ask in requests.asked])
+    requests._ledger.hand_out_only([ask.request for ask in requests.asked])
     assert requests.qsize() == 3
     assert sorted(drained(requests)) == [1, 2, 3]
 
@@ -328,7 +334,7 @@ def test_refilling_with_what_is_there_keeps_it(queue_cls: Callable[[], Any]) -> 
 def test_refilling_with_nothing_empties() -> None:
     requests = make()
     requests.put_many([1, 2])
-    requests.refill([])
+    requests._ledger.hand_out_only([])
     assert requests.empty()
 
 
@@ -458,7 +464,8 @@ ARRAYS, MAPS = torch.zeros(1, 2), {"a": torch.zeros(1, 2), "b": torch.zeros(1)}
 
 def checked(pool: Any, *, choice: Any = None) -> RequestQueue:
     pools = PoolSet(pool, None, choice)
-    made = RequestQueue(queue.Queue(), Candidates(pools.choice), "r1", lambda item: 1.0, None, InputCheck(pools))
+    ledger = ledger_of(queue.Queue())
+    made = RequestQueue(ledger, Candidates(pools.choice), "r1", lambda item: 1.0, None, InputCheck(pools))
     made.begin(0, math.inf)
     made.begin_strategy("uq", 1)
     return made

@@ -11,6 +11,7 @@ import torch
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
@@ -67,17 +68,15 @@ class Writer:
         pool = TensorPool(torch.zeros(SAMPLES, 2), torch.zeros(SAMPLES, dtype=torch.int64))
         self.store = store
         self.candidates = Candidates(pool)
-        self.requests = RequestQueue(queue.Queue(), self.candidates, "r1", cost_of)
+        self.ledger = RequestLedger(queue.Queue(), Budget(None), FailureRate(1.0), retries)
+        self.requests = RequestQueue(self.ledger, self.candidates, "r1", cost_of)
         self.requests.on_take = store.mark_taken
         self.requests.on_give_back = store.mark_given_back
         self.state: str | None = None
         self.labels = AnswerQueue(
             store,
-            self.requests,
+            self.ledger,
             AnswerCheck(PoolSet(Own(pool), None, None)),
-            retries,
-            Budget(None),
-            FailureRate(1.0),
             strategy_state=lambda: self.state,
             after_commit=self._look,
         )
@@ -89,7 +88,7 @@ class Writer:
     def hand_out(self, step: int) -> None:
         """Hand out what is open."""
         self.begin_labeling(step)
-        self.requests.refill(self.labels.to_hand_out(self.store.labeling(step)))
+        self.ledger.hand_out_only(self.ledger.to_hand_out(self.store.labeling(step)))
 
     def _look(self) -> None:
         assert not self.store.committing, "called before it was committed"
