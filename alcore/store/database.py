@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store import tables
 from alcore.store.files import cant_write
-from alcore.store.formats import FORMAT, check_format, create, decoding, migrate
+from alcore.store.formats import FORMAT, check_format, create, migrate, undecodable
 from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
@@ -146,8 +146,11 @@ class Database:
                     return query(self._connection, *args, **kwargs)
                 self._connection.execute("BEGIN")  # may have to roll back what a killed writer left half done
                 try:
-                    with decoding(self._path):
-                        return query(self._connection, *args, **kwargs)
+                    return query(self._connection, *args, **kwargs)
+                except Exception as error:
+                    if (fault := undecodable(self._path, error)) is not None:
+                        raise fault from error
+                    raise
                 finally:
                     if self._connection.in_transaction:  # an I/O error may have ended it
                         self._connection.execute("ROLLBACK")

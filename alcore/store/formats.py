@@ -24,22 +24,26 @@ def decoding(path: Path) -> Iterator[None]:
     """Raise errors of decoding what a database holds as `UsageError`; it holds something else than was written then."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if not str(error).startswith("Could not decode"):
-            raise
-        raise _undecodable(path, error) from error
-    except UsageError as error:
-        if not isinstance(error, EncodingError):
-            raise
-        raise _undecodable(path, error) from error
-    except OSError:
+    except Exception as error:
+        if (fault := undecodable(path, error)) is not None:
+            raise fault from error
         raise
-    except (sqlite3.ProgrammingError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise _undecodable(path, error) from error
 
 
-def _undecodable(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path} can't be read, since it holds something else than was written: {error}.")
+def undecodable(path: Path, error: Exception) -> UsageError | None:
+    """Return what to raise for an error of decoding what a database holds; None for any other error."""
+    if isinstance(error, sqlite3.OperationalError):
+        is_one = str(error).startswith("Could not decode")
+    elif isinstance(error, UsageError | OSError):
+        is_one = isinstance(error, EncodingError)
+    else:
+        kinds = (sqlite3.ProgrammingError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+        is_one = isinstance(error, kinds)
+    return (
+        UsageError(f"{path} can't be read, since it holds something else than was written: {error}.")
+        if is_one
+        else None
+    )
 
 
 def create(connection: sqlite3.Connection) -> None:
