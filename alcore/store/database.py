@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store import tables
+from alcore.store.digests import prepare
 from alcore.store.files import cant_write
 from alcore.store.formats import FORMAT, check_format, create, migrate, undecodable
 from alcore.store.verification import check_sound
@@ -56,7 +57,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=60)
         connection.row_factory = sqlite3.Row
-        tables.prepare(connection)
+        prepare(connection)
         return connection
 
     def _open(self, path: Path, new: bool) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from alcore.errors import UsageError
 from alcore.store import exports, tables
 from alcore.store.creation import appearing_run
+from alcore.store.digests import prepare
 from alcore.store.files import check_regular, checkpoint_path, free_run_id, fsync_path, sha256_of
 from alcore.store.formats import decoding
 from alcore.store.lock import RunLock
@@ -114,7 +115,7 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Change the copy in one transaction."""
     with decoding(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
-        tables.prepare(connection)
+        prepare(connection)
         connection.execute("BEGIN")
         yield connection
         connection.execute("COMMIT")

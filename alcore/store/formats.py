@@ -10,8 +10,10 @@ from typing import Concatenate, ParamSpec
 
 from alcore.errors import EncodingError, UsageError
 from alcore.store import tables
+from alcore.store.digests import prepare
 from alcore.store.endings import facts_of_format_2
 from alcore.store.files import cant_write, fsync_path
+from alcore.store.schema import create as create_tables
 
 P = ParamSpec("P")
 
@@ -49,7 +51,7 @@ def undecodable(path: Path, error: Exception) -> UsageError | None:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, all at once, in an empty database."""
     connection.execute("BEGIN IMMEDIATE")
-    tables.create(connection)
+    create_tables(connection)
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     connection.execute("COMMIT")
 
@@ -65,7 +67,7 @@ def in_this_format(old: sqlite3.Connection) -> sqlite3.Connection:
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     """Make an empty database one of this format that holds what one of format 2 does."""
     old.backup(new)
-    tables.prepare(new)
+    prepare(new)
     new.execute("BEGIN IMMEDIATE")
     tables.set_meta(new, facts_of_format_2(tables.meta(new)))
     new.execute(f"PRAGMA user_version = {FORMAT}")
@@ -120,7 +122,7 @@ def fill(
     copy
         A function of `alcore.store.tables`, called with `old`, `new` and the other arguments.
     """
-    tables.prepare(new)
+    prepare(new)
     create(new)
     for connection in (old, new):
         connection.execute("BEGIN")

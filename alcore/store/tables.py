@@ -8,106 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import math
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from alcore.codec import dumps, loads, storable
 from alcore.protocols import Label, Request
+from alcore.store.digests import CHAINED, Chain, delete_rows, make_digests, replace_row, set_state
 from alcore.store.endings import OF_THE_END
 
-SCHEMA = """
-CREATE TABLE run(               -- what is known about the run as a whole
-    key TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE writer(            -- what only its writer needs
-    key TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE label_strategy(    -- the state of the label strategy after the last answer of a step
-    step INTEGER PRIMARY KEY, state TEXT NOT NULL, digest BLOB NOT NULL);
-CREATE TABLE steps(
-    step INTEGER NOT NULL,
-    record TEXT NOT NULL,       -- what the step did, the same in every run of this experiment
-    seconds TEXT NOT NULL,      -- how long its phases took
-    digest BLOB NOT NULL);
-CREATE UNIQUE INDEX one_step ON steps(step);
-CREATE TABLE requests(
-    id TEXT NOT NULL,
-    step INTEGER NOT NULL, ordinal INTEGER NOT NULL,
-    sample INTEGER, item TEXT,  -- a sample id, or a generated input: exactly one of the two
-    slot INTEGER NOT NULL,      -- of the requests for one sample: 0, then second opinions
-    fidelity TEXT,              -- how exact the answer is to be, as JSON; NULL where the experiment has one fidelity
-    strategy TEXT NOT NULL, score REAL, rank INTEGER NOT NULL, model TEXT NOT NULL,
-    cost REAL NOT NULL,         -- what the label is expected to cost
-    digest BLOB NOT NULL,       -- of all before it
-    attempt INTEGER NOT NULL,
-    taken INTEGER NOT NULL,     -- the label strategy has taken it out, and not answered yet
-    state TEXT NOT NULL CHECK (state IN ('open', 'labeled', 'failed')),
-    closed INTEGER,             -- the step in which it was labeled or given up
-    handle TEXT,                -- the name of its job, at a scheduler for instance
-    state_digest BLOB,          -- of what changes; NULL where nothing has changed
-    CHECK ((sample IS NULL) <> (item IS NULL)));
-CREATE UNIQUE INDEX request_id ON requests(id);
-CREATE UNIQUE INDEX request_of_step ON requests(step, ordinal);
-CREATE UNIQUE INDEX request_of_sample ON requests(sample, slot) WHERE sample IS NOT NULL;
-CREATE INDEX open_requests ON requests(step, ordinal) WHERE state = 'open';
-CREATE INDEX closed_requests ON requests(closed) WHERE closed IS NOT NULL;
-CREATE TABLE labels(
-    request TEXT NOT NULL REFERENCES requests(id),
-    step INTEGER NOT NULL,      -- the step in which it arrived
-    source TEXT NOT NULL, attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('id', 'label', 'object')),
-    value TEXT,                 -- NULL for a bare id, since the pool knows the answer, and where it is in a file
-    file TEXT,                  -- the SHA-256 of labels/<sha256>.safetensors, which holds a large value
-    cost REAL NOT NULL,
-    arrived REAL NOT NULL,
-    digest BLOB NOT NULL,       -- of all before it
-    superseded INTEGER NOT NULL,  -- a later answer took its place, or its request was opened again
-    state_digest BLOB);
-CREATE UNIQUE INDEX current_label ON labels(request) WHERE superseded = 0;
-CREATE INDEX label_of_step ON labels(step, superseded, cost);
-CREATE TABLE refused(           -- answers that are no labels
-    request TEXT REFERENCES requests(id), step INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN (
-        'refused', 'repeat',    -- nothing is wrong with a repeat: it is the same answer once more
-        'infrastructure', 'timeout', 'infeasible',  -- reported by the label strategy
-        'set aside',            -- a label that the training pool refused
-        'dropped')),            -- in doubt when the run was cut off, and given up by its user
-    item TEXT NOT NULL, reason TEXT NOT NULL,
-    cost REAL,                  -- what was paid; NULL where nobody said
-    arrived REAL NOT NULL,
-    digest BLOB NOT NULL);
-CREATE INDEX refused_of_step ON refused(step);
-CREATE TABLE queries(           -- the query phases that are committed, with the model that chose
-    step INTEGER NOT NULL, model TEXT NOT NULL, digest BLOB NOT NULL);
-CREATE UNIQUE INDEX one_query ON queries(step);
-CREATE TABLE records(
-    step INTEGER NOT NULL, strategy TEXT NOT NULL, ordinal INTEGER NOT NULL, value TEXT NOT NULL,
-    digest BLOB NOT NULL);
-CREATE UNIQUE INDEX one_record ON records(strategy, step, ordinal);
-CREATE TABLE checkpoints(
-    file TEXT PRIMARY KEY,
-    step INTEGER NOT NULL, phase TEXT NOT NULL, epoch INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX checkpoint_of_step ON checkpoints(step);
-CREATE TABLE digests(           -- of each table: how many rows it has, and one digest of them all
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
-"""
 REFUSED = ("refused", "set aside")
 """The kinds of rows of the table ``refused`` that are refused answers; the others are failures and repeats."""
 _IS_AN_ATTEMPT = "(kind IN ('infrastructure', 'timeout', 'infeasible') OR kind = 'refused' AND cost NOT NULL)"
 """Whether a row of the table ``refused`` is an attempt. What a person told wrongly has no cost, and is none."""
-CHAINED = ("steps", "requests", "labels", "refused", "queries", "records")
-"""Tables whose rows are only added: the digest of each row is made from that of the row before, too."""
 PREPROCESSING = "preprocessing"
 """The key of the table ``run`` that has how the data makes inputs of a file."""
-CHANGING = {"run": "key", "writer": "key", "label_strategy": "step", "checkpoints": "file"}
-"""Tables whose rows may be replaced or deleted, by their key; their digest combines those of their rows."""
 
 
 # -- rows -------------------------------------------------------------------------------------------------
@@ -301,105 +222,6 @@ def _accepted_label(row: sqlite3.Row, read_value: ReadValue) -> AcceptedLabel:
     return AcceptedLabel(request, item, row["kind"], row["source"], value, row["cost"])
 
 
-# -- digests ----------------------------------------------------------------------------------------------
-
-
-def row_digest(*values: object) -> bytes:
-    """Return 16 bytes that identify the values of a row: texts, integers, floats, bytes and None.
-
-    In SQL it is the function ``row_digest``, on connections that `prepare` was called with.
-    """
-    text = _FORMATS[len(values)] % values  # faster than to join them
-    digest = _EMPTY.copy()  # faster than to make one
-    digest.update(text.encode(errors="surrogatepass"))
-    return digest.digest()
-
-
-_EMPTY = hashlib.blake2b(digest_size=16)
-_FORMATS = ["\0".join(["%s"] * count) for count in range(20)]
-
-
-def prepare(connection: sqlite3.Connection) -> None:
-    """Let a connection write: SQL computes the digests of what it changes."""
-    connection.create_function("row_digest", -1, row_digest, deterministic=True)
-
-
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables, empty, inside the transaction that is open."""
-    for statement in SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    rows = [(table, 0, row_digest(table)) for table in CHAINED] + [(table, 0, bytes(16)) for table in CHANGING]
-    connection.executemany("INSERT INTO digests VALUES (?, ?, ?)", rows)
-
-
-class _Chain:
-    """The digests of the rows that are added to a table of `CHAINED`.
-
-    Parameters
-    ----------
-    connection
-        With an open transaction.
-    table
-        The table.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, table: str) -> None:
-        self._connection, self._table = connection, table
-        query = "SELECT rows, digest FROM digests WHERE name = ?"
-        self._rows, self._last = connection.execute(query, (table,)).fetchone()
-
-    def add(self, *values: object) -> bytes:
-        """Return the digest of the next row, from its values as they are stored."""
-        self._rows += 1
-        last = self._last = row_digest(self._last, *values)
-        return last
-
-    def end(self) -> None:
-        """Write how many rows the table has now, and the digest of the last one."""
-        self._connection.execute(
-            "UPDATE digests SET rows = ?, digest = ? WHERE name = ?", (self._rows, self._last, self._table)
-        )
-
-
-def _combined(first: bytes, *others: bytes) -> bytes:
-    """Return digests as one, in which each may be taken out again by adding it once more."""
-    number = int.from_bytes(first, "big")
-    for other in others:
-        number ^= int.from_bytes(other, "big")
-    return number.to_bytes(16, "big")
-
-
-def _replace(connection: sqlite3.Connection, table: str, *values: object) -> None:
-    """Write a row of a table of `CHANGING`, its key first, in place of one with the same key."""
-    digest, old = row_digest(*values), _digest_of(connection, table, values[0])
-    places = ", ".join("?" * len(values))
-    connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places}, ?)", (*values, digest))
-    _count(connection, table, not old, digest, *old)
-
-
-def _delete(connection: sqlite3.Connection, table: str, keys: Iterable[object]) -> None:
-    """Delete rows of a table of `CHANGING`; keys that it doesn't have are ignored."""
-    for key in keys:
-        if old := _digest_of(connection, table, key):
-            connection.execute(f"DELETE FROM {table} WHERE {CHANGING[table]} = ?", (key,))
-            _count(connection, table, -1, *old)
-
-
-def _digest_of(connection: sqlite3.Connection, table: str, key: object) -> list[bytes]:
-    """Return the digest of a row of `CHANGING` in a list, empty where there is no such row."""
-    return [found for (found,) in connection.execute(f"SELECT digest FROM {table} WHERE {CHANGING[table]} = ?", (key,))]
-
-
-def _count(connection: sqlite3.Connection, table: str, more: int, *digests: bytes) -> None:
-    """Take a change of a table of `CHANGING` into its number of rows and its digest."""
-    query = "SELECT digest FROM digests WHERE name = ?"
-    (before,) = connection.execute(query, (table,)).fetchone()
-    connection.execute(
-        "UPDATE digests SET rows = rows + ?, digest = ? WHERE name = ?", (more, _combined(before, *digests), table)
-    )
-
-
 # -- the run as a whole, what its writer needs, the state of the label strategy ---------------------------
 
 
@@ -410,7 +232,7 @@ def epoch(connection: sqlite3.Connection) -> int:
 
 def set_epoch(connection: sqlite3.Connection, value: int) -> None:
     """Write how often the database was opened for writing."""
-    _replace(connection, "writer", "epoch", str(value))
+    replace_row(connection, "writer", "epoch", str(value))
 
 
 def _note(connection: sqlite3.Connection, key: str) -> str | None:
@@ -438,7 +260,7 @@ def utc_now() -> str:
 def set_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Write what is known about the run as a whole; other keys stay."""
     for key, value in values.items():
-        _replace(connection, "run", key, dumps(value))
+        replace_row(connection, "run", key, dumps(value))
 
 
 def label_strategy_state(connection: sqlite3.Connection) -> str | None:
@@ -455,7 +277,7 @@ _INSERT_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 
 def insert_query(connection: sqlite3.Connection, step: int, asked: Sequence[AskedRequest], model: str) -> None:
     """Write what a query phase asked for."""
-    chain, rows = _Chain(connection, "requests"), []
+    chain, rows = Chain(connection, "requests"), []
     for one in asked:
         request = one.request
         row = (
@@ -476,7 +298,7 @@ def insert_query(connection: sqlite3.Connection, step: int, asked: Sequence[Aske
     connection.executemany(_INSERT_REQUEST, rows)
     chain.end()
     if asked_requests(connection, step) is None:
-        chain = _Chain(connection, "queries")
+        chain = Chain(connection, "queries")
         connection.execute("INSERT INTO queries VALUES (?, ?, ?)", (step, model, chain.add(step, model)))
         chain.end()
 
@@ -640,8 +462,7 @@ def paid_for_failures(connection: sqlite3.Connection, first: int, end: int) -> l
 def set_taken(connection: sqlite3.Connection, requests: Iterable[str], taken: bool) -> None:
     """Write whether a label strategy works on requests; of those that are closed, it doesn't."""
     connection.executemany(
-        "UPDATE requests SET taken = ?1, state_digest = row_digest(id, attempt, ?1, state, closed, handle)"
-        " WHERE id = ?2 AND state = 'open'",
+        f"UPDATE requests SET {set_state('requests', taken='?1')} WHERE id = ?2 AND state = 'open'",
         [(int(taken), one) for one in requests],
     )
 
@@ -649,8 +470,7 @@ def set_taken(connection: sqlite3.Connection, requests: Iterable[str], taken: bo
 def set_handle(connection: sqlite3.Connection, request: str, handle: str) -> bool:
     """Write the name of the job that answers a request; return whether the request is open."""
     changed = connection.execute(
-        "UPDATE requests SET handle = ?2, state_digest = row_digest(id, attempt, taken, state, closed, ?2)"
-        " WHERE id = ?1 AND state = 'open'",
+        f"UPDATE requests SET {set_state('requests', handle='?2')} WHERE id = ?1 AND state = 'open'",
         (request, handle),
     )
     return changed.rowcount == 1
@@ -676,10 +496,7 @@ def give_up_in_flight(connection: sqlite3.Connection, step: int, kept: Iterable[
 
 def clear_taken(connection: sqlite3.Connection) -> None:
     """Write that no request is in flight."""
-    connection.execute(
-        "UPDATE requests SET taken = 0, state_digest = row_digest(id, attempt, 0, state, closed, handle)"
-        " WHERE state = 'open' AND taken"
-    )
+    connection.execute(f"UPDATE requests SET {set_state('requests', taken='0')} WHERE state = 'open' AND taken")
 
 
 # -- labels -----------------------------------------------------------------------------------------------
@@ -708,7 +525,7 @@ class AnswerWriter:
     ) -> None:
         self._connection, self._step, self._write_value = connection, step, write_value
         self.first_step = step
-        self._chains: dict[str, _Chain] = {}
+        self._chains: dict[str, Chain] = {}
         self._labels: list[tuple[Any, ...]] = []
         self._closed: list[tuple[str, int, str]] = []
 
@@ -737,8 +554,7 @@ class AnswerWriter:
         """Leave a request open for its next attempt, which will be another job."""
         self._write()
         self._connection.execute(
-            "UPDATE requests SET attempt = ?1, taken = 0, handle = NULL,"
-            " state_digest = row_digest(id, ?1, 0, state, closed, NULL) WHERE id = ?2",
+            f"UPDATE requests SET {set_state('requests', attempt='?1', taken='0', handle='NULL')} WHERE id = ?2",
             (attempt, request_id),
         )
 
@@ -780,11 +596,11 @@ class AnswerWriter:
 
     def keep_state(self, text: str) -> None:
         """Keep the state of the label strategy after these answers."""
-        _replace(self._connection, "label_strategy", self._step, text)
+        replace_row(self._connection, "label_strategy", self._step, text)
 
     def note_inbox_file(self, name: str) -> None:
         """Note the file of the inbox that these answers are from, so that it is not taken in again."""
-        _replace(self._connection, "writer", "inbox_file", name)
+        replace_row(self._connection, "writer", "inbox_file", name)
 
     def end(self) -> None:
         """Write the labels, and what is known of the tables as a whole."""
@@ -792,9 +608,9 @@ class AnswerWriter:
         for chain in self._chains.values():
             chain.end()
 
-    def _chain(self, table: str) -> _Chain:
+    def _chain(self, table: str) -> Chain:
         if table not in self._chains:
-            self._chains[table] = _Chain(self._connection, table)
+            self._chains[table] = Chain(self._connection, table)
         return self._chains[table]
 
     def _close(self, request_id: str, state: str) -> None:
@@ -803,8 +619,7 @@ class AnswerWriter:
     def _write(self) -> None:
         """Write the labels so far, and which requests are closed: many rows by one statement take less time."""
         self._connection.executemany(
-            "UPDATE requests SET state = ?1, closed = ?2, taken = 0,"
-            " state_digest = row_digest(id, attempt, 0, ?1, ?2, handle) WHERE id = ?3",
+            f"UPDATE requests SET {set_state('requests', state='?1', closed='?2', taken='0')} WHERE id = ?3",
             self._closed,
         )
         self._connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)", self._labels)
@@ -857,12 +672,12 @@ def _open_requests(connection: sqlite3.Connection, step: int) -> list[Request]:
 def end_labeling(connection: sqlite3.Connection, step: int) -> None:
     """Write that a labeling phase is over, if it leaves requests open; else the request table says so."""
     if connection.execute("SELECT 1 FROM requests WHERE state = 'open' LIMIT 1").fetchone() is not None:
-        _replace(connection, "writer", "labeling_ended", str(step))
+        replace_row(connection, "writer", "labeling_ended", str(step))
 
 
 def reopen_labeling(connection: sqlite3.Connection) -> None:
     """Take back that a labeling phase is over."""
-    _delete(connection, "writer", ["labeling_ended"])
+    delete_rows(connection, "writer", ["labeling_ended"])
 
 
 def inbox_file(connection: sqlite3.Connection) -> str | None:
@@ -935,7 +750,7 @@ def last_answers(connection: sqlite3.Connection, most: int) -> list[bool]:
 
 def forget_failures(connection: sqlite3.Connection) -> None:
     """Write that answers which came so far don't count in `last_answers` any more."""
-    _replace(connection, "writer", "failures_since", repr(time.time()))
+    replace_row(connection, "writer", "failures_since", repr(time.time()))
 
 
 def reasons(connection: sqlite3.Connection, step: int | None) -> list[dict[str, Any]]:
@@ -1013,12 +828,14 @@ def unlabeled_requests(connection: sqlite3.Connection, most: int | None = None) 
     return [dict(row) for row in rows]
 
 
+_REOPENED = set_state("requests", state="'open'", closed="NULL", taken="0", handle="NULL")
+
+
 def reopen_request(connection: sqlite3.Connection, request: str) -> None:
     """Make a request open again that was given up, or whose label was set aside; the label no longer counts."""
     supersede(connection, request)
     connection.execute(
-        "UPDATE requests SET state = 'open', closed = NULL, taken = 0, handle = NULL,"
-        " state_digest = row_digest(id, attempt, 0, 'open', NULL, NULL) WHERE id = ?",
+        f"UPDATE requests SET {_REOPENED} WHERE id = ?",
         (request,),
     )
 
@@ -1026,8 +843,7 @@ def reopen_request(connection: sqlite3.Connection, request: str) -> None:
 def supersede(connection: sqlite3.Connection, request: str) -> list[int]:
     """Write that the label of a request, if it has one, is no longer the current one; return the step of that label."""
     rows = connection.execute(
-        "UPDATE labels SET superseded = 1, state_digest = row_digest(digest, 1) WHERE request = ? AND superseded = 0"
-        " RETURNING step",
+        f"UPDATE labels SET {set_state('labels', superseded='1')} WHERE request = ? AND superseded = 0 RETURNING step",
         (request,),
     )
     return [step for (step,) in rows.fetchall()]
@@ -1074,7 +890,7 @@ def apply_label_changes(connection: sqlite3.Connection, found: Mapping[str, Any]
             places = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} VALUES ({places})", list(row.values()))
     for step, state in found["label_strategy"]:
-        _replace(connection, "label_strategy", step, state)
+        replace_row(connection, "label_strategy", step, state)
 
 
 def large_values(connection: sqlite3.Connection) -> list[str]:
@@ -1094,7 +910,7 @@ def insert_records(connection: sqlite3.Connection, records: Sequence[Record]) ->
     """Write metrology records; those that a replay repeats are left as they are."""
     if not records:
         return
-    chain = _Chain(connection, "records")
+    chain = Chain(connection, "records")
     for record in records:
         place = record.strategy, record.step, record.ordinal
         known = connection.execute(
@@ -1144,7 +960,7 @@ def insert_step(
     """Write the end of a step; one that a replay repeats is left as it is."""
     if is_committed(connection, step):
         return
-    chain, row = _Chain(connection, "steps"), (step, dumps(dict(record)), json.dumps(dict(seconds)))
+    chain, row = Chain(connection, "steps"), (step, dumps(dict(record)), json.dumps(dict(seconds)))
     connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?)", (*row, chain.add(*row)))
     chain.end()
 
@@ -1231,13 +1047,13 @@ def name_checkpoint(
     )
     replaced = [row["file"] for row in rows]
     delete_checkpoints(connection, replaced)
-    _replace(connection, "checkpoints", file, step, phase, epoch, sha256, size)
+    replace_row(connection, "checkpoints", file, step, phase, epoch, sha256, size)
     return replaced
 
 
 def delete_checkpoints(connection: sqlite3.Connection, files: Iterable[str]) -> None:
     """Delete the rows of checkpoint files."""
-    _delete(connection, "checkpoints", files)
+    delete_rows(connection, "checkpoints", files)
 
 
 def figures_at_checkpoints(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
@@ -1296,188 +1112,3 @@ def _open_again_after(connection: sqlite3.Connection, step: int) -> None:
         "UPDATE labels SET superseded = NOT (rowid IN (SELECT MAX(rowid) FROM labels GROUP BY request)"
         " AND request IN (SELECT id FROM requests WHERE state = 'labeled'))"
     )
-
-
-_CONSTANT = {
-    "steps": "step, record, seconds",
-    "requests": "id, step, ordinal, sample, item, slot, fidelity, strategy, score, rank, model, cost",
-    "labels": "request, step, source, attempt, kind, value, file, cost, arrived",
-    "refused": "request, step, kind, item, reason, cost, arrived",
-    "queries": "step, model",
-    "records": "step, strategy, ordinal, value",
-}
-_WHOLE = {
-    "run": "key, value",
-    "writer": "key, value",
-    "label_strategy": "step, state",
-    "checkpoints": "file, step, phase, epoch, sha256, bytes",
-}
-_NEW = {"requests": (0, 0, "open", None, None), "labels": (0,)}
-"""The state of a new row."""
-_STATE = {"requests": "id, attempt, taken, state, closed, handle", "labels": "digest, superseded"}
-"""The columns that the digests of a row are made of, in their order: what never changes, all of it, what changes."""
-
-
-def make_digests(connection: sqlite3.Connection) -> None:
-    """Make all digests anew, of what the tables hold now."""
-    for table, columns in _CONSTANT.items():
-        last, digests = row_digest(table), []
-        for rowid, *values in connection.execute(f"SELECT rowid, {columns} FROM {table} ORDER BY rowid").fetchall():
-            last = row_digest(last, *values)
-            digests.append((last, rowid))
-        connection.executemany(f"UPDATE {table} SET digest = ? WHERE rowid = ?", digests)
-        connection.execute("UPDATE digests SET rows = ?, digest = ? WHERE name = ?", (len(digests), last, table))
-    for table, columns in _STATE.items():
-        new = " AND ".join(
-            f"{name} IS {value!r}".replace("None", "NULL")
-            for name, value in zip(columns.split(", ")[1:], _NEW[table], strict=True)
-        )
-        connection.execute(
-            f"UPDATE {table} SET state_digest = row_digest({columns}) WHERE state_digest NOT NULL OR NOT ({new})"
-        )
-    for table, columns in _WHOLE.items():
-        connection.execute(f"UPDATE {table} SET digest = row_digest({columns})")
-        found = [digest for (digest,) in connection.execute(f"SELECT digest FROM {table}")]
-        connection.execute(
-            "UPDATE digests SET rows = ?, digest = ? WHERE name = ?",
-            (len(found), _combined(bytes(16), *found), table),
-        )
-
-
-# -- damage -----------------------------------------------------------------------------------------------
-
-
-class Damage(NamedTuple):
-    """Something in a database that no writer has written.
-
-    Parameters
-    ----------
-    what
-        What it is.
-    step
-        The first step that may be concerned; -1 for all of them, `AFTERWARDS` where none is.
-    """
-
-    what: str
-    step: int
-
-
-AFTERWARDS = 2**62
-"""The step of what only goes on, and matters for nothing that is committed."""
-
-
-def damage_of_schema(connection: sqlite3.Connection) -> list[Damage]:
-    """Return what is not as `create` makes it: tables and indexes, triggers and views of others.
-
-    Nothing else may be read of a database in which there is something else.
-    """
-    found, expected = _schema(connection), _expected_schema()
-    wrong = []
-    for place in sorted(found.keys() | expected.keys()):
-        what = f"the {place[0]} {place[1]!r:.60}, which "
-        if place not in expected:
-            wrong.append(Damage(f"{what}alcore doesn't make", -1))
-        elif found.get(place) != expected[place]:
-            wrong.append(Damage(f"{what}is {'changed' if place in found else 'gone'}", -1))
-    return wrong
-
-
-def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {(str(row[0]), str(row[1])): f"{row[2]} {row[3]}" for row in rows}
-
-
-@functools.cache
-def _expected_schema() -> dict[tuple[str, str], str]:
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        create(connection)
-        return _schema(connection)
-
-
-def integrity(connection: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds wrong with the pages of the file."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
-    return [] if found == ["ok"] else found
-
-
-def damage(connection: sqlite3.Connection) -> list[Damage]:
-    """Return what in the rows of a database is not as it was written; nothing in a sound one.
-
-    The schema must be that of `create`.
-    """
-    heads = {name: (rows, digest) for name, rows, digest in connection.execute("SELECT * FROM digests")}
-    found: list[Damage] = []
-    for table in (*CHAINED, *CHANGING):
-        damage_of = _damage_of_chain if table in CHAINED else _damage_of_set
-        try:
-            found += damage_of(connection, table, heads.get(table))
-        except sqlite3.DatabaseError as error:
-            found.append(Damage(f"table {table}: {error}", -1))
-    return found or list(_damage_of_links(connection))
-
-
-def _damage_of_chain(connection: sqlite3.Connection, table: str, head: tuple[int, bytes] | None) -> Iterator[Damage]:
-    """Yield what is wrong with a table whose rows are only added."""
-    last, rows, step = row_digest(table), 0, 0
-    state = _STATE.get(table)
-    names = f"step, digest, {'NULL' if state is None else 'state_digest'}, {_CONSTANT[table]}"
-    names += "" if state is None else f", {state}"
-    count = len(_CONSTANT[table].split(","))
-    more = head is None or head[0] > connection.execute(f"SELECT COUNT(*) FROM {table} NOT INDEXED").fetchone()[0]
-    reader = connection.execute(f"SELECT {names} FROM {table} NOT INDEXED ORDER BY rowid")
-    while True:
-        try:
-            row = reader.fetchone()
-        except sqlite3.DatabaseError as error:
-            yield Damage(f"table {table} after row {rows}: {error}", step)
-            return
-        if row is None:
-            break
-        rows += 1
-        found_step, digest, state_digest, *values = row
-        here = found_step if type(found_step) is int else 0
-        if row_digest(last, *values[:count]) != digest:
-            what = "rows are gone or changed" if more else "it is changed, or out of its order"
-            yield Damage(f"row {rows} of table {table}, of step {found_step!r:.20}: {what}", min(step, here))
-        elif state is not None and state_digest not in (row_digest(*values[count:]), _unchanged(table, values[count:])):
-            yield Damage(f"row {rows} of table {table}, of step {here}: its state is changed", here)
-        else:
-            step = here
-        last = digest
-    if head is None or head != (rows, last):
-        yield Damage(f"the end of table {table}: it has {rows} rows, and {head[0] if head else 'more'} on record", step)
-
-
-def _unchanged(table: str, state: Sequence[object]) -> bytes | None:
-    """Return the digest of a state that hasn't changed since its row was written, which is None; of others, none."""
-    return None if tuple(state[1:]) == _NEW[table] else b""
-
-
-def _damage_of_set(connection: sqlite3.Connection, table: str, head: tuple[int, bytes] | None) -> Iterator[Damage]:
-    """Yield what is wrong with a table whose rows may change."""
-    total, rows, wrong = bytes(16), 0, False
-    of_step = "step" in _WHOLE[table]
-    key = CHANGING[table]
-    for digest, step, name, *values in connection.execute(
-        f"SELECT digest, {'step' if of_step else '-1'}, {key}, {_WHOLE[table]} FROM {table} NOT INDEXED"
-    ):
-        rows += 1
-        if row_digest(*values) != digest:
-            wrong = True
-            concerned = AFTERWARDS if table == "writer" or name in OF_THE_END else step if type(step) is int else -1
-            yield Damage(f"the row {name!r:.60} of table {table}: it is changed", concerned)
-        else:
-            total = _combined(total, digest)
-    if not wrong and (head is None or head != (rows, total)):
-        concerned = -1 if table in ("run", "label_strategy") else AFTERWARDS
-        yield Damage(f"table {table}: it has {rows} rows, and {head[0] if head else 'more'} on record", concerned)
-
-
-def _damage_of_links(connection: sqlite3.Connection) -> Iterator[Damage]:
-    """Yield the rows that name a request that isn't there."""
-    for table in ("labels", "refused"):
-        for (step,) in connection.execute(
-            f"SELECT t.step FROM {table} t LEFT JOIN requests r ON r.id = t.request"
-            " WHERE t.request IS NOT NULL AND r.id IS NULL"
-        ):
-            yield Damage(f"table {table} names a request that is not there", step if type(step) is int else -1)

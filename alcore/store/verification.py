@@ -6,8 +6,9 @@ import sqlite3
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore.store import tables
-from alcore.store.tables import AFTERWARDS, Damage
+from alcore.store.digests import AFTERWARDS, Damage, any_text, damage, integrity
+from alcore.store.schema import damage_of_schema
+from alcore.store.tables import first_and_last_step
 
 
 def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None = None) -> None:
@@ -28,7 +29,7 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None
         Naming what is damaged, and the newest step that is sound.
     """
     last, text_factory = -1, connection.text_factory
-    connection.text_factory = lambda text: text.decode(errors="surrogateescape")  # what isn't UTF-8 is damage, too
+    connection.text_factory = any_text  # what isn't UTF-8 is damage, too
     connection.execute("BEGIN")  # all of it at one moment
     try:
         found = _damage(connection)
@@ -48,15 +49,15 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None
 
 
 def _damage(connection: sqlite3.Connection) -> list[Damage]:
-    if found := tables.damage_of_schema(connection):
+    if found := damage_of_schema(connection):
         return found
-    found = tables.damage(connection)
-    return found + [Damage(f"the file: {what}", AFTERWARDS) for what in tables.integrity(connection)]
+    found = damage(connection)
+    return found + [Damage(f"the file: {what}", AFTERWARDS) for what in integrity(connection)]
 
 
 def _last_step(connection: sqlite3.Connection) -> int:
     try:
-        steps = tables.first_and_last_step(connection)
+        steps = first_and_last_step(connection)
     except sqlite3.DatabaseError:
         return -1
     return steps[1] if steps is not None and type(steps[1]) is int else -1

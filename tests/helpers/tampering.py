@@ -7,15 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from alcore.store import tables
+from alcore.store import digests
 
 
 @contextlib.contextmanager
 def forged(run: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection to the database of a run, and make its digests anew at the end, so that it seems whole."""
     with contextlib.closing(sqlite3.connect(run / "run.db", isolation_level=None)) as connection:
-        tables.prepare(connection)
+        digests.prepare(connection)
         connection.execute("BEGIN")
         yield connection
-        tables.make_digests(connection)
+        digests.make_digests(connection)
         connection.execute("COMMIT")

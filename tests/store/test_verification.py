@@ -25,7 +25,7 @@ from helpers.tampering import forged
 from alcore.codec import dumps
 from alcore.errors import UsageError
 from alcore.protocols import Label, Request
-from alcore.store import tables
+from alcore.store import digests, schema
 from alcore.store.database import Database
 from alcore.store.fork import fork_run
 from alcore.store.lock import RunLock
@@ -34,7 +34,7 @@ from alcore.store.run import RunStore
 from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
 
 STEPS, PICKS = 5, 3
-RUN_TABLES = [*tables.CHAINED, *tables.CHANGING]
+RUN_TABLES = [*digests.CHAINED, *digests.CHANGING]
 
 
 def make_run(root: Path, seed: int = 3) -> Path:
@@ -123,7 +123,7 @@ def test_sound_run_passes(whole: Path, run: Path) -> None:
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("table", RUN_TABLES)
 def test_deleted_row_is_seen(run: Path, table: str, place: str) -> None:
-    key = tables.CHANGING.get(table, "rowid")
+    key = digests.CHANGING.get(table, "rowid")
     with contextlib.closing(sqlite3.connect(run / "run.db")) as connection:
         keys = [row[0] for row in connection.execute(f"SELECT {key} FROM {table} ORDER BY {key}")]
         chosen = keys[{"first": 0, "middle": len(keys) // 2, "last": -1}[place]]
@@ -135,7 +135,7 @@ def test_deleted_row_is_seen(run: Path, table: str, place: str) -> None:
 def columns() -> list[tuple[str, str]]:
     """Return every column of every table."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        tables.create(connection)
+        schema.create(connection)
         return [
             (table, row[1])
             for table in [*RUN_TABLES, "digests"]
@@ -146,7 +146,7 @@ def columns() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("table", "column"), columns())
 def test_changed_value_is_seen(run: Path, table: str, column: str) -> None:
     """Of each column: another value of its type, if the table takes it."""
-    order = tables.CHANGING.get(table, "name" if table == "digests" else "rowid")
+    order = digests.CHANGING.get(table, "name" if table == "digests" else "rowid")
     with contextlib.closing(sqlite3.connect(run / "run.db")) as connection:
         some = f"WHERE {column} NOT NULL" if column in ("item", "sample") else ""
         rows = connection.execute(f"SELECT {order}, {column} FROM {table} {some} ORDER BY {order}").fetchall()
