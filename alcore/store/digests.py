@@ -61,8 +61,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.create_function("row_digest", -1, row_digest, deterministic=True)
 
 
-class Chain:
-    """The digests of the rows that are added to a table of `CHAINED`.
+def add_rows(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+    """Write new rows of a table of `CHAINED`, with their digests and the state that new rows have.
 
     Parameters
     ----------
@@ -70,24 +70,20 @@ class Chain:
         With an open transaction.
     table
         The table.
+    rows
+        What never changes of each row, as it is stored.
     """
-
-    def __init__(self, connection: sqlite3.Connection, table: str) -> None:
-        self._connection, self._table = connection, table
-        query = "SELECT rows, digest FROM digests WHERE name = ?"
-        self._rows, self._last = connection.execute(query, (table,)).fetchone()
-
-    def add(self, *values: object) -> bytes:
-        """Return the digest of the next row, from its values as they are stored."""
-        self._rows += 1
-        last = self._last = row_digest(self._last, *values)
-        return last
-
-    def end(self) -> None:
-        """Write how many rows the table has now, and the digest of the last one."""
-        self._connection.execute(
-            "UPDATE digests SET rows = ?, digest = ? WHERE name = ?", (self._rows, self._last, self._table)
-        )
+    if not rows:
+        return
+    count, last = connection.execute("SELECT rows, digest FROM digests WHERE name = ?", (table,)).fetchone()
+    state = (*_NEW[table], None) if table in _NEW else ()
+    new: list[tuple[object, ...]] = []
+    for row in rows:
+        last = row_digest(last, *row)
+        new.append((*row, last, *state))
+    connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(new[0]))})", new)
+    total = (count + len(new), last, table)
+    connection.execute("UPDATE digests SET rows = ?, digest = ? WHERE name = ?", total)
 
 
 def _combined(first: bytes, *others: bytes) -> bytes:

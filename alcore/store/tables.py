@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from alcore.codec import dumps, loads, storable
 from alcore.protocols import Label, Request
-from alcore.store.digests import CHAINED, Chain, delete_rows, make_digests, replace_row, set_state
+from alcore.store.digests import CHAINED, add_rows, delete_rows, make_digests, replace_row, set_state
 from alcore.store.endings import OF_THE_END
 
 REFUSED = ("refused", "set aside")
@@ -272,12 +272,9 @@ def label_strategy_state(connection: sqlite3.Connection) -> str | None:
 # -- requests ---------------------------------------------------------------------------------------------
 
 
-_INSERT_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 'open', NULL, NULL, NULL)"
-
-
 def insert_query(connection: sqlite3.Connection, step: int, asked: Sequence[AskedRequest], model: str) -> None:
     """Write what a query phase asked for."""
-    chain, rows = Chain(connection, "requests"), []
+    rows = []
     for one in asked:
         request = one.request
         row = (
@@ -294,13 +291,10 @@ def insert_query(connection: sqlite3.Connection, step: int, asked: Sequence[Aske
             model,
             _stored(one.cost),
         )
-        rows.append((*row, chain.add(*row)))
-    connection.executemany(_INSERT_REQUEST, rows)
-    chain.end()
+        rows.append(row)
+    add_rows(connection, "requests", rows)
     if asked_requests(connection, step) is None:
-        chain = Chain(connection, "queries")
-        connection.execute("INSERT INTO queries VALUES (?, ?, ?)", (step, model, chain.add(step, model)))
-        chain.end()
+        add_rows(connection, "queries", [(step, model)])
 
 
 def _stored(number: float | None) -> float | None:
@@ -525,7 +519,6 @@ class AnswerWriter:
     ) -> None:
         self._connection, self._step, self._write_value = connection, step, write_value
         self.first_step = step
-        self._chains: dict[str, Chain] = {}
         self._labels: list[tuple[Any, ...]] = []
         self._closed: list[tuple[str, int, str]] = []
 
@@ -548,7 +541,7 @@ class AnswerWriter:
             _stored(answer.cost),
             time.time(),
         )
-        self._labels.append((*row, self._chain("labels").add(*row)))
+        self._labels.append(row)
 
     def retry(self, request_id: str, attempt: int) -> None:
         """Leave a request open for its next attempt, which will be another job."""
@@ -582,8 +575,7 @@ class AnswerWriter:
             What was paid for it; None where that is not known.
         """
         row = (request_id, self._step, kind, storable(item), storable(reason), _stored(cost), time.time())
-        digest = self._chain("refused").add(*row)
-        self._connection.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, digest))
+        add_rows(self._connection, "refused", [row])
 
     def set_aside(self, request_id: str, item: str, reason: str) -> None:
         """Keep that the training pool refused an accepted answer; once for each reason, as a replay tries it again."""
@@ -603,15 +595,8 @@ class AnswerWriter:
         replace_row(self._connection, "writer", "inbox_file", name)
 
     def end(self) -> None:
-        """Write the labels, and what is known of the tables as a whole."""
+        """Write the labels."""
         self._write()
-        for chain in self._chains.values():
-            chain.end()
-
-    def _chain(self, table: str) -> Chain:
-        if table not in self._chains:
-            self._chains[table] = Chain(self._connection, table)
-        return self._chains[table]
 
     def _close(self, request_id: str, state: str) -> None:
         self._closed.append((state, self._step, request_id))
@@ -622,7 +607,7 @@ class AnswerWriter:
             f"UPDATE requests SET {set_state('requests', state='?1', closed='?2', taken='0')} WHERE id = ?3",
             self._closed,
         )
-        self._connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)", self._labels)
+        add_rows(self._connection, "labels", self._labels)
         self._closed.clear()
         self._labels.clear()
 
@@ -908,18 +893,9 @@ def take_value_in(connection: sqlite3.Connection, file: str, value: str) -> None
 
 def insert_records(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Write metrology records; those that a replay repeats are left as they are."""
-    if not records:
-        return
-    chain = Chain(connection, "records")
-    for record in records:
-        place = record.strategy, record.step, record.ordinal
-        known = connection.execute(
-            "SELECT 1 FROM records WHERE strategy = ? AND step = ? AND ordinal = ?", place
-        ).fetchone()
-        row = (record.step, record.strategy, record.ordinal, dumps(record.value))
-        if known is None:
-            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (*row, chain.add(*row)))
-    chain.end()
+    query = "SELECT 1 FROM records WHERE strategy = ? AND step = ? AND ordinal = ?"
+    new = [one for one in records if not connection.execute(query, (one.strategy, one.step, one.ordinal)).fetchone()]
+    add_rows(connection, "records", [(one.step, one.strategy, one.ordinal, dumps(one.value)) for one in new])
 
 
 def records(connection: sqlite3.Connection, before: int, strategy: str) -> list[Any]:
@@ -960,9 +936,7 @@ def insert_step(
     """Write the end of a step; one that a replay repeats is left as it is."""
     if is_committed(connection, step):
         return
-    chain, row = Chain(connection, "steps"), (step, dumps(dict(record)), json.dumps(dict(seconds)))
-    connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?)", (*row, chain.add(*row)))
-    chain.end()
+    add_rows(connection, "steps", [(step, dumps(dict(record)), json.dumps(dict(seconds)))])
 
 
 def steps(connection: sqlite3.Connection) -> list[dict[str, Any]]:
