@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AllowCode, LearnerOfRun, Root, RunName, prepare, results_alone
+from alcore.commands.driving import prepare, results_alone
+from alcore.commands.options import DEFAULT_ROOT, AllowCode, LearnerOfRun, Root, RunName
 from alcore.store.reading import find_run
 
 

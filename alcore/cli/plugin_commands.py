@@ -12,7 +12,7 @@ from typer.main import get_command, get_command_name
 from typer.models import TyperInfo
 
 from alcore.cli.interruption import interruptible
-from alcore.cli.messages import say
+from alcore.commands.messages import say
 from alcore.plugins.discovery import one_line
 from alcore.plugins.registry import Registry
 

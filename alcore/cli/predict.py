@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.cli.common import (
-    DEFAULT_ROOT,
-    AllowCode,
-    AsJson,
-    LearnerOfRun,
-    Root,
-    RunName,
-    integer,
-    prepare,
-    results_alone,
-    say,
-)
-from alcore.cli.text_tables import table
 from alcore.codec import export_json
+from alcore.commands.driving import prepare, results_alone
+from alcore.commands.messages import say
+from alcore.commands.options import DEFAULT_ROOT, AllowCode, AsJson, LearnerOfRun, Root, RunName, integer
+from alcore.commands.tables import table
 from alcore.store.reading import find_run
 
 if TYPE_CHECKING:
