@@ -212,7 +212,7 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str) -> Any:
-    """Return what `dumps` was given."""
+    """Return the value of text that a run stored, such as that of `Run.label_text`: what `dumps` was given."""
     return decode(parse_json(text, deepest=4 * _DEEPEST))  # a mapping of integer keys has three levels
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from alcore.cli.ask import ask
 from alcore.cli.check import check
 from alcore.cli.describe import describe
-from alcore.cli.export import export
 from alcore.cli.fork import fork
-from alcore.cli.interruption import interruptible
 from alcore.cli.labels import labels
-from alcore.cli.plugin_commands import add_plugin_commands
+from alcore.cli.plugin_commands import add_plugin_commands, make_interruptible
 from alcore.cli.plugins import plugins
-from alcore.cli.predict import predict
 from alcore.cli.resume import resume
 from alcore.cli.run import run
 from alcore.cli.runs import runs
@@ -30,6 +28,7 @@ def application(registry: Registry) -> typer.Typer:
     """Build the command with the sub-commands that plugins add."""
     app = typer.Typer(
         name="alcore",
+        cls=_Commands,
         help="Active learning as a loop of exchangeable parts: train, measure, query, label.",
         epilog=_EPILOG,
         no_args_is_help=True,
@@ -38,10 +37,26 @@ def application(registry: Registry) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (run, check, resume, fork, runs, show, ask, tell, labels, predict, export, plugins, describe):
-        app.command(command.__name__)(interruptible(command))
+    alcore_commands(app)
+    make_interruptible(app)
     add_plugin_commands(app, registry)
     return app
+
+
+def alcore_commands(app: typer.Typer) -> None:
+    """Add the built-in commands, as the hook of this name of a plugin adds its own."""
+    for command in (run, check, resume, fork, runs, show, ask, tell, labels, plugins, describe):
+        app.command(command.__name__)(command)
+
+
+class _Commands(TyperGroup):
+    """The sub-commands; for a missing one that a plugin of this repository has, an error says which plugin that is."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name of a command, the command, and its arguments."""
+        if isinstance(ctx.obj, Registry) and args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.obj.check_command(args[0])
+        return super().resolve_command(ctx, args)
 
 
 def _print_version(wanted: bool) -> None:

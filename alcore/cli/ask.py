@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AllowCode, Root, RunName, prepare, results_alone, say, shell_name
+from alcore.commands.driving import prepare, results_alone
+from alcore.commands.messages import say
+from alcore.commands.options import DEFAULT_ROOT, AllowCode, Root, RunName
+from alcore.commands.results import shell_name
 from alcore.store.reading import find_run
 
 if TYPE_CHECKING:

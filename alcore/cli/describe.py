@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import AsJson
-from alcore.cli.text_tables import table
+from alcore.commands.options import AsJson
+from alcore.commands.tables import table
 from alcore.errors import UsageError, did_you_mean
 from alcore.plugins.registry import KINDS, Offer, Registry, installed, load_factory
 

@@ -6,22 +6,11 @@ from typing import Annotated
 
 import typer
 
-from alcore.cli.common import (
-    DEFAULT_ROOT,
-    AllowCode,
-    AsJson,
-    Assign,
-    Root,
-    RunName,
-    Unset,
-    integer,
-    prepare,
-    read_experiment,
-    results_alone,
-    say,
-    shell_name,
-)
 from alcore.codec import export_json
+from alcore.commands.driving import prepare, read_experiment, results_alone
+from alcore.commands.messages import say
+from alcore.commands.options import DEFAULT_ROOT, AllowCode, AsJson, Assign, Root, RunName, Unset, integer
+from alcore.commands.results import shell_name
 from alcore.plugins.discovery import plugins_compared
 from alcore.store.fork import fork_run
 from alcore.store.reading import Run, find_run

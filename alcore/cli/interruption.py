@@ -12,7 +12,6 @@ in Python's own way.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import os
 import signal
@@ -20,13 +19,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, MethodType
-from typing import Any, NoReturn
+from typing import Any
 
-from alcore.cli.messages import message, say
+from alcore.commands.exits import INTERRUPTED, end_at_once
+from alcore.commands.messages import say
 from alcore.errors import is_importing
 
-INTERRUPTED = 130
-"""The exit code of a command that was interrupted."""
 _SOON = 0.02  # seconds
 
 
@@ -83,13 +81,6 @@ class SignalHandling:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) == self.handle:
                 signal.signal(number, signal.SIG_IGN)
-
-
-def end_at_once(text: str) -> NoReturn:
-    """End the process as one that was interrupted, with a message, and without any code that could change that."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{message(text)}\n".encode())  # not sys.stderr, in whose code the signal may have come
-    os._exit(INTERRUPTED)
 
 
 def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:

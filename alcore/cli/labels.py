@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, shell_name
-from alcore.cli.text_tables import table
 from alcore.codec import export_json
+from alcore.commands.options import DEFAULT_ROOT, AsJson, Root, RunName
+from alcore.commands.results import shell_name
+from alcore.commands.tables import table
 from alcore.errors import UsageError
 from alcore.store.reading import Run, find_run
 

@@ -11,8 +11,9 @@ import os
 import sys
 from typing import NoReturn
 
-from alcore.cli.interruption import INTERRUPTED, SignalHandling
-from alcore.cli.messages import rank, say
+from alcore.cli.interruption import SignalHandling
+from alcore.commands.exits import INTERRUPTED
+from alcore.commands.messages import rank, say
 
 
 def main() -> NoReturn:

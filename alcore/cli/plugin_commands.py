@@ -12,7 +12,7 @@ from typer.main import get_command, get_command_name
 from typer.models import TyperInfo
 
 from alcore.cli.interruption import interruptible
-from alcore.cli.messages import say
+from alcore.commands.messages import say
 from alcore.plugins.discovery import one_line
 from alcore.plugins.registry import Registry
 
@@ -20,20 +20,20 @@ from alcore.plugins.registry import Registry
 def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
     """Let each plugin add its commands; what is wrong with them is noted in the plugin, and they are left out."""
     for plugin in registry.plugins:
-        for add_commands in plugin.commands:
+        for hook in plugin.commands:
             with plugin.timed():
-                fault = _add(app, add_commands)
+                fault = _add(app, hook)
             if fault:
                 plugin.fault(fault)
                 say(f"warning: plugin {plugin}: {fault}.")
 
 
-def _add(app: typer.Typer, add_commands: Callable[..., object]) -> str | None:
+def _add(app: typer.Typer, hook: Callable[..., object]) -> str | None:
     """Add the commands of one hook; return what is wrong with them, and leave the application as it was then."""
     own = typer.Typer()  # so that nothing that is there can be changed
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            add_commands(own)
+            hook(own)
             trial = typer.Typer()
             trial.registered_commands, trial.registered_groups = own.registered_commands, own.registered_groups
             if own.registered_commands or own.registered_groups:
@@ -42,7 +42,7 @@ def _add(app: typer.Typer, add_commands: Callable[..., object]) -> str | None:
         raise
     except BaseException as error:  # noqa: BLE001 - a faulty plugin must not take the other commands away
         return f"its commands are left out: {one_line(error)}"
-    _make_interruptible(own)
+    make_interruptible(own)
     hidden: list[Any] = []
     homes: list[tuple[list[Any], list[Any]]] = [
         (own.registered_commands, app.registered_commands),
@@ -57,14 +57,14 @@ def _add(app: typer.Typer, add_commands: Callable[..., object]) -> str | None:
     return "; ".join(faults) or None
 
 
-def _make_interruptible(app: typer.Typer) -> None:
+def make_interruptible(app: typer.Typer) -> None:
     """Let the commands of an application, and of its groups, report ctrl-C as those of core do."""
     for info in app.registered_commands:
         if info.callback is not None:
             info.callback = interruptible(info.callback)
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            _make_interruptible(group.typer_instance)
+            make_interruptible(group.typer_instance)
 
 
 def _names(app: typer.Typer) -> set[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from alcore.cli.common import AsJson
-from alcore.cli.text_tables import table
+from alcore.commands.options import AsJson
+from alcore.commands.tables import table
 from alcore.errors import UsageError
 from alcore.plugins.registry import Clash, Registry, installed
 

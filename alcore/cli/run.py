@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from alcore.cli import common
+from alcore.commands import driving, options, results
 
 
-def _part(kind: str, help_text: str) -> Any:
-    """Return the option of a flag that takes names of a kind, which shells complete."""
-    return typer.Option(
-        metavar="NAME",
-        autocompletion=common.names_of(kind),
-        help=help_text,
-        rich_help_panel="Parts (`alcore plugins` lists them)",
-    )
-
-
-@common.takes_driver_flags(**dict.fromkeys(common.DRIVER_FLAGS))
+@options.takes_driver_flags(**dict.fromkeys(options.DRIVER_FLAGS))
 def run(
     *,
-    experiment: common.ExperimentFile = None,
+    experiment: options.ExperimentFile = None,
     query: Annotated[
-        list[str] | None, _part("query", "Query strategy [uq; for a regression: igs]; may repeat.")
+        list[str] | None, options.part_option("query", "Query strategy [uq; for a regression: igs]; may repeat.")
     ] = None,
-    start: Annotated[str | None, _part("query", "Query strategy that begins, if nothing is labeled.")] = None,
-    label: Annotated[str | None, _part("label", "Label strategy [dummy].")] = None,
+    start: Annotated[
+        str | None, options.part_option("query", "Query strategy that begins, if nothing is labeled.")
+    ] = None,
+    label: Annotated[str | None, options.part_option("label", "Label strategy [dummy].")] = None,
     metrology: Annotated[
-        list[str] | None, _part("metrology", "Metrology strategy [f1; for a regression: regression]; may repeat.")
+        list[str] | None,
+        options.part_option("metrology", "Metrology strategy [f1; for a regression: regression]; may repeat."),
     ] = None,
-    loop: Annotated[str | None, _part("loop", "Training loop [default].")] = None,
-    data: Annotated[str | None, _part("data", "Data [moons], by name or as a file.")] = None,
-    learner: Annotated[str | None, _part("learner", "Learner [mlp], or your own package.module:name.")] = None,
-    stop: Annotated[list[str] | None, _part("stop", "Stop criterion; may repeat.")] = None,
-    observe: Annotated[list[str] | None, _part("observe", "Observer; may repeat.")] = None,
-    target: common.Target = None,
+    loop: Annotated[str | None, options.part_option("loop", "Training loop [default].")] = None,
+    data: Annotated[str | None, options.part_option("data", "Data [moons], by name or as a file.")] = None,
+    learner: Annotated[
+        str | None, options.part_option("learner", "Learner [mlp], or your own package.module:name.")
+    ] = None,
+    stop: Annotated[list[str] | None, options.part_option("stop", "Stop criterion; may repeat.")] = None,
+    observe: Annotated[list[str] | None, options.part_option("observe", "Observer; may repeat.")] = None,
+    target: options.Target = None,
     assign: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,19 +40,19 @@ def run(
             help="Any parameter, e.g. query.uq.max_samples=5; may repeat.",
         ),
     ] = None,
-    driver_table: common.DriverTable,
-    run_id: common.NewRunId = None,
+    driver_table: options.DriverTable,
+    run_id: options.NewRunId = None,
     resume: Annotated[
         Literal["never", "auto"],
         typer.Option(
             "--resume", help="auto: go on with the run of this id, if there is one; for restarts by torchrun."
         ),
     ] = "never",
-    in_doubt: common.InDoubt = None,
-    other_ranks: common.OtherRanks = False,
-    allow_code: common.AllowCodeOfFile = False,
-    quiet: common.Quiet = False,
-    as_json: common.ResultAsJson = False,
+    in_doubt: options.InDoubt = None,
+    other_ranks: options.OtherRanks = False,
+    allow_code: options.AllowCodeOfFile = False,
+    quiet: options.Quiet = False,
+    as_json: options.ResultAsJson = False,
 ) -> None:
     """Run active learning: train, measure, choose samples, get their labels, and again.
 
@@ -65,8 +60,8 @@ def run(
     """
     from alcore.experiment import Experiment
 
-    common.check_restart(run_id, resume)
-    registry = common.prepare()
+    driving.check_restart(run_id, resume)
+    registry = driving.prepare()
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
     if data is not None:
         chosen.choose_data(data, registry)
@@ -75,11 +70,11 @@ def run(
     for kind, names in {**lists, **{kind: name and [name] for kind, name in singles.items()}}.items():
         if names:
             chosen.choose(kind, names)
-    common.complete_experiment(chosen, target, assign, driver_table)
-    driver = common.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
+    driving.complete_experiment(chosen, target, assign, driver_table)
+    driver = driving.build_driver(chosen, registry, run_id=run_id, allow_code=allow_code, quiet=quiet, as_json=as_json)
     is_resumed = resume == "auto" and driver.ranks.share((driver.log_dir / "run.db").is_file)
     if is_resumed:
         driver.restore(in_doubt=in_doubt, other_ranks=other_ranks)
-        common.write_experiment(driver)
-    common.run_driver(driver, is_resumed=is_resumed)
-    common.report(driver, as_json=as_json, quiet=quiet)
+        driving.write_experiment(driver)
+    driving.run_driver(driver, is_resumed=is_resumed)
+    results.report(driver, as_json=as_json, quiet=quiet)

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, say
-from alcore.cli.text_tables import table
 from alcore.codec import export_json
+from alcore.commands.messages import say
+from alcore.commands.options import DEFAULT_ROOT, AsJson, Root
+from alcore.commands.tables import table
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
 from alcore.store.reading import parts_of, settings_of, summaries
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.cli.common import DEFAULT_ROOT, AsJson, Root, RunName, integer, shell_name
-from alcore.cli.text_tables import curve, left_out, some, table
 from alcore.codec import export_json
+from alcore.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, integer
+from alcore.commands.results import shell_name
+from alcore.commands.tables import curve, left_out, some, table
 from alcore.errors import UsageError
 from alcore.store.endings import untrained
 from alcore.store.reading import Run, find_run, parts_of, settings_of

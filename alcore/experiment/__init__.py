@@ -9,13 +9,11 @@ from alcore.driver.request_files import check_requests_file, requests_as_csv, wr
 from alcore.driver.telling import Told, ToldAnswer
 from alcore.experiment.build import build, to_toml
 from alcore.experiment.checking import Check, Forecast, check_experiment
-from alcore.experiment.export import export_run
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
 from alcore.experiment.labeling import Labeling
-from alcore.experiment.prediction import Predictions, check_output, predict
 from alcore.experiment.resolve import Resolved, load_data, resolve
 from alcore.experiment.settings import Settings
-from alcore.experiment.trained import rebuild_data, rebuild_learner
+from alcore.experiment.trained import Checkpoint, TrainedRun, rebuild_data, rebuild_learner
 
 __all__ = [
     "write_requests",
@@ -28,18 +26,16 @@ __all__ = [
     "STANDARD_PARTS",
     "BuiltInPythonError",
     "Check",
+    "Checkpoint",
     "Experiment",
     "Forecast",
     "Part",
-    "Predictions",
     "Resolved",
     "Settings",
+    "TrainedRun",
     "build",
     "check_experiment",
-    "check_output",
-    "export_run",
     "load_data",
-    "predict",
     "rebuild_data",
     "rebuild_learner",
     "resolve",

@@ -208,7 +208,7 @@ class TrainedRun:
                 raise UsageError(
                     f"run {self.run.folder.name} was built in Python, so its learner can't be made again from a file. "
                     "Name a class or a function that makes it, with --learner package.module:name; from Python, give "
-                    "the learner itself, as alcore.experiment.predict(run, path, learner=...)."
+                    "the learner itself, as alcore_predict.predict(run, path, learner=...)."
                 ) from None
             experiment = Experiment()
         if name is not None:

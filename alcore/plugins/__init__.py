@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from alcore.plugins.discovery import installed_versions
 from alcore.plugins.listeners import RUN_HOOKS, Listeners
 from alcore.plugins.registry import (
     KINDS,
@@ -50,6 +51,7 @@ __all__ = [
     "import_code",
     "import_name",
     "installed",
+    "installed_versions",
     "load_factory",
     "parameters_of",
     "type_name",

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pluggy
 from packaging.utils import canonicalize_name
@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from alcore.errors import PluginError, UsageError, did_you_mean, reason_of
 from alcore.hookspecs import Registration
 from alcore.plugins.discovery import Found, find_entry_points, misfit, one_line
-from alcore.plugins.standard import package_of
+from alcore.plugins.standard import has_standard_commands, package_of
 
 KINDS = {
     "loop": "alcore_training_loops",
@@ -231,8 +231,17 @@ class Registry:
                     offer.plugin.fault(str(error).removesuffix("."))
 
     def _not_offered(self, kind: str, name: str) -> str:
-        message = f"no plugin offers the {kind} {name!r}: {did_you_mean(name, {o.name for o in self.offers(kind)})}."
-        package = package_of(kind, name)
+        near = did_you_mean(name, {offer.name for offer in self.offers(kind)})
+        return f"no plugin offers the {kind} {name!r}: {near}.{self._origin(kind, name)}"
+
+    def check_command(self, name: str) -> None:
+        """Raise `PluginError` if a command of this name, which isn't there, is that of a plugin of this repository."""
+        if package_of("command", name) is not None:
+            raise PluginError(f"there is no command {name!r}.{self._origin('command', name)}")
+
+    def _origin(self, kind: str, name: str) -> str:
+        """Return sentences that say where a name that is not offered comes from, or may come from."""
+        message, package = "", package_of(kind, name)
         if package is not None and package not in {plugin.distribution for plugin in self.plugins}:
             message += (
                 f" It comes with {package}: pip install {package}, or in a checkout of alcore "
@@ -309,18 +318,19 @@ def import_code(text: str) -> Callable[..., Any]:
 
 def _load(found: Found, core: str) -> Plugin:
     plugin = Plugin(found.distribution, found.version, found.name, found.value)
-    if _is_blocked(plugin):
+    reason = _left_out_by(plugin)
+    if reason == "block" or (reason == "only" and not has_standard_commands(plugin.distribution)):
         plugin.state = "blocked"
         return plugin
     if found.fault:
         plugin.state, plugin.error = "broken", found.fault
         return plugin
-    if core != _UNKNOWN and (reason := misfit(found, core)):
-        plugin.state, plugin.error = "refused", reason
-        return plugin
     printed = io.StringIO()
     try:
         with plugin.timed(), contextlib.redirect_stdout(printed):
+            if core != _UNKNOWN and (misfits := misfit(found, core)):
+                plugin.state, plugin.error = "refused", misfits
+                return plugin
             _collect(plugin, found.load())
     except KeyboardInterrupt:
         raise
@@ -330,6 +340,8 @@ def _load(found: Found, core: str) -> Plugin:
         return plugin
     if text := printed.getvalue():
         plugin.fault(f"it printed {one_line(text)[:80]!r} when it was imported, which was kept from stdout")
+    if reason == "only":  # its commands stay
+        plugin.state, plugin.error, plugin.offers, plugin.files = "blocked", None, {}, {}
     return plugin
 
 
@@ -406,10 +418,12 @@ def _unknown_names(plugins: Sequence[Plugin]) -> list[str]:
     ]
 
 
-def _is_blocked(plugin: Plugin) -> bool:
-    names = _names(plugin)
-    only = os.environ.get("ALCORE_ONLY")
-    return bool(names & _listed(os.environ.get("ALCORE_BLOCK", ""))) or (only is not None and not names & _listed(only))
+def _left_out_by(plugin: Plugin) -> Literal["block", "only"] | None:
+    """Return which of ``ALCORE_BLOCK`` and ``ALCORE_ONLY`` leaves out a plugin."""
+    names, only = _names(plugin), os.environ.get("ALCORE_ONLY")
+    if names & _listed(os.environ.get("ALCORE_BLOCK", "")):
+        return "block"
+    return "only" if only is not None and not names & _listed(only) else None
 
 
 def _listed(text: str) -> set[str]:

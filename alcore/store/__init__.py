@@ -5,9 +5,10 @@ Names in ``__all__`` are public; none of them imports torch.
 
 from __future__ import annotations
 
-from alcore.codec import parse_json, parse_toml
+from alcore.codec import export_json, loads, parse_json, parse_toml
 from alcore.store.creation import remove_unfinished_runs, unfinished_runs
-from alcore.store.files import StorageError, free_run_id, fsync_path, write_whole
+from alcore.store.files import StorageError, cant_write, free_run_id, fsync_path, write_whole
+from alcore.store.folders import appearing_folder
 from alcore.store.fork import Fork, fork_run
 from alcore.store.inbox import Inbox
 from alcore.store.reading import (
@@ -31,11 +32,15 @@ __all__ = [
     "Run",
     "StorageError",
     "Summary",
+    "appearing_folder",
+    "cant_write",
+    "export_json",
     "figures",
     "find_run",
     "fork_run",
     "free_run_id",
     "fsync_path",
+    "loads",
     "parse_json",
     "parse_toml",
     "parts_of",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from alcore_predict import predict
 
-from alcore.experiment import predict
 from alcore.store import Run
 
 HERE = Path(__file__).resolve().parent

@@ -1,22 +1,5 @@
-"""The command, called in this process."""
+"""What the tests of the command share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-from alcore_testing import run_command
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, str]]:
-    """Call the command: ``command(*arguments, code=0)`` gives what it wrote to stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, code: int | None = 0) -> tuple[str, str]:
-        done = run_command(tmp_path, *arguments)
-        assert code in (None, done.code), done.err
-        return done.out, done.err
-
-    return call
+from helpers.command import command as command

@@ -27,7 +27,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
 
     app = module.application(Registry([plugin(fail), plugin(add)]))
     names = [command.name for command in app.registered_commands]
-    standard = "run check resume fork runs show ask tell labels predict export plugins describe"
+    standard = "run check resume fork runs show ask tell labels plugins describe"
     assert names == [*standard.split(), "greet"]
     assert capsys.readouterr().err == (
         "alcore: warning: plugin greeter 1.0: its commands are left out: LookupError: no app.\n"
@@ -172,6 +172,21 @@ def test_unknown_word_or_flag_exits_with_2(command, arguments, fragment):
     out, err = command(*arguments, code=2)
     assert fragment in err
     assert out == ""
+
+
+def test_command_of_a_plugin_that_is_not_installed_says_which_it_is(command, monkeypatch):
+    monkeypatch.setattr("alcore.plugins.registry.find_entry_points", list)
+    out, err = command("predict", "mine", "new.csv", code=2)
+    assert (out, err) == (
+        "",
+        "alcore: error: there is no command 'predict'. It comes with alcore-predict: pip install alcore-predict, or in "
+        "a checkout of alcore pip install -e plugins/alcore-predict. `alcore plugins` lists what is installed.\n",
+    )
+
+
+def test_standard_command_is_there_whatever_only_says(command):
+    assert "Missing argument 'RUN'" in command("--only", "uq", "export", code=2)[1]
+    assert "there is no command 'dash'. Left out by" in command("--only", "uq", "dash", "--port", "-1", code=2)[1]
 
 
 def test_traceback_is_shown_with_debug_only(command):

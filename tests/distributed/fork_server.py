@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 EARLY = (
-    "alcore.experiment.build alcore.cli.common alcore_f1.metrology alcore_uq.query alcore_torchloop.loop alcore_moons"
+    "alcore.experiment.build alcore.commands.driving alcore_f1.metrology alcore_uq.query alcore_torchloop.loop "
+    "alcore_moons"
 )
 
 

@@ -268,6 +268,18 @@ def test_blocked_plugin_is_neither_offered_nor_imported(install, monkeypatch, va
     assert {entry.distribution for entry in entries if entry.loaded} == left, "what is blocked is not imported"
 
 
+@pytest.mark.parametrize(("variable", "value", "offered"), [("ALCORE_ONLY", "other", 1), ("ALCORE_BLOCK", "one", 0)])
+def test_standard_commands_are_left_out_only_by_name(install, monkeypatch, variable, value, offered):
+    entries = [Entry(name, **query("q"), alcore_commands=lambda app: None) for name in ("alcore-report", "far-away")]
+    install()  # this clears both variables
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("alcore.plugins.registry.find_entry_points", lambda: entries)
+    standard, other = installed().plugins[1:]
+    assert (standard.state, standard.offers, len(standard.commands)) == ("blocked", {}, offered)
+    assert (other.state, other.offers, other.commands) == ("blocked", {}, [])
+    assert [entry.loaded for entry in entries] == [offered, 0]
+
+
 def test_unknown_name_gets_the_nearest_and_the_broken_plugins(install):
     registry = install(Entry("far-away", **query("farthest")), Entry("broken-one", x=ImportError("no library")))
     with pytest.raises(PluginError) as error:

@@ -81,8 +81,8 @@ def test_no_module_imports_the_package_that_it_is_in() -> None:
     )
 
 
-def test_only_root_experiment_and_cli_import_the_driver() -> None:
-    others = [source for source in core() if source.package not in ("", "driver", "experiment", "cli")]
+def test_only_root_experiment_commands_and_cli_import_the_driver() -> None:
+    others = [source for source in core() if source.package not in ("", "driver", "experiment", "commands", "cli")]
     none(importers(others, "alcore.driver"))
     none(
         source.module
@@ -92,7 +92,9 @@ def test_only_root_experiment_and_cli_import_the_driver() -> None:
 
 
 def test_user_interface_libraries_stay_in_their_packages() -> None:
-    others = [source for source in core() if source.package not in ("cli", "experiment", "plugins", "hookspecs")]
+    others = [
+        source for source in core() if source.package not in ("cli", "commands", "experiment", "plugins", "hookspecs")
+    ]
     none(importers(others, "typer", "click", "rich", "pydantic", "pydantic_core"))
 
 
@@ -272,6 +274,7 @@ PUBLIC_ALL_THE_SAME = {
 }  # fmt: skip
 OF_LIBRARIES = {
     "cli": r"_exit",
+    "commands": r"_exit",
     "distributed": r"_get_default_store|_exit",
     "inference": r"_version",  # how often a tensor was written to
     "alcore_testing": r"_version|_cdata|_(forward|backward)(_pre)?_hooks",
@@ -355,10 +358,11 @@ def test_pages_use_what_is_public() -> None:
 # -- what importing costs -------------------------------------------------------------------------------
 
 HOOKS = [hook for hook in vars(Registration) if hook.startswith("alcore_") and hook != "alcore_commands"]
+TORCH_FREE = ("errors", "hookspecs", "protocols", "plugins", "store", "commands")
 STATEMENTS = [
     "import alcore",
     "import alcore; alcore.hookimpl, alcore.runhook, alcore.UsageError, alcore.Label; dir(alcore)",
-    *(f"import alcore.{word}; dir(alcore.{word})" for word in ("errors", "hookspecs", "protocols", "plugins", "store")),
+    *(f"import alcore.{word}; dir(alcore.{word})" for word in TORCH_FREE),
     "import alcore.cli.main",
     *(
         f"import {name} as p; dir(p); [getattr(p, hook)() for hook in vars(p) if hook in {HOOKS}]"

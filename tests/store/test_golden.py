@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from alcore_predict import export_run
 
 from alcore import Driver, TensorPool
 from alcore import config as c
-from alcore.experiment import export_run
 from alcore.store import checkpoints
 from alcore.store.fork import fork_run
 from alcore.store.formats import FORMAT

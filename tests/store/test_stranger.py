@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alcore_predict import export_run
 from helpers.tampering import forged
 
 from alcore import Driver
 from alcore.errors import AlcoreError
-from alcore.experiment import export_run
 from alcore.store.fork import fork_run
 from alcore.store.inbox import Inbox
 from alcore.store.lock import is_locked

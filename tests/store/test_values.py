@@ -192,8 +192,9 @@ def put_alike(*stores: RunStore) -> Request:
 
 
 def test_run_with_large_labels_is_trained_exported_and_resumed(build: Callable[..., Any], tmp_path: Path) -> None:
+    from alcore_predict import export_run
+
     from alcore import Label, TensorPool
-    from alcore.experiment import export_run
     from alcore.strategies import BaseLabel
 
     class Fields(TensorPool):

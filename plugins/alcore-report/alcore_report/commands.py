@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +16,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alcore.commands import (
+    DEFAULT_ROOT,
+    INTERRUPTED,
+    AllowCode,
+    AllowCodeOfFile,
+    DriverTable,
+    ExperimentFile,
+    Root,
+    RunName,
+    Target,
+    part_option,
+    say,
+    takes_driver_flags,
+)
 from alcore.errors import UsageError
 
 if TYPE_CHECKING:
     from alcore.store import Run
     from alcore_report.compare import Comparison
 
-_ROOT = Path("active_learning_logs")
-_PARTS = "Parts (`alcore plugins` lists them)"
 _NAMES = list[str] | None
 
 Metric = Annotated[
@@ -45,21 +56,26 @@ def add_commands(app: typer.Typer) -> None:
     app.command("report")(report)
 
 
+@takes_driver_flags(
+    steps=None,
+    batch_size=None,
+    budget="What all labels of a run may cost; one costs 1.",
+    keep="Checkpoints to keep [last=1].",
+    device=None,
+    dtype=None,
+    threads="CPU threads of each run [1].",
+    queue=None,
+    weights="Begin every run with these weights, of a safetensors file.",
+)
 def benchmark(
     *,
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE", help="Experiment file, EXPERIMENT.toml, or data such as a CSV file.", show_default=False
-        ),
-    ] = None,
+    experiment: ExperimentFile = None,
     query: Annotated[
         _NAMES,
-        typer.Option(
-            metavar="NAME",
-            help="An arm: a query strategy, or several that share a step, A+B; repeat it for each. "
+        part_option(
+            "query",
+            "An arm: a query strategy, or several that share a step, A+B; repeat it for each. "
             "If not given: the file's, as one arm.",
-            rich_help_panel=_PARTS,
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each arm, with seeds from --seed on.")] = 10,
@@ -79,36 +95,15 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the curves are drawn [comparison.png in the folder].")
     ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Query strategy that begins, if nothing is labeled.", rich_help_panel=_PARTS),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Label strategy [dummy].", rich_help_panel=_PARTS)
-    ] = None,
-    metrology: Annotated[
-        _NAMES, typer.Option(metavar="NAME", help="Metrology strategy [f1]; may repeat.", rich_help_panel=_PARTS)
-    ] = None,
-    loop: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Training loop [default].", rich_help_panel=_PARTS)
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Data [moons], by name or as a file.", rich_help_panel=_PARTS)
-    ] = None,
-    learner: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Learner [mlp], or your own package.module:name.", rich_help_panel=_PARTS),
-    ] = None,
-    stop: Annotated[
-        _NAMES, typer.Option(metavar="NAME", help="Stop criterion; may repeat.", rich_help_panel=_PARTS)
-    ] = None,
-    observe: Annotated[
-        _NAMES, typer.Option(metavar="NAME", help="Observer; may repeat.", rich_help_panel=_PARTS)
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="What to predict, if the data has a parameter `target`."),
-    ] = None,
+    start: Annotated[str | None, part_option("query", "Query strategy that begins, if nothing is labeled.")] = None,
+    label: Annotated[str | None, part_option("label", "Label strategy [dummy].")] = None,
+    metrology: Annotated[_NAMES, part_option("metrology", "Metrology strategy [f1]; may repeat.")] = None,
+    loop: Annotated[str | None, part_option("loop", "Training loop [default].")] = None,
+    data: Annotated[str | None, part_option("data", "Data [moons], by name or as a file.")] = None,
+    learner: Annotated[str | None, part_option("learner", "Learner [mlp], or your own package.module:name.")] = None,
+    stop: Annotated[_NAMES, part_option("stop", "Stop criterion; may repeat.")] = None,
+    observe: Annotated[_NAMES, part_option("observe", "Observer; may repeat.")] = None,
+    target: Target = None,
     assign: Annotated[
         _NAMES,
         typer.Option(
@@ -117,24 +112,10 @@ def benchmark(
             help="Any parameter, e.g. query.uq.max_samples=5; may repeat.",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="End after so many steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Items in a training batch.")] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="COST", help="What all labels of a run may cost; one costs 1.")
-    ] = None,
-    keep: Annotated[str | None, typer.Option(metavar="RULES", help="Checkpoints to keep [last=1].")] = None,
+    driver: DriverTable,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the first run of each arm.")] = 0,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to compute [cpu].")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="Floating-point type; else the learner's.")] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads of each run [1].")] = None,
-    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Queue from query to labeling [fifo].")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Begin every run with these weights, of a safetensors file.")
-    ] = None,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the benchmark is.")] = _ROOT,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import code that the experiment file names.")
-    ] = False,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the benchmark is.")] = DEFAULT_ROOT,
+    allow_code: AllowCodeOfFile = False,
     as_json: AsJson = False,
 ) -> None:
     """Run each query strategy with several seeds, and say whether it beats random choice.
@@ -151,10 +132,6 @@ def benchmark(
 
     if plot is not None:
         check_format(plot)
-    driver = {
-        "max_active_learning_steps": steps, "batch_size": batch_size, "budget": budget, "keep": keep, "device": device,
-        "dtype": dtype, "threads": threads, "queue": queue, "weights": weights,
-    }  # fmt: skip
     singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
     request = Request(
         experiment,
@@ -164,7 +141,7 @@ def benchmark(
             **{"metrology": metrology or [], "stop": stop or [], "observe": observe or []},
         },
         assign or [],
-        {setting: value for setting, value in driver.items() if value is not None},
+        driver,
         baseline,
         ceiling,
         allow_code,
@@ -195,7 +172,7 @@ def benchmark(
         run_cells(cells, jobs, tell_above_bar)
     except Interrupted:
         tell_above_bar(f"interrupted; what is done is in {this.folder}. The same command goes on from there.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     comparison = compare_curves(this.found(cells), metric=metric, lower=lower)
     picture = this.folder / "comparison.png" if plot is None else plot
     _print(comparison, as_json)
@@ -225,7 +202,7 @@ def compare(
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the curves of all runs to a CSV file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: a .png or .svg file.")] = None,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Compare arms: learning curves, labels to close the gap, and whether one beats the baseline.
@@ -248,11 +225,11 @@ def compare(
 
 
 def forecast(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or run directory.")],
+    run: RunName,
     labels: Annotated[int, typer.Option(metavar="N", min=1, help="How many more labels.")] = 100,
     metric: Metric = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve: a .png or .svg file.")] = None,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
 ) -> None:
     """Say what more labels would bring: the learning curve of a run, extended with an interval."""
@@ -309,10 +286,8 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The page, a .html file [RUN-report.html].", show_default=False)
     ] = None,
     png: Annotated[bool, typer.Option("--png/--no-png", help="Write the main figures as a picture beside it.")] = True,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import code that the run's experiment names.")
-    ] = False,
+    root: Root = DEFAULT_ROOT,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a page about a run or a folder of runs: curves, picks, a map of the pool, and advice.
 
@@ -382,7 +357,7 @@ def _warnings_as_messages() -> Iterator[None]:
     def show(message: Warning | str, *_where: Any) -> None:
         if str(message) not in shown:
             shown.add(str(message))
-            print(f"alcore: warning: {message}", file=sys.stderr)
+            say(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")

@@ -12,10 +12,9 @@ from typing import Annotated
 
 import typer
 
+from alcore.commands import DEFAULT_ROOT, INTERRUPTED, Root, RunName, say
 from alcore.errors import UsageError, did_you_mean
 from alcore.store import find_run, runs_within
-
-_ROOT = Path("active_learning_logs")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -25,7 +24,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def dash(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Where run directories are.")] = _ROOT,
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Where run directories are.")] = DEFAULT_ROOT,
     port: Annotated[int, typer.Option(metavar="N", help="Port; 0 is any that is free.")] = 0,
     host: Annotated[str, typer.Option(metavar="NAME", help="127.0.0.1, localhost or ::1.")] = "127.0.0.1",
     browser: Annotated[
@@ -43,7 +42,7 @@ def dash(
             f"{root} is a run, and `alcore dash` takes the folder that runs are in: alcore dash "
             f"{root.resolve().parent}. In the terminal: alcore watch {root}"
         )
-    if not root.is_dir() and root != _ROOT:
+    if not root.is_dir() and root != DEFAULT_ROOT:
         there = [str(one) for one in root.parent.iterdir() if one.is_dir()] if root.parent.is_dir() else []
         near = did_you_mean(str(root), there) if there else "its parent is missing too"
         raise UsageError(f"there is no folder {root}: {near}.")
@@ -56,13 +55,13 @@ def dash(
     try:
         serve(root, host=host, port=port, browser=browser, tell=tell)
     except KeyboardInterrupt:
-        print("alcore: interrupted; the page has ended, and runs go on.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        say("interrupted; the page has ended, and runs go on.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def watch(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, the start of one, or a run directory.")],
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")] = _ROOT,
+    run: RunName,
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Show one run in the terminal while it goes on; end when it ends. Ctrl-C ends this and not the run.
 
@@ -74,7 +73,7 @@ def watch(
     try:
         code = Watch(found).follow()
     except KeyboardInterrupt:
-        print(f"alcore: no longer watching {found.folder.name}, which goes on by itself.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        say(f"no longer watching {found.folder.name}, which goes on by itself.")
+        raise typer.Exit(INTERRUPTED) from None
     if code:
         raise typer.Exit(code)

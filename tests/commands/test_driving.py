@@ -1,54 +1,19 @@
-"""What commands share: the flags of [driver], and which of several ranks speaks."""
+"""Running a Driver: signals, restarts, and what is said of a run that was cut off."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import os
-import re
 import signal
-import typing
 from types import SimpleNamespace
 
 import pytest
+import typer
 
-from alcore.cli import common
-from alcore.cli.common import DRIVER_FLAGS, DriverTable, check_restart, prepare, say, takes_driver_flags
+from alcore.commands import driving
+from alcore.commands.driving import check_restart, prepare, run_driver
 from alcore.errors import UsageError
-from alcore.experiment.settings import DRIVER
-
-
-@pytest.mark.parametrize("name", DRIVER_FLAGS)
-def test_flag_sets_a_parameter_of_the_driver_table(name):
-    flag = DRIVER_FLAGS[name]
-    hint = DRIVER.parameters[flag.setting].hint
-    assert flag.type in (hint, *typing.get_args(hint), str)
-    for default in re.findall(r"\[(.+)\]", flag.help):
-        assert default == str(DRIVER.parameters[flag.setting].default).removeprefix("torch.")
-
-
-def test_command_gets_the_flags_that_were_given():
-    seen = {}
-
-    @takes_driver_flags(steps=None, budget="Another help.")
-    def command(*, first: int = 1, table: DriverTable, last: bool = False) -> None:
-        seen.update(first=first, table=table, last=last)
-
-    command(first=2, steps=3, budget=None, last=True)
-    assert seen == {"first": 2, "table": {"max_active_learning_steps": 3}, "last": True}
-    assert list(typing.get_type_hints(command)) == ["first", "steps", "budget", "last"]
-
-
-@pytest.mark.parametrize(
-    ("rank", "on_every_rank", "expected"),
-    [(None, False, "alcore: a\n"), ("0", True, "alcore: a\n"), ("1", False, ""), ("1", True, "alcore, rank 1: a\n")],
-)
-def test_message_comes_from_rank_0_unless_it_concerns_every_rank(monkeypatch, capsys, rank, on_every_rank, expected):
-    monkeypatch.delenv("RANK", raising=False)
-    if rank is not None:
-        monkeypatch.setenv("RANK", rank)
-    say("a", on_every_rank=on_every_rank)
-    assert capsys.readouterr() == ("", expected)
 
 
 @pytest.mark.parametrize(("run_id", "resume"), [(None, "auto"), ("one", "never")])
@@ -117,8 +82,8 @@ def test_interrupted_run_is_promised_only_if_it_is_there(
     driver = driver_that(run, tmp_path)
     if was_there:
         make_run(driver)
-    with pytest.raises(common.typer.Exit) as end:
-        common.run_driver(driver, is_resumed=is_resumed)
+    with pytest.raises(typer.Exit) as end:
+        run_driver(driver, is_resumed=is_resumed)
     assert (end.value.exit_code, capsys.readouterr().err) == (130, expected)
 
 
@@ -131,8 +96,8 @@ def test_signal_after_the_last_safe_point_is_not_swallowed(tmp_path, monkeypatch
         os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    with pytest.raises(common.typer.Exit) as end:
-        common.run_driver(driver_that(run, tmp_path))
+    with pytest.raises(typer.Exit) as end:
+        run_driver(driver_that(run, tmp_path))
     assert end.value.exit_code == 130
     assert signal.getsignal(number) is before
     assert capsys.readouterr().err.splitlines()[1:] == [
@@ -160,7 +125,7 @@ def test_second_signal_in_an_import_ends_the_process_with_what_is_there(tmp_path
         make_run(driver)
         importlib.import_module("module_that_is_ended")
 
-    monkeypatch.setattr(common, "end_at_once", end_at_once)
+    monkeypatch.setattr(driving, "end_at_once", end_at_once)
     with pytest.raises(SystemExit):
-        common.run_driver(driver_that(run, tmp_path))
+        run_driver(driver_that(run, tmp_path))
     assert [f"alcore: {text}\n" for text in said] == [GO_ON]

@@ -15,19 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from alcore.codec import export_json
 from alcore.errors import UsageError, did_you_mean
-from alcore.experiment.file import BuiltInPythonError
-from alcore.experiment.trained import TrainedRun
-from alcore.inference.dropout import MCDropout, dropout_layers
-from alcore.inference.learner import evaluating
-from alcore.inference.mean_variance import mean_and_variance
-from alcore.inference.outputs import check_tensor, class_probabilities, first_rows, kind_of, means_of
-from alcore.inference.posterior import bald
-from alcore.pools.batches import to_device
+from alcore.experiment import BuiltInPythonError, TrainedRun
+from alcore.inference import (
+    MCDropout,
+    bald,
+    check_tensor,
+    class_probabilities,
+    dropout_layers,
+    evaluating,
+    first_rows,
+    kind_of,
+    mean_and_variance,
+    means_of,
+)
+from alcore.pools import to_device
 from alcore.protocols import DataInfo, Preprocessing
-from alcore.store.files import cant_write, write_whole
-from alcore.store.reading import Run
+from alcore.store import Run, cant_write, export_json, write_whole
 
 _ROWS = 1024  # in one forward pass
 _DRAWS = 20  # posterior samples of MC dropout

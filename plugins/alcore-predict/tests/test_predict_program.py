@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from alcore_predict.program import NoProgramError, program_of
 from safetensors.torch import save_file
-
-from alcore.experiment.program import NoProgramError, program_of
 
 
 class Convolution(torch.nn.Module):

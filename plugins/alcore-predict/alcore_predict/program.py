@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.export.graph_signature import TensorArgument
 
-from alcore.inference.learner import evaluating
+from alcore.inference import evaluating
 
 _TEMPLATE = '''"""{about}
 

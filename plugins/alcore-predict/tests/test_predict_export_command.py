@@ -1,4 +1,4 @@
-"""``alcore export``; tests/experiment/test_export.py has what the files hold."""
+"""``alcore export``; test_predict_export.py has what the files hold."""
 
 from __future__ import annotations
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from alcore_predict import predict
+from alcore_predict.standalone import quantities
 
 from alcore import Data, DataInfo, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
-from alcore.experiment import predict, resolve
-from alcore.experiment.standalone import quantities
+from alcore.experiment import resolve
 from alcore.inference import bald, mc_dropout, mean_and_variance, predictive
-from alcore.store.reading import Run
+from alcore.store import Run
 
 
 @pytest.fixture

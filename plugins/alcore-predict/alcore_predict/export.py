@@ -12,19 +12,16 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from alcore.codec import export_json, loads
 from alcore.errors import AlcoreError, PluginError, UsageError, message_of
-from alcore.experiment import standalone
-from alcore.experiment.file import BuiltInPythonError
-from alcore.experiment.program import NoProgramError, program_of
-from alcore.experiment.readme import readme_of
-from alcore.experiment.trained import Checkpoint, TrainedRun
-from alcore.inference.outputs import kind_of
-from alcore.plugins.discovery import installed_versions
-from alcore.pools.tensor_pool import is_choosable
+from alcore.experiment import BuiltInPythonError, Checkpoint, TrainedRun
+from alcore.inference import kind_of
+from alcore.plugins import installed_versions
+from alcore.pools import is_choosable
 from alcore.protocols import DataInfo
-from alcore.store.folders import appearing_folder
-from alcore.store.reading import Run
+from alcore.store import Run, appearing_folder, export_json, loads
+from alcore_predict import standalone
+from alcore_predict.program import NoProgramError, program_of
+from alcore_predict.readme import readme_of
 
 _CELL = 30_000  # most characters of a value or an input in a cell; spreadsheets and csv readers have limits
 _COLUMNS = [

@@ -1,4 +1,4 @@
-"""``alcore predict``; tests/experiment/test_prediction.py has what is predicted."""
+"""``alcore predict``; test_predict_prediction.py has what is predicted."""
 
 from __future__ import annotations
 

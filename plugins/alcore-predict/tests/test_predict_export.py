@@ -9,6 +9,7 @@ import runpy
 import numpy as np
 import pytest
 import torch
+from alcore_predict import export_run
 from helpers.separate import INFO, Expert, Last, separate_pools
 from safetensors.torch import load_file
 
@@ -16,8 +17,8 @@ import alcore
 from alcore import Data, DataInfo, Label, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
-from alcore.experiment import export_run, resolve
-from alcore.store.reading import Run
+from alcore.experiment import resolve
+from alcore.store import Run
 from alcore.strategies import BaseLabel, BaseQuery
 
 
@@ -202,7 +203,7 @@ def test_export_that_is_cut_off_leaves_nothing_and_can_be_made_again(run, tmp_pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"alcore.experiment.export.{point}", cut)
+        patch.setattr(f"alcore_predict.export.{point}", cut)
         with pytest.raises(KeyboardInterrupt):
             export_run(run, tmp_path / "outer" / "out")
     assert list((tmp_path / "outer").iterdir()) == []

@@ -1,4 +1,8 @@
-"""``alcore predict``: what the learner of a run predicts for the rows of a new file."""
+"""The commands ``alcore predict`` and ``alcore export``.
+
+Importing this module is quick, since the command imports it whenever it is called; what computes is imported when it is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.cli.common import (
+from alcore.commands import (
     DEFAULT_ROOT,
     AllowCode,
     AsJson,
@@ -18,15 +22,20 @@ from alcore.cli.common import (
     prepare,
     results_alone,
     say,
+    table,
 )
-from alcore.cli.text_tables import table
-from alcore.codec import export_json
-from alcore.store.reading import find_run
+from alcore.store import export_json, find_run
 
 if TYPE_CHECKING:
-    from alcore.experiment import Predictions
+    from alcore_predict.prediction import Predictions
 
 _SHOWN = 20  # rows
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add both commands."""
+    app.command("predict")(predict)
+    app.command("export")(export)
 
 
 def predict(
@@ -56,8 +65,8 @@ def predict(
 
     The run may be under way. Rows are counted from 0, without the header.
     """
-    from alcore.experiment import check_output
-    from alcore.experiment import predict as predict_rows
+    from alcore_predict.prediction import check_output
+    from alcore_predict.prediction import predict as predict_rows
 
     if output is not None:
         check_output(output)
@@ -75,6 +84,25 @@ def predict(
         typer.echo(f"{output}: {_what(made)}")
     else:
         typer.echo(_text(made))
+
+
+def export(
+    run: RunName,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write [RUN-export].")] = None,
+    learner: LearnerOfRun = None,
+    root: Root = DEFAULT_ROOT,
+    allow_code: AllowCode = False,
+) -> None:
+    """Write labels, labeled data, preprocessing and learner of a run, for use without alcore; README.txt explains."""
+    from alcore_predict.export import export_run
+
+    prepare()
+    found = find_run(root, run)
+    target = output or Path(f"{found.folder.name}-export")
+    with results_alone():
+        written = export_run(found, target, learner=learner, allow_code=allow_code)
+    for name, what in written:
+        typer.echo(f"{target / name}: {what}")
 
 
 def _what(made: Predictions) -> str:

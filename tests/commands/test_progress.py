@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alcore.cli.progress import Progress, WarningHandler
+from alcore.commands.progress import Progress, WarningHandler
 from alcore.protocols import Phase
 
 
@@ -70,7 +70,7 @@ def test_line_fits_the_terminal_with_all_numbers(follow: Any, monkeypatch: pytes
 
 def test_bar_follows_the_terminal_that_becomes_narrower(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     widths = iter([100] * 3)
-    monkeypatch.setattr("alcore.cli.progress._columns", lambda: next(widths, 50))
+    monkeypatch.setattr("alcore.commands.progress._columns", lambda: next(widths, 50))
     shown = follow(*[{"labeled": 3}] * 5).split("\r")
     assert "|" in shown[1]
     assert "|" not in shown[-1]

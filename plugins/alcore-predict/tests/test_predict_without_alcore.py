@@ -14,7 +14,7 @@ from alcore_testing import run_command
 
 ALONE = (
     "import sys, runpy; "
-    "sys.modules.update({name: None for name in ('alcore', 'alcore_tabular', 'alcore_moons', 'alcore_bayes')}); "
+    "sys.modules.update(dict.fromkeys('alcore alcore_predict alcore_tabular alcore_moons alcore_bayes'.split())); "
     "sys.argv[:] = sys.argv[1:]; sys.path[0] = sys.argv[0].rpartition('/')[0]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )

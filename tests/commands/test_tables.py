@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore.cli.text_tables import curve, losses, some, table
+from alcore.commands.tables import curve, losses, some, table
 
 
 def test_table_aligns_numbers_right_and_words_left():
