@@ -10,7 +10,8 @@ import alcore
 if TYPE_CHECKING:
     import typer
 
-    from alcore_worker.exchange import Exchange, open_exchange
+    from alcore_worker.exchange import Exchange
+    from alcore_worker.opening import open_exchange
     from alcore_worker.redis_queue import RedisQueue
     from alcore_worker.serve import Worker
     from alcore_worker.strategy import WorkerLabelStrategy
@@ -20,7 +21,7 @@ _HOME = {
     "RedisQueue": "redis_queue",
     "Worker": "serve",
     "WorkerLabelStrategy": "strategy",
-    "open_exchange": "exchange",
+    "open_exchange": "opening",
 }
 __all__ = ["Exchange", "RedisQueue", "Worker", "WorkerLabelStrategy", "open_exchange"]
 

@@ -50,7 +50,7 @@ def worker(
     ] = Path("alcore_worker_files"),
 ) -> None:
     """Do the labeling work of runs on other machines: of those with `--label worker` and the same WHERE."""
-    from alcore_worker.exchange import open_exchange
+    from alcore_worker.opening import open_exchange
     from alcore_worker.serve import Worker
 
     exchange = open_exchange(where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -124,41 +123,3 @@ class Exchange(Protocol):
 
     def get_blob(self, run: str, digest: str) -> bytes:
         """Return the arrays of this SHA-256; `DocumentError` if they are not there."""
-
-
-class Watch:
-    """Tells for how long something has not changed, by the clock of this process alone."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[object, float]] = {}
-
-    def unchanged(self, name: str, value: object) -> float:
-        """Return the seconds since the value of this name was seen to change, or was seen first."""
-        now = time.monotonic()
-        before = self._seen.get(name)
-        if before is None or before[0] != value:
-            self._seen[name] = (value, now)
-            return 0.0
-        return now - before[1]
-
-
-def open_exchange(where: str) -> Exchange:
-    """Return the exchange at a place.
-
-    Parameters
-    ----------
-    where
-        A folder that exists, or the address of a Redis server: ``redis://HOST``, ``rediss://HOST``, ``unix:///PATH``.
-
-    Raises
-    ------
-    UsageError
-        If it is not there, or of another format.
-    """
-    if "://" in where:
-        from alcore_worker.redis_streams import RedisExchange
-
-        return RedisExchange(where)
-    from alcore_worker.folder import FolderExchange
-
-    return FolderExchange(where)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from alcore.errors import UsageError
-from alcore_worker.exchange import AwayError, Claim, FullError, Watch
+from alcore_worker.exchange import AwayError, Claim, FullError
 from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
@@ -30,6 +30,7 @@ from alcore_worker.names import (
     is_worker,
     other_format,
 )
+from alcore_worker.watch import Watch
 
 _MARK = "alcore-exchange.txt"
 _KINDS = ("waiting", "claimed", "answers", "blobs", "parts")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore_worker.exchange import AwayError, Claim, Watch
+from alcore_worker.exchange import AwayError, Claim
 from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
@@ -22,6 +22,7 @@ from alcore_worker.names import (
     other_format,
 )
 from alcore_worker.redis_server import RedisServer, redis
+from alcore_worker.watch import Watch
 
 _GROUP = "workers"
 _AT_ONCE = 500  # messages in one call

@@ -18,8 +18,9 @@ from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelQueue, QueryQueu
 from alcore.store import parse_json, write_whole
 from alcore.strategies import BaseLabel
 from alcore_worker import documents
-from alcore_worker.exchange import Exchange, FullError, open_exchange
+from alcore_worker.exchange import Exchange, FullError
 from alcore_worker.names import LONGEST_SILENCE, DocumentError, Note, is_run, request_of, task_name
+from alcore_worker.opening import open_exchange
 from alcore_worker.patience import Patience, sleep
 
 _SHORTEST_WAIT = 0.01  # seconds between two looks for answers, doubled while there are none

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from alcore_worker.exchange import AwayError, FullError, open_exchange
+from alcore_worker import open_exchange
+from alcore_worker.exchange import AwayError, FullError
 from alcore_worker.folder import FolderExchange
 from alcore_worker.names import DocumentError, task_name
 
