@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from alcore_worker.exchange import Exchange
     from alcore_worker.opening import open_exchange
     from alcore_worker.redis_queue import RedisQueue
-    from alcore_worker.serve import Worker
     from alcore_worker.strategy import WorkerLabelStrategy
+    from alcore_worker.worker import Worker
 
 _HOME = {
     "Exchange": "exchange",
     "RedisQueue": "redis_queue",
-    "Worker": "serve",
+    "Worker": "worker",
     "WorkerLabelStrategy": "strategy",
     "open_exchange": "opening",
 }
