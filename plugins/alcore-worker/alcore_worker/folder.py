@@ -194,8 +194,8 @@ class FolderExchange:
         """Remove tasks that wait or are claimed, as one does that is answered by a worker that was thought dead."""
         for kind in ("waiting", "claimed", "waiting"):  # one may be given back meanwhile
             folder = self._folder(run, kind)
-            for task, file in list(self._tasks(run, kind)):
-                if task in names:
+            for file in os.listdir(folder):  # noqa: PTH208
+                if file.split(".")[0] in names:
                     self._remove_one(run, f"{folder}/{file}")
 
     def _remove_one(self, run: str, path: str) -> None:
@@ -322,7 +322,7 @@ class FolderExchange:
             for file in self._claims_of(run, worker):
                 if (run, file) not in self._held and (claim := self._begin_claim(run, file)) is not None:
                     return claim
-            for _, file in sorted(self._tasks(run, "waiting")):
+            for _, file in self._tasks(run, "waiting"):
                 token = f"{file.removesuffix('.json')}~{worker}.json"
                 try:
                     (waiting / file).rename(claimed / token)
@@ -443,8 +443,8 @@ class FolderExchange:
     # -- names and files -------------------------------------------------------------------------------
 
     def _tasks(self, run: str, kind: str) -> Iterator[tuple[str, str]]:
-        """Yield the tasks in a folder with the names of their files; what has another name is left alone."""
-        for file in os.listdir(self._folder(run, kind)):  # noqa: PTH208
+        """Yield the tasks in a folder, the oldest first, with their files; what has another name is left alone."""
+        for file in sorted(os.listdir(self._folder(run, kind))):  # noqa: PTH208
             if kind == "answers":
                 task = file.removesuffix(".json")
             else:
