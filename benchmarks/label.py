@@ -5,7 +5,8 @@ The floor is measured beside it: the same calls in the bare pool, with as many i
 the plainest label strategy makes it (a loop that takes a request out and puts its label). Where there are workers it is
 the bare exchange (`label_floors.py`), and one transaction for as many labels as the strategy puts at once. The start of
 the workers counts in neither. ``ratio`` is the time of the label strategy over both floors together; at most 1.3 is
-aimed at.
+aimed at, but for workers: they write a file, or make some calls, for each task, and their floor does so for many at
+once.
 
 Usage: python benchmarks/label.py [PLACE ...] [--labels 2000] [--workers 2] [--in-flight 10000] [--repeats 3]
        [--root FOLDER]

@@ -1,6 +1,7 @@
 """What import-linter can't see of the architecture: imports of the root, who may name what, what is public.
 
-The direction of the packages and the absence of circles are contracts of import-linter, in pyproject.toml.
+The direction of the packages and the absence of circles, in plugins too, are contracts of import-linter, in
+pyproject.toml.
 """
 
 from __future__ import annotations
@@ -110,6 +111,12 @@ def test_plugin_imports_and_needs_no_other_plugin(package: Path) -> None:
     needed = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]["dependencies"]
     assert not [one for one in needed if one.replace("-", "_").startswith(tuple(others))]
     assert any(one.startswith("alcore>=") for one in needed)
+
+
+def test_contract_against_circles_covers_each_plugin() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (acyclic,) = (one for one in settings["contracts"] if one["type"] == "acyclic_siblings")
+    assert set(settings["root_packages"]) == set(acyclic["ancestors"]) == {"alcore", *OWN}
 
 
 def texts(source: Source) -> list[str]:

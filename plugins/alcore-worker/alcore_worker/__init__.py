@@ -10,17 +10,18 @@ import alcore
 if TYPE_CHECKING:
     import typer
 
-    from alcore_worker.exchange import Exchange, open_exchange
+    from alcore_worker.exchange import Exchange
+    from alcore_worker.opening import open_exchange
     from alcore_worker.redis_queue import RedisQueue
-    from alcore_worker.serve import Worker
     from alcore_worker.strategy import WorkerLabelStrategy
+    from alcore_worker.worker import Worker
 
 _HOME = {
     "Exchange": "exchange",
     "RedisQueue": "redis_queue",
-    "Worker": "serve",
+    "Worker": "worker",
     "WorkerLabelStrategy": "strategy",
-    "open_exchange": "exchange",
+    "open_exchange": "opening",
 }
 __all__ = ["Exchange", "RedisQueue", "Worker", "WorkerLabelStrategy", "open_exchange"]
 

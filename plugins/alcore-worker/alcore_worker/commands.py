@@ -12,7 +12,7 @@ import typer
 from alcore.errors import UsageError, reason_of
 
 if TYPE_CHECKING:
-    from alcore_worker.serve import Worker
+    from alcore_worker.worker import Worker
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -50,8 +50,8 @@ def worker(
     ] = Path("alcore_worker_files"),
 ) -> None:
     """Do the labeling work of runs on other machines: of those with `--label worker` and the same WHERE."""
-    from alcore_worker.exchange import open_exchange
-    from alcore_worker.serve import Worker
+    from alcore_worker.opening import open_exchange
+    from alcore_worker.worker import Worker
 
     exchange = open_exchange(where)
     name, strategy = _strategy(label, settings or [])
@@ -93,7 +93,7 @@ def _strategy(label: str, settings: list[str]) -> tuple[str, Any]:
     """Return the name of a label strategy, and the strategy with its parameters."""
     from alcore.experiment import Experiment
     from alcore.plugins import import_code, installed, load_factory, validate
-    from alcore_worker.serve import check_remote
+    from alcore_worker.worker import check_remote
 
     experiment = Experiment()
     experiment.choose("label", [label])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 
 class AwayError(Exception):
@@ -21,7 +20,7 @@ class Claim(NamedTuple):
     Parameters
     ----------
     name
-        Of the task; empty where what was found is no task, and was set aside.
+        Of the task.
     token
         What the exchange knows this claim by.
     document
@@ -64,8 +63,8 @@ class Exchange(Protocol):
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
 
-    def read_answers(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
-        """Return answers by name; one that can't be read is empty."""
+    def read_answer(self, run: str, name: str) -> bytes:
+        """Return an answer; it is empty where it can't be read."""
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
@@ -102,17 +101,21 @@ class Exchange(Protocol):
     def waiting(self, run: str) -> int:
         """Return about how many tasks wait."""
 
-    def claim(self, run: str, worker: str, most: int) -> list[Claim]:
-        """Take up to so many tasks, the oldest first."""
+    def claim(self, run: str, worker: str) -> Claim | None:
+        """Take the oldest task that waits; None where none does.
+
+        A claim that was made by an earlier call which raised `AwayError`, or that could not be given back, is taken
+        first.
+        """
 
     def beat(self, worker: str) -> None:
         """Say that a worker lives, and with it all of its claims; also where there is no room."""
 
-    def answer(self, run: str, answers: Sequence[tuple[Claim, bytes]]) -> None:
-        """Answer tasks; an answer that is there already stays. They are durable when this returns."""
+    def answer(self, run: str, claim: Claim, document: bytes) -> None:
+        """Answer a task; an answer that is there already stays. It is durable when this returns."""
 
-    def give_back(self, run: str, claims: Iterable[Claim]) -> None:
-        """Let claimed tasks wait again."""
+    def give_back(self, run: str, claim: Claim) -> None:
+        """Let a claimed task wait again."""
 
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it has claimed waits again."""
@@ -126,39 +129,19 @@ class Exchange(Protocol):
         """Return the arrays of this SHA-256; `DocumentError` if they are not there."""
 
 
-class Watch:
-    """Tells for how long something has not changed, by the clock of this process alone."""
+class _CallingExchange:
+    """An exchange each of whose methods is called by a function."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[object, float]] = {}
+    def __init__(self, exchange: Exchange, call: Callable[[Callable[[], Any]], Any]) -> None:
+        self._exchange, self._call = exchange, call
 
-    def unchanged(self, name: str, value: object) -> float:
-        """Return the seconds since the value of this name was seen to change, or was seen first."""
-        now = time.monotonic()
-        before = self._seen.get(name)
-        if before is None or before[0] != value:
-            self._seen[name] = (value, now)
-            return 0.0
-        return now - before[1]
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._exchange, name)
+        if not callable(found):
+            return found
+        return lambda *args, **kwargs: self._call(lambda: found(*args, **kwargs))
 
 
-def open_exchange(where: str) -> Exchange:
-    """Return the exchange at a place.
-
-    Parameters
-    ----------
-    where
-        A folder that exists, or the address of a Redis server: ``redis://HOST``, ``rediss://HOST``, ``unix:///PATH``.
-
-    Raises
-    ------
-    UsageError
-        If it is not there, or of another format.
-    """
-    if "://" in where:
-        from alcore_worker.redis_streams import RedisExchange
-
-        return RedisExchange(where)
-    from alcore_worker.folder import FolderExchange
-
-    return FolderExchange(where)
+def calling_by(call: Callable[[Callable[[], Any]], Any], exchange: Exchange) -> Exchange:
+    """Return an exchange whose calls are made by a function, which is given each as a function without arguments."""
+    return cast("Exchange", _CallingExchange(exchange, call))

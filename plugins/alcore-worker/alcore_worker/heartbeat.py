@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from alcore.errors import UsageError
-from alcore_worker.exchange import AwayError, Exchange, open_exchange
+from alcore_worker.exchange import AwayError, Exchange
+from alcore_worker.opening import open_exchange
 
 _REFUSED = 2  # exit code of the process where the exchange refuses for good
 _AGAIN_AFTER = 1.0  # seconds before a process that ended is started again

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from alcore.store import parse_json
 
-FORMAT = 3
+FORMAT = 4
 """The format of what worker and driver exchange; both must have the same one."""
 LARGEST_DOCUMENT = 2**24
 """Bytes of a document at most."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import time
+import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore_worker.exchange import AwayError, Claim, Watch
+from alcore_worker.exchange import AwayError, Claim
 from alcore_worker.names import (
     FORMAT,
     LARGEST_BLOB,
@@ -22,24 +22,23 @@ from alcore_worker.names import (
     other_format,
 )
 from alcore_worker.redis_server import RedisServer, redis
+from alcore_worker.watch import Watch
 
 _GROUP = "workers"
 _AT_ONCE = 500  # messages in one call
 _LARGEST_VALUE = 2**29  # bytes, the server's proto-max-bulk-len unless it was set; it closes the connection over more
 _FORGOTTEN_AFTER = 30 * 86400  # seconds after which a driver or worker that says nothing is not listed any more
-_ON_ITS_WAY = 600.0  # seconds for which a command of a connection that broke may still come to the server
-_LOOK_EACH = 2.0  # seconds between two looks for what came of it
+_ANY_NUMBER = 10**9  # of workers that may be lost
 _SET_ASIDE = 1000  # messages at most that are kept of those that are no tasks
 _WORKERS, _DRIVERS = "alcore:workers", "alcore:drivers"
+_LOGGER = logging.getLogger("alcore.worker")
 _TYPES = {"tasks": b"stream", "names": b"hash", "answers": b"hash", "note": b"string"}  # of the keys of a run
 
-# Each script is one transaction. KEYS: stream, names, answers, note. The hash `names` has the message of each known
-# task. Where the stream alone was lost (evicted, deleted), the names in it go too, but for those that have an answer.
+# Each script is one transaction. KEYS: stream, names, answers, note. The hash `names` has the message of each task that
+# has no answer. Where the stream alone was lost (evicted, deleted), the names go too.
 _PUT = """
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
-    if redis.call('HEXISTS', KEYS[3], name) == 0 then redis.call('HDEL', KEYS[2], name) end
-  end
+  redis.call('DEL', KEYS[2])
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
 end
 for place = 2, #ARGV, 2 do
@@ -60,9 +59,7 @@ for place = 4, #ARGV do
   local task = fields['task']
   local is_known = task and fields['document'] and redis.call('HGET', KEYS[2], task) == ARGV[place]
   local lost = (tonumber(fields['lost']) or 0) + tonumber(ARGV[2])
-  if is_known and redis.call('HEXISTS', KEYS[3], task) == 1 then
-    -- it is answered, and removed when that is committed
-  elseif is_known and lost >= tonumber(ARGV[3]) then
+  if is_known and lost >= tonumber(ARGV[3]) then
     given_up[#given_up + 1] = task
   else
     redis.call('XACK', KEYS[1], ARGV[1], ARGV[place])
@@ -85,9 +82,9 @@ end
 for place = 3, #ARGV do
   local id, answer = redis.call('HGET', KEYS[2], ARGV[place]), redis.call('HGET', KEYS[3], ARGV[place])
   if answer and ARGV[2] ~= '1' then note(answer) end
-  if id and redis.call('EXISTS', KEYS[1]) == 1 then
+  if id then
     ids[#ids + 1] = id
-    local found = answer and {} or redis.call('XRANGE', KEYS[1], id, id)  -- its worker removes the task's arrays
+    local found = redis.call('XRANGE', KEYS[1], id, id)
     for _, part in ipairs(found[1] and found[1][2] or {}) do note(part) end
   end
 end
@@ -105,7 +102,7 @@ local names, documents = {}, {}
 if redis.call('EXISTS', KEYS[1]) == 0 then return {names, documents} end
 for place = 2, #ARGV do
   local id = redis.call('HGET', KEYS[2], ARGV[place])
-  if id and redis.call('HEXISTS', KEYS[3], ARGV[place]) == 0 then
+  if id then
     local found = redis.call('XRANGE', KEYS[1], id, id)
     if found[1] and #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) == 0 then
       names[#names + 1] = ARGV[place]
@@ -119,12 +116,16 @@ for place = 2, #ARGV do
 end
 return {names, documents}
 """
-# ARGV: task, answer, and so on. The first answer stays; of a run that is gone it is an error.
+# ARGV: group, task, answer. The first answer stays, and nobody is to work on the task any more. It is an error where
+# the run is gone.
 _ANSWER = """
 if redis.call('EXISTS', KEYS[4]) == 0 then return redis.error_reply('NORUN the run is not there') end
-local is_first = {}
-for place = 1, #ARGV, 2 do
-  is_first[#is_first + 1] = redis.call('HSETNX', KEYS[3], ARGV[place], ARGV[place + 1])
+local is_first = redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3])
+local id = redis.call('HGET', KEYS[2], ARGV[2])
+if id then
+  redis.call('XACK', KEYS[1], ARGV[1], id)
+  redis.call('XDEL', KEYS[1], id)
+  redis.call('HDEL', KEYS[2], ARGV[2])
 end
 return is_first
 """
@@ -150,8 +151,8 @@ class RedisExchange:
     """An exchange in a Redis or Valkey server.
 
     ``alcore:{RUN}:tasks`` is a stream with the consumer group ``workers``; ``alcore:{RUN}:names`` has the message of
-    each task that is known, ``alcore:{RUN}:answers`` the answers, ``alcore:{RUN}:blob:SHA256`` arrays. A message is
-    acknowledged when the driver has committed its answer. ``alcore:workers`` has the time when each worker was heard of
+    each task that has no answer, ``alcore:{RUN}:answers`` the answers, ``alcore:{RUN}:blob:SHA256`` arrays. A message
+    is acknowledged and deleted when its answer is there. ``alcore:workers`` has the time when each worker was heard of
     last, ``alcore:drivers`` that of each driver. The messages of a worker whose time doesn't change are put back.
     What is no task is moved to ``alcore:{RUN}:aside``.
 
@@ -174,9 +175,8 @@ class RedisExchange:
         texts = (_PUT, _PUT_BACK, _REMOVE, _WITHDRAW, _ANSWER, _FORGET_IDLE, _BEAT)
         self._scripts = {text: self._client.register_script(text) for text in texts}
         self._watch = Watch()
-        self._held: set[tuple[str, str]] = set()  # runs and messages that this worker works on
-        self._next_look = self._looks_until = -math.inf  # for what a connection that broke has claimed since
-        self._fell_over: set[str] = set()  # runs where a claim failed, so that there may be one that is not known here
+        self._held: set[tuple[str, str]] = set()  # runs and messages of the claims that this worker knows of
+        self._lock = threading.Lock()  # of claims: another thread is not to find what is being claimed or given back
         self._server.check()
         try:
             found = self._format()
@@ -230,12 +230,10 @@ class RedisExchange:
             names = [one.decode(errors="replace") for one in self._client.hkeys(_key(run, "answers"))]
             return sorted(one for one in names if is_task(one))
 
-    def read_answers(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
-        """Return answers by name; one that can't be read is empty."""
-        wanted = list(names)
+    def read_answer(self, run: str, name: str) -> bytes:
+        """Return an answer; it is empty where it can't be read."""
         with self._server.away():
-            found = self._client.hmget(_key(run, "answers"), wanted) if wanted else []
-        return {name: text or b"" for name, text in zip(wanted, found, strict=True)}
+            return self._client.hget(_key(run, "answers"), name) or b""
 
     def remove(self, run: str, names: Iterable[str]) -> None:
         """Remove tasks with their answers: the driver has committed these."""
@@ -351,60 +349,57 @@ class RedisExchange:
             total = int(self._client.xlen(_key(run, "tasks")))
             return total - int(self._client.xpending(_key(run, "tasks"), _GROUP)["pending"]) if total else 0
 
-    def claim(self, run: str, worker: str, most: int) -> list[Claim]:
-        """Take up to so many tasks, the oldest first."""
-        found = []
-        with self._server.away():
-            messages = self._handed_out(run, worker, most)
-            names = [_field(fields, b"task").decode(errors="replace") for _, fields in messages]
-            answers = self._client.hmget(_key(run, "answers"), names) if names else []
-            known = self._client.hmget(_key(run, "names"), names) if names else []  # after: both go at once
-            for (message, fields), name, answer, current in zip(messages, names, answers, known, strict=True):
-                if not is_task(name):
-                    self._set_aside(run, message, fields)
-                    found.append(Claim("", "", b"", f"the message {message.decode()[:40]} is no task"))
-                elif answer is None and current == message:
-                    found.append(Claim(name, message.decode(), _field(fields, b"document")))
-            self._held.update((run, one.token) for one in found if one.name)
-            self._fell_over.discard(run)
-        return found
+    def claim(self, run: str, worker: str) -> Claim | None:
+        """Take the oldest task that waits; None where none does."""
+        with self._lock, self._server.away():
+            claim = self._unknown_claim(run, worker)
+            try:
+                return claim or self._new_claim(run, worker)
+            except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
+                return self._unknown_claim(run, worker) or self._new_claim(run, worker)
 
-    def _handed_out(self, run: str, worker: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Return the messages that are this worker's now, and of which it didn't know."""
-        fell_over = run in self._fell_over
-        self._fell_over.add(run)
-        messages = self._own_messages(run, worker) if fell_over else []
-        try:
-            messages += self._new_messages(run, worker, most)
-        except (redis.ConnectionError, redis.TimeoutError):  # what was handed out may not have arrived
-            self._looks_until = time.monotonic() + _ON_ITS_WAY
-            messages = self._own_messages(run, worker) + self._new_messages(run, worker, most)
-        if not messages and self._next_look < time.monotonic() < self._looks_until:
-            messages, self._next_look = self._own_messages(run, worker), time.monotonic() + _LOOK_EACH
-        return messages
+    def _unknown_claim(self, run: str, worker: str) -> Claim | None:
+        """Return a claim that the server takes for this worker's, and of which that doesn't know."""
+        for message in [one["message_id"] for some in self._pending(run, worker) for one in some]:
+            if (run, message.decode()) in self._held:
+                continue
+            found = self._client.xrange(_key(run, "tasks"), message, message)
+            if (claim := self._begin_claim(run, message, found[0][1] if found else None)) is not None:
+                return claim
+        return None
 
-    def _new_messages(self, run: str, consumer: str, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        try:
-            return _messages(self._server.once.xreadgroup(_GROUP, consumer, {_key(run, "tasks"): ">"}, count=most))
-        except redis.ResponseError as error:
-            if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
-                return []
-            raise
+    def _new_claim(self, run: str, worker: str) -> Claim | None:
+        """Have the server hand out messages until it has none, or this is a task that nobody has answered."""
+        while True:
+            try:
+                replies = self._server.once.xreadgroup(_GROUP, worker, {_key(run, "tasks"): ">"}, count=1)
+            except redis.ResponseError as error:
+                if str(error).startswith("NOGROUP"):  # the server has lost it, and the driver makes it again
+                    return None
+                raise
+            messages = _messages(replies)
+            if not messages:
+                return None
+            if (claim := self._begin_claim(run, *messages[0])) is not None:
+                return claim
 
-    def _own_messages(self, run: str, worker: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Return the messages that the server takes for this worker's, and of which that doesn't know."""
-        mine = [one["message_id"] for some in self._pending(run, worker) for one in some]
-        found = []
-        for message in mine:
-            if (run, message.decode()) not in self._held:
-                found += self._client.xrange(_key(run, "tasks"), message, message)
-        return found
+    def _begin_claim(self, run: str, message: bytes, fields: Mapping[bytes, bytes] | None) -> Claim | None:
+        """Return the claim of a message; None where it is no task, or one that was removed."""
+        name = (fields or {}).get(b"task", b"").decode(errors="replace")
+        if fields and not is_task(name):
+            self._set_aside(run, message, fields)
+            return None
+        if not fields or self._client.hget(_key(run, "names"), name) != message:
+            self._call(_PUT_BACK, run, _GROUP, 0, _ANY_NUMBER, message)  # that acknowledges it
+            return None
+        self._held.add((run, message.decode()))
+        return Claim(name, message.decode(), fields.get(b"document", b""))
 
     def _set_aside(self, run: str, message: bytes, fields: Mapping[bytes, bytes]) -> None:
         """Move a message that is no task out of the way."""
+        _LOGGER.warning("the message %.40s of the run %s is no task; it was set aside", message.decode(), run)
         with self._client.pipeline() as calls:
-            if fields:
-                calls.xadd(_key(run, "aside"), dict(fields), maxlen=_SET_ASIDE)
+            calls.xadd(_key(run, "aside"), dict(fields), maxlen=_SET_ASIDE)
             calls.xack(_key(run, "tasks"), _GROUP, message)
             calls.xdel(_key(run, "tasks"), message)
             calls.execute()
@@ -416,32 +411,27 @@ class RedisExchange:
         with self._server.away():
             self._scripts[_BEAT](keys=[_WORKERS], args=[worker, _FORGOTTEN_AFTER])
 
-    def answer(self, run: str, answers: Sequence[tuple[Claim, bytes]]) -> None:
-        """Answer tasks; an answer that is there already stays. They are as durable as the server makes it."""
+    def answer(self, run: str, claim: Claim, document: bytes) -> None:
+        """Answer a task; an answer that is there already stays. It is as durable as the server makes it."""
         with self._server.away():
-            for some in _slices(answers, _AT_ONCE):
-                is_first = self._call(_ANSWER, run, *(part for claim, text in some for part in (claim.name, text)))
-                done = list(zip(some, is_first, strict=True))
-                self._remove_blobs(run, (claim.document for claim, _ in some))  # nobody needs these again
-                second = {claim.name: text for (claim, text), first in done if not first and blob_of(text) is not None}
-                there = self.read_answers(run, second)
-                self._remove_blobs(run, (text for name, text in second.items() if there[name] != text))
-        self._held -= {(run, claim.token) for claim, _ in answers}
+            is_first = self._call(_ANSWER, run, _GROUP, claim.name, document)
+            self._remove_blobs(run, [claim.document])  # nobody needs these again
+            if not is_first and blob_of(document) is not None and self.read_answer(run, claim.name) != document:
+                self._remove_blobs(run, [document])
+        self._held.discard((run, claim.token))
 
-    def give_back(self, run: str, claims: Iterable[Claim]) -> None:
-        """Let claimed tasks wait again."""
-        messages = [one.token for one in claims]
-        with self._server.away():
-            for some in _slices(messages, _AT_ONCE):
-                self._call(_PUT_BACK, run, _GROUP, 0, 10**9, *some)
-        self._held -= {(run, one) for one in messages}
+    def give_back(self, run: str, claim: Claim) -> None:
+        """Let a claimed task wait again."""
+        with self._lock, self._server.away():
+            self._held.discard((run, claim.token))  # first: if this fails, it is claimed again
+            self._call(_PUT_BACK, run, _GROUP, 0, _ANY_NUMBER, claim.token)
 
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it has claimed waits again."""
         with self._server.away():
             for run in [one for one in self.runs() if self.fault_of(one) is None]:
                 for some in self._pending(run, worker):
-                    self._call(_PUT_BACK, run, _GROUP, 0, 10**9, *(one["message_id"] for one in some))
+                    self._call(_PUT_BACK, run, _GROUP, 0, _ANY_NUMBER, *(one["message_id"] for one in some))
             self._client.zrem(_WORKERS, worker)
 
     # -- both ------------------------------------------------------------------------------------------
@@ -472,10 +462,6 @@ def _key(run: str, kind: str) -> str:
     if not is_run(run):
         raise DocumentError(f"{run!r:.80} can't be the name of a run")
     return f"alcore:{{{run}}}:{kind}"
-
-
-def _field(fields: Mapping[bytes, bytes] | None, name: bytes) -> bytes:
-    return (fields or {}).get(name, b"")
 
 
 def _messages(replies: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver, run_command
-from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, serve
+from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, scheduling
 from alcore_worker.exchange import AwayError
 from alcore_worker.folder import FolderExchange
 from alcore_worker.names import FORMAT, Note, request_of
@@ -360,7 +360,6 @@ def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
     waiting = sorted(shared.glob("runs/*/waiting/*.json"))
     waiting[0].unlink()
     waiting[0].symlink_to(secret)
-    waiting[1].unlink()  # several tasks are one file
     waiting[1].write_bytes(b"\x80\x04\x95")  # a pickle
     waiting[2].unlink()
     waiting[2].mkdir()
@@ -384,7 +383,7 @@ def test_cost_that_is_no_float_is_a_fault_of_its_answer(shared):
     content = {"kind": "timeout", "reason": "slow", "cost": 10**400}
     name = task.name.removesuffix(".0.json")
     answer = json.dumps({"format": FORMAT, "content": content})
-    (task.parents[1] / "answers" / f"{name}.json").write_text(f"{name} {answer}\n")
+    (task.parents[1] / "answers" / f"{name}.json").write_text(answer)
     (refused,) = finished(shared).refused()
     assert "its cost is 1000" in refused["reason"]
 
@@ -428,7 +427,7 @@ def test_large_inputs_and_labels_are_files_that_are_removed(shared):
 
 
 def test_lost_tasks_are_sent_again(shared, monkeypatch):
-    monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.1)
+    monkeypatch.setattr("alcore_worker.monitor._LOOK_FOR_LOST", 0.1)
     made = driver(shared.parent / "runs", str(shared), run_id="r")
     original, count = made.safe_point, []
 
@@ -493,7 +492,7 @@ def test_run_whose_folder_is_incomplete_is_left_alone_and_others_are_served(shar
 
 def test_run_whose_folder_is_completed_later_is_served_then(shared, monkeypatch, caplog):
     """It is copied, part by part, while a worker looks at it."""
-    monkeypatch.setattr(serve, "_LEFT_ALONE", 0.1)
+    monkeypatch.setattr(scheduling, "_LEFT_ALONE", 0.1)
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     (folder,) = shared.glob("runs/r-*")
@@ -514,8 +513,8 @@ def test_run_whose_folder_is_completed_later_is_served_then(shared, monkeypatch,
 
 @pytest.mark.parametrize("part", PARTS)
 def test_driver_makes_again_what_is_missing_of_its_folder(shared, monkeypatch, part):
-    monkeypatch.setattr("alcore_worker.strategy._ATTEND", 0.05)
-    monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.1)
+    monkeypatch.setattr("alcore_worker.monitor._ATTEND", 0.05)
+    monkeypatch.setattr("alcore_worker.monitor._LOOK_FOR_LOST", 0.1)
     made = driver(shared.parent / "runs", str(shared), run_id="r")
     original, looks = made.safe_point, []
 
@@ -538,7 +537,7 @@ def test_driver_makes_again_what_is_missing_of_its_folder(shared, monkeypatch, p
 
 @pytest.mark.parametrize("driver_lives", [True, False])
 def test_answer_to_a_run_that_becomes_incomplete_waits_for_its_driver(shared, monkeypatch, caplog, driver_lives):
-    monkeypatch.setattr(serve, "_GONE_AFTER", 2.0)
+    monkeypatch.setattr(scheduling, "_GONE_AFTER", 2.0)
     for name in ("a", "b"):
         with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
             pass
@@ -640,7 +639,7 @@ def test_disk_that_is_away_is_waited_for(shared, caplog):
 
 
 def test_run_that_is_removed_while_a_worker_has_its_task_is_left(shared, monkeypatch, caplog):
-    monkeypatch.setattr("alcore_worker.serve._GONE_AFTER", 0.2)
+    monkeypatch.setattr("alcore_worker.scheduling._GONE_AFTER", 0.2)
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
 
@@ -654,7 +653,7 @@ def test_run_that_is_removed_while_a_worker_has_its_task_is_left(shared, monkeyp
 
 
 def test_workers_that_were_killed_are_not_taken_for_living_ones(shared, monkeypatch):
-    monkeypatch.setattr("alcore_worker.strategy._TELL_AFTER", 0.05)
+    monkeypatch.setattr("alcore_worker.monitor._TELL_AFTER", 0.05)
     open_exchange(str(shared)).beat("killed-1-00000001")
     made = driver(shared.parent / "runs", str(shared), run_id="r", silent_after=0.3)
     original, end = made.safe_point, time.monotonic() + 1.7
@@ -688,7 +687,7 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
     worker, claims = open_exchange(str(shared)), []
 
     def claim():
-        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 1))
+        claims.extend(claimed(worker, "one-1-00000001", 1))
         return bool(claims)
 
     def answer_late():
@@ -708,7 +707,17 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
 
 def answer_with(worker, claims, content):
     (run,) = worker.runs()
-    worker.answer(run, [(one, json.dumps({"format": FORMAT, "content": content}).encode()) for one in claims])
+    for one in claims:
+        worker.answer(run, one, json.dumps({"format": FORMAT, "content": content}).encode())
+
+
+def claimed(worker, name, most):
+    """Claim up to so many tasks of the only run."""
+    (run,) = worker.runs()
+    found = []
+    while len(found) < most and (claim := worker.claim(run, name)) is not None:
+        found.append(claim)
+    return found
 
 
 def test_label_that_comes_while_its_worker_is_given_up_is_taken(shared):
@@ -724,7 +733,7 @@ def test_label_that_comes_while_its_worker_is_given_up_is_taken(shared):
         return given_up
 
     exchange.take_back = taken_back
-    end_at(made, lambda: claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 1)) or bool(claims))
+    end_at(made, lambda: claims.extend(claimed(worker, "one-1-00000001", 1)) or bool(claims))
     made.run()
     (request,) = Run(made.log_dir).requests()
     assert request["state"] == "labeled"
@@ -741,7 +750,7 @@ def test_what_was_told_while_the_run_was_away_is_not_begun(shared):
     worker = open_exchange(str(shared))
 
     def answer_three():
-        claims = worker.claim(worker.runs()[0], "one-1-00000001", 9)
+        claims = claimed(worker, "one-1-00000001", 9)
         assert [request_of(one.name)[1] for one in claims] == [0, 1, 2]
         answer_with(worker, claims, {"kind": "label", "value": 1.0})
 
@@ -759,13 +768,13 @@ def test_what_is_told_while_workers_work_is_not_waited_for(shared, told_of, monk
     worker, claims = open_exchange(str(shared)), []
 
     def tell():
-        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 2))
+        claims.extend(claimed(worker, "one-1-00000001", 2))
         if claims:
             made.tell([Label(one, 1.5) for one in made.ask()[-told_of:]])
         return bool(claims)
 
     def answer_the_others():
-        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 9))
+        claims.extend(claimed(worker, "one-1-00000001", 9))
         asked = [one for one in claims if request_of(one.name)[1] < 4 - told_of]
         answer_with(worker, asked, {"kind": "label", "value": 1.0})
 
@@ -795,7 +804,7 @@ def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared, reply
     exchange.withdraw = withdrawn
 
     def five_fail():
-        claims.extend(worker.claim(worker.runs()[0], "one-1-00000001", 6))
+        claims.extend(claimed(worker, "one-1-00000001", 6))
         answer_with(worker, claims[:5], {"kind": "infrastructure", "reason": "broken"})
 
     def the_others_are_gone():
@@ -890,7 +899,7 @@ def test_run_whose_driver_lives_comes_first(shared):
 
 
 def test_run_without_a_driver_makes_room_for_one_that_has_it(shared, monkeypatch):
-    monkeypatch.setattr("alcore_worker.serve._TURN_OF_UNATTENDED", 0.0)
+    monkeypatch.setattr("alcore_worker.scheduling._SLICE_OF_UNATTENDED", 0.0)
     for run in ("a", "b"):
         with sent(driver(shared.parent / run, str(shared), run_id=run)):
             pass
@@ -910,12 +919,12 @@ def test_run_without_a_driver_makes_room_for_one_that_has_it(shared, monkeypatch
 
 def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):
     """Two of the four requests find room, and are answered; that is committed while the disk is full again."""
-    from alcore_worker import folder
+    from alcore_worker import files
 
-    monkeypatch.setattr("alcore_worker.strategy._ROOM_AGAIN", 0.02)
+    monkeypatch.setattr("alcore_worker.run_tasks._ROOM_AGAIN", 0.02)
     monkeypatch.setattr("alcore_worker.strategy._AT_ONCE", 2)
     made = driver(shared.parent / "runs", str(shared), run_id="r")
-    original, disk = folder._write, {"free": 2}  # files: the note, and one of two tasks
+    original, disk = files.write, {"free": 2}  # documents: two tasks
 
     def write(path, content, *, durable):
         if path.parent.name == "parts":
@@ -935,7 +944,7 @@ def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):
         disk["free"] = 9
         return work(shared, Remote()).answers == 2
 
-    monkeypatch.setattr(folder, "_write", write)
+    monkeypatch.setattr(files, "write", write)
     end_at(made, answer_two, two_are_committed, answer_the_others)
     made.run()
     assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
@@ -946,7 +955,7 @@ def test_beat_that_a_run_does_not_wait_for_is_told_and_made_shorter(shared, capl
     with sent(driver(shared.parent / "runs", str(shared), run_id="r", silent_after=0.6)):
         pass
     worker = work(shared, Remote(), beat=30.0)
-    assert worker._heart.seconds == pytest.approx(0.2)
+    assert worker._heartbeat.seconds == pytest.approx(0.2)
     (told,) = [one.message for one in caplog.records if "silent_after" in one.message]
     assert "says nothing for 0.6 s (silent_after), and --beat is 30" in told
 

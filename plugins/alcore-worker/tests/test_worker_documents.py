@@ -78,15 +78,15 @@ def test_what_would_not_come_back_is_refused(value):
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000, b'{"format": 4, "content": {}}', b'{"format": 3}',
-        b'{"format": 3, "content": []}', b'{"format": 3, "content": {"x": {"$tensor": "0"}}}',
-        b'{"format": 3, "content": {"x": {"$tensor": {}}}}', b'{"format": 3, "content": {"x": {"$import": "os"}}}',
-        b'{"format": 3, "content": {}, "blob": "../../etc/passwd"}', b'{"format": 3, "content": {}, "blob": 3}',
-        b'{"format": 3, "content": {"x": {"$array": ["f4", [1], "!"]}}}',
-        b'{"format": 3, "content": {"x": {"$array": ["f4", [2], "AAAAAA=="]}}}',
-        b'{"format": 3, "content": {"x": {"$array": ["f4", [-1], "AAAAAA=="]}}}',
-        b'{"format": 3, "content": {"x": {"$tensor": ["O8", [1], "AAAAAAAAAAA="]}}}',
-        b'{"format": 3, "content": {"x": {"$float": []}}}', b" " * (names.LARGEST_DOCUMENT + 1),
+        b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000, b'{"format": 3, "content": {}}', b'{"format": 4}',
+        b'{"format": 4, "content": []}', b'{"format": 4, "content": {"x": {"$tensor": "0"}}}',
+        b'{"format": 4, "content": {"x": {"$tensor": {}}}}', b'{"format": 4, "content": {"x": {"$import": "os"}}}',
+        b'{"format": 4, "content": {}, "blob": "../../etc/passwd"}', b'{"format": 4, "content": {}, "blob": 3}',
+        b'{"format": 4, "content": {"x": {"$array": ["f4", [1], "!"]}}}',
+        b'{"format": 4, "content": {"x": {"$array": ["f4", [2], "AAAAAA=="]}}}',
+        b'{"format": 4, "content": {"x": {"$array": ["f4", [-1], "AAAAAA=="]}}}',
+        b'{"format": 4, "content": {"x": {"$tensor": ["O8", [1], "AAAAAAAAAAA="]}}}',
+        b'{"format": 4, "content": {"x": {"$float": []}}}', b" " * (names.LARGEST_DOCUMENT + 1),
     ],
 )  # fmt: skip
 def test_damaged_documents_are_refused(text):
@@ -111,7 +111,7 @@ def test_note_of_another_format_names_the_remedy():
     note = names.Note("run", 7, 60.0)
     assert names.read_note(note.to_bytes(), "run-0123456789ab", "here") == note
     other = json.dumps({**json.loads(note.to_bytes()), "format": 9}).encode()
-    with pytest.raises(DocumentError, match=r"format 9, and this version of alcore-worker has 3\. Install the"):
+    with pytest.raises(DocumentError, match=r"format 9, and this version of alcore-worker has 4\. Install the"):
         names.read_note(other, "run-0123456789ab", "here")
     for damaged in ({"seed": -1}, {"silent_after": 0}, {"silent_after": "60"}, {"run_id": "other"}):
         with pytest.raises(DocumentError, match="damaged"):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from alcore_worker.exchange import AwayError, FullError, open_exchange
+from alcore_worker import open_exchange
+from alcore_worker.exchange import AwayError, FullError
 from alcore_worker.folder import FolderExchange
 from alcore_worker.names import DocumentError, task_name
 
@@ -21,6 +22,19 @@ IDS = [task_name(0, place, f"{place:032x}", 0) for place in range(40)]
 
 def tasks(n):
     return {name: f'{{"n": {place}}}'.encode() for place, name in enumerate(IDS[:n])}
+
+
+def claimed(exchange, worker, most, run=RUN):
+    """Claim up to so many tasks."""
+    found = []
+    while len(found) < most and (claim := exchange.claim(run, worker)) is not None:
+        found.append(claim)
+    return found
+
+
+def answers(exchange, names=None):
+    """Return the answers of these names, or all."""
+    return {name: exchange.read_answer(RUN, name) for name in (exchange.answered(RUN) if names is None else names)}
 
 
 @pytest.fixture
@@ -44,10 +58,10 @@ def test_oldest_tasks_are_claimed_first_and_once(exchange):
     assert exchange.runs() == [RUN]
     assert exchange.note(RUN) == b'{"note": 1}'
     assert exchange.waiting(RUN) == 5
-    first = exchange.claim(RUN, "one-1-00000001", 2)
+    first = claimed(exchange, "one-1-00000001", 2)
     assert [(one.name, one.document) for one in first] == list(tasks(2).items())
-    assert [one.name for one in exchange.claim(RUN, "two-2-00000002", 9)] == IDS[2:5]
-    assert exchange.claim(RUN, "two-2-00000002", 9) == []
+    assert [one.name for one in claimed(exchange, "two-2-00000002", 9)] == IDS[2:5]
+    assert claimed(exchange, "two-2-00000002", 9) == []
     assert exchange.known(RUN) == set(IDS[:5])
 
 
@@ -58,8 +72,8 @@ def test_many_workers_never_claim_the_same_task(exchange, place):
     def work(number):
         mine = open_exchange(place)
         start.wait()
-        while claims := mine.claim(RUN, f"w-{number}-0000000{number}", 1):
-            found.extend(one.name for one in claims)
+        while claim := mine.claim(RUN, f"w-{number}-0000000{number}"):
+            found.append(claim.name)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for one in threads:
@@ -73,41 +87,41 @@ def test_claim_finds_what_others_have_left(exchange):
     """A worker that knows of many tasks, of which all but a few are gone, in whatever place these stand."""
     for left in ([1], [39], [17, 18, 30]):
         exchange.put(RUN, tasks(40))
-        (first,) = exchange.claim(RUN, "one-1-00000001", 1)
+        (first,) = claimed(exchange, "one-1-00000001", 1)
         exchange.withdraw(RUN, [name for place, name in enumerate(IDS) if place and place not in left])
-        found = [exchange.claim(RUN, "one-1-00000001", 1) for _ in left]
+        found = [claimed(exchange, "one-1-00000001", 1) for _ in left]
         assert sorted(one.name for some in found for one in some) == [IDS[place] for place in left]
-        assert exchange.claim(RUN, "one-1-00000001", 1) == []
+        assert claimed(exchange, "one-1-00000001", 1) == []
         exchange.remove(RUN, [first.name, *(IDS[place] for place in left)])
 
 
 def test_task_that_is_known_is_not_put_again(exchange):
     exchange.put(RUN, tasks(3))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.answer(RUN, [(claim, b"done")])
-    exchange.claim(RUN, "one-1-00000001", 1)
+    (claim,) = claimed(exchange, "one-1-00000001", 1)
+    exchange.answer(RUN, claim, b"done")
+    claimed(exchange, "one-1-00000001", 1)
     exchange.put(RUN, tasks(4))
-    assert [one.name for one in exchange.claim(RUN, "two-2-00000002", 9)] == IDS[2:4]
+    assert [one.name for one in claimed(exchange, "two-2-00000002", 9)] == IDS[2:4]
 
 
 def test_answer_stays_until_it_is_removed(exchange):
     exchange.put(RUN, tasks(2))
-    for claim in exchange.claim(RUN, "one-1-00000001", 2):
-        exchange.answer(RUN, [(claim, f"answer to {claim.name}".encode())])
+    for claim in claimed(exchange, "one-1-00000001", 2):
+        exchange.answer(RUN, claim, f"answer to {claim.name}".encode())
     assert exchange.answered(RUN) == IDS[:2]
-    assert exchange.read_answers(RUN, IDS[:2]) == {name: f"answer to {name}".encode() for name in IDS[:2]}
+    assert answers(exchange, IDS[:2]) == {name: f"answer to {name}".encode() for name in IDS[:2]}
     exchange.remove(RUN, [IDS[0]])
     assert exchange.answered(RUN) == [IDS[1]]
     assert exchange.known(RUN) == {IDS[1]}
-    assert exchange.read_answers(RUN, IDS[:1]) == {IDS[0]: b""}
+    assert answers(exchange, IDS[:1]) == {IDS[0]: b""}
 
 
 def test_task_that_is_given_back_waits_again(exchange):
     exchange.put(RUN, tasks(2))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.give_back(RUN, [claim])
-    exchange.give_back(RUN, [claim])  # the second time it is nobody's
-    assert sorted(one.name for one in exchange.claim(RUN, "two-2-00000002", 9)) == IDS[:2]
+    (claim,) = claimed(exchange, "one-1-00000001", 1)
+    exchange.give_back(RUN, claim)
+    exchange.give_back(RUN, claim)  # the second time it is nobody's
+    assert sorted(one.name for one in claimed(exchange, "two-2-00000002", 9)) == IDS[:2]
 
 
 def until(true, seconds=10):
@@ -123,9 +137,9 @@ def test_work_of_silent_worker_is_given_to_another(exchange, place):
     exchange.beat(silent)
     exchange.beat(alive)
     assert exchange.workers(60) == 2
-    (lost,) = exchange.claim(RUN, silent, 1)
+    (lost,) = claimed(exchange, silent, 1)
     worker = open_exchange(place)
-    assert len(worker.claim(RUN, alive, 1)) == 1
+    assert len(claimed(worker, alive, 1)) == 1
 
     def taken_back():
         worker.beat(alive)
@@ -133,7 +147,7 @@ def test_work_of_silent_worker_is_given_to_another(exchange, place):
         return exchange.waiting(RUN) == 2
 
     until(taken_back)
-    again = worker.claim(RUN, alive, 9)
+    again = claimed(worker, alive, 9)
     assert sorted(one.name for one in again) == [IDS[0], IDS[2]]
     assert {one.name: one.document for one in again}[IDS[0]] == lost.document
 
@@ -143,7 +157,7 @@ def test_task_that_workers_fall_silent_over_is_given_up(exchange):
     given_up = []
 
     def lost_again():
-        exchange.claim(RUN, "one-1-00000001", 1)
+        claimed(exchange, "one-1-00000001", 1)
         given_up.extend(exchange.take_back(RUN, 0.1, 2))
         return given_up
 
@@ -156,29 +170,29 @@ def test_task_that_workers_fall_silent_over_is_given_up(exchange):
 def test_first_answer_counts(exchange):
     """A worker that was thought dead answers as well as the one that got its task."""
     exchange.put(RUN, tasks(1))
-    (first,) = exchange.claim(RUN, "one-1-00000001", 1)
+    (first,) = claimed(exchange, "one-1-00000001", 1)
     until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
-    (second,) = exchange.claim(RUN, "two-2-00000002", 1)
-    exchange.answer(RUN, [(second, b"by the second")])
-    exchange.answer(RUN, [(first, b"by the first")])
-    assert exchange.read_answers(RUN, IDS[:1]) == {IDS[0]: b"by the second"}
-    exchange.give_back(RUN, [first])
+    (second,) = claimed(exchange, "two-2-00000002", 1)
+    exchange.answer(RUN, second, b"by the second")
+    exchange.answer(RUN, first, b"by the first")
+    assert answers(exchange, IDS[:1]) == {IDS[0]: b"by the second"}
+    exchange.give_back(RUN, first)
     assert exchange.waiting(RUN) == 0
 
 
 def test_late_answer_counts_if_it_is_the_first(exchange):
     exchange.put(RUN, tasks(1))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    (claim,) = claimed(exchange, "one-1-00000001", 1)
     until(lambda: exchange.take_back(RUN, 0.1, 9) == [] and exchange.waiting(RUN) == 1)
-    exchange.answer(RUN, [(claim, b"late")])
+    exchange.answer(RUN, claim, b"late")
     assert exchange.answered(RUN) == IDS[:1]
-    assert exchange.claim(RUN, "two-2-00000002", 1) == []  # it is answered
+    assert claimed(exchange, "two-2-00000002", 1) == []  # it is answered
 
 
 def test_answered_task_is_not_taken_back(exchange):
     exchange.put(RUN, tasks(1))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
-    exchange.answer(RUN, [(claim, b"done")])
+    (claim,) = claimed(exchange, "one-1-00000001", 1)
+    exchange.answer(RUN, claim, b"done")
     for _ in range(4):
         assert exchange.take_back(RUN, 0.05, 1) == []
         time.sleep(0.05)
@@ -203,14 +217,14 @@ def test_worker_that_left_is_not_counted(exchange):
 @pytest.mark.parametrize("comes", ["before", "after"])
 def test_answer_to_a_task_that_was_given_up_is_kept(exchange, comes):
     exchange.put(RUN, tasks(2))
-    claim, other = exchange.claim(RUN, "one-1-00000001", 2)
+    claim, other = claimed(exchange, "one-1-00000001", 2)
     if comes == "before":
-        exchange.answer(RUN, [(claim, b"late")])
+        exchange.answer(RUN, claim, b"late")
     exchange.give_up(RUN, [claim.name, other.name])
     if comes == "after":
-        exchange.answer(RUN, [(claim, b"late")])
+        exchange.answer(RUN, claim, b"late")
     assert exchange.known(RUN) == {claim.name}
-    assert exchange.read_answers(RUN, exchange.answered(RUN)) == {claim.name: b"late"}
+    assert answers(exchange) == {claim.name: b"late"}
     exchange.remove(RUN, [claim.name])
     assert exchange.known(RUN) == set()
 
@@ -218,13 +232,13 @@ def test_answer_to_a_task_that_was_given_up_is_kept(exchange, comes):
 def test_what_waits_is_withdrawn_and_nothing_else(exchange):
     digest = exchange.put_blob(RUN, b"12")
     exchange.put(RUN, {**tasks(3), IDS[3]: f'{{"blob": "{digest}"}}'.encode()})
-    first, second = exchange.claim(RUN, "one-1-00000001", 2)
-    exchange.answer(RUN, [(first, b"done")])
+    first, second = claimed(exchange, "one-1-00000001", 2)
+    exchange.answer(RUN, first, b"done")
     assert exchange.withdraw(RUN, [first.name, second.name]) == set()
     assert exchange.withdraw(RUN, [second.name, IDS[2]]) == {IDS[2]}
     assert exchange.withdraw(RUN) == {IDS[3]}
     assert exchange.known(RUN) == {first.name, second.name}
-    assert exchange.claim(RUN, "one-1-00000001", 9) == []
+    assert claimed(exchange, "one-1-00000001", 9) == []
     with pytest.raises(DocumentError):
         exchange.get_blob(RUN, digest)
 
@@ -240,10 +254,11 @@ def test_driver_is_heard_of(exchange):
 def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
     many = {task_name(0, n, f"{n:032x}", 0): f"document {n}".encode() * (1 + n % 7) for n in range(700)}
     exchange.put(RUN, many)
-    claims = exchange.claim(RUN, "one-1-00000001", 1000)
+    claims = claimed(exchange, "one-1-00000001", 1000)
     assert {one.name: one.document for one in claims} == many
-    exchange.answer(RUN, [(one, b"answer to " + one.document) for one in claims])
-    found = open_exchange(place).read_answers(RUN, exchange.answered(RUN))
+    for one in claims:
+        exchange.answer(RUN, one, b"answer to " + one.document)
+    found = answers(open_exchange(place))
     assert found == {name: b"answer to " + one for name, one in many.items()}
     exchange.remove(RUN, many)
     assert exchange.known(RUN) == set()
@@ -252,16 +267,16 @@ def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
 def test_answer_waits_for_a_run_that_the_exchange_has_lost(exchange, place):
     """As a server that was started anew has: it is paid for, and the driver makes the run known again."""
     exchange.put(RUN, tasks(1))
-    (claim,) = exchange.claim(RUN, "one-1-00000001", 1)
+    (claim,) = claimed(exchange, "one-1-00000001", 1)
     if place.startswith("unix:"):
         exchange._client.flushall()
     else:
         shutil.rmtree(Path(place) / "runs" / RUN)
     with pytest.raises(AwayError):
-        exchange.answer(RUN, [(claim, b"done")])
+        exchange.answer(RUN, claim, b"done")
     exchange.begin(RUN, b"{}")
-    exchange.answer(RUN, [(claim, b"done")])
-    assert exchange.read_answers(RUN, exchange.answered(RUN)) == {claim.name: b"done"}
+    exchange.answer(RUN, claim, b"done")
+    assert answers(exchange) == {claim.name: b"done"}
 
 
 @pytest.fixture
@@ -289,21 +304,21 @@ def test_task_that_is_claimed_while_it_is_put_again_is_not_put(two):
     driver, worker, meanwhile = two
     driver.put(RUN, tasks(1))
     claims = []
-    meanwhile(after=lambda: claims.extend(worker.claim(RUN, "one-1-00000001", 1)))
+    meanwhile(after=lambda: claims.extend(claimed(worker, "one-1-00000001", 1)))
     driver.put(RUN, tasks(1))
     assert len(claims) == 1
-    assert worker.claim(RUN, "two-2-00000002", 1) == []
+    assert claimed(worker, "two-2-00000002", 1) == []
 
 
 def test_task_that_is_given_back_while_it_is_removed_is_removed(two):
     """One worker was thought dead and has answered; the other one, which had the task next, gives it back."""
     driver, worker, meanwhile = two
     driver.put(RUN, tasks(1))
-    (first,) = worker.claim(RUN, "one-1-00000001", 1)
+    (first,) = claimed(worker, "one-1-00000001", 1)
     until(lambda: driver.take_back(RUN, 0.05, 9) == [] and driver.waiting(RUN) == 1)
-    second = worker.claim(RUN, "two-2-00000002", 1)
-    worker.answer(RUN, [(first, b"done")])
-    meanwhile(before=lambda: worker.give_back(RUN, second))
+    second = claimed(worker, "two-2-00000002", 1)
+    worker.answer(RUN, first, b"done")
+    meanwhile(before=lambda: worker.give_back(RUN, *second))
     driver.remove(RUN, IDS[:1])
     assert worker.known(RUN) == set()
 
@@ -312,17 +327,17 @@ def test_claim_that_failed_is_found_after_one_of_another_run(exchange, monkeypat
     other = "other-0123456789ab"
     exchange.begin(other, b"{}")
     exchange.put(other, tasks(2))
-    assert len(exchange.claim(other, "one-1-00000001", 2)) == 2  # tasks of two runs may have one name
+    assert len(claimed(exchange, "one-1-00000001", 2, other)) == 2  # tasks of two runs may have one name
     exchange.put(RUN, tasks(2))
     with monkeypatch.context() as failing:
         if isinstance(exchange, FolderExchange):
-            failing.setattr(exchange, "_claimed", raising(OSError(errno.EIO, "the disk fails")))
+            failing.setattr(exchange, "_begin_claim", raising(OSError(errno.EIO, "the disk fails")))
         else:
-            failing.setattr(exchange._client, "hmget", raising(redis.ConnectionError("it broke")))
+            failing.setattr(exchange._client, "hget", raising(redis.ConnectionError("it broke")))
         with pytest.raises(AwayError):
-            exchange.claim(RUN, "one-1-00000001", 2)
-    assert exchange.claim(other, "one-1-00000001", 1) == []
-    assert sorted(one.name for one in exchange.claim(RUN, "one-1-00000001", 2)) == IDS[:2]
+            claimed(exchange, "one-1-00000001", 2)
+    assert claimed(exchange, "one-1-00000001", 1, other) == []
+    assert sorted(one.name for one in claimed(exchange, "one-1-00000001", 2)) == IDS[:2]
 
 
 def raising(error):
@@ -341,24 +356,24 @@ def test_disk_that_is_full_silences_nobody(tmp_path, monkeypatch):
     exchange, worker = open_exchange(str(tmp_path)), open_exchange(str(tmp_path))
     exchange.begin(RUN, b"{}")
     exchange.put(RUN, tasks(2))
-    done, claim = worker.claim(RUN, "one-1-00000001", 2)
-    worker.answer(RUN, [(done, b"done")])
+    done, claim = claimed(worker, "one-1-00000001", 2)
+    worker.answer(RUN, done, b"done")
     worker.beat("one-1-00000001")
-    monkeypatch.setattr("alcore_worker.folder.os.pwrite", full)
-    monkeypatch.setattr("alcore_worker.folder._write", full)
+    monkeypatch.setattr("alcore_worker.files.os.pwrite", full)
+    monkeypatch.setattr("alcore_worker.files.write", full)
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         worker.beat("one-1-00000001")
         assert exchange.take_back(RUN, 0.2, 1) == []
         time.sleep(0.05)
     for write in (
-        lambda: worker.answer(RUN, [(claim, b"done")]),
+        lambda: worker.answer(RUN, claim, b"done"),
         lambda: exchange.put(RUN, tasks(3)),
         lambda: exchange.put_blob(RUN, b""),
     ):
         with pytest.raises(FullError, match="No space left"):
             write()
-    assert exchange.read_answers(RUN, [done.name]) == {done.name: b"done"}
+    assert answers(exchange, [done.name]) == {done.name: b"done"}
     exchange.remove(RUN, [done.name])
     exchange.begin(RUN, b"{}")
     assert exchange.known(RUN) == {claim.name}
@@ -368,14 +383,15 @@ def test_disk_without_hard_links_is_enough(tmp_path, monkeypatch):
     def none(*args, **kwargs):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr("alcore_worker.folder.os.link", none)
+    monkeypatch.setattr("alcore_worker.files.os.link", none)
     exchange = open_exchange(str(tmp_path))
     exchange.begin(RUN, b"{}")
     exchange.put(RUN, tasks(3))
-    claims = exchange.claim(RUN, "one-1-00000001", 3)
-    exchange.answer(RUN, [(one, b"first " + one.document) for one in claims])
-    exchange.answer(RUN, [(one, b"second") for one in claims])
-    assert exchange.read_answers(RUN, IDS[:3]) == {name: b"first " + one for name, one in tasks(3).items()}
+    claims = claimed(exchange, "one-1-00000001", 3)
+    for one in claims:
+        exchange.answer(RUN, one, b"first " + one.document)
+        exchange.answer(RUN, one, b"second")
+    assert answers(exchange, IDS[:3]) == {name: b"first " + one for name, one in tasks(3).items()}
     assert list((tmp_path / "runs" / RUN / "parts").iterdir()) == []
 
 
@@ -410,7 +426,7 @@ def test_heartbeat_is_heard_of_where_its_file_is_removed_meanwhile(shared, monke
             monkeypatch.undo()
         return descriptor
 
-    monkeypatch.setattr("alcore_worker.folder.os.open", removed)
+    monkeypatch.setattr("alcore_worker.files.os.open", removed)
     exchange.beat(file.name)
     assert file.exists()
 
@@ -437,7 +453,7 @@ def test_link_in_the_place_of_a_folder_leads_nowhere(shared, kind):
     (other / "one-1-00000001").write_text("of somebody else")
     exchange.beat("one-1-00000001")
     exchange.put(RUN, tasks(1))
-    exchange.claim(RUN, "one-1-00000001", 1)
+    claimed(exchange, "one-1-00000001", 1)
     (shared / kind).rename(shared / "away")
     (shared / kind).symlink_to(other)
     calls = {

@@ -8,8 +8,7 @@ import time
 
 import torch
 from alcore_testing import build_driver
-from alcore_worker import WorkerLabelStrategy
-from alcore_worker.exchange import open_exchange
+from alcore_worker import WorkerLabelStrategy, open_exchange
 from alcore_worker.heartbeat import Heartbeat, is_stopped
 
 from alcore import BaseQuery, DataInfo, TensorPool
@@ -17,7 +16,7 @@ from alcore.store import Run
 
 WORKER = """
 import ctypes, logging, sys, time
-from alcore_worker.exchange import open_exchange
+from alcore_worker import open_exchange
 from alcore_worker.heartbeat import Heartbeat
 
 exchange = open_exchange(sys.argv[1])

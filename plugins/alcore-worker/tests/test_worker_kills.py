@@ -73,7 +73,7 @@ class Crew:
 
     def __init__(self, folder):
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["alcore_worker.serve", "alcore_worker.strategy", "alcore_testing"])
+        self.context.set_forkserver_preload(["alcore_worker.worker", "alcore_worker.strategy", "alcore_testing"])
         self.crew, self.folder, self.where, self.started = __import__("crew"), folder, "", []
 
     def start(self, target, *args):
@@ -128,9 +128,10 @@ def uninterrupted():
     return []
 
 
-def test_killed_server_loses_nothing(crew, own_server):
+@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
+def test_killed_server_loses_nothing(crew, own_server, program):
     """The server is killed and started again; driver and workers wait for it."""
-    server = own_server()
+    server = own_server(program)
     crew.where = server.where
     workers = [crew.worker(), crew.worker()]
     driver = crew.driver()
@@ -150,7 +151,6 @@ def test_killed_server_loses_nothing(crew, own_server):
     assert sorted(states) == ["failed", *["labeled"] * 23]
 
 
-@pytest.mark.parametrize("place", ["folder", "redis-server"], indirect=True)
 def test_killed_driver_and_workers_lose_nothing(crew, place, uninterrupted):
     """The driver and a worker are killed, and what was answered meanwhile is not asked again."""
     crew.where = place

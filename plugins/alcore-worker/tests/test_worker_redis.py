@@ -84,7 +84,7 @@ def work(where):
 
 @pytest.mark.parametrize("lost_keys", ["*", "*:tasks"])  # the second as by an eviction
 def test_server_that_lost_something_gets_it_again(tmp_path, servers, monkeypatch, lost_keys):
-    monkeypatch.setattr("alcore_worker.strategy._LOOK_FOR_LOST", 0.02)
+    monkeypatch.setattr("alcore_worker.monitor._LOOK_FOR_LOST", 0.02)
     server, client = emptied(servers)
     made = driver(tmp_path, server.where)
     original = made.safe_point
@@ -167,13 +167,13 @@ def test_other_format_is_refused(servers):
     client.flushall()
 
 
-def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
+def test_claim_of_which_the_reply_was_lost_is_made_again(servers):
     server, _ = emptied(servers)
     run, worker = "r-0123456789ab", f"here-{os.getpid()}-00000001"
     exchange = open_exchange(server.where)
     exchange.begin(run, b"{}")
     exchange.put(run, {f"000000-000000-{'0' * 32}-{n}": b"{}" for n in range(3)})
-    held = exchange.claim(run, worker, 1)
+    held = exchange.claim(run, worker)
     original, replies = exchange._server.once.xreadgroup, [redis.ConnectionError("the reply was lost")]
 
     def lost_once(*args, **kwargs):
@@ -183,13 +183,13 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers, monkeypatch):
         return found
 
     exchange._server.once.xreadgroup = lost_once
-    again = exchange.claim(run, worker, 1)
-    assert len({one.name for one in held + again}) == 3
+    again = [exchange.claim(run, worker) for _ in range(2)]
+    assert len({one.name for one in [held, *again]}) == 3
     exchange.leave(worker)
     assert exchange.waiting(run) == 3
 
 
-def test_claim_of_a_broken_connection_that_comes_late_is_found(servers, monkeypatch):
+def test_claim_of_a_broken_connection_that_comes_late_is_found(servers):
     """The server carries it out after the worker has gone on with another connection."""
     server, client = emptied(servers)
     run, worker = "r-0123456789ab", f"here-{os.getpid()}-00000001"
@@ -202,13 +202,12 @@ def test_claim_of_a_broken_connection_that_comes_late_is_found(servers, monkeypa
         raise redis.TimeoutError("it took too long")
 
     exchange._server.once.xreadgroup = breaks
-    assert exchange.claim(run, worker, 1) == []
+    assert exchange.claim(run, worker) is None
     late = f"000000-000000-{'0' * 32}-0"
     exchange.put(run, {late: b"{}"})
     client.xreadgroup("workers", worker, {f"alcore:{{{run}}}:tasks": ">"})
-    monkeypatch.setattr(exchange, "_next_look", 0.0)
-    assert [one.name for one in exchange.claim(run, worker, 1)] == [late]
-    assert exchange.claim(run, worker, 1) == []
+    assert exchange.claim(run, worker).name == late
+    assert exchange.claim(run, worker) is None
 
 
 def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
@@ -228,7 +227,7 @@ def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
 
 def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatch):
     """Workers are heard of, and answers are read, which makes room; then the rest is sent."""
-    monkeypatch.setattr("alcore_worker.strategy._ROOM_AGAIN", 0.05)
+    monkeypatch.setattr("alcore_worker.run_tasks._ROOM_AGAIN", 0.05)
     server = own_server("redis-server", "--maxmemory", "100mb")
     client = redis.Redis(unix_socket_path=str(server.socket))
     made = driver(tmp_path / "runs", server.where, silent_after=0.3, most_lost=1)
@@ -240,15 +239,16 @@ def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatc
         times.append(time.monotonic())
         if not found:
             (run,) = worker.runs()
-            found.extend(worker.claim(run, name, 4))
+            found.extend(worker.claim(run, name) for _ in range(4))
             client.config_set("maxmemory", 1)
             with pytest.raises(FullError):
-                worker.answer(run, [(found[0], b"{}")])
+                worker.answer(run, found[0], b"{}")
         elif times[-1] - times[0] < 0.8:
             worker.beat(name)
         elif len(found) == 4:
             client.config_set("maxmemory", 0)
-            worker.give_back(worker.runs()[0], found)
+            for one in found:
+                worker.give_back(worker.runs()[0], one)
             found.clear()
             found.append(None)
             work(server.where)
@@ -344,7 +344,7 @@ def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
         now = time.monotonic()
         if not times:
             (run,) = worker.runs()
-            found.extend(worker.claim(run, name, 4))
+            found.extend(worker.claim(run, name) for _ in range(4))
             server.kill()
             times.append(now)
         elif len(times) == 1 and now - times[0] > 0.5:
@@ -378,7 +378,7 @@ def test_server_without_memory_is_opened_and_the_run_is_resumed(tmp_path, own_se
     client.config_set("maxmemory", 1)
     worker = open_exchange(server.where)
     worker.beat("here-1-00000001")
-    assert worker.claim(worker.runs()[0], "here-1-00000001", 1) == []
+    assert worker.claim(worker.runs()[0], "here-1-00000001") is None
     again = driver(tmp_path, server.where)
     again.restore()
     again.run()
@@ -392,14 +392,14 @@ def test_consumers_that_have_nothing_and_arrays_of_answered_tasks_are_removed(se
     exchange.begin(run, b"{}")
     digest = exchange.put_blob(run, b"12")
     exchange.put(run, {name: f'{{"blob": "{digest}"}}'.encode()})
-    (claim,) = exchange.claim(run, "one-1-00000001", 1)
+    claim = exchange.claim(run, "one-1-00000001")
     for worker in ("two-2-00000002", "three-3-00000003"):
-        assert exchange.claim(run, worker, 1) == []
+        assert exchange.claim(run, worker) is None
     exchange.begin(run, b"{}")
     stream = f"alcore:{{{run}}}:tasks"
     assert [one["name"] for one in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
     client.hset(f"alcore:{{{run}}}:answers", name, "{}")  # as by an answer of which the reply was lost
-    exchange.answer(run, [(claim, b"{}")])
+    exchange.answer(run, claim, b"{}")
     assert client.keys("*:blob:*") == []
     exchange.remove(run, [name])
     exchange.begin(run, b"{}")
