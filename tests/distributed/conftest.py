@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,33 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.processes import ForkServer
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
 pytest.register_assert_rewrite("outcomes")
-
-
-class Server:
-    """A fork server: the processes that it starts have imported everything already."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "fork_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    def ask(self, **task: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
-        self._process.wait(30)
 
 
 class Processes:
@@ -59,7 +36,7 @@ class Processes:
         What each wrote, stdout and stderr together.
     """
 
-    def __init__(self, server: Server, count: int, argv: Sequence[str], folder: Path, **environment: str) -> None:
+    def __init__(self, server: ForkServer, count: int, argv: Sequence[str], folder: Path, **environment: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -68,7 +45,7 @@ class Processes:
         self._server = server
         self._watched = environment.setdefault("TORCHELASTIC_USE_AGENT_STORE", "True") == "True"
         if self._watched:
-            server.ask(store=port)
+            server.open_store(port)
         self._outputs = [folder / f"output-{port}-{rank}" for rank in range(count)]
         self.pids: list[int] = []
         for rank, output in enumerate(self._outputs):
@@ -76,9 +53,8 @@ class Processes:
                 "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RESTART_COUNT": 0, **environment,
             }  # fmt: skip
-            own = {name: str(value) for name, value in words.items()}
-            task = {"argv": list(argv), "environment": own, "output": str(output), "folder": str(folder)}
-            self.pids.append(server.ask(start=task))
+            own = server.environment | {name: str(value) for name, value in words.items()}
+            self.pids.append(server.start(argv, folder, output, output, own))
 
     def wait(self, seconds: float = 100.0) -> Processes:
         """Wait until all have ended; where some have not by then, they are killed, and the test fails."""
@@ -98,7 +74,7 @@ class Processes:
         return self
 
     def _ended(self) -> list[int | None]:
-        return [self._server.ask(ended=pid) for pid in self.pids]
+        return [self._server.wait(pid) for pid in self.pids]
 
     def ends(self, rank: int, seconds: float) -> int | None:
         """Return the exit code of a rank, or None where it hasn't ended after so many seconds."""
@@ -110,7 +86,7 @@ class Processes:
     def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
         """Send a signal to one rank, or to all that still live."""
         for one in range(len(self.pids)) if rank is None else [rank]:
-            if self._server.ask(ended=self.pids[one]) is None:
+            if self._server.wait(self.pids[one]) is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pids[one], number)
 
@@ -130,15 +106,15 @@ Start = Callable[..., Processes]
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def server() -> Iterator[ForkServer]:
     """The fork server of this test process."""
-    one = Server()
-    yield one
-    one.close()
+    server = ForkServer({**os.environ, "OMP_NUM_THREADS": "1"})
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+def start(server: ForkServer, tmp_path: Path) -> Iterator[Start]:
     """Start so many ranks of a python command in the test's folder; those that live at the end are killed."""
     started: list[Processes] = []
 

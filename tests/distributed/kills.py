@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from alcore_testing.essence import differences, essence_of
-from conftest import HERE, Processes, Server
+
+sys.path.append(str(Path(__file__).parents[1]))
+from conftest import HERE, Processes
+from helpers.processes import ForkServer
 from outcomes import without_training_checkpoints
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 
 
-def live(server: Server, folder: Path, ranks: int, kill_at: float | None, rank: int | None) -> Processes:
+def live(server: ForkServer, folder: Path, ranks: int, kill_at: float | None, rank: int | None) -> Processes:
     """Start the ranks; after so many seconds kill one rank, or all where `rank` is None."""
     processes = Processes(server, ranks, [str(HERE / "experiment.py"), json.dumps(OPTIONS)], folder)
     if kill_at is not None:
@@ -66,7 +69,7 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--ends", type=int, default=50)
     options = parser.parse_args()
-    server, began, failures = Server(), time.monotonic(), 0
+    server, began, failures = ForkServer({**os.environ, "OMP_NUM_THREADS": "1"}), time.monotonic(), 0
     root = Path(tempfile.mkdtemp(prefix="alcore-kills-"))
     try:
         folder = root / "whole"

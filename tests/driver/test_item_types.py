@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from helpers.processes import run_forked
 
 from alcore import Driver, Label, UsageError, codec
 from alcore.errors import Interrupted
@@ -235,8 +234,7 @@ def test_other_programs_read_the_fields(make: Build, tmp_path: Path) -> None:
     driver = make(run_id="read", max_active_learning_steps=1)
     driver.run(loss)
     for words in (["show", "--json"], ["labels"], ["export", "--output", str(tmp_path / "out")]):
-        command = [sys.executable, "-m", "alcore", *words, str(driver.log_dir)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        done = run_forked("-m", "alcore", *words, driver.log_dir, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

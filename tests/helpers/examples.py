@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from helpers.processes import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -35,8 +35,8 @@ def prepared(file: Path) -> Path:
 
 def run_example(folder: Path, *words: str, root: Path) -> list[dict[str, Any]]:
     """Call `alcore run` in the folder of an example; return the records of its metrology."""
-    command = [sys.executable, "-m", "alcore", "run", *words, "--root", str(root), "--run-id", "example"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250)
+    command = ["-m", "alcore", "run", *words, "--root", str(root), "--run-id", "example"]
+    done = run_forked(*command, cwd=folder, timeout=250)
     assert done.returncode == 0, done.stderr
     (file,) = (root / "example").glob("*_metrology.json")
     records: list[dict[str, Any]] = json.loads(file.read_text())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from helpers.processes import run_forked
 from helpers.source import ROOT
 
 RUNS = {
@@ -32,14 +32,12 @@ NEEDS = {"redis": "redis-server", "valkey": "valkey-server"}
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_benchmark_prints_its_figures(command: str) -> None:
+def test_benchmark_prints_its_figures(command: str, tmp_path: Path) -> None:
     script, *options = command.split()
     for program in (NEEDS[option] for option in options if option in NEEDS):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (on Debian: apt install {program})")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options], capture_output=True, text=True, timeout=250
-    )
+    done = run_forked(ROOT / "benchmarks" / script, *options, cwd=tmp_path, timeout=250)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row.get("name", row.get("benchmark")) for row in rows} >= RUNS[command]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
+
+from helpers.processes import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,10 +27,7 @@ def install(target: Path) -> None:
 
 
 def alcore(*arguments: str, path: Path, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "alcore", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True, text=True, timeout=250,
-    )  # fmt: skip
+    done = run_forked("-m", "alcore", *arguments, cwd=folder, env={"PYTHONPATH": str(path)}, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from alcore_moons import MLP, MoonsPool
 from alcore_random import RandomQuery
 from alcore_uq import ClassifierUQQuery
 from helpers.examples import EXAMPLES, run_example
+from helpers.processes import run_forked
 
 from alcore import Driver
 from alcore import config as c
@@ -23,9 +22,7 @@ from alcore.protocols import QueryStrategy
 
 
 def run(script: str, *arguments: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *arguments], cwd=folder, capture_output=True, text=True, timeout=250
-    )
+    done = run_forked(EXAMPLES / script, *arguments, cwd=folder, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

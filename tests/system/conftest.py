@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(sys.executable).with_name("alcore")
+from helpers.processes import SCRIPT, clean_environment, run_forked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +39,6 @@ class Result:
         return " ".join(text.split())
 
 
-def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment without what a developer may have set for python, pytest or alcore."""
-    dropped = ("ALCORE_", "PYTHON", "PYTEST", "OMP_", "FORCE_COLOR", "TORCH_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "COLUMNS": "100", **(extra or {})}
-
-
 @pytest.fixture(scope="session")
 def script() -> Path:
     """The command beside the running interpreter."""
@@ -68,10 +57,7 @@ def run_alcore(script: Path) -> Callable[..., Result]:
     """Call the command: ``run_alcore(*args, cwd=, env=, code=)``; `code` is the exit code that is expected."""
 
     def call(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0) -> Result:
-        done = subprocess.run(
-            [script, *args], cwd=cwd, env=clean_environment(env), capture_output=True, text=True, timeout=120,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        done = run_forked(script, *args, cwd=cwd, env=env)
         assert done.returncode == code, f"exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
         return Result(done.returncode, done.stdout, done.stderr)
 

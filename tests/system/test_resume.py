@@ -6,28 +6,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.processes import SCRIPT, run_forked
 
 from alcore.store.reading import Run
 
-ALCORE = Path(sys.executable).with_name("alcore")
-
 
 def alcore(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(ALCORE), *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_forked(SCRIPT, *arguments, cwd=folder)
 
 
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(ALCORE), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([SCRIPT, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_step(run: Path, step: int) -> None:
@@ -126,7 +120,7 @@ def test_damaged_checkpoint_is_refused_with_the_remedy(tmp_path: Path) -> None:
 @pytest.mark.system
 def test_run_built_in_python_is_refused_with_the_remedy(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "examples" / "moons.py"
-    subprocess.run([sys.executable, str(script), "--steps", "1"], cwd=tmp_path, check=True, capture_output=True)
+    run_forked(script, "--steps", "1", cwd=tmp_path).check_returncode()
     (run,) = (tmp_path / "active_learning_logs").glob("[!.]*")
     refused = alcore("resume", run.name, folder=tmp_path)
     assert refused.returncode == 2
@@ -139,5 +133,6 @@ def test_file_of_a_run_directory_is_never_imported(tmp_path: Path) -> None:
     run = tmp_path / "active_learning_logs" / "strange"
     for name in ("sklearn", "tqdm", "torch", "alcore_uq"):
         (run / f"{name}.py").write_text("raise SystemExit('code of a run directory ran')\n")
-    done = alcore("resume", str(run), "--steps", "2", folder=run)
-    assert done.returncode == 0, done.stderr
+    process = start("resume", str(run), "--steps", "2", folder=run)  # which imports all by itself
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors

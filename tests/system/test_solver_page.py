@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from alcore_testing import run_command
+from helpers.processes import run_forked
 
 pytestmark = pytest.mark.system
 PAGE = (Path(__file__).parents[2] / "docs" / "solver.md").read_text(encoding="utf-8")
@@ -50,6 +49,6 @@ def test_commands_of_the_page_lead_to_a_surrogate(folder: Path) -> None:
 def test_python_of_the_page_runs(folder: Path) -> None:
     code = block("python").replace("validation=20", "validation=5, candidates_per_step=20000")
     (folder / "page.py").write_text(code.replace("max_active_learning_steps=3", "max_active_learning_steps=2"))
-    done = subprocess.run([sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, check=False)
+    done = run_forked("page.py", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert len(list((folder / "active_learning_logs").iterdir())) == 1

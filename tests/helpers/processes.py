@@ -1,0 +1,113 @@
+"""Commands and scripts in processes of their own, forked where that makes no difference, since imports take seconds.
+
+A forked process has the same folder, environment, streams and exit code as a new one. It has imported torch, alcore and
+some plugins before it begins, its strings have the same hashes as in all others of its server, and the interpreter is
+not taken apart at its end. So a test starts a new process (`subprocess`) where it is about imports, signals or kills,
+or about what differs from process to process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(sys.executable).with_name("alcore")
+LATE = ("PYTHONPATH", "COLUMNS", "ALCORE_", "PYTEST_")
+"""Beginnings of the variables that are not read before a program runs: a forked process may have others."""
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment without what a developer may have set for python, pytest or alcore."""
+    dropped = ("ALCORE_", "PYTHON", "PYTEST", "OMP_", "FORCE_COLOR", "TORCH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "COLUMNS": "100", **(extra or {})}
+
+
+class ForkServer:
+    """A process that has imported everything, and forks others; they inherit its environment where none is given."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
+        )  # fmt: skip
+
+    def start(self, argv: Sequence[str], folder: Path, out: Path, err: Path, environment: Mapping[str, str]) -> int:
+        """Start what ``python ARGV`` does; return the process id. The output is appended to the files."""
+        task = {"argv": list(argv), "folder": str(folder), "out": str(out), "err": str(err)}
+        return int(self._ask(start={**task, "environment": dict(environment)}))
+
+    def wait(self, pid: int, seconds: float = 0.0) -> int | None:
+        """Return the exit code of a process, or None if it lives on after so many seconds."""
+        code = self._ask(wait=pid, seconds=seconds)
+        return None if code is None else int(code)
+
+    def open_store(self, port: int) -> None:
+        """Hold the store of a group of ranks, as torchrun does."""
+        self._ask(store=port)
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        self._process.wait(30)
+
+    def _ask(self, **task: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(task) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+
+
+def run_forked(
+    *argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run what ``python ARGV`` does, in a forked process, as ``subprocess.run`` with captured output does.
+
+    `env` is added to `clean_environment`. Where it sets a variable that is read earlier than the program runs, as by
+    the libraries below torch, the process is a new one.
+    """
+    words, environment = [str(word) for word in argv], clean_environment(env)
+    server = _server()
+    if _set_early(environment) != _set_early(server.environment):
+        return subprocess.run(
+            [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="forked-") as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        pid = server.start(words, Path(cwd), out, err, environment)
+        code = server.wait(pid, timeout)
+        if code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            server.wait(pid, 30)
+            raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+
+
+@functools.cache
+def _server() -> ForkServer:
+    """The fork server of this test process, which ends with it."""
+    server = ForkServer(clean_environment())
+    atexit.register(server.close)
+    return server
+
+
+def _set_early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(LATE)}

@@ -1,0 +1,79 @@
+"""`run_forked`, through which most tests call commands and scripts, has the outcome of a new process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.processes import SCRIPT, clean_environment, run_forked
+
+pytestmark = pytest.mark.system
+
+PROGRAM = """
+import atexit, os, sys, threading
+atexit.register(print, "registered for the end")
+threading.Thread(target=lambda: (threading.main_thread().join(), print("in a thread"))).start()
+exec(sys.argv[1])
+"""
+ENDS = [
+    "pass", "sys.exit()", "sys.exit(3)", "sys.exit(-1)", "sys.exit('said last')", "1 / 0", "raise KeyboardInterrupt",
+    "os._exit(4)", "os.kill(os.getpid(), 9)", "input()", "sys.stdout.close()",
+]  # fmt: skip
+STATE = [
+    "print(__name__, __file__, sys.argv, os.getcwd(), sys.path)",
+    "print(sorted(os.environ.items()))",
+    "import signal; print([signal.getsignal(number) for number in (2, 13, 14, 15)])",
+    "print(sys.stdin.isatty(), sys.stdout, sys.stderr.line_buffering, sys.stdout.line_buffering)",
+    "import torch; print(torch.get_num_threads(), torch.__config__.parallel_info())",
+    "print('out', flush=True); print('err', file=sys.stderr)",
+]
+
+
+def new(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=clean_environment(env), capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [*ENDS, *STATE])
+def test_forked_script_has_the_output_and_exit_code_of_a_new_process(tmp_path: Path, code: str) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    words, env = [tmp_path / "program.py", code, "more"], {"PYTHONPATH": str(tmp_path / "one")}
+    forked, other = run_forked(*words, cwd=tmp_path, env=env), new(*words, cwd=tmp_path, **env)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (other.returncode, other.stdout, other.stderr)
+
+
+@pytest.mark.parametrize("words", [[SCRIPT, "--version"], ["-m", "alcore", "--version"], [SCRIPT, "nothing"]])
+def test_forked_command_has_the_output_and_exit_code_of_a_new_process(tmp_path: Path, words: list[str | Path]) -> None:
+    forked, other = run_forked(*words, cwd=tmp_path), new(*words, cwd=tmp_path)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (other.returncode, other.stdout, other.stderr)
+
+
+def test_variable_that_is_read_at_the_start_gets_a_new_process(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys; print(hash('word'), 'torch' in sys.modules)")
+    env = {"PYTHONHASHSEED": "7"}
+    forked = run_forked("program.py", cwd=tmp_path, env=env)
+    assert forked.stdout == new("program.py", cwd=tmp_path, **env).stdout
+    assert forked.stdout.endswith("False\n")
+
+
+def test_forked_processes_draw_different_numbers(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
+    )
+    one, other = (run_forked("program.py", cwd=tmp_path).stdout.split() for _ in range(2))
+    assert not set(one) & set(other)
+
+
+def test_forked_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    with pytest.raises(subprocess.TimeoutExpired) as raised:
+        run_forked("program.py", cwd=tmp_path, timeout=2)
+    assert isinstance(raised.value.output, str)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(raised.value.output), signal.SIG_DFL)
