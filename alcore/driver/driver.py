@@ -33,7 +33,7 @@ from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_files import write_requests
-from alcore.driver.request_queue import RequestQueue
+from alcore.driver.request_queue import OVER_BUDGET, RequestQueue
 from alcore.driver.resume import ResumePoint, resume, why_finished
 from alcore.driver.run_log import WarnOnce, run_logger
 from alcore.driver.session import RunPosition, RunSession, create_run, open_run
@@ -436,7 +436,7 @@ class Driver:
         if self.end_reason is None:
             reason = stopping.nothing_to_label(
                 requested=bool(self.query_queue.asked),
-                dropped=self.query_queue.dropped,
+                over_budget=self.query_queue.dropped[OVER_BUDGET] > 0,
                 candidates=self._candidates,
                 cold_start=cold_start,
                 settled=session.record.settled,

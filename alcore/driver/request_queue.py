@@ -21,6 +21,8 @@ from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Request
 from alcore.store.tables import AskedRequest, request_id
 
+OVER_BUDGET = "over the budget"
+"""The reason for which `RequestQueue` drops a request that the budget doesn't allow."""
 _ARRAYS = (torch.Tensor, np.ndarray, np.generic)
 
 
@@ -212,7 +214,7 @@ class RequestQueue:
                 "and not negative."
             )
         if cost > self.budget_left and not math.isclose(cost, self.budget_left):  # 0.3 - 0.1 - 0.1 < 0.1
-            self.dropped["over the budget"] += 1
+            self.dropped[OVER_BUDGET] += 1
             return None
         self.budget_left -= cost
         ordinal = self.first_ordinal + len(self.asked)

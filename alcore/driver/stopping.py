@@ -65,7 +65,7 @@ def waits(why: str | None) -> EndReason | None:
 def nothing_to_label(
     *,
     requested: bool,
-    dropped: Mapping[str, int],
+    over_budget: bool,
     candidates: Candidates,
     cold_start: bool,
     settled: bool,
@@ -80,8 +80,8 @@ def nothing_to_label(
     ----------
     requested
         Whether the query phase asked for anything.
-    dropped
-        How many requests it dropped, by reason.
+    over_budget
+        Whether it dropped a request that the budget doesn't allow.
     candidates
         What may be asked for.
     cold_start
@@ -98,7 +98,7 @@ def nothing_to_label(
     if cold_start:
         kind, rest = (EndKind.START_WAITING, "are open") if waiting else (EndKind.START_FAILED, "were given up")
         return EndReason(kind, f"nothing is labelled yet, and the requests of the start {rest}")
-    if dropped.get("over the budget"):
+    if over_budget:
         return EndReason(EndKind.BUDGET, f"the budget of {budget:g} is spent")
     if candidates.known and not candidates.any():
         return EndReason(EndKind.POOL, "the pool has no unlabelled sample left")

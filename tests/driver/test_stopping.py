@@ -29,7 +29,7 @@ class Pool:
 
 def reason(**changes: Any) -> EndReason | None:
     given: dict[str, Any] = {
-        "requested": False, "dropped": {}, "candidates": Pool(True, True), "cold_start": False, "settled": False,
+        "requested": False, "over_budget": False, "candidates": Pool(True, True), "cold_start": False, "settled": False,
         "waiting": False,
         "has_query_strategies": True, "max_steps": None, "budget": None, **changes,
     }  # fmt: skip
@@ -46,8 +46,8 @@ def reason(**changes: Any) -> EndReason | None:
         ({"has_query_strategies": False}, None),
         ({"candidates": Pool(True, False)}, EndKind.POOL),
         ({"candidates": Pool(False, False)}, EndKind.QUERY),
-        ({"dropped": {"over the budget": 2}, "budget": 4.0}, EndKind.BUDGET),
-        ({"dropped": {"over the budget": 2}, "budget": 4.0, "requested": True}, None),
+        ({"over_budget": True, "budget": 4.0}, EndKind.BUDGET),
+        ({"over_budget": True, "budget": 4.0, "requested": True}, None),
         ({"cold_start": True, "settled": True}, None),
         ({"cold_start": True}, EndKind.START_FAILED),
         ({"cold_start": True, "waiting": True}, EndKind.START_WAITING),
