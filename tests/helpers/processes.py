@@ -85,20 +85,24 @@ def run_forked(
     words, environment = [str(word) for word in argv], clean_environment(env)
     server = _server()
     if _set_early(environment) != _set_early(server.environment):
-        return subprocess.run(
-            [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        try:
+            return subprocess.run(
+                [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout,
+                stdin=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:  # its output is bytes
+            out, err = ((part or b"").decode() for part in (late.output, late.stderr))
+            raise subprocess.TimeoutExpired(words, timeout, out, err) from None
     with tempfile.TemporaryDirectory(prefix="forked-") as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        pid = server.start(words, Path(cwd), out, err, environment)
+        out_file, err_file = Path(folder) / "out", Path(folder) / "err"
+        pid = server.start(words, Path(cwd), out_file, err_file, environment)
         code = server.wait(pid, timeout)
         if code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             server.wait(pid, 30)
-            raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+            raise subprocess.TimeoutExpired(words, timeout, out_file.read_text(), err_file.read_text())
+        return subprocess.CompletedProcess(words, code, out_file.read_text(), err_file.read_text())
 
 
 @functools.cache

@@ -70,10 +70,11 @@ def test_forked_processes_draw_different_numbers(tmp_path: Path) -> None:
     assert not set(one) & set(other)
 
 
-def test_forked_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("env", [{}, {"OMP_NUM_THREADS": "1"}], ids=["forked", "new"])
+def test_process_that_takes_too_long_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "program.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
     with pytest.raises(subprocess.TimeoutExpired) as raised:
-        run_forked("program.py", cwd=tmp_path, timeout=2)
+        run_forked("program.py", cwd=tmp_path, env=env, timeout=2)
     assert isinstance(raised.value.output, str)
     with pytest.raises(ProcessLookupError):
         os.kill(int(raised.value.output), signal.SIG_DFL)
