@@ -29,7 +29,7 @@ LATE = ("PYTHONPATH", "COLUMNS", "ALCORE_", "PYTEST_")
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment without what a developer may have set for python, pytest or alcore."""
-    dropped = ("ALCORE_", "PYTHON", "PYTEST", "OMP_", "FORCE_COLOR", "TORCH")
+    dropped = ("ALCORE_", "PYTHON", "PYTEST", "OMP_", "FORCE_COLOR", "TORCH", "GLOO_", "MLFLOW_", "GIT_PYTHON_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "COLUMNS": "100", **(extra or {})}
 
