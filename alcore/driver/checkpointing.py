@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from alcore.config import DriverConfig
 from alcore.distributed.ranks import Ranks, mean_over_ranks
 from alcore.driver.agreement import compare_weights
 from alcore.driver.interruption import Interruption
@@ -17,6 +18,8 @@ from alcore.errors import Interrupted, StaleWriterError, raised_by
 from alcore.inference.learner import model_state
 from alcore.protocols import Phase
 from alcore.randomness import derive_seed, global_rng_state, seed_everything, set_global_rng_state
+from alcore.store import retention
+from alcore.store.retention import Retention
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 
@@ -123,6 +126,41 @@ class Checkpointer:
         return warnings
 
 
+class CheckpointSchedule(NamedTuple):
+    """When checkpoints are saved, and which are kept.
+
+    Parameters
+    ----------
+    interval
+        Save one every so many steps; 0 disables.
+    phases
+        The phases of such a step after which one is saved.
+    retention
+        Which ones to keep; None keeps all.
+    """
+
+    interval: int
+    phases: frozenset[Phase] = frozenset({Phase.LABELING})
+    retention: Retention | None = None
+
+    @classmethod
+    def of(cls, config: DriverConfig) -> CheckpointSchedule:
+        """Return the schedule that a driver's settings ask for."""
+        phases = frozenset(phase for phase in Phase if getattr(config, f"checkpoint_on_{phase}"))
+        return cls(config.checkpoint_interval, phases, retention.parse(config.keep))
+
+    def is_due_after_training(self, step: int) -> bool:
+        """Whether one is due when this step has trained."""
+        return self._is_due(step) and bool(self.phases - {Phase.LABELING})
+
+    def is_due_after_step(self, step: int, *, is_last: bool) -> bool:
+        """Whether one is due at the end of this step."""
+        return self.interval > 0 and Phase.LABELING in self.phases and (is_last or self._is_due(step))
+
+    def _is_due(self, step: int) -> bool:
+        return self.interval > 0 and (step + 1) % self.interval == 0
+
+
 class TrainingProgress:
     """Checkpoints inside a step: at the end of an epoch, or of the training.
 
@@ -133,11 +171,9 @@ class TrainingProgress:
     store
         Where checkpoints go.
     trainer
-        Whose training it is.
+        Whose training it is, and how many epochs it has between checkpoints; 0 disables.
     learner
         What is trained.
-    every
-        Save one every so many epochs; 0 does not.
     ranks
         The processes of the run.
     interruption
@@ -160,15 +196,14 @@ class TrainingProgress:
         store: RunStore,
         trainer: Trainer,
         learner: Any,
-        every: int,
+        *,
         ranks: Ranks,
         interruption: Interruption,
-        *,
         epochs_done: int = 0,
         trained: bool = False,
     ) -> None:
         self._checkpointer, self._store, self._trainer, self._learner = checkpointer, store, trainer, learner
-        self._every, self._ranks, self._interruption = every, ranks, interruption
+        self._ranks, self._interruption = ranks, interruption
         self.epochs_done, self.trained = epochs_done, trained
         self._epochs = epochs_done
         self._kept: dict[str, Any] | None = None
@@ -195,7 +230,8 @@ class TrainingProgress:
         self._record.values |= {"epochs": self._epochs, "losses": losses}
         self._store.tell_position(self._record.step, Phase.TRAINING.value, self._epochs)
         ends = self._interruption.agree()
-        if ends or (self._every and self._epochs % self._every == 0):
+        every = self._trainer.epochs_between_checkpoints
+        if ends or (every and self._epochs % every == 0):
             self._save(self._collect())
         elif self._ranks.size == 1:
             self._kept = _copied(self._collect(), {})

@@ -3,66 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
-import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from alcore.codec import learn_types
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
-from alcore.driver.agreement import agree_on_end, agree_on_requests, begin_alike, compare_pools
+from alcore.driver.agreement import agree_on_end
 from alcore.driver.answer_files import SOURCE, given_answers
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.asking import OpenRequest, open_requests
-from alcore.driver.budget import Budget, FailureRate
-from alcore.driver.checkpointing import Checkpointer, TrainingProgress
-from alcore.driver.description import describe_run, environment
-from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.feasibility import Feasibility
-from alcore.driver.in_flight import InDoubt, check_decided, release_in_flight
-from alcore.driver.interruption import Interruption
-from alcore.driver.labeling import LabelingPhase, LabelStrategyState
-from alcore.driver.ledger import RequestLedger
-from alcore.driver.pool_set import InputCheck, PoolSet
-from alcore.driver.rank_scope import RankScope
+from alcore.driver.in_flight import InDoubt
+from alcore.driver.lifecycle import RunLifecycle, RunState
+from alcore.driver.parts import make_parts
+from alcore.driver.query_phase import QueryPhase
 from alcore.driver.request_files import write_requests
-from alcore.driver.request_queue import OVER_BUDGET, RequestQueue
-from alcore.driver.resume import ResumePoint, resume, why_finished
-from alcore.driver.run_log import WarnOnce, run_logger
-from alcore.driver.session import RunPosition, RunSession, create_run, open_run
-from alcore.driver.strategy_set import StrategySet
+from alcore.driver.request_queue import OVER_BUDGET
+from alcore.driver.session import ClosedRun, RunSession, samples_of
 from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
-from alcore.inference.learner import evaluating, floating_type, model_digest, place_learner
-from alcore.inference.weights import load_weights
-from alcore.plugins.discovery import plugins_compared
-from alcore.plugins.listeners import Listeners
-from alcore.plugins.registry import installed
+from alcore.inference.learner import evaluating, model_digest
 from alcore.pools.batches import tensors_of, to_device
-from alcore.pools.candidates import Candidates
-from alcore.pools.tensor_pool import pool_digest
 from alcore.protocols import DataInfo, EndKind, EndReason, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
-from alcore.randomness import derive_generator, set_global_rng_state
-from alcore.store import retention
-from alcore.store.endings import GOES_ON, end_of
-from alcore.store.files import free_run_id
+from alcore.randomness import derive_generator
 from alcore.store.reading import Run
-from alcore.store.run import RunStore
-from alcore.store.tables import PREPROCESSING, AskedRequest, utc_now
-from alcore.training.class_balance import ClassBalance
-from alcore.training.ddp import with_synchronized_normalization
+from alcore.store.tables import AskedRequest
 from alcore.training.extra_arguments import accepted, check_arguments
-from alcore.training.loader import BatchLoader, LoaderFactory
+from alcore.training.loader import BatchLoader
 from alcore.training.steps import own_step, resolve_train_step
-from alcore.training.trainer import Trainer
 
 
 class Driver:
@@ -124,92 +98,25 @@ class Driver:
     ) -> None:
         checks.check_parts(config, learner, strategies_config, training_config)
         checks.check_others(inference_fn, plugins)
-        ranks = config.dist_manager.join() if config.dist_manager else Ranks()
-        ranks.begin()
-        self.run_id, seed = ranks.share(lambda: (config.run_id or free_run_id(Path(config.root_log_dir)), config.seed))
-        self._asked_dtype = config.asked_dtype
-        self._dtype = config.asked_dtype or floating_type(learner)
-        self.config = dataclasses.replace(config, run_id=self.run_id, seed=seed, dtype=self._dtype)
-        self.training_config, self.inference_fn = training_config, inference_fn
-        self._root = Path(config.root_log_dir).absolute()  # now, since the working directory may change
-        self.log_dir = self._root / self.run_id
-        self.logger = run_logger(self.run_id, logging.INFO if ranks.main else logging.ERROR)
-        checks.warn_of_separate_runs(config, self.logger)
-        self.warn_once = WarnOnce(self.logger)
-        self._scope, self._interruption = RankScope(ranks), Interruption(ranks)
-        self.listeners = Listeners(plugins, self.logger, criteria_only=not ranks.main, around=self._scope.by_itself)
-        self.position = RunPosition()
-
-        manager = config.dist_manager
-        if manager is not None and manager.distributed and manager.sync_batch_norm:
-            learner = with_synchronized_normalization(learner)
-        self.learner = learner
-        self._pools = PoolSet(
-            training_config.train_datapool if training_config else None,
-            training_config.val_datapool if training_config else None,
-            strategies_config.unlabeled_datapool,
-        )
-        self._loaders = LoaderFactory(
-            batch_size=config.batch_size,
-            drop_last=config.drop_last,
-            collate_fn=config.collate_fn,
-            workers=config.num_dataloader_workers,
-            device=self.device,
-            dtype=self.dtype,
-            before_batch=self._interruption.safe_point,
-        )
-        self._balance = ClassBalance(
-            self._pools.train,
-            training_config.sampler if training_config else None,
-            training_config.class_weights if training_config else None,
-            self.warn_once,
-        )
-        self._trainer = self._make_trainer(config, training_config)
-
-        self._strategies = StrategySet(strategies_config)
-        self._candidates = Candidates(self._pools.choice)
-        self.feasibility = Feasibility(config.feasibility, self.warn_once)
-        self.feature_cache = FeatureCache()
-        transport = strategies_config.queue_cls() if ranks.main else queue.Queue()  # one for all ranks, perhaps
-        self._costs = ExpectedCosts(self._strategies.label, self._pools.choice)
-        self._ledger = RequestLedger(
-            checks.check_queue(transport),
-            Budget(config.budget),
-            FailureRate(config.max_failure_rate),
-            config.label_retries,
-        )
-        self.query_queue = RequestQueue(
-            self._ledger,
-            self._candidates,
-            self.run_id,
-            self._costs.of,
-            config.samples_per_step,
-            InputCheck(self._pools),
-            self._pools.fidelity,
-            self._costs.of_many,
-            self._pools.as_input,
-        )
-        self.label_queue: AnswerQueue | None = None
-        self._checkpointer = Checkpointer(
-            self.learner, self._trainer, self._strategies.by_name, self.listeners.parts, ranks
-        )
-        self._in_session = self._in_step = False
-        self._waits = False  # whether the step under way waits for labels
-        self.end_reason: EndReason | None = None
+        self._parts = parts = make_parts(config, learner, strategies_config, training_config, plugins)
+        self.learner, self.training_config, self.inference_fn = parts.learner, training_config, inference_fn
+        self.run_id, self.position, self.query_queue = parts.position.run_id, parts.position, parts.query_queue
+        self.logger, self.warn_once, self.listeners = parts.logger, parts.warn_once, parts.listeners
+        self.feasibility, self.feature_cache = Feasibility(config.feasibility, self.warn_once), FeatureCache()
         self.description: str | None = None
         self.preprocessing: Preprocessing | None = None
         self.names_code = False
-        self._session: RunSession | None = None
-        self._half_restored = False  # whether a restore has begun to change parts
-        self._labeling: LabelingPhase | None = None
+        self._lifecycle = RunLifecycle(parts)
+        self._query = QueryPhase(parts, self.feasibility, self.candidates)
+        self._entered: set[str] = set()  # "run", "step": what is under way, and can't be entered inside itself
 
         self.listeners.attach(self)
-        for name, part in self._strategies.by_name.items():
+        for name, strategy in self.strategies.items():
             with raised_by(f"attach() of {name}"):
-                part.attach(self)
-        if self._trainer is not None and callable(getattr(self._trainer.loop, "attach", None)):
+                strategy.attach(self)
+        if parts.trainer is not None and callable(getattr(parts.trainer.loop, "attach", None)):
             with raised_by("attach() of the training loop"):
-                self._trainer.loop.attach(self)  # type: ignore[attr-defined]
+                parts.trainer.loop.attach(self)  # type: ignore[attr-defined]
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -262,50 +169,37 @@ class Driver:
 
         While nothing is labeled there is no training; nor metrology, where a start strategy chooses.
         """
-        with self._step_entered():
+        with self._entering(
+            "step", f"step {self.position.step} of run {self.run_id}", "another one can't be run inside it"
+        ):
             self._check_arguments(train_step_fn, validate_step_fn, args, kwargs)
-            self._step(train_step_fn, validate_step_fn, *args, **kwargs)
-
-    def _step(self, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any) -> None:
-        session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
-        if self._waits:  # for labels of this step, which has chosen
-            self._waits, self.end_reason, cold_start = False, None, self._is_cold_start
-        else:
-            session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
+            session = self._open(train_step_fn, validate_step_fn, kwargs)
             cold_start = self._is_cold_start
-            self._until_query(cold_start, train_step_fn, validate_step_fn, *args, **kwargs)
-        if self.end_reason is None and not self.config.skip_labeling and self.label_strategy is not None:
-            self._labeling_phase(*args, **kwargs)
-        if not self._waits:
-            self._end_step(session, cold_start)
-
-    def _until_query(
-        self, cold_start: bool, train_step_fn: Any, validate_step_fn: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        """Run the phases of a step before its labeling, as far as no stop criterion ends it."""
-        if not cold_start:
-            if self.trains and not len(self.train_datapool):
-                checks.warn_of_untrained_start(self.warn_once)
-            elif self.trains:
-                self._training_phase(train_step_fn, validate_step_fn, *args, **kwargs)
-            if self.measures:
-                self._metrology_phase(*args, **kwargs)
-            text = self.listeners.reason_to_stop()
-            self.end_reason = agree_on_end(self.ranks, EndReason(EndKind.CRITERION, text) if text else None)
-        if self.end_reason is None:
-            self._query_phase(*args, **kwargs)
+            if session.record.waits:  # for labels of this step, which has chosen
+                session.record.end = self.end_reason = None
+            else:
+                session.begin_step(None if self.train_datapool is None else len(self.train_datapool))
+                if not cold_start:
+                    self._training_phase(train_step_fn, validate_step_fn, *args, **kwargs)
+                    self._metrology_phase(*args, **kwargs)
+                    self.end_reason = self._stop_criterion()
+                if self.end_reason is None:
+                    self._query_phase(*args, **kwargs)
+            if self.end_reason is None:
+                self._labeling_phase(*args, **kwargs)
+            if not session.record.waits:
+                self._end_step(session, cold_start)
 
     def _train_finally(
         self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, *args: Any, **kwargs: Any
     ) -> None:
         """Train and measure on the labels of the last step: the beginning of a step that the run may be extended by."""
-        session = self._ensure_session(train_step_fn, None, kwargs)
+        session = self._open(train_step_fn, validate_step_fn, kwargs)
         assert session.training is not None
         session.begin_step(len(self.train_datapool))
         self._training_phase(train_step_fn, validate_step_fn, *args, **kwargs)
         session.training.save()
-        if self.measures:
-            self._metrology_phase(*args, **kwargs)
+        self._metrology_phase(*args, **kwargs)
 
     def _ends_with_training(self, reason: EndReason | None) -> bool:
         """Whether a run that ends for this reason trains once more."""
@@ -326,16 +220,19 @@ class Driver:
         *_args: Any,
         **kwargs: Any,
     ) -> None:
-        """Train the learner on what is labeled."""
-        session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
-        assert self._trainer is not None
-        assert session.training is not None
+        """Train the learner on what is labeled; nothing where the run doesn't train, or nothing is labeled."""
+        session, trainer = self._open(train_step_fn, validate_step_fn, kwargs), self._parts.trainer
+        if trainer is None or session.training is None:
+            return
+        if not len(self.train_datapool):
+            checks.warn_of_untrained_start(self.warn_once)
+            return
         with session.phase(Phase.TRAINING):
             session.training.begin(session.record)
-            self._trainer.train(
+            trainer.train(
                 self.position.step,
                 self.info,
-                seed=self._seed,
+                seed=self._parts.seed,
                 epochs_done=session.training.epochs_done,
                 finished=session.training.trained,
                 train_step_fn=train_step_fn,
@@ -344,100 +241,70 @@ class Driver:
                 keywords=kwargs,
             )
             session.training.end_training()
-            if session.saves_after_training(self.position.step):
+            if session.saves_after_training():
                 session.training.save()
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
-        """Measure the learner."""
-        session = self._ensure_session(keywords=kwargs)
+        """Measure the learner; nothing where the run doesn't measure."""
+        session = self._open(None, None, kwargs)
+        if not self.measures:
+            return
         with session.phase(Phase.METROLOGY):
             for strategy in self.metrology_strategies:
-                before, known, name = strategy.records, len(strategy.records), self.strategy_name(strategy)
+                before, count, name = strategy.records, len(strategy.records), self.strategy_name(strategy)
                 first = before[0] if before else None
                 given, named = accepted(strategy.compute, 0, args, kwargs)
                 with raised_by(f"compute() of {name}"):
                     strategy.compute(*given, **named)
-                if _were_reset(strategy.records, before, known, first):
-                    known = 0
-                strategy.records[known:] = session.add_metrics(name, strategy.records[known:])
+                if _were_reset(strategy.records, before, count, first):
+                    count = 0
+                strategy.records[count:] = session.add_metrics(name, strategy.records[count:])
                 serialize = getattr(strategy, "serialize_records", None)
                 if callable(serialize) and self.ranks.main:
                     given, named = accepted(serialize, 0, args, kwargs)
-                    with self._scope.by_itself(), raised_by(f"serialize_records() of {name}"):
+                    with self._parts.scope.by_itself(), raised_by(f"serialize_records() of {name}"):
                         serialize(*given, **named)
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
-        session = self._ensure_session(keywords=kwargs)
+        session = self._open(None, None, kwargs)
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
                 strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
-            with self._feasibility_learned(session):
-                self._choose(strategies, session.store, *args, **kwargs)
+            if (learned := self._query.run(strategies, session.store, args, kwargs)) is not None:
+                session.record.values["feasibility"] = learned
             session.commit_requests(self.query_queue, model_digest(self.learner))
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
-        """Get the labels that were asked for, and append them to the training pool."""
-        session = self._ensure_session(keywords=kwargs)
-        assert self._labeling is not None
+        """Get the labels that were asked for, and append them to the training pool; nothing without a strategy."""
+        session = self._open(None, None, kwargs)
+        if self.config.skip_labeling or self.label_strategy is None:
+            return
         with session.phase(Phase.LABELING):
-            counts = self._labeling.run(self.position.step, session.replaying, *args, **kwargs)
-            self._waits = self._labeling.waits_for is not None
-            if self._waits:
-                self.end_reason = stopping.waits(self._labeling.waits_for)
+            counts = session.labeling.run(self.position.step, session.replaying, *args, **kwargs)
+            session.record.end = stopping.waits(session.labeling.waits_for)
+            if session.record.waits:
+                self.end_reason = session.record.end
             else:
                 session.add_label_counts(counts)
 
     # -- between the phases --------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _feasibility_learned(self, session: RunSession) -> Iterator[None]:
-        """Know which candidates are likely to have no label, as far as that is wanted and can be learned."""
-        failed = session.store.infeasible(self.position.step) if self.feasibility.is_on else []
-        if failed and self._candidates.known and self.train_datapool is not None:
-            labeled = self._labeled_inputs(session.store)
-            found = self.feasibility.learn(self.choice_pool, labeled, failed, self.candidates())
-            if found is not None:
-                session.record.values["feasibility"] = found
-        try:
-            yield
-        finally:
-            self.feasibility.forget()
-
-    def _labeled_inputs(self, store: RunStore) -> Iterator[Any]:
-        """Return the inputs of the training samples, and of those that the run labeled and holds out, by batches."""
-        yield from (batch[0] for batch in self.ordered_batches(self.train_datapool))
-        trained = getattr(self.train_datapool, "labeled_ids", None)
-        if trained is not None and self.train_datapool is self.choice_pool:
-            held_out = set(store.labeled_samples(self.position.step)) - set(trained.tolist())
-            if held_out:
-                yield self.choice_pool.inputs(torch.tensor(sorted(held_out)))
-
-    def _choose(self, strategies: Sequence[Any], store: RunStore | None, *args: Any, **kwargs: Any) -> None:
-        """Let query strategies ask for samples, one after the other."""
-        step = self.position.step
-        if store is None:
-            self.query_queue.begin(step, float("inf"))
-        else:
-            self.query_queue.begin(step, *self._left_and_usual_cost(store), lambda: store.infeasible(step))
-        for left, strategy in zip(range(len(strategies), 0, -1), strategies, strict=True):
-            self.query_queue.begin_strategy(self.strategy_name(strategy), left)
-            given, named = accepted(strategy.sample, 1, args, kwargs)
-            with raised_by(f"sample() of {self.strategy_name(strategy)}"):
-                strategy.sample(self.query_queue, *given, **named)
-            agree_on_requests(self.ranks, self.query_queue)
+    def _stop_criterion(self) -> EndReason | None:
+        """Return the reason of a stop criterion to end the run, else None."""
+        text = self.listeners.reason_to_stop()
+        return agree_on_end(self.ranks, EndReason(EndKind.CRITERION, text) if text else None)
 
     def _end_step(self, session: RunSession, cold_start: bool) -> None:
         """Take in answers that arrived late, find out whether the run ends here, and commit the step."""
-        assert self._labeling is not None
-        if (counts := self._labeling.take_late_answers(self.position.step)) is not None:
+        if (counts := session.labeling.take_late_answers(self.position.step)) is not None:
             session.add_label_counts(counts)
         if self.end_reason is None:
             reason = stopping.nothing_to_label(
                 requested=bool(self.query_queue.asked),
                 over_budget=self.query_queue.dropped[OVER_BUDGET] > 0,
-                candidates=self._candidates,
+                candidates=self._parts.candidates,
                 cold_start=cold_start,
                 settled=session.record.settled,
                 waiting=cold_start and session.store.waits_before(self.position.step + 1),
@@ -458,13 +325,6 @@ class Driver:
     def _step_limit(self, done: int) -> EndReason | None:
         return stopping.step_limit(self.config.max_active_learning_steps, done)
 
-    def _left_and_usual_cost(self, store: RunStore) -> tuple[float, float]:
-        """Return what may still be spent, and what a label is expected to cost of which nobody says so."""
-        if self.config.budget is None:
-            return float("inf"), 1.0
-        step, usual = self.position.step, store.mean_cost(self.position.step)
-        return self.config.budget - store.committed_cost(step), 1.0 if usual is None else usual
-
     @property
     def _is_cold_start(self) -> bool:
         """Whether nothing is labeled, so that the start strategy is to choose."""
@@ -484,39 +344,30 @@ class Driver:
 
         The arguments are those of `run`, for the checks before the run begins.
         """
-        if self._in_session:
-            raise UsageError(
-                f"run {self.run_id} is under way already, and can't be run again inside itself: by a strategy, an "
-                "observer or another thread."
-            )
-        self._in_session = True
-        try:
+        with self._entering("run", f"run {self.run_id}", "can't be run again inside itself"):
             with self._failures_reported():
                 self._check_arguments(train_step_fn, validate_step_fn, args, kwargs)
-                session = self._ensure_session(train_step_fn, validate_step_fn, kwargs)
+                self._open(train_step_fn, validate_step_fn, kwargs)
             try:
                 with self._failures_reported():
                     yield
             except BaseException as error:
-                session.close(self.end_reason, error)
+                self._lifecycle.close(error)
                 raise
-            session.close(self.end_reason, None)
-        finally:
-            self._in_session = False
+            self._lifecycle.close(None)
 
     @contextlib.contextmanager
-    def _step_entered(self) -> Iterator[None]:
-        """Refuse a step inside a step."""
-        if self._in_step:
+    def _entering(self, what: str, named: str, refusal: str) -> Iterator[None]:
+        """Refuse to enter a run, or a step, inside itself."""
+        if what in self._entered:
             raise UsageError(
-                f"step {self.position.step} of run {self.run_id} is under way already, and another one can't be run "
-                "inside it: by a strategy, an observer or another thread."
+                f"{named} is under way already, and {refusal}: by a strategy, an observer or another thread."
             )
-        self._in_step = True
+        self._entered.add(what)
         try:
             yield
         finally:
-            self._in_step = False
+            self._entered.remove(what)
 
     def restore(
         self, checkpoint: str | None = None, *, in_doubt: InDoubt | None = None, other_ranks: bool = False
@@ -544,37 +395,8 @@ class Driver:
         RunLockedError
             When another process is writing to the run.
         """
-        if self._session is not None:
-            raise UsageError(f"run {self.run_id} is open already; make a new Driver to restore it.")
-        if self._half_restored:
-            raise UsageError("an earlier restore of this driver failed half-way; make a new Driver with fresh parts.")
         with self._failures_reported():
-            self._restore(checkpoint, in_doubt, other_ranks=other_ranks)
-
-    def _restore(self, checkpoint: str | None, in_doubt: InDoubt | None, *, other_ranks: bool) -> None:
-        self.prepare()
-        compare_pools(self.ranks, self._pools, {})
-        store = open_run(self._root, self.run_id, self.ranks, other_ranks=other_ranks)
-        with contextlib.ExitStack() as undo:
-            undo.callback(store.close)
-            check_decided(self.label_strategy, store, in_doubt)  # before any part is changed
-            meta = store.meta()
-            undo.enter_context(plugins_compared(meta["environment"]))
-            self.config, self._half_restored = dataclasses.replace(self.config, seed=meta["seed"]), True
-            point = self._resume(store, checkpoint, meta)
-            self.end_reason = why_finished(store, meta, self.config.budget) or self._step_limit(point.step)
-            release_in_flight(self.label_strategy, store, in_doubt)
-            end = end_of(meta)
-            if end is not None and end.kind is EndKind.LABELS_FAIL:  # the user may have mended the cause
-                store.forget_failures()
-            if self.end_reason is None:
-                store.set_meta(**GOES_ON)
-            self.position.step = point.step
-            self._begin(store, point)
-            assert self._session is not None
-            metrology = [self.strategy_name(one) for one in self.metrology_strategies]
-            self._session.tell_again(point.step - 1, point.one_step_behind, metrology)
-            undo.pop_all()
+            self._lifecycle.restore(checkpoint, in_doubt, other_ranks=other_ranks)
 
     def ask(self, path: str | Path | None = None) -> list[OpenRequest]:
         """Return the requests of the run that have no answer, oldest first; write them to a file, too.
@@ -584,7 +406,7 @@ class Driver:
         path
             A file to fill in: ``.csv``, ``.jsonl`` or ``.npz``.
         """
-        requests = open_requests(Run(self.log_dir), self._pools.choice)
+        requests = open_requests(Run(self.log_dir), self.choice_pool)
         if path is not None:
             write_requests(requests, Path(path))
         return requests
@@ -608,8 +430,8 @@ class Driver:
         Told
             What became of each answer. One that is refused doesn't keep the others from being accepted.
         """
-        given = given_answers(answers, self._pools.info, source)
-        return tell(Run(self.log_dir), given, AnswerCheck(self._pools))
+        given = given_answers(answers, self._parts.pools.info, source)
+        return tell(Run(self.log_dir), given, AnswerCheck(self._parts.pools))
 
     def prepare(self) -> None:
         """Check that all parts fit together, and place the learner; nothing is written.
@@ -621,22 +443,7 @@ class Driver:
         UsageError
             When they don't.
         """
-        checks.check_asks_or_ends(self.config, self._strategies, has_stop_criteria=self.listeners.has_stop_criteria)
-        checks.check_fit(
-            self.config, self._pools, self.label_strategy, has_start_strategy=self.start_strategy is not None
-        )
-        if self.trains:
-            self._balance.check(self._pools.info)
-        loops = [] if self._trainer is None else [self._trainer.loop]
-        pools = [pool for pool in self._pools if pool is not None]
-        learn_types([*pools, *self.strategies.values(), self.learner, *loops])
-        place_learner(self.learner, self.device, self._asked_dtype)
-        if self._trainer is not None:
-            self._trainer.check()
-        if self.config.per_cost:
-            checks.warn_of_costs(self._strategies, self.warn_once)
-        loop = {} if self._trainer is None else {"the training loop": self._trainer.loop}
-        checks.run_checks({**self._strategies.by_name, **loop})
+        self._lifecycle.prepare()
 
     def choose(self, *args: Any, **kwargs: Any) -> list[AskedRequest]:
         """Let the query strategies choose, as in the query phase of the next step; nothing is committed.
@@ -658,11 +465,11 @@ class Driver:
             )
         self.position.phase = Phase.QUERY
         try:
-            self._choose(self.query_strategies, None, *args, **kwargs)
+            self._query.run(self.query_strategies, None, args, kwargs)
         finally:
             self.position.phase = None
-            if self._session is not None:
-                self._session.keep_pending(self.query_queue)
+            if isinstance(closed := self._lifecycle.run, ClosedRun):  # nobody answers these any more
+                closed.unanswered |= samples_of(self.query_queue.asked)
         return self.query_queue.asked
 
     @classmethod
@@ -684,183 +491,51 @@ class Driver:
 
     def interrupt(self) -> None:
         """Ask the run to end at the next safe point; usable from a signal handler or another thread."""
-        self._interruption.request()
+        self._parts.interruption.request()
 
     @property
     def interrupted(self) -> bool:
         """Whether the run was asked to end."""
-        return self._interruption.requested
+        return self._parts.interruption.requested
 
     def _check_arguments(self, train: Any, validate: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments of a run that nothing takes."""
         if not args and not kwargs:
             return
-        takers = self._strategies.takers()
-        if self._trainer is not None:
-            takers += self._trainer.takers(train, validate)
+        trainer = self._parts.trainer
+        takers = self._parts.strategies.takers() + ([] if trainer is None else trainer.takers(train, validate))
         check_arguments(takers, args, kwargs, self.warn_once)
 
-    def _ensure_session(
-        self,
-        train_step_fn: TrainStep | None = None,
-        validate_step_fn: ValidateStep | None = None,
-        keywords: Mapping[str, Any] | None = None,
+    def _open(
+        self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, keywords: Mapping[str, Any]
     ) -> RunSession:
-        if self._trainer is not None:
-            train_step_fn, validate_step_fn = self._trainer.step_functions(train_step_fn, validate_step_fn)
-            checks.check_step_functions(train_step_fn, validate_step_fn, self._pools, keywords or {})
-        if self._session is None:
-            if self.config.resume == "auto" and self.ranks.share((self.log_dir / "run.db").is_file):
-                self._restore(None, None, other_ranks=False)
-            else:
-                self._create(train_step_fn, keywords)
-        assert self._session is not None
-        if self._session.closed and self._waits:
-            self._open_again(self._session)
-        if self._session.closed:
-            raise UsageError(f"run {self.run_id} has ended; make a new Driver to run again.")
-        return self._session
-
-    def _create(self, train_step_fn: TrainStep | None, keywords: Mapping[str, Any] | None) -> None:
-        """Check everything, and make the run directory with its first checkpoint."""
+        """Return the open run; the first phase opens it, called by hand or not."""
+        if self._parts.trainer is not None:
+            train_step_fn, validate_step_fn = self._parts.trainer.step_functions(train_step_fn, validate_step_fn)
+            checks.check_step_functions(train_step_fn, validate_step_fn, self._parts.pools, keywords)
+        lifecycle = self._lifecycle
+        if lifecycle.state is RunState.WAITING:
+            return lifecycle.reopen()
+        if lifecycle.state is not RunState.NEW:
+            return lifecycle.session
+        if self.config.resume == "auto" and lifecycle.exists:
+            return lifecycle.restore(None, None, other_ranks=False)
         if self.trains:
             assert self.training_config is not None
-            resolve_train_step(train_step_fn, self.learner, self.info, keywords or {})
+            resolve_train_step(train_step_fn, self.learner, self.info, keywords)
             checks.check_class_weights(self.training_config, self.learner, train_step_fn, self.info)
-        self.prepare()
-        weights = self._load_weights()
-        self._check_columns(train_step_fn)
-        if self._trainer is not None:
-            self._trainer.make_optimization()
-        begin_alike(self.ranks, self.learner, self._seed)
-        pools = {name: pool_digest(pool) for name, pool in self._pools.identified().items()}
-        compare_pools(self.ranks, self._pools, pools)
-        names = {
-            "query": [self.strategy_name(one) for one in self.query_strategies],
-            "metrology": [self.strategy_name(one) for one in self.metrology_strategies],
-        }
-        store = create_run(
-            self._root,
-            self.run_id,
-            self.ranks,
-            meta={
-                "run_id": self.run_id, "seed": self._seed, "started": utc_now(), "status": "running",
-                "environment": environment(), "pools": pools, "names": names, **self._about_inputs(), **weights,
-            },
-            experiment=self.description or self._describe(),
-            state=self._checkpointer.collect(step=0, phase="start", epoch=0),
-        )  # fmt: skip
-        try:
-            self._begin(store)
-        except BaseException:
-            store.close()  # or this process would hold the run's lock for as long as it lives
-            raise
-
-    def _open_again(self, before: RunSession) -> None:
-        """Go on with a run that waited for labels in this process."""
-        store, step = open_run(self._root, self.run_id, self.ranks, other_ranks=False), self.position.step
-        with contextlib.ExitStack() as undo:
-            undo.callback(store.close)
-            if self.ranks.share(lambda: store.last_step() != step or store.is_committed(step)):
-                raise UsageError(
-                    f"run {self.run_id} waited for labels of step {step} here, and another process has gone on with "
-                    "it since; make a new Driver with fresh parts to restore it."
-                )
-            store.set_meta(**GOES_ON)
-            self._begin(store)
-            undo.pop_all()
-        assert self._session is not None
-        self._session.record, self.end_reason = before.record, None
-        set_global_rng_state(before.generators_at_end)
-
-    def _load_weights(self) -> dict[str, Any]:
-        """Give the learner the weights that it is to begin with, and return what the run records of them."""
-        if self.config.weights is None:
-            return {}
-        path = Path(self.config.weights).expanduser().absolute()
-        digest = load_weights(self.learner, path, self.config.weights_sha256)
-        self.logger.info("the learner begins with the weights of %s, SHA-256 %s", path, digest)
-        return {"weights": {"file": str(path), "sha256": digest}}
-
-    def _about_inputs(self) -> dict[str, Any]:
-        """Return what is known about the data, and how it makes inputs of a file, for later use of the learner."""
-        found: dict[str, Any] = {}
-        if isinstance(self.info, DataInfo):
-            found["info"] = dataclasses.asdict(self.info)
-        if self.preprocessing is not None:
-            with raised_by("describe() of the preprocessing"):
-                found[PREPROCESSING] = self.preprocessing.describe()
-        return found
+        return lifecycle.create(
+            lambda: self._check_columns(train_step_fn), description=self.description, preprocessing=self.preprocessing
+        )
 
     def _check_columns(self, train_step_fn: TrainStep | None) -> None:
         """Compare the learner's outputs with the number of classes, where the default loss trains it."""
         info = self.info
         own = own_step(train_step_fn, self.learner) is not None or self.inference_fn is not None
-        if not self.trains or own or info is None or not self._pools.choosable:
+        if not self.trains or own or info is None or not self._parts.pools.choosable:
             return
         if info.task == "classification":
             checks.check_columns(info, self.learner, self.probe(), self.warn_once)
-
-    def _resume(self, store: RunStore, checkpoint: str | None, meta: Mapping[str, Any]) -> ResumePoint:
-        return resume(
-            store,
-            checkpoint,
-            meta=meta,
-            learner=self.learner,
-            trainer=self._trainer,
-            pools=self._pools,
-            candidates=self._candidates,
-            strategies=self._strategies,
-            checkpointer=self._checkpointer,
-            ranks=self.ranks,
-            logger=self.logger,
-        )
-
-    def _begin(self, store: RunStore, point: ResumePoint | None = None) -> None:
-        """Make the parts that work on an open run directory, and tell the observers."""
-        if not self.ranks.main:
-            self.log_dir = store.folder
-        state = LabelStrategyState(self.label_strategy, None if point is None else store.label_strategy_state())
-        self.label_queue = AnswerQueue(
-            store,
-            self._ledger,
-            AnswerCheck(self._pools),
-            strategy_state=state.to_store,
-            after_commit=self._interruption.safe_point,
-        )
-        self._labeling = LabelingPhase(
-            self.label_strategy, store, self._ledger, self.query_queue, self.label_queue, state, self._pools,
-            self._scope, self._interruption,
-        )  # fmt: skip
-        training = None
-        if self._trainer is not None:
-            training = TrainingProgress(
-                self._checkpointer, store, self._trainer, self.learner, self._trainer.epochs_between_checkpoints,
-                self.ranks, self._interruption,
-                epochs_done=0 if point is None else point.epochs,
-                trained=point is not None and point.trained,
-            )  # fmt: skip
-        self._session = RunSession(
-            store,
-            self.run_id,
-            self.log_dir,
-            self.logger,
-            self.warn_once,
-            self.position,
-            self.listeners,
-            self._checkpointer,
-            training,
-            self._scope,
-            self._interruption,
-            checkpoint_interval=self.config.checkpoint_interval,
-            checkpoint_on={phase for phase in Phase if getattr(self.config, f"checkpoint_on_{phase}")},
-            retention=retention.parse(self.config.keep),
-            budget=self.config.budget,
-            last_recorded=-1 if point is None else store.last_step(),
-            resumed_record=None if point is None else point.record,
-        )
-        self.logger.info("run %s %s in %s", self.run_id, "goes on" if point else "begins", self.log_dir)
-        self.listeners.tell("alcore_run_start")
 
     @contextlib.contextmanager
     def _failures_reported(self) -> Iterator[None]:
@@ -874,30 +549,31 @@ class Driver:
                 raise cause from error
             raise
 
-    def _make_trainer(self, config: DriverConfig, training_config: TrainingConfig | None) -> Trainer | None:
-        if training_config is None or config.skip_training:
-            return None
-        loop = training_config.train_loop_fn or installed().make("loop", "default")
-        return Trainer(
-            loop,
-            self.learner,
-            training_config,
-            self._loaders,
-            self._balance,
-            device=self.device,
-            dtype=self.dtype,
-            fine_tuning_lr=config.fine_tuning_lr,
-            reset_optim_states=config.reset_optim_states,
-            model_checkpoint_frequency=config.model_checkpoint_frequency,
-            ranks=self.ranks,
-            manager=config.dist_manager,
-        )
-
-    def _describe(self) -> str:
-        loop = None if self._trainer is None else self._trainer.loop
-        return describe_run(self.config, self.training_config, self.learner, self._strategies.by_name, loop)
-
     # -- what strategies, loops and observers are given: `alcore.protocols.RunContext` --------------------
+
+    @property
+    def config(self) -> DriverConfig:
+        """How the loop is run, with the seed of the run, and the dtype of its batches."""
+        return self._parts.config
+
+    @property
+    def log_dir(self) -> Path:
+        """Directory of the run, made when the run starts."""
+        return self._lifecycle.folder
+
+    @property
+    def label_queue(self) -> AnswerQueue | None:
+        """Where a label strategy delivers its answers; made when the run starts."""
+        return self._lifecycle.label_queue
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """Why the run ended; None while it goes on."""
+        return self.position.end_reason
+
+    @end_reason.setter
+    def end_reason(self, reason: EndReason | None) -> None:
+        self.position.end_reason = reason
 
     @property
     def active_learning_step_idx(self) -> int:
@@ -922,26 +598,27 @@ class Driver:
     @property
     def measures(self) -> bool:
         """Whether the run has a metrology phase."""
-        return not self.config.skip_metrology and bool(self._strategies.metrology)
+        return not self.config.skip_metrology and bool(self._parts.strategies.metrology)
 
     def spent(self) -> Spent:
         """Return how many labels were bought in earlier steps, and what they cost."""
-        return Spent(0, 0.0) if self._session is None else self._session.spent()
+        run = self._lifecycle.run
+        return Spent(0, 0.0) if run is None else run.spent()
 
     @property
     def device(self) -> torch.device:
         """Where learner and batches are."""
-        return torch.device(self.config.device or "cpu")
+        return self._parts.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of batches, and of the learner unless it came with several."""
-        return self._dtype
+        return self._parts.dtype
 
     @property
     def info(self) -> DataInfo | None:
         """What is known about the data, if a pool says, with the weights that its classes have now."""
-        return self._balance.weighted(self._pools.info)
+        return self._parts.balance.weighted(self._parts.pools.info)
 
     def infer(self, inputs: Any) -> Any:
         """Return the learner's outputs: in eval mode, without gradients, on its device and in its dtype."""
@@ -971,17 +648,17 @@ class Driver:
     @property
     def train_datapool(self) -> Any:
         """The pool that is trained on."""
-        return self._pools.train
+        return self._parts.pools.train
 
     @property
     def val_datapool(self) -> Any:
         """Held-out items, or None."""
-        return self._pools.validation
+        return self._parts.pools.validation
 
     @property
     def unlabeled_datapool(self) -> Any:
         """The pool to choose from where that is not the training pool, else None."""
-        return self._pools.unlabeled
+        return self._parts.pools.unlabeled
 
     training_pool, validation_pool, unlabeled_pool = train_datapool, val_datapool, unlabeled_datapool
     """Other names of the pools, as in PhysicsNeMo."""
@@ -989,7 +666,7 @@ class Driver:
     @property
     def choice_pool(self) -> Any:
         """The pool that samples are chosen from."""
-        return self._pools.choice
+        return self._parts.pools.choice
 
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that the step under way chooses from, ascending, in int64 tensors of at most `size`."""
@@ -998,49 +675,49 @@ class Driver:
                 "this run has no pool to choose from, so that its query strategies can only ask for generated inputs; "
                 "give a training_config, or an unlabeled_datapool."
             )
-        for ids in map(self.feasibility.offered, self._candidates.chunks(size, self.active_learning_step_idx)):
-            self._interruption.safe_point()
+        for ids in map(self.feasibility.offered, self._parts.candidates.chunks(size, self.active_learning_step_idx)):
+            self._parts.interruption.safe_point()
             if len(ids):
                 yield ids
 
     def pending(self) -> torch.Tensor:
         """Return the samples that were asked for and have no answer yet: ids, int64 (P,), ascending."""
-        if self._session is None:
-            return torch.tensor(self._candidates.waiting(), dtype=torch.int64)
-        return torch.tensor(sorted(self._session.pending(self.query_queue)), dtype=torch.int64)
+        run = self._lifecycle.run
+        samples = self._parts.candidates.waiting() if run is None else sorted(run.pending(self.query_queue))
+        return torch.tensor(samples, dtype=torch.int64)
 
     def ordered_batches(self, pool: Any) -> BatchLoader:
         """Return the batches of a pool's labeled items in the order of the pool."""
-        return self._loaders.large_batches(pool)
+        return self._parts.loaders.large_batches(pool)
 
     @property
     def query_strategies(self) -> list[Any]:
         """The query strategies, in their order."""
-        return self._strategies.query
+        return self._parts.strategies.query
 
     @property
     def start_strategy(self) -> Any:
         """The query strategy of the first selection, or None."""
-        return self._strategies.start
+        return self._parts.strategies.start
 
     @property
     def label_strategy(self) -> Any:
         """The label strategy, or None."""
-        return self._strategies.label
+        return self._parts.strategies.label
 
     @property
     def metrology_strategies(self) -> list[Any]:
         """The metrology strategies, in their order."""
-        return self._strategies.metrology
+        return self._parts.strategies.metrology
 
     @property
     def strategies(self) -> dict[str, Any]:
         """All strategies by their names in this run."""
-        return self._strategies.by_name
+        return self._parts.strategies.by_name
 
     def strategy_name(self, strategy: Any) -> str:
         """Return the name of a strategy in this run."""
-        return self._strategies.name_of(strategy)
+        return self._parts.strategies.name_of(strategy)
 
     def wanted(self, max_samples: int) -> int:
         """Return how many samples the query strategy at work is to ask for.
@@ -1066,15 +743,15 @@ class Driver:
         torch.Tensor or None
             None where ``DriverConfig.per_cost`` is not set.
         """
-        return self._costs.of_samples(samples, self.query_queue.usual_cost) if self.config.per_cost else None
+        return self._parts.costs.of_samples(samples, self.query_queue.usual_cost) if self.config.per_cost else None
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a fresh generator derived from run seed, step, phase and purpose."""
-        return derive_generator(self._seed, self.position.step, self.position.phase, *purpose)
+        return derive_generator(self._parts.seed, self.position.step, self.position.phase, *purpose)
 
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
-        self._interruption.safe_point()
+        self._parts.interruption.safe_point()
 
     def take_told(self) -> list[Request]:
         """Take in what was told to the run, while a label strategy works.
@@ -1085,11 +762,8 @@ class Driver:
             Those which the label strategy had taken out and is not to answer any more, since they were answered, or
             failed and are handed out again. At most once a second something is looked for.
         """
-        return [] if self._labeling is None else self._labeling.take_told()
-
-    @property
-    def _seed(self) -> int:
-        return int(self.config.seed or 0)
+        run = self._lifecycle.run
+        return run.labeling.take_told() if isinstance(run, RunSession) else []
 
     # -- what `alcore.inference` uses beyond that: `alcore.inference.InferenceContext` ---------------------
 
@@ -1101,7 +775,7 @@ class Driver:
     @property
     def ranks(self) -> Ranks:
         """The processes that compute together; this one alone while it works by itself."""
-        return self._scope.current
+        return self._parts.scope.current
 
 
 def _were_reset(records: list[Any], before: list[Any], known: int, first: Any) -> bool:

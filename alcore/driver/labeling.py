@@ -97,6 +97,7 @@ class LabelingPhase:
         self,
         strategy: Any,
         store: RunStore,
+        *,
         ledger: RequestLedger,
         requests: RequestQueue,
         answers: AnswerQueue,

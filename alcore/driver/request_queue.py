@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from alcore.codec import dumps
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.ledger import RequestLedger
+from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.errors import QueryError, UsageError
 from alcore.pools.batches import map_leaves
 from alcore.pools.candidates import Candidates
@@ -39,18 +41,12 @@ class RequestQueue:
         What may be asked for; what is asked for is masked there.
     run_id
         Part of each request's key.
-    cost
-        Returns what the label of an item is expected to cost, or None where nobody says.
+    pools
+        Check generated inputs, make the learner's inputs of them, and say how exact a label is to be.
+    costs
+        What labels are expected to cost.
     samples_per_step
         How many samples all query strategies of a step may ask for together; None sets no limit.
-    check_input
-        Returns what is wrong with a generated input, or None.
-    fidelity
-        Returns how exact the label of a sample, or of a generated input, is to be, as JSON, or None.
-    costs_of
-        Returns what labels of samples, int64 (n,), are expected to cost, or None where nobody says it of many.
-    as_input
-        Returns the learner's input of a generated one, so that one input is known in whatever form it is put.
 
     Attributes
     ----------
@@ -73,18 +69,16 @@ class RequestQueue:
         ledger: RequestLedger,
         candidates: Candidates,
         run_id: str,
-        cost: Callable[[Any], float | None],
+        pools: PoolSet,
+        costs: ExpectedCosts,
+        *,
         samples_per_step: int | None = None,
-        check_input: Callable[[Any], str | None] = lambda _item: None,
-        fidelity: Callable[[Any], str | None] = lambda _item: None,
-        costs_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _samples: None,
-        as_input: Callable[[Any], Any] = lambda item: item,
     ) -> None:
         self._ledger = ledger
         self._candidates = candidates
         self._run_id = run_id
-        self._cost, self._samples_per_step, self._check_input = cost, samples_per_step, check_input
-        self._fidelity, self._costs_of, self._as_input = fidelity, costs_of, as_input
+        self._pools, self._costs, self._samples_per_step = pools, costs, samples_per_step
+        self._check_input = InputCheck(pools)
         self._step = 0
         self._strategy, self.usual_cost = "", 1.0
         self._infeasible: Callable[[], Iterable[Any]] = lambda: ()
@@ -206,7 +200,7 @@ class RequestQueue:
         if self.quota is not None and self._rank >= self.quota:
             self.dropped[f"{self._strategy}: more than its share of samples_per_step"] += 1
             return None
-        said = self._cost(item) if known_cost is None else known_cost
+        said = self._costs.of(item) if known_cost is None else known_cost
         cost = self.usual_cost if said is None else float(said)
         if not 0 <= cost < math.inf:
             raise QueryError(
@@ -220,7 +214,7 @@ class RequestQueue:
         ordinal = self.first_ordinal + len(self.asked)
         request = Request(request_id(self._run_id, self._step, ordinal), self._step, ordinal, item)
         worth = None if score is None else float(score)
-        asked = AskedRequest(request, sample, self._strategy, worth, self._rank, cost, self._fidelity(item))
+        asked = AskedRequest(request, sample, self._strategy, worth, self._rank, cost, self._pools.fidelity(item))
         self.asked.append(asked)
         self._rank += 1
         return request
@@ -233,7 +227,7 @@ class RequestQueue:
 
     def _key_of(self, item: Any) -> str:
         """Return a text that is the same for one generated input, whatever kind of array it is in."""
-        own = self._as_input(item)
+        own = self._pools.as_input(item)
         return dumps(
             map_leaves(lambda leaf: torch.as_tensor(leaf).tolist() if isinstance(leaf, _ARRAYS) else leaf, own)
         )
@@ -264,7 +258,7 @@ class RequestQueue:
     def _known_costs(self, samples: Iterable[int]) -> dict[int | None, float]:
         """Return what labels are expected to cost, by sample, where somebody says it of many."""
         ids = torch.tensor(sorted(samples), dtype=torch.int64)
-        found = self._costs_of(ids) if len(ids) else None
+        found = self._costs.of_many(ids) if len(ids) else None
         return {} if found is None else dict(zip(ids.tolist(), found.tolist(), strict=True))
 
     def put_nowait(self, item: Any) -> None:

@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alcore.distributed.ranks import Ranks
 from alcore.driver.answers import append_labels
-from alcore.driver.checkpointing import Checkpointer
 from alcore.driver.description import environment
 from alcore.driver.item_types import with_types
+from alcore.driver.parts import RunParts
 from alcore.driver.pool_set import PoolSet
-from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
 from alcore.plugins.discovery import differences
-from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import pool_digest
 from alcore.protocols import EndKind, EndReason
 from alcore.store import checkpoints
 from alcore.store.endings import end_of
 from alcore.store.files import checkpoint_path
 from alcore.store.run import RunStore
-from alcore.training.trainer import Trainer
 
 
 class ResumePoint(NamedTuple):
@@ -41,7 +37,7 @@ class ResumePoint(NamedTuple):
     record
         Losses and number of epochs of that training so far.
     one_step_behind
-        The listeners whose state is that before they were told of the end of the step before.
+        The listeners whose state in the checkpoint predates the hook ``alcore_step_end`` of the step before.
     """
 
     step: int
@@ -51,21 +47,8 @@ class ResumePoint(NamedTuple):
     one_step_behind: frozenset[str]
 
 
-def resume(
-    store: RunStore,
-    checkpoint: str | None,
-    *,
-    meta: Mapping[str, Any],
-    learner: Any,
-    trainer: Trainer | None,
-    pools: PoolSet,
-    candidates: Candidates,
-    strategies: StrategySet,
-    checkpointer: Checkpointer,
-    ranks: Ranks,
-    logger: logging.Logger,
-) -> ResumePoint:
-    """Give every part of a Driver the state that it had at a checkpoint.
+def resume(store: RunStore, checkpoint: str | None, *, meta: Mapping[str, Any], parts: RunParts) -> ResumePoint:
+    """Give every part of a run the state that it had at a checkpoint; all ranks must call this at once.
 
     Parameters
     ----------
@@ -75,18 +58,15 @@ def resume(
         File name of the checkpoint; the last one where it is None.
     meta
         What is known about the run as a whole.
-    learner, trainer, pools, candidates, strategies, checkpointer
-        The parts, as they were before the run.
-    ranks
-        The processes of the run; all must call this at once.
-    logger
-        Of the run.
+    parts
+        As they were before the run.
 
     Raises
     ------
     UsageError
         When a pool or the learner is not the one of the run, or the checkpoint is damaged.
     """
+    pools, ranks, trainer, learner, logger = parts.pools, parts.ranks, parts.trainer, parts.learner, parts.logger
     _check_pools(pools, meta["pools"], meta["run_id"])
     if ranks.main:
         _compare_environment(meta["environment"], logger)
@@ -114,10 +94,10 @@ def resume(
     _append_labels(store, pools, point.step, logger)
     if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
         learner.rebuild(pools.train)
-    candidates.mask(store.requested_samples(point.step))
-    for strategy in strategies.metrology:
-        strategy.records[:] = with_types(store.records(point.step, strategies.name_of(strategy)), pools)
-    for warning in checkpointer.restore(saved, int(meta["seed"])):
+    parts.candidates.mask(store.requested_samples(point.step))
+    for strategy in parts.strategies.metrology:
+        strategy.records[:] = with_types(store.records(point.step, parts.strategies.name_of(strategy)), pools)
+    for warning in parts.checkpointer.restore(saved, int(meta["seed"])):
         logger.warning(warning)
     return point
 

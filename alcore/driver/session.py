@@ -1,20 +1,19 @@
-"""An open run: its directory, its log, its phases, and the record of the step under way."""
+"""An open run: its directory, its log, its phases, and the record of the step under way; and what is left of it."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from alcore.codec import dumps, loads
-from alcore.distributed.ranks import Ranks
-from alcore.driver.checkpointing import Checkpointer, TrainingProgress
+from alcore.driver.checkpointing import Checkpointer, CheckpointSchedule, TrainingProgress
 from alcore.driver.interruption import Interruption
+from alcore.driver.labeling import LabelingPhase
+from alcore.driver.position import RunPosition
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.request_queue import RequestQueue
 from alcore.driver.run_log import RunLog, WarnOnce
@@ -22,10 +21,7 @@ from alcore.driver.step_record import StepRecord
 from alcore.errors import UsageError
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import EndReason, Phase, Spent
-from alcore.randomness import global_rng_state
 from alcore.store.endings import GOES_ON, facts_of, untrained
-from alcore.store.replica import Replica
-from alcore.store.retention import Retention
 from alcore.store.run import RunStore
 from alcore.store.tables import AskedRequest, Record, utc_now
 
@@ -33,20 +29,37 @@ _MOST_REASONS = 5
 """So many reasons of failures are logged after a labeling phase, the most frequent ones."""
 
 
-class RunPosition:
-    """Where a run is: the step and the phase under way.
+@dataclasses.dataclass
+class ClosedRun:
+    """What is left in this process of a run whose directory is closed.
 
-    Attributes
+    Parameters
     ----------
-    step : int
-        The step under way, or the number of finished ones between steps.
-    phase : Phase or None
-        The phase under way.
+    record
+        What the step under way has done.
+    bought
+        How many labels were bought, and what they cost.
+    unanswered
+        The samples that were asked for and have no answer.
+    position
+        Where the run is.
+    generators
+        State of the global random generators, for a run that waits and goes on in this process.
     """
 
-    def __init__(self) -> None:
-        self.step = 0
-        self.phase: Phase | None = None
+    record: StepRecord
+    bought: Spent
+    unanswered: set[int]
+    position: RunPosition
+    generators: Mapping[str, Any]
+
+    def spent(self) -> Spent:
+        """Return how many labels were bought, and what they cost."""
+        return self.bought
+
+    def pending(self, queue: RequestQueue) -> set[int]:
+        """Return the samples that have no answer, with those that are asked for now."""
+        return self.unanswered | samples_of(queue.asked) if self.position.phase is Phase.QUERY else self.unanswered
 
 
 class RunSession:
@@ -56,68 +69,60 @@ class RunSession:
     ----------
     store
         Its directory.
-    run_id, log_dir, logger, warn_once
-        Its name, where ``console.log`` is written, and what writes there.
     position
         Where the run is; the session sets the phase.
+    logger, warn_once
+        What writes to its log.
     listeners
         Observers and stop criteria.
-    checkpointer
-        Collects the state for checkpoints.
+    checkpointer, schedule
+        Collects the state for checkpoints; when they are due.
     training
         Checkpoints inside a step; None where the run doesn't train.
+    labeling
+        The labeling phase.
     scope, interruption
         The processes of the run, and whether it was asked to end.
-    checkpoint_on
-        The phases of such a step after which one is saved.
-    checkpoint_interval
-        Save a checkpoint at the end of every so many steps.
-    retention
-        Which checkpoints to keep; None keeps all.
     budget
         What the run may spend; it stands beside the reason for its end.
     last_recorded
         The last step of which anything is on record, when the session begins; -1 if there is none.
     resumed_record
         What the step that is resumed has recorded already.
+
+    Attributes
+    ----------
+    record : StepRecord
+        What the step under way has done.
     """
 
     def __init__(
         self,
         store: RunStore,
-        run_id: str,
-        log_dir: Path,
+        position: RunPosition,
         logger: logging.Logger,
         warn_once: WarnOnce,
-        position: RunPosition,
         listeners: Listeners,
         checkpointer: Checkpointer,
+        schedule: CheckpointSchedule,
         training: TrainingProgress | None,
+        labeling: LabelingPhase,
         scope: RankScope,
         interruption: Interruption,
         *,
-        checkpoint_interval: int,
-        checkpoint_on: Collection[Phase] = (Phase.LABELING,),
-        retention: Retention | None,
-        budget: float | None,
+        budget: float | None = None,
         last_recorded: int = -1,
         resumed_record: Mapping[str, Any] | None = None,
     ) -> None:
-        self.store, self.training = store, training
-        self._run_id, self._logger, self._warn_once = run_id, logger, warn_once
-        self._position, self._listeners = position, listeners
-        self._checkpointer, self._scope, self._interruption = checkpointer, scope, interruption
-        self._checkpoint_on = frozenset(checkpoint_on)
-        self._checkpoint_interval, self._retention = checkpoint_interval, retention
-        self._last_recorded, self._budget = last_recorded, budget
+        self.store, self.training, self.labeling = store, training, labeling
+        self._position, self._logger, self._warn_once, self._listeners = position, logger, warn_once, listeners
+        self._checkpointer, self._schedule = checkpointer, schedule
+        self._scope, self._interruption = scope, interruption
+        self._budget, self._last_recorded = budget, last_recorded
         self._resumed_record = dict(resumed_record or {})
         self._uncommitted: list[Record] = []
-        self._ends = False
         self.record = StepRecord.begin(position.step, None)
-        self.closed = False
-        self.generators_at_end: Mapping[str, Any] = {}  # for a run that waits, and goes on in this process
-        self._at_end: tuple[Spent, set[int]] | None = None  # what `spent` and `pending` return once the store is closed
-        self._log = RunLog(logger, log_dir / "console.log", lambda: self.replaying)
+        self._log = RunLog(logger, store.folder / "console.log", lambda: self.replaying)
 
     @property
     def replaying(self) -> bool:
@@ -126,7 +131,7 @@ class RunSession:
 
     def begin_step(self, train_samples: int | None) -> None:
         """Begin the record of a step."""
-        if self._ends:  # those who call the steps by hand go on
+        if self.record.end is not None:  # those who call the steps by hand go on
             self.store.set_meta(**GOES_ON)
         self.record = StepRecord.begin(self._position.step, train_samples)
         self.record.values |= self._resumed_record
@@ -137,7 +142,8 @@ class RunSession:
         """Tell observers of a phase, time it, and note in any exception where it was raised."""
         if self._position.phase is not None:
             raise UsageError(
-                f"the {phase} phase of run {self._run_id} can't be run inside its {self._position.phase} phase."
+                f"the {phase} phase of run {self._position.run_id} can't be run inside its {self._position.phase} "
+                "phase."
             )
         self._interruption.agreed_safe_point()
         self._position.phase = phase
@@ -148,17 +154,16 @@ class RunSession:
             yield
         except BaseException as error:
             failure = error
-            error.add_note(f"in the {phase} phase of step {self._position.step} of run {self._run_id}")
+            error.add_note(f"in the {phase} phase of step {self._position.step} of run {self._position.run_id}")
             raise
         finally:
             self._position.phase = None
             self.record.seconds[phase.value] = round(time.perf_counter() - began, 6)
             self._listeners.tell("alcore_phase_end", phase=phase, error=failure, replayed=self.replaying)
 
-    def saves_after_training(self, step: int) -> bool:
-        """Tell whether a checkpoint is due when this step has trained."""
-        every = self._checkpoint_interval
-        return every > 0 and (step + 1) % every == 0 and bool(self._checkpoint_on - {Phase.LABELING})
+    def saves_after_training(self) -> bool:
+        """Whether a checkpoint is due when the step under way has trained."""
+        return self._schedule.is_due_after_training(self._position.step)
 
     def add_metrics(self, strategy: str, values: Sequence[Any]) -> Sequence[Any]:
         """Add records of a metrology strategy, to be committed with the requests of the step.
@@ -237,10 +242,9 @@ class RunSession:
         reason
             Why the run ends with this step, which is committed with it; None where it goes on.
         """
-        step, every = self._position.step, self._checkpoint_interval
-        self._ends = reason is not None
-        due = Phase.LABELING in self._checkpoint_on and every > 0 and (self._ends or (step + 1) % every == 0)
-        end = self._end(reason, None) if self._ends else None
+        step, self.record.end = self._position.step, reason
+        due = self._schedule.is_due_after_step(step, is_last=reason is not None)
+        end = None if reason is None else self._end(reason, None)
         state = self._checkpointer.collect(step=step, phase=Phase.LABELING.value, epoch=0) if due else None
         records, self._uncommitted = self._uncommitted, []
         self.store.commit_step(step, self.record.values, self.record.seconds, records, state, end)
@@ -251,42 +255,35 @@ class RunSession:
         self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
     def spent(self) -> Spent:
-        """Return how many labels were bought in earlier steps, and what they cost; also when the run has ended."""
-        return self.store.bought(self._position.step) if self._at_end is None else self._at_end[0]
+        """Return how many labels were bought in earlier steps, and what they cost."""
+        return self.store.bought(self._position.step)
 
     def pending(self, queue: RequestQueue) -> set[int]:
-        """Return the samples that were asked for and have no answer yet; also when the run has ended.
+        """Return the samples that were asked for and have no answer yet.
 
         Parameters
         ----------
         queue
             What is asked for now.
         """
-        asked = {one.sample for one in queue.asked if one.sample is not None}
-        if self._at_end is None:
-            return asked.union(self.store.pending_samples(self._position.step, queue.first_ordinal))
-        return self._at_end[1] | asked if self._position.phase is Phase.QUERY else self._at_end[1]
-
-    def keep_pending(self, queue: RequestQueue) -> None:
-        """Count what was asked for as pending from now on, where the run has ended: nobody answers it any more."""
-        if self._at_end is not None:
-            self._at_end[1].update(one.sample for one in queue.asked if one.sample is not None)
+        earlier = self.store.pending_samples(self._position.step, queue.first_ordinal)
+        return samples_of(queue.asked).union(earlier)
 
     def _prune(self) -> None:
         """Delete the checkpoints that the user doesn't want to keep."""
-        if self._retention is not None and self._scope.all.main:
-            for warning in self.store.prune(self._retention):
+        if self._schedule.retention is not None and self._scope.all.main:
+            for warning in self.store.prune(self._schedule.retention):
                 self._warn_once(warning)
 
-    def tell_again(self, step: int, listeners: Collection[str], metrology: Sequence[str]) -> None:
-        """Tell listeners of the end of a step from whose checkpoint the run goes on: their state in it is older.
+    def repeat_step_end(self, step: int, listeners: Collection[str], metrology: Sequence[str]) -> None:
+        """Repeat the hook ``alcore_step_end``: the state of these listeners in the checkpoint predates it.
 
         Parameters
         ----------
         step
             The step, which is committed.
         listeners
-            The names of those whose state the checkpoint has.
+            Their names.
         metrology
             The names of the metrology strategies.
         """
@@ -308,29 +305,23 @@ class RunSession:
         if self.training is None or (reason is not None and reason.kind.status != "done"):
             return
         if left := untrained(self.store.untrained_labels()):
-            self._logger.info("run %s: %s", self._run_id, left)
+            self._logger.info("run %s: %s", self._position.run_id, left)
 
-    def close(self, reason: EndReason | None, error: BaseException | None) -> None:
-        """Commit how the run ended, tell the observers, and close everything that is open.
+    def end(self, reason: EndReason | None, error: BaseException | None) -> None:
+        """Commit how the run ended, and tell the observers.
 
         What the last step has committed stands: an error that comes after it, a second Ctrl-C perhaps, is raised, and
         the run has ended nevertheless.
         """
-        if self.closed:
-            return
-        self.closed = True
         end = self._end(reason, error)
-        waits = end["status"] == "waiting"
-        if waits:
-            self.generators_at_end = global_rng_state()
         try:
             if self.training is not None:
-                self.training.save_kept(error, waits=waits)
+                self.training.save_kept(error, waits=end["status"] == "waiting")
             if error is None:
-                self._logger.info("run %s ends: %s", self._run_id, reason)
+                self._logger.info("run %s ends: %s", self._position.run_id, reason)
                 self._log_untrained(reason)
             else:
-                self._logger.error("run %s ends: %s", self._run_id, end["status"], exc_info=error)
+                self._logger.error("run %s ends: %s", self._position.run_id, end["status"], exc_info=error)
             self._listeners.tell("alcore_run_end", reason=reason, error=error)
             records, self._uncommitted = self._uncommitted, []
             ended = self.store.meta().get("end") is not None  # also where the commit of the last step gave an error
@@ -341,78 +332,20 @@ class RunSession:
             if error is None:
                 raise
             error.add_note(f"and this could not be recorded: {type(failure).__name__}: {failure}")
-        finally:
-            self._at_end = Spent(0, 0.0), set()
-            with contextlib.suppress(Exception):  # the disk may be the reason for the end
-                self._at_end = self.store.bought(self._position.step), set(self.store.open_samples())
-            self.store.close()
-            self._log.close()
+
+    def close(self, generators: Mapping[str, Any]) -> ClosedRun:
+        """Close everything that is open; return what is left of the run, with this state of the random generators."""
+        closed = ClosedRun(self.record, Spent(0, 0.0), set(), self._position, generators)
+        with contextlib.suppress(Exception):  # the disk may be the reason for the end
+            closed.bought, closed.unanswered = self.spent(), set(self.store.open_samples())
+        self.store.close()
+        self._log.close()
+        return closed
 
     def _end(self, reason: EndReason | None, error: BaseException | None) -> dict[str, Any]:
         return facts_of(reason, error, ended=utc_now(), budget=self._budget)
 
 
-def create_run(
-    root: Path, run_id: str, ranks: Ranks, *, meta: Mapping[str, Any], experiment: str, state: Mapping[str, Any]
-) -> RunStore:
-    """Make a run directory on rank 0, and a replica of its tables on the others.
-
-    Parameters
-    ----------
-    root
-        Folder of all runs.
-    run_id
-        Names the run.
-    ranks
-        The processes of the run; all must call this at once.
-    meta
-        What is known about the run as a whole.
-    experiment
-        Text of ``experiment.toml``.
-    state
-        What the first checkpoint holds.
-    """
-    facts = {**meta, **({"ranks": ranks.size} if ranks.size > 1 else {})}
-    return _on_all_ranks(ranks, lambda: RunStore.create(root, run_id, meta=facts, experiment=experiment, state=state))
-
-
-def open_run(root: Path, run_id: str, ranks: Ranks, *, other_ranks: bool) -> RunStore:
-    """Open a run directory on rank 0, and a replica of its tables on the others.
-
-    Raises
-    ------
-    UsageError
-        When there is none, or it was begun by another number of processes and `other_ranks` doesn't allow that.
-    """
-
-    def open_on_rank_0() -> RunStore:
-        store = RunStore.open(root, run_id)
-        before, here = store.meta().get("ranks", 1), ranks.size
-        if before != here:
-            if not other_ranks:
-                store.close()
-                raise UsageError(
-                    f"run {run_id} is of {before} process{'es' if before > 1 else ''}, and here "
-                    f"{'are' if here > 1 else 'is'} {here}: training would go on with other batches. Start it with "
-                    f"{before}, or allow it with --other-ranks; from Python, restore(other_ranks=True)."
-                )
-            store.set_meta(ranks=here)
-        return store
-
-    return _on_all_ranks(ranks, open_on_rank_0)
-
-
-def _on_all_ranks(ranks: Ranks, make: Any) -> RunStore:
-    made: list[RunStore] = []
-
-    def image() -> torch.Tensor | None:
-        made.append(make())
-        if ranks.size == 1:
-            return None
-        return torch.frombuffer(bytearray(made[0].image()), dtype=torch.uint8)
-
-    shared = ranks.share(image)
-    if made:
-        return made[0]
-    assert shared is not None
-    return Replica(bytes(shared.numpy()))
+def samples_of(asked: Sequence[AskedRequest]) -> set[int]:
+    """Return the samples among what was asked for."""
+    return {request.sample for request in asked if request.sample is not None}

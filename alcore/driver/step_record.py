@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from alcore.protocols import EndKind, EndReason
+
 
 @dataclasses.dataclass
 class StepRecord:
@@ -21,12 +23,15 @@ class StepRecord:
         How long its phases took.
     metrics
         The records of each metrology strategy, by its name.
+    end
+        Why the run ends with this step, or waits in it for labels; None where it goes on.
     """
 
     step: int
     values: dict[str, Any]
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     metrics: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    end: EndReason | None = None
 
     @classmethod
     def begin(cls, step: int, train_samples: int | None) -> StepRecord:
@@ -40,6 +45,11 @@ class StepRecord:
     def settled(self) -> bool:
         """Whether any request was labeled or given up in the step."""
         return bool(self.values["labeled"] or self.values["failed"])
+
+    @property
+    def waits(self) -> bool:
+        """Whether the step goes on with its labeling phase, which waits for labels."""
+        return self.end is not None and self.end.kind is EndKind.WAITING
 
     def of_training(self) -> dict[str, Any]:
         """Return what the training recorded."""

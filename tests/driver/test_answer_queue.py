@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from alcore.codec import dumps, loads
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
@@ -55,7 +57,14 @@ class Desk:
         self.pool = TensorPool(torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
         self.store = RunStore.create(folder / "root", "r1", meta={}, experiment="", state={})
         self.ledger = RequestLedger(queue.Queue(), Budget(budget), FailureRate(max_failure_rate), retries)
-        self.requests = RequestQueue(self.ledger, Candidates(self.pool), "r1", cost)
+        costs = ExpectedCosts(SimpleNamespace(cost=cost), None)
+        self.requests = RequestQueue(
+            self.ledger,
+            Candidates(self.pool),
+            "r1",
+            PoolSet(None, None, None),
+            costs,
+        )
         check = AnswerCheck(PoolSet([] if foreign else self.pool, None, None))
         self.labels = AnswerQueue(self.store, self.ledger, check, strategy_state=state)
         self.ask(0, items)

@@ -172,7 +172,7 @@ def test_class_is_known_by_an_item_of_the_pool(
 ) -> None:
     cut_off(make)
     forget()
-    monkeypatch.setattr("alcore.driver.driver.learn_types", lambda parts: None)
+    monkeypatch.setattr("alcore.driver.lifecycle.learn_types", lambda parts: None)
     before = torch.get_rng_state()
     driver = make(run_id="cut", metrology_strategies=[CountCases()])
     driver.restore()
@@ -192,7 +192,7 @@ def test_class_that_is_not_known_is_refused_before_anything_goes_on(
 
     cut_off(make)
     forget()
-    monkeypatch.setattr("alcore.driver.driver.learn_types", lambda parts: None)
+    monkeypatch.setattr("alcore.driver.lifecycle.learn_types", lambda parts: None)
     pool = Anything()
     driver = make(run_id="cut", train_datapool=pool)
     with pytest.raises(UsageError, match=r"the run has values of .*:Case, .*:Shape.* import the class in the module"):

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.ledger import RequestLedger
-from alcore.driver.pool_set import InputCheck, PoolSet
+from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.errors import EncodingError, QueryError
 from alcore.pools import TensorPool
@@ -70,7 +72,13 @@ def make(
 ) -> RequestQueue:
     if pool is None:
         pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labelled)
-    made = RequestQueue(ledger_of(queue_cls()), Candidates(pool), "r1", cost)
+    made = RequestQueue(
+        ledger_of(queue_cls()),
+        Candidates(pool),
+        "r1",
+        PoolSet(None, None, None),
+        ExpectedCosts(SimpleNamespace(cost=cost), None),
+    )
     made.begin(0, budget)
     made.begin_strategy("uq", 1)
     return made
@@ -465,7 +473,7 @@ ARRAYS, MAPS = torch.zeros(1, 2), {"a": torch.zeros(1, 2), "b": torch.zeros(1)}
 def checked(pool: Any, *, choice: Any = None) -> RequestQueue:
     pools = PoolSet(pool, None, choice)
     ledger = ledger_of(queue.Queue())
-    made = RequestQueue(ledger, Candidates(pools.choice), "r1", lambda item: 1.0, None, InputCheck(pools))
+    made = RequestQueue(ledger, Candidates(pools.choice), "r1", pools, ExpectedCosts(None, None))
     made.begin(0, math.inf)
     made.begin_strategy("uq", 1)
     return made

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from alcore.distributed.ranks import Ranks
+from alcore.driver.checkpointing import CheckpointSchedule
+from alcore.driver.lifecycle import create_run, open_run
+from alcore.driver.position import RunPosition
 from alcore.driver.rank_scope import RankScope
 from alcore.driver.run_log import WarnOnce
-from alcore.driver.session import RunPosition, RunSession, create_run, open_run
+from alcore.driver.session import RunSession
 from alcore.errors import UsageError
 from alcore.protocols import EndKind, EndReason, Phase, Request
 from alcore.store.reading import Run
@@ -41,23 +44,23 @@ def begin(tmp_path: Path, told: list[Any]) -> Iterator[Open]:
             store = open_run(tmp_path, "r", ranks, other_ranks=False)
         else:
             store = create_run(tmp_path, "r", ranks, meta={}, experiment="", state={"step": 0})
-        position = RunPosition()
+        position = RunPosition("r")
         position.step = step
         listeners: Any = SimpleNamespace(tell=lambda hook, **arguments: told.append((hook, arguments)))
         checkpointer: Any = SimpleNamespace(collect=dict)
         interruption: Any = SimpleNamespace(agreed_safe_point=lambda: None)
+        labeling: Any = None
         opened.append(
             RunSession(
-                store, "r", tmp_path / "r", logger, WarnOnce(logger), position, listeners, checkpointer, None,
-                RankScope(ranks), interruption, checkpoint_interval=checkpoint_interval, retention=None, budget=None,
-                **more,
+                store, position, logger, WarnOnce(logger), listeners, checkpointer,
+                CheckpointSchedule(checkpoint_interval), None, labeling, RankScope(ranks), interruption, **more,
             )
         )  # fmt: skip
         return opened[-1]
 
     yield new
     for session in opened:
-        session.close(EndReason(EndKind.CRITERION, "the test is over"), None)
+        session.close({})
 
 
 def asked(*samples: int, step: int = 0) -> Any:
@@ -142,7 +145,8 @@ def recorded(begin: Open) -> None:
     session = begin()
     session.add_metrics("f1", [0.5, math.nan])
     session.commit_requests(asked(4, 7), "model")
-    session.close(None, None)
+    session.end(None, None)
+    session.close({})
 
 
 @pytest.mark.usefixtures("recorded")
@@ -185,13 +189,13 @@ def test_what_is_on_record_counts_in_a_replay_that_differs(
         (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt: "),
     ],
 )
-def test_end_is_committed_and_told_once(
+def test_end_is_committed_and_told(
     begin: Open, told: list[Any], tmp_path: Path, error: BaseException | None, status: str, message: str | None
 ) -> None:
     session = begin()
     session.add_metrics("f1", [0.5])
-    for _ in range(2):
-        session.close(ENOUGH, error)
+    session.end(ENOUGH, error)
+    session.close({})
     assert told == [("alcore_run_end", {"reason": ENOUGH, "error": error})]
     run = Run(tmp_path / "r")
     meta = run.meta()
@@ -209,12 +213,13 @@ def test_end_that_cannot_be_recorded_is_noted_on_the_error_or_raised(
     error = RuntimeError("out of ideas")
     session = begin()
     monkeypatch.setattr(session.store, "finish", fail)
-    session.close(None, error)
+    session.end(None, error)
+    session.close({})
     assert error.__notes__ == ["and this could not be recorded: OSError: disk full"]
     session = begin()  # the lock is free
     monkeypatch.setattr(session.store, "finish", fail)
     with pytest.raises(OSError, match="disk full"):
-        session.close(ENOUGH, None)
+        session.end(ENOUGH, None)
 
 
 def test_errors_say_where_they_happened_and_records_are_kept(build: Any, toys: Any) -> None:
@@ -255,7 +260,7 @@ class Two(Ranks):
 
 
 def test_run_of_another_number_of_processes_is_refused_unless_allowed(begin: Open, tmp_path: Path) -> None:
-    begin().close(None, None)
+    begin().close({})
     with pytest.raises(UsageError, match=r"run r is of 1 process, and here are 2: .* restore\(other_ranks=True\)"):
         open_run(tmp_path, "r", Two(), other_ranks=False)
     store = open_run(tmp_path, "r", Two(), other_ranks=True)  # the lock is free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import alcore.driver
+from alcore.driver.lifecycle import RunState
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -39,16 +41,22 @@ def test_component_is_given_what_the_page_says(component: str, given: str) -> No
     assert parameters == [one.strip() for one in given.split(",") if one.strip()]
 
 
-def test_page_lists_every_component_that_the_driver_is_composed_of() -> None:
-    source = inspect.getsource(alcore.driver.Driver)
-    made = {name for name, _ in COMPONENTS if re.search(rf"\b{name}\(", source)}
+@pytest.mark.parametrize("module", ["driver", "parts", "lifecycle"])
+def test_page_lists_every_component_that_the_driver_is_composed_of(module: str) -> None:
+    made = importlib.import_module(f"alcore.driver.{module}")
+    source = inspect.getsource(made)
     classes = {
         name
-        for name, value in vars(importlib.import_module("alcore.driver.driver")).items()
+        for name, value in vars(made).items()
         if isinstance(value, type) and value.__module__.startswith(("alcore.driver", "alcore.training"))
-        if re.search(rf"(?<!def )\b{name}\(", source)
+        if re.search(rf"(?<!def )\b{name}\(", source) and not issubclass(value, tuple | enum.Enum)
     }
-    assert classes - made == set()
+    assert classes - {name for name, _ in COMPONENTS} - {"RunParts"} == set()
+
+
+def test_page_lists_the_states_of_a_run() -> None:
+    table = PAGE[PAGE.index("`lifecycle.RunState`:") : PAGE.index("The other files hold functions")]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(RunState.__members__)
 
 
 def test_page_names_every_package_and_module_of_core() -> None:

@@ -19,8 +19,7 @@ import torch
 
 from alcore import BaseLabel, Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore.driver import checks, stopping
-from alcore.driver import driver as driver_module
+from alcore.driver import checks, lifecycle, parts, stopping
 from alcore.store import Run, exports
 from alcore.training import loader, trainer
 from alcore.training.optimizer import Optimization
@@ -135,7 +134,7 @@ def modules_must_have_a_device() -> Iterator[None]:
     def place_learner(learner: Any, device: Any, dtype: Any) -> Any:
         return learner if learner.device == device else learner.to(device, dtype)
 
-    with mock.patch.object(driver_module, "place_learner", place_learner):
+    with mock.patch.object(lifecycle, "place_learner", place_learner):
         yield
 
 
@@ -323,7 +322,7 @@ def one_logger_for_all() -> Iterator[None]:
         shared.handlers.clear()
         return shared
 
-    with mock.patch.object(driver_module, "run_logger", run_logger):
+    with mock.patch.object(parts, "run_logger", run_logger):
         yield
 
 

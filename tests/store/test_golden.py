@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import queue
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,14 +28,16 @@ GOLDEN = Path(__file__).parent / "golden"
 FORMATS = sorted(GOLDEN.glob("format-?"))
 
 
-def build(root: Path, run_id: str, toys: type, steps: int) -> Driver:
+def build(root: Path, run_id: str, toys: type, steps: int, **more: Any) -> Driver:
     inputs = torch.arange(60.0).reshape(30, 2) / 30 - 1  # exact in every version of torch
     learner = torch.nn.Linear(2, 1)
     with torch.no_grad():
         learner.weight.fill_(0.25)
         learner.bias.zero_()
     return Driver(
-        config=c.DriverConfig(batch_size=4, max_active_learning_steps=steps, run_id=run_id, root_log_dir=root, seed=1),
+        config=c.DriverConfig(
+            batch_size=4, max_active_learning_steps=steps, run_id=run_id, root_log_dir=root, seed=1, **more
+        ),
         learner=learner,
         strategies_config=c.StrategiesConfig(
             [toys.FirstQuery()], queue.Queue, toys.EchoLabel(), [toys.CountMetrology()]
@@ -103,8 +105,7 @@ def test_run_that_ended_by_its_budget_adds_nothing_until_the_budget_is_raised(tm
     """Half a label was left, which is too little for another one."""
 
     def resumed(budget: float) -> Driver:
-        driver = build(tmp_path, "golden", toys, steps=8)
-        driver.config = dataclasses.replace(driver.config, budget=budget)
+        driver = build(tmp_path, "golden", toys, steps=8, budget=budget)
         driver.restore()
         driver.run()
         return driver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.budget import Budget, FailureRate
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.ledger import RequestLedger
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
@@ -69,7 +71,14 @@ class Writer:
         self.store = store
         self.candidates = Candidates(pool)
         self.ledger = RequestLedger(queue.Queue(), Budget(None), FailureRate(1.0), retries)
-        self.requests = RequestQueue(self.ledger, self.candidates, "r1", cost_of)
+        costs = ExpectedCosts(SimpleNamespace(cost=cost_of), None)
+        self.requests = RequestQueue(
+            self.ledger,
+            self.candidates,
+            "r1",
+            PoolSet(None, None, None),
+            costs,
+        )
         self.requests.on_take = store.mark_taken
         self.requests.on_give_back = store.mark_given_back
         self.state: str | None = None
