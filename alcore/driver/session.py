@@ -266,8 +266,12 @@ class RunSession:
         queue
             What is asked for now.
         """
-        earlier = self.store.pending_samples(self._position.step, queue.first_ordinal)
-        return samples_of(queue.asked).union(earlier)
+        step = self._position.step
+        if self._position.phase is Phase.QUERY:
+            asked = [asked for asked in queue.asked if asked.request.step == step]  # an earlier step's, until it begins
+            return samples_of(asked).union(self.store.pending_samples(step, queue.first_ordinal))
+        has_chosen = self.record.step == step and Phase.QUERY.value in self.record.seconds
+        return set(self.store.pending_samples(step + 1 if has_chosen else step))
 
     def _prune(self) -> None:
         """Delete the checkpoints that the user doesn't want to keep."""

@@ -10,6 +10,7 @@ import pytest
 import alcore
 from alcore import Driver, UsageError
 from alcore.driver.lifecycle import RunState
+from alcore.store import Run
 
 Build = Callable[..., Driver]
 
@@ -92,3 +93,44 @@ def test_run_that_is_interrupted_at_its_start_is_closed_and_can_be_restored(buil
     rest.restore()
     rest.run()
     assert rest.stop_reason == "all 3 steps are done"
+
+
+def test_pending_is_what_has_no_answer_at_every_moment_of_a_run(build: Build, toys: Any) -> None:
+    seen: list[tuple[int, str, list[int]]] = []
+
+    class Watching:
+        def __init__(self) -> None:
+            self.driver: Any = None
+
+        @alcore.runhook
+        def alcore_phase_start(self, driver: Any, phase: str) -> None:
+            seen.append((driver.active_learning_step_idx, f"{phase} begins", driver.pending().tolist()))
+
+        @alcore.runhook
+        def alcore_step_end(self, driver: Any) -> None:
+            seen.append((driver.active_learning_step_idx, "step ends", driver.pending().tolist()))
+
+        @alcore.runhook
+        def alcore_run_end(self, driver: Any) -> None:
+            seen.append((driver.active_learning_step_idx, "run ends", driver.pending().tolist()))
+
+    class Partial(toys.EchoLabel):  # type: ignore[misc]
+        """Answers all but the last request of a step, and waits for that one."""
+
+        def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
+            requests = []
+            while not queue_to_label.empty():
+                requests.append(queue_to_label.get())
+            for request in requests[:-1]:
+                serialize_queue.put(alcore.Label(request, 0))
+
+    driver = build(plugins=[Watching()], label_strategy=Partial(), max_active_learning_steps=2)
+    driver.run()
+    asked = [[one["sample"] for one in Run(driver.log_dir).requests() if one["step"] == step] for step in range(2)]
+    left = [asked[0][-1:], asked[0][-1:] + asked[1][-1:]]
+    expected = []
+    for step, before in enumerate([[], left[0]]):
+        expected += [(step, f"{phase} begins", before) for phase in ("training", "metrology", "query")]
+        expected += [(step, "labeling begins", sorted(before + asked[step])), (step, "step ends", sorted(left[step]))]
+    assert seen == [*expected, (2, "run ends", sorted(left[1]))]
+    assert driver.pending().tolist() == sorted(left[1])
