@@ -7,18 +7,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alcore.cli.ask import ask
 from alcore.cli.check import check
 from alcore.cli.describe import describe
 from alcore.cli.fork import fork
-from alcore.cli.labels import labels
 from alcore.cli.plugin_commands import add_plugin_commands, make_interruptible
 from alcore.cli.plugins import plugins
 from alcore.cli.resume import resume
 from alcore.cli.run import run
 from alcore.cli.runs import runs
 from alcore.cli.show import show
-from alcore.cli.tell import tell
 from alcore.plugins.registry import Registry, core_version
 
 _EPILOG = "Start with: alcore run --query uq --metrology f1"
@@ -45,7 +42,7 @@ def application(registry: Registry) -> typer.Typer:
 
 def alcore_commands(app: typer.Typer) -> None:
     """Add the built-in commands, as the hook of this name of a plugin adds its own."""
-    for command in (run, check, resume, fork, runs, show, ask, tell, labels, plugins, describe):
+    for command in (run, check, resume, fork, runs, show, plugins, describe):
         app.command(command.__name__)(command)
 
 

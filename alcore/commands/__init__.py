@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         part_option,
         takes_driver_flags,
     )
-    from alcore.commands.results import report
+    from alcore.commands.results import report, shell_name
     from alcore.commands.tables import table
 
 _HOME = {
@@ -50,6 +50,7 @@ _HOME = {
     "run_driver": "driving",
     "RunName": "options",
     "say": "messages",
+    "shell_name": "results",
     "table": "tables",
     "takes_driver_flags": "options",
     "Target": "options",
@@ -74,6 +75,7 @@ __all__ = [
     "run_driver",
     "RunName",
     "say",
+    "shell_name",
     "table",
     "takes_driver_flags",
     "Target",

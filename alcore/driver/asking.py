@@ -10,6 +10,7 @@ from alcore.pools.details import inputs_by_sample, named_values, units_of
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
+from alcore.store.run import RunStore
 from alcore.store.tables import RequestState
 
 
@@ -86,6 +87,23 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
         )
         for one in asked
     ]
+
+
+def reopen_requests(run: Run, requests: Sequence[str]) -> None:
+    """Let a run that is not under way ask again for labels that were given up, or that the training pool refused.
+
+    Parameters
+    ----------
+    run
+        The run.
+    requests
+        Their ids: those of `Run.unlabeled_requests` whose state is not ``"open"``.
+    """
+    store = RunStore.open(run.folder.parent, run.folder.name)
+    try:
+        store.reopen_requests(requests)
+    finally:
+        store.close()
 
 
 def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:

@@ -13,7 +13,6 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed.ranks import Ranks
 from alcore.driver import checks, stopping
 from alcore.driver.agreement import agree_on_end
-from alcore.driver.answer_files import SOURCE, given_answers
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.asking import OpenRequest, open_requests
@@ -22,7 +21,6 @@ from alcore.driver.in_flight import InDoubt
 from alcore.driver.lifecycle import RunLifecycle, RunState
 from alcore.driver.parts import make_parts
 from alcore.driver.query_phase import QueryPhase
-from alcore.driver.request_files import write_requests
 from alcore.driver.request_queue import OVER_BUDGET
 from alcore.driver.session import ClosedRun, RunSession, samples_of
 from alcore.driver.telling import Told, tell
@@ -398,20 +396,11 @@ class Driver:
         with self._failures_reported():
             self._lifecycle.restore(checkpoint, in_doubt, other_ranks=other_ranks)
 
-    def ask(self, path: str | Path | None = None) -> list[OpenRequest]:
-        """Return the requests of the run that have no answer, oldest first; write them to a file, too.
+    def ask(self) -> list[OpenRequest]:
+        """Return the requests of the run that have no answer, oldest first."""
+        return open_requests(Run(self.log_dir), self.choice_pool)
 
-        Parameters
-        ----------
-        path
-            A file to fill in: ``.csv``, ``.jsonl`` or ``.npz``.
-        """
-        requests = open_requests(Run(self.log_dir), self.choice_pool)
-        if path is not None:
-            write_requests(requests, Path(path))
-        return requests
-
-    def tell(self, answers: str | Path | Iterable[Any], source: str = SOURCE) -> Told:
+    def tell(self, answers: Iterable[Any]) -> Told:
         """Give answers to open requests of the run; those that are right are on the disk when this returns.
 
         A run that goes on takes them in at its next labeling phase, one that waits when `run` goes on. Telling an
@@ -420,18 +409,15 @@ class Driver:
         Parameters
         ----------
         answers
-            `alcore.Label` and `alcore.Failed`, each for what `ask` returned, a request, its id, or a sample id; or a
-            file: ``.csv``, ``.jsonl`` or ``.npz``.
-        source
-            Who answered, where a file doesn't say.
+            `alcore.Label` and `alcore.Failed`, each for what `ask` returned, a request, its id, or a sample id; or what
+            `alcore_labelers.read_answers` read from a file.
 
         Returns
         -------
         Told
             What became of each answer. One that is refused doesn't keep the others from being accepted.
         """
-        given = given_answers(answers, self._parts.pools.info, source)
-        return tell(Run(self.log_dir), given, AnswerCheck(self._parts.pools))
+        return tell(Run(self.log_dir), answers, AnswerCheck(self._parts.pools))
 
     def prepare(self) -> None:
         """Check that all parts fit together, and place the learner; nothing is written.

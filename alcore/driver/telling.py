@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from alcore.codec import dumps
 from alcore.driver.answers import AnswerCheck, BadAnswerError, accepted_label, paid_for, withdrawal
 from alcore.driver.asking import OpenRequest, answers_in_inbox, ids_of_samples
-from alcore.errors import EncodingError
+from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
 from alcore.store.reading import Run
@@ -72,14 +73,14 @@ class Told:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GivenAnswer:
-    """An answer as it is told.
+    """An answer with the place that it was read from, such as a row of a file.
 
     Parameters
     ----------
     place
         As in `ToldAnswer`.
     answer
-        The answer; None where it can't be understood. A cost of None is the expected one.
+        The answer; None where it can't be understood, or there is none. A cost of None is the expected one.
     fault
         Why it can't be understood; empty otherwise.
     sample
@@ -87,20 +88,12 @@ class GivenAnswer:
     """
 
     place: str
-    answer: Label | Failed | None
+    answer: Label | Failed | None = None
     fault: str = ""
     sample: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class GivenAnswers:
-    """Answers as they are told, and how many rows of a file had none."""
-
-    answers: list[GivenAnswer]
-    unanswered: int = 0
-
-
-def tell(run: Run, given: GivenAnswers, check: AnswerCheck) -> Told:
+def tell(run: Run, answers: Iterable[Any], check: AnswerCheck) -> Told:
     """Check answers, and put those that are right into the inbox of a run, where they are on the disk then.
 
     The run takes them in at its next labeling phase, at the end of a step without one, or in the midst of a phase where
@@ -110,19 +103,45 @@ def tell(run: Run, given: GivenAnswers, check: AnswerCheck) -> Told:
     ----------
     run
         The run, which may be under way.
-    given
-        The answers. Each names its request: as a `alcore.Request`, an `OpenRequest`, a request id or the first digits
-        of one, or a sample id.
+    answers
+        `alcore.Label`, `alcore.Failed`, or either as a `GivenAnswer`. Each names its request: as a `alcore.Request`, an
+        `OpenRequest`, a request id or the first digits of one, or a sample id.
     check
         Tells what can be a label of the data.
+
+    Raises
+    ------
+    UsageError
+        When `answers` is the path of a file.
     """
+    given = _given(answers)
+    answered = [one for one in given if one.answer is not None or one.fault]
     with run.inbox.alone():  # two that tell one file at a time would both find it new
         told = answers_in_inbox(run)  # before the database, so that an answer on its way is seen in one of the two
         judge = _Judge(run, told, check)
-        judged = judge.all(given.answers)
-        if answers := [one for _, one in judged if one is not None]:
-            run.inbox.publish(answers, told=True)
-    return Told([one for one, _ in judged], given.unanswered)
+        judged = judge.all(answered)
+        if accepted := [one for _, one in judged if one is not None]:
+            run.inbox.publish(accepted, told=True)
+    return Told([one for one, _ in judged], len(given) - len(answered))
+
+
+def _given(answers: Iterable[Any]) -> list[GivenAnswer]:
+    """Return answers with their places."""
+    if isinstance(answers, str | os.PathLike):
+        raise UsageError(
+            f"answers are alcore.Label and alcore.Failed, not the file {os.fspath(answers)!r}; "
+            "alcore_labelers.read_answers reads it."
+        )
+    return [
+        one if isinstance(one, GivenAnswer) else _of_program(f"answer {place}", one)
+        for place, one in enumerate(answers, start=1)
+    ]
+
+
+def _of_program(place: str, answer: Any) -> GivenAnswer:
+    if isinstance(answer, Label | Failed):
+        return GivenAnswer(place, answer)
+    return GivenAnswer(place, None, f"it is a {type(answer).__name__}; give alcore.Label or alcore.Failed")
 
 
 class _RefusedError(Exception):

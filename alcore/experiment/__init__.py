@@ -4,9 +4,8 @@ The commands of plugins use these names as ``alcore run`` does: make an `Experim
 `set`), check it with `resolve`, and make the Driver with `build`.
 """
 
-from alcore.driver.asking import OpenRequest
-from alcore.driver.request_files import check_requests_file, requests_as_csv, write_requests
-from alcore.driver.telling import Told, ToldAnswer
+from alcore.driver.asking import OpenRequest, reopen_requests
+from alcore.driver.telling import GivenAnswer, Told, ToldAnswer
 from alcore.experiment.build import build, to_toml
 from alcore.experiment.checking import Check, Forecast, check_experiment
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
@@ -16,28 +15,27 @@ from alcore.experiment.settings import Settings
 from alcore.experiment.trained import Checkpoint, TrainedRun, rebuild_data, rebuild_learner
 
 __all__ = [
-    "write_requests",
-    "requests_as_csv",
-    "check_requests_file",
-    "ToldAnswer",
-    "Told",
-    "OpenRequest",
-    "Labeling",
     "STANDARD_PARTS",
     "BuiltInPythonError",
     "Check",
     "Checkpoint",
     "Experiment",
     "Forecast",
+    "GivenAnswer",
+    "Labeling",
+    "OpenRequest",
     "Part",
     "Resolved",
     "Settings",
+    "Told",
+    "ToldAnswer",
     "TrainedRun",
     "build",
     "check_experiment",
     "load_data",
     "rebuild_data",
     "rebuild_learner",
+    "reopen_requests",
     "resolve",
     "to_toml",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
-from alcore.driver.answer_files import SOURCE, given_answers
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.asking import OpenRequest, open_requests
 from alcore.driver.pool_set import PoolSet
@@ -61,6 +61,6 @@ class Labeling:
         """Return the requests that have no answer, oldest first."""
         return open_requests(self.run, self.pools.choice)
 
-    def tell(self, answers: Any, source: str = SOURCE) -> Told:
+    def tell(self, answers: Iterable[Any]) -> Told:
         """Give answers to open requests, as `alcore.Driver.tell` does."""
-        return tell(self.run, given_answers(answers, self.info, source), AnswerCheck(self.pools, self.info))
+        return tell(self.run, answers, AnswerCheck(self.pools, self.info))

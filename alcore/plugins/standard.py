@@ -11,7 +11,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-dummy": {"label": "dummy"},
     "alcore-f1": {"metrology": "f1"},
     "alcore-gp": {"learner": "gp", "loop": "gp"},
-    "alcore-labelers": {"label": "ask command function jobs"},
+    "alcore-labelers": {"label": "ask command function jobs", "command": "ask labels tell"},
     "alcore-metrics": {"metrology": "classification fields regression rmse uncertainty"},
     "alcore-mlflow": {"observe": "mlflow"},
     "alcore-moons": {"data": "moons", "learner": "mlp"},
@@ -30,7 +30,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-worker": {"label": "worker", "queue": "redis", "command": "worker"},
 }
 
-_STANDARD = frozenset({"alcore-predict", "alcore-report"})
+_STANDARD = frozenset({"alcore-labelers", "alcore-predict", "alcore-report"})
 """The distributions with commands among those of the extra ``standard``, which every installation is to have."""
 
 

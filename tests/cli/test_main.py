@@ -27,7 +27,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
 
     app = module.application(Registry([plugin(fail), plugin(add)]))
     names = [command.name for command in app.registered_commands]
-    standard = "run check resume fork runs show ask tell labels plugins describe"
+    standard = "run check resume fork runs show plugins describe"
     assert names == [*standard.split(), "greet"]
     assert capsys.readouterr().err == (
         "alcore: warning: plugin greeter 1.0: its commands are left out: LookupError: no app.\n"

@@ -9,6 +9,7 @@ import pytest
 from alcore_labelers import AskLabelStrategy
 
 from alcore.driver import Driver
+from alcore.errors import UsageError
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
 from alcore.strategies import BaseLabel
@@ -222,3 +223,8 @@ def test_telling_while_the_label_strategy_works_keeps_what_it_has_begun(
     driver = build(label_strategy=Costly(), budget=3.0)
     driver.run()
     assert len(driver.train_datapool) == 8 + 3
+
+
+def test_name_of_a_file_says_what_reads_it(driver: Driver) -> None:
+    with pytest.raises(UsageError, match=r"not the file 'a\.csv'; alcore_labelers\.read_answers reads it"):
+        driver.tell("a.csv")

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import alcore
 
 if TYPE_CHECKING:
+    import typer
+
+    from alcore_labelers.answer_files import read_answers
     from alcore_labelers.ask import AskLabelStrategy
     from alcore_labelers.command import CommandLabelStrategy
     from alcore_labelers.function import FunctionLabelStrategy
     from alcore_labelers.items import Item, read_items
     from alcore_labelers.jobs import JobsLabelStrategy
+    from alcore_labelers.request_files import check_requests_file, requests_as_csv, write_requests
     from alcore_labelers.results import Infeasible, Labeled
     from alcore_labelers.schedulers import (
         Job,
@@ -39,7 +43,11 @@ _HOME = {
     "NotSubmittedError": "schedulers",
     "SchedulerError": "schedulers",
     "SchedulerFault": "schedulers",
+    "check_requests_file": "request_files",
+    "read_answers": "answer_files",
     "read_items": "items",
+    "requests_as_csv": "request_files",
+    "write_requests": "request_files",
 }
 __all__ = [
     "AskLabelStrategy",
@@ -56,7 +64,11 @@ __all__ = [
     "NotSubmittedError",
     "SchedulerError",
     "SchedulerFault",
+    "check_requests_file",
+    "read_answers",
     "read_items",
+    "requests_as_csv",
+    "write_requests",
 ]
 
 
@@ -69,6 +81,17 @@ def alcore_label_strategies() -> dict[str, Any]:
         "function": "alcore_labelers.function:FunctionLabelStrategy",
         "jobs": "alcore_labelers.jobs:JobsLabelStrategy",
     }
+
+
+@alcore.hookimpl
+def alcore_commands(app: typer.Typer) -> None:
+    """Add ``ask``, ``tell`` and ``labels``; what they need is imported when they are called."""
+    from alcore_labelers.ask_command import ask
+    from alcore_labelers.labels_command import labels
+    from alcore_labelers.tell_command import tell
+
+    for command in (ask, tell, labels):
+        app.command(command.__name__)(command)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from alcore_labelers import read_answers
 
-from alcore.driver.answer_files import given_answers
 from alcore.errors import UsageError
 from alcore.protocols import DataInfo, Failed, Label, Request
 
@@ -23,7 +23,7 @@ CODES = DataInfo("classification", 3, 2, (2,), ())
 def read(path: Path, content: str | bytes, info: DataInfo | None = NUMBERS) -> list[Any]:
     """Return the answers in a file, or why a row is none."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [one.fault or one.answer for one in given_answers(path, info).answers]
+    return [one.fault or one.answer for one in read_answers(path, info) if one.fault or one.answer]
 
 
 def values(found: list[Any]) -> list[Any]:
@@ -135,25 +135,25 @@ def test_json_lines(tmp_path: Path) -> None:
     assert isinstance(found[2], Failed)
     assert found[3] == "its sample is 'x', which is not a whole number of at least 0"
     assert [one[:11] for one in found[4:]] == ["it is not a", "it is not J"]
-    assert given_answers(tmp_path / "a.jsonl", NUMBERS).unanswered == 1
+    assert [one.answer or one.fault for one in read_answers(tmp_path / "a.jsonl", NUMBERS)].count("") == 1
 
 
 def test_arrays(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     fields = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]], dtype=np.float32)
     np.savez(path, request=np.array(["aa", "bb", ""]), sample=np.array([3, 4, 5]), label=fields)
-    given = given_answers(path, NUMBERS)
-    assert [(one.sample, one.answer.item, one.answer.value.tolist()) for one in given.answers if one.answer] == [
+    given = read_answers(path, NUMBERS)
+    assert [(one.sample, one.answer.item, one.answer.value.tolist()) for one in given if one.answer] == [
         (3, "aa", [1.0, 2.0]),
         (5, 5, [3.0, 4.0]),
     ]
-    assert given.unanswered == 1
+    assert [one.fault for one in given if one.answer is None] == [""]
     np.savez(path, sample=np.array([3, 4]), label=np.array([1]))
     with pytest.raises(UsageError, match="its arrays have different lengths: sample 2, label 1"):
-        given_answers(path, NUMBERS)
+        read_answers(path, NUMBERS)
     np.savez(path, sample=np.array([3]), label=np.array([{}], dtype=object))
     with pytest.raises(UsageError, match="can't be read as arrays without pickle"):
-        given_answers(path, NUMBERS)
+        read_answers(path, NUMBERS)
 
 
 @pytest.mark.parametrize(

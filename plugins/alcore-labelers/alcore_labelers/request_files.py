@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from alcore.codec import export_json
-from alcore.driver.asking import OpenRequest
 from alcore.errors import UsageError, did_you_mean
-from alcore.pools.batches import leaves_of
-from alcore.store.files import cant_write, write_whole
+from alcore.experiment import OpenRequest
+from alcore.pools import leaves_of
+from alcore.store import cant_write, export_json, write_whole
 
 SUFFIXES = (".csv", ".jsonl", ".npz")
 FIRST = ("request", "sample", "row", "line", "label")
@@ -31,8 +30,9 @@ _FORMULA = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that begins s
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
-def check_requests_file(path: Path) -> Path:
+def check_requests_file(path: str | Path) -> Path:
     """Return a path whose suffix names a format; raise `UsageError` otherwise."""
+    path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"{path} has no suffix of a format; {did_you_mean(path.suffix, SUFFIXES)}: a table, JSON lines, or arrays."
@@ -40,17 +40,18 @@ def check_requests_file(path: Path) -> Path:
     return path
 
 
-def write_requests(requests: Sequence[OpenRequest], path: Path) -> None:
+def write_requests(requests: Sequence[OpenRequest], path: str | Path) -> None:
     """Write open requests to a file, which takes the place of one of this name.
 
     Parameters
     ----------
     requests
-        What is asked for.
+        What is asked for: what `alcore.Driver.ask` returned.
     path
         The file: ``.csv``, ``.jsonl`` or ``.npz``.
     """
-    suffix = check_requests_file(path).suffix.lower()
+    path = check_requests_file(path)
+    suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
             text = requests_as_csv(requests)

@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
-from alcore.codec import export_json
-from alcore.commands.options import DEFAULT_ROOT, AsJson, Root, RunName
-from alcore.commands.results import shell_name
-from alcore.commands.tables import table
+from alcore.commands import DEFAULT_ROOT, AsJson, Root, RunName, shell_name, table
 from alcore.errors import UsageError
-from alcore.store.reading import Run, find_run
+from alcore.store import Run, export_json, find_run
 
 
 def labels(
@@ -30,14 +27,9 @@ def labels(
     """
     found = find_run(root, run)
     if reopen:
-        from alcore.store.run import RunStore
+        from alcore.experiment import reopen_requests
 
-        chosen = [_find(found, one) for one in reopen]
-        store = RunStore.open(found.folder.parent, found.folder.name)
-        try:
-            store.reopen_requests(chosen)
-        finally:
-            store.close()
+        reopen_requests(found, [_find(found, one) for one in reopen])
     rows = found.unlabeled_requests()
     if as_json:
         typer.echo(export_json({"run_id": found.folder.name, "requests": rows}), nl=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from alcore_labelers import requests_as_csv, write_requests
 
-from alcore.driver.asking import OpenRequest
-from alcore.driver.request_files import requests_as_csv, write_requests
+from alcore.experiment import OpenRequest
 from alcore.protocols import Request
 
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.codec import export_json
-from alcore.commands.driving import prepare, results_alone
-from alcore.commands.messages import say
-from alcore.commands.options import DEFAULT_ROOT, AllowCode, AsJson, Root, RunName
-from alcore.commands.results import shell_name
-from alcore.store.reading import Run, find_run
+from alcore.commands import DEFAULT_ROOT, AllowCode, AsJson, Root, RunName, prepare, results_alone, say, shell_name
+from alcore.store import Run, export_json, find_run
 
 if TYPE_CHECKING:
     from alcore.experiment import Told
@@ -39,12 +35,13 @@ def tell(
     others from being accepted, and the exit code is 1 then. Telling a file once more changes nothing.
     """
     from alcore.experiment import Labeling
+    from alcore_labelers.answer_files import read_answers
 
     prepare()
     found = find_run(root, run)
     with results_alone():
         labeling = Labeling(found, allow_code)
-        told = labeling.tell(file, source)
+        told = labeling.tell(read_answers(file, labeling.info, source))
     if labeling.fault:
         say(f"labels are compared with what the run knows alone, as the data can't be made again: {labeling.fault}.")
     if as_json:

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.commands.driving import prepare, results_alone
-from alcore.commands.messages import say
-from alcore.commands.options import DEFAULT_ROOT, AllowCode, Root, RunName
-from alcore.commands.results import shell_name
-from alcore.store.reading import find_run
+from alcore.commands import DEFAULT_ROOT, AllowCode, Root, RunName, prepare, results_alone, say, shell_name
+from alcore.store import find_run
 
 if TYPE_CHECKING:
     from alcore.protocols import DataInfo
@@ -32,7 +29,8 @@ def ask(
 
     The run may be under way. What is answered already is left out.
     """
-    from alcore.experiment import Labeling, check_requests_file, requests_as_csv, write_requests
+    from alcore.experiment import Labeling
+    from alcore_labelers.request_files import check_requests_file, requests_as_csv, write_requests
 
     if out is not None:
         check_requests_file(out)

@@ -7,17 +7,17 @@ import dataclasses
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from alcore.codec import parse_json
-from alcore.driver.telling import GivenAnswer, GivenAnswers
 from alcore.errors import UsageError, did_you_mean
+from alcore.experiment import GivenAnswer
 from alcore.protocols import FAILURE_KINDS, DataInfo, Failed, Label, Request
+from alcore.store import parse_json
 
 SOURCE = "tell"
 """The source of answers that don't say theirs."""
@@ -64,35 +64,29 @@ class _Form:
     commas: bool = False
 
 
-def given_answers(answers: str | Path | Iterable[Any], info: DataInfo | None, source: str = SOURCE) -> GivenAnswers:
-    """Return answers of a program, or those in a file, as `alcore.driver.telling.tell` takes them.
+def read_answers(path: str | Path, info: DataInfo | None, source: str = SOURCE) -> list[GivenAnswer]:
+    """Return the answers in a file that was filled in, as `alcore.Driver.tell` takes them.
 
     Parameters
     ----------
-    answers
-        `alcore.Label` and `alcore.Failed`, or the path of a file: ``.jsonl`` or ``.npz``; anything else is read as CSV.
+    path
+        The file: ``.jsonl`` or ``.npz``; anything else is read as CSV.
     info
-        What is known about the data: names of classes, or that labels are numbers.
+        What is known about the data (`alcore.Driver.info`): names of classes, or that labels are numbers.
     source
-        Of the answers of a file that don't say theirs.
+        Of the answers that don't say theirs.
+
+    Returns
+    -------
+    list of GivenAnswer
+        One for each row. A row that is not filled in has neither answer nor fault.
 
     Raises
     ------
     UsageError
         For a file that holds no table of answers. What is wrong with a row is a `GivenAnswer.fault`.
     """
-    if isinstance(answers, str | Path):
-        return _read(Path(answers), _Form(info, source))
-    return GivenAnswers([_of_program(f"answer {place}", one) for place, one in enumerate(answers, start=1)])
-
-
-def _of_program(place: str, answer: Any) -> GivenAnswer:
-    if isinstance(answer, Label | Failed):
-        return GivenAnswer(place, answer)
-    return GivenAnswer(place, None, f"it is a {type(answer).__name__}; give alcore.Label or alcore.Failed")
-
-
-def _read(path: Path, form: _Form) -> GivenAnswers:
+    path, form = Path(path), _Form(info, source)
     try:
         if path.suffix.lower() == ".npz":
             rows = _npz_rows(path)
@@ -103,9 +97,7 @@ def _read(path: Path, form: _Form) -> GivenAnswers:
             form = dataclasses.replace(form, delimiter=delimiter, commas=_has_commas(rows, delimiter))
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}.") from None
-    given = [_given(row, form) for row in rows]
-    answered = [one for one in given if one is not None]
-    return GivenAnswers(answered, len(given) - len(answered))
+    return [_given(row, form) for row in rows]
 
 
 # -- formats ------------------------------------------------------------------------------------------------
@@ -226,11 +218,11 @@ def _entry(name: str, value: Any) -> Any:
 # -- rows ---------------------------------------------------------------------------------------------------
 
 
-def _given(row: _Row, form: _Form) -> GivenAnswer | None:
-    """Return the answer of a row; None where it has none."""
+def _given(row: _Row, form: _Form) -> GivenAnswer:
+    """Return the answer of a row."""
     values = {name: value for name, value in row.values.items() if not (isinstance(value, str) and not value.strip())}
     if not row.fault and "label" not in values and "status" not in values:
-        return None
+        return GivenAnswer(row.place)
     try:
         if row.fault:
             raise _FaultError(row.fault)

@@ -10,7 +10,7 @@ from typing import Any
 
 from alcore_labelers import AskLabelStrategy
 
-from alcore.driver import Driver
+from alcore import Driver
 
 Command = Callable[..., tuple[str, str]]
 RUN = ("run", "--label", "ask", "--run-id", "r", "--steps", "1", "--set", "query.uq.max_samples=3")

@@ -1,4 +1,4 @@
-"""``alcore labels`` and ``alcore show --refused``: what has no label, why, and asking for it again."""
+"""``alcore labels``: what has no label, why, and asking for it again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from alcore.driver import Driver
+from alcore import Driver
 from alcore.protocols import Failed, Label
-from alcore.store.reading import Run
+from alcore.store import Run
 
 
 class Scripted:
@@ -53,13 +53,6 @@ def test_requests_without_a_label_are_listed_with_the_reasons(command: Any, run:
     assert [one["state"] for one in found["requests"]] == ["failed", "failed"]
 
 
-def test_refused_answers_are_shown(command: Any, run: Run) -> None:
-    out, _ = command("show", "runs/r1", "--refused")
-    assert "not one of the 2 classes 0 to 1" in out
-    found = json.loads(command("show", "runs/r1", "--refused", "--json")[0])
-    assert [one["request"] for one in found["refused"]] == ids(run)[1:]
-
-
 def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(command: Any, build: Any, run: Run) -> None:
     out, _ = command("labels", "runs/r1")
     suggested = out.splitlines()[-1].split("alcore ")[1].split()
@@ -84,9 +77,3 @@ def test_request_that_cannot_be_opened_is_refused_with_the_reason(command: Any, 
         _, err = command("labels", "runs/r1", "--reopen", words, code=2)
         assert reason in err
     assert [one["state"] for one in run.requests()] == ["labeled", "open", "failed"]
-
-
-def test_run_without_refused_answers_says_so(command: Any, build: Any) -> None:
-    driver: Driver = build(run_id="r1", max_active_learning_steps=1)
-    driver.run()
-    assert command("show", "runs/r1", "--refused")[0] == "Run r1 refused no answer.\n"
