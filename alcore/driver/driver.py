@@ -419,6 +419,28 @@ class Driver:
         """
         return tell(Run(self.log_dir), answers, AnswerCheck(self._parts.pools))
 
+    def label_with(self, label: Callable[..., None]) -> None:
+        """Have a function called in place of the label strategy's ``label``, as for a rehearsal of a campaign.
+
+        All else is that of the label strategy: its name and its state are those of the run, which another Driver can
+        restore and go on with.
+
+        Parameters
+        ----------
+        label
+            Called as ``label(queue_to_label, serialize_queue)``, and with the arguments of the run that it has
+            parameters for. It may call the strategy's own, and raise `alcore.errors.Waiting`, which ends the run inside
+            its step. Unlike a label strategy it is called, too, where open requests are all taken out.
+
+        Raises
+        ------
+        UsageError
+            When the run has begun.
+        """
+        if self._lifecycle.state is not RunState.NEW:
+            raise UsageError(f"run {self.run_id} has begun; call label_with() before.")
+        self._lifecycle.label_stand_in = label
+
     def prepare(self) -> None:
         """Check that all parts fit together, and place the learner; nothing is written.
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from alcore.codec import dumps, loads
@@ -86,6 +86,8 @@ class LabelingPhase:
         The processes of the run.
     interruption
         Ends the label strategy at once where the run was asked to end.
+    stand_in
+        What is called in place of the label strategy's ``label``, also where nothing is left to hand out; or None.
 
     Attributes
     ----------
@@ -105,6 +107,7 @@ class LabelingPhase:
         pools: PoolSet,
         scope: RankScope,
         interruption: Interruption,
+        stand_in: Callable[..., None] | None = None,
     ) -> None:
         self._strategy, self._store, self._ledger = strategy, store, ledger
         self._requests, self._answers, self._strategy_state = requests, answers, state
@@ -113,7 +116,8 @@ class LabelingPhase:
         if self._tracks:
             requests.on_take = store.mark_taken
             requests.on_give_back = store.mark_given_back
-        self._waits = bool(getattr(strategy, "waits", False))
+        self._stand_in = stand_in
+        self._waits = stand_in is not None or bool(getattr(strategy, "waits", False))
         self.waits_for: str | None = None
         self._step = -1  # the last step whose labels the training pool has
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
@@ -191,8 +195,9 @@ class LabelingPhase:
                 self._scope.by_itself(),
                 named,
             ):
-                given, keywords = accepted(self._strategy.label, 2, args, kwargs)
-                self._strategy.label(self._requests, self._answers, *given, **keywords)
+                label = self._stand_in or self._strategy.label
+                given, keywords = accepted(label, 2, args, kwargs)
+                label(self._requests, self._answers, *given, **keywords)
         except Waiting as wait:
             if wait.max_wait is None or self._waited() < wait.max_wait:
                 return str(wait)

@@ -72,6 +72,8 @@ class RunLifecycle:
         The run directory; on ranks other than 0 a temporary folder while the run is open.
     label_queue : AnswerQueue or None
         Where a label strategy delivers its answers; made when the run is opened.
+    label_stand_in : callable or None
+        What is called in place of the label strategy's ``label``; see `alcore.Driver.label_with`.
     """
 
     def __init__(self, parts: RunParts) -> None:
@@ -79,6 +81,7 @@ class RunLifecycle:
         self.state = RunState.NEW
         self.folder = parts.root / parts.position.run_id
         self.label_queue: AnswerQueue | None = None
+        self.label_stand_in: Callable[..., None] | None = None
         self._session: RunSession | None = None
         self._closed: ClosedRun | None = None
 
@@ -274,6 +277,7 @@ class RunLifecycle:
             pools=parts.pools,
             scope=parts.scope,
             interruption=parts.interruption,
+            stand_in=self.label_stand_in,
         )
         training = None
         if parts.trainer is not None:

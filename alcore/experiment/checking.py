@@ -22,7 +22,7 @@ import torch
 from alcore.codec import loads
 from alcore.driver import Driver
 from alcore.driver.expected_costs import ExpectedCosts
-from alcore.errors import AlcoreError, UsageError, Waiting, message_of
+from alcore.errors import AlcoreError, Waiting, message_of
 from alcore.experiment.build import build
 from alcore.experiment.file import Experiment
 from alcore.experiment.resolve import resolve
@@ -179,7 +179,7 @@ def check_experiment(
     driver = make(run_id)
     found = Check(driver.run_id, driver.log_dir, driver.names_code)
     found.at_once = getattr(driver.label_strategy, "at_once", None)
-    returned = _ask_for(driver.label_strategy, 1 if with_label else 0)
+    returned = _ask_for(driver, 1 if with_label else 0)
     ended = _run_steps(driver, 1, clock, found)
     found.seconds["start"] = clock.began - began
     if not ended:
@@ -231,8 +231,8 @@ class _Clock:
         return taken
 
 
-def _ask_for(strategy: Any, most: int) -> list[None]:
-    """Let a label strategy answer so many requests, and wait then, so that the run ends inside its step.
+def _ask_for(driver: Driver, most: int) -> list[None]:
+    """Let the label strategy answer so many requests, and wait then, so that the run ends inside its step.
 
     Returns
     -------
@@ -240,39 +240,25 @@ def _ask_for(strategy: Any, most: int) -> list[None]:
         Empty until the strategy has returned by itself.
     """
     returned: list[None] = []
-    if strategy is None:
-        return returned
-    label = strategy.label
 
-    def label_some(queue_to_label: Any, *args: Any, **kwargs: Any) -> None:
+    def label_some(queue_to_label: Any, serialize_queue: Any) -> None:
         if most:
-            label(_FirstOf(queue_to_label, most), *args, **kwargs)
+            driver.label_strategy.label(_FirstOf(queue_to_label, most), serialize_queue)
         returned.append(None)
         raise Waiting("the check is done")
 
-    _replace_method(strategy, label_some)
-    strategy.waits = True
+    driver.label_with(label_some)
     return returned
 
 
-def _answer_with(strategy: Any, value: Any) -> None:
-    """Let a label strategy answer every request with one value, without doing its work."""
+def _answer_with(driver: Driver, value: Any) -> None:
+    """Let every request be answered with one value, without the work of the label strategy."""
 
-    def label_all(queue_to_label: Any, serialize_queue: Any, *_args: Any, **_kwargs: Any) -> None:
+    def label_all(queue_to_label: Any, serialize_queue: Any) -> None:
         requests = queue_to_label.get_many(queue_to_label.qsize())
         serialize_queue.put_many(Label(request, value) for request in requests)
 
-    _replace_method(strategy, label_all)
-
-
-def _replace_method(strategy: Any, label: Any) -> None:
-    try:
-        strategy.label = label
-    except AttributeError as error:
-        raise UsageError(
-            f"{type(strategy).__name__} takes no new attributes, so it can't be stopped after one label: {error}. Give "
-            "its class no __slots__, and don't freeze it."
-        ) from error
+    driver.label_with(label_all)
 
 
 class _FirstOf:
@@ -374,7 +360,7 @@ def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
         if value is None:
             found.notes.append("training, metrology and query were not tried: nothing is labeled")
             return
-        _answer_with(driver.label_strategy, value)
+        _answer_with(driver, value)
     if not _run_steps(driver, 2, clock, found):
         found.faults[-1] += " (seen in a rehearsal, with labels that are all equal)"
         return

@@ -15,6 +15,7 @@ import torch
 from alcore import Driver
 from alcore.codec import dumps, loads
 from alcore.driver.labeling import LabelStrategyState
+from alcore.errors import UsageError, Waiting
 from alcore.protocols import Failed, Label, Request
 from alcore.randomness import global_rng_state
 from alcore.store.reading import Run
@@ -245,3 +246,40 @@ def test_run_cut_off_among_bad_answers_ends_as_one_that_was_not(
     whole, cut = Run(tmp_path / "whole" / "r").decisions(), Run(tmp_path / "cut" / "r").decisions()
     assert cut == whole
     assert {row[-3] for row in whole["requests"]} >= {"failed", "labeled"}
+
+
+def test_run_whose_labels_came_from_a_stand_in_goes_on_with_its_label_strategy(build: Any, toys: Any) -> None:
+    driver: Driver = build(run_id="r", max_active_learning_steps=1)
+
+    def label_first(queue_to_label: Any, serialize_queue: Any) -> None:
+        if queue_to_label.qsize() == 3:
+            serialize_queue.put(Label(queue_to_label.get_request(), 1))
+        raise Waiting("that is enough")
+
+    driver.label_with(label_first)
+    driver.run()
+    assert driver.stop_reason == "waiting for labels: that is enough"
+    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled", "open", "open"]
+    with pytest.raises(UsageError, match=r"run r has begun; call label_with\(\) before"):
+        driver.label_with(label_first)
+    other: Driver = build(run_id="r", max_active_learning_steps=1)
+    other.restore()
+    other.run()
+    assert {one["state"] for one in Run(other.log_dir).requests()} == {"labeled"}
+    assert type(other.label_strategy) is toys.EchoLabel
+
+
+def test_stand_in_that_waits_is_called_where_all_open_requests_are_taken(build: Any) -> None:
+    driver: Driver = build(run_id="r", max_active_learning_steps=1)
+    left: list[int] = []
+
+    def label(queue_to_label: Any, serialize_queue: Any) -> None:
+        left.append(queue_to_label.qsize())
+        if len(left) == 1:
+            queue_to_label.get_many(3)
+            driver.tell([Label(driver.ask()[0], 1)])
+        raise Waiting("for the lab")
+
+    driver.label_with(label)
+    driver.run()
+    assert left == [3, 0]
