@@ -52,7 +52,7 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
     others: dict[str, Any] = {"run_id": run_id}
     if (manager := manager_for(str(driver_table["device"]))) is not None:
         others |= {"dist_manager": manager, "device": manager.device}
-    driver = Driver(
+    return Driver(
         config=settings.driver_config(**others),
         learner=learner,
         strategies_config=StrategiesConfig(
@@ -67,11 +67,10 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
             train_datapool=data.train, val_datapool=data.val, train_loop_fn=_one(resolved, "loop")
         ),
         plugins=[*observers, *_all(resolved, "stop"), *_all(resolved, "observe")],
+        preprocessing=data.preprocessing,
+        description=to_toml(dataclasses.replace(resolved, settings=settings)),
+        names_code=resolved.names_code,
     )
-    driver.description = to_toml(dataclasses.replace(resolved, settings=settings))
-    driver.preprocessing = data.preprocessing
-    driver.names_code = resolved.names_code
-    return driver
 
 
 def to_toml(resolved: Resolved) -> str:
