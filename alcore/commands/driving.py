@@ -219,7 +219,7 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
     """Return one line that says what is run."""
     import torch
 
-    names = {kind: ", ".join(part.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
+    names = {kind: ", ".join(part.given.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
     start = f"start {names['start']}, " if resolved.parts["start"] else ""
     threads = torch.get_num_threads()
     at_once = getattr(driver.label_strategy, "at_once", None)

@@ -137,7 +137,7 @@ def make_settings(
 
 
 def _filled(table: ParameterTable, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**table.defaults(), **values}
+    return {**table.defaults, **values}
 
 
 def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
