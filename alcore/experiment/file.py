@@ -232,7 +232,7 @@ class Experiment:
         """
         for kind, names in STANDARD_PARTS.items():
             if kind not in self.parts:
-                self.choose(kind, names)
+                self.parts[kind] = [Part(kind, name, name, True, {}) for name in names]
                 self.implied.add(kind)
         for kind in (*_SINGLE, "start"):
             if len(self.parts[kind]) != 1 and not (kind == "start" and not self.parts[kind]):

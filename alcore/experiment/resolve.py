@@ -16,7 +16,7 @@ from typing import Any
 
 from alcore.errors import PluginError, UsageError, reason_of
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
-from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
+from alcore.experiment.settings import DRIVER, TORCH_TABLES, Settings, check_tables, make_settings
 from alcore.plugins.registry import Registry, import_code, load_factory
 from alcore.plugins.signatures import ParameterTable, RawValue, table_of
 from alcore.protocols import Data, DataInfo
@@ -51,7 +51,7 @@ class ResolvedPart:
     @property
     def names_code(self) -> bool:
         """Whether it is the user's own code, or a parameter names code or a program."""
-        return ":" in self.given.use or bool(self.table.code_in(self.values))
+        return ":" in self.given.use or (bool(self.table.code) and bool(self.table.code_in(self.values)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +145,13 @@ def _complete_settings(
     """Return the settings with what the data suggests where the user gave nothing, and the faults of that."""
     given = experiment.settings
     suggested = {name: _suggested(data.defaults.get(name, {}), given[name]) for name in SETTINGS}
+    torch_tables = {**given["training"], **suggested["training"]}
+    for name in TORCH_TABLES:  # these are checked below, together with what the user gave of them
+        suggested["training"].pop(name, None)
     values, faults = check_tables(suggested)
     complete = {name: {**checked[name], **values[name]} for name in SETTINGS}
-    tables_of_torch = any(given["training"].get(name) for name in ("optimizer", "scheduler"))
-    settings, more = make_settings(complete, {**given["training"], **suggested["training"]}, try_out=tables_of_torch)
+    try_out = any(given["training"].get(name) for name in TORCH_TABLES)
+    settings, more = make_settings(complete, torch_tables, try_out=try_out)
     return settings, faults + more
 
 
@@ -246,7 +249,7 @@ def _resolve_parts(parts: Iterable[Part], registry: Registry, allow_code: bool) 
         values, wrong = table.validate(part.values, part.where)
         resolved.append(ResolvedPart(part, factory, table, values))
         faults += wrong
-        if not allow_code:
+        if table.code and not allow_code:
             faults += _code_in_a_file(part, table)
     return resolved, faults
 
