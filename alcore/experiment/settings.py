@@ -96,12 +96,10 @@ def check_tables(tables: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dic
     training = {name: value for name, value in tables["training"].items() if name not in TORCH_TABLES}
     values: dict[str, dict[str, Any]] = {"driver": {}, "training": {}}
     faults: list[str] = []
-    if tables["driver"]:
-        values["driver"], faults = DRIVER.validate(tables["driver"], "driver")
-        faults = faults or _driver_faults(values["driver"])
-    if training:
-        values["training"], more = TRAINING.validate(training, "training")
-        faults += more or _training_faults(values["training"])
+    for where, table, given in (("driver", DRIVER, tables["driver"]), ("training", TRAINING, training)):
+        if given:
+            values[where], wrong = table.validate(given, where)
+            faults += wrong or _config_faults(where, values[where])
     for kind in TORCH_TABLES:
         table = tables["training"].get(kind, {})
         if not isinstance(table, Mapping) or "cls" in table:
@@ -149,24 +147,18 @@ def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in driver.items() if name not in added}
 
 
-def _driver_faults(values: Mapping[str, Any]) -> list[str]:
+def _config_faults(where: str, values: Mapping[str, Any]) -> list[str]:
+    """Return what the config class of a table refuses, in terms of the table."""
     threads = values.get("threads")
     faults = [] if threads is None or threads >= 1 else [f"driver.threads is {threads}; it must be at least 1"]
-    return faults + _config_faults(DriverConfig, _without_added(_filled(DRIVER, values)))
-
-
-def _training_faults(values: Mapping[str, Any]) -> list[str]:
-    return _config_faults(TrainingConfig, {"train_datapool": None, **_filled(TRAINING, values)})
-
-
-def _config_faults(config: type[DriverConfig | TrainingConfig], values: Mapping[str, Any]) -> list[str]:
-    """Return what the config class itself refuses, in terms of the table."""
     try:
-        config(**values)
+        if where == "driver":
+            DriverConfig(**_without_added(_filled(DRIVER, values)))
+        else:
+            TrainingConfig(train_datapool=None, **_filled(TRAINING, values))
     except UsageError as error:
-        table = "driver" if config is DriverConfig else "training"
-        return [f"{table}.{str(error).removeprefix(f'{config.__name__}.')}"]
-    return []
+        faults.append(f"{where}.{str(error).removeprefix('DriverConfig.').removeprefix('TrainingConfig.')}")
+    return faults
 
 
 def _torch_class(
