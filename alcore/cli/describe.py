@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from alcore.commands.options import AsJson
+from alcore.commands.options import AsJson, installed_plugins
 from alcore.commands.tables import table
 from alcore.errors import UsageError, did_you_mean
-from alcore.plugins.registry import KINDS, Offer, Registry, installed, load_factory
+from alcore.plugins.registry import KINDS, Offer, Registry, load_factory
 
 _SETTINGS = {"driver": "how a run goes", "training": "how the learner is trained"}
 
 
 def describe(
+    context: typer.Context,
     kind: Annotated[
         str | None,
         typer.Argument(
@@ -31,7 +32,7 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Print the names of a kind, or the parameters of one name with types, defaults and documentation."""
-    registry = installed()
+    registry = installed_plugins(context)
     content: Any
     if kind is None:
         content, text = _kinds(registry)

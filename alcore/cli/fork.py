@@ -17,6 +17,7 @@ from alcore.store.reading import Run, find_run
 
 
 def fork(
+    context: typer.Context,
     run: RunName,
     step: Annotated[
         int,
@@ -39,7 +40,7 @@ def fork(
         from alcore.experiment import resolve, to_toml
 
         with plugins_compared(found.meta()["environment"]), results_alone():
-            changed = to_toml(resolve(read_experiment(found, assign, unset), prepare(), allow_code=allow_code))
+            changed = to_toml(resolve(read_experiment(found, assign, unset), prepare(context), allow_code=allow_code))
     made = fork_run(found, step, run_id=run_id, experiment=changed)
     for warning in made.warnings:
         say(f"warning: {warning}.")

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from alcore.commands.options import AsJson
+from alcore.commands.options import AsJson, installed_plugins
 from alcore.commands.tables import table
 from alcore.errors import UsageError
-from alcore.plugins.registry import Clash, Registry, installed
+from alcore.plugins.registry import Clash, Registry
 
 
 def plugins(
@@ -32,7 +32,7 @@ def plugins(
     """List plugins: package, version, what each offers, and its state."""
     if action not in ("list", "check"):
         raise UsageError(f"alcore plugins {action}: write list or check.")
-    registry = context.obj if isinstance(context.obj, Registry) else installed()
+    registry = installed_plugins(context)
     if action == "check":
         registry.check_offers()
     clashes = registry.clashes()

@@ -18,6 +18,7 @@ from alcore.store.reading import find_run
     keep="Which checkpoints to keep from now on, as in alcore run.",
 )
 def resume(
+    context: typer.Context,
     *,
     run: options.RunName,
     changes: options.DriverTable,
@@ -38,7 +39,7 @@ def resume(
     The result equals that of a run which was never interrupted, and no label is bought twice.
     """
     found = find_run(root, run, verify=False)
-    registry = driving.prepare()
+    registry = driving.prepare(context)
     experiment = driving.read_experiment(found, assign, unset)
     experiment.settings["driver"] |= {**changes, "root_log_dir": str(found.folder.parent)}
     with plugins_compared(found.meta()["environment"]):

@@ -11,6 +11,7 @@ from alcore.commands import driving, options, results
 
 @options.takes_driver_flags(**dict.fromkeys(options.DRIVER_FLAGS))
 def run(
+    context: typer.Context,
     *,
     experiment: options.ExperimentFile = None,
     query: Annotated[
@@ -61,7 +62,7 @@ def run(
     from alcore.experiment import Experiment
 
     driving.check_restart(run_id, resume)
-    registry = driving.prepare()
+    registry = driving.prepare(context)
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
     if data is not None:
         chosen.choose_data(data, registry)

@@ -17,6 +17,7 @@ import typer
 
 from alcore.commands.exits import INTERRUPTED, end_at_once
 from alcore.commands.messages import rank, say
+from alcore.commands.options import installed_plugins
 from alcore.commands.progress import Progress, WarningHandler
 from alcore.commands.results import at_a_time, from_here, resume_command
 from alcore.errors import AlcoreError, UsageError, is_importing
@@ -46,14 +47,20 @@ class _NotATerminal:
         return getattr(self._stream, name)
 
 
-def prepare() -> Registry:
-    """Show warnings as messages of the command, silence ranks other than 0, and return what is installed."""
+def prepare(context: typer.Context | None = None) -> Registry:
+    """Show warnings as messages of the command, silence ranks other than 0, and return what is installed.
+
+    Parameters
+    ----------
+    context
+        That of the command, which knows what is installed; without it the plugins are looked for again.
+    """
     if rank():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
         sys.stderr = _NotATerminal(sys.stderr)  # else each rank would draw its progress bar
     _show_warnings_of_runs()
     warnings.showwarning = lambda message, *_where: say(f"warning: {message}")
-    registry = installed()
+    registry = installed() if context is None else installed_plugins(context)
     for plugin in registry.plugins:
         if plugin.state in ("broken", "refused"):
             say(f"warning: plugin {plugin} could not be loaded: {plugin.error}.")
@@ -212,7 +219,7 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
     """Return one line that says what is run."""
     import torch
 
-    names = {kind: ", ".join(part.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
+    names = {kind: ", ".join(part.given.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
     start = f"start {names['start']}, " if resolved.parts["start"] else ""
     threads = torch.get_num_threads()
     at_once = getattr(driver.label_strategy, "at_once", None)

@@ -10,10 +10,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from alcore.plugins.registry import installed
+from alcore.plugins.registry import Registry, installed
 
 DEFAULT_ROOT = Path("active_learning_logs")
 """The folder of runs, where no other is given."""
+
+
+def installed_plugins(context: typer.Context) -> Registry:
+    """Return the plugins that were loaded when the command started, or load them where it was not started as one."""
+    return context.obj if isinstance(context.obj, Registry) else installed()
 
 
 def integer(text: Any) -> int:

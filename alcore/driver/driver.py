@@ -59,6 +59,14 @@ class Driver:
         it is None.
     plugins
         The listeners of the run, observers and stop criteria: objects with methods marked ``@alcore.runhook``.
+    preprocessing
+        How the data makes inputs of a file. It is described in the run when that begins, for ``alcore export`` and,
+        where the run has an experiment file, ``alcore predict``.
+    description
+        The experiment file that the run directory gets, as `alcore.experiment.to_toml` returns it; made of the parts,
+        and of no use to ``alcore resume``, where it is None.
+    names_code
+        Whether the experiment names the user's own code, so that ``alcore resume`` needs ``--allow-code``.
 
     Attributes
     ----------
@@ -76,11 +84,6 @@ class Driver:
         The step and the phase under way. A test of a strategy may set them on a Driver that doesn't run.
     end_reason : EndReason or None
         Why the run ended; None while it goes on.
-    preprocessing : Preprocessing or None
-        How the data makes inputs of a file. Set before the run begins, it is described in the run, for ``alcore
-        export`` and, where the run has an experiment file, ``alcore predict``.
-    names_code : bool
-        Whether its experiment names the user's own code, so that ``alcore resume`` needs ``--allow-code``.
     run_id, log_dir, logger
         Name, directory and logger of the run. The directory is made when the run starts.
     """
@@ -93,6 +96,10 @@ class Driver:
         training_config: TrainingConfig | None = None,
         inference_fn: Callable[[Any, Any], Any] | None = None,
         plugins: Sequence[Any] = (),
+        *,
+        preprocessing: Preprocessing | None = None,
+        description: str | None = None,
+        names_code: bool = False,
     ) -> None:
         checks.check_parts(config, learner, strategies_config, training_config)
         checks.check_others(inference_fn, plugins)
@@ -101,9 +108,7 @@ class Driver:
         self.run_id, self.position, self.query_queue = parts.position.run_id, parts.position, parts.query_queue
         self.logger, self.warn_once, self.listeners = parts.logger, parts.warn_once, parts.listeners
         self.feasibility, self.feature_cache = Feasibility(config.feasibility, self.warn_once), FeatureCache()
-        self.description: str | None = None
-        self.preprocessing: Preprocessing | None = None
-        self.names_code = False
+        self.preprocessing, self.description, self.names_code = preprocessing, description, names_code
         self._lifecycle = RunLifecycle(parts)
         self._query = QueryPhase(parts, self.feasibility, self.candidates)
         self._entered: set[str] = set()  # "run", "step": what is under way, and can't be entered inside itself

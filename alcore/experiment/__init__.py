@@ -10,7 +10,7 @@ from alcore.experiment.build import build, to_toml
 from alcore.experiment.checking import Check, Forecast, check_experiment
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
 from alcore.experiment.labeling import Labeling
-from alcore.experiment.resolve import Resolved, load_data, resolve
+from alcore.experiment.resolve import Resolved, ResolvedPart, load_data, resolve
 from alcore.experiment.settings import Settings
 from alcore.experiment.trained import Checkpoint, TrainedRun, rebuild_data, rebuild_learner
 
@@ -26,6 +26,7 @@ __all__ = [
     "OpenRequest",
     "Part",
     "Resolved",
+    "ResolvedPart",
     "Settings",
     "Told",
     "ToldAnswer",

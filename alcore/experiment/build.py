@@ -19,8 +19,7 @@ from alcore.distributed.manager import manager_for
 from alcore.driver import Driver
 from alcore.errors import UsageError
 from alcore.experiment.file import STANDARD_PARTS
-from alcore.experiment.resolve import Resolved
-from alcore.plugins.signatures import accepts, parameters_of
+from alcore.experiment.resolve import Resolved, ResolvedPart
 from alcore.protocols import DataInfo
 from alcore.store.files import sha256_of
 
@@ -46,32 +45,31 @@ def build(resolved: Resolved, *, run_id: str | None = None, observers: Sequence[
     """
     data, driver_table = resolved.data, resolved.settings.driver
     _check_begins(resolved)
-    learner = _one(resolved, "learner")
+    learner = _make_one(resolved, "learner")
     threads = _set_threads(driver_table["threads"], learner, driver_table["batch_size"], driver_table["device"])
     settings = dataclasses.replace(resolved.settings, driver={**driver_table, "threads": threads})
     others: dict[str, Any] = {"run_id": run_id}
     if (manager := manager_for(str(driver_table["device"]))) is not None:
         others |= {"dist_manager": manager, "device": manager.device}
-    driver = Driver(
+    return Driver(
         config=settings.driver_config(**others),
         learner=learner,
         strategies_config=StrategiesConfig(
-            query_strategies=_all(resolved, "query"),
+            query_strategies=_make_all(resolved, "query"),
             queue_cls=resolved.queue_cls,
-            label_strategy=_one(resolved, "label"),
-            metrology_strategies=_all(resolved, "metrology") or None,
+            label_strategy=_make_one(resolved, "label"),
+            metrology_strategies=_make_all(resolved, "metrology") or None,
             unlabeled_datapool=data.unlabeled,
-            start_strategy=next(iter(_all(resolved, "start")), None),
+            start_strategy=next(iter(_make_all(resolved, "start")), None),
         ),
         training_config=settings.training_config(
-            train_datapool=data.train, val_datapool=data.val, train_loop_fn=_one(resolved, "loop")
+            train_datapool=data.train, val_datapool=data.val, train_loop_fn=_make_one(resolved, "loop")
         ),
-        plugins=[*observers, *_all(resolved, "stop"), *_all(resolved, "observe")],
+        plugins=[*observers, *_make_all(resolved, "stop"), *_make_all(resolved, "observe")],
+        preprocessing=data.preprocessing,
+        description=to_toml(dataclasses.replace(resolved, settings=settings)),
+        names_code=resolved.names_code,
     )
-    driver.description = to_toml(dataclasses.replace(resolved, settings=settings))
-    driver.preprocessing = data.preprocessing
-    driver.names_code = resolved.names_code
-    return driver
 
 
 def to_toml(resolved: Resolved) -> str:
@@ -86,12 +84,10 @@ def to_toml(resolved: Resolved) -> str:
     for kind in STANDARD_PARTS:
         tree[kind] = {}
         for part in resolved.parts[kind]:
-            known, _ = parameters_of(resolved.factories[part.where])
-            defaults = {one.name: one.default for one in known if not one.required}
-            values = {**defaults, **resolved.values[part.where]}
+            values = {**part.table.defaults, **part.values}
             paths += [value for value in values.values() if isinstance(value, Path) and value.is_file()]
-            use = {} if part.use == part.name else {"use": part.use}
-            tree[kind][part.name] = use | _toml_table(values)
+            use = {} if part.given.use == part.given.name else {"use": part.given.use}
+            tree[kind][part.given.name] = use | _toml_table(values)
     tree["digests"] = {str(path): sha256_of(path) for path in paths}
     return tomli_w.dumps({kind: table for kind, table in tree.items() if table or kind in ("query", "metrology")})
 
@@ -132,41 +128,40 @@ def _class_table(cls: Any, kwargs: Any) -> dict[str, Any]:
     return {"cls": cls.__name__} | {name: _toml_value(value) for name, value in kwargs.items()}
 
 
-def _one(resolved: Resolved, kind: str) -> Any:
-    (part,) = _all(resolved, kind)
+def _make_one(resolved: Resolved, kind: str) -> Any:
+    (part,) = _make_all(resolved, kind)
     return part
 
 
-def _all(resolved: Resolved, kind: str) -> list[Any]:
-    return [_make(resolved, part.where) for part in resolved.parts[kind]]
+def _make_all(resolved: Resolved, kind: str) -> list[Any]:
+    return [_make(part, resolved) for part in resolved.parts[kind]]
 
 
-def _make(resolved: Resolved, where: str) -> Any:
-    factory, values = resolved.factories[where], dict(resolved.values[where])
-    if accepts(factory, "info"):
-        values["info"] = _info_for(resolved, where)
+def _make(part: ResolvedPart, resolved: Resolved) -> Any:
+    where, values = part.given.where, dict(part.values)
+    if part.table.takes_info:
+        values["info"] = _info_for(where, resolved)
     try:
-        inspect.signature(factory).bind(**values)
+        inspect.signature(part.factory).bind(**values)
     except TypeError as error:
         raise UsageError(f"{where} can't be built: {error}; give it with --set {where}.NAME=VALUE.") from error
     except ValueError:  # a signature that can't be read
         pass
     try:
-        return factory(**values)
+        return part.factory(**values)
     except Exception as error:
-        known = [one.name for one in parameters_of(factory)[0]]
-        named = [name for name in known if re.search(rf"\b{re.escape(name)} is\b", str(error))]
+        named = [name for name in part.table.parameters if re.search(rf"\b{re.escape(name)} is\b", str(error))]
         advice = f"; change it with --set {where}.{named[0]}=VALUE" if len(named) == 1 else ""
         error.add_note(f"while building {where}{advice}")
         raise
 
 
-def _info_for(resolved: Resolved, where: str) -> DataInfo:
+def _info_for(where: str, resolved: Resolved) -> DataInfo:
     """Return what is known about the data, for a part that is made for it; `UsageError` if nothing is."""
     if resolved.data.info == DataInfo():
         (data,) = resolved.parts["data"]
         raise UsageError(
-            f"{data.where} doesn't say what its samples are, and {where} is made for them: its factory returns "
+            f"{data.given.where} doesn't say what its samples are, and {where} is made for them: its factory returns "
             "alcore.Data(pool, info=alcore.DataInfo(task, classes, features, shape)), or its pool has such an "
             "attribute info."
         )

@@ -232,7 +232,7 @@ class Experiment:
         """
         for kind, names in STANDARD_PARTS.items():
             if kind not in self.parts:
-                self.choose(kind, names)
+                self.parts[kind] = [Part(kind, name, name, True, {}) for name in names]
                 self.implied.add(kind)
         for kind in (*_SINGLE, "start"):
             if len(self.parts[kind]) != 1 and not (kind == "start" and not self.parts[kind]):
@@ -288,21 +288,19 @@ class Experiment:
         UsageError
             When the experiment gives no such parameter.
         """
-        words = text.strip().split(".")
-        tables = {name: [(name, table)] for name, table in self.settings.items()}
-        tables |= {kind: [(part.where, part.values) for part in parts] for kind, parts in self.parts.items()}
-        given = [f"{where}.{name}" for kind in tables for where, table in tables[kind] for name in table]
-        for where, table in tables.get(words[0], []):
-            start = where.split(".")
-            inside = words[len(start) :]
-            if words[: len(start)] != start or not inside:
+        tables = dict(self.settings)
+        tables |= {part.where: part.values for parts in self.parts.values() for part in parts}
+        for where, table in tables.items():
+            if not text.strip().startswith(f"{where}."):
                 continue
+            *words, name = text.strip().removeprefix(f"{where}.").split(".")
             inner: Any = table
-            for word in inside[:-1]:
+            for word in words:
                 inner = inner.get(word) if isinstance(inner, dict) else None
-            if isinstance(inner, dict) and inside[-1] in inner:
-                del inner[inside[-1]]
+            if isinstance(inner, dict) and name in inner:
+                del inner[name]
                 return
+        given = [f"{where}.{name}" for where, table in tables.items() for name in table]
         raise UsageError(f"--unset {text}: this experiment does not give it: {did_you_mean(text, given)}.")
 
 

@@ -16,15 +16,42 @@ from typing import Any
 
 from alcore.errors import PluginError, UsageError, reason_of
 from alcore.experiment.file import SETTINGS, STANDARD_PARTS, Experiment, Part
-from alcore.experiment.settings import DRIVER, Settings, check_tables, make_settings
+from alcore.experiment.settings import DRIVER, TORCH_TABLES, Settings, check_tables, make_settings
 from alcore.plugins.registry import Registry, import_code, load_factory
-from alcore.plugins.signatures import RawValue, accepts, parameters_of, validate
+from alcore.plugins.signatures import ParameterTable, RawValue, table_of
 from alcore.protocols import Data, DataInfo
 from alcore.randomness import seed_everything
 from alcore.store.files import sha256_of
 
 # The standard parts where the task is regression: the first that is installed.
 _OF_REGRESSION = {"metrology": ("regression",), "query": ("igs", "random")}
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedPart:
+    """A part whose factory is found, and whose parameters are checked.
+
+    Parameters
+    ----------
+    given
+        What was given: names, and parameters as they were written.
+    factory
+        What makes the part.
+    table
+        The parameters of the factory.
+    values
+        The checked parameters: those that were given, and those that the data suggests.
+    """
+
+    given: Part
+    factory: Callable[..., Any]
+    table: ParameterTable
+    values: dict[str, Any]
+
+    @property
+    def names_code(self) -> bool:
+        """Whether it is the user's own code, or a parameter names code or a program."""
+        return ":" in self.given.use or (bool(self.table.code) and bool(self.table.code_in(self.values)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +62,6 @@ class Resolved:
     ----------
     parts
         The parts by kind.
-    factories
-        The factory of each part, by `Part.where`.
-    values
-        The checked parameters of each part, by `Part.where`.
     data
         What the data factory returned.
     settings
@@ -50,9 +73,7 @@ class Resolved:
         them is run only with ``--allow-code``.
     """
 
-    parts: dict[str, list[Part]]
-    factories: dict[str, Callable[..., Any]]
-    values: dict[str, dict[str, Any]]
+    parts: dict[str, list[ResolvedPart]]
     data: Data
     settings: Settings
     queue_cls: Callable[[], Any]
@@ -87,81 +108,86 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
         With one line for each fault.
     """
     experiment.complete()
-    parts = dict(experiment.parts)
-    flat = [part for kind in STANDARD_PARTS for part in parts[kind]]
-    factories, values, faults = _check_parts(flat, registry, allow_code)
-    settings, more = check_tables(experiment.settings)
-    faults = [*experiment.faults, *faults, *more]
-    if "queue" in settings["driver"]:
-        faults += _find_queue(registry, settings["driver"]["queue"])[1]
+    parts: dict[str, list[ResolvedPart]] = {}
+    faults = list(experiment.faults)
+    for kind in STANDARD_PARTS:
+        parts[kind], more = _resolve_parts(experiment.parts[kind], registry, allow_code)
+        faults += more
+    given, more = check_tables(experiment.settings)
+    faults += more
+    queue_cls: Any = None
+    if "queue" in given["driver"]:
+        queue_cls, more = _find_queue(registry, given["driver"]["queue"])
+        faults += more
     _raise(faults)
 
-    data = _make_data(experiment, factories, values, _seed(settings))
-    for kind, standard in _implied_parts(experiment, data, registry).items():
-        parts[kind] = standard
-        found, checked_values, faults = _check_parts(standard, registry, allow_code)
-        factories |= found
-        values |= checked_values
+    (data_part,) = parts["data"]
+    data = _make_data(experiment, data_part, _seed(given))
+    for kind, implied in _implied_parts(experiment, data, registry).items():
+        parts[kind], faults = _resolve_parts(implied, registry, allow_code)
         _raise(faults)
-
-    tables = {name: _suggested(data.defaults.get(name, {}), experiment.settings[name]) for name in SETTINGS}
-    checked, faults = check_tables(tables)
-    settings = {name: {**settings[name], **checked[name]} for name in SETTINGS}
-    given = experiment.settings["training"]
-    tables_of_torch = any(given.get(name) for name in ("optimizer", "scheduler"))
-    complete, more = make_settings(settings, {**given, **tables["training"]}, try_out=tables_of_torch)
-    faults += more
+    settings, faults = _complete_settings(experiment, given, data)
     for kind, suggestions in data.defaults.items():
         for part in parts.get(kind, []) if kind != "data" else []:
-            factory = factories[part.where]
-            of_all = {name: value for name, value in suggestions.get("*", {}).items() if accepts(factory, name)}
-            if suggested := _suggested({**of_all, **suggestions.get(part.use, {})}, part.values):
-                found, more = validate(factory, suggested, part.where, partial=True)
-                values[part.where] |= found
-                faults += more
-    queue_cls, more = _find_queue(registry, complete.driver["queue"])
-    _raise(faults + more)
-    _identify_weights(complete.driver)
-    names_code = any(
-        ":" in part.use or _code_given(factories[part.where], values[part.where])
-        for of_kind in parts.values()
-        for part in of_kind
-    )
-    return Resolved(parts, factories, values, data, complete, queue_cls, names_code)
+            faults += _take_suggestions(part, suggestions)
+    if queue_cls is None:
+        queue_cls, more = _find_queue(registry, settings.driver["queue"])
+        faults += more
+    _raise(faults)
+    _identify_weights(settings.driver)
+    names_code = any(part.names_code for of_kind in parts.values() for part in of_kind)
+    return Resolved(parts, data, settings, queue_cls, names_code)
+
+
+def _complete_settings(
+    experiment: Experiment, checked: Mapping[str, dict[str, Any]], data: Data
+) -> tuple[Settings, list[str]]:
+    """Return the settings with what the data suggests where the user gave nothing, and the faults of that."""
+    given = experiment.settings
+    suggested = {name: _suggested(data.defaults.get(name, {}), given[name]) for name in SETTINGS}
+    torch_tables = {**given["training"], **suggested["training"]}
+    for name in TORCH_TABLES:  # these are checked below, together with what the user gave of them
+        suggested["training"].pop(name, None)
+    values, faults = check_tables(suggested)
+    complete = {name: {**checked[name], **values[name]} for name in SETTINGS}
+    try_out = any(given["training"].get(name) for name in TORCH_TABLES)
+    settings, more = make_settings(complete, torch_tables, try_out=try_out)
+    return settings, faults + more
+
+
+def _take_suggestions(part: ResolvedPart, suggestions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Add what the data suggests to the values of a part, where the user gave nothing; return the faults of that."""
+    of_all = {name: value for name, value in suggestions.get("*", {}).items() if name in part.table.parameters}
+    suggested = _suggested({**of_all, **suggestions.get(part.given.use, {})}, part.given.values)
+    if not suggested:
+        return []
+    values, faults = part.table.validate(suggested, part.given.where, partial=True)
+    part.values.update(values)
+    return faults
 
 
 def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> dict[str, list[Part]]:
-    """Return the parts that take the place of standard ones, where nobody chose: of this data, or of its task."""
-    found: dict[str, list[Part]] = {}
-    for kind in sorted(experiment.implied):
-        installed = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
-        suited = next((name for name in data.parts.get(kind, ()) if name in installed), None)
-        if suited is not None:
-            found[kind] = [Part(kind, suited, suited, True, {})]
-        elif data.info.task == "regression" and kind in _OF_REGRESSION:  # the standard parts are for classifiers
-            standard = _standard_of_regression(kind, registry)
-            if standard is not None:
-                found[kind] = standard
-    return found
+    """Return the parts that take the place of standard ones, where nobody chose: of this data, or of its task.
 
-
-def _standard_of_regression(kind: str, registry: Registry) -> list[Part] | None:
-    """Return the parts that a regression has where nobody chooses; None to keep those of a classification.
-
-    Without an installed metrology of regressions nothing is measured, with a warning.
+    Without an installed metrology of regressions nothing is measured in one, with a warning.
     """
-    offered = {offer.name for offer in registry.offers(kind)}
-    for name in _OF_REGRESSION[kind]:
-        if name in offered:
-            return [Part(kind, name, name, True, {})]
-    if kind != "metrology":
-        return None
-    warnings.warn(
-        f"this run measures nothing, since no plugin offers the metrology {_OF_REGRESSION[kind][-1]!r}, the standard "
-        "one of a regression; `pip install alcore-metrics` brings it, and --metrology NAME chooses another.",
-        stacklevel=2,
-    )
-    return []
+    parts: dict[str, list[Part]] = {}
+    of_task = _OF_REGRESSION if data.info.task == "regression" else {}  # the standard parts are for classifiers
+    for kind in sorted(experiment.implied):
+        if not (suited := (*data.parts.get(kind, ()), *of_task.get(kind, ()))):
+            continue
+        offered = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
+        name = next((name for name in suited if name in offered), None)
+        if name is not None:
+            parts[kind] = [Part(kind, name, name, True, {})]
+        elif kind == "metrology" and kind in of_task:
+            warnings.warn(
+                f"this run measures nothing, since no plugin offers the metrology {suited[-1]!r}, the standard one of "
+                "a regression; `pip install alcore-metrics` brings it, and --metrology NAME chooses another.",
+                stacklevel=2,
+            )
+            parts[kind] = []
+    return parts
 
 
 def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Data:
@@ -176,16 +202,15 @@ def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = 
     allow_code
         Whether to import ``package.module:name`` that a file names.
     """
-    factories, values, faults = _check_parts(experiment.parts["data"], registry, allow_code)
+    parts, faults = _resolve_parts(experiment.parts["data"], registry, allow_code)
     settings, more = check_tables(experiment.settings)
     _raise(faults + more)
-    return _make_data(experiment, factories, values, _seed(settings))
+    (part,) = parts
+    return _make_data(experiment, part, _seed(settings))
 
 
-def find_factory(
-    experiment: Experiment, kind: str, registry: Registry, *, allow_code: bool = False
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the factory of the one part of a kind, and its checked parameters; nothing is made.
+def resolve_part(experiment: Experiment, kind: str, registry: Registry, *, allow_code: bool = False) -> ResolvedPart:
+    """Return the one part of a kind, with its factory and its checked parameters; nothing is made.
 
     Parameters
     ----------
@@ -204,18 +229,15 @@ def find_factory(
         If no plugin offers the name, or a parameter is wrong.
     """
     experiment.complete()
-    (part,) = experiment.parts[kind]
-    factories, values, faults = _check_parts([part], registry, allow_code)
+    parts, faults = _resolve_parts(experiment.parts[kind], registry, allow_code)
     _raise(faults)
-    return factories[part.where], values[part.where]
+    (part,) = parts
+    return part
 
 
-def _check_parts(
-    parts: Iterable[Part], registry: Registry, allow_code: bool
-) -> tuple[dict[str, Callable[..., Any]], dict[str, dict[str, Any]], list[str]]:
-    """Return factories and checked values by `Part.where`, and a list of faults."""
-    factories: dict[str, Callable[..., Any]] = {}
-    values: dict[str, dict[str, Any]] = {}
+def _resolve_parts(parts: Iterable[Part], registry: Registry, allow_code: bool) -> tuple[list[ResolvedPart], list[str]]:
+    """Return the parts whose factory is found, with their checked values, and a list of faults."""
+    resolved: list[ResolvedPart] = []
     faults = []
     for part in parts:
         try:
@@ -223,19 +245,20 @@ def _check_parts(
         except PluginError as error:
             faults.append(f"{error}{_several_in_one(part, registry)}")
             continue
-        factories[part.where] = factory
-        values[part.where], wrong = validate(factory, part.values, part.where)
+        table = table_of(factory)
+        values, wrong = table.validate(part.values, part.where)
+        resolved.append(ResolvedPart(part, factory, table, values))
         faults += wrong
-        if not allow_code:
-            faults += _code_in_a_file(part, factory)
-    return factories, values, faults
+        if table.code and not allow_code:
+            faults += _code_in_a_file(part, table)
+    return resolved, faults
 
 
-def _code_in_a_file(part: Part, factory: Callable[..., Any]) -> list[str]:
+def _code_in_a_file(part: Part, table: ParameterTable) -> list[str]:
     """Return a fault for each parameter that names code or a program, and whose value was not typed by the user."""
     faults = []
     untyped = {name: value for name, value in part.values.items() if not isinstance(value, RawValue)}
-    for name, value in _code_given(factory, untyped).items():
+    for name, value in table.code_in(untyped).items():
         type_it = f"--set {shlex.quote(f'{part.where}.{name}={_inline(value)}')}"
         faults.append(
             f"[{part.where}] of the experiment file has {name} = {value!r}, which names code to run. If you trust the "
@@ -251,22 +274,6 @@ def _inline(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(one)}" for name, one in value.items()) + "}"
     return json.dumps(value, default=str)
-
-
-def _code_given(factory: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of these values that name code or a program: of parameters that the factory says do so."""
-    code = getattr(factory, "code_parameters", ())
-    if not isinstance(code, frozenset | set | tuple | list):  # a member of that name which is something else
-        return {}
-    new_names = getattr(factory, "renamed_parameters", None)
-    new_names = new_names if isinstance(new_names, Mapping) else {}
-    defaults = {one.name: one.default for one in parameters_of(factory)[0]}
-    found = {}
-    for name, value in values.items():
-        now = new_names.get(name) or name
-        if now in code and value and value != defaults.get(now):
-            found[name] = value
-    return found
 
 
 def _several_in_one(part: Part, registry: Registry) -> str:
@@ -308,31 +315,23 @@ def _find_queue(registry: Registry, name: str) -> tuple[Any, list[str]]:
 
 
 def _seed(settings: Mapping[str, Mapping[str, Any]]) -> int:
-    seed: int = settings["driver"].get("seed", DRIVER.defaults()["seed"])
+    seed: int = settings["driver"].get("seed", DRIVER.defaults["seed"])
     return seed
 
 
-def _make_data(
-    experiment: Experiment,
-    factories: Mapping[str, Callable[..., Any]],
-    values: Mapping[str, dict[str, Any]],
-    seed: int,
-) -> Data:
-    """Call the data factory; its paths become absolute, and its seed the run's, in `values` too."""
-    (part,) = experiment.parts["data"]
-    factory, given = factories[part.where], values[part.where]
-    given |= {name: value.expanduser().resolve() for name, value in given.items() if isinstance(value, Path)}
+def _make_data(experiment: Experiment, part: ResolvedPart, seed: int) -> Data:
+    """Call the data factory; its paths become absolute, and its seed the run's, in the values of the part too."""
+    where, values = part.given.where, part.values
+    values.update({name: value.expanduser().resolve() for name, value in values.items() if isinstance(value, Path)})
     _check_digests(experiment.digests)
-    if given.get("seed") is None and accepts(factory, "seed"):
-        given["seed"] = seed
+    if values.get("seed") is None and "seed" in part.table.parameters:
+        values["seed"] = seed
     seed_everything(seed)
-    data = factory(**given)
+    data = part.factory(**values)
     if not isinstance(data, Data):
-        raise UsageError(f"{part.where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
+        raise UsageError(f"{where} gave a {type(data).__name__}; a data factory returns alcore.Data.")
     if not isinstance(data.info, DataInfo):
-        raise UsageError(
-            f"{part.where} gave Data whose info is a {type(data.info).__name__}; it is an alcore.DataInfo."
-        )
+        raise UsageError(f"{where} gave Data whose info is a {type(data.info).__name__}; it is an alcore.DataInfo.")
     _tell_pools(data)
     return data
 

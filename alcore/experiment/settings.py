@@ -16,7 +16,8 @@ from alcore.config import DriverConfig, OptimizerConfig, TrainingConfig
 from alcore.errors import UsageError, did_you_mean
 from alcore.plugins.signatures import Parameter, ParameterTable, RawValue, parameters_of
 
-_TORCH_TABLES = ("optimizer", "scheduler")  # of [training]; each names a class of torch and its arguments
+TORCH_TABLES = ("optimizer", "scheduler")
+"""The tables inside ``[training]``; each names a class of torch and its arguments."""
 
 
 def _derive(
@@ -92,21 +93,22 @@ def check_tables(tables: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dic
     tuple
         The values by table, and a list of faults. The values are valid only without faults.
     """
-    training = {name: value for name, value in tables["training"].items() if name not in _TORCH_TABLES}
-    driver_values, faults = DRIVER.validate(tables["driver"], "driver")
-    if not faults:
-        faults = _driver_faults(driver_values)
-    training_values, more = TRAINING.validate(training, "training")
-    faults += more or _config_faults(TrainingConfig, {"train_datapool": None, **_filled(TRAINING, training_values)})
-    for kind in _TORCH_TABLES:
+    training = {name: value for name, value in tables["training"].items() if name not in TORCH_TABLES}
+    values: dict[str, dict[str, Any]] = {"driver": {}, "training": {}}
+    faults: list[str] = []
+    for where, table, given in (("driver", DRIVER, tables["driver"]), ("training", TRAINING, training)):
+        if given:
+            values[where], wrong = table.validate(given, where)
+            faults += wrong or _config_faults(where, values[where])
+    for kind in TORCH_TABLES:
         table = tables["training"].get(kind, {})
         if not isinstance(table, Mapping) or "cls" in table:
             faults += _torch_class(kind, table)[2]
-    return {"driver": driver_values, "training": training_values}, faults
+    return values, faults
 
 
 def make_settings(
-    values: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any], *, try_out: bool = True
+    values: Mapping[str, Mapping[str, Any]], torch_tables: Mapping[str, Any], *, try_out: bool = True
 ) -> tuple[Settings, list[str]]:
     """Return complete settings, and the faults of optimizer and scheduler.
 
@@ -114,14 +116,14 @@ def make_settings(
     ----------
     values
         Checked values of both tables.
-    training
-        The whole table ``training``, for its tables ``optimizer`` and ``scheduler``.
+    torch_tables
+        The tables ``training.optimizer`` and ``training.scheduler`` by their last word; other keys are ignored.
     try_out
         Whether to build both, to see if they accept their values. The first optimizer of a process takes a second,
         since torch imports its compiler then, and a learner without parameters needs none.
     """
-    optimizer_cls, optimizer_kwargs, faults = _torch_class("optimizer", training.get("optimizer", {}), "AdamW")
-    scheduler_cls, scheduler_kwargs, more = _torch_class("scheduler", training.get("scheduler", {}))
+    optimizer_cls, optimizer_kwargs, faults = _torch_class("optimizer", torch_tables.get("optimizer", {}), "AdamW")
+    scheduler_cls, scheduler_kwargs, more = _torch_class("scheduler", torch_tables.get("scheduler", {}))
     faults += more
     optimizer = OptimizerConfig()
     try:
@@ -137,7 +139,7 @@ def make_settings(
 
 
 def _filled(table: ParameterTable, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**table.defaults(), **values}
+    return {**table.defaults, **values}
 
 
 def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,20 +147,18 @@ def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in driver.items() if name not in added}
 
 
-def _driver_faults(values: Mapping[str, Any]) -> list[str]:
+def _config_faults(where: str, values: Mapping[str, Any]) -> list[str]:
+    """Return what the config class of a table refuses, in terms of the table."""
     threads = values.get("threads")
     faults = [] if threads is None or threads >= 1 else [f"driver.threads is {threads}; it must be at least 1"]
-    return faults + _config_faults(DriverConfig, _without_added(_filled(DRIVER, values)))
-
-
-def _config_faults(config: type[DriverConfig | TrainingConfig], values: Mapping[str, Any]) -> list[str]:
-    """Return what the config class itself refuses, in terms of the table."""
     try:
-        config(**values)
+        if where == "driver":
+            DriverConfig(**_without_added(_filled(DRIVER, values)))
+        else:
+            TrainingConfig(train_datapool=None, **_filled(TRAINING, values))
     except UsageError as error:
-        table = "driver" if config is DriverConfig else "training"
-        return [f"{table}.{str(error).removeprefix(f'{config.__name__}.')}"]
-    return []
+        faults.append(f"{where}.{str(error).removeprefix('DriverConfig.').removeprefix('TrainingConfig.')}")
+    return faults
 
 
 def _torch_class(

@@ -12,10 +12,9 @@ from alcore.driver.answers import append_labels
 from alcore.driver.pool_set import PoolSet
 from alcore.errors import UsageError, raised_by
 from alcore.experiment.file import BuiltInPythonError, Experiment
-from alcore.experiment.resolve import find_factory, load_data
+from alcore.experiment.resolve import ResolvedPart, load_data, resolve_part
 from alcore.inference.learner import floating_type, load_model, place_learner
 from alcore.plugins.registry import installed
-from alcore.plugins.signatures import accepts
 from alcore.protocols import Data, DataInfo, Preprocessing
 from alcore.store import checkpoints
 from alcore.store.files import checkpoint_path
@@ -122,7 +121,7 @@ class TrainedRun:
         description = self.run.preprocessing()
         if description is None:
             return self.data().preprocessing if "info" not in self._meta else None  # a run of an earlier version
-        factory, _ = find_factory(self.experiment(), "data", installed(), allow_code=self.allow_code)
+        factory = resolve_part(self.experiment(), "data", installed(), allow_code=self.allow_code).factory
         make = getattr(factory, "preprocessing_from", None)
         if not callable(make):
             raise UsageError(
@@ -199,8 +198,8 @@ class TrainedRun:
                 learner.rebuild(data.train)
         return learner
 
-    def learner_factory(self, name: str | None = None) -> tuple[Any, dict[str, Any], str]:
-        """Return the factory of the learner, its parameters without `info`, and its name."""
+    def learner_part(self, name: str | None = None) -> ResolvedPart:
+        """Return the factory of the learner with its parameters, which lack `info`."""
         try:
             experiment = self.experiment()
         except BuiltInPythonError:
@@ -213,15 +212,13 @@ class TrainedRun:
             experiment = Experiment()
         if name is not None:
             experiment.choose("learner", [name])
-        factory, values = find_factory(experiment, "learner", installed(), allow_code=self.allow_code)
-        return factory, values, experiment.parts["learner"][0].use
+        return resolve_part(experiment, "learner", installed(), allow_code=self.allow_code)
 
     def _make_learner(self, name: str | None) -> Any:
-        factory, values, use = self.learner_factory(name)
-        if accepts(factory, "info"):
-            values["info"] = self.info()
-        with raised_by(f"learner {use}"):
-            return factory(**values)
+        part = self.learner_part(name)
+        values = {**part.values, "info": self.info()} if part.table.takes_info else part.values
+        with raised_by(f"learner {part.given.use}"):
+            return part.factory(**values)
 
 
 def rebuild_data(run: Run, *, allow_code: bool = False) -> Data:

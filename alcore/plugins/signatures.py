@@ -10,7 +10,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, Required
 
@@ -46,7 +46,7 @@ class RawValue(str):
 
 
 class ParameterTable:
-    """Parameters by name, and the check of values against their type hints.
+    """Parameters by name, with all that is read from a factory of them, and the check of values against type hints.
 
     Parameters
     ----------
@@ -56,6 +56,15 @@ class ParameterTable:
         Whether any other name is accepted too.
     renamed
         Earlier names of parameters with the names that they have now; None where a parameter is gone.
+    code
+        The parameters that name code or a program.
+    takes_info
+        Whether there is a parameter ``info`` too, which the experiment gives, never the user.
+
+    Attributes
+    ----------
+    defaults : dict
+        The default of each parameter that has one.
     """
 
     def __init__(
@@ -64,13 +73,21 @@ class ParameterTable:
         *,
         open_ended: bool = False,
         renamed: Mapping[str, str | None] | None = None,
+        code: Collection[str] = (),
+        takes_info: bool = False,
     ) -> None:
         self.parameters = {one.name: one for one in parameters}
-        self.open_ended, self.renamed = open_ended, dict(renamed or {})
+        self.open_ended, self.renamed, self.code, self.takes_info = open_ended, dict(renamed or {}), code, takes_info
+        self.defaults = {one.name: one.default for one in parameters if not one.required}
 
-    def defaults(self) -> dict[str, Any]:
-        """Return the default of each parameter that has one."""
-        return {one.name: one.default for one in self.parameters.values() if not one.required}
+    def code_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of these values that name code or a program, and are not a default."""
+        now = {name: self.renamed.get(name) or name for name in values}
+        return {
+            name: value
+            for name, value in values.items()
+            if now[name] in self.code and value and value != self.defaults.get(now[name])
+        }
 
     def validate(
         self, values: Mapping[str, Any], where: str, *, partial: bool = False
@@ -202,10 +219,11 @@ def validate(
     tuple
         The values as the factory takes them, and a list of faults. The values are valid only without faults.
     """
-    return _table_of(factory).validate(values, where, partial=partial)
+    return table_of(factory).validate(values, where, partial=partial)
 
 
-def _table_of(factory: Callable[..., Any]) -> ParameterTable:
+def table_of(factory: Callable[..., Any]) -> ParameterTable:
+    """Return the parameters of a factory; of one factory, they are read once."""
     try:
         return _cached_table(factory)
     except TypeError:  # a factory that is not hashable
@@ -214,8 +232,14 @@ def _table_of(factory: Callable[..., Any]) -> ParameterTable:
 
 def _new_table(factory: Callable[..., Any]) -> ParameterTable:
     parameters, open_ended = parameters_of(factory)
-    renamed = getattr(factory, "renamed_parameters", None)
-    return ParameterTable(parameters, open_ended=open_ended, renamed=renamed if isinstance(renamed, Mapping) else None)
+    renamed, code = getattr(factory, "renamed_parameters", None), getattr(factory, "code_parameters", ())
+    return ParameterTable(
+        parameters,
+        open_ended=open_ended,
+        renamed=renamed if isinstance(renamed, Mapping) else None,  # else a member of that name which is something else
+        code=code if isinstance(code, frozenset | set | tuple | list) else (),
+        takes_info=accepts(factory, "info"),
+    )
 
 
 _cached_table = functools.lru_cache(maxsize=256)(_new_table)

@@ -134,10 +134,9 @@ def test_file_reads_back_as_the_same_experiment(registry, read, resolved):
     second = resolve(read(to_toml(first)), registry)
     assert to_toml(second) == to_toml(first)
     assert second.settings == first.settings
-    for where in ("query.uq", "query.uq-2"):
-        left, right = (one.factories[where](**one.values[where]).given for one in (first, second))
-        assert left == right
-    assert second.values["query.uq-2"]["dtype"] is torch.bfloat16
+    for left, right in zip(first.parts["query"], second.parts["query"], strict=True):
+        assert left.factory(**left.values).given == right.factory(**right.values).given
+    assert second.parts["query"][1].values["dtype"] is torch.bfloat16
 
 
 def test_file_keeps_an_empty_table_of_metrology(registry, read):
@@ -156,9 +155,9 @@ def test_file_has_absolute_data_paths_and_digests(resolved, tmp_path, monkeypatc
 def test_file_keeps_quotes_and_newlines_of_values(registry, read, resolved):
     text = 'a "b"\n[driver]\nseed = 7 \\ é'
     first = resolved()
-    first.values["query.uq"]["table"] = {text: text}
+    first.parts["query"][0].values["table"] = {text: text}
     second = resolve(read(to_toml(first)), registry)
-    assert second.values["query.uq"]["table"] == {text: text}
+    assert second.parts["query"][0].values["table"] == {text: text}
     assert second.settings.driver["seed"] == 0
 
 

@@ -309,11 +309,11 @@ def _describe(
         "dtype": str(trained.dtype(learner)).removeprefix("torch."),
     }
     try:
-        factory, values, use = trained.learner_factory(name)
+        part = trained.learner_part(name)
         about["learner"] = {
-            "name": use,
-            "factory": f"{factory.__module__}:{factory.__qualname__}",
-            "parameters": {name: value if _is_plain(value) else str(value) for name, value in values.items()},
+            "name": part.given.use,
+            "factory": f"{part.factory.__module__}:{part.factory.__qualname__}",
+            "parameters": {name: value if _is_plain(value) else str(value) for name, value in part.values.items()},
             "info": None if info is None else vars(info),
         }
     except AlcoreError:

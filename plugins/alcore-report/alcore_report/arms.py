@@ -16,7 +16,7 @@ import tomli_w
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
-from alcore.plugins import Registry, accepts, parameters_of
+from alcore.plugins import Registry
 
 BASELINE, CEILING = "random", "ceiling"
 _STANDARD_KEEP = "last=1"  # a resumed cell needs no more
@@ -158,18 +158,18 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     arms = [_arm(name, resolved, follows) for name, resolved in built]
     if len({one.stem for one in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
-    by_id = bool(getattr(first.factories[first.parts["label"][0].where], "labels_by_id", False))
+    (data,), (label,) = first.parts["data"], first.parts["label"]
+    by_id = bool(getattr(label.factory, "labels_by_id", False))
     free = by_id and bool(getattr(_choice(first), "knows_answers", True))
     if by_id and not free:
         raise UsageError(
-            f"label strategy {first.parts['label'][0].use!r} answers with sample ids alone, and the data doesn't know "
+            f"label strategy {label.given.use!r} answers with sample ids alone, and the data doesn't know "
             "the answers, so no run would get a label; compare on data that knows them, or choose who answers: --label."
         )
     if request.ceiling:
         arms.append(_ceiling(request, registry, first, arms[0], follows))
-    (data,), (label,) = first.parts["data"], first.parts["label"]
     file = request.experiment or _read(request, registry).data_file
-    return Plan(arms, file.stem if file else data.name, free, label.use, notes)
+    return Plan(arms, file.stem if file else data.given.name, free, label.given.use, notes)
 
 
 def _read(request: Request, registry: Registry) -> Experiment:
@@ -215,7 +215,7 @@ def _standard_queries(request: Request, registry: Registry) -> list[Part]:
         if not text.startswith("query."):
             experiment.set(text)
     with contextlib.redirect_stdout(sys.stderr):
-        return resolve(experiment, registry, allow_code=request.allow_code).parts["query"]
+        return [part.given for part in resolve(experiment, registry, allow_code=request.allow_code).parts["query"]]
 
 
 def _chosen(use: str) -> Part:
@@ -248,8 +248,7 @@ def _samples_a_step(resolved: Resolved) -> int | None:
         return int(shared)
     total = 0
     for part in resolved.parts["query"]:
-        defaults = {one.name: one.default for one in parameters_of(resolved.factories[part.where])[0]}
-        count = resolved.values[part.where].get("max_samples", defaults.get("max_samples"))
+        count = part.values.get("max_samples", part.table.defaults.get("max_samples"))
         if not isinstance(count, int):
             return None
         total += count
@@ -267,13 +266,17 @@ def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, lis
     and they are equal; such a seed is the run's.
     """
     (part,) = resolved.parts["data"]
-    if not accepts(resolved.factories[part.where], "seed"):
-        return False, [f"data {part.use} takes no seed, so every run has the same data, split and initial labels."]
-    given = part.values.get("seed")
+    if "seed" not in part.table.parameters:
+        return False, [
+            f"data {part.given.use} takes no seed, so every run has the same data, split and initial labels."
+        ]
+    given = part.given.values.get("seed")
     in_file = experiment.parts["data"][0].values.get("seed")
     if given is None or (given == in_file and given == experiment.settings["driver"].get("seed", 0)):
         return True, []
-    return False, [f"[{part.where}] has a seed of its own, so every run has the same data, split and initial labels."]
+    return False, [
+        f"[{part.given.where}] has a seed of its own, so every run has the same data, split and initial labels."
+    ]
 
 
 def _arm(name: str, resolved: Resolved, follows: bool) -> Arm:
@@ -323,8 +326,8 @@ def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, fo
     pool = _choice(resolved)
     if not callable(getattr(pool, "unlabeled_indices", None)):
         raise UsageError(
-            f"--ceiling: the pool of [{first.parts['data'][0].where}] can't list its unlabeled samples, so not all of "
-            "them can be asked for; leave --ceiling out."
+            f"--ceiling: the pool of [{first.parts['data'][0].given.where}] can't list its unlabeled samples, so not "
+            "all of them can be asked for; leave --ceiling out."
         )
     made = _arm(CEILING, resolved, follows)
     return dataclasses.replace(made, steps=None, labels=_unlabeled(pool))
