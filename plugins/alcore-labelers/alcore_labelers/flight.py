@@ -10,6 +10,7 @@ from pathlib import Path
 from alcore.errors import UsageError
 from alcore.protocols import Request
 from alcore.store import write_whole
+from alcore_labelers.job_states import TRANSITIONS, JobChange, JobState
 from alcore_labelers.program_files import FileFault, read_file
 from alcore_labelers.schedulers import Job, Known
 
@@ -96,12 +97,8 @@ class Flight:
 
     Attributes
     ----------
-    is_known : bool
-        Whether a later driver can find out what has become of it, so that the request may be given back.
-    is_lost : bool
-        Whether it has started, and the scheduler doesn't know it any more.
-    is_unsubmitted : bool
-        Whether its job is known not to be submitted.
+    state : JobState
+        What this driver knows of the job.
     patience : Patience
         With the scheduler, about this job alone: to submit it, to find it, to tell what has become of it.
     fetching, cancelling : Patience
@@ -112,7 +109,7 @@ class Flight:
 
     def __init__(self, request: Request, job: Job, handle: str | None, heartbeat: float = 0.0) -> None:
         self.request, self.job, self.handle, self.heartbeat = request, job, handle, heartbeat
-        self.is_known = self.is_lost = self.is_unsubmitted = False
+        self.state = JobState.PREPARED if handle is None else JobState.SUBMITTED
         attempt = job.folder.with_name(f".attempt-{request.attempt}")  # beside the folders, of which there may be more
         self.patience, self.fetching, self.cancelling = (
             Patience(attempt.with_suffix(f".{what}")) for what in ("job", "fetch", "cancel")
@@ -124,6 +121,16 @@ class Flight:
         self._exit: float | None = None
         self._moved = -math.inf
         self._last: object = self  # no heartbeat was looked at
+
+    def change(self, change: JobChange) -> None:
+        """Change the state of the job, as `TRANSITIONS` says."""
+        self.state = TRANSITIONS[change][self.state]
+
+    def identify(self, handle: str) -> None:
+        """Note the handle of the job, by which the scheduler knows it."""
+        self.change(JobChange.IDENTIFY)
+        self.handle = handle
+        self.patience.succeeded()
 
     @property
     def is_ending(self) -> bool:

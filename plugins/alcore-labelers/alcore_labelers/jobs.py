@@ -29,6 +29,7 @@ from alcore_labelers.job_script import (
     terms_file,
     terms_of,
 )
+from alcore_labelers.job_states import UNSETTLED, JobChange, JobState
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.outcomes import Answer, text_of_reason
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
@@ -225,7 +226,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 if not answered:
                     self._rest(flights)
         finally:
-            give_back(queue_to_label, [one.request for one in flights.values() if one.is_known])
+            give_back(queue_to_label, [one.request for one in flights.values() if self._can_be_settled(one)])
 
     def _rest(self, flights: dict[str, Flight]) -> None:
         """Wait until the scheduler may be asked again, or something was told."""
@@ -238,9 +239,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     def _drop_told(self, flights: dict[str, Flight]) -> bool:
         """Look no more at the jobs of requests that were answered by somebody else; tell whether there were any."""
         told = self.driver.take_told()
-        for one in told:
-            flights.pop(one.id, None)
+        for request in told:
+            if (flight := flights.get(request.id)) is not None:
+                flight.change(JobChange.END)
+        _drop_over(flights)
         return bool(told)
+
+    def _can_be_settled(self, flight: Flight) -> bool:
+        """Tell whether a later driver can find out what has become of a job, so that its request is given back."""
+        return flight.state is not JobState.OVER and (flight.state is not JobState.IN_DOUBT or self.jobs.finds)
 
     # -- what is under way -------------------------------------------------------------------------------------
 
@@ -258,7 +265,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     job = self._job(request, place.folder, terms)
                     handle = request.handle or self._handles.get(job.name)
                     flight = Flight(request, job, handle, terms.heartbeat or 0.0)
-                    flight.is_known = True
                     flights[request.id] = flight
                     self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
         finally:
@@ -274,13 +280,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self.logger.info("job %s had not begun, and is taken back", flight.handle or flight.job.name)
             if not self._is_apart:
                 self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
-            del flights[request.id]
+            flight.change(JobChange.END)
+            _drop_over(flights)
             give_back(requests, [request])
 
     def _never_begins(self, flight: Flight) -> bool:
         """See to it that a job that has not begun never does; return False where it has, or where nothing tells."""
         state = None if flight.said is None else flight.said.state
-        if self._is_apart and not flight.is_unsubmitted:
+        if self._is_apart and flight.state is not JobState.NOT_SUBMITTED:
             return state == "waiting" and self._cancel(flight)
         return state in (None, "waiting") and (not flight.job.folder.exists() or revoke(flight.job.folder))
 
@@ -294,9 +301,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
         Return whether requests are left for later, since the scheduler takes no jobs now.
         """
-        for flight in [one for one in flights.values() if one.handle is None and not one.is_lost]:
-            if flight.patience.is_due and self._settle_doubt(flight, answers):
-                del flights[flight.request.id]
+        for flight in flights.values():
+            if flight.state in UNSETTLED and flight.patience.is_due:
+                self._settle_doubt(flight, answers)
+        _drop_over(flights)
         while len(flights) < self.max_in_flight:
             if not self._patience["submit"].is_due:
                 return True
@@ -311,8 +319,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             except BaseException:
                 give_back(requests, taken)
                 raise
-            if self._submit(flight, answers):
-                del flights[flight.request.id]
+            self._submit(flight, answers)
+            _drop_over(flights)
         return False
 
     def _prepare(self, request: Request) -> Job:
@@ -344,64 +352,61 @@ class JobsLabelStrategy(ProgramLabelStrategy):
     def _id_variable(self) -> str:
         return getattr(self.jobs, "id_variable", "")
 
-    def _settle_doubt(self, flight: Flight, answers: LabelQueue) -> bool:
-        """Find out whether a job was submitted; submit it if it was not. Return whether its request has failed."""
-        job, faulty = flight.job, flight.patience.seconds
-        if flight.is_unsubmitted:
+    def _settle_doubt(self, flight: Flight, answers: LabelQueue) -> None:
+        """Find out whether a job was submitted; submit it if it was not."""
+        job = flight.job
+        if flight.state is JobState.NOT_SUBMITTED:
             flight.job = self._prepare(flight.request)  # in another folder, with another name
-            return self._submit(flight, answers)
+            self._submit(flight, answers)
+            return
         ended = how_it_ended(job.folder, job.time_limit)
         if ended is not None and not self._is_cut_short(flight, ended):
-            return False  # `_look` takes the answer
+            return  # `_look` takes the answer
         handle = None
         if self.jobs.finds:
             try:
                 handle = self.jobs.find(job)
             except _FAULTS as fault:
                 self._failed("find", fault)
-                return self._try_later(flight, str(fault), self.give_up_after, answers)
+                self._try_later(flight, str(fault), self.give_up_after, answers)
+                return
             self._succeeded("find")
         if handle is not None:
             self._commit(flight, handle, answers)
         elif has_started(job.folder):
-            flight.is_lost = True  # the scheduler has forgotten it, or can't be asked: its files tell
-        elif self.jobs.finds or not faulty:  # without `find`, the user has decided that it is asked again
-            flight.is_known = True
-            return self._submit(flight, answers)
+            flight.change(JobChange.BEGIN)  # the scheduler has forgotten it, or can't be asked
+        elif self.jobs.finds or flight.state is JobState.PREPARED:  # without `find`, the user has decided
+            self._submit(flight, answers)
         else:
-            return self._try_later(flight, flight.patience.fault, self.lost_after, answers)
-        return False
+            self._try_later(flight, flight.patience.fault, self.lost_after, answers)
 
-    def _submit(self, flight: Flight, answers: LabelQueue) -> bool:
-        """Submit a job; return whether its request has failed."""
-        flight.is_known, flight.is_unsubmitted = self.jobs.finds, False
+    def _submit(self, flight: Flight, answers: LabelQueue) -> None:
+        """Submit a job."""
+        flight.change(JobChange.SUBMIT)
         try:
             handle = self.jobs.submit(flight.job)
         except SchedulerError as error:
-            return self._give_up(flight, str(error).rstrip("."), answers)
+            self._give_up(flight, str(error).rstrip("."), answers)
         except (SchedulerFault, OSError) as fault:
             if isinstance(fault, NotSubmittedError) and not self.jobs.finds:
-                flight.is_known = True
-                flight.is_unsubmitted = revoke(flight.job.folder)
-                flight.is_lost = not flight.is_unsubmitted  # it was submitted all the same
-            is_given_up = not flight.is_lost and self._try_later(flight, str(fault), self.give_up_after, answers)
+                flight.change(JobChange.REFUSE if revoke(flight.job.folder) else JobChange.BEGIN)
+            if flight.state is not JobState.BEGUN:
+                self._try_later(flight, str(fault), self.give_up_after, answers)
             self._failed("submit", fault)  # after that of the flight, which is due before the next request then
-            return is_given_up
-        self._succeeded("submit")
-        self._commit(flight, handle, answers)
-        return False
+        else:
+            self._succeeded("submit")
+            self._commit(flight, handle, answers)
 
-    def _try_later(self, flight: Flight, fault: str, most: float, answers: LabelQueue) -> bool:
-        """Note that a job may not be submitted; after `most` seconds of that, give it up, and return True."""
+    def _try_later(self, flight: Flight, fault: str, most: float, answers: LabelQueue) -> None:
+        """Note that a job may not be submitted; after `most` seconds of that, give it up."""
         flight.patience.failed(fault, self._first_wait)
-        if flight.patience.seconds < most:
-            return False
-        return self._give_up(flight, f"for {flight.patience.seconds:.3g} s it was not taken: {fault}", answers)
+        if flight.patience.seconds >= most:
+            self._give_up(flight, f"for {flight.patience.seconds:.3g} s it was not taken: {fault}", answers)
 
     def _commit(self, flight: Flight, handle: str, answers: LabelQueue) -> None:
+        """Commit the handle of a job."""
         answers.submitted(flight.request, handle)
-        flight.handle, flight.is_known, flight.is_lost = handle, True, False
-        flight.patience.succeeded()
+        flight.identify(handle)
         self._handles[flight.job.name] = handle
         self._owners[handle] = flight.job.name
 
@@ -415,19 +420,18 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Deliver the answers of jobs that are over; return how many."""
         for one in flights.values():
             self._take_own_id(one, answers)
-        over = [one for one in flights.values() if self._ended_by_itself(one, answers)]
-        left = [one for one in flights.values() if one not in over]
-        submitted = [one for one in left if one.handle is not None]
+        for one in flights.values():
+            self._look_for_exit(one, answers)
+        submitted = [one for one in flights.values() if one.state is JobState.SUBMITTED]
         asked = {one.handle: one for one in submitted if self._is_owner(one)}
         known = self._poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
         for one in submitted if known is not None else ():
             said = known.get(one.handle or "") if known and asked.get(one.handle) is one else None
-            if self._is_over(one, said, answers):
-                over.append(one)
-        over += [one for one in left if one.is_lost and self._is_gone(one, None, answers)]
-        for one in over:
-            del flights[one.request.id]
-        return len(over)
+            self._look_with(said, one, answers)
+        for one in flights.values():
+            if one.state is JobState.BEGUN:
+                self._look_at_files(one, None, answers)
+        return _drop_over(flights)
 
     def _poll(self, jobs: Mapping[str, Job]) -> Mapping[str, Known] | None:
         """Return what the scheduler knows of jobs: nothing, where it can't be asked for long; None for the moment."""
@@ -453,23 +457,21 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 with contextlib.suppress(UsageError):  # the request was answered by somebody else
                     self._commit(flight, own, answers)
 
-    def _ended_by_itself(self, flight: Flight, answers: LabelQueue) -> bool:
+    def _look_for_exit(self, flight: Flight, answers: LabelQueue) -> None:
         """Deliver the answer of a job whose program has ended; where it was cut short the scheduler is asked why."""
-        job = flight.job
-        ended = None if flight.is_unsubmitted else how_it_ended(job.folder, job.time_limit)
+        job, state = flight.job, flight.state
+        ended = None if state is JobState.NOT_SUBMITTED else how_it_ended(job.folder, job.time_limit)
         if ended is None:
-            return False
-        can_be_asked = flight.handle is not None or (self.jobs.finds and not flight.is_lost)
+            return
+        can_be_asked = state is JobState.SUBMITTED or (self.jobs.finds and state is not JobState.BEGUN)
         if (
             can_be_asked
             and self._is_cut_short(flight, ended)
             and flight.seconds_since_exit() < self._longest_doubt(flight)
         ):
-            return False
-        if not self._fetch(flight):  # what is here may have come with a fetch that broke off
-            return False
-        self._deliver_ended(flight, how_it_ended(job.folder, job.time_limit) or ended, flight.said, answers)
-        return True
+            return
+        if self._fetch(flight):  # what is here may have come with a fetch that broke off
+            self._deliver_ended(flight, how_it_ended(job.folder, job.time_limit) or ended, flight.said, answers)
 
     def _is_cut_short(self, flight: Flight, ended: Ended) -> bool:
         """Tell whether a program was ended by a signal, and not by its limit, or after SIGTERM without an answer."""
@@ -486,8 +488,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         )
         return max(self.lost_after if is_busy else self.settle, 2 * self.jobs.interval)
 
-    def _is_over(self, flight: Flight, known: Known | None, answers: LabelQueue) -> bool:
-        """Deliver the answer of a job that is over, as the scheduler says, or that it doesn't know."""
+    def _look_with(self, known: Known | None, flight: Flight, answers: LabelQueue) -> None:
+        """Deliver the answer of a job if it is over, as the scheduler says, or if it doesn't know it."""
         job, flight.said = flight.job, known
         if known is not None and known.warning and known.warning not in self._warned:
             self._warned.add(known.warning)
@@ -499,43 +501,45 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 known = None
         elif known is not None:
             flight.patience.succeeded()
-        if known is not None and known.state in _UNDER_WAY:
-            flight.is_there()
-            working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=known.state == "suspended")
-            if job.time_limit is None or working <= job.time_limit + GRACE + _OVERDUE or not self._cancel(flight):
-                return False
+        if known is None or known.state not in _UNDER_WAY:
+            self._look_at_files(flight, known, answers)
+            return
+        flight.is_there()
+        working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=known.state == "suspended")
+        if job.time_limit is not None and working > job.time_limit + GRACE + _OVERDUE and self._cancel(flight):
             self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
-            return True
-        return self._is_gone(flight, known, answers)
 
-    def _is_gone(self, flight: Flight, known: Known | None, answers: LabelQueue) -> bool:
+    def _look_at_files(self, flight: Flight, known: Known | None, answers: LabelQueue) -> None:
         """Deliver the answer of a job that the scheduler says to be over, or doesn't know; it is if it is silent."""
         folder = flight.job.folder
         if not self._fetch(flight):
-            return False
+            return
         has_begun = has_started(folder)  # makes a network file system look again
         ended = how_it_ended(folder, flight.job.time_limit)
         if ended is not None:
             self._deliver_ended(flight, ended, known, answers)
-            return True
-        if start_of(folder).is_revoked:  # by a driver that was killed then
-            return self._give_up(flight, "it had not begun, and was given up", answers)
-        if known is not None and known.state in _FAILURES and not has_begun:
-            return self._give_up(flight, known, answers)
-        silent = flight.seconds_silent(heartbeat_of(folder))
-        if silent < self._longest_silence(flight, known):
-            return False
+        elif start_of(folder).is_revoked:  # by a driver that was killed then
+            self._give_up(flight, "it had not begun, and was given up", answers)
+        elif known is not None and known.state in _FAILURES and not has_begun:
+            self._give_up(flight, known, answers)
+        elif (silent := flight.seconds_silent(heartbeat_of(folder))) >= self._longest_silence(flight, known):
+            self._end_silent(flight, known, silent, answers, has_begun=has_begun)
+
+    def _end_silent(
+        self, flight: Flight, known: Known | None, silent: float, answers: LabelQueue, *, has_begun: bool
+    ) -> None:
+        """Deliver the answer of a job that has been silent for too long, unless the scheduler knows its name."""
         if has_begun:
             if known is None:
                 self._cancel(flight)  # it may be at work all the same
             self._fail(flight, self._why(flight, known, silent), answers)
-            return True
-        if known is not None:
-            return self._give_up(flight, "it ended, and had not begun to work", answers)
-        if self.jobs.finds and self._is_found(flight, answers):
+        elif known is not None:
+            self._give_up(flight, "it ended, and had not begun to work", answers)
+        elif self.jobs.finds and self._is_found(flight, answers):
             flight.is_there()
-            return False
-        return self._give_up(flight, f"it has not begun, and for {silent:.3g} s the scheduler didn't know it", answers)
+        else:
+            why = f"it has not begun, and for {silent:.3g} s the scheduler didn't know it"
+            self._give_up(flight, why, answers)
 
     def _longest_silence(self, flight: Flight, known: Known | None) -> float:
         """Return for how many seconds a job must give no heartbeat to be over."""
@@ -589,15 +593,15 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._fail(flight, why, answers)
         else:
             self.deliver(flight.request, Place(flight.job.folder, flight.request.id), ended, answers)
+            flight.change(JobChange.END)
 
-    def _give_up(self, flight: Flight, why: Known | str, answers: LabelQueue) -> bool:
-        """Report that a job did not begin, and see to it that it never does; return False where it has begun now."""
+    def _give_up(self, flight: Flight, why: Known | str, answers: LabelQueue) -> None:
+        """Report that a job did not begin, and see to it that it never does, unless it has begun now."""
         if flight.job.folder.exists() and not revoke(flight.job.folder):
-            flight.is_lost, flight.is_known = flight.handle is None, True
+            flight.change(JobChange.BEGIN)
             flight.is_there()
-            return False
-        self._fail(flight, Known("infrastructure", why) if isinstance(why, str) else why, answers)
-        return True
+        else:
+            self._fail(flight, Known("infrastructure", why) if isinstance(why, str) else why, answers)
 
     def _fail(self, flight: Flight, known: Known, answers: LabelQueue) -> None:
         """Report that a job has no answer."""
@@ -606,6 +610,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         cost = None if has_begun and self.cost_by == "expected" else seconds_worked(folder) if has_begun else 0.0
         reason = f"job {flight.handle or flight.job.name}: {text_of_reason(known.reason)}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, cost))
+        flight.change(JobChange.END)
         self.folders.note_delivered(flight.request)
         for patience in (flight.patience, flight.fetching, flight.cancelling):
             patience.succeeded()  # the request may be opened again
@@ -669,6 +674,14 @@ def _scheduler(
     return (
         SlurmJobs(options, rate, limit) if name == "slurm" else CommandJobs(**commands, interval=rate, time_limit=limit)
     )
+
+
+def _drop_over(flights: dict[str, Flight]) -> int:
+    """Remove the flights whose job is over; return how many there were."""
+    over = [key for key, flight in flights.items() if flight.state is JobState.OVER]
+    for key in over:
+        del flights[key]
+    return len(over)
 
 
 def _under_way(running: int, waiting: int) -> str:
