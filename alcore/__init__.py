@@ -5,8 +5,9 @@ Importing this package imports neither torch nor any plugin; its names are loade
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alcore.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -34,32 +35,6 @@ if TYPE_CHECKING:
         TrainingLoop,
     )
     from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, BaseTracker, PointwiseQuery, SetQuery
-
-_HOME = {
-    "alcore.distributed": ["DistributedManager"],
-    "alcore.driver": ["Driver"],
-    "alcore.errors": ["AlcoreError", "UsageError"],
-    "alcore.hookspecs": ["hookimpl", "runhook"],
-    "alcore.pools": ["Data", "DataInfo", "DatasetPool", "TensorPool"],
-    "alcore.protocols": [
-        "AbstractQueue",
-        "ActiveLearningPhase",
-        "DataPool",
-        "DriverProtocol",
-        "Failed",
-        "Label",
-        "LabelStrategy",
-        "LearnerProtocol",
-        "MetrologyStrategy",
-        "PENDING",
-        "Phase",
-        "QueryStrategy",
-        "Request",
-        "TrainingLoop",
-    ],
-    "alcore.strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "BaseTracker", "PointwiseQuery", "SetQuery"],
-}
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "AbstractQueue",
@@ -94,17 +69,34 @@ __all__ = [
     "hookimpl",
     "runhook",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    elif name == "config":
-        value = importlib.import_module("alcore.config")
-    else:
-        raise AttributeError(f"module 'alcore' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": [],
+        "distributed": ["DistributedManager"],
+        "driver": ["Driver"],
+        "errors": ["AlcoreError", "UsageError"],
+        "hookspecs": ["hookimpl", "runhook"],
+        "pools": ["Data", "DataInfo", "DatasetPool", "TensorPool"],
+        "protocols": [
+            "AbstractQueue",
+            "ActiveLearningPhase",
+            "DataPool",
+            "DriverProtocol",
+            "Failed",
+            "Label",
+            "LabelStrategy",
+            "LearnerProtocol",
+            "MetrologyStrategy",
+            "PENDING",
+            "Phase",
+            "QueryStrategy",
+            "Request",
+            "TrainingLoop",
+        ],
+        "strategies": ["BaseLabel", "BaseMetrology", "BaseQuery", "BaseTracker", "PointwiseQuery", "SetQuery"],
+    },
+)
 
 
 def __dir__() -> list[str]:

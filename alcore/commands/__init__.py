@@ -5,8 +5,9 @@ Importing this package imports neither torch nor typer; its names are loaded whe
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore.commands.driving import build_driver, complete_experiment, prepare, results_alone, run_driver
@@ -30,31 +31,6 @@ if TYPE_CHECKING:
     from alcore.commands.results import report, shell_name
     from alcore.commands.tables import table
 
-_HOME = {
-    "AllowCode": "options",
-    "AllowCodeOfFile": "options",
-    "AsJson": "options",
-    "build_driver": "driving",
-    "complete_experiment": "driving",
-    "DEFAULT_ROOT": "options",
-    "DriverTable": "options",
-    "ExperimentFile": "options",
-    "integer": "options",
-    "INTERRUPTED": "exits",
-    "LearnerOfRun": "options",
-    "part_option": "options",
-    "prepare": "driving",
-    "report": "results",
-    "results_alone": "driving",
-    "Root": "options",
-    "run_driver": "driving",
-    "RunName": "options",
-    "say": "messages",
-    "shell_name": "results",
-    "table": "tables",
-    "takes_driver_flags": "options",
-    "Target": "options",
-}
 __all__ = [
     "AllowCode",
     "AllowCodeOfFile",
@@ -80,9 +56,28 @@ __all__ = [
     "takes_driver_flags",
     "Target",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'alcore.commands' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"alcore.commands.{_HOME[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "driving": ["build_driver", "complete_experiment", "prepare", "results_alone", "run_driver"],
+        "exits": ["INTERRUPTED"],
+        "messages": ["say"],
+        "options": [
+            "AllowCode",
+            "AllowCodeOfFile",
+            "AsJson",
+            "DEFAULT_ROOT",
+            "DriverTable",
+            "ExperimentFile",
+            "integer",
+            "LearnerOfRun",
+            "part_option",
+            "Root",
+            "RunName",
+            "takes_driver_flags",
+            "Target",
+        ],
+        "results": ["report", "shell_name"],
+        "tables": ["table"],
+    },
+)

@@ -6,9 +6,9 @@ they are used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alcore.lazy import lazy_names
 from alcore.plugins.discovery import installed_versions
 from alcore.plugins.listeners import RUN_HOOKS, Listeners
 from alcore.plugins.registry import (
@@ -57,9 +57,7 @@ __all__ = [
     "type_name",
     "validate",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'alcore.plugins' has no attribute {name!r}")
-    return getattr(importlib.import_module("alcore.plugins.signatures"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {"signatures": ["Parameter", "RawValue", "accepts", "describe_factory", "parameters_of", "type_name", "validate"]},
+)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_bayes.batchbald import batch_bald
@@ -14,18 +14,6 @@ if TYPE_CHECKING:
     from alcore_bayes.noise import perturb
     from alcore_bayes.query import BALDQuery, CommitteeQuery, MeanStdQuery, PowerBALDQuery, VariationRatioQuery
 
-_HOME = {
-    "BALDQuery": "query",
-    "BatchBALDQuery": "batchquery",
-    "CommitteeQuery": "query",
-    "Ensemble": "ensembles",
-    "MeanStdQuery": "query",
-    "PowerBALDQuery": "query",
-    "VariationRatioQuery": "query",
-    "batch_bald": "batchbald",
-    "ensemble": "ensembles",
-    "perturb": "noise",
-}
 __all__ = [
     "BALDQuery",
     "BatchBALDQuery",
@@ -38,6 +26,16 @@ __all__ = [
     "ensemble",
     "perturb",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "batchbald": ["batch_bald"],
+        "batchquery": ["BatchBALDQuery"],
+        "ensembles": ["Ensemble", "ensemble"],
+        "noise": ["perturb"],
+        "query": ["BALDQuery", "CommitteeQuery", "MeanStdQuery", "PowerBALDQuery", "VariationRatioQuery"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -57,9 +55,3 @@ def alcore_query_strategies() -> dict[str, Any]:
 def alcore_learners() -> dict[str, Any]:
     """Offer ``ensemble``."""
     return {"ensemble": "alcore_bayes.ensembles:ensemble"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

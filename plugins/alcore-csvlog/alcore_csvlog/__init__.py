@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_csvlog.tracker import CsvTracker
 
 __all__ = ["CsvTracker"]
+__getattr__ = lazy_names(__name__, {"tracker": ["CsvTracker"]})
 
 
 @alcore.hookimpl
 def alcore_observers() -> dict[str, Any]:
     """Offer ``--observe csv``."""
     return {"csv": "alcore_csvlog.tracker:CsvTracker"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.tracker"), name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_diversity.badge import BADGEQuery
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from alcore_diversity.stratified_start import StratifiedStart
     from alcore_diversity.typiclust import TypiClustQuery
 
-_HOME = {
-    "BADGEQuery": "badge",
-    "ClassBalancedQuery": "class_balanced",
-    "ClusterMarginQuery": "cluster_margin",
-    "InformationDensityQuery": "density",
-    "KCenterQuery": "kcenter",
-    "ProbCoverQuery": "probcover",
-    "StratifiedQuery": "stratified",
-    "StratifiedStart": "stratified_start",
-    "TypiClustQuery": "typiclust",
-}
 __all__ = [
     "BADGEQuery",
     "ClassBalancedQuery",
@@ -40,6 +29,20 @@ __all__ = [
     "StratifiedStart",
     "TypiClustQuery",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "badge": ["BADGEQuery"],
+        "class_balanced": ["ClassBalancedQuery"],
+        "cluster_margin": ["ClusterMarginQuery"],
+        "density": ["InformationDensityQuery"],
+        "kcenter": ["KCenterQuery"],
+        "probcover": ["ProbCoverQuery"],
+        "stratified": ["StratifiedQuery"],
+        "stratified_start": ["StratifiedStart"],
+        "typiclust": ["TypiClustQuery"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -56,9 +59,3 @@ def alcore_query_strategies() -> dict[str, Any]:
         "stratified": "alcore_diversity.stratified:StratifiedQuery",
         "stratified-start": "alcore_diversity.stratified_start:StratifiedStart",
     }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

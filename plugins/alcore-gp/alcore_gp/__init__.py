@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_gp.learner import GaussianProcess
     from alcore_gp.loop import GPTrainingLoop
 
-_HOME = {"GPTrainingLoop": "loop", "GaussianProcess": "learner"}
 __all__ = ["GPTrainingLoop", "GaussianProcess"]
+__getattr__ = lazy_names(__name__, {"learner": ["GaussianProcess"], "loop": ["GPTrainingLoop"]})
 
 
 @alcore.hookimpl
@@ -25,9 +25,3 @@ def alcore_learners() -> dict[str, Any]:
 def alcore_training_loops() -> dict[str, Any]:
     """Offer ``gp``, which fits the learner of that name."""
     return {"gp": "alcore_gp.loop:GPTrainingLoop"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

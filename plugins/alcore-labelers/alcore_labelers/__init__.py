@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     import typer
@@ -28,27 +28,6 @@ if TYPE_CHECKING:
         SchedulerFault,
     )
 
-_HOME = {
-    "AskLabelStrategy": "ask",
-    "CommandLabelStrategy": "command",
-    "FunctionLabelStrategy": "function",
-    "Infeasible": "results",
-    "Item": "items",
-    "Job": "schedulers",
-    "Jobs": "schedulers",
-    "JobsLabelStrategy": "jobs",
-    "JobsOptions": "schedulers",
-    "Known": "schedulers",
-    "Labeled": "results",
-    "NotSubmittedError": "schedulers",
-    "SchedulerError": "schedulers",
-    "SchedulerFault": "schedulers",
-    "check_requests_file": "request_files",
-    "read_answers": "answer_files",
-    "read_items": "items",
-    "requests_as_csv": "request_files",
-    "write_requests": "request_files",
-}
 __all__ = [
     "AskLabelStrategy",
     "CommandLabelStrategy",
@@ -70,6 +49,20 @@ __all__ = [
     "requests_as_csv",
     "write_requests",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "answer_files": ["read_answers"],
+        "ask": ["AskLabelStrategy"],
+        "command": ["CommandLabelStrategy"],
+        "function": ["FunctionLabelStrategy"],
+        "items": ["Item", "read_items"],
+        "jobs": ["JobsLabelStrategy"],
+        "request_files": ["check_requests_file", "requests_as_csv", "write_requests"],
+        "results": ["Infeasible", "Labeled"],
+        "schedulers": ["Job", "Jobs", "JobsOptions", "Known", "NotSubmittedError", "SchedulerError", "SchedulerFault"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -92,9 +85,3 @@ def alcore_commands(app: typer.Typer) -> None:
 
     for command in (ask, tell, labels):
         app.command(command.__name__)(command)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

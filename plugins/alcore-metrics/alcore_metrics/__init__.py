@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_metrics.classification import ClassificationMetrology
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from alcore_metrics.regression import RegressionMetrology
     from alcore_metrics.uncertainty import UncertaintyMetrology
 
-_HOME = {
-    "ClassificationMetrology": "classification",
-    "FieldsMetrology": "fields",
-    "RegressionMetrology": "regression",
-    "UncertaintyMetrology": "uncertainty",
-}
 __all__ = ["ClassificationMetrology", "FieldsMetrology", "RegressionMetrology", "UncertaintyMetrology"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "classification": ["ClassificationMetrology"],
+        "fields": ["FieldsMetrology"],
+        "regression": ["RegressionMetrology"],
+        "uncertainty": ["UncertaintyMetrology"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -32,9 +35,3 @@ def alcore_metrology_strategies() -> dict[str, Any]:
         "rmse": "alcore_metrics.regression:RegressionMetrology",
         "uncertainty": "alcore_metrics.uncertainty:UncertaintyMetrology",
     }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_mlflow.tracker import MLflowTracker
 
 __all__ = ["MLflowTracker"]
+__getattr__ = lazy_names(__name__, {"tracker": ["MLflowTracker"]})
 
 
 @alcore.hookimpl
 def alcore_observers() -> dict[str, Any]:
     """Offer ``--observe mlflow``."""
     return {"mlflow": "alcore_mlflow.tracker:MLflowTracker"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.tracker"), name)

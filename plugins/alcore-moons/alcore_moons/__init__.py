@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_moons.data import MoonsPool, moons
     from alcore_moons.learner import MLP, RegressionMLP, mlp
 
-_HOME = {
-    "MLP": "learner",
-    "MoonsPool": "data",
-    "RegressionMLP": "learner",
-    "mlp": "learner",
-    "moons": "data",
-}
 __all__ = ["MLP", "MoonsPool", "RegressionMLP", "mlp", "moons"]
+__getattr__ = lazy_names(__name__, {"data": ["MoonsPool", "moons"], "learner": ["MLP", "RegressionMLP", "mlp"]})
 
 
 @alcore.hookimpl
@@ -31,9 +25,3 @@ def alcore_data() -> dict[str, Any]:
 def alcore_learners() -> dict[str, Any]:
     """Offer ``mlp``."""
     return {"mlp": "alcore_moons.learner:mlp"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

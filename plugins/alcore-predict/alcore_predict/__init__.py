@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     import typer
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from alcore_predict.export import export_run
     from alcore_predict.prediction import Predictions, check_output, predict
 
-_HOME = {"Predictions": "prediction", "check_output": "prediction", "export_run": "export", "predict": "prediction"}
 __all__ = ["Predictions", "check_output", "export_run", "predict"]
+__getattr__ = lazy_names(__name__, {"export": ["export_run"], "prediction": ["Predictions", "check_output", "predict"]})
 
 
 @alcore.hookimpl
@@ -23,9 +23,3 @@ def alcore_commands(app: typer.Typer) -> None:
     from alcore_predict.commands import add_commands
 
     add_commands(app)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_regression.emcm import bootstrap_committee, expected_model_change
@@ -14,21 +14,6 @@ if TYPE_CHECKING:
     from alcore_regression.reduction import ALCQuery, MaxVarianceQuery
     from alcore_regression.variance import VarianceQuery, posterior_variance
 
-_HOME = {
-    "ALCQuery": "reduction",
-    "EMCMQuery": "query",
-    "GSxQuery": "query",
-    "GSyQuery": "query",
-    "IGSQuery": "query",
-    "MaxVarianceQuery": "reduction",
-    "VarianceQuery": "variance",
-    "bootstrap_committee": "emcm",
-    "expected_model_change": "emcm",
-    "gsx": "greedy",
-    "gsy": "greedy",
-    "igs": "greedy",
-    "posterior_variance": "variance",
-}
 __all__ = [
     "ALCQuery",
     "EMCMQuery",
@@ -44,6 +29,16 @@ __all__ = [
     "igs",
     "posterior_variance",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "emcm": ["bootstrap_committee", "expected_model_change"],
+        "greedy": ["gsx", "gsy", "igs"],
+        "query": ["EMCMQuery", "GSxQuery", "GSyQuery", "IGSQuery"],
+        "reduction": ["ALCQuery", "MaxVarianceQuery"],
+        "variance": ["VarianceQuery", "posterior_variance"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -58,9 +53,3 @@ def alcore_query_strategies() -> dict[str, Any]:
         "max-variance": "alcore_regression.reduction:MaxVarianceQuery",
         "alc": "alcore_regression.reduction:ALCQuery",
     }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

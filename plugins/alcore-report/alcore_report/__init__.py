@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     import typer
@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from alcore_report.page.folder import report_folder
     from alcore_report.page.report import Page, report_run
 
-_HOME = {
-    "Comparison": "compare",
-    "Curve": "curves",
-    "EverythingQuery": "everything",
-    "Forecast": "forecasting",
-    "Found": "curves",
-    "Page": "page.report",
-    "RunForecast": "forecasting",
-    "compare_curves": "compare",
-    "curves_of_runs": "curves",
-    "curves_of_table": "curves",
-    "forecast": "forecasting",
-    "forecast_curve": "forecasting",
-    "report_folder": "page.folder",
-    "report_run": "page.report",
-    "write_table": "curves",
-}
 __all__ = [
     "Comparison",
     "Curve",
@@ -51,6 +34,17 @@ __all__ = [
     "report_run",
     "write_table",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "compare": ["Comparison", "compare_curves"],
+        "curves": ["Curve", "Found", "curves_of_runs", "curves_of_table", "write_table"],
+        "everything": ["EverythingQuery"],
+        "forecasting": ["Forecast", "RunForecast", "forecast", "forecast_curve"],
+        "page.folder": ["report_folder"],
+        "page.report": ["Page", "report_run"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -65,9 +59,3 @@ def alcore_commands(app: typer.Typer) -> None:
 def alcore_query_strategies() -> dict[str, Any]:
     """Offer ``everything``, which the ceiling of a benchmark asks with."""
     return {"everything": "alcore_report.everything:EverythingQuery"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_sklearn.estimators import available
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from alcore_sklearn.loop import SklearnTrainingLoop
     from alcore_sklearn.query import SklearnUncertaintyQuery
 
-_HOME = {
-    "SklearnLearner": "learner",
-    "SklearnTrainingLoop": "loop",
-    "SklearnUncertaintyQuery": "query",
-    "available": "estimators",
-}
 __all__ = ["SklearnLearner", "SklearnTrainingLoop", "SklearnUncertaintyQuery", "available"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "estimators": ["available"],
+        "learner": ["SklearnLearner"],
+        "loop": ["SklearnTrainingLoop"],
+        "query": ["SklearnUncertaintyQuery"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -38,9 +41,3 @@ def alcore_training_loops() -> dict[str, Any]:
 def alcore_query_strategies() -> dict[str, Any]:
     """Offer ``sklearn-uq``."""
     return {"sklearn-uq": "alcore_sklearn.query:SklearnUncertaintyQuery"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -5,11 +5,11 @@ Importing this package imports neither torch nor numpy; its names are loaded whe
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_space.data import space
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from alcore_space.refinement import RefinedQuery
     from alcore_space.variables import Category, Integer, Log, Real
 
-_HOME = {
-    "Category": "variables",
-    "DesignQuery": "query",
-    "Integer": "variables",
-    "Log": "variables",
-    "Real": "variables",
-    "RefinedQuery": "refinement",
-    "Space": "design_space",
-    "SpacePool": "pool",
-    "space": "data",
-}
 __all__ = [
     "Category",
     "DesignQuery",
@@ -43,6 +32,17 @@ __all__ = [
     "alcore_query_strategies",
     "space",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "data": ["space"],
+        "design_space": ["Space"],
+        "pool": ["SpacePool"],
+        "query": ["DesignQuery"],
+        "refinement": ["RefinedQuery"],
+        "variables": ["Category", "Integer", "Log", "Real"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -55,15 +55,3 @@ def alcore_data() -> Mapping[str, str]:
 def alcore_query_strategies() -> Mapping[str, str]:
     """Offer ``design``, which asks for the start design of a space, and ``refined``, which looks around good points."""
     return {"design": "alcore_space.query:DesignQuery", "refined": "alcore_space.refinement:RefinedQuery"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'alcore_space' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"alcore_space.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_stopping.budget import Budget
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from alcore_stopping.metric import MetricReached, Plateau
     from alcore_stopping.stability import StabilizingPredictions, cohen_kappa
 
-_HOME = {
-    "Budget": "budget",
-    "Confident": "confidence",
-    "MetricReached": "metric",
-    "Plateau": "metric",
-    "StabilizingPredictions": "stability",
-    "cohen_kappa": "stability",
-}
 __all__ = ["Budget", "Confident", "MetricReached", "Plateau", "StabilizingPredictions", "cohen_kappa"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "budget": ["Budget"],
+        "confidence": ["Confident"],
+        "metric": ["MetricReached", "Plateau"],
+        "stability": ["StabilizingPredictions", "cohen_kappa"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -34,9 +35,3 @@ def alcore_stop_criteria() -> dict[str, Any]:
         "stabilizing-predictions": "alcore_stopping.stability:StabilizingPredictions",
         "budget": "alcore_stopping.budget:Budget",
     }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

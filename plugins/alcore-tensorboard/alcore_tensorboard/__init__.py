@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_tensorboard.tracker import TensorBoardTracker
 
 __all__ = ["TensorBoardTracker"]
+__getattr__ = lazy_names(__name__, {"tracker": ["TensorBoardTracker"]})
 
 
 @alcore.hookimpl
 def alcore_observers() -> dict[str, Any]:
     """Offer ``--observe tensorboard``."""
     return {"tensorboard": "alcore_tensorboard.tracker:TensorBoardTracker"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.tracker"), name)

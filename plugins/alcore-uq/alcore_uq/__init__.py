@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_uq.query import ClassifierUQQuery
 
-_HOME = {"ClassifierUQQuery": "query"}
 __all__ = ["ClassifierUQQuery"]
+__getattr__ = lazy_names(__name__, {"query": ["ClassifierUQQuery"]})
 
 
 @alcore.hookimpl
 def alcore_query_strategies() -> dict[str, Any]:
     """Offer ``uq``."""
     return {"uq": "alcore_uq.query:ClassifierUQQuery"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     import typer
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alcore_web.guard import Guard
     from alcore_web.runs import Detail, Row, Runs
 
-_HOME = {"Detail": "runs", "Guard": "guard", "Row": "runs", "Runs": "runs", "create_app": "app"}
 __all__ = ["Detail", "Guard", "Row", "Runs", "create_app"]
+__getattr__ = lazy_names(__name__, {"app": ["create_app"], "guard": ["Guard"], "runs": ["Detail", "Row", "Runs"]})
 
 
 @alcore.hookimpl
@@ -24,9 +24,3 @@ def alcore_commands(app: typer.Typer) -> None:
     from alcore_web.commands import add_commands
 
     add_commands(app)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import alcore
+from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     import typer
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from alcore_worker.strategy import WorkerLabelStrategy
     from alcore_worker.worker import Worker
 
-_HOME = {
-    "Exchange": "exchange",
-    "RedisQueue": "redis_queue",
-    "Worker": "worker",
-    "WorkerLabelStrategy": "strategy",
-    "open_exchange": "opening",
-}
 __all__ = ["Exchange", "RedisQueue", "Worker", "WorkerLabelStrategy", "open_exchange"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "exchange": ["Exchange"],
+        "opening": ["open_exchange"],
+        "redis_queue": ["RedisQueue"],
+        "strategy": ["WorkerLabelStrategy"],
+        "worker": ["Worker"],
+    },
+)
 
 
 @alcore.hookimpl
@@ -44,9 +47,3 @@ def alcore_commands(app: typer.Typer) -> None:
     from alcore_worker.commands import add_commands
 
     add_commands(app)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
