@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pebble
 
-from alcore_labelers.calls import FunctionCall, Inputs, Outcome, begin_worker, call_in_worker
+from alcore_labelers.calls import CallOutcome, FunctionCall, Inputs, begin_worker, call_in_worker
 
 
 class BrokenWorkersError(Exception):
@@ -27,7 +27,7 @@ class Backend(Protocol):
     ends_calls: bool
     """Whether it ends a call by itself when its time is over."""
 
-    def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
+    def submit(self, inputs: Inputs) -> Future[list[CallOutcome]]:
         """Begin a call, or let it wait for a free worker."""
 
     def is_broken(self) -> bool:
@@ -56,7 +56,7 @@ class ThreadBackend:
     def __init__(self, call: FunctionCall, workers: int) -> None:
         self._call, self._pool = call, pebble.ThreadPool(max_workers=workers)
 
-    def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
+    def submit(self, inputs: Inputs) -> Future[list[CallOutcome]]:
         """Begin a call, or let it wait for a free thread."""
         return self._pool.schedule(self._call, args=(copy.deepcopy(inputs),))  # the function may write to them
 
@@ -101,7 +101,7 @@ class ProcessBackend:
             context=multiprocessing.get_context(context),
         )
 
-    def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
+    def submit(self, inputs: Inputs) -> Future[list[CallOutcome]]:
         """Begin a call, or let it wait for a free process."""
         try:
             return self._pool.schedule(call_in_worker, args=(inputs,), timeout=self._timeout)
@@ -139,7 +139,7 @@ class ExecutorBackend:
     def __init__(self, call: FunctionCall, executor: Executor) -> None:
         self._call, self._executor = call, executor
 
-    def submit(self, inputs: Inputs) -> Future[list[Outcome]]:
+    def submit(self, inputs: Inputs) -> Future[list[CallOutcome]]:
         """Hand a call over."""
         return self._executor.submit(self._call, copy.deepcopy(inputs))
 
@@ -157,7 +157,9 @@ class ExecutorBackend:
 MakeBackend = Callable[[], Backend]
 
 
-def outcomes_of(future: Future[list[Outcome]], size: int, timeout: float | None, seconds: float) -> list[Outcome]:
+def outcomes_of(
+    future: Future[list[CallOutcome]], size: int, timeout: float | None, seconds: float
+) -> list[CallOutcome]:
     """Return the outcomes of a call that is done, also where its worker did not live to return them.
 
     Parameters
@@ -180,20 +182,20 @@ def outcomes_of(future: Future[list[Outcome]], size: int, timeout: float | None,
         return future.result()
     except pebble.ProcessExpired as error:
         _end_group(error.pid)
-        lost = Outcome("infrastructure", reason=f"its worker process {_end_of(error.exitcode)}", again=True)
+        lost = CallOutcome("infrastructure", reason=f"its worker process {_end_of(error.exitcode)}", again=True)
     except TimeoutError:
         lost = timed_out(timeout)
     except BrokenExecutor as error:
         raise BrokenWorkersError(f"{type(error).__name__}: {error}") from error
     except BaseException as error:  # noqa: BLE001 - of an executor of whatever kind, or KeyboardInterrupt of a worker
-        lost = Outcome("infrastructure", reason=f"{type(error).__name__}: {error}", again=True)
+        lost = CallOutcome("infrastructure", reason=f"{type(error).__name__}: {error}", again=True)
     each: dict[str, Any] = {"kind": lost.kind, "reason": lost.reason, "again": lost.again}
-    return [Outcome(**each, seconds=seconds / size)] * size
+    return [CallOutcome(**each, seconds=seconds / size)] * size
 
 
-def timed_out(timeout: float | None) -> Outcome:
+def timed_out(timeout: float | None) -> CallOutcome:
     """Return the outcome of a call whose time is over."""
-    return Outcome("timeout", reason=f"it took longer than {timeout:g} s" if timeout else "its time was over")
+    return CallOutcome("timeout", reason=f"it took longer than {timeout:g} s" if timeout else "its time was over")
 
 
 def _end_of(code: int | None) -> str:

@@ -24,7 +24,7 @@ _LONGEST_REASON = 500
 _FAULTS_OF_PROGRAMS = (TypeError, AttributeError, NameError, ImportError, SyntaxError, NotImplementedError)
 
 
-class Outcome(NamedTuple):
+class CallOutcome(NamedTuple):
     """What became of one item.
 
     Parameters
@@ -96,7 +96,7 @@ class FunctionCall:
     gives_seed: bool = False
     seeds_globals: bool = False
 
-    def __call__(self, inputs: Inputs) -> list[Outcome]:
+    def __call__(self, inputs: Inputs) -> list[CallOutcome]:
         """Call the function; return an outcome for each item."""
         if self.seeds_globals:
             seed_globals(inputs.seed)
@@ -110,17 +110,17 @@ class FunctionCall:
         seconds = (time.perf_counter() - start) / inputs.size
         return [one._replace(seconds=seconds) for one in outcomes]
 
-    def _raised(self, error: BaseException) -> Outcome:
+    def _raised(self, error: BaseException) -> CallOutcome:
         detail = "".join(traceback.format_exception(error))
         if isinstance(error, (Infeasible, *self.infeasible)):
             if not self.batch:
                 return _infeasible(error)
             reason = f"it raised {_text_of(error)} for a batch; return Infeasible as the result of the item"
-            return Outcome("infrastructure", reason=reason, detail=detail)
+            return CallOutcome("infrastructure", reason=reason, detail=detail)
         again = not isinstance(error, _FAULTS_OF_PROGRAMS)
-        return Outcome("infrastructure", reason=f"{_text_of(error)}{_place_of(error)}", again=again, detail=detail)
+        return CallOutcome("infrastructure", reason=f"{_text_of(error)}{_place_of(error)}", again=again, detail=detail)
 
-    def _each(self, returned: Any, size: int) -> list[Outcome]:
+    def _each(self, returned: Any, size: int) -> list[CallOutcome]:
         if isinstance(returned, Mapping | str) or not hasattr(returned, "__len__") or np.ndim(len(returned)):
             got = f"a {type(returned).__name__}"
         elif len(returned) != size:
@@ -128,19 +128,19 @@ class FunctionCall:
         else:
             return [outcome_of(returned[place]) for place in range(size)]
         reason = f"it returned {got} for a batch of {size} items; it must return a list or an array of {size} results"
-        return [Outcome("infrastructure", reason=reason)] * size
+        return [CallOutcome("infrastructure", reason=reason)] * size
 
 
-def outcome_of(returned: Any) -> Outcome:
+def outcome_of(returned: Any) -> CallOutcome:
     """Return what a result of the function stands for."""
     if isinstance(returned, Infeasible):
         return _infeasible(returned)
     try:
         if isinstance(returned, Labeled):
-            return Outcome("label", plain(returned.value), cost=_checked_cost(returned.cost))
-        return Outcome("label", plain(returned))
+            return CallOutcome("label", plain(returned.value), cost=_checked_cost(returned.cost))
+        return CallOutcome("label", plain(returned))
     except TypeError as error:
-        return Outcome("infrastructure", reason=str(error))
+        return CallOutcome("infrastructure", reason=str(error))
 
 
 def plain(value: Any) -> Any:
@@ -187,13 +187,13 @@ def seed_globals(seed: int) -> None:
             torch.cuda.manual_seed_all(seed)
 
 
-def _infeasible(error: BaseException) -> Outcome:
+def _infeasible(error: BaseException) -> CallOutcome:
     if not isinstance(error, Infeasible):
-        return Outcome("infeasible", reason=_text_of(error))
+        return CallOutcome("infeasible", reason=_text_of(error))
     try:
-        return Outcome("infeasible", reason=str(error)[:_LONGEST_REASON], cost=_checked_cost(error.cost))
+        return CallOutcome("infeasible", reason=str(error)[:_LONGEST_REASON], cost=_checked_cost(error.cost))
     except TypeError as fault:
-        return Outcome("infrastructure", reason=str(fault))
+        return CallOutcome("infrastructure", reason=str(fault))
 
 
 def _checked_cost(cost: Any) -> float | None:
@@ -241,7 +241,7 @@ def begin_worker(call: FunctionCall) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def call_in_worker(inputs: Inputs) -> list[Outcome]:
+def call_in_worker(inputs: Inputs) -> list[CallOutcome]:
     """Call the function of this worker process."""
     assert _call is not None
     return _call(inputs)

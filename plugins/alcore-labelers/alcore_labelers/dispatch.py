@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from alcore.errors import Interrupted, UsageError
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore_labelers.backends import Backend, BrokenWorkersError, outcomes_of, timed_out
-from alcore_labelers.calls import Inputs, Outcome
+from alcore_labelers.calls import CallOutcome, Inputs
 from alcore_labelers.queues import give_back
 
 Answer = Label | Failed
@@ -64,7 +64,7 @@ class _Waiting(NamedTuple):
     due: float
     number: int
     call: Call
-    outcomes: list[Outcome]
+    outcomes: list[CallOutcome]
 
 
 class Rules(Protocol):
@@ -73,10 +73,10 @@ class Rules(Protocol):
     def calls(self, requests: Sequence[Request]) -> list[Call]:
         """Return the calls that these requests are answered by."""
 
-    def retry_after(self, call: Call, outcomes: Sequence[Outcome]) -> float | None:
+    def retry_after(self, call: Call, outcomes: Sequence[CallOutcome]) -> float | None:
         """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
 
-    def conclude(self, call: Call, outcomes: Sequence[Outcome]) -> None:
+    def conclude(self, call: Call, outcomes: Sequence[CallOutcome]) -> None:
         """Make these outcomes the `answers` of a call, which is not tried again."""
 
     def deliver(self, answers: LabelQueue, call: Call) -> None:
@@ -125,12 +125,12 @@ class Dispatcher:
         self._rules, self._requests, self._answers, self._make_backend = rules, requests, answers, make_backend
         self._size, self._most, self._timeout, self._repeatable = size, most, timeout, repeatable
         self._safe_point = safe_point
-        self._running: dict[Future[list[Outcome]], Call] = {}
+        self._running: dict[Future[list[CallOutcome]], Call] = {}
         self._waiting: list[_Waiting] = []  # a heap, by time
         self._unbegun: dict[str, Request] = {}  # taken out, and in no call yet, by id
         self._out = 0  # how many requests are taken out and have no answer
         self._count = itertools.count()
-        self._done: queue.SimpleQueue[Future[list[Outcome]] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Future[list[CallOutcome]] | None] = queue.SimpleQueue()
         self._breaks = 0
         self._ended, self._finished = False, threading.Event()
         self._error: BaseException | None = None
@@ -241,7 +241,7 @@ class Dispatcher:
                 self._out -= len(call.requests)
                 give_back(self._requests, call.requests)
 
-    def _settle(self, future: Future[list[Outcome]]) -> None:
+    def _settle(self, future: Future[list[CallOutcome]]) -> None:
         call = self._running[future]
         seconds = time.monotonic() - call.begun
         try:
@@ -252,7 +252,7 @@ class Dispatcher:
         self._breaks = 0
         self._finish(future, outcomes)
 
-    def _finish(self, future: Future[list[Outcome]], outcomes: list[Outcome]) -> None:
+    def _finish(self, future: Future[list[CallOutcome]], outcomes: list[CallOutcome]) -> None:
         call = self._running[future]
         delay = None if call.answers else self._rules.retry_after(call, outcomes)
         if delay is None:
@@ -298,7 +298,7 @@ class Dispatcher:
                 del self._running[future]
                 self._submit(call)
             else:
-                gone = Outcome("infrastructure", reason=f"its worker has ended ({error})")
+                gone = CallOutcome("infrastructure", reason=f"its worker has ended ({error})")
                 self._finish(future, [gone] * len(call.requests))
 
     def _set_down(self) -> None:

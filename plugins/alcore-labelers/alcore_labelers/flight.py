@@ -17,7 +17,7 @@ from alcore_labelers.schedulers import Job, Known
 _LONGEST = 600.0  # seconds between two tries of what the scheduler did not do
 
 
-class Patience:
+class Backoff:
     """How long something has kept failing, and when it is tried again: after twice the time of the try before.
 
     Drivers that don't wait for their jobs each try once: so the time is kept in a file. Of the time between two drivers
@@ -99,9 +99,9 @@ class Flight:
     ----------
     state : JobState
         What this driver knows of the job.
-    patience : Patience
+    backoff : Backoff
         With the scheduler, about this job alone: to submit it, to find it, to tell what has become of it.
-    fetching, cancelling : Patience
+    fetching, cancelling : Backoff
         To bring its files, and to end it.
     said : Known or None
         What the scheduler said of it last; None where it did not know it, or was not asked yet.
@@ -111,8 +111,8 @@ class Flight:
         self.request, self.job, self.handle, self.heartbeat = request, job, handle, heartbeat
         self.state = JobState.PREPARED if handle is None else JobState.SUBMITTED
         attempt = job.folder.with_name(f".attempt-{request.attempt}")  # beside the folders, of which there may be more
-        self.patience, self.fetching, self.cancelling = (
-            Patience(attempt.with_suffix(f".{what}")) for what in ("job", "fetch", "cancel")
+        self.backoff, self.fetching, self.cancelling = (
+            Backoff(attempt.with_suffix(f".{what}")) for what in ("job", "fetch", "cancel")
         )
         self.said: Known | None = None
         self._worked = 0.0
@@ -130,7 +130,7 @@ class Flight:
         """Note the handle of the job, by which the scheduler knows it."""
         self.change(JobChange.IDENTIFY)
         self.handle = handle
-        self.patience.succeeded()
+        self.backoff.succeeded()
 
     @property
     def is_ending(self) -> bool:

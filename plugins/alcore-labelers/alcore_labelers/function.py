@@ -27,7 +27,7 @@ from alcore.pools import cost_of, is_choosable, named_values
 from alcore.protocols import Failed, Label, LabelQueue, QueryQueue, Request
 from alcore.strategies import BaseLabel
 from alcore_labelers.backends import Backend, ExecutorBackend, ProcessBackend, ThreadBackend
-from alcore_labelers.calls import FunctionCall, Inputs, Outcome
+from alcore_labelers.calls import CallOutcome, FunctionCall, Inputs
 from alcore_labelers.dispatch import Answer, Call, Dispatcher
 from alcore_labelers.items import Item, read_items
 from alcore_labelers.queues import give_back
@@ -249,7 +249,7 @@ class FunctionLabelStrategy(BaseLabel):
             found.append(Call(asked, Inputs(value, len(batch), seed), given, paid=[0.0] * len(batch)))
         return found
 
-    def retry_after(self, call: Call, outcomes: Sequence[Outcome]) -> float | None:
+    def retry_after(self, call: Call, outcomes: Sequence[CallOutcome]) -> float | None:
         """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
         call.tries += 1
         for place, outcome in enumerate(outcomes):
@@ -265,7 +265,7 @@ class FunctionLabelStrategy(BaseLabel):
         self.conclude(call, outcomes)
         return None
 
-    def conclude(self, call: Call, outcomes: Sequence[Outcome]) -> None:
+    def conclude(self, call: Call, outcomes: Sequence[CallOutcome]) -> None:
         """Make these outcomes the answers of a call."""
         # where nobody says what a try costs, one try costs what is expected, and more of them 1 each
         costs: list[float | None] = [*call.paid] if call.is_priced or call.tries > 1 else [None] * len(call.requests)
@@ -285,14 +285,14 @@ class FunctionLabelStrategy(BaseLabel):
         else:
             answers.put_many(call.answers)
 
-    def _log(self, call: Call, place: int, outcome: Outcome) -> None:
+    def _log(self, call: Call, place: int, outcome: CallOutcome) -> None:
         self.logger.info(
             "try %d of request %s: %s, %s%s",
             call.tries, call.requests[place].id[:8], outcome.kind, outcome.reason,
             f"\n{outcome.detail.rstrip()}" if outcome.detail else "",
         )  # fmt: skip
 
-    def _paid(self, request: Request, given: Any, outcome: Outcome) -> float | None:
+    def _paid(self, request: Request, given: Any, outcome: CallOutcome) -> float | None:
         """Return what a try has cost, or None where nobody says."""
         if outcome.cost is not None:
             return float(outcome.cost)

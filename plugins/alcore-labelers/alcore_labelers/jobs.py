@@ -13,7 +13,7 @@ from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Flight, Patience
+from alcore_labelers.flight import Backoff, Flight
 from alcore_labelers.job_script import (
     SCRIPT,
     TERMS,
@@ -178,7 +178,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
         self._owners: dict[str, str] = {}  # the jobs that handles were given to last
-        self._patience: dict[str, Patience] = {}  # with the scheduler, by what it is asked
+        self._backoffs: dict[str, Backoff] = {}  # with the scheduler, by what it is asked
         self._warned: set[str] = set()
         self._token, self._command = "", self.run
 
@@ -210,7 +210,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.read_shown()
         self._token, self._command = self.folders.token(), self._absolute()
         asked = ("submit", "find", "poll")
-        self._patience = {one: Patience(self.folders.work / f".{one}") for one in asked} | self._patience
+        self._backoffs = {one: Backoff(self.folders.work / f".{one}") for one in asked} | self._backoffs
         flights: dict[str, Flight] = {}
         try:
             self._take_up(queue_to_label, flights)
@@ -302,11 +302,11 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         Return whether requests are left for later, since the scheduler takes no jobs now.
         """
         for flight in flights.values():
-            if flight.state in UNSETTLED and flight.patience.is_due:
+            if flight.state in UNSETTLED and flight.backoff.is_due:
                 self._settle_doubt(flight, answers)
         _drop_over(flights)
         while len(flights) < self.max_in_flight:
-            if not self._patience["submit"].is_due:
+            if not self._backoffs["submit"].is_due:
                 return True
             if not (taken := requests.get_many(1)):
                 break
@@ -378,7 +378,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         elif self.jobs.finds or flight.state is JobState.PREPARED:  # without `find`, the user has decided
             self._submit(flight, answers)
         else:
-            self._try_later(flight, flight.patience.fault, self.lost_after, answers)
+            self._try_later(flight, flight.backoff.fault, self.lost_after, answers)
 
     def _submit(self, flight: Flight, answers: LabelQueue) -> None:
         """Submit a job."""
@@ -399,9 +399,9 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _try_later(self, flight: Flight, fault: str, most: float, answers: LabelQueue) -> None:
         """Note that a job may not be submitted; after `most` seconds of that, give it up."""
-        flight.patience.failed(fault, self._first_wait)
-        if flight.patience.seconds >= most:
-            self._give_up(flight, f"for {flight.patience.seconds:.3g} s it was not taken: {fault}", answers)
+        flight.backoff.failed(fault, self._first_wait)
+        if flight.backoff.seconds >= most:
+            self._give_up(flight, f"for {flight.backoff.seconds:.3g} s it was not taken: {fault}", answers)
 
     def _commit(self, flight: Flight, handle: str, answers: LabelQueue) -> None:
         """Commit the handle of a job."""
@@ -435,8 +435,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _poll(self, jobs: Mapping[str, Job]) -> Mapping[str, Known] | None:
         """Return what the scheduler knows of jobs: nothing, where it can't be asked for long; None for the moment."""
-        patience = self._patience["poll"]
-        if patience.is_due:
+        backoff = self._backoffs["poll"]
+        if backoff.is_due:
             begin = time.monotonic()
             try:
                 known = self.jobs.poll(jobs)
@@ -446,7 +446,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 took = time.monotonic() - begin
                 self._succeeded("poll", max(self.jobs.interval, 5 * took))  # more rarely where it takes long
                 return known
-        return {} if patience.seconds and patience.seconds >= self.give_up_after else None
+        return {} if backoff.seconds and backoff.seconds >= self.give_up_after else None
 
     def _take_own_id(self, flight: Flight, answers: LabelQueue) -> None:
         """Take the id that a job wrote for its handle: the scheduler may have forgotten that it was submitted."""
@@ -484,7 +484,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Return for how many seconds the scheduler is asked why a program was cut short."""
         said = flight.said
         is_busy = (
-            said is not None and not said.fault and said.state in _UNDER_WAY and not self._patience["poll"].seconds
+            said is not None and not said.fault and said.state in _UNDER_WAY and not self._backoffs["poll"].seconds
         )
         return max(self.lost_after if is_busy else self.settle, 2 * self.jobs.interval)
 
@@ -495,12 +495,12 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._warned.add(known.warning)
             self.logger.warning("job %s %s; this is told once, of one job", flight.handle, known.warning)
         if known is not None and known.fault:
-            if flight.patience.failed(known.fault, 0.0):
+            if flight.backoff.failed(known.fault, 0.0):
                 self.logger.warning("%s; tried again later, jobs go on", known.fault)
-            if flight.patience.seconds >= self.give_up_after:
+            if flight.backoff.seconds >= self.give_up_after:
                 known = None
         elif known is not None:
-            flight.patience.succeeded()
+            flight.backoff.succeeded()
         if known is None or known.state not in _UNDER_WAY:
             self._look_at_files(flight, known, answers)
             return
@@ -551,14 +551,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _is_found(self, flight: Flight, answers: LabelQueue) -> bool:
         """Tell whether the scheduler knows the name of a job whose handle it doesn't know, or can't be asked now."""
-        if not flight.patience.is_due:
+        if not flight.backoff.is_due:
             return True
         try:
             handle = self.jobs.find(flight.job)
         except _FAULTS as fault:
             self._failed("find", fault)
-            flight.patience.failed(str(fault), self._first_wait)
-            return max(flight.patience.seconds, self._patience["poll"].seconds) < self.give_up_after
+            flight.backoff.failed(str(fault), self._first_wait)
+            return max(flight.backoff.seconds, self._backoffs["poll"].seconds) < self.give_up_after
         self._succeeded("find")
         if handle is not None and handle != flight.handle:
             self._commit(flight, handle, answers)
@@ -612,8 +612,8 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         answers.put(Failed(flight.request, reason, kind, cost))
         flight.change(JobChange.END)
         self.folders.note_delivered(flight.request)
-        for patience in (flight.patience, flight.fetching, flight.cancelling):
-            patience.succeeded()  # the request may be opened again
+        for backoff in (flight.backoff, flight.fetching, flight.cancelling):
+            backoff.succeeded()  # the request may be opened again
 
     def _fetch(self, flight: Flight) -> bool:
         """Bring the files of a job; return whether they are there, or are not to be had."""
@@ -650,18 +650,18 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _failed(self, what: str, fault: Exception) -> None:
         """Note that the scheduler failed to do something; the first time that is logged, and then until it succeeds."""
-        if self._patience[what].failed(str(fault), self._first_wait):
+        if self._backoffs[what].failed(str(fault), self._first_wait):
             self.logger.warning("%s; tried again later, jobs go on", str(fault).rstrip("."))
 
-    def _failed_for(self, patience: Patience, fault: Exception) -> None:
+    def _failed_for(self, backoff: Backoff, fault: Exception) -> None:
         """Note that the scheduler failed to do something for one job; the first time that is logged."""
-        if patience.failed(str(fault), self._first_wait):
+        if backoff.failed(str(fault), self._first_wait):
             self.logger.warning("%s; tried again later", str(fault).rstrip("."))
 
     def _succeeded(self, what: str, again: float = 0.0) -> None:
         """Note that the scheduler did something."""
-        after = self._patience[what].seconds
-        if self._patience[what].succeeded(again):
+        after = self._backoffs[what].seconds
+        if self._backoffs[what].succeeded(again):
             self.logger.warning("the scheduler answers again, after %.3g s", after)
 
 

@@ -31,7 +31,7 @@ from alcore_labelers import (
     SchedulerFault,
 )
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Flight, Patience
+from alcore_labelers.flight import Backoff, Flight
 from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, seconds_worked, terms_of
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
@@ -1327,11 +1327,11 @@ def test_drivers_that_do_not_wait_give_up_after_the_time_that_they_failed_togeth
 
 def test_time_in_which_nobody_asked_counts_for_ten_minutes(tmp_path, monkeypatch):
     """Two tries of a laptop that is offline, a week apart, are no reason to give up what takes a day."""
-    first = Patience(tmp_path / "kept")
+    first = Backoff(tmp_path / "kept")
     first.failed("offline", 1.0)
     wall = time.time()
     monkeypatch.setattr("alcore_labelers.flight.time.time", lambda: wall + 7 * 86400)
-    later = Patience(tmp_path / "kept")
+    later = Backoff(tmp_path / "kept")
     assert later.seconds == 0
     assert later.failed("offline", 1.0)
     assert 600 <= later.seconds < 610
@@ -1339,7 +1339,7 @@ def test_time_in_which_nobody_asked_counts_for_ten_minutes(tmp_path, monkeypatch
     assert not (tmp_path / "kept").exists()
     for damaged in ("", "x", "nan 1", "1 nan", "1e400 5", "-5 0", "1"):
         (tmp_path / "kept").write_text(damaged)
-        later = Patience(tmp_path / "kept")
+        later = Backoff(tmp_path / "kept")
         later.failed("offline", 1.0)
         assert 0 <= later.seconds <= 610
 

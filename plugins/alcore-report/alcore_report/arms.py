@@ -23,7 +23,7 @@ _STANDARD_KEEP = "last=1"  # a resumed cell needs no more
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class BenchmarkRequest:
     """What the user asks for.
 
     Parameters
@@ -115,7 +115,7 @@ class Plan:
     notes: list[str]
 
 
-def make_plan(request: Request, registry: Registry) -> Plan:
+def make_plan(request: BenchmarkRequest, registry: Registry) -> Plan:
     """Return the arms, each checked as ``alcore run`` checks its experiment.
 
     Raises
@@ -172,7 +172,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     return Plan(arms, file.stem if file else data.given.name, free, label.given.use, notes)
 
 
-def _read(request: Request, registry: Registry) -> Experiment:
+def _read(request: BenchmarkRequest, registry: Registry) -> Experiment:
     """Return the experiment with everything that all arms share, and the query strategies of the file."""
     experiment = Experiment() if request.experiment is None else Experiment.open(request.experiment, registry)
     for kind, names in request.parts.items():
@@ -187,7 +187,7 @@ def _read(request: Request, registry: Registry) -> Experiment:
     return experiment
 
 
-def _experiment(request: Request, name: str, registry: Registry) -> Experiment:
+def _experiment(request: BenchmarkRequest, name: str, registry: Registry) -> Experiment:
     """Return the experiment of one arm."""
     experiment = _read(request, registry)
     if name != CEILING:
@@ -206,7 +206,7 @@ def _experiment(request: Request, name: str, registry: Registry) -> Experiment:
     return experiment
 
 
-def _standard_queries(request: Request, registry: Registry) -> list[Part]:
+def _standard_queries(request: BenchmarkRequest, registry: Registry) -> list[Part]:
     """Return the query strategies of the file, or the standard ones, which depend on the task of the data."""
     experiment = _read(request, registry)
     if "query" not in experiment.implied:
@@ -222,7 +222,7 @@ def _chosen(use: str) -> Part:
     return Part("query", use.rpartition(":")[2], use, True, {})
 
 
-def _check_assignments(request: Request, names: Sequence[str]) -> None:
+def _check_assignments(request: BenchmarkRequest, names: Sequence[str]) -> None:
     """Refuse a parameter of a query strategy that no arm has; others are checked with each arm."""
     own = {word.rpartition(":")[2] for name in names for word in name.split("+")}
     for text in request.assign:
@@ -303,7 +303,7 @@ def _length(resolved: Resolved) -> tuple[int | None, int | None]:
     return steps, min(labels) if labels else None
 
 
-def _ceiling(request: Request, registry: Registry, first: Resolved, arm: Arm, follows: bool) -> Arm:
+def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm: Arm, follows: bool) -> Arm:
     """Return the arm that asks for everything in its first step, and then trains for as long as the others in all."""
     if arm.steps is None:
         raise UsageError(

@@ -101,7 +101,7 @@ class _Process:
     log_start: int
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+class CellsInterrupted(Exception):  # noqa: N818 - nothing went wrong
     """The user asked to end; all processes have ended."""
 
 
@@ -119,7 +119,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
 
     Raises
     ------
-    Interrupted
+    CellsInterrupted
         After SIGINT or SIGTERM, when the cells under way have ended at a safe point; a second signal ends them at once.
     """
     with _Signals() as signals, contextlib.ExitStack() as cleanup:
@@ -149,13 +149,13 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
                     one.process.send_signal(signal.SIGINT)
             if signals.count:
                 if not active:
-                    raise Interrupted
+                    raise CellsInterrupted
             else:
                 _begin(waiting, active, jobs, busy, broken, progress, tell)
             progress.look([one.cell for one in active])
             time.sleep(_POLL)
         if signals.count:  # it came when the last cell had ended
-            raise Interrupted
+            raise CellsInterrupted
 
 
 def _begin(

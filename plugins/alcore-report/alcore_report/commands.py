@@ -124,16 +124,16 @@ def benchmark(
     done is not run again: the same command goes on after an interruption, and with more seeds or arms it extends.
     """
     from alcore.plugins import installed
-    from alcore_report.arms import Request, make_plan
+    from alcore_report.arms import BenchmarkRequest, make_plan
     from alcore_report.benchmark import Benchmark, bought_labels, cores
-    from alcore_report.cells import Interrupted, run_cells, tell_above_bar
+    from alcore_report.cells import CellsInterrupted, run_cells, tell_above_bar
     from alcore_report.compare import compare_curves
     from alcore_report.plots import check_format
 
     if plot is not None:
         check_format(plot)
     singles = {"start": start, "label": label, "loop": loop, "data": data, "learner": learner}
-    request = Request(
+    request = BenchmarkRequest(
         experiment,
         query or [],
         {
@@ -170,7 +170,7 @@ def benchmark(
     cells = this.cells()
     try:
         run_cells(cells, jobs, tell_above_bar)
-    except Interrupted:
+    except CellsInterrupted:
         tell_above_bar(f"interrupted; what is done is in {this.folder}. The same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
     comparison = compare_curves(this.found(cells), metric=metric, lower=lower)

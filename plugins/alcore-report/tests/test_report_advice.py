@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from alcore_report.page.advice import advice, review
 from alcore_report.page.facts import Facts
-from alcore_report.page.samples import Predictions, Samples
+from alcore_report.page.samples import SamplePredictions, Samples
 
 from alcore import config as c
 from alcore.experiment import Experiment, resolve
@@ -81,13 +81,13 @@ def confident(confidence, right):
     """Predictions of 200 samples with this confidence, of which a share is right."""
     targets = np.array([0] * round(200 * right) + [1] * round(200 * (1 - right)))
     return Samples(
-        INFO, predictions=Predictions("validation", targets, np.tile([confidence, 1 - confidence], (200, 1)), 200)
+        INFO, predictions=SamplePredictions("validation", targets, np.tile([confidence, 1 - confidence], (200, 1)), 200)
     )
 
 
 def of_regression(scale):
     targets = np.random.default_rng(0).normal(size=200)
-    return Samples(DataInfo("regression"), predictions=Predictions("validation", targets, targets * scale, 200))
+    return Samples(DataInfo("regression"), predictions=SamplePredictions("validation", targets, targets * scale, 200))
 
 
 SHARE = Samples(INFO, pool_share=np.array([0.7, 0.3]))
@@ -250,7 +250,7 @@ def test_calibration_error_of_unknown_direction_gives_no_card():
     assert "miscalibrated" not in keys(advice(run, NOTHING))
     outputs = np.repeat([[0.95, 0.05], [0.55, 0.45]], 100, axis=0)  # too sure of some, and not sure enough of others
     targets = np.repeat([0, 1, 0], [55, 45, 100])
-    mixed = Samples(INFO, predictions=Predictions("validation", targets, outputs, 200))
+    mixed = Samples(INFO, predictions=SamplePredictions("validation", targets, outputs, 200))
     assert keys(advice(facts(), mixed)) == {"nothing-measured"}
 
 

@@ -301,7 +301,7 @@ def check_benchmark(folder, command, monkeypatch):
 
     def interrupted(these, *_others):
         assert len(these) == 30
-        raise cells.Interrupted
+        raise cells.CellsInterrupted
 
     monkeypatch.setattr(cells, "run_cells", interrupted)
     done = run_command(folder, *shlex.split(command)[1:])

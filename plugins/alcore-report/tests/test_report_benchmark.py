@@ -310,13 +310,13 @@ def test_an_experiment_that_measures_nothing_is_refused_before_anything_is_run(t
 
 
 def test_a_seed_of_the_data_is_kept_unless_it_is_the_one_that_a_run_wrote(tmp_path):
-    from alcore_report.arms import Request, make_plan
+    from alcore_report.arms import BenchmarkRequest, make_plan
 
     from alcore.plugins import installed
 
     def plan(seeds, *assign):
         (tmp_path / "e.toml").write_text(f"[driver]\nseed = {seeds[0]}\n[data.moons]\nseed = {seeds[1]}\n")
-        request = Request(tmp_path / "e.toml", ["uq"], {}, assign, {}, True, False, False)
+        request = BenchmarkRequest(tmp_path / "e.toml", ["uq"], {}, assign, {}, True, False, False)
         return make_plan(request, installed())
 
     assert "seed" not in plan((4, 4)).arms[0].tree["data"]["moons"]
@@ -327,31 +327,33 @@ def test_a_seed_of_the_data_is_kept_unless_it_is_the_one_that_a_run_wrote(tmp_pa
 
 @pytest.mark.parametrize("typed", [False, True])
 def test_runs_may_call_the_function_that_the_user_allowed(tmp_path, typed):
-    from alcore_report.arms import Request, make_plan
+    from alcore_report.arms import BenchmarkRequest, make_plan
 
     from alcore.plugins import installed
 
     function = "" if typed else "function = 'json:dumps'\n"
     (tmp_path / "e.toml").write_text(f"[data.space.variables.x]\nlow = 0\nhigh = 1\n[label.function]\n{function}")
     assign = ["label.function.function=json:dumps"] if typed else []
-    plan = make_plan(Request(tmp_path / "e.toml", ["gsx"], {}, assign, {}, True, False, not typed), installed())
+    plan = make_plan(
+        BenchmarkRequest(tmp_path / "e.toml", ["gsx"], {}, assign, {}, True, False, not typed), installed()
+    )
     assert [arm.allow_code for arm in plan.arms] == [True, True]
     (tmp_path / "e.toml").write_text("[data.moons]\n")
-    plan = make_plan(Request(tmp_path / "e.toml", ["uq"], {}, [], {}, True, False, True), installed())
+    plan = make_plan(BenchmarkRequest(tmp_path / "e.toml", ["uq"], {}, [], {}, True, False, True), installed())
     assert [arm.allow_code for arm in plan.arms] == [False, False]
     own = "alcore_random:RandomQuery"
-    plan = make_plan(Request(tmp_path / "e.toml", [own], {}, [], {}, True, False, False), installed())
+    plan = make_plan(BenchmarkRequest(tmp_path / "e.toml", [own], {}, [], {}, True, False, False), installed())
     assert [(arm.stem, arm.allow_code) for arm in plan.arms] == [(own.replace(":", "."), True), ("random", False)]
 
 
 def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
-    from alcore_report.arms import Request, make_plan
+    from alcore_report.arms import BenchmarkRequest, make_plan
 
     from alcore.plugins import installed
 
     (tmp_path / "e.toml").write_text('[driver]\nweights = "of_file"\nweights_sha256 = "0"\n')
     (tmp_path / "w.safetensors").write_bytes(b"weights")
-    request = Request(
+    request = BenchmarkRequest(
         tmp_path / "e.toml", ["uq"], {}, [], {"weights": str(tmp_path / "w.safetensors")}, True, True, False
     )
     for arm in make_plan(request, installed()).arms:
@@ -361,7 +363,7 @@ def test_every_run_begins_with_the_weights_that_are_given(tmp_path):
 
 @pytest.mark.parametrize("way", ["argument", "flag"])
 def test_a_file_of_data_names_the_benchmark(tmp_path, way):
-    from alcore_report.arms import Request, make_plan
+    from alcore_report.arms import BenchmarkRequest, make_plan
 
     from alcore.plugins import installed
 
@@ -369,7 +371,8 @@ def test_a_file_of_data_names_the_benchmark(tmp_path, way):
     path.write_text("\n".join(["u,v,y", *(f"{place % 7},{place % 5},{'ab'[place % 2]}" for place in range(40))]))
     parts = {} if way == "argument" else {"data": [str(path)]}
     plan = make_plan(
-        Request(path if way == "argument" else None, ["uq"], parts, [], {}, True, False, False, "y"), installed()
+        BenchmarkRequest(path if way == "argument" else None, ["uq"], parts, [], {}, True, False, False, "y"),
+        installed(),
     )
     assert plan.data == "tiny"
     assert [arm.tree["data"]["csv"]["target"] for arm in plan.arms] == ["y", "y"]
@@ -405,5 +408,5 @@ def test_signal_after_the_last_cell_is_not_swallowed(tmp_path, monkeypatch):
     monkeypatch.setattr(cells.Cell, "state", lambda _cell: next(states))
     clock = SimpleNamespace(sleep=lambda _seconds: os.kill(os.getpid(), signal.SIGINT), monotonic=time.monotonic)
     monkeypatch.setattr(cells, "time", clock)
-    with pytest.raises(cells.Interrupted):
+    with pytest.raises(cells.CellsInterrupted):
         cells.run_cells([cell], 1, lambda _text: None)

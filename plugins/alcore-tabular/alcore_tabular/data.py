@@ -34,7 +34,7 @@ from alcore_tabular.raw_table import (
     settle_missing,
 )
 from alcore_tabular.splitting import count_initial, draw_few, draw_initial, first_labels, hold_out, plan_steps
-from alcore_tabular.targets import Answers, Task, encode_target
+from alcore_tabular.targets import EncodedTarget, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
@@ -251,7 +251,7 @@ def table(
     return _assemble(raw, answers, costs, initial, validation, 0 if seed is None else seed, reading, source)
 
 
-def _answers(raw: RawTable, task: Task, mark: DecimalMark, classes: Sequence[str], faults: Faults) -> Answers:
+def _answers(raw: RawTable, task: Task, mark: DecimalMark, classes: Sequence[str], faults: Faults) -> EncodedTarget:
     """Encode the targets that there are, if nothing is wrong with them and with the columns before."""
     there = raw.take(raw.labeled)
     if not faults.found or len(there) >= FEWEST_ROWS:
@@ -279,7 +279,7 @@ def _names(raw: RawTable) -> list[str]:
 
 def _assemble(
     raw: RawTable,
-    answers: Answers,
+    answers: EncodedTarget,
     costs: Array | None,
     initial: int | float | None,
     validation: float,
@@ -330,7 +330,7 @@ def _assemble(
 
 
 def _split(
-    raw: RawTable, answers: Answers, initial: int | float | None, validation: float, seed: int
+    raw: RawTable, answers: EncodedTarget, initial: int | float | None, validation: float, seed: int
 ) -> tuple[Array, Array, Array]:
     """Return the rows to choose from, the held-out ones, and the places of those of the first that are labeled."""
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))

@@ -16,7 +16,7 @@ from alcore_tabular.csv_reader import TextTable, read_rows
 from alcore_tabular.encoding import Encoder
 from alcore_tabular.messages import listed, nearest, warn
 from alcore_tabular.raw_table import Missing, RawTable
-from alcore_tabular.targets import Answers
+from alcore_tabular.targets import EncodedTarget
 
 _FORMAT = "alcore-table 1"
 
@@ -182,7 +182,7 @@ class TablePreprocessing:
             warn(f"{table.file}: {unknown}")
 
 
-def describe(encoder: Encoder, raw: RawTable, answers: Answers, reading: Reading) -> TablePreprocessing:
+def describe(encoder: Encoder, raw: RawTable, answers: EncodedTarget, reading: Reading) -> TablePreprocessing:
     """Describe how a table was encoded.
 
     Parameters

@@ -22,7 +22,7 @@ _ROWS_A_CLASS = 3  # ... if there are as many rows for each, on average
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class EncodedTarget:
     """Encoded targets.
 
     Parameters
@@ -42,7 +42,7 @@ class Answers:
 
 def encode_target(
     raw: RawTable, task: Task, mark: DecimalMark = ".", classes: Sequence[str] = (), *, whole: bool = True
-) -> Answers:
+) -> EncodedTarget:
     """Encode the targets of rows without missing ones.
 
     Parameters
@@ -126,7 +126,7 @@ def _refuse_doubtful(raw: RawTable, values: Array) -> None:
         )
 
 
-def _values(raw: RawTable, values: Array, *, whole: bool) -> Answers:
+def _values(raw: RawTable, values: Array, *, whole: bool) -> EncodedTarget:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(single))
@@ -139,10 +139,10 @@ def _values(raw: RawTable, values: Array, *, whole: bool) -> Answers:
         )
     if whole and values.min() == values.max():
         raw.refuse(name, f"is the target and is {values[0]:g} in every row, so there is nothing to learn")
-    return Answers("regression", single)
+    return EncodedTarget("regression", single)
 
 
-def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: bool, whole: bool) -> Answers:
+def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: bool, whole: bool) -> EncodedTarget:
     keys: list[Any] = [exact(cell, mark) for cell in cells] if numeric else list(cells)
     members: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):
@@ -165,10 +165,10 @@ def _classes(raw: RawTable, cells: list[str], mark: DecimalMark, *, numeric: boo
     if lonely and whole:
         _refuse_lonely(raw, [names[place] for place in lonely], members[order[lonely[0]]][0], len(order), mark, numeric)
     code = {key: place for place, key in enumerate(order)}
-    return Answers("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
+    return EncodedTarget("classification", np.array([code[key] for key in keys], dtype=np.int64), names)
 
 
-def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tuple[str, ...]) -> Answers:
+def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tuple[str, ...]) -> EncodedTarget:
     """Encode targets whose classes are named; a number is the class of its value, however it is written."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or len(names) < 2 or not all(name.strip() for name in names):
@@ -184,12 +184,12 @@ def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tu
             f"is the target, and {raw.at(row, raw.target_name)}, which is none of the classes {listed(names)}; add it "
             f"to data.csv.classes: {nearest(cells[row], names)}",
         )
-    return Answers("classification", np.array(found, dtype=np.int64), names)
+    return EncodedTarget("classification", np.array(found, dtype=np.int64), names)
 
 
-def _without_cells(raw: RawTable, task: Task) -> Answers:
+def _without_cells(raw: RawTable, task: Task) -> EncodedTarget:
     if task == "regression":
-        return Answers("regression", np.empty(0, dtype=np.float32))
+        return EncodedTarget("regression", np.empty(0, dtype=np.float32))
     raw.refuse(
         raw.target_name,
         f"is the target and is empty, so it is not known what labels are: name the classes with "

@@ -67,11 +67,11 @@ def watch(
 
     The exit code is that of the run: 0 done, 1 failed or gone without a word, 3 waiting for labels, 130 interrupted.
     """
-    from alcore_web.watch import Watch
+    from alcore_web.watch import RunWatch
 
     found = find_run(root, run)
     try:
-        code = Watch(found).follow()
+        code = RunWatch(found).follow()
     except KeyboardInterrupt:
         say(f"no longer watching {found.folder.name}, which goes on by itself.")
         raise typer.Exit(INTERRUPTED) from None

@@ -76,7 +76,7 @@ class Row(NamedTuple):
         return self.outcome == "running"
 
 
-class Curve(NamedTuple):
+class MetricCurve(NamedTuple):
     """One metric of a run.
 
     Parameters
@@ -132,7 +132,7 @@ class Detail:
     position: Position | None
     epochs: int | None
     steps: Sequence[Mapping[str, Any]]
-    curves: Sequence[Curve]
+    curves: Sequence[MetricCurve]
     picked_in: int | None
     picks: Sequence[Mapping[str, Any]]
     picked: Mapping[str, int]
@@ -287,7 +287,7 @@ def detail_of(run: Run, name: str, *, verify: bool = False) -> Detail:
     )
 
 
-def curves_of(records: Mapping[str, Sequence[Any]], steps: Sequence[Mapping[str, Any]]) -> list[Curve]:
+def curves_of(records: Mapping[str, Sequence[Any]], steps: Sequence[Mapping[str, Any]]) -> list[MetricCurve]:
     """Return the curve of each metric, the one that stands for the run first, and of the training loss last.
 
     Parameters
@@ -308,10 +308,10 @@ def curves_of(records: Mapping[str, Sequence[Any]], steps: Sequence[Mapping[str,
     first = main_metric({metric: 0.0 for _, metric in curves})
     home = next((strategy for strategy, metric in curves if metric == first), "")
     ordered = sorted(curves, key=lambda key: (key[0] != home, key[1] != first))
-    found = [Curve(f"{strategy}: {metric}", curves[strategy, metric]) for strategy, metric in ordered]
+    found = [MetricCurve(f"{strategy}: {metric}", curves[strategy, metric]) for strategy, metric in ordered]
     losses = [(step.get("train_samples"), _table(step, "losses").get("loss")) for step in steps]
     loss = [(float(x), float(y)) for x, y in losses if _is_number(x) and _is_number(y)]
-    return [*found, *([Curve("training loss", loss)] if loss else [])]
+    return [*found, *([MetricCurve("training loss", loss)] if loss else [])]
 
 
 def main_metric(names: Mapping[str, float]) -> str | None:

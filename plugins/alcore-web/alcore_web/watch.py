@@ -15,18 +15,18 @@ from rich.text import Text
 
 from alcore.errors import RunLockedError
 from alcore.store import Run
-from alcore_web.runs import Curve, Detail, detail_of
+from alcore_web.runs import Detail, MetricCurve, detail_of
 from alcore_web.text import asked_for, duration, label_of, number
 
 EXIT_CODES = {"done": 0, "failed": 1, "stopped": 1, "unreadable": 1, "waiting": 3, "interrupted": 130}
-"""The exit code of `Watch.follow` by what the run has come to."""
+"""The exit code of `RunWatch.follow` by what the run has come to."""
 _STYLES = {"running": "bold blue", "done": "bold green", "failed": "bold red"}
 _BARS = "▁▂▃▄▅▆▇█"
 _EVERY = 0.5
 _MOST_CURVES, _MOST_PICKS = 6, 5
 
 
-class Watch:
+class RunWatch:
     """Follows one run until it ends.
 
     Parameters
@@ -110,7 +110,7 @@ def ending(detail: Detail) -> str:
     )
 
 
-def step_line(step: dict[str, Any] | Any, curves: Sequence[Curve]) -> str:
+def step_line(step: dict[str, Any] | Any, curves: Sequence[MetricCurve]) -> str:
     """Return a finished step on one line.
 
     Parameters
@@ -177,7 +177,7 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
 _PENDING = (("open", "pending"), ("failed", "failed"))
 
 
-def _curves(curves: Sequence[Curve], width: int) -> Table:
+def _curves(curves: Sequence[MetricCurve], width: int) -> Table:
     """Return metrics as a table with their curves in one line each."""
     table = Table.grid(padding=(0, 2))
     table.add_column("metric", no_wrap=True, overflow="ellipsis", max_width=width // 2)

@@ -16,7 +16,7 @@ import time
 import pytest
 from alcore_testing import run_command
 from alcore_web import Runs
-from alcore_web.watch import EXIT_CODES, Watch, picture, sparkline
+from alcore_web.watch import EXIT_CODES, RunWatch, picture, sparkline
 from rich.console import Console
 
 from alcore.store import Run
@@ -66,7 +66,7 @@ def test_a_run_is_followed_to_its_end_in_plain_lines(paced, tmp_path):
         paced.go_on() if len(looks) < 3 else paced.end()
         time.sleep(0.05)
 
-    code = Watch(Run(tmp_path / "root" / "live"), Console(file=out, width=60), sleep).follow()
+    code = RunWatch(Run(tmp_path / "root" / "live"), Console(file=out, width=60), sleep).follow()
     lines = out.getvalue().splitlines()
     assert (code, lines[0][:17], lines[-1][:14]) == (0, "Run live: running", "Run live: done")
     assert "step 0, labeling, 0 of 4 labels" in looks[0]

@@ -13,7 +13,7 @@ _LONGEST = 3.0  # seconds that a call may take where the worker ends
 _LOOK = 0.2  # seconds between two looks whether it does
 
 
-class _Call(threading.Thread):
+class _ThreadCall(threading.Thread):
     """A call in a thread of its own; what it came to stays here where the caller is interrupted while it looks."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
@@ -54,7 +54,7 @@ class Calls:
         """Return what a call returns, or raise what it raises; `AwayError` where it hangs, and the worker ends."""
         if self._hangs:
             raise self._late()
-        call = _Call(action)
+        call = _ThreadCall(action)
         interrupt: KeyboardInterrupt | None = None
         try:
             call.start()
@@ -65,7 +65,7 @@ class Calls:
             raise call.fault
         return call.result
 
-    def _wait(self, call: _Call, interrupt: KeyboardInterrupt | None) -> None:
+    def _wait(self, call: _ThreadCall, interrupt: KeyboardInterrupt | None) -> None:
         end: float | None = None
         while not call.is_done.is_set():
             try:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from alcore.errors import UsageError
+from alcore_worker.change_timer import ChangeTimer
 from alcore_worker.exchange import AwayError, Claim, FullError
 from alcore_worker.files import (
     FULL,
@@ -44,7 +45,6 @@ from alcore_worker.names import (
     is_worker,
     other_format,
 )
-from alcore_worker.watch import Watch
 
 _MARK = "alcore-exchange.txt"
 _KINDS = ("waiting", "claimed", "answers", "blobs", "parts")
@@ -93,7 +93,7 @@ class FolderExchange:
             ) from error
         except DocumentError as error:
             raise UsageError(f"{error}.") from error
-        self._watch = Watch()
+        self._unchanged = ChangeTimer()
         self._held: set[tuple[str, str]] = set()  # runs and tokens of the claims that this worker knows of
         self._stamped = 0.0, -math.inf  # the time of a file that was written, and when that was by this process's clock
         self._lock = threading.Lock()  # of claims: another thread is not to find what is being claimed or given back
@@ -258,7 +258,7 @@ class FolderExchange:
 
     def _is_silent(self, worker: str, silent_after: float) -> bool:
         """Tell whether what a worker writes has not changed for so many seconds of this process."""
-        return self._watch.unchanged(worker, state_of(self._top("workers") / worker)) > silent_after
+        return self._unchanged.unchanged(worker, state_of(self._top("workers") / worker)) > silent_after
 
     # -- the worker's side -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alcore.errors import UsageError
+from alcore_worker.change_timer import ChangeTimer
 from alcore_worker.exchange import AwayError, Claim
 from alcore_worker.names import (
     FORMAT,
@@ -22,7 +23,6 @@ from alcore_worker.names import (
     other_format,
 )
 from alcore_worker.redis_server import RedisServer, redis
-from alcore_worker.watch import Watch
 
 _GROUP = "workers"
 _AT_ONCE = 500  # messages in one call
@@ -174,7 +174,7 @@ class RedisExchange:
         self._client = self._server.client
         texts = (_PUT, _PUT_BACK, _REMOVE, _WITHDRAW, _ANSWER, _FORGET_IDLE, _BEAT)
         self._scripts = {text: self._client.register_script(text) for text in texts}
-        self._watch = Watch()
+        self._unchanged = ChangeTimer()
         self._held: set[tuple[str, str]] = set()  # runs and messages of the claims that this worker knows of
         self._lock = threading.Lock()  # of claims: another thread is not to find what is being claimed or given back
         self._server.check()
@@ -300,7 +300,7 @@ class RedisExchange:
 
     def _silence(self, worker: str, heard: Mapping[str, float]) -> float:
         """Return for how many seconds of this process a worker has said nothing."""
-        return self._watch.unchanged(worker, heard.get(worker))
+        return self._unchanged.unchanged(worker, heard.get(worker))
 
     def workers(self, silent_after: float) -> int:
         """Return how many workers were heard of in so many seconds."""

@@ -12,7 +12,7 @@ from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
 from alcore_worker import documents
 from alcore_worker.exchange import Exchange, FullError, calling_by
 from alcore_worker.names import DocumentError, Note
-from alcore_worker.patience import Patience
+from alcore_worker.retry import ExchangeRetry
 
 _ROOM_AGAIN = 2.0  # seconds before another try to send what the exchange had no room for
 
@@ -43,8 +43,8 @@ class RunTasks:
         self, exchange: Exchange, run: str, note: Note, logger: logging.Logger, safe_point: Callable[[], None]
     ) -> None:
         self._plain, self._run, self._note, self._logger = exchange, run, note.to_bytes(), logger
-        self._patience = Patience(logger, safe_point, self._begin_again)
-        self._exchange = calling_by(self._patience.call, exchange)
+        self._retry = ExchangeRetry(logger, safe_point, self._begin_again)
+        self._exchange = calling_by(self._retry.call, exchange)
         self.where = exchange.where
         self.reachable_since = time.monotonic()
         self._room_after, self._told_full = 0.0, False
@@ -81,12 +81,12 @@ class RunTasks:
     def put(self, tasks: Mapping[str, bytes]) -> None:
         """Add tasks; `FullError` where there is no room."""
         if tasks:
-            self._patience.call(lambda: self._plain.put(self._run, tasks), needs_room=True)
+            self._retry.call(lambda: self._plain.put(self._run, tasks), needs_room=True)
             self._told_full = False
 
     def put_blob(self, content: bytes) -> str:
         """Store arrays; `FullError` where there is no room."""
-        return self._patience.call(lambda: self._plain.put_blob(self._run, content), needs_room=True)
+        return self._retry.call(lambda: self._plain.put_blob(self._run, content), needs_room=True)
 
     def answered(self) -> list[str]:
         """Return the names of the tasks that have an answer."""

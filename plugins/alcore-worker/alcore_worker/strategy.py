@@ -21,7 +21,7 @@ from alcore_worker.monitor import Monitor
 from alcore_worker.names import LONGEST_SILENCE, DocumentError, Note, is_run, request_of
 from alcore_worker.open_requests import OpenRequests, name_of
 from alcore_worker.opening import open_exchange
-from alcore_worker.patience import sleep
+from alcore_worker.retry import sleep
 from alcore_worker.run_tasks import RunTasks
 
 _SHORTEST_WAIT = 0.01  # seconds between two looks for answers, doubled while there are none

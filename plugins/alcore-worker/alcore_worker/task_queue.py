@@ -17,7 +17,7 @@ from alcore_worker import documents
 from alcore_worker.context import Sent
 from alcore_worker.exchange import AwayError, Claim, Exchange, calling_by
 from alcore_worker.names import DocumentError, request_of
-from alcore_worker.patience import Patience
+from alcore_worker.retry import ExchangeRetry
 from alcore_worker.scheduling import TimeSlice
 
 _LOOK_AGAIN = 0.2  # seconds until the next look, after one that found nothing
@@ -62,7 +62,7 @@ class TaskQueue:
     ----------
     exchange, run, worker
         What is claimed, where and by whom.
-    patience
+    retry
         Makes calls of the exchange, but for those that are tried once.
     logger
         Told what can't be read.
@@ -82,12 +82,12 @@ class TaskQueue:
         exchange: Exchange,
         run: str,
         worker: str,
-        patience: Patience,
+        retry: ExchangeRetry,
         logger: logging.Logger,
         time_slice: TimeSlice,
     ) -> None:
         self._exchange, self._run, self._worker = exchange, run, worker
-        self._patient = calling_by(patience.call, exchange)
+        self._retrying = calling_by(retry.call, exchange)
         self._logger, self._time_slice = logger, time_slice
         self._claiming = threading.RLock()  # held while tasks are claimed
         self._lock = threading.Lock()  # of what follows; never held in a call of the exchange
@@ -144,7 +144,7 @@ class TaskQueue:
 
     def qsize(self) -> int:
         """Return about how many requests wait."""
-        return (self._next is not None) + self._patient.waiting(self._run)
+        return (self._next is not None) + self._retrying.waiting(self._run)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Refuse it: a worker asks for nothing."""
@@ -162,7 +162,7 @@ class TaskQueue:
         """Return the task that is taken out next, which is claimed; None when nothing waits."""
         with self._claiming:
             while self._next is None and time.monotonic() >= self._look_after and not self._time_slice.is_over():
-                claim = self._patient.claim(self._run, self._worker)
+                claim = self._retrying.claim(self._run, self._worker)
                 if claim is None:
                     self._look_after = time.monotonic() + _LOOK_AGAIN
                 else:
@@ -187,14 +187,14 @@ class TaskQueue:
         except DocumentError as error:
             self._logger.warning("task %s: %s", claim.name, error)
             document = self._document(claim, _failure(f"a worker can't read it: {error}"))
-            self._patient.answer(self._run, claim, document)
+            self._retrying.answer(self._run, claim, document)
             self.failed += 1
             return None
 
     def _read(self, claim: Claim) -> Task:
         if claim.fault:
             raise DocumentError(claim.fault)
-        content = documents.read(claim.document, lambda digest: self._patient.get_blob(self._run, digest))
+        content = documents.read(claim.document, lambda digest: self._retrying.get_blob(self._run, digest))
         step, ordinal, request_id, attempt = request_of(claim.name)
         slot, sample = content.get("slot"), content.get("sample")
         if type(slot) is not int or not (sample is None or (type(sample) is int and sample >= 0)):
@@ -244,11 +244,11 @@ class TaskQueue:
             unwritten.content = _failure(f"its label can't be sent: {error}", content["cost"])
             document = self._document(task.claim, unwritten.content)
         unwritten.document = document
-        self._patient.answer(self._run, task.claim, document)
+        self._retrying.answer(self._run, task.claim, document)
         self._is_written(key)
 
     def _document(self, claim: Claim, content: Mapping[str, Any]) -> bytes:
-        return documents.write(f"answer to {claim.name}", content, lambda raw: self._patient.put_blob(self._run, raw))
+        return documents.write(f"answer to {claim.name}", content, lambda raw: self._retrying.put_blob(self._run, raw))
 
     def _is_written(self, key: str) -> None:
         with self._lock:
@@ -299,7 +299,7 @@ class TaskQueue:
             self.deliver(Failed(task.request, reason, "infrastructure"))
 
 
-class AnswerQueue:
+class TaskAnswerQueue:
     """The label queue of a worker.
 
     Parameters

@@ -19,10 +19,10 @@ from alcore_worker.ending import Calls
 from alcore_worker.exchange import AwayError, Exchange, calling_by
 from alcore_worker.heartbeat import Heartbeat
 from alcore_worker.names import DocumentError, Note, read_note
-from alcore_worker.patience import Patience, sleep
+from alcore_worker.retry import ExchangeRetry, sleep
 from alcore_worker.scheduling import RunCheck, RunGoneError, Scheduler, TimeSlice
 from alcore_worker.signals import ending_at_signals
-from alcore_worker.task_queue import AnswerQueue, Task, TaskQueue
+from alcore_worker.task_queue import Task, TaskAnswerQueue, TaskQueue
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds between two looks for work, doubled while there is none
 _BEATS = 3  # within `silent_after`
@@ -106,8 +106,8 @@ class Worker:
         calls = Calls(lambda: self._is_ending, exchange.where)
         self._of_heartbeat, self._exchange = exchange, calling_by(calls.call, exchange)
         self._heartbeat: Heartbeat | None = None
-        self._patience = Patience(self._logger, self.safe_point)
-        self._scheduler = Scheduler(calling_by(self._patience.call, self._exchange), self._logger)
+        self._retry = ExchangeRetry(self._logger, self.safe_point)
+        self._scheduler = Scheduler(calling_by(self._retry.call, self._exchange), self._logger)
         self.answers = self.failures = self.unwritten = 0
         self.has_come = self.has_left = False
         self._handles_signals = handles_signals
@@ -132,7 +132,7 @@ class Worker:
             If it was interrupted. What it had claimed and not answered was given back if `has_left`.
         """
         with ending_at_signals(self._end, replace_handlers=self._handles_signals):
-            self._patience.call(lambda: self._exchange.beat(self.id))
+            self._retry.call(lambda: self._exchange.beat(self.id))
             self.has_come = True
             try:
                 with Heartbeat(self._of_heartbeat, self.id, self._beat, self._logger) as self._heartbeat:
@@ -163,14 +163,14 @@ class Worker:
 
     def _serve(self, run: str) -> bool:
         """Have the strategy answer what waits of a run; return whether there was something."""
-        patience = Patience(self._logger, self.safe_point, RunCheck(self._exchange, run).check)
+        retry = ExchangeRetry(self._logger, self.safe_point, RunCheck(self._exchange, run).check)
         time_slice = TimeSlice(self._scheduler, run)
-        tasks = TaskQueue(self._exchange, run, self.id, patience, self._logger, time_slice)
+        tasks = TaskQueue(self._exchange, run, self.id, retry, self._logger, time_slice)
         try:
             first = tasks.peek()
             if first is None:
                 return False
-            note = read_note(patience.call(lambda: self._exchange.note(run)), run, self._exchange.where)
+            note = read_note(retry.call(lambda: self._exchange.note(run)), run, self._exchange.where)
             self._beat_within(note)
             self._strategy.attach(self._context(run, note, tasks, first))
             self._label(tasks)
@@ -199,7 +199,7 @@ class Worker:
 
     def _label(self, tasks: TaskQueue) -> None:
         try:
-            self._strategy.label(tasks, AnswerQueue(tasks))
+            self._strategy.label(tasks, TaskAnswerQueue(tasks))
             tasks.fail_unanswered()
         except (RunGoneError, DocumentError):
             raise

@@ -8,8 +8,8 @@ import pytest
 from alcore_worker import open_exchange
 from alcore_worker.exchange import AwayError
 from alcore_worker.names import FORMAT, task_name
-from alcore_worker.patience import Patience
-from alcore_worker.task_queue import AnswerQueue, TaskQueue
+from alcore_worker.retry import ExchangeRetry
+from alcore_worker.task_queue import TaskAnswerQueue, TaskQueue
 
 from alcore import Label
 from alcore.errors import UsageError
@@ -24,7 +24,7 @@ class NoOtherRun:
 
 def task_queue(exchange):
     logger = logging.getLogger("alcore.worker")
-    return TaskQueue(exchange, RUN, WORKER, Patience(logger, lambda: None), logger, NoOtherRun())
+    return TaskQueue(exchange, RUN, WORKER, ExchangeRetry(logger, lambda: None), logger, NoOtherRun())
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_nothing_is_claimed_ahead(exchange):
 def test_answer_is_durable_when_put_returns(exchange):
     tasks = task_queue(exchange)
     for number in range(3):
-        AnswerQueue(tasks).put(Label(tasks.get_request(), 1.0))
+        TaskAnswerQueue(tasks).put(Label(tasks.get_request(), 1.0))
         assert len(exchange.answered(RUN)) == number + 1
     assert tasks.labeled == 3
     with pytest.raises(queue.Empty):
@@ -63,12 +63,12 @@ def test_answer_is_durable_when_put_returns(exchange):
 def test_values_of_a_sample_are_there_as_long_as_one_of_its_tasks_is(exchange):
     tasks = task_queue(exchange)
     first, second, _ = tasks.get_many(3)
-    AnswerQueue(tasks).put(Label(first, 1.0))
+    TaskAnswerQueue(tasks).put(Label(first, 1.0))
     assert set(tasks.sent) == {7, 8}
     tasks.give_back(second)
     assert set(tasks.sent) == {8}
     with pytest.raises(UsageError, match="didn't take, or has answered"):
-        AnswerQueue(tasks).put(Label(first, 1.0))
+        TaskAnswerQueue(tasks).put(Label(first, 1.0))
 
 
 def test_claim_that_can_not_be_given_back_is_claimed_again(exchange, monkeypatch):

@@ -13,7 +13,7 @@ import redis
 import torch
 from alcore_labelers import FunctionLabelStrategy
 from alcore_testing import build_driver
-from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, patience
+from alcore_worker import Worker, WorkerLabelStrategy, open_exchange, retry
 
 from alcore import BaseQuery, DataInfo, TensorPool
 
@@ -109,7 +109,7 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
         skip_training=True,
     )
     crew = [Worker(open_exchange(place), FunctionLabelStrategy(solve), "function", beat=60.0) for _ in range(2)]
-    monkeypatch.setattr(patience, "sleep", lambda seconds, safe_point: (safe_point(), time.sleep(0.002)))
+    monkeypatch.setattr(retry, "sleep", lambda seconds, safe_point: (safe_point(), time.sleep(0.002)))
     if place.startswith("unix:"):
         break_connections(monkeypatch, fate)
     else:

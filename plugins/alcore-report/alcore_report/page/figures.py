@@ -12,7 +12,7 @@ from alcore_report.page.canvas import HATCHES, Axes, Figure, Palette, label_ends
 from alcore_report.page.facts import Facts
 from alcore_report.page.samples import (
     PoolMap,
-    Predictions,
+    SamplePredictions,
     Samples,
     calibration,
     calibration_error,
@@ -477,7 +477,7 @@ def calibration_figure(samples: Samples) -> Figure | None:
     return Figure("calibration", "How sure, how right", draw, alt, ("confidence", "accuracy", "samples"), rows, note)
 
 
-def _of(known: Predictions) -> str:
+def _of(known: SamplePredictions) -> str:
     all_of = f"{len(known.targets)} of {known.total}" if len(known.targets) < known.total else f"{known.total}"
     return f"{all_of} {place_name(known.on)}"
 
@@ -536,7 +536,7 @@ def field_figures(samples: Samples) -> list[Figure]:
     return [_field(name, truth[place], values[place], float(errors[place]), known) for name, place in shown.items()]
 
 
-def _field(name: str, truth: Any, value: Any, error: float, known: Predictions) -> Figure:
+def _field(name: str, truth: Any, value: Any, error: float, known: SamplePredictions) -> Figure:
     channels = 0
     while truth.ndim > 2:  # the first channel, and the middle of a volume
         at = 0 if channels == 0 and truth.ndim == 3 else truth.shape[0] // 2

@@ -81,7 +81,7 @@ class Surface:
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
+class SamplePredictions:
     """The learner on samples whose answers are known.
 
     Parameters
@@ -131,7 +131,7 @@ class Samples:
     repeats: tuple[int, int] | None = None
     map: PoolMap | None = None
     surface: Surface | None = None
-    predictions: Predictions | None = None
+    predictions: SamplePredictions | None = None
     pictures: dict[str, Array] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -186,7 +186,7 @@ def find_samples(facts: Facts, shown: Sequence[dict[str, Any]], *, allow_code: b
         on, inputs, targets, total = evaluation
         outputs = attempt("predictions", lambda: predict(inputs))
         if outputs is not None:
-            predictions = Predictions(on, np.asarray(targets), outputs, total)
+            predictions = SamplePredictions(on, np.asarray(targets), outputs, total)
     pool_map = attempt("map", lambda: _map(facts, data, pool))
     surface = None
     if pool_map is not None and pool_map.kind == "plane" and predict is not None:
@@ -440,7 +440,7 @@ def _generated_text(request: dict[str, Any]) -> str | None:
 # -- errors of fields --------------------------------------------------------------------------------------------
 
 
-def is_field(predictions: Predictions) -> bool:
+def is_field(predictions: SamplePredictions) -> bool:
     """Tell whether the targets are fields: two axes or more a sample, or one of at least 16 values."""
     return is_field_shape(predictions.targets.shape[1:])
 
@@ -450,7 +450,7 @@ def is_field_shape(shape: Sequence[int]) -> bool:
     return len(shape) > 1 or (len(shape) == 1 and shape[0] >= 16)
 
 
-def regression_values(predictions: Predictions) -> Array | None:
+def regression_values(predictions: SamplePredictions) -> Array | None:
     """Return the predictions in the shape of the targets; None if they don't fit."""
     targets, outputs = predictions.targets, predictions.outputs
     return outputs.reshape(targets.shape) if outputs.size == targets.size else None
@@ -464,7 +464,7 @@ def relative_errors(targets: Array, values: Array) -> Array:
     return found
 
 
-def calibration(predictions: Predictions, bins: int = 10) -> list[tuple[float, float, int]]:
+def calibration(predictions: SamplePredictions, bins: int = 10) -> list[tuple[float, float, int]]:
     """Return mean confidence, accuracy and number of samples of each bin of the confidence that has any.
 
     Bin i of M has confidences in (i/M, (i + 1)/M] (Guo et al., On calibration of modern neural networks, ICML 2017).
@@ -480,7 +480,7 @@ def calibration(predictions: Predictions, bins: int = 10) -> list[tuple[float, f
     return found
 
 
-def calibration_error(predictions: Predictions) -> float:
+def calibration_error(predictions: SamplePredictions) -> float:
     """Return the expected calibration error of ten bins."""
     bins = calibration(predictions)
     total = sum(count for _, _, count in bins)

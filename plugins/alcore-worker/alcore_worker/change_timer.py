@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Watch:
+class ChangeTimer:
     """Tells for how long something has not changed, by the clock of this process alone."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 _LONGEST = 5.0  # seconds between two tries
 
 
-class Patience:
+class ExchangeRetry:
     """Makes calls again as long as the exchange is away.
 
     Parameters
