@@ -18,10 +18,7 @@ from alcore_diversity import (
 )
 from alcore_diversity.clusters import k_means
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, assert_best_first
-from alcore_testing.query_effects import QueryEffects
-from alcore_testing.query_oracle import QueryOracle
-from alcore_testing.query_pending import QueryPending
-from alcore_testing.query_runs import QueryRuns
+from alcore_testing.query import QueryEffects, QueryOracle, QueryPending, QueryRuns
 from sklearn.cluster import AgglomerativeClustering
 
 from alcore.inference import extract_features, kind_of, labeled_features

@@ -7,9 +7,7 @@ import tomllib
 from pathlib import Path
 
 from alcore_testing import ALL_TASKS, run_examples
-from alcore_testing.query_oracle import QueryOracle
-from alcore_testing.query_pending import QueryPending
-from alcore_testing.query_runs import QueryRuns
+from alcore_testing.query import QueryOracle, QueryPending, QueryRuns
 
 README = Path(__file__).parents[1] / "README.md"
 

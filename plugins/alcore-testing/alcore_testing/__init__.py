@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import pytest
 
-_CHECKING = (
-    "command contract drivers essence label learner loop metrology observer plain pool queues query_base query_effects"
-    " query_oracle query_outputs query_pending query_picks query_runs stop watch"
-)
+_CHECKING = "command contract drivers essence label learner loop metrology observer plain pool queues query stop watch"
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
 from alcore_testing.command import Finished, run_command  # noqa: E402
@@ -32,8 +29,7 @@ from alcore_testing.loop import TrainingLoopContract  # noqa: E402
 from alcore_testing.metrology import MetrologyContract  # noqa: E402
 from alcore_testing.observer import ObserverContract  # noqa: E402
 from alcore_testing.pool import PoolContract  # noqa: E402
-from alcore_testing.query import QueryContract  # noqa: E402
-from alcore_testing.query_oracle import assert_best_first  # noqa: E402
+from alcore_testing.query import QueryContract, assert_best_first  # noqa: E402
 from alcore_testing.queues import QueueContract  # noqa: E402
 from alcore_testing.rows import rows_at_once  # noqa: E402
 from alcore_testing.stop import StopCriterionContract  # noqa: E402

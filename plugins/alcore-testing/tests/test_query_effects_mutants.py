@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
-from alcore_testing.query_effects import QueryEffects
+from alcore_testing.query import QueryEffects
 
 from alcore import SetQuery
 from alcore.errors import QueryError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import assert_best_first
-from alcore_testing.query_oracle import QueryOracle
+from alcore_testing.query import QueryOracle
 
 from alcore import SetQuery
 from alcore.inference import Features, extract_features, labeled_features

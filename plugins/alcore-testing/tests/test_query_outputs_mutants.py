@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import QueryContract
-from alcore_testing.query_outputs import QueryOutputs
+from alcore_testing.query import QueryOutputs
 
 from alcore import PointwiseQuery, UsageError
 from alcore.errors import QueryError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from alcore_testing.query_pending import QueryPending
+from alcore_testing.query import QueryPending
 
 from alcore import SetQuery
 from alcore.inference import Features

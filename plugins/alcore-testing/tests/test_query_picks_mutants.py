@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract, ToyQuery
-from alcore_testing.query_picks import QueryPicks
+from alcore_testing.query import QueryPicks
 
 
 class TestTheCorrectOne(QueryContract):

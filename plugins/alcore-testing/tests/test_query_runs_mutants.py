@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
-from alcore_testing.query_runs import QueryRuns
+from alcore_testing.query import QueryRuns
 
 from alcore import BaseQuery
 from alcore.inference import TopK
