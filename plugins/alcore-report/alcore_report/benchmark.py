@@ -11,8 +11,9 @@ from pathlib import Path
 from alcore.errors import UsageError
 from alcore.store import Run, parse_toml, run_folders, write_whole
 from alcore_report.arms import BASELINE, CEILING, Arm, Plan, differences
-from alcore_report.cells import Cell, duration, each_cell
+from alcore_report.cells import Cell, each_cell
 from alcore_report.curves import MANIFEST, Found, curves_of_runs, read_manifest
+from alcore_report.words import counted, rough_duration
 
 _FORMAT = 1
 
@@ -109,18 +110,14 @@ class Benchmark:
         if any(arm.tree.get("start") for arm in self.plan.arms):
             bought += " and those of the start"
         return (
-            f"{_count(arms, 'arm')} ({', '.join(arm.name for arm in self.plan.arms)}) x {_count(seeds, 'seed')} = "
-            f"{_count(arms * seeds, 'run')}, {bought}"
+            f"{counted(arms, 'arm')} ({', '.join(arm.name for arm in self.plan.arms)}) x {counted(seeds, 'seed')} = "
+            f"{counted(arms * seeds, 'run')}, {bought}"
         )
 
     def labels(self) -> int | None:
         """Return how many labels all runs take together, at most; None where that is not known."""
         each = [arm.labels for arm in self.plan.arms]
         return None if None in each else len(self.seeds) * sum(one for one in each if one is not None)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:
@@ -133,7 +130,7 @@ def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:
             "these flags would tell"
         )
     else:
-        time = f"about {duration(labels * rate / jobs)} with {jobs} at a time, as an earlier run in {root} took"
+        time = f"about {rough_duration(labels * rate / jobs)} with {jobs} at a time, as an earlier run in {root} took"
     return f"{benchmark.size()}; {time}"
 
 

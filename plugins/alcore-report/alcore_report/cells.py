@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from alcore.store import Run
 from alcore_report.curves import unfinished
+from alcore_report.words import rough_duration
 
 _POLL = 0.1
 _LOOK = 1.0
@@ -304,21 +305,12 @@ class _Progress:
         if done <= self._begun or done >= total:
             return ""
         seconds = (time.monotonic() - self._start) / (done - self._begun) * (total - done)
-        return f", about {duration(seconds)} left"
+        return f", about {rough_duration(seconds)} left"
 
 
 def _width() -> int:
     """Return the width of the terminal now; tqdm's own way takes 0 where a terminal does not say."""
     return shutil.get_terminal_size().columns
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: two digits of the unit that suits it."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def tell_above_bar(text: str) -> None:

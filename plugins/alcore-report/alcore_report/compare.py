@@ -13,6 +13,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore_report import statistics as st
 from alcore_report.curves import Curve, Found, lower_is_better, metric_name, points_of
 from alcore_report.statistics import Array, Interval, Reached
+from alcore_report.words import counted
 
 PARTS = (0.5, 0.75, 0.9, 0.95)
 """The parts of the gap between start and ceiling."""
@@ -416,7 +417,7 @@ def _verdicts(
 
 def _too_few(arm: ArmCurve, base: ArmCurve, verdict: Verdict, others: Sequence[int]) -> str:
     """Say how many seeds an arm needs, beside other arms with so many seeds each that they share with the baseline."""
-    seeds = f"{verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}"
+    seeds = counted(verdict.seeds, "seed")
     shared = " in common" if verdict.seeds < min(len(arm.seeds), len(base.seeds)) else ""
     arms = f" and {len(others) + 1} comparisons" if others else ""
     return (
@@ -438,7 +439,7 @@ def _sentence(
     differences: Array,
     end: float,
 ) -> str:
-    seeds = f"{verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}"
+    seeds = counted(verdict.seeds, "seed")
     if not differences.any():
         return f"No difference found between {arm} and {base}: their curves have the same area at each of {seeds}."
     tested = f"p = {number(verdict.adjusted_p, 2)}{' after Holm' if comparisons > 1 else ''}, {seeds}"

@@ -21,6 +21,7 @@ from alcore_report.page.samples import (
     relative_errors,
     spaced,
 )
+from alcore_report.words import duration
 
 MOST_ROWS = 100
 """Of a table of numbers."""
@@ -305,15 +306,6 @@ def time_figure(facts: Facts) -> Figure | None:
     return Figure(
         "time", "Time by phase", draw, alt, ("phase", "seconds", "share", "seconds a step"), rows, note, height=3.2
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words that fit it."""
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def cost_figure(facts: Facts) -> Figure | None:

@@ -16,6 +16,7 @@ from alcore_report.page.canvas import Figure, empty, image_bytes, picture
 from alcore_report.page.facts import Facts, command_name, read_facts
 from alcore_report.page.html import render
 from alcore_report.page.samples import Samples, find_samples, is_field
+from alcore_report.words import counted, duration
 
 _MOST_SHOWN = 36  # picks as pictures or texts
 _MOST_LAST = 40  # picks in the table
@@ -147,16 +148,12 @@ def lead(facts: Facts) -> str:
     data = ", ".join(facts.parts.get("data", [])) or "data given in Python"
     learner = ", ".join(facts.parts.get("learner", []))
     text = f"{query} on {data}" + (f" with {learner}" if learner else "")
-    text += f": {_count(len(facts.steps), 'step')}, {_count(len(facts.labeled), 'label')} bought."
+    text += f": {counted(len(facts.steps), 'step', ',')}, {counted(len(facts.labeled), 'label', ',')} bought."
     if facts.metrics and (curve := facts.curve(facts.metrics[0])):
         name, first, last = facts.short(facts.metrics[0]), curve[0], curve[-1]
         at = [f" at {one[1]:,} labeled samples" if one[1] is not None else "" for one in (first, last)]
         text += f" {name} went from {fig.short_number(first[2])}{at[0]} to {fig.short_number(last[2])}{at[1]}."
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _under_way(facts: Facts) -> str:
@@ -193,8 +190,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     tiles.append(
         (
             "time in steps",
-            fig.duration(seconds),
-            f"{fig.duration(seconds / len(facts.steps))} a step" if facts.steps else "",
+            duration(seconds),
+            f"{duration(seconds / len(facts.steps))} a step" if facts.steps else "",
         )
     )
     failed = sum(one["kind"] != "repeat" for one in facts.refused)
@@ -206,7 +203,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
 
 def _trained(facts: Facts) -> str:
     """Return what the last training had, with the samples that were labeled at the start, beside the labels bought."""
-    said = [] if facts.trained_on is None else [f"last trained on {_count(facts.trained_on, 'sample')}"]
+    said = [] if facts.trained_on is None else [f"last trained on {counted(facts.trained_on, 'sample', ',')}"]
     if facts.status == "done" and facts.untrained and said:
         said.append(f"{facts.untrained:,} not trained on")
     return ", ".join(said)
