@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from alcore.errors import UsageError, Waiting, check_choice
 from alcore.protocols import Failed, FailureKind, LabelQueue, QueryQueue, Request
 from alcore_labelers.attempts import Ended, Place, environment, request_files
 from alcore_labelers.command_jobs import CommandJobs
-from alcore_labelers.flight import Backoff, Flight
+from alcore_labelers.flight import Flight
 from alcore_labelers.job_script import (
     SCRIPT,
     TERMS,
@@ -35,6 +35,7 @@ from alcore_labelers.outcomes import Answer, text_of_reason
 from alcore_labelers.program_options import Cost, Keep, ProgramLabelStrategy, check_at_least
 from alcore_labelers.programs import GRACE
 from alcore_labelers.queues import give_back
+from alcore_labelers.scheduler_calls import FAULTS, SchedulerCalls
 from alcore_labelers.schedulers import Job, Jobs, Known, NotSubmittedError, SchedulerError, SchedulerFault
 from alcore_labelers.slurm_jobs import SlurmJobs
 
@@ -44,7 +45,6 @@ _AT_A_SCHEDULER = 100  # jobs at the same time, where nobody says how many
 _TOLD = 1.0  # seconds between two looks for what was told
 _SHORTEST = 0.01  # seconds between two looks at the files of jobs
 _BEATS = 1.5  # heartbeats of silence after which a job is over that the scheduler says to be over
-_FAULTS = (SchedulerFault, SchedulerError, OSError)  # of all calls but submit, which may refuse a job
 _UNDER_WAY = ("waiting", "running", "suspended")
 _FAILURES: dict[str, FailureKind] = {
     "infrastructure": "infrastructure",
@@ -178,9 +178,12 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.idempotent = jobs.finds  # then it is known of each request what has become of it
         self._handles: dict[str, str] = {}  # by job: a request that was given back may be handed out as it was
         self._owners: dict[str, str] = {}  # the jobs that handles were given to last
-        self._backoffs: dict[str, Backoff] = {}  # with the scheduler, by what it is asked
         self._warned: set[str] = set()
         self._token, self._command = "", self.run
+
+    @functools.cached_property
+    def _calls(self) -> SchedulerCalls:
+        return SchedulerCalls(self.jobs, self.give_up_after, self.folders.work, self.logger)
 
     @property
     def at_once(self) -> int:
@@ -209,8 +212,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """
         self.read_shown()
         self._token, self._command = self.folders.token(), self._absolute()
-        asked = ("submit", "find", "poll")
-        self._backoffs = {one: Backoff(self.folders.work / f".{one}") for one in asked} | self._backoffs
         flights: dict[str, Flight] = {}
         try:
             self._take_up(queue_to_label, flights)
@@ -279,7 +280,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self.folders.note_delivered(request)  # the next attempt has another folder, so another job
             self.logger.info("job %s had not begun, and is taken back", flight.handle or flight.job.name)
             if not self._is_apart:
-                self._cancel(flight)  # where the scheduler doesn't take that, the job finds that it must not begin
+                self._calls.cancel(flight)  # else the job finds that it must not begin
             flight.change(JobChange.END)
             _drop_over(flights)
             give_back(requests, [request])
@@ -288,7 +289,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """See to it that a job that has not begun never does; return False where it has, or where nothing tells."""
         state = None if flight.said is None else flight.said.state
         if self._is_apart and flight.state is not JobState.NOT_SUBMITTED:
-            return state == "waiting" and self._cancel(flight)
+            return state == "waiting" and self._calls.cancel(flight)
         return state in (None, "waiting") and (not flight.job.folder.exists() or revoke(flight.job.folder))
 
     @property
@@ -306,7 +307,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 self._settle_doubt(flight, answers)
         _drop_over(flights)
         while len(flights) < self.max_in_flight:
-            if not self._backoffs["submit"].is_due:
+            if not self._calls.is_due("submit"):
                 return True
             if not (taken := requests.get_many(1)):
                 break
@@ -365,12 +366,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         handle = None
         if self.jobs.finds:
             try:
-                handle = self.jobs.find(job)
-            except _FAULTS as fault:
-                self._failed("find", fault)
+                handle = self._calls.find(job)
+            except FAULTS as fault:
                 self._try_later(flight, str(fault), self.give_up_after, answers)
                 return
-            self._succeeded("find")
         if handle is not None:
             self._commit(flight, handle, answers)
         elif has_started(job.folder):
@@ -392,14 +391,14 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 flight.change(JobChange.REFUSE if revoke(flight.job.folder) else JobChange.BEGIN)
             if flight.state is not JobState.BEGUN:
                 self._try_later(flight, str(fault), self.give_up_after, answers)
-            self._failed("submit", fault)  # after that of the flight, which is due before the next request then
+            self._calls.failed("submit", fault)  # after that of the flight, which is due before the next request then
         else:
-            self._succeeded("submit")
+            self._calls.succeeded("submit")
             self._commit(flight, handle, answers)
 
     def _try_later(self, flight: Flight, fault: str, most: float, answers: LabelQueue) -> None:
         """Note that a job may not be submitted; after `most` seconds of that, give it up."""
-        flight.backoff.failed(fault, self._first_wait)
+        flight.backoff.failed(fault, self._calls.first_wait)
         if flight.backoff.seconds >= most:
             self._give_up(flight, f"for {flight.backoff.seconds:.3g} s it was not taken: {fault}", answers)
 
@@ -424,7 +423,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._look_for_exit(one, answers)
         submitted = [one for one in flights.values() if one.state is JobState.SUBMITTED]
         asked = {one.handle: one for one in submitted if self._is_owner(one)}
-        known = self._poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
+        known = self._calls.poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
         for one in submitted if known is not None else ():
             said = known.get(one.handle or "") if known and asked.get(one.handle) is one else None
             self._look_with(said, one, answers)
@@ -432,21 +431,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             if one.state is JobState.BEGUN:
                 self._look_at_files(one, None, answers)
         return _drop_over(flights)
-
-    def _poll(self, jobs: Mapping[str, Job]) -> Mapping[str, Known] | None:
-        """Return what the scheduler knows of jobs: nothing, where it can't be asked for long; None for the moment."""
-        backoff = self._backoffs["poll"]
-        if backoff.is_due:
-            begin = time.monotonic()
-            try:
-                known = self.jobs.poll(jobs)
-            except _FAULTS as fault:
-                self._failed("poll", fault)
-            else:
-                took = time.monotonic() - begin
-                self._succeeded("poll", max(self.jobs.interval, 5 * took))  # more rarely where it takes long
-                return known
-        return {} if backoff.seconds and backoff.seconds >= self.give_up_after else None
 
     def _take_own_id(self, flight: Flight, answers: LabelQueue) -> None:
         """Take the id that a job wrote for its handle: the scheduler may have forgotten that it was submitted."""
@@ -470,7 +454,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             and flight.seconds_since_exit() < self._longest_doubt(flight)
         ):
             return
-        if self._fetch(flight):  # what is here may have come with a fetch that broke off
+        if self._calls.fetch(flight):  # what is here may have come with a fetch that broke off
             self._deliver_ended(flight, how_it_ended(job.folder, job.time_limit) or ended, flight.said, answers)
 
     def _is_cut_short(self, flight: Flight, ended: Ended) -> bool:
@@ -484,7 +468,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Return for how many seconds the scheduler is asked why a program was cut short."""
         said = flight.said
         is_busy = (
-            said is not None and not said.fault and said.state in _UNDER_WAY and not self._backoffs["poll"].seconds
+            said is not None and not said.fault and said.state in _UNDER_WAY and not self._calls.seconds_failing("poll")
         )
         return max(self.lost_after if is_busy else self.settle, 2 * self.jobs.interval)
 
@@ -506,13 +490,13 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             return
         flight.is_there()
         working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=known.state == "suspended")
-        if job.time_limit is not None and working > job.time_limit + GRACE + _OVERDUE and self._cancel(flight):
+        if job.time_limit is not None and working > job.time_limit + GRACE + _OVERDUE and self._calls.cancel(flight):
             self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
 
     def _look_at_files(self, flight: Flight, known: Known | None, answers: LabelQueue) -> None:
         """Deliver the answer of a job that the scheduler says to be over, or doesn't know; it is if it is silent."""
         folder = flight.job.folder
-        if not self._fetch(flight):
+        if not self._calls.fetch(flight):
             return
         has_begun = has_started(folder)  # makes a network file system look again
         ended = how_it_ended(folder, flight.job.time_limit)
@@ -531,7 +515,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         """Deliver the answer of a job that has been silent for too long, unless the scheduler knows its name."""
         if has_begun:
             if known is None:
-                self._cancel(flight)  # it may be at work all the same
+                self._calls.cancel(flight)  # it may be at work all the same
             self._fail(flight, self._why(flight, known, silent), answers)
         elif known is not None:
             self._give_up(flight, "it ended, and had not begun to work", answers)
@@ -554,12 +538,10 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         if not flight.backoff.is_due:
             return True
         try:
-            handle = self.jobs.find(flight.job)
-        except _FAULTS as fault:
-            self._failed("find", fault)
-            flight.backoff.failed(str(fault), self._first_wait)
-            return max(flight.backoff.seconds, self._backoffs["poll"].seconds) < self.give_up_after
-        self._succeeded("find")
+            handle = self._calls.find(flight.job)
+        except FAULTS as fault:
+            flight.backoff.failed(str(fault), self._calls.first_wait)
+            return max(flight.backoff.seconds, self._calls.seconds_failing("poll")) < self.give_up_after
         if handle is not None and handle != flight.handle:
             self._commit(flight, handle, answers)
         return handle is not None
@@ -614,55 +596,6 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.folders.note_delivered(flight.request)
         for backoff in (flight.backoff, flight.fetching, flight.cancelling):
             backoff.succeeded()  # the request may be opened again
-
-    def _fetch(self, flight: Flight) -> bool:
-        """Bring the files of a job; return whether they are there, or are not to be had."""
-        if flight.handle is None:
-            return True
-        if not flight.fetching.is_due:
-            return False
-        try:
-            self.jobs.fetch(flight.job, flight.handle)
-        except _FAULTS as fault:
-            self._failed_for(flight.fetching, fault)
-            return flight.fetching.seconds >= self.give_up_after
-        flight.fetching.succeeded()
-        return True
-
-    def _cancel(self, flight: Flight) -> bool:
-        """End a job; return whether the scheduler took that."""
-        if flight.handle is None or not flight.cancelling.is_due:
-            return False
-        try:
-            self.jobs.cancel({flight.handle: flight.job})
-        except _FAULTS as fault:
-            self._failed_for(flight.cancelling, fault)
-            return False
-        flight.cancelling.succeeded()
-        return True
-
-    # -- the rest ----------------------------------------------------------------------------------------------
-
-    @property
-    def _first_wait(self) -> float:
-        """Seconds until what failed is tried again for the first time."""
-        return max(self.jobs.interval, 0.2)
-
-    def _failed(self, what: str, fault: Exception) -> None:
-        """Note that the scheduler failed to do something; the first time that is logged, and then until it succeeds."""
-        if self._backoffs[what].failed(str(fault), self._first_wait):
-            self.logger.warning("%s; tried again later, jobs go on", str(fault).rstrip("."))
-
-    def _failed_for(self, backoff: Backoff, fault: Exception) -> None:
-        """Note that the scheduler failed to do something for one job; the first time that is logged."""
-        if backoff.failed(str(fault), self._first_wait):
-            self.logger.warning("%s; tried again later", str(fault).rstrip("."))
-
-    def _succeeded(self, what: str, again: float = 0.0) -> None:
-        """Note that the scheduler did something."""
-        after = self._backoffs[what].seconds
-        if self._backoffs[what].succeeded(again):
-            self.logger.warning("the scheduler answers again, after %.3g s", after)
 
 
 def _scheduler(
