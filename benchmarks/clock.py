@@ -11,16 +11,26 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from alcore.driver.answer_queue import AnswerQueue
+from alcore.store.costs import Costs
+from alcore.store.labels import Labels
+from alcore.store.requests import Requests
 from alcore.store.run import RunStore
+from alcore.store.steps import Steps
+from alcore.store.transfer import Transfer
 
 
 def _is_timed(name: str, value: Any) -> bool:
-    plain = inspect.isfunction(value) and not hasattr(value, "__wrapped__")  # one that is wrapped is a context manager
-    return not name.startswith("_") and (plain or isinstance(value, classmethod))
+    is_context = hasattr(value, "__wrapped__") and inspect.isgeneratorfunction(value.__wrapped__)
+    return not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod)) and not is_context
 
 
 ENTRIES: list[tuple[Any, str]] = [
-    *((RunStore, name) for name, value in vars(RunStore).items() if _is_timed(name, value)),
+    *(
+        (owner, name)
+        for owner in (RunStore, Requests, Labels, Costs, Steps, Transfer)
+        for name, value in vars(owner).items()
+        if _is_timed(name, value)
+    ),
     (AnswerQueue, "put_many"),
 ]
 """The public methods of the store, and the delivery of labels, which is one transaction with checks around it."""

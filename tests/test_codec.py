@@ -437,7 +437,7 @@ def test_text_is_the_same_in_every_process() -> None:
 
 def test_reading_imports_neither_torch_nor_numpy() -> None:
     program = (
-        'import sys, alcore.store.reading as r; r.tables.loads(\'{"$tuple": [1, {"$float": "nan"}]}\');'
+        'import sys, alcore.store.reading as r; r.facts.loads(\'{"$tuple": [1, {"$float": "nan"}]}\');'
         "print([m for m in ('torch', 'numpy') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout

@@ -14,8 +14,8 @@ from alcore.commands.results import shell_name
 from alcore.commands.tables import curve, left_out, some, table
 from alcore.errors import UsageError
 from alcore.store.endings import untrained
+from alcore.store.labels import REFUSED
 from alcore.store.reading import Run, find_run, parts_of, settings_of
-from alcore.store.tables import REFUSED
 
 _MOST = 20
 _MOST_REASONS = 10

@@ -18,8 +18,8 @@ from alcore.pools.batches import tensors_of
 from alcore.protocols import EndKind, EndReason
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 from alcore.store.replica import Replica
+from alcore.store.rows import AskedRequest
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest
 from alcore.tensors import bytes_of
 
 _COMPARED_ITEMS = 64
@@ -95,7 +95,7 @@ def agree_on_requests(ranks: Ranks, queue: RequestQueue) -> None:
 def share_labels(ranks: Ranks, store: RunStore, step: int) -> None:
     """Give the other ranks what rank 0 committed in the labeling phase of a step."""
     if ranks.size > 1:
-        found = ranks.share(lambda: store.label_changes(step))
+        found = ranks.share(lambda: store.transfer.label_changes(step))
         if isinstance(store, Replica):
             store.apply_label_changes(found)
 
@@ -104,7 +104,7 @@ def compare_labels(ranks: Ranks, store: RunStore, step: int, pool: Any) -> None:
     """End the run where a rank has other labels than rank 0, or its training pool another number of items."""
     if ranks.size == 1:
         return
-    rows = hashlib.sha256(dumps(store.label_rows(step)).encode()).hexdigest()
+    rows = hashlib.sha256(dumps(store.transfer.label_rows(step)).encode()).hexdigest()
     if (rank := ranks.differing([rows, None if pool is None else len(pool)])) is not None:
         raise AlcoreError(
             f"rank {rank} has other labels than rank 0 after step {step}; start the run again, and it goes on from "

@@ -14,9 +14,10 @@ from alcore.driver.ledger import AnswerBatch, Entry, RequestLedger
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import FAILURE_KINDS, Failed, Label, LabelingProgress, Request
+from alcore.store.answers import AnswerWriter
 from alcore.store.inbox import Inbox
+from alcore.store.rows import AcceptedLabel, LabelingState
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AnswerWriter, LabelingState
 
 _WITH_ITEM = (Label, Failed)
 """Answers that name what they answer."""
@@ -100,14 +101,14 @@ class AnswerQueue:
             for fault in self._faults.values():
                 raise fault
             if self._stale:
-                self._load(self._store.labeling(self._step))
+                self._load(self._store.labels.labeling(self._step))
             return self._ledger.close()
 
     def take_inbox(self) -> bool:
         """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
         found, inbox, committed = False, self._store.inbox, None
         for path, answers, fault in inbox.read():
-            committed = committed if found else self._store.inbox_file()
+            committed = committed if found else self._store.labels.inbox_file()
             found = True
             if path.name == committed:  # the run was cut off before the file was removed
                 pass
@@ -182,7 +183,7 @@ class AnswerQueue:
         """
         if not isinstance(handle, str) or not handle or not _is_text(handle):
             raise UsageError(f"the handle of a request is {handle!r:.100}; it must be a text that is not empty.")
-        if not isinstance(request, Request) or not self._store.set_handle(request, handle):
+        if not isinstance(request, Request) or not self._store.requests.set_handle(request, handle):
             shown = getattr(request, "id", request)
             raise UsageError(
                 f"there is no open request {shown!r:.100} for the handle {handle!r:.100}; give the Request that "
@@ -227,15 +228,15 @@ class AnswerQueue:
     def _load(self, state: LabelingState) -> None:
         """Take over what the store has of the phase."""
         self._asks_for_samples = self._asks_for_samples or state.asks_for_samples
-        committed = self._store.committed_cost() if self._ledger.budget.is_limited else 0.0
-        self._ledger.load(state, self._handed_over, committed, self._store.last_answers(FailureRate.window))
+        committed = self._store.costs.committed() if self._ledger.budget.is_limited else 0.0
+        self._ledger.load(state, self._handed_over, committed, self._store.labels.last_answers(FailureRate.window))
         self._stale = False
 
     def _commit_many(self, items: Iterable[Any], inbox_file: str | None = None, *, told: bool = False) -> None:
         """Commit answers, those of a file of the inbox perhaps, and change the ledger then."""
         with self._lock:
             if self._stale:
-                self._load(self._store.labeling(self._step))
+                self._load(self._store.labels.labeling(self._step))
             batch = AnswerBatch(self._ledger)
             self._stale = True  # until the transaction has ended
             with self._store.answering(self._step) as writer:

@@ -18,7 +18,7 @@ from alcore.pools.batches import first_item
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.pools.values import class_code, value_fault
 from alcore.protocols import DataInfo, Failed, Label, Request
-from alcore.store.tables import AcceptedLabel
+from alcore.store.rows import AcceptedLabel
 
 REFUSALS = (UsageError, TypeError, ValueError, IndexError)
 """Errors of a training pool's ``append`` that mean that the item is wrong."""

@@ -10,8 +10,8 @@ from alcore.pools.details import inputs_by_sample, named_values, units_of
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
+from alcore.store.rows import RequestState
 from alcore.store.run import RunStore
-from alcore.store.tables import RequestState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

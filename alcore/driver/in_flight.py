@@ -47,7 +47,7 @@ def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) 
     if requests:
         in_doubt = {one.id for one in _in_doubt(strategy, store)}
         kept = [one.id for one in requests if one.id not in in_doubt]
-        store.release_in_flight(drop_in=store.last_step() if decision == "drop" else None, kept=kept)
+        store.requests.release_in_flight(drop_in=store.steps.last() if decision == "drop" else None, kept=kept)
 
 
 def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answers: AnswerQueue) -> bool:
@@ -58,7 +58,7 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
     bool
         Whether anything has changed: an answer was delivered, or a request that it never got is open again.
     """
-    polled = store.in_flight() if can_be_polled(strategy) else []
+    polled = store.requests.in_flight() if can_be_polled(strategy) else []
     unknown: list[Request] = []
     delivered = False
     for request in polled:
@@ -71,7 +71,7 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
             answers.put(dataclasses.replace(answer, item=request) if named else Label(request, answer))
             delivered = True
     if unknown:
-        store.mark_given_back(unknown)
+        store.requests.mark_given_back(unknown)
         ledger.leave(one.id for one in unknown)
     return delivered or bool(unknown)
 
@@ -83,7 +83,7 @@ def can_be_polled(strategy: Any) -> bool:
 
 def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
     """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
-    return [] if can_be_polled(strategy) else store.in_flight()
+    return [] if can_be_polled(strategy) else store.requests.in_flight()
 
 
 def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:

@@ -23,8 +23,8 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.errors import Waiting, raised_by
 from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
+from alcore.store.rows import AcceptedLabel
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel
 from alcore.training.extra_arguments import accepted
 
 _LOOK = 1.0  # seconds between two looks into the inbox while a label strategy works
@@ -114,8 +114,8 @@ class LabelingPhase:
         self._pools, self._scope, self._interruption = pools, scope, interruption
         self._tracks = tracks_in_flight(strategy)
         if self._tracks:
-            requests.on_take = store.mark_taken
-            requests.on_give_back = store.mark_given_back
+            requests.on_take = store.requests.mark_taken
+            requests.on_give_back = store.requests.mark_given_back
         self._stand_in = stand_in
         self._waits = stand_in is not None or bool(getattr(strategy, "waits", False))
         self.waits_for: str | None = None
@@ -156,7 +156,7 @@ class LabelingPhase:
                     return
             self._answers.take_inbox()
             if self._answers.has_unanswered:  # or a resumed run would ask for these again in this step
-                self._store.end_labeling(step)
+                self._store.labels.end_labeling(step)
 
         shared = False
         try:
@@ -219,7 +219,7 @@ class LabelingPhase:
         """Leave the phase as it is committed: the training pool gets its labels when all are there, in their order."""
         if self._is_open:
             self._answers.close()
-        return self._store.label_counts(self._step)
+        return self._store.labels.counts(self._step)
 
     def take_late_answers(self, step: int) -> dict[str, int] | None:
         """Append what came through the inbox, in a step that has no labeling phase of its own.
@@ -233,7 +233,7 @@ class LabelingPhase:
             return None
         self._begin(step)
         if self._scope.current.main:
-            state = self._store.labeling(step)
+            state = self._store.labels.labeling(step)
             if not state.committed:
                 self._answers.open(step, state)
                 self._is_open = True
@@ -247,11 +247,11 @@ class LabelingPhase:
 
     def _open(self, replaying: bool) -> list[Request] | None:
         """Open the label queue; return the requests to label, or None where the phase is on record as a whole."""
-        step, state = self._step, self._store.labeling(self._step)
+        step, state = self._step, self._store.labels.labeling(self._step)
         if state.ended and (replaying or state.committed):
             return None
         if state.ended:  # the phases are called by hand, and this one once more
-            self._store.reopen_labeling()
+            self._store.labels.reopen_labeling()
         self._strategy_state.begin(step)
         self._answers.open(step, state, self._handed_over)
         self._is_open = True
@@ -259,7 +259,7 @@ class LabelingPhase:
         if self._tracks and poll_in_flight(self._strategy, self._store, self._ledger, self._answers):
             changed = True
         if changed:
-            state = self._store.labeling(step)
+            state = self._store.labels.labeling(step)
             self._answers.open(step, state, self._handed_over)
         return self._ledger.to_hand_out(state)
 
@@ -289,12 +289,12 @@ class LabelingPhase:
             self._append(None)
         if shared:
             compare_labels(ranks, self._store, step, self._pools.train)
-        return self._store.label_counts(step)
+        return self._store.labels.counts(step)
 
     def _append(self, closed: list[AcceptedLabel] | None) -> list[tuple[AcceptedLabel, Exception]]:
         """Append what was answered, and isn't in the training pool yet; return what the pool refused."""
-        accepted = self._store.accepted(self._step) if closed is None else closed
-        known = self._handed_over | self._store.second_opinions(self._step)
+        accepted = self._store.labels.accepted(self._step) if closed is None else closed
+        known = self._handed_over | self._store.labels.second_opinions(self._step)
         accepted = [one for one in accepted if one.request.id not in known]
         self._handed_over.update(one.request.id for one in accepted)
         return append_labels(self._pools, accepted)

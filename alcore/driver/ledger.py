@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from alcore.driver.budget import Budget, FailureRate
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Queue, Request
-from alcore.store.tables import AcceptedLabel, AskedRequest, LabelingState
+from alcore.store.rows import AcceptedLabel, AskedRequest, LabelingState
 
 
 class RequestState(enum.Enum):

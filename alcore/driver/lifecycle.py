@@ -32,9 +32,9 @@ from alcore.pools.tensor_pool import pool_digest
 from alcore.protocols import DataInfo, EndKind, Preprocessing
 from alcore.randomness import global_rng_state, set_global_rng_state
 from alcore.store.endings import GOES_ON, end_of
+from alcore.store.facts import PREPROCESSING, utc_now
 from alcore.store.replica import Replica
 from alcore.store.run import RunStore
-from alcore.store.tables import PREPROCESSING, utc_now
 
 _HALF_WAY = "an earlier start or restore of this driver failed half-way; make a new Driver with fresh parts."
 
@@ -204,7 +204,7 @@ class RunLifecycle:
                 release_in_flight(parts.strategies.label, store, in_doubt)
                 end = end_of(meta)
                 if end is not None and end.kind is EndKind.LABELS_FAIL:  # the user may have mended the cause
-                    store.forget_failures()
+                    store.labels.forget_failures()
                 if position.end_reason is None:
                     store.set_meta(**GOES_ON)
                 session = self._begin(store, point)
@@ -218,7 +218,7 @@ class RunLifecycle:
         assert closed is not None
         store, step = open_run(parts.root, position.run_id, parts.ranks, other_ranks=False), position.step
         with self._opening(store):
-            if parts.ranks.share(lambda: store.last_step() != step or store.is_committed(step)):
+            if parts.ranks.share(lambda: store.steps.last() != step or store.steps.is_committed(step)):
                 raise UsageError(
                     f"run {position.run_id} waited for labels of step {step} here, and another process has gone on "
                     "with it since; make a new Driver with fresh parts to restore it."
@@ -259,7 +259,7 @@ class RunLifecycle:
         if not parts.ranks.main:
             self.folder = store.folder
         strategy = parts.strategies.label
-        label_state = LabelStrategyState(strategy, None if point is None else store.label_strategy_state())
+        label_state = LabelStrategyState(strategy, None if point is None else store.labels.strategy_state())
         self.label_queue = AnswerQueue(
             store,
             parts.ledger,
@@ -304,7 +304,7 @@ class RunLifecycle:
             parts.scope,
             parts.interruption,
             budget=parts.config.budget,
-            last_recorded=-1 if point is None else store.last_step(),
+            last_recorded=-1 if point is None else store.steps.last(),
             resumed_record=None if point is None else point.record,
         )
         self.state = RunState.OPEN
@@ -390,7 +390,7 @@ def _on_all_ranks(ranks: Ranks, make: Any) -> RunStore:
         made.append(make())
         if ranks.size == 1:
             return None
-        return torch.frombuffer(bytearray(made[0].image()), dtype=torch.uint8)
+        return torch.frombuffer(bytearray(made[0].transfer.image()), dtype=torch.uint8)
 
     shared = ranks.share(image)
     if made:

@@ -59,7 +59,7 @@ class QueryPhase:
             return None
         try:
             learned = self._learn(store)
-            queue.begin(step, *self._remaining(store), lambda: store.infeasible(step))
+            queue.begin(step, *self._remaining(store), lambda: store.requests.infeasible(step))
             self._choose(strategies, args, kwargs)
         finally:
             self._feasibility.forget()
@@ -80,13 +80,13 @@ class QueryPhase:
         budget, step = self._parts.config.budget, self._parts.position.step
         if budget is None:
             return float("inf"), 1.0
-        usual = store.mean_cost(step)
-        return budget - store.committed_cost(step), 1.0 if usual is None else usual
+        usual = store.costs.mean(step)
+        return budget - store.costs.committed(step), 1.0 if usual is None else usual
 
     def _learn(self, store: RunStore) -> dict[str, int] | None:
         """Learn which candidates are likely to have no label, as far as that is wanted and can be learned."""
         pools = self._parts.pools
-        failed = store.infeasible(self._parts.position.step) if self._feasibility.is_on else []
+        failed = store.requests.infeasible(self._parts.position.step) if self._feasibility.is_on else []
         if not failed or not self._parts.candidates.known or pools.train is None:
             return None
         return self._feasibility.learn(pools.choice, self._labeled_inputs(store), failed, self._candidates())
@@ -97,6 +97,6 @@ class QueryPhase:
         yield from (batch[0] for batch in self._parts.loaders.large_batches(pools.train))
         trained = getattr(pools.train, "labeled_ids", None)
         if trained is not None and pools.train is pools.choice:
-            held_out = set(store.labeled_samples(self._parts.position.step)) - set(trained.tolist())
+            held_out = set(store.labels.samples(self._parts.position.step)) - set(trained.tolist())
             if held_out:
                 yield pools.choice.inputs(torch.tensor(sorted(held_out)))

@@ -21,7 +21,7 @@ from alcore.pools.batches import map_leaves
 from alcore.pools.candidates import Candidates
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Request
-from alcore.store.tables import AskedRequest, request_id
+from alcore.store.rows import AskedRequest, request_id
 
 OVER_BUDGET = "over the budget"
 """The reason for which `RequestQueue` drops a request that the budget doesn't allow."""

@@ -70,7 +70,7 @@ def resume(store: RunStore, checkpoint: str | None, *, meta: Mapping[str, Any], 
     _check_pools(pools, meta["pools"], meta["run_id"])
     if ranks.main:
         _compare_environment(meta["environment"], logger)
-    rows = store.checkpoints()
+    rows = store.steps.checkpoints()
     initial = ranks.share(lambda: _load(store, rows, rows[0]["file"]))
     chosen = rows[-1] if checkpoint is None else _find(rows, checkpoint)
     saved = with_types(ranks.share(lambda: _load(store, rows, chosen["file"])), pools)
@@ -90,13 +90,13 @@ def resume(store: RunStore, checkpoint: str | None, *, meta: Mapping[str, Any], 
     load_model(learner, saved["model"])
     if trainer is not None:
         cold_start = pools.train is not None and not len(pools.train)
-        trainer.restore(store.first_training_step() if cold_start else 0, chosen["step"], saved, inside=inside)
+        trainer.restore(store.steps.first_training() if cold_start else 0, chosen["step"], saved, inside=inside)
     _append_labels(store, pools, point.step, logger)
     if callable(getattr(learner, "rebuild", None)):  # its state is a function of what is labeled
         learner.rebuild(pools.train)
-    parts.candidates.mask(store.requested_samples(point.step))
+    parts.candidates.mask(store.requests.samples(point.step))
     for strategy in parts.strategies.metrology:
-        strategy.records[:] = with_types(store.records(point.step, parts.strategies.name_of(strategy)), pools)
+        strategy.records[:] = with_types(store.steps.records(point.step, parts.strategies.name_of(strategy)), pools)
     for warning in parts.checkpointer.restore(saved, int(meta["seed"])):
         logger.warning(warning)
     return point
@@ -114,7 +114,7 @@ def why_finished(store: RunStore, meta: Mapping[str, Any], budget: float | None)
             had = meta.get("budget")
             return None if budget is None or (had is not None and budget > had) else end
         case EndKind.START_WAITING | EndKind.START_FAILED:
-            return None if store.waits_before(store.steps_committed()) else end
+            return None if store.requests.waits_before(store.steps.committed()) else end
     return end
 
 
@@ -162,5 +162,5 @@ def _load(store: RunStore, rows: list[dict[str, Any]], file: str) -> dict[str, A
 def _append_labels(store: RunStore, pools: PoolSet, before: int, logger: logging.Logger) -> None:
     """Append the labels of all steps before this one, in the order in which they were appended then."""
     for step in range(before if pools.train is not None else 0):
-        for one, error in append_labels(pools, store.accepted(step)):
+        for one, error in append_labels(pools, store.labels.accepted(step)):
             logger.warning("the training pool refuses the label of %r of step %d: %s", one.request.item, step, error)

@@ -17,7 +17,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
 from alcore.store.reading import Run
-from alcore.store.tables import RequestState
+from alcore.store.rows import RequestState
 
 Verdict = Literal["accepted", "corrected", "repeated", "refused"]
 """What becomes of an answer that is told."""

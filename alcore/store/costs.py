@@ -6,7 +6,8 @@ import sqlite3
 from fractions import Fraction
 from typing import NamedTuple
 
-from alcore.store import tables
+from alcore.protocols import Spent
+from alcore.store.database import Source, reads
 
 _NO_STEP = 2**62
 """A step after all others."""
@@ -31,15 +32,22 @@ class Paid(NamedTuple):
 
 
 class Costs:
-    """The running sums of a run. The caller holds the connection to itself, and says what it changes.
+    """The running sums of a run. Who changes answers says so, by `changed` or `forget`.
 
     The sums over the steps before one that was asked for are kept, so that the next step adds only what came since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self._step, self._before = 0, Paid()
 
-    def paid(self, connection: sqlite3.Connection, before: int) -> Paid:
+    @reads
+    def bought(self, connection: sqlite3.Connection, before: int) -> Spent:
+        """Return how many current labels arrived before a step, and what they and failed attempts cost."""
+        paid = self._paid(connection, before)
+        return Spent(paid.labels, float(paid.cost))
+
+    def _paid(self, connection: sqlite3.Connection, before: int) -> Paid:
         """Return what was paid before a step."""
         if before < self._step:
             self.forget()
@@ -47,25 +55,25 @@ class Costs:
             self._step, self._before = before, _added(self._before, connection, self._step, before)
         return self._before
 
-    def committed(self, connection: sqlite3.Connection, before: int | None) -> float:
-        """Return what was paid, plus what open requests are expected to cost.
+    @reads
+    def committed(self, connection: sqlite3.Connection, before: int | None = None) -> float:
+        """Return what the current labels cost and failed attempts did, plus what open requests are expected to cost.
 
         Parameters
         ----------
-        connection
-            Of the run.
         before
             As it was known at the query phase of this step; now where it is None.
         """
         if before is None:
             before, paid = _NO_STEP, _added(self._before, connection, self._step, _NO_STEP)
         else:
-            paid = self.paid(connection, before)
-        return float(paid.cost + _sum(tables.reserved(connection, before)))
+            paid = self._paid(connection, before)
+        return float(paid.cost + _sum(_reserved(connection, before)))
 
+    @reads
     def mean(self, connection: sqlite3.Connection, before: int) -> float | None:
         """Return what an answer has cost on average before a step, failed attempts included; None before the first."""
-        paid = self.paid(connection, before)
+        paid = self._paid(connection, before)
         return float(paid.cost / paid.answers) if paid.answers else None
 
     def changed(self, step: int) -> None:
@@ -79,14 +87,31 @@ class Costs:
 
 
 def _added(before: Paid, connection: sqlite3.Connection, first: int, end: int) -> Paid:
-    """Return a sum with what was paid in the steps from `first` to before `end`."""
-    labels, failures = tables.paid_for_labels(connection, first, end), tables.paid_for_failures(connection, first, end)
+    """Return a sum with what was paid in the steps from `first` to before `end`: for current labels, and for others."""
+    labels = _by_cost(connection, "labels WHERE step >= ? AND step < ? AND superseded = 0", first, end)
+    others = _by_cost(connection, "refused WHERE step >= ? AND step < ? AND cost NOT NULL", first, end)
     count = sum(number for _, number in labels)
     return Paid(
         before.labels + count,
-        before.answers + count + sum(number for _, number in failures),
-        before.cost + _sum(labels) + _sum(failures),
+        before.answers + count + sum(number for _, number in others),
+        before.cost + _sum(labels) + _sum(others),
     )
+
+
+def _reserved(connection: sqlite3.Connection, before: int) -> list[tuple[float, int]]:
+    """Return what the requests that were open when a step began are expected to cost, and how many cost it."""
+    return _by_cost(
+        connection,
+        "(SELECT cost FROM requests WHERE state = 'open' AND step < ?1"
+        " UNION ALL SELECT cost FROM requests WHERE closed >= ?1 AND step < ?1)",
+        before,
+    )
+
+
+def _by_cost(connection: sqlite3.Connection, rows: str, *steps: int) -> list[tuple[float, int]]:
+    """Return each cost that occurs in rows, and how many have it."""
+    found = connection.execute(f"SELECT cost, COUNT(*) FROM {rows} GROUP BY cost", steps)
+    return [(cost, count) for cost, count in found]
 
 
 def _sum(costs: list[tuple[float, int]]) -> Fraction:

@@ -3,22 +3,76 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
-from alcore.store import tables
-from alcore.store.digests import prepare
+from alcore.store.digests import prepare, replace_row
 from alcore.store.files import cant_write
 from alcore.store.formats import FORMAT, check_format, create, migrate, undecodable
 from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What gives a connection, whose rows can be indexed by column name, to the queries of a run."""
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what a query reads, of what is committed at one moment."""
+
+    def write(self, change: Callable[[sqlite3.Connection], T], /) -> T:
+        """Commit what a function writes, all of it or nothing; return what it returns."""
+
+
+class Subject(Protocol):
+    """What has the SQL of one subject: `Requests`, `Labels`, `Steps` and others."""
+
+    @property
+    def source(self) -> Source:
+        """What gives the connection."""
+
+
+S = TypeVar("S", bound=Subject)
+
+
+def reads(query: Callable[Concatenate[S, sqlite3.Connection, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Mark a method that reads: it is called without the connection, which its source gives."""
+
+    @functools.wraps(query)
+    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.source.read(lambda connection: query(self, connection, *args, **kwargs))
+
+    return method
+
+
+def writes(change: Callable[Concatenate[S, sqlite3.Connection, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Mark a method that writes: called without the connection, it commits, or belongs to an open transaction."""
+
+    @functools.wraps(change)
+    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.source.write(lambda connection: change(self, connection, *args, **kwargs))
+
+    return method
+
+
+class Opened:
+    """A source whose connection is the caller's, as its transaction is."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what a query reads."""
+        return query(self._connection)
+
+    write = read
 
 
 class Database:
@@ -47,7 +101,7 @@ class Database:
             try:
                 if replica:
                     self._connection.execute("PRAGMA synchronous = OFF")
-                    self._epoch = tables.epoch(self._connection)
+                    self._epoch = self._stored_epoch()
                 else:
                     self._open(path, new)
             except BaseException:
@@ -65,6 +119,7 @@ class Database:
             version = check_format(self._connection, path)
             check_sound(self._connection, path)
             if version < FORMAT:
+                self._count_epoch()  # where locks don't work, another writer of the old database writes no more
                 migrate(self._connection, path)
                 self._connection.close()
                 self._connection = self._connect()
@@ -72,15 +127,18 @@ class Database:
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:
             create(self._connection)
-            self._epoch = 1
-            self._connection.execute("BEGIN IMMEDIATE")
-            tables.set_epoch(self._connection, 1)
-            self._connection.execute("COMMIT")
-        else:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._epoch = tables.epoch(self._connection) + 1
-            tables.set_epoch(self._connection, self._epoch)
-            self._connection.execute("COMMIT")
+        self._count_epoch()
+
+    def _count_epoch(self) -> None:
+        """Count how often the database was opened for writing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._epoch = self._stored_epoch() + 1
+        replace_row(self._connection, "writer", "epoch", str(self._epoch))
+        self._connection.execute("COMMIT")
+
+    def _stored_epoch(self) -> int:
+        row = self._connection.execute("SELECT value FROM writer WHERE key = 'epoch'").fetchone()
+        return 0 if row is None else int(row[0])
 
     def check_usable(self) -> None:
         """Refuse to write after the end, or in a forked child, where SQLite would corrupt the file.
@@ -111,6 +169,8 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what the block writes, all of it or nothing; usable from any thread.
 
+        Inside another one it is a part of that one.
+
         Raises
         ------
         StaleWriterError
@@ -120,10 +180,13 @@ class Database:
         """
         self.check_usable()
         with self._lock, self._storage_errors():
+            if self._writing:
+                yield self._connection
+                return
             self._writing = True
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                if tables.epoch(self._connection) != self._epoch:
+                if self._stored_epoch() != self._epoch:
                     raise StaleWriterError(
                         "another process has opened this run for writing since, so this one writes no more to it."
                     )
@@ -136,18 +199,24 @@ class Database:
             finally:
                 self._writing = False
 
-    def read(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a function of `alcore.store.tables` reads, of what is committed at one moment.
+    def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what a function returns, whose changes are committed as by `transaction`."""
+        with self.transaction() as connection:
+            return change(connection)
 
-        Usable from any thread, and inside a transaction.
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what a query reads, of what is committed at one moment.
+
+        Usable from any thread, and inside a transaction or another query.
         """
         with self._lock:
+            inside = self._writing or self._connection.in_transaction
             try:
-                if self._writing:
-                    return query(self._connection, *args, **kwargs)
+                if inside:
+                    return query(self._connection)
                 self._connection.execute("BEGIN")  # may have to roll back what a killed writer left half done
                 try:
-                    return query(self._connection, *args, **kwargs)
+                    return query(self._connection)
                 except Exception as error:
                     if (fault := undecodable(self._path, error)) is not None:
                         raise fault from error
@@ -157,18 +226,6 @@ class Database:
                         self._connection.execute("ROLLBACK")
             except sqlite3.OperationalError as error:
                 raise self._storage_error(error) from error
-
-    def image(self, read_value: tables.ReadValue) -> bytes:
-        """Return the whole database as bytes, with the large values that lie beside it."""
-        with self._lock:
-            image, files = bytes(self._connection.serialize()), self.read(tables.large_values)
-        if not files:
-            return image
-        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-            copy.deserialize(image)
-            for file in files:
-                tables.take_value_in(copy, file, read_value(file))
-            return bytes(copy.serialize())
 
     def close(self) -> None:
         """Close the connection; calling it again does nothing."""

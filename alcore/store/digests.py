@@ -7,9 +7,10 @@ never changes, and of its state.
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alcore.store.endings import OF_THE_END
 
@@ -26,6 +27,11 @@ _CONSTANT = {
     "queries": "step, model",
     "records": "step, strategy, ordinal, value",
 }
+_REAL = {
+    table: [place for place, name in enumerate(columns.split(", ")) if name in ("score", "cost", "arrived")]
+    for table, columns in _CONSTANT.items()
+}
+"""The places of the numbers that SQLite stores as floats."""
 _WHOLE = {
     "run": "key, value",
     "writer": "key, value",
@@ -71,7 +77,7 @@ def add_rows(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence
     table
         The table.
     rows
-        What never changes of each row, as it is stored.
+        What never changes of each row.
     """
     if not rows:
         return
@@ -79,11 +85,19 @@ def add_rows(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence
     state = (*_NEW[table], None) if table in _NEW else ()
     new: list[tuple[object, ...]] = []
     for row in rows:
-        last = row_digest(last, *row)
-        new.append((*row, last, *state))
+        values = list(row)
+        for place in _REAL[table]:
+            values[place] = _stored(values[place])
+        last = row_digest(last, *values)
+        new.append((*values, last, *state))
     connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(new[0]))})", new)
     total = (count + len(new), last, table)
     connection.execute("UPDATE digests SET rows = ?, digest = ? WHERE name = ?", total)
+
+
+def _stored(number: Any) -> float | None:
+    """Return a number as SQLite gives it back, of which its digest is made: NaN is NULL, and no zero is negative."""
+    return None if number is None or math.isnan(number) else float(number) + 0.0
 
 
 def _combined(first: bytes, *others: bytes) -> bytes:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alcore.errors import UsageError
-from alcore.store import exports, tables
+from alcore.store import exports
 from alcore.store.creation import appearing_run
+from alcore.store.database import Opened
 from alcore.store.digests import prepare
+from alcore.store.facts import set_meta, utc_now
 from alcore.store.files import check_regular, checkpoint_path, free_run_id, fsync_path, sha256_of
 from alcore.store.formats import decoding
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run
+from alcore.store.steps import Steps
+from alcore.store.transfer import large_values
 from alcore.store.values import LabelValues
 
 
@@ -83,16 +87,16 @@ def fork_run(
         source.copy_database(hidden / "run.db", step)
         with _transaction(hidden / "run.db") as connection:
             _copy_values(connection, source, hidden)
-            files, warnings = _copy_checkpoints(connection, source, hidden)
+            files, warnings = _copy_checkpoints(Steps(Opened(connection)), source, hidden)
             facts = {
                 "run_id": new_id,
                 "status": "interrupted",
-                "started": tables.utc_now(),
+                "started": utc_now(),
                 "forked_from": source.folder.resolve().name,
                 "forked_at": step,
                 "waits": None,  # how long the other run waited in a step is not known of this one
             }
-            tables.set_meta(connection, facts)
+            set_meta(connection, facts)
             exports.write_all(connection, hidden)
     return Fork(root / new_id, files[-1], warnings)
 
@@ -124,7 +128,7 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _copy_values(connection: sqlite3.Connection, source: Run, hidden: Path) -> None:
     """Copy the files of the large values that the copied database names."""
-    if not (named := tables.large_values(connection)):
+    if not (named := large_values(connection)):
         return
     here, there = LabelValues(source.folder / "labels"), LabelValues(hidden / "labels")
     (hidden / "labels").mkdir()
@@ -135,7 +139,7 @@ def _copy_values(connection: sqlite3.Connection, source: Run, hidden: Path) -> N
     fsync_path(hidden / "labels")
 
 
-def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path) -> tuple[list[str], list[str]]:
+def _copy_checkpoints(steps: Steps, source: Run, hidden: Path) -> tuple[list[str], list[str]]:
     """Copy what the copied database names, and take out of it what is damaged or gone by now.
 
     Returns
@@ -146,7 +150,7 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
         Warnings.
     """
     files, warnings = [], []
-    for row in tables.checkpoints(connection):
+    for row in steps.checkpoints():
         name = row["file"]
         copied = checkpoint_path(hidden, name)
         fault = ""
@@ -165,7 +169,7 @@ def _copy_checkpoints(connection: sqlite3.Connection, source: Run, hidden: Path)
                 "without its first state."
             )
         copied.unlink(missing_ok=True)
-        tables.delete_checkpoints(connection, [name])
+        steps.delete_checkpoints([name])
         if any(one["file"] == name for one in source.checkpoints()):  # else the source, still running, has pruned it
             warnings.append(f"checkpoint {name} is left out, since it is damaged: {fault}")
     fsync_path(hidden / "ckpt")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Concatenate, ParamSpec
 
 from alcore.errors import EncodingError, UsageError
-from alcore.store import tables
+from alcore.store import facts
 from alcore.store.digests import prepare
 from alcore.store.endings import facts_of_format_2
 from alcore.store.files import cant_write, fsync_path
 from alcore.store.schema import create as create_tables
-
-P = ParamSpec("P")
 
 FORMAT = 3
 OLDEST = 2
@@ -69,7 +66,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     old.backup(new)
     prepare(new)
     new.execute("BEGIN IMMEDIATE")
-    tables.set_meta(new, facts_of_format_2(tables.meta(new)))
+    facts.set_meta(new, facts_of_format_2(facts.meta(new)))
     new.execute(f"PRAGMA user_version = {FORMAT}")
     new.execute("COMMIT")
 
@@ -86,15 +83,12 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
     Notes
     -----
-    The caller holds the lock of the run. Where locks don't work, another writer of the old database finds its counter
-    changed, and writes no more. If the process is killed, the old database is there, or the new one.
+    The caller holds the lock of the run, and has counted its epoch up. If the process is killed, the old database is
+    there, or the new one.
     """
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     part.with_name(f"{part.name}-journal").unlink(missing_ok=True)
-    connection.execute("BEGIN IMMEDIATE")
-    tables.set_epoch(connection, tables.epoch(connection) + 1)
-    connection.execute("COMMIT")
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as new:
             new.execute("PRAGMA synchronous = EXTRA")  # so that SQLite flushes the file
@@ -104,31 +98,6 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         fsync_path(path.parent)
     except OSError as error:
         raise cant_write(path, error) from error
-
-
-def fill(
-    new: sqlite3.Connection,
-    old: sqlite3.Connection,
-    copy: Callable[Concatenate[sqlite3.Connection, sqlite3.Connection, P], None],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> None:
-    """Make the tables in an empty database, and copy into them what another one holds at one moment.
-
-    Parameters
-    ----------
-    new, old
-        The empty database, and the other one; both outside a transaction.
-    copy
-        A function of `alcore.store.tables`, called with `old`, `new` and the other arguments.
-    """
-    prepare(new)
-    create(new)
-    for connection in (old, new):
-        connection.execute("BEGIN")
-    copy(old, new, *args, **kwargs)
-    new.execute("COMMIT")
-    old.execute("ROLLBACK")
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> int:

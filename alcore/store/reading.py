@@ -1,4 +1,4 @@
-"""Read run directories while they may be written: each read opens the database, fetches, and closes it."""
+"""Read run directories while they may be written."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 from alcore.codec import parse_toml
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import tables
+from alcore.store import facts
+from alcore.store.database import Opened
 from alcore.store.files import check_regular, check_run_folder, run_directory
-from alcore.store.formats import FORMAT, check_format, decoding, fill, in_this_format
 from alcore.store.inbox import Inbox
-from alcore.store.lock import held_error, is_locked, told
-from alcore.store.tables import AcceptedLabel, RequestState
+from alcore.store.labels import Labels, refused
+from alcore.store.lock import is_locked, told
+from alcore.store.reader import Reader
+from alcore.store.requests import Requests
+from alcore.store.rows import AcceptedLabel, RequestState, value_text
+from alcore.store.steps import Steps
+from alcore.store.transfer import copy_until, decisions
 from alcore.store.values import LabelValues
 from alcore.store.verification import check_sound
 
-_TIMEOUT = 10.0  # seconds to wait for a transaction of the writer
 _MOST_LOG = 65536  # bytes of the log that are read
 _POSITION = re.compile(r"step ([0-9]{1,18}) ([a-z]{1,20}) epoch ([0-9]{1,18})", re.ASCII)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Summary(NamedTuple):
@@ -92,15 +93,17 @@ class Run:
         if not (folder / "run.db").is_file():
             raise UsageError(f"{folder} is not a run directory: it has no run.db.")
         check_run_folder(folder, whole=False)
-        self.folder = folder
+        self.folder, self._reader, self._values = folder, Reader(folder), LabelValues(folder / "labels")
+        self._requests, self._steps = Requests(self._reader), Steps(self._reader)
+        self._labels = Labels(self._reader, self._values)
 
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole; ``status`` is ``stopped`` where the writer is gone."""
-        return self._with_status(self._read(tables.meta))
+        return self._with_status(self._reader.read(facts.meta))
 
     def preprocessing(self) -> dict[str, Any] | None:
         """Return how the data makes inputs of a file, as it was when the run began; None where the data didn't say."""
-        return self._read(tables.preprocessing)
+        return self._reader.read(facts.preprocessing)
 
     def position(self) -> Position | None:
         """Return what the process that writes to the run is doing; None where there is none, or it has not begun."""
@@ -124,23 +127,23 @@ class Run:
 
     def steps(self) -> list[dict[str, Any]]:
         """Return the records of the finished steps, with ``seconds`` by phase."""
-        return self._read(tables.steps)
+        return self._steps.finished()
 
     def records(self) -> dict[str, list[Any]]:
         """Return the metrology records by strategy."""
-        return self._read(tables.records_by_strategy)
+        return self._steps.records_by_strategy()
 
     def requests(self, step: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
         """Return requests with their current labels, in order; those of one step, or all; at most so many."""
-        return self._read(tables.requests, step, most)
+        return self._requests.rows(step, most)
 
     def request_counts(self, step: int | None = None) -> dict[str, int]:
         """Return how many requests are ``open``, ``labeled`` and ``failed``; those of one step, or all."""
-        return self._read(tables.request_counts, step)
+        return self._requests.counts(step)
 
     def states(self) -> list[RequestState]:
         """Return what was asked for and what has become of it, in order."""
-        return self._read(tables.states)
+        return self._requests.states()
 
     @property
     def inbox(self) -> Inbox:
@@ -149,28 +152,28 @@ class Run:
 
     def label_text(self, request: Mapping[str, Any]) -> str | None:
         """Return the value of a label as text, wherever it is, of a row of `requests`; None where there is none."""
-        return tables.value_text(request, LabelValues(self.folder / "labels").read)
+        return value_text(request, self._values.read)
 
     def accepted(self, before: int) -> list[AcceptedLabel]:
         """Return the labels of the steps before this one, in the order in which the training pool got them."""
-        read_value = LabelValues(self.folder / "labels").read
-        with self._connection() as connection:
-            return [one for step in range(before) for one in tables.accepted(connection, step, read_value)]
+        with self._reader.connection() as connection:
+            labels = Labels(Opened(connection), self._values)
+            return [label for step in range(before) for label in labels.accepted(step)]
 
     def refused(self) -> list[dict[str, Any]]:
         """Return the answers that were not accepted, with the reasons."""
-        return self._read(tables.refused)
+        return self._reader.read(refused)
 
     def unlabeled_requests(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return the requests whose label the training pool lacks, each with the last reason; at most so many.
 
         Their ``state`` is ``open``, ``failed`` (given up), or ``set aside``: the training pool refused the label.
         """
-        return self._read(tables.unlabeled_requests, most)
+        return self._requests.unlabeled(most)
 
     def reasons(self, step: int | None = None) -> list[dict[str, Any]]:
         """Return why requests could not be labeled and answers were refused: ``kind``, ``reason``, ``count``."""
-        return self._read(tables.reasons, step)
+        return self._labels.reasons(step)
 
     def untrained_labels(self) -> int:
         """Return how many labels came after the last training, so that the learner doesn't know them.
@@ -179,28 +182,28 @@ class Run:
         """
         if _table(settings_of(self.folder), "driver").get("skip_training"):
             return 0
-        return self._read(tables.untrained_labels)
+        return self._labels.untrained()
 
     def decisions(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the run decided, as rows by table: equal for equal runs, resumed or not, whatever their ids."""
-        return self._read(tables.decisions)
+        return self._reader.read(decisions)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        return self._read(tables.checkpoints)
+        return self._steps.checkpoints()
 
     def first_and_last_step(self) -> tuple[int, int] | None:
         """Return the first and the last finished step; None if there is none."""
-        return self._read(tables.first_and_last_step)
+        return self._steps.first_and_last()
 
     def is_committed(self, step: int) -> bool:
         """Tell whether a step is finished."""
-        return self._read(tables.is_committed, step)
+        return self._steps.is_committed(step)
 
     def summary(self) -> Summary:
         """Return the run on one line."""
-        with self._connection() as connection:
-            meta, totals = self._with_status(tables.meta(connection)), tables.totals(connection)
+        with self._reader.connection() as connection:
+            meta, totals = self._with_status(facts.meta(connection)), Steps(Opened(connection)).totals()
         return Summary(
             self.folder.name,
             meta.get("status", "?"),
@@ -214,8 +217,7 @@ class Run:
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
         """Return all rows of one query, and close the database."""
-        with self._connection() as connection:
-            return connection.execute(query, parameters).fetchall()
+        return self._reader.read(lambda connection: connection.execute(query, parameters).fetchall())
 
     def copy_database(self, target: Path, step: int) -> None:
         """Write what the database had at the end of a step, as it is at one moment, to a new file.
@@ -223,10 +225,10 @@ class Run:
         What was answered later is open again.
         """
         with (
-            self._connection() as connection,
+            self._reader.connection() as connection,
             contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
         ):
-            fill(copy, connection, tables.copy_until, step)
+            copy_until(connection, copy, step)
 
     def verify(self, *, until: int | None = None) -> None:
         """Check that the database is as its writers left it.
@@ -241,7 +243,7 @@ class Run:
         UsageError
             If it is damaged, naming what is, and the newest step that is sound.
         """
-        with self._connection() as connection:
+        with self._reader.connection() as connection:
             check_sound(connection, self.folder / "run.db", until=until)
 
     def _with_status(self, meta: dict[str, Any]) -> dict[str, Any]:
@@ -249,36 +251,6 @@ class Run:
         if meta.get("status") == "running" and not is_locked(self.folder):
             meta["status"] = "stopped"
         return meta
-
-    def _read(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a function of `alcore.store.tables` reads."""
-        with self._connection() as connection:
-            return query(connection, *args, **kwargs)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        path = self.folder / "run.db"
-        check_run_folder(self.folder, whole=False)
-        try:
-            # rw, since what a killed writer left half done must be rolled back before anything can be read
-            with (
-                decoding(path),
-                contextlib.closing(
-                    sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_TIMEOUT)
-                ) as connection,
-            ):
-                connection.execute("PRAGMA query_only = ON")
-                connection.row_factory = sqlite3.Row
-                if check_format(connection, path) == FORMAT:
-                    yield connection
-                else:
-                    with contextlib.closing(in_this_format(connection)) as copy:
-                        yield copy
-        except sqlite3.Error as error:
-            # a writer that was stopped inside a transaction lets nobody read
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY and is_locked(self.folder):
-                raise held_error(self.folder) from error
-            raise UsageError(f"{path} can't be read: {error}.") from error
 
 
 def figures(record: Any) -> dict[str, float]:

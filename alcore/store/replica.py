@@ -10,12 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alcore.store import tables
-from alcore.store.costs import Costs
 from alcore.store.database import Database
 from alcore.store.inbox import Inbox
 from alcore.store.run import RunStore
-from alcore.store.values import LabelValues
 
 
 class Replica(RunStore):
@@ -24,7 +21,7 @@ class Replica(RunStore):
     Parameters
     ----------
     image
-        The database of rank 0, from `RunStore.image`.
+        The database of rank 0, from `Transfer.image`.
 
     Attributes
     ----------
@@ -35,17 +32,14 @@ class Replica(RunStore):
     def __init__(self, image: bytes) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="alcore-rank-"))
         self.inbox = Inbox(self.folder / "inbox")
-        self._values = LabelValues(self.folder / "labels")  # which stays empty: the image holds all values
         (self.folder / "run.db").write_bytes(image)  # a file, since a strategy or a criterion may want to read it
-        self._database = Database(self.folder / "run.db", replica=True)
-        self._costs = Costs()
+        self._use(Database(self.folder / "run.db", replica=True))
         self._export_due = math.inf  # never
 
     def apply_label_changes(self, found: Mapping[str, Any]) -> None:
-        """Commit what `RunStore.label_changes` returned on rank 0."""
-        with self._database.transaction() as connection:
-            tables.apply_label_changes(connection, found)
-        self._costs.changed(found["step"])
+        """Commit what `Transfer.label_changes` returned on rank 0."""
+        self.transfer.apply_label_changes(found)
+        self.costs.changed(found["step"])
 
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""

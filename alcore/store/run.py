@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore.protocols import Request, Spent
-from alcore.store import checkpoints, exports, retention, tables
+from alcore.protocols import Spent
+from alcore.store import checkpoints, exports, facts, retention
+from alcore.store.answers import AnswerWriter
 from alcore.store.checkpoints import StagedCheckpoint, checkpoint_name
 from alcore.store.costs import Costs
 from alcore.store.creation import appearing_run
@@ -25,8 +26,12 @@ from alcore.store.files import (
     write_whole,
 )
 from alcore.store.inbox import Inbox
+from alcore.store.labels import Labels
 from alcore.store.lock import RunLock
-from alcore.store.tables import AcceptedLabel, AnswerWriter, AskedRequest, LabelingState, Record
+from alcore.store.requests import Requests
+from alcore.store.rows import AskedRequest, Record
+from alcore.store.steps import Steps
+from alcore.store.transfer import Transfer, large_values
 from alcore.store.values import LabelValues
 
 _EXPORT_SECONDS = 1.0
@@ -44,16 +49,31 @@ class RunStore:
         The run directory.
     inbox : Inbox
         Answers that arrived outside a labeling phase.
+    requests : Requests
+        What was asked for, and what has become of it.
+    labels : Labels
+        The labels, and the answers that are none.
+    costs : Costs
+        What was paid.
+    steps : Steps
+        The steps, with their metrology records and their checkpoints.
+    transfer : Transfer
+        What other ranks get of the database.
     """
 
     def __init__(self, folder: Path, lock: RunLock) -> None:
         self.folder = folder
         self.inbox = Inbox(folder / "inbox")
-        self._values = LabelValues(folder / "labels")
-        self._database = Database(folder / "run.db")
-        self._costs = Costs()
+        self._use(Database(folder / "run.db"))
         self._lock = lock
         self._export_due = time.monotonic() + _EXPORT_SECONDS
+
+    def _use(self, database: Database) -> None:
+        """Read and write by this database."""
+        self._database, self._values = database, LabelValues(self.folder / "labels")
+        self.requests, self.labels = Requests(database), Labels(database, self._values)
+        self.costs, self.steps = Costs(database), Steps(database)
+        self.transfer = Transfer(database, self._values)
 
     @classmethod
     def create(
@@ -89,8 +109,8 @@ class RunStore:
                 database = Database(hidden / "run.db")
                 first = checkpoints.publish(hidden / "ckpt", "initial", state)
                 with database.transaction() as connection:
-                    tables.set_meta(connection, meta)
-                    tables.name_checkpoint(connection, 0, "start", 0, *first)
+                    facts.set_meta(connection, meta)
+                    Steps(database).name_checkpoint(0, "start", 0, *first)
                 database.close()  # SQLite can't write across the rename
             store = cls(run_directory(root, run_id), lock)
             undo.pop_all()
@@ -116,22 +136,18 @@ class RunStore:
             undo.callback(lock.release)
             store = cls(folder, lock)
             undo.callback(store._database.close)
-            store._check_names()
-            store._remove_unnamed_checkpoints()
-            store._values.remove_unnamed(store._database.read(tables.large_values))
+            store._remove_unnamed()
             undo.pop_all()
         return store
 
-    # -- the run as a whole ----------------------------------------------------------------------------------
-
     def meta(self) -> dict[str, Any]:
         """Return what is known about the run as a whole."""
-        return self._database.read(tables.meta)
+        return self._database.read(facts.meta)
 
     def set_meta(self, **values: Any) -> None:
         """Commit what is known about the run as a whole; other keys stay."""
         with self._database.transaction() as connection:
-            tables.set_meta(connection, values)
+            facts.set_meta(connection, values)
 
     def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
         """Tell readers what is under way; nothing of it is kept.
@@ -154,10 +170,6 @@ class RunStore:
         """Whether a transaction is under way."""
         return self._database.committing
 
-    def image(self) -> bytes:
-        """Return the whole database as bytes, for `alcore.store.replica.Replica`."""
-        return self._database.image(self._values.read)
-
     def export(self) -> None:
         """Rewrite the files that are made from the database.
 
@@ -165,7 +177,7 @@ class RunStore:
         """
         began = time.perf_counter()
         try:
-            self._database.read(exports.write_all, self.folder)
+            self._database.read(lambda connection: exports.write_all(connection, self.folder))
         except OSError as error:
             raise cant_write(self.folder, error) from error
         took = time.perf_counter() - began
@@ -183,8 +195,8 @@ class RunStore:
         """
         if records or end:
             with self._database.transaction() as connection:
-                tables.insert_records(connection, records)
-                tables.set_meta(connection, end)
+                self.steps.insert_records(records)
+                facts.set_meta(connection, end)
         self.export()
 
     def close(self) -> None:
@@ -192,116 +204,11 @@ class RunStore:
         self._database.close()
         self._lock.release()
 
-    # -- requests --------------------------------------------------------------------------------------------
-
     def commit_query(self, step: int, asked: Sequence[AskedRequest], records: Sequence[Record], model: str) -> None:
         """Commit the requests of a query phase together with the metrology records before it."""
-        with self._database.transaction() as connection:
-            tables.insert_query(connection, step, asked, model)
-            tables.insert_records(connection, records)
-
-    def asked_requests(self, step: int) -> list[AskedRequest] | None:
-        """Return what a query phase asked for, in order; None if it is not committed."""
-        return self._database.read(tables.asked_requests, step)
-
-    def requested_samples(self, before: int) -> list[int]:
-        """Return the samples that were asked for in the steps before this one."""
-        return self._database.read(tables.requested_samples, before)
-
-    def pending_samples(self, step: int, ordinal: int = 0) -> list[int]:
-        """Return the samples of requests before this one that had no answer when this step's query phase began."""
-        return self._database.read(tables.pending_samples, step, ordinal)
-
-    def open_samples(self) -> list[int]:
-        """Return the samples that were asked for and have no answer."""
-        return self._database.read(tables.open_samples)
-
-    def infeasible(self, before: int) -> list[Any]:
-        """Return the samples and inputs that failed as infeasible before this step, and had no label then."""
-        return self._database.read(tables.infeasible, before)
-
-    def labeled_samples(self, before: int) -> list[int]:
-        """Return the samples that were labeled in the steps before this one."""
-        return self._database.read(tables.labeled_samples, before)
-
-    def waits_before(self, step: int) -> bool:
-        """Tell whether a request of an earlier step was open when this step began."""
-        return self._database.read(tables.waits_before, step)
-
-    def committed_cost(self, before: int | None = None) -> float:
-        """Return what the current labels cost, plus what the open requests are expected to cost.
-
-        Parameters
-        ----------
-        before
-            As it was known at the query phase of this step; now where it is None.
-        """
-        return self._database.read(self._costs.committed, before)
-
-    def mean_cost(self, before: int) -> float | None:
-        """Return what an answer has cost on average before a step; None before the first."""
-        return self._database.read(self._costs.mean, before)
-
-    def last_answers(self, most: int) -> list[bool]:
-        """Return whether each of the last answers was a failure, the oldest first."""
-        return self._database.read(tables.last_answers, most)
-
-    def reasons(self, step: int | None) -> list[dict[str, Any]]:
-        """Return why requests could not be labeled and answers were refused, by kind, with their number."""
-        return self._database.read(tables.reasons, step)
-
-    def forget_failures(self) -> None:
-        """Commit that answers which came so far don't count as failures any more, since the user resumes the run."""
-        with self._database.transaction() as connection:
-            tables.forget_failures(connection)
-
-    def untrained_labels(self) -> int:
-        """Return how many current labels arrived after the last training; all of them where there was none."""
-        return self._database.read(tables.untrained_labels)
-
-    def bought(self, before: int) -> Spent:
-        """Return how many current labels arrived before a step, and what they and failed attempts cost."""
-        paid = self._database.read(self._costs.paid, before)
-        return Spent(paid.labels, float(paid.cost))
-
-    def mark_taken(self, requests: Sequence[Request]) -> None:
-        """Commit that a label strategy is about to work on requests."""
-        with self._database.transaction() as connection:
-            tables.set_taken(connection, [one.id for one in requests], True)
-
-    def mark_given_back(self, requests: Sequence[Request]) -> None:
-        """Commit that a label strategy doesn't work on requests any more, and has not answered them."""
-        with self._database.transaction() as connection:
-            tables.set_taken(connection, [one.id for one in requests], False)
-
-    def set_handle(self, request: Request, handle: str) -> bool:
-        """Commit the name of the job that answers a request; return whether the request is open."""
-        with self._database.transaction() as connection:
-            return tables.set_handle(connection, request.id, handle)
-
-    def in_flight(self) -> list[Request]:
-        """Return the open requests that a label strategy has taken out and not answered, oldest first."""
-        return self._database.read(tables.in_flight)
-
-    def release_in_flight(self, *, drop_in: int | None = None, kept: Iterable[str] = ()) -> None:
-        """Make requests in flight plain open ones, or give them up in the labeling phase of a step, but for some."""
-        with self._database.transaction() as connection:
-            if drop_in is not None:
-                tables.give_up_in_flight(connection, drop_in, kept)
-            tables.clear_taken(connection)
-
-    def reopen_requests(self, requests: Sequence[str]) -> None:
-        """Commit that requests which were given up, or whose labels were set aside, are to be asked again."""
-        with self._database.transaction() as connection:
-            for request in requests:
-                tables.reopen_request(connection, request)
-        self._costs.forget()
-
-    # -- labels ----------------------------------------------------------------------------------------------
-
-    def labeling(self, step: int) -> LabelingState:
-        """Return a labeling phase as it is committed."""
-        return self._database.read(tables.labeling, step, self._values.read)
+        with self._database.transaction():
+            self.requests.insert(step, asked, model)
+            self.steps.insert_records(records)
 
     @contextlib.contextmanager
     def answering(self, step: int) -> Iterator[AnswerWriter]:
@@ -312,63 +219,18 @@ class RunStore:
                 yield writer
                 writer.end()
             finally:
-                self._costs.changed(writer.first_step)
+                self.costs.changed(writer.first_step)
 
-    def inbox_file(self) -> str | None:
-        """Return the file of the inbox whose answers were committed last; it may not have been removed yet."""
-        return self._database.read(tables.inbox_file)
-
-    def end_labeling(self, step: int) -> None:
-        """Commit that a labeling phase is over, which matters where it leaves requests open."""
-        with self._database.transaction() as connection:
-            tables.end_labeling(connection, step)
-
-    def reopen_labeling(self) -> None:
-        """Take back that a labeling phase is over, for those who call the phases by hand and begin it again."""
-        with self._database.transaction() as connection:
-            tables.reopen_labeling(connection)
-
-    def accepted(self, step: int) -> list[AcceptedLabel]:
-        """Return the labels that a labeling phase has accepted so far, in the order of their requests."""
-        return self._database.read(tables.accepted, step, self._values.read)
-
-    def second_opinions(self, step: int) -> set[str]:
-        """Return the requests that a labeling phase has labeled, and whose samples have another label than this."""
-        return self._database.read(tables.second_opinions, step)
-
-    def label_counts(self, step: int) -> dict[str, int]:
-        """Return how many requests a labeling phase labeled or gave up, and how many answers it did not accept."""
-        return self._database.read(tables.label_counts, step)
-
-    def label_strategy_state(self) -> str | None:
-        """Return the state of the label strategy that was committed last, if one was."""
-        return self._database.read(tables.label_strategy_state)
-
-    def label_rows(self, step: int) -> list[list[Any]]:
-        """Return the labels that arrived in a step, as rows."""
-        return self._database.read(tables.label_rows, step)
-
-    def label_changes(self, step: int) -> dict[str, Any]:
-        """Return what the labeling phase of a step has changed, for `Replica.apply_label_changes`."""
-        return self._database.read(tables.label_changes, step, self._values.read)
-
-    # -- records ---------------------------------------------------------------------------------------------
-
-    def records(self, before: int, strategy: str) -> list[Any]:
-        """Return the records of a metrology strategy in the steps before this one."""
-        return self._database.read(tables.records, before, strategy)
-
-    def record_texts(self, step: int, strategy: str) -> list[str]:
-        """Return a metrology strategy's records of a step as they are stored."""
-        return self._database.read(tables.record_texts, step, strategy)
-
-    # -- steps and checkpoints -------------------------------------------------------------------------------
+    def reopen_requests(self, requests: Sequence[str]) -> None:
+        """Commit that requests which were given up, or whose labels were set aside, are to be asked again."""
+        self.requests.reopen(requests)
+        self.costs.forget()
 
     def commit_checkpoint(self, step: int, phase: str, epoch: int, state: Mapping[str, Any]) -> None:
         """Publish a checkpoint inside a step, and name it."""
         staged = self._staged(checkpoint_name(step, phase, epoch), state)
-        with staged as checkpoint, self._database.transaction() as connection:
-            replaced = _publish(connection, step, phase, epoch, checkpoint)
+        with staged as checkpoint, self._database.transaction():
+            replaced = self._publish(step, phase, epoch, checkpoint)
         self._remove_checkpoints(replaced)
 
     def commit_step(
@@ -397,37 +259,13 @@ class RunStore:
         """
         staged = contextlib.nullcontext() if state is None else self._staged(checkpoint_name(step, "labeling"), state)
         with staged as checkpoint, self._database.transaction() as connection:
-            replaced = _publish(connection, step, "labeling", 0, checkpoint)
-            tables.insert_records(connection, records)
-            tables.insert_step(connection, step, record, seconds)
-            tables.set_meta(connection, end or {})
+            replaced = self._publish(step, "labeling", 0, checkpoint)
+            self.steps.insert_records(records)
+            self.steps.insert(step, record, seconds)
+            facts.set_meta(connection, end or {})
         self._remove_checkpoints(replaced)
         if time.monotonic() >= self._export_due:
             self.export()
-
-    def step_record(self, step: int) -> dict[str, Any] | None:
-        """Return the record of a step, with ``seconds`` by phase; None where it is not finished."""
-        return self._database.read(tables.step_record, step)
-
-    def is_committed(self, step: int) -> bool:
-        """Tell whether a step is committed as a whole."""
-        return self._database.read(tables.is_committed, step)
-
-    def steps_committed(self) -> int:
-        """Return the step after the last one that is committed as a whole; there may be gaps before it."""
-        return self._database.read(tables.steps_committed)
-
-    def last_step(self) -> int:
-        """Return the last step of which anything is committed; -1 if there is none."""
-        return self._database.read(tables.last_step)
-
-    def first_training_step(self) -> int | None:
-        """Return the first step that had anything to train on, in a run that began with nothing labeled."""
-        return self._database.read(tables.first_training_step)
-
-    def checkpoints(self) -> list[dict[str, Any]]:
-        """Return the checkpoints, oldest first: file, step, phase, epoch, sha256 and bytes."""
-        return self._database.read(tables.checkpoints)
 
     def prune(self, keep: retention.Retention) -> list[str]:
         """Delete the checkpoints that a retention does not keep: their rows in one transaction, then the files.
@@ -437,12 +275,11 @@ class RunStore:
         list of str
             Warnings.
         """
-        rows = self.checkpoints()
-        figures = {} if keep.best is None else self._database.read(tables.figures_at_checkpoints)
+        rows = self.steps.checkpoints()
+        figures = {} if keep.best is None else self.steps.figures_at_checkpoints()
         dropped, warnings = retention.to_drop(rows, keep, figures)
         if dropped:
-            with self._database.transaction() as connection:
-                tables.delete_checkpoints(connection, dropped)
+            self.steps.delete_checkpoints(dropped)
             self._remove_checkpoints(dropped)
         return warnings
 
@@ -452,30 +289,98 @@ class RunStore:
         with checkpoints.staged(self.folder / "ckpt", name, state) as checkpoint:
             yield checkpoint
 
-    def _check_names(self) -> None:
-        """Refuse names in the database that would lead out of the run directory."""
-        for row in self.checkpoints():
-            checkpoint_path(self.folder, row["file"])
-        for strategy in self._database.read(tables.recorded_strategies):
-            records_path(self.folder, strategy)
+    def _publish(self, step: int, phase: str, epoch: int, checkpoint: StagedCheckpoint | None) -> list[str]:
+        """Give a checkpoint its name, in the folder and in the database; return the files that it replaces."""
+        if checkpoint is None:
+            return []
+        return self.steps.name_checkpoint(step, phase, epoch, *checkpoint.publish(self.steps.checkpoint_digests(step)))
 
     def _remove_checkpoints(self, files: Sequence[str]) -> None:
         """Remove checkpoint files that the database does not name any more."""
         for file in files:
             remove_file(checkpoint_path(self.folder, file))
 
-    def _remove_unnamed_checkpoints(self) -> None:
-        """Remove what a process that was killed left in the ``ckpt`` folder."""
-        named = {checkpoint_path(self.folder, row["file"]) for row in self.checkpoints()}
+    def _remove_unnamed(self) -> None:
+        """Remove files that a killed process left and the database doesn't name; refuse names that lead out of here."""
+        named = {checkpoint_path(self.folder, row["file"]) for row in self.steps.checkpoints()}
+        for strategy in self.steps.recorded_strategies():
+            records_path(self.folder, strategy)
         with contextlib.suppress(FileNotFoundError):
             for path in (self.folder / "ckpt").iterdir():
                 if path not in named:
                     remove_file(path)
+        self._values.remove_unnamed(self._database.read(large_values))
 
+    # -- names of before, which `driver` and `session` call ------------------------------------------------------
 
-def _publish(connection: Any, step: int, phase: str, epoch: int, checkpoint: StagedCheckpoint | None) -> list[str]:
-    """Give a checkpoint its name, in the folder and in the database; return the files that it replaces."""
-    if checkpoint is None:
-        return []
-    published = checkpoint.publish(tables.checkpoint_digests(connection, step))
-    return tables.name_checkpoint(connection, step, phase, epoch, *published)
+    def asked_requests(self, step: int) -> list[AskedRequest] | None:
+        """Call `requests.asked`."""
+        return self.requests.asked(step)
+
+    def waits_before(self, step: int) -> bool:
+        """Call `requests.waits_before`."""
+        return self.requests.waits_before(step)
+
+    def infeasible(self, before: int) -> list[Any]:
+        """Call `requests.infeasible`."""
+        return self.requests.infeasible(before)
+
+    def pending_samples(self, step: int, ordinal: int = 0) -> list[int]:
+        """Call `requests.pending_samples`."""
+        return self.requests.pending_samples(step, ordinal)
+
+    def open_samples(self) -> list[int]:
+        """Call `requests.open_samples`."""
+        return self.requests.open_samples()
+
+    def labeled_samples(self, before: int) -> list[int]:
+        """Call `labels.samples`."""
+        return self.labels.samples(before)
+
+    def reasons(self, step: int | None) -> list[dict[str, Any]]:
+        """Call `labels.reasons`."""
+        return self.labels.reasons(step)
+
+    def forget_failures(self) -> None:
+        """Call `labels.forget_failures`."""
+        self.labels.forget_failures()
+
+    def untrained_labels(self) -> int:
+        """Call `labels.untrained`."""
+        return self.labels.untrained()
+
+    def label_strategy_state(self) -> str | None:
+        """Call `labels.strategy_state`."""
+        return self.labels.strategy_state()
+
+    def bought(self, before: int) -> Spent:
+        """Call `costs.bought`."""
+        return self.costs.bought(before)
+
+    def mean_cost(self, before: int) -> float | None:
+        """Call `costs.mean`."""
+        return self.costs.mean(before)
+
+    def committed_cost(self, before: int) -> float:
+        """Call `costs.committed`."""
+        return self.costs.committed(before)
+
+    def record_texts(self, step: int, strategy: str) -> list[str]:
+        """Call `steps.record_texts`."""
+        return self.steps.record_texts(step, strategy)
+
+    def step_record(self, step: int) -> dict[str, Any] | None:
+        """Call `steps.record`."""
+        return self.steps.record(step)
+
+    def last_step(self) -> int:
+        """Call `steps.last`."""
+        return self.steps.last()
+
+    def is_committed(self, step: int) -> bool:
+        """Call `steps.is_committed`."""
+        return self.steps.is_committed(step)
+
+    def image(self) -> bytes:
+        """Call `transfer.image`."""
+        return self.transfer.image()

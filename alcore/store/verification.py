@@ -8,7 +8,6 @@ from pathlib import Path
 from alcore.errors import UsageError
 from alcore.store.digests import AFTERWARDS, Damage, any_text, damage, integrity
 from alcore.store.schema import damage_of_schema
-from alcore.store.tables import first_and_last_step
 
 
 def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None = None) -> None:
@@ -57,10 +56,10 @@ def _damage(connection: sqlite3.Connection) -> list[Damage]:
 
 def _last_step(connection: sqlite3.Connection) -> int:
     try:
-        steps = first_and_last_step(connection)
+        (last,) = connection.execute("SELECT MAX(step) FROM steps").fetchone()
     except sqlite3.DatabaseError:
         return -1
-    return steps[1] if steps is not None and type(steps[1]) is int else -1
+    return last if type(last) is int else -1
 
 
 def _message(path: Path, found: list[Damage], sound: int) -> str:

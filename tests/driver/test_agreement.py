@@ -18,7 +18,7 @@ from alcore.driver.pool_set import PoolSet
 from alcore.errors import AlcoreError, UsageError
 from alcore.protocols import Request
 from alcore.randomness import global_rng_state
-from alcore.store.tables import AskedRequest
+from alcore.store.rows import AskedRequest
 
 
 class Two(Ranks):
@@ -88,7 +88,7 @@ def test_other_weights_after_training_end_the_run() -> None:
 
 
 def test_other_labels_end_the_run() -> None:
-    store = SimpleNamespace(label_rows=lambda step: [[step, 1]])
+    store = SimpleNamespace(transfer=SimpleNamespace(label_rows=lambda step: [[step, 1]]))
     compare_labels(Two(0), store, 2, [1, 2])  # type: ignore[arg-type]
     with pytest.raises(AlcoreError, match="rank 1 has other labels than rank 0 after step 2"):
         compare_labels(Two(0, ["x", 2]), store, 2, [1, 2])  # type: ignore[arg-type]

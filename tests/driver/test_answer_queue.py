@@ -35,8 +35,8 @@ from alcore.protocols import Failed, Label, Request
 from alcore.store.database import Database
 from alcore.store.files import StorageError
 from alcore.store.reading import Run
+from alcore.store.rows import request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import request_id
 
 
 class Desk:
@@ -78,10 +78,10 @@ class Desk:
 
     def begin(self, step: int) -> None:
         """Open a labeling phase, and take in what the inbox holds."""
-        self.step, state = step, self.store.labeling(step)
+        self.step, state = step, self.store.labels.labeling(step)
         self.labels.open(step, state)
         if self.labels.take_inbox():
-            state = self.store.labeling(step)
+            state = self.store.labels.labeling(step)
             self.labels.open(step, state)
         self.ledger.hand_out_only(self.ledger.to_hand_out(state))
 
@@ -95,7 +95,7 @@ class Desk:
 
     @property
     def counts(self) -> dict[str, int]:
-        return self.store.label_counts(self.step)
+        return self.store.labels.counts(self.step)
 
     def states(self) -> list[str]:
         return [row["state"] for row in self.reader.requests()]
@@ -170,7 +170,7 @@ def test_a_label_may_name_its_request(desk: Make) -> None:
 @pytest.mark.parametrize("same_object", [True, False])
 def test_a_generated_input_is_matched_by_object_or_content(desk: Make, generated: Any, same_object: bool) -> None:
     at = desk(3, generated, "other")
-    item = next(one.item for one in at.store.labeling(0).open if one.ordinal == 1)
+    item = next(one.item for one in at.store.labels.labeling(0).open if one.ordinal == 1)
     if same_object:
         item = [at.requests.get() for _ in range(2)][1]
     at.labels.put(Label(item, 1))
@@ -443,7 +443,7 @@ def test_handle_of_a_job_is_shown_when_the_request_is_handed_out_again(desk: Mak
     assert at.close() != []
     at.store.close()
     at.store = RunStore.open(at.store.folder.parent, "r1")
-    assert [(one.item, one.handle) for one in at.store.labeling(1).open] == [(3, "job 17")]
+    assert [(one.item, one.handle) for one in at.store.labels.labeling(1).open] == [(3, "job 17")]
 
 
 def test_next_attempt_is_another_job(desk: Make) -> None:
@@ -453,7 +453,7 @@ def test_next_attempt_is_another_job(desk: Make) -> None:
     at.labels.put(Failed(request, "preempted", "timeout", 0.5))
     again = at.requests.get_request()
     assert (again.attempt, again.handle) == (1, None)
-    assert [one.handle for one in at.store.labeling(0).open] == [None]
+    assert [one.handle for one in at.store.labels.labeling(0).open] == [None]
     assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [("timeout", 0.5)]
 
 
@@ -462,7 +462,7 @@ def test_handle_that_is_no_text_is_refused(desk: Make, handle: Any) -> None:
     at = desk(3)
     with pytest.raises(UsageError, match="must be a text"):
         at.labels.submitted(at.requests.get_request(), handle)
-    assert at.store.labeling(0).open[0].handle is None
+    assert at.store.labels.labeling(0).open[0].handle is None
 
 
 def test_handle_of_what_is_not_open_is_refused(desk: Make) -> None:
@@ -558,7 +558,7 @@ def test_bad_answer_is_an_attempt_and_the_last_one_fails_the_request_for_good(de
 
     assert handed_out() == list(range(retries + 1))
     assert at.states() == ["failed"]
-    assert at.store.committed_cost() == 2.0 * (retries + 1)
+    assert at.store.costs.committed() == 2.0 * (retries + 1)
     at.begin(0)  # the phase was cut off and goes on
     assert handed_out() == []
     at.begin(1)
@@ -585,7 +585,7 @@ def test_failure_that_says_nothing_sensible_is_an_attempt(desk: Make, bad: Any) 
     at.labels.put(bad)
     assert at.states() == ["failed"]
     assert at.counts == {"labeled": 0, "failed": 1, "refused": 1, "repeated": 0}
-    assert at.store.committed_cost() == 1.0
+    assert at.store.costs.committed() == 1.0
 
 
 # -- what a person has told, unchecked ------------------------------------------------------------------------
@@ -612,10 +612,10 @@ def test_bad_answer_that_a_person_told_is_refused_and_can_be_corrected(desk: Mak
     assert at.states() == ["open", "labeled"]
     assert at.reader.requests()[0]["attempt"] == 0
     assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("refused", None)]
-    assert at.store.committed_cost() == 2.0
+    assert at.store.costs.committed() == 2.0
     assert at.ledger.is_taken(request_id("r1", 0, 0)) == taken
     at.begin(0)
-    assert [one.attempt for one in at.ledger.to_hand_out(at.store.labeling(0))] == ([] if taken else [0])
+    assert [one.attempt for one in at.ledger.to_hand_out(at.store.labels.labeling(0))] == ([] if taken else [0])
     at.store.inbox.publish([Label(3, 1)], told=True)
     at.labels.take_inbox()
     assert at.states() == ["labeled", "labeled"]
@@ -677,7 +677,7 @@ def test_what_was_answered_or_given_up_is_not_handed_out(desk: Make) -> None:
 
 def test_what_was_answered_since_the_phase_began_is_not_handed_out(desk: Make) -> None:
     at = desk(3, 5)
-    found = at.store.labeling(0).open
+    found = at.store.labels.labeling(0).open
     at.labels.put(Label(3, 1))
     at.ledger.hand_out_only(found)
     assert at.requests.get() == 5
@@ -769,7 +769,7 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
     assert at.counts == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 2}
     assert at.reasons() == ["a repeat of the answer that is there"] * 2
     assert len(at.reader.read("SELECT * FROM labels")) == 1
-    assert at.store.committed_cost() == 1.0
+    assert at.store.costs.committed() == 1.0
     paid = answer if answer == 3 else dataclasses.replace(answer, cost=1.0)
     assert [repr(one) for one in at.close()] == [repr(paid)]  # labels are equal by identity alone
 
@@ -816,17 +816,17 @@ def test_a_bad_correction_leaves_the_answer_that_is_there(desk: Make) -> None:
 
 def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
     at = desk(1, 2, 4, 8, cost=lambda item: float(item), foreign=True)
-    assert at.store.committed_cost() == 15.0
+    assert at.store.costs.committed() == 15.0
     at.labels.put(1)
-    assert at.store.committed_cost() == 15.0
+    assert at.store.costs.committed() == 15.0
     at.labels.put(Label(2, 1, cost=20.0))  # dearer than expected
-    assert at.store.committed_cost() == 33.0
+    assert at.store.costs.committed() == 33.0
     at.labels.put(Label(2, 0, cost=20.5))
-    assert at.store.committed_cost() == 33.5
+    assert at.store.costs.committed() == 33.5
     at.labels.put(Failed(4, "no"))  # the attempt cost what was expected
-    assert at.store.committed_cost() == 33.5
+    assert at.store.costs.committed() == 33.5
     at.labels.put({"object": 1})
-    assert at.store.committed_cost() == 33.5
+    assert at.store.costs.committed() == 33.5
     assert [row["cost"] for row in at.reader.requests()] == [1.0, 20.5, None, 8.0]
 
 
@@ -834,7 +834,7 @@ def test_what_was_spent_is_current_labels_and_open_requests(desk: Make) -> None:
 def test_a_cost_of_any_number_type(desk: Make, cost: Any) -> None:
     at = desk(3)
     at.labels.put(Label(3, 1, cost=cost))
-    assert at.store.committed_cost() == float(cost)
+    assert at.store.costs.committed() == float(cost)
     assert at.states() == ["labeled"]
 
 
@@ -968,7 +968,7 @@ def test_what_a_generator_gave_before_it_raised_is_committed(desk: Make) -> None
 
 def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> None:
     at = desk(3, 5)
-    at.requests.on_take = at.store.mark_taken
+    at.requests.on_take = at.store.requests.mark_taken
 
     def items() -> Iterator[Any]:
         while not at.requests.empty():
@@ -1031,7 +1031,7 @@ def test_inbox_file_whose_commit_failed_counts_when_it_is_taken_again(
     at = desk(3, 5)
     at.close()
     at.labels.put(Label(3, 1))
-    at.labels.open(0, at.store.labeling(0))
+    at.labels.open(0, at.store.labels.labeling(0))
     with monkeypatch.context() as patched:
         patched.setattr(at.store._database, "_connection", FullDisk(at.store._database._connection))
         with pytest.raises(StorageError):
@@ -1073,12 +1073,12 @@ def test_put_of_a_forked_child_goes_to_the_inbox(desk: Make, held: bool) -> None
 def test_attempts_that_failed_are_paid(desk: Make) -> None:
     at = desk(1, 2, 3, budget=10.0, retries=1)
     at.labels.put(Failed(1, "busy"))  # what was expected, 1
-    assert at.store.committed_cost() == 4.0
+    assert at.store.costs.committed() == 4.0
     at.labels.put(Failed(1, "busy", cost=3.0))
-    assert at.store.committed_cost() == 6.0  # 1 + 3 paid, 2 reserved
+    assert at.store.costs.committed() == 6.0  # 1 + 3 paid, 2 reserved
     at.labels.put(Label(2, 7, cost=2.0))  # refused, and paid as it says; another attempt is reserved
-    assert at.store.committed_cost() == 8.0
-    assert at.store.bought(1) == (0, 6.0)
+    assert at.store.costs.committed() == 8.0
+    assert at.store.costs.bought(1) == (0, 6.0)
 
 
 @pytest.mark.parametrize(("cost", "paid"), [(None, 0.0), (0.0, 0.0), (3.0, 3.0)])
@@ -1091,10 +1091,10 @@ def test_withdrawn_request_costs_what_its_answer_says_and_else_nothing(
     at.labels.take_inbox()
     assert at.states() == ["failed", "open"]
     assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("dropped", cost)]
-    assert at.store.committed_cost() == paid + 1.0
-    assert at.store.bought(1) == (0, paid)
+    assert at.store.costs.committed() == paid + 1.0
+    assert at.store.costs.bought(1) == (0, paid)
     at.begin(0)
-    assert at.store.committed_cost() == paid + 1.0
+    assert at.store.costs.committed() == paid + 1.0
     assert at.requests.qsize() == 1
 
 
@@ -1112,7 +1112,7 @@ def test_request_is_not_tried_again_where_the_budget_is_spent(desk: Make) -> Non
         if not at.requests.empty():
             at.labels.put(Failed(at.requests.get_request(), "busy"))
     assert at.states() == ["failed"]
-    assert at.store.committed_cost() == 2.0
+    assert at.store.costs.committed() == 2.0
 
 
 def test_requests_that_dearer_labels_leave_no_money_for_are_not_handed_out(desk: Make) -> None:
@@ -1138,7 +1138,7 @@ def test_no_request_is_handed_out_while_labels_keep_failing(desk: Make) -> None:
     assert at.labels.keeps_failing == "3 of the last 5 answers"
     at.begin(0)
     assert at.requests.empty()
-    at.store.forget_failures()
+    at.store.labels.forget_failures()
     at.begin(0)
     assert at.requests.qsize() == 15
     assert at.labels.keeps_failing is None

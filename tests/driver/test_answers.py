@@ -22,7 +22,7 @@ from alcore.driver.pool_set import PoolSet
 from alcore.errors import EncodingError, UsageError
 from alcore.pools import TensorPool
 from alcore.protocols import DataInfo, Failed, Label, Request
-from alcore.store.tables import AcceptedLabel
+from alcore.store.rows import AcceptedLabel
 
 SAMPLE, TEXT = Request("a" * 32, 0, 0, 7), Request("b" * 32, 0, 1, "text")
 

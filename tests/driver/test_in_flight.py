@@ -339,7 +339,7 @@ def test_many_requests_are_taken_in_one_transaction_or_not_at_all(build: Any) ->
     driver = build(label_strategy=Careful(), max_active_learning_steps=1)
     driver.run()
     assert commits == [2, 1]
-    assert len(RunStore.open(driver.log_dir.parent, driver.run_id).in_flight()) == 3
+    assert len(RunStore.open(driver.log_dir.parent, driver.run_id).requests.in_flight()) == 3
 
 
 def test_request_whose_answer_waits_in_the_inbox_is_not_in_doubt(build: Any) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from alcore.driver.budget import Budget, FailureRate
 from alcore.driver.ledger import OPEN, TRANSITIONS, WITH_STRATEGY, AnswerBatch, Change, RequestLedger, RequestState
 from alcore.protocols import Request
-from alcore.store.tables import AcceptedLabel, LabelingState
+from alcore.store.rows import AcceptedLabel, LabelingState
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 

@@ -27,8 +27,8 @@ from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
 from alcore.protocols import Request
 from alcore.store.reading import Run
+from alcore.store.rows import request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import request_id
 
 
 class Plain:

@@ -21,7 +21,7 @@ from alcore.driver.session import RunSession
 from alcore.errors import UsageError
 from alcore.protocols import EndKind, EndReason, Phase, Request
 from alcore.store.reading import Run
-from alcore.store.tables import AskedRequest, request_id
+from alcore.store.rows import AskedRequest, request_id
 
 Open = Callable[..., RunSession]
 ENOUGH = EndReason(EndKind.CRITERION, "enough")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,11 +87,13 @@ class Store:
     def meta(self) -> dict[str, Any]:
         return self._meta
 
-    def steps_committed(self) -> int:
-        return 1
+    @property
+    def steps(self) -> Any:
+        return SimpleNamespace(committed=lambda: 1)
 
-    def waits_before(self, step: int) -> bool:
-        return self._waits
+    @property
+    def requests(self) -> Any:
+        return SimpleNamespace(waits_before=lambda step: self._waits)
 
 
 def ended(kind: EndKind | None, *, had: float | None = None, **store: Any) -> Store:

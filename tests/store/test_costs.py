@@ -11,8 +11,8 @@ import pytest
 
 from alcore import Label, Request
 from alcore.protocols import Spent
+from alcore.store.rows import AcceptedLabel, AskedRequest, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, request_id
 
 COSTS = [0.1, 0.2, 0.3, 1e-9, 1e9, 0.7, 1 / 3]
 STEPS = 6
@@ -38,19 +38,19 @@ def ask(store: RunStore, step: int, count: int, cost: float) -> list[Request]:
 
 def fresh(store: RunStore, step: int) -> list[object]:
     """Return the sums as one who has read nothing before gives them."""
-    store._costs.forget()
+    store.costs.forget()
     return sums(store, step)
 
 
 def sums(store: RunStore, step: int) -> list[object]:
-    return [store.bought(step), store.mean_cost(step), store.committed_cost(step), store.committed_cost()]
+    return [store.costs.bought(step), store.costs.mean(step), store.costs.committed(step), store.costs.committed()]
 
 
 def test_sums_are_exact_and_the_same_when_the_run_was_resumed(store: RunStore) -> None:
     generator, paid, labels, answers = random.Random(0), Fraction(0), 0, 0
     for step in range(STEPS):
-        assert store.bought(step) == Spent(labels, float(paid))
-        assert store.mean_cost(step) == (float(paid / answers) if answers else None)
+        assert store.costs.bought(step) == Spent(labels, float(paid))
+        assert store.costs.mean(step) == (float(paid / answers) if answers else None)
         requests = ask(store, step, 5, cost=0.1)
         generator.shuffle(requests)
         with store.answering(step) as writer:
@@ -64,8 +64,8 @@ def test_sums_are_exact_and_the_same_when_the_run_was_resumed(store: RunStore) -
                     labels += 1
                 paid, answers = paid + Fraction(cost), answers + 1
         expected = float(paid + (step + 1) * Fraction(0.1))  # one of each step is open
-        assert store.committed_cost() == expected
-        assert store.committed_cost(step + 1) == expected
+        assert store.costs.committed() == expected
+        assert store.costs.committed(step + 1) == expected
     kept = [sums(store, step) for step in range(STEPS + 1)]
     assert [fresh(store, step) for step in range(STEPS + 1)] == kept
 
@@ -74,17 +74,17 @@ def test_sums_that_are_kept_follow_a_change_of_an_earlier_step(store: RunStore) 
     first, second = ask(store, 0, 2, cost=1.0)
     with store.answering(0) as writer:
         writer.accept(first, label(first, 2.0))
-    assert store.bought(3) == Spent(1, 2.0)
+    assert store.costs.bought(3) == Spent(1, 2.0)
     with store.answering(0) as writer:
         writer.refuse(second.id, "", "is down", kind="timeout", cost=4.0)
-    assert store.bought(3) == Spent(1, 6.0)
+    assert store.costs.bought(3) == Spent(1, 6.0)
     with store.answering(3) as writer:  # the label of step 0 is no longer the current one
         writer.accept(first, label(first, 8.0), corrects=True)
-    assert store.bought(3) == Spent(0, 4.0)
-    assert store.bought(4) == Spent(1, 12.0)
+    assert store.costs.bought(3) == Spent(0, 4.0)
+    assert store.costs.bought(4) == Spent(1, 12.0)
     store.reopen_requests([first.id])
-    assert store.bought(4) == Spent(0, 4.0)
-    assert store.committed_cost() == 4.0 + 2.0
+    assert store.costs.bought(4) == Spent(0, 4.0)
+    assert store.costs.committed() == 4.0 + 2.0
 
 
 def test_sums_that_were_read_in_a_transaction_that_failed_are_read_again(store: RunStore) -> None:
@@ -93,9 +93,9 @@ def test_sums_that_were_read_in_a_transaction_that_failed_are_read_again(store: 
     def fail() -> None:
         with store.answering(0) as writer:
             writer.refuse(request.id, "", "is down", kind="timeout", cost=2.0)
-            assert store.bought(1) == Spent(0, 2.0)
+            assert store.costs.bought(1) == Spent(0, 2.0)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert store.bought(1) == Spent(0, 0.0)
+    assert store.costs.bought(1) == Spent(0, 0.0)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alcore.store import exports, tables
+from alcore.store import exports, facts
+from alcore.store.answers import AnswerWriter
 from alcore.store.database import Database
-from alcore.store.tables import Record
+from alcore.store.rows import Record
+from alcore.store.steps import Steps
 
 
 @pytest.fixture
@@ -25,18 +27,18 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def fill(database: Database) -> None:
     records = [("f1", 10, 0, {"f1": 0.75}), ("f1", 2, 1, {"f1": float("nan")}), ("f1", 2, 0, (1, np.float32(0.5)))]
     with database.transaction() as connection:
-        tables.set_meta(connection, {"seed": 3})
+        facts.set_meta(connection, {"seed": 3})
         for step in (10, 2):
-            tables.insert_step(connection, step, {"step": step}, {"query": 0.5})
+            Steps(database).insert(step, {"step": step}, {"query": 0.5})
         found = [Record(step, strategy, ordinal, value) for strategy, step, ordinal, value in records]
-        tables.insert_records(connection, [*found, Record(0, "other-2", 0, 1)])
-        writer = tables.AnswerWriter(connection, 2)
+        Steps(database).insert_records([*found, Record(0, "other-2", 0, 1)])
+        writer = AnswerWriter(connection, 2)
         writer.refuse(None, "7", "nobody asked", kind="timeout", cost=2)
         writer.end()
 
 
 def write(database: Database, folder: Path) -> None:
-    database.read(exports.write_all, folder)
+    database.read(lambda connection: exports.write_all(connection, folder))
 
 
 def strict(path: Path) -> Any:
@@ -60,7 +62,7 @@ def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database
 
 def test_records_keep_their_types_in_memory(database: Database) -> None:
     fill(database)
-    found = database.read(tables.records_by_strategy)["f1"]
+    found = Steps(database).records_by_strategy()["f1"]
     assert found[0] == (1, 0.5)
     assert type(found[0][1]) is np.float32
     assert np.isnan(found[1]["f1"])

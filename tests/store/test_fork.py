@@ -206,7 +206,7 @@ def test_every_table_is_compared(make: Make) -> None:
     whole.run()
     tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
     others = {"run", "writer", "digests"}
-    assert tables == {*TABLES, *others}, "say in alcore.store.tables.cut_after what a fork keeps of a new table"
+    assert tables == {*TABLES, *others}, "say in alcore.store.transfer.copy_until what a fork keeps of a new table"
 
 
 def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> None:

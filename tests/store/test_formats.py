@@ -14,7 +14,7 @@ from store_model.power import PowerCut
 
 from alcore.errors import StaleWriterError, UsageError
 from alcore.protocols import EndKind, EndReason
-from alcore.store import tables
+from alcore.store import facts
 from alcore.store.database import Database
 from alcore.store.endings import end_of
 from alcore.store.files import StorageError
@@ -140,7 +140,7 @@ def test_database_of_format_2_is_migrated_when_it_is_opened_alone(old: Path) -> 
     with pytest.raises(StaleWriterError), first.transaction():
         pass
     with second.transaction() as connection:
-        tables.set_meta(connection, {"status": "running"})
+        facts.set_meta(connection, {"status": "running"})
     for one in (first, second):
         one.close()
 

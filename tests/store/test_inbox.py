@@ -23,8 +23,8 @@ from alcore.protocols import Failed, Label, Request
 from alcore.store import inbox as module
 from alcore.store.files import StorageError
 from alcore.store.inbox import Inbox
+from alcore.store.rows import AcceptedLabel, AskedRequest, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, request_id
 
 REQUEST = Request(request_id("r1", 2, 3), 2, 3, torch.arange(3.0), 1)
 NAME = f"{7:020d}-0123abcd.json"
@@ -378,7 +378,7 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
     def take_in(store: RunStore) -> list[Path]:
         paths = []
         for path, answers, _ in store.inbox.read():
-            state = store.labeling(0)
+            state = store.labels.labeling(0)
             with store.answering(0) as writer:
                 for one in answers or ():
                     request = next((open_ for open_ in state.open if open_.id == one.item.id), None)
@@ -399,6 +399,6 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
     assert take_in(store) == [path]
     store.inbox.remove(path)
     assert take_in(store) == []
-    assert store.label_counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 1}
-    assert len(store.label_rows(0)) == 1
+    assert store.labels.counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 1}
+    assert len(store.transfer.label_rows(0)) == 1
     store.close()

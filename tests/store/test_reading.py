@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from alcore.errors import RunLockedError, UsageError
-from alcore.store import reading
+from alcore.store import reader
 from alcore.store.database import Database
 from alcore.store.formats import FORMAT
 from alcore.store.lock import RunLock, held_error
 from alcore.store.reading import Run, figures, find_run, parts_of, run_folders, runs_within, settings_of, summaries
+from alcore.store.rows import Record
 from alcore.store.run import RunStore
-from alcore.store.tables import Record
 
 Create = Callable[..., RunStore]
 
@@ -176,7 +176,7 @@ def test_run_that_is_kept_locked_names_its_writer(
     store = create("r")
     if not written:
         store.close()
-    monkeypatch.setattr(reading, "_TIMEOUT", 0.01)
+    monkeypatch.setattr(reader, "_TIMEOUT", 0.01)
     holder = sqlite3.connect(store.folder / "run.db", isolation_level=None)  # as a writer stopped inside a transaction
     holder.execute("BEGIN EXCLUSIVE")
     try:

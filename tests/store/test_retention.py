@@ -16,8 +16,8 @@ from alcore.errors import StaleWriterError, UsageError
 from alcore.store.database import Database
 from alcore.store.reading import Run
 from alcore.store.retention import Retention, parse, to_drop
+from alcore.store.rows import Record
 from alcore.store.run import RunStore
-from alcore.store.tables import Record, name_checkpoint
 
 INITIAL = "initial.safetensors"
 
@@ -201,7 +201,7 @@ def on_disk(store: RunStore) -> set[str]:
 
 
 def named(store: RunStore) -> set[str]:
-    return {one["file"] for one in store.checkpoints()}
+    return {one["file"] for one in store.steps.checkpoints()}
 
 
 def prune(store: RunStore, text: str) -> list[str]:
@@ -267,10 +267,9 @@ def test_best_of_equal_names_is_of_the_first_strategy_and_its_last_record(store:
     before = Run(store.folder).checkpoints()
     prune(store, "best=score")
     assert named(store) == {INITIAL, end(2), end(3)}
-    with store._database.transaction() as connection:
-        for row in before:
-            place = row["step"], row["phase"], row["epoch"]
-            name_checkpoint(connection, *place, row["file"], row["sha256"], row["bytes"])
+    for row in before:
+        place = row["step"], row["phase"], row["epoch"]
+        store.steps.name_checkpoint(*place, row["file"], row["sha256"], row["bytes"])
     prune(store, "best=b.score:min")
     assert named(store) == {INITIAL, end(1), end(3)}
 

@@ -14,13 +14,14 @@ import torch
 
 from alcore.errors import EncodingError, RunExistsError, RunLockedError, StaleWriterError, UsageError
 from alcore.protocols import Request
-from alcore.store import checkpoints, creation, run, tables
+from alcore.store import checkpoints, creation, run
 from alcore.store.checkpoints import StagedCheckpoint
 from alcore.store.lock import RunLock, is_locked
 from alcore.store.reading import Run
 from alcore.store.retention import Retention
+from alcore.store.rows import AcceptedLabel, AskedRequest, Record, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
+from alcore.store.steps import Steps
 
 Create = Callable[..., RunStore]
 STATE = {"model": {"w": torch.arange(3.0)}}
@@ -209,9 +210,9 @@ def test_commit_query_is_one_transaction(create: Create) -> None:
     store = create()
     with pytest.raises(EncodingError):
         store.commit_query(0, [asked(0)], [Record(0, "f1", 0, object())], "m")
-    assert store.labeling(0).open == []
+    assert store.labels.labeling(0).open == []
     store.commit_query(0, [asked(0)], [Record(0, "f1", 0, {"f1": 0.5})], "m")
-    assert [one.item for one in store.labeling(0).open] == [0]
+    assert [one.item for one in store.labels.labeling(0).open] == [0]
     assert Run(store.folder).records() == {"f1": [{"f1": 0.5}]}
 
 
@@ -219,7 +220,7 @@ def test_open_requests_come_back_as_they_were_made(create: Create) -> None:
     store = create()
     items = [7, torch.arange(3.0), {"x": (1, 2)}, "text", True, 2**62]
     store.commit_query(0, [asked(place, item) for place, item in enumerate(items)], [], "m")
-    found = store.labeling(0).open
+    found = store.labels.labeling(0).open
     assert [one.ordinal for one in found] == list(range(6))
     assert [one.id for one in found] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
     assert found[0].item == 7
@@ -236,7 +237,7 @@ def test_scores_ranks_and_model_are_kept(create: Create) -> None:
         (0.5, 0, "abc", "uq"),
         (-0.5, 1, "abc", "uq"),
     ]
-    assert store.committed_cost() == 3.5
+    assert store.costs.committed() == 3.5
 
 
 # -- steps -----------------------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ def test_replay_with_another_result_replaces_the_checkpoint(create: Create) -> N
         store.commit_step(0, {"step": 0}, {}, [], {"model": {}, "value": value})
         store.commit_checkpoint(1, "training", 2, {"value": value})
         files = [f"000000-labeling-000000{number}", f"000001-training-000002{number}"]
-        found = store.checkpoints()
+        found = store.steps.checkpoints()
         assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
         assert {one.name for one in folder.iterdir()} == {one["file"] for one in found}
         assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 2
@@ -290,10 +291,10 @@ def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tables, "insert_records", cut)
+        patched.setattr(Steps, "insert_records", cut)
         with pytest.raises(KeyboardInterrupt):
             store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 1.0)], {"value": 2})
-    last = store.checkpoints()[-1]
+    last = store.steps.checkpoints()[-1]
     assert checkpoints.load(store.folder / "ckpt" / last["file"], last["sha256"]) == {"value": 1}
     store.close()
     again = RunStore.open(store.folder.parent, "r1")
@@ -311,7 +312,7 @@ def test_stale_writer_replaces_no_checkpoint(create: Create) -> None:
             stale.commit_step(step, {"step": step}, {}, [], {"value": 2})
         with pytest.raises(StaleWriterError):
             stale.commit_checkpoint(step, "labeling", 0, {"value": 2})
-    files = {one["file"]: one["sha256"] for one in successor.checkpoints()}
+    files = {one["file"]: one["sha256"] for one in successor.steps.checkpoints()}
     assert {one.name for one in (successor.folder / "ckpt").iterdir()} == set(files)
     for file, sha256 in files.items():
         checkpoints.load(successor.folder / "ckpt" / file, sha256)
@@ -457,7 +458,7 @@ def test_each_act_of_a_run_is_one_transaction_and_a_labeling_phase_is_read_in_on
             writer.keep_state("state")
 
     assert count(lambda: store.commit_query(0, [first], [Record(0, "f1", 0, 1.0)], "m")) == (1, 0)
-    assert count(lambda: store.labeling(0)) == (0, 1)
+    assert count(lambda: store.labels.labeling(0)) == (0, 1)
     assert count(answer) == (1, 0)
     assert count(lambda: store.commit_checkpoint(0, "training", 1, STATE)) == (1, 0)
     assert count(lambda: store.commit_step(0, {"step": 0}, {}, [], STATE)) == (1, 0)

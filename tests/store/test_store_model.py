@@ -19,7 +19,7 @@ from store_model.writer import SAMPLES, state_of
 from alcore.errors import EncodingError, StaleWriterError
 from alcore.protocols import Request
 from alcore.store import retention
-from alcore.store.tables import Record, request_id
+from alcore.store.rows import Record, request_id
 
 samples = st.lists(st.integers(0, SAMPLES + 1), min_size=1, max_size=6)
 figures = st.sampled_from([0.5, 0.25, 0.75, math.nan])
@@ -108,11 +108,11 @@ class Store(Answers):
         store, state = stale.store, {"model": {}, "at": "of a stale writer"}
         acts: dict[str, Callable[[], Any]] = {
             "put": lambda: (stale.begin_labeling(step), stale.labels.put_many([*range(SAMPLES), "words"])),
-            "take": lambda: store.mark_taken([Request(request_id("r1", 0, 0), 0, 0, 0)]),
+            "take": lambda: store.requests.mark_taken([Request(request_id("r1", 0, 0), 0, 0, 0)]),
             "query": lambda: store.commit_query(step, [], [Record(step, "m", 0, 0.5)], "other"),
             "inside": lambda: store.commit_checkpoint(step, "training", 1, state),
             "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),
-            "settle": lambda: store.release_in_flight(drop_in=step),
+            "settle": lambda: store.requests.release_in_flight(drop_in=step),
             "finish": lambda: store.finish([Record(step, "m", 0, 0.5)], status="done"),
             "prune": lambda: store.prune(retention.Retention()),
         }

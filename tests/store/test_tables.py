@@ -14,8 +14,8 @@ from alcore.codec import dumps
 from alcore.protocols import Label, Request, Spent
 from alcore.store.reading import Run
 from alcore.store.replica import Replica
+from alcore.store.rows import AcceptedLabel, AskedRequest, Record, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
 
 
 @pytest.fixture
@@ -52,22 +52,22 @@ def labels(store: RunStore) -> list[tuple[Any, ...]]:
 
 
 def test_asked_requests_come_back_and_are_none_before_they_are_committed(store: RunStore) -> None:
-    assert store.asked_requests(0) is None
+    assert store.requests.asked(0) is None
     ask(store, 0)
-    assert store.asked_requests(0) == []
+    assert store.requests.asked(0) == []
     made = ask(store, 1, 7, torch.arange(2.0))
-    found = store.asked_requests(1)
+    found = store.requests.asked(1)
     assert found is not None
     assert ids(one.request for one in found) == ids(made)
     assert [one.sample for one in found] == [7, None]
     assert torch.equal(found[1].request.item, torch.arange(2.0))
-    assert store.requested_samples(1) == []
-    assert store.requested_samples(2) == [7]
+    assert store.requests.samples(1) == []
+    assert store.requests.samples(2) == [7]
 
 
 def test_asked_request_passes_to_another_rank_as_a_list(store: RunStore) -> None:
     ask(store, 0, 7, "text")
-    for one in store.asked_requests(0) or []:
+    for one in store.requests.asked(0) or []:
         again = AskedRequest.of_list(one.as_list())
         assert again[1:] == one[1:]
         assert again.as_list() == one.as_list()
@@ -76,28 +76,28 @@ def test_asked_request_passes_to_another_rank_as_a_list(store: RunStore) -> None
 def test_costs_are_expected_while_a_request_is_open_and_paid_after_it_is_labeled(store: RunStore) -> None:
     first, second, third = ask(store, 0, 0, 1, 2, cost=1.5)
     ask(store, 1, 3, cost=10.0)
-    assert [store.committed_cost(), store.committed_cost(1), store.committed_cost(0)] == [14.5, 4.5, 0.0]
+    assert [store.costs.committed(), store.costs.committed(1), store.costs.committed(0)] == [14.5, 4.5, 0.0]
     with store.answering(0) as writer:
         writer.accept(first, label(first, cost=4.0))
         writer.give_up(second.id)
     with store.answering(1) as writer:
         writer.accept(third, label(third, cost=5.0))
-    assert store.committed_cost() == 4.0 + 0.0 + 5.0 + 10.0
-    assert store.committed_cost(1) == 4.0 + 0.0 + 1.5, "the third was open when step 1 began"
-    assert store.bought(0) == Spent(0, 0.0)
-    assert store.bought(1) == Spent(1, 4.0)
-    assert store.bought(2) == Spent(2, 9.0)
+    assert store.costs.committed() == 4.0 + 0.0 + 5.0 + 10.0
+    assert store.costs.committed(1) == 4.0 + 0.0 + 1.5, "the third was open when step 1 began"
+    assert store.costs.bought(0) == Spent(0, 0.0)
+    assert store.costs.bought(1) == Spent(1, 4.0)
+    assert store.costs.bought(2) == Spent(2, 9.0)
     with store.answering(1) as writer:
         writer.accept(third, label(third, 0, cost=6.0), corrects=True)
-    assert store.bought(2) == Spent(2, 10.0)
+    assert store.costs.bought(2) == Spent(2, 10.0)
 
 
 def test_waits_before_counts_what_was_open_when_the_step_began(store: RunStore) -> None:
     (request,) = ask(store, 0, 0)
-    assert [store.waits_before(0), store.waits_before(1)] == [False, True]
+    assert [store.requests.waits_before(0), store.requests.waits_before(1)] == [False, True]
     with store.answering(1) as writer:
         writer.accept(request, label(request))
-    assert [store.waits_before(1), store.waits_before(2)] == [True, False]
+    assert [store.requests.waits_before(1), store.requests.waits_before(2)] == [True, False]
 
 
 # -- answers ---------------------------------------------------------------------------------------------
@@ -109,13 +109,13 @@ def test_accepted_answers_come_back_in_the_order_of_their_requests(store: RunSto
         writer.accept(third, AcceptedLabel(third, (1, 2), "object", "", dumps((1, 2)), 1.0))
         writer.accept(second, label(second, 0))
         writer.accept(first, AcceptedLabel(first, 7, "id", "", None, 1.0))
-    found = store.accepted(0)
+    found = store.labels.accepted(0)
     assert ids(one.request for one in found) == ids([first, second, third])
     assert [one.kind for one in found] == ["id", "label", "object"]
     assert [found[0].item, found[2].item] == [7, (1, 2)]
     assert (found[1].item.item, found[1].item.value, found[1].item.source, found[1].item.cost) == (8, 0, "ann", 2.0)
-    assert ids(one.request for one in store.labeling(0).accepted) == ids(one.request for one in found)
-    assert store.accepted(1) == []
+    assert ids(one.request for one in store.labels.labeling(0).accepted) == ids(one.request for one in found)
+    assert store.labels.accepted(1) == []
     assert [row["state"] for row in Run(store.folder).requests()] == ["labeled"] * 3
 
 
@@ -126,8 +126,8 @@ def test_correction_supersedes_the_earlier_answer_and_keeps_it(store: RunStore) 
     with store.answering(0) as writer:
         writer.accept(request, label(request, 1), corrects=True)
     assert labels(store) == [(0, "ann", 0, "0", 1), (0, "ann", 0, "1", 0)]
-    assert [one.item.value for one in store.accepted(0)] == [1]
-    assert store.label_counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
+    assert [one.item.value for one in store.labels.accepted(0)] == [1]
+    assert store.labels.counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
 
 
 def test_answers_of_a_block_that_fails_are_not_committed(store: RunStore) -> None:
@@ -138,10 +138,10 @@ def test_answers_of_a_block_that_fails_are_not_committed(store: RunStore) -> Non
         writer.refuse(None, "7", "nobody asked")
         writer.keep_state("state")
         raise ConnectionError
-    assert store.accepted(0) == []
-    assert [one.attempt for one in store.labeling(0).open] == [0, 0]
+    assert store.labels.accepted(0) == []
+    assert [one.attempt for one in store.labels.labeling(0).open] == [0, 0]
     assert Run(store.folder).refused() == []
-    assert store.label_strategy_state() is None
+    assert store.labels.strategy_state() is None
 
 
 def test_retried_request_comes_after_the_others_with_its_next_attempt(store: RunStore) -> None:
@@ -150,20 +150,20 @@ def test_retried_request_comes_after_the_others_with_its_next_attempt(store: Run
         with store.answering(0) as writer:
             writer.refuse(request.id, "null", "not now", cost=1.0)
             writer.retry(request.id, 1)
-    state = store.labeling(0)
+    state = store.labels.labeling(0)
     assert [(one.id, one.attempt) for one in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
-    assert ids(store.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
+    assert ids(store.labels.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
 
 
 def test_answer_that_was_told_wrongly_changes_neither_order_nor_attempts(store: RunStore) -> None:
     first, second = ask(store, 0, 0, 1)
     with store.answering(0) as writer:
         writer.refuse(first.id, "null", "its value is NaN or infinite")
-    state = store.labeling(0)
+    state = store.labels.labeling(0)
     assert [(one.id, one.attempt) for one in state.open] == [(first.id, 0), (second.id, 0)]
     assert state.refused == set()
-    assert store.last_answers(5) == []
-    assert store.committed_cost() == 2.0
+    assert store.labels.last_answers(5) == []
+    assert store.costs.committed() == 2.0
 
 
 def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
@@ -175,12 +175,12 @@ def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
     assert [(one["kind"], one["cost"]) for one in Run(store.folder).refused()] == [
         ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0), ("refused", None),
     ]  # fmt: skip
-    assert store.label_counts(0)["refused"] == 1
-    assert store.committed_cost() == 1.0 + 3.5
-    assert store.bought(1) == (0, 3.5)
-    assert store.mean_cost(1) == 3.5 / 2
-    assert store.last_answers(20) == [True, False]  # what was paid; what is infeasible is no failure
-    assert [(one["kind"], one["count"]) for one in store.reasons(0)] == [
+    assert store.labels.counts(0)["refused"] == 1
+    assert store.costs.committed() == 1.0 + 3.5
+    assert store.costs.bought(1) == (0, 3.5)
+    assert store.costs.mean(1) == 3.5 / 2
+    assert store.labels.last_answers(20) == [True, False]  # what was paid; what is infeasible is no failure
+    assert [(one["kind"], one["count"]) for one in store.labels.reasons(0)] == [
         ("infeasible", 1), ("infrastructure", 1), ("refused", 1), ("timeout", 1),
     ]  # fmt: skip
 
@@ -200,17 +200,17 @@ def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(st
         with store.answering(step) as writer:
             for request, value in answers:
                 writer.accept(request, label(request, value), corrects=request in corrected)
-        return [(one.request.item, one.request.slot, one.value) for one in store.accepted(step)]
+        return [(one.request.item, one.request.slot, one.value) for one in store.labels.accepted(step)]
 
     corrected: list[Request] = []
     first, other, late = asked(0, (7, 0), (8, 0), (9, 0))
     second, second_late = asked(1, (7, 1), (9, 1))
     assert answer(1, (second, 1), (first, 0), (other, 2), (second_late, 5)) == [(7, 0, "0"), (8, 0, "2"), (9, 1, "5")]
-    assert store.second_opinions(1) == {second.id}
+    assert store.labels.second_opinions(1) == {second.id}
     corrected = [first, second]
     assert answer(1, (second, 3), (first, 4)) == [(7, 0, "4"), (8, 0, "2"), (9, 1, "5")]
     assert answer(2, (late, 6)) == []  # the sample has its label, which training has seen
-    assert store.second_opinions(2) == {late.id}
+    assert store.labels.second_opinions(2) == {late.id}
     assert [one["value"] for one in Run(store.folder).requests()] == ["4", "2", "6", "3", "5"]
 
 
@@ -227,11 +227,11 @@ def test_given_up_request_is_failed_in_its_step(store: RunStore) -> None:
             writer.refuse(request.id, "null", "lost")
             writer.retry(request.id, 1)
             writer.give_up(request.id)
-    state = store.labeling(3)
+    state = store.labels.labeling(3)
     assert state.open == []
     assert state.given_up == {7: first.id}
-    assert store.labeling(0).given_up == {}
-    assert store.label_counts(3) == {"labeled": 0, "failed": 2, "refused": 2, "repeated": 0}
+    assert store.labels.labeling(0).given_up == {}
+    assert store.labels.counts(3) == {"labeled": 0, "failed": 2, "refused": 2, "repeated": 0}
     assert [(row["state"], row["attempt"]) for row in Run(store.folder).requests()] == [("failed", 1)] * 2
 
 
@@ -245,14 +245,14 @@ def test_refused_answers_are_kept_with_their_reasons_and_repeats_counted_apart(s
         {**shared, "request": None, "kind": "refused", "item": '"what"', "reason": "nobody asked for it"},
         {**shared, "request": request.id, "kind": "repeat", "item": "7", "reason": "a repeat"},
     ]
-    assert store.label_counts(0) == {"labeled": 0, "failed": 0, "refused": 1, "repeated": 1}
+    assert store.labels.counts(0) == {"labeled": 0, "failed": 0, "refused": 1, "repeated": 1}
 
 
 def test_label_strategy_state_is_the_one_kept_last(store: RunStore) -> None:
     for step, text in ((0, "first"), (0, "second"), (2, "third")):
         with store.answering(step) as writer:
             writer.keep_state(text)
-        assert store.label_strategy_state() == text
+        assert store.labels.strategy_state() == text
     assert store.meta() == {"status": "running"}
 
 
@@ -271,22 +271,22 @@ def test_label_strategy_state_of_a_committed_step_is_not_changed_by_a_replay(sto
 
 def test_labeling_knows_whether_the_run_asks_for_samples(store: RunStore) -> None:
     ask(store, 0, "text")
-    assert not store.labeling(0).asks_for_samples
+    assert not store.labels.labeling(0).asks_for_samples
     ask(store, 1, 7)
-    assert store.labeling(0).asks_for_samples
+    assert store.labels.labeling(0).asks_for_samples
 
 
 def test_labeling_that_leaves_requests_open_ends_when_it_is_said_to(store: RunStore) -> None:
     ask(store, 0, 7)
-    store.end_labeling(0)
-    assert [(store.labeling(step).ended, store.labeling(step).committed) for step in (0, 1)] == [
+    store.labels.end_labeling(0)
+    assert [(store.labels.labeling(step).ended, store.labels.labeling(step).committed) for step in (0, 1)] == [
         (True, False),
         (False, False),
     ]
-    store.reopen_labeling()
-    assert not store.labeling(0).ended
+    store.labels.reopen_labeling()
+    assert not store.labels.labeling(0).ended
     store.commit_step(0, {"step": 0}, {}, [], None)
-    assert store.labeling(0)[-2:] == (True, True)
+    assert store.labels.labeling(0)[-2:] == (True, True)
 
 
 def test_labeling_without_open_requests_writes_nothing_at_its_end(store: RunStore) -> None:
@@ -295,53 +295,53 @@ def test_labeling_without_open_requests_writes_nothing_at_its_end(store: RunStor
         writer.accept(request, label(request))
         writer.keep_state("state")
     before = (store.folder / "run.db").read_bytes()
-    store.end_labeling(0)
+    store.labels.end_labeling(0)
     assert (store.folder / "run.db").read_bytes() == before
 
 
 def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
     first, second, third = ask(store, 0, 0, 1, 2)
     for request in (second, first):
-        store.mark_taken([request])
-    assert ids(store.in_flight()) == ids([first, second])
-    store.release_in_flight()
-    assert store.in_flight() == []
-    assert len(store.labeling(0).open) == 3
-    store.mark_taken([third])
-    store.release_in_flight(drop_in=0)
-    assert store.in_flight() == []
-    assert ids(store.labeling(0).open) == ids([first, second])
-    assert store.labeling(0).given_up == {2: third.id}
+        store.requests.mark_taken([request])
+    assert ids(store.requests.in_flight()) == ids([first, second])
+    store.requests.release_in_flight()
+    assert store.requests.in_flight() == []
+    assert len(store.labels.labeling(0).open) == 3
+    store.requests.mark_taken([third])
+    store.requests.release_in_flight(drop_in=0)
+    assert store.requests.in_flight() == []
+    assert ids(store.labels.labeling(0).open) == ids([first, second])
+    assert store.labels.labeling(0).given_up == {2: third.id}
     assert Run(store.folder).refused()[0]["reason"] == "in doubt when the run was cut off, and dropped"
 
 
 def test_handle_is_kept_until_the_next_attempt(store: RunStore) -> None:
     first, second, third = ask(store, 0, 7, 8, "text")
-    assert [one.handle for one in store.labeling(0).open] == [None] * 3
-    store.mark_taken([first])
-    assert store.set_handle(first, "job 1")
-    assert store.set_handle(first, "job 2")
-    assert store.set_handle(second, "job 3")
-    assert [one.handle for one in store.labeling(0).open] == ["job 2", "job 3", None]
-    assert [one.handle for one in store.in_flight()] == ["job 2"]
+    assert [one.handle for one in store.labels.labeling(0).open] == [None] * 3
+    store.requests.mark_taken([first])
+    assert store.requests.set_handle(first, "job 1")
+    assert store.requests.set_handle(first, "job 2")
+    assert store.requests.set_handle(second, "job 3")
+    assert [one.handle for one in store.labels.labeling(0).open] == ["job 2", "job 3", None]
+    assert [one.handle for one in store.requests.in_flight()] == ["job 2"]
     with store.answering(0) as writer:
         writer.retry(first.id, 1)
         writer.accept(second, label(second))
         writer.give_up(third.id)
-    assert [(one.attempt, one.handle) for one in store.labeling(0).open] == [(1, None)]
-    assert not any(store.set_handle(one, "late") for one in (second, third, Request("0" * 32, 0, 9, 1)))
+    assert [(one.attempt, one.handle) for one in store.labels.labeling(0).open] == [(1, None)]
+    assert not any(store.requests.set_handle(one, "late") for one in (second, third, Request("0" * 32, 0, 9, 1)))
     assert [one["handle"] for one in Run(store.folder).requests()] == [None, "job 3", None]
 
 
 def test_answered_request_is_not_in_flight(store: RunStore) -> None:
     requests = ask(store, 0, 0, 1, 2)
     for request in requests:
-        store.mark_taken([request])
+        store.requests.mark_taken([request])
     with store.answering(0) as writer:
         writer.accept(requests[0], label(requests[0]))
         writer.retry(requests[1].id, 1)
         writer.give_up(requests[2].id)
-    assert store.in_flight() == []
+    assert store.requests.in_flight() == []
     assert [row["taken"] for row in Run(store.folder).read("SELECT taken FROM requests")] == [0, 0, 0]
 
 
@@ -349,29 +349,29 @@ def test_answered_request_is_not_in_flight(store: RunStore) -> None:
 
 
 def test_steps_committed_and_last_step(store: RunStore) -> None:
-    assert [store.steps_committed(), store.last_step(), store.is_committed(0)] == [0, -1, False]
+    assert [store.steps.committed(), store.steps.last(), store.steps.is_committed(0)] == [0, -1, False]
     ask(store, 0)
-    assert [store.steps_committed(), store.last_step()] == [0, 0]
+    assert [store.steps.committed(), store.steps.last()] == [0, 0]
     store.commit_step(0, {"step": 0}, {}, [], None)
-    assert [store.steps_committed(), store.last_step(), store.is_committed(0)] == [1, 0, True]
+    assert [store.steps.committed(), store.steps.last(), store.steps.is_committed(0)] == [1, 0, True]
     store.commit_step(3, {"step": 3}, {}, [], None)  # those who call the phases by hand may skip some
-    assert [store.steps_committed(), store.last_step(), store.is_committed(2)] == [4, 3, False]
+    assert [store.steps.committed(), store.steps.last(), store.steps.is_committed(2)] == [4, 3, False]
 
 
 def test_first_training_step_follows_the_first_label(store: RunStore) -> None:
     (request,) = ask(store, 1, 7)
-    assert store.first_training_step() is None
+    assert store.steps.first_training() is None
     with store.answering(1) as writer:
         writer.accept(request, label(request))
-    assert store.first_training_step() == 2
+    assert store.steps.first_training() == 2
 
 
 def test_records_that_a_replay_repeats_stay_as_they_are(store: RunStore) -> None:
     store.commit_query(0, [], [Record(0, "f1", 0, {"f1": 0.5})], "m")
     store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.75}), Record(0, "f1", 1, (1,))], None)
-    assert store.record_texts(0, "f1") == ['{"f1":0.5}', dumps((1,))]
-    assert store.records(1, "f1") == [{"f1": 0.5}, (1,)]
-    assert store.records(0, "f1") == store.records(1, "f2") == []
+    assert store.steps.record_texts(0, "f1") == ['{"f1":0.5}', dumps((1,))]
+    assert store.steps.records(1, "f1") == [{"f1": 0.5}, (1,)]
+    assert store.steps.records(0, "f1") == store.steps.records(1, "f2") == []
 
 
 # -- replicas --------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def test_records_that_a_replay_repeats_stay_as_they_are(store: RunStore) -> None
 
 def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunStore) -> None:
     first, second, third = ask(store, 0, 7, 8, 9)
-    replica = Replica(store.image())
+    replica = Replica(store.transfer.image())
     before = sorted(store.folder.rglob("*"))
     for one in (store, replica):
         one.commit_checkpoint(0, "training", 1, {"value": 1})
@@ -390,9 +390,9 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
         writer.retry(second.id, 1)
         writer.give_up(second.id)
         writer.keep_state("state")
-    store.mark_taken([third])
-    replica.apply_label_changes(store.label_changes(0))
-    replica.apply_label_changes(store.label_changes(0))
+    store.requests.mark_taken([third])
+    replica.apply_label_changes(store.transfer.label_changes(0))
+    replica.apply_label_changes(store.transfer.label_changes(0))
     for one in (store, replica):
         one.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
         one.finish([], status="done")
@@ -405,8 +405,8 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
         for run in (Run(store.folder), Run(replica.folder))
     )
     assert theirs[:-1] == mine[:-1]
-    assert replica.label_rows(0) == store.label_rows(0)
-    assert [one["phase"] for one in replica.checkpoints()] == ["start"]
+    assert replica.transfer.label_rows(0) == store.transfer.label_rows(0)
+    assert [one["phase"] for one in replica.steps.checkpoints()] == ["start"]
     assert {one.name for one in replica.folder.iterdir()} == {"run.db"}
     assert {one.name for one in set(store.folder.rglob("*")) - set(before)} == {
         "000000-training-000001.safetensors", "000000-labeling-000000.safetensors", "driver_log.json", "f1.json"

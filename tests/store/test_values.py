@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +15,15 @@ import torch
 from alcore.codec import dumps
 from alcore.errors import UsageError
 from alcore.protocols import Request
-from alcore.store import tables
+from alcore.store.database import Opened, Source
 from alcore.store.files import StorageError
 from alcore.store.fork import fork_run
+from alcore.store.labels import Labels
 from alcore.store.reading import Run
 from alcore.store.replica import Replica
+from alcore.store.rows import AcceptedLabel, AskedRequest, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, request_id
+from alcore.store.transfer import Transfer
 from alcore.store.values import LARGE, LabelValues
 
 FIELD = torch.arange(16641.0, dtype=torch.float64)
@@ -59,7 +60,7 @@ def names(store: RunStore) -> list[str]:
 def test_large_value_comes_back_as_it_was(store: RunStore, value: Any) -> None:
     put(store, value, 7)
     assert len(names(store)) == 1
-    (large, small) = store.accepted(0)
+    (large, small) = store.labels.accepted(0)
     assert (large.value, small.value) == (dumps(value), "7")
     rows = Run(store.folder).requests()
     assert [(one["value"], one["file"] and f"{one['file']}.safetensors") for one in rows] == [
@@ -106,7 +107,7 @@ def test_full_disk_is_told_and_nothing_is_committed(store: RunStore, monkeypatch
     monkeypatch.setattr("alcore.store.values.fsync_path", fail)
     with pytest.raises(StorageError, match="No space left"):
         put(store, FIELD)
-    assert store.accepted(0) == []
+    assert store.labels.accepted(0) == []
 
 
 @pytest.mark.parametrize("how", ["missing", "damaged", "link"])
@@ -120,7 +121,8 @@ def test_missing_and_damaged_files_are_named(store: RunStore, tmp_path: Path, ho
     elif how == "link":
         (tmp_path / "mine").write_bytes(content)
         path.symlink_to(tmp_path / "mine")
-    for act in (lambda: store.accepted(0), lambda: Run(store.folder).label_text(Run(store.folder).requests()[0])):
+    reader = Run(store.folder)
+    for act in (lambda: store.labels.accepted(0), lambda: reader.label_text(reader.requests()[0])):
         with pytest.raises(UsageError, match=path.name):
             act()
     store.commit_step(0, {"step": 0}, {}, [], None)
@@ -128,24 +130,30 @@ def test_missing_and_damaged_files_are_named(store: RunStore, tmp_path: Path, ho
         fork_run(Run(store.folder), 0)
 
 
-READERS = [one for _, one in inspect.getmembers(tables, inspect.isfunction) if "read_value" in one.__annotations__]
+READERS: list[Callable[[Source, LabelValues], Any]] = [
+    lambda source, values: Labels(source, values).labeling(0),
+    lambda source, values: Labels(source, values).accepted(0),
+    lambda source, values: Transfer(source, values).label_changes(0),
+    lambda source, values: Transfer(source, values).image(),
+]
 
 
-@pytest.mark.parametrize("query", [one for one in READERS if next(iter(one.__annotations__)) == "connection"])
+@pytest.mark.parametrize("query", READERS)
 def test_value_that_cannot_be_read_leaves_the_database_free_for_others(store: RunStore, query: Any) -> None:
     """An unfinished statement would keep its lock for as long as somebody holds the error."""
     put(store, FIELD, FIELD + 1, FIELD + 2)
     store.close()
 
-    def fail(file: str) -> str:
-        raise StorageError(file)
+    class Unreadable(LabelValues):
+        def read(self, sha256: str) -> str:
+            raise StorageError(sha256)
 
     held = []
     with contextlib.closing(sqlite3.connect(store.folder / "run.db", isolation_level=None)) as reader:
         reader.row_factory = sqlite3.Row
         reader.execute("BEGIN")
         with pytest.raises(StorageError) as caught:
-            query(reader, 0, fail)
+            query(Opened(reader), Unreadable(store.folder / "labels"))
         held.append(caught.value)
         reader.execute("ROLLBACK")
         with contextlib.closing(sqlite3.connect(store.folder / "run.db", isolation_level=None, timeout=0)) as writer:
@@ -171,14 +179,14 @@ def test_fork_has_its_own_files_of_the_steps_that_it_keeps(store: RunStore) -> N
 def test_other_ranks_get_the_values_with_the_tables(store: RunStore) -> None:
     """A rank on another machine can't read the files."""
     put(store, FIELD)
-    replica = Replica(store.image())
-    assert [one.value for one in replica.accepted(0)] == [dumps(FIELD)]
+    replica = Replica(store.transfer.image())
+    assert [one.value for one in replica.labels.accepted(0)] == [dumps(FIELD)]
     asked = put_alike(store, replica)
     with store.answering(1) as writer:
         writer.accept(asked, AcceptedLabel(asked, None, "label", "", dumps(FIELD + 1), 1.0))
-    replica.apply_label_changes(store.label_changes(1))
-    assert [one.value for one in replica.accepted(1)] == [dumps(FIELD + 1)]
-    assert replica.label_rows(1) == store.label_rows(1)
+    replica.apply_label_changes(store.transfer.label_changes(1))
+    assert [one.value for one in replica.labels.accepted(1)] == [dumps(FIELD + 1)]
+    assert replica.transfer.label_rows(1) == store.transfer.label_rows(1)
     assert not (replica.folder / "labels").exists()
     replica.close()
 

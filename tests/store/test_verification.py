@@ -30,8 +30,8 @@ from alcore.store.database import Database
 from alcore.store.fork import fork_run
 from alcore.store.lock import RunLock
 from alcore.store.reading import Run, find_run, summaries
+from alcore.store.rows import AcceptedLabel, AskedRequest, Record, request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import AcceptedLabel, AskedRequest, Record, request_id
 
 STEPS, PICKS = 5, 3
 RUN_TABLES = [*digests.CHAINED, *digests.CHANGING]
@@ -49,8 +49,8 @@ def make_run(root: Path, seed: int = 3) -> Path:
         generated = Request(request_id("r1", step, PICKS), step, PICKS, [step, 0.5])
         asked.append(AskedRequest(generated, None, "gan", None, 0, 2.0))
         store.commit_query(step, asked, [Record(step, "f1", 0, {"f1": step / 7})], "model")
-        store.mark_taken(requests[:1])
-        store.set_handle(requests[0], "job")
+        store.requests.mark_taken(requests[:1])
+        store.requests.set_handle(requests[0], "job")
         with store.answering(step) as writer:
             for n, request in enumerate(requests[:2]):
                 writer.accept(request, _label(request, n))
@@ -294,9 +294,20 @@ def _write(run: Path) -> None:
     """Do what a driver does that goes on with a run."""
     store = RunStore.open(run.parent, "r1")
     try:
-        store.meta(), store.checkpoints(), store.last_step(), store.in_flight(), store.label_strategy_state()
+        (
+            store.meta(),
+            store.steps.checkpoints(),
+            store.steps.last(),
+            store.requests.in_flight(),
+            store.labels.strategy_state(),
+        )
         for step in range(STEPS):
-            store.labeling(step), store.accepted(step), store.asked_requests(step), store.records(step, "f1")
+            (
+                store.labels.labeling(step),
+                store.labels.accepted(step),
+                store.requests.asked(step),
+                store.steps.records(step, "f1"),
+            )
         store.export()
     finally:
         store.close()

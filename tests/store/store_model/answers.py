@@ -13,7 +13,7 @@ from hypothesis.stateful import rule
 from alcore.protocols import Failed, Label, Request
 from alcore.store.files import StorageError
 from alcore.store.inbox import Inbox
-from alcore.store.tables import request_id
+from alcore.store.rows import request_id
 from store_model.lives import Lives, scene
 from store_model.plain import Model
 from store_model.writer import SAMPLES

@@ -21,8 +21,8 @@ from alcore.errors import RunLockedError
 from alcore.protocols import Request
 from alcore.store import checkpoints
 from alcore.store.lock import is_locked
+from alcore.store.rows import request_id
 from alcore.store.run import RunStore
-from alcore.store.tables import request_id
 from store_model.plain import Asked, Model
 from store_model.power import LEFTOVERS, PowerCut, leave_behind
 from store_model.views import Onlooker, shown, tables
@@ -231,7 +231,7 @@ class Lives(RuleBasedStateMachine):
         """End the labeling phase, and the step; what comes between the two is taken in at the next labeling phase."""
         step, store = self.model.step, self.writer.store
         self.take_inbox()
-        self.commit(lambda: store.end_labeling(step), lambda model: None)
+        self.commit(lambda: store.labels.end_labeling(step), lambda model: None)
         assert [shown(one.item) for one in self.writer.labels.close()] == self.model.brought()
         assert self.writer.labels.close() == []
         between()
@@ -254,16 +254,16 @@ class Lives(RuleBasedStateMachine):
         self.live_through(lambda: opened.append(RunStore.open(self.root, ID)))
         self.littered = False
         self.writer, store = Writer(opened[0], self.model.retries), opened[0]
-        drop_in = store.last_step() if in_flight == "drop" else None
+        drop_in = store.steps.last() if in_flight == "drop" else None
         change = Model.drop_in_flight if in_flight == "drop" else Model.settle
-        self.commit(lambda: store.release_in_flight(drop_in=drop_in), change)
-        self.writer.candidates.mask(store.requested_samples(store.last_step() + 1))
+        self.commit(lambda: store.requests.release_in_flight(drop_in=drop_in), change)
+        self.writer.candidates.mask(store.requests.samples(store.steps.last() + 1))
         self.queue = [one.place for one in self.model.to_hand_out()]
         if self.model.labeling:
-            assert not store.labeling(self.model.step).committed
+            assert not store.labels.labeling(self.model.step).committed
             self.writer.requests.begin(self.model.step, math.inf)
-            if store.labeling(self.model.step).ended:
-                self.commit(lambda: store.reopen_labeling(), lambda model: None)
+            if store.labels.labeling(self.model.step).ended:
+                self.commit(lambda: store.labels.reopen_labeling(), lambda model: None)
             self.hand_out()
         if self.points is not None:
             self.power.left = self.points + self.deaths % 5
@@ -359,17 +359,17 @@ class Lives(RuleBasedStateMachine):
     def the_writer_knows_what_the_model_says(self) -> None:
         model, store, labels = self.model, self.writer.store, self.writer.labels
         ids = {one.place: request_id(ID, *one.place) for one in model.asked}
-        state = store.labeling(model.step - (not model.labeling))
+        state = store.labels.labeling(model.step - (not model.labeling))
         assert [(one.id, one.attempt, one.handle) for one in state.open] == [
             (ids[one.place], one.attempts, one.handle) for one in model.line
         ]
-        assert [one.id for one in store.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
-        assert [store.committed_cost(), store.committed_cost(model.step)] == [model.spent(), model.spent(model.step)]
+        assert [one.id for one in store.requests.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
+        assert [store.costs.committed(), store.costs.committed(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:
             assert [shown(one.item) for one in state.accepted] == model.brought()
             assert not state.ended
             assert not state.committed
-            assert store.label_counts(model.step) == model.counts(model.step)
+            assert store.labels.counts(model.step) == model.counts(model.step)
             assert [labels.qsize(), self.writer.requests.qsize()] == [len(model.brought()), len(self.queue)]
 
     def teardown(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 from alcore.codec import loads
@@ -16,16 +14,13 @@ class Onlooker(Run):
     """Another process that reads a run: all that it wants to know at one moment."""
 
     def __enter__(self) -> Onlooker:
-        self._opened = super()._connection()
-        self._kept = self._opened.__enter__()
+        self._opened = self._reader.connection()
+        kept = self._opened.__enter__()
+        self._reader.connection = lambda: contextlib.nullcontext(kept)
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        yield self._kept
 
 
 def tables(run: Run) -> dict[str, Any]:

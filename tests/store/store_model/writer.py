@@ -18,8 +18,8 @@ from alcore.driver.pool_set import PoolSet
 from alcore.driver.request_queue import RequestQueue
 from alcore.pools import TensorPool
 from alcore.pools.candidates import Candidates
+from alcore.store.rows import Record
 from alcore.store.run import RunStore
-from alcore.store.tables import Record
 
 SAMPLES = 24
 
@@ -79,8 +79,8 @@ class Writer:
             PoolSet(None, None, None),
             costs,
         )
-        self.requests.on_take = store.mark_taken
-        self.requests.on_give_back = store.mark_given_back
+        self.requests.on_take = store.requests.mark_taken
+        self.requests.on_give_back = store.requests.mark_given_back
         self.state: str | None = None
         self.labels = AnswerQueue(
             store,
@@ -92,12 +92,12 @@ class Writer:
 
     def begin_labeling(self, step: int) -> None:
         """Open the label queue, with what this phase has accepted already."""
-        self.labels.open(step, self.store.labeling(step))
+        self.labels.open(step, self.store.labels.labeling(step))
 
     def hand_out(self, step: int) -> None:
         """Hand out what is open."""
         self.begin_labeling(step)
-        self.ledger.hand_out_only(self.ledger.to_hand_out(self.store.labeling(step)))
+        self.ledger.hand_out_only(self.ledger.to_hand_out(self.store.labels.labeling(step)))
 
     def _look(self) -> None:
         assert not self.store.committing, "called before it was committed"
