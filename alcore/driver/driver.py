@@ -31,7 +31,7 @@ from alcore.pools.batches import tensors_of, to_device
 from alcore.protocols import DataInfo, EndKind, EndReason, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
 from alcore.randomness import derive_generator
 from alcore.store.reading import Run
-from alcore.store.tables import AskedRequest
+from alcore.store.rows import AskedRequest
 from alcore.training.extra_arguments import accepted, check_arguments
 from alcore.training.loader import BatchLoader
 from alcore.training.steps import own_step, resolve_train_step
@@ -274,7 +274,7 @@ class Driver:
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
-                strategies = [] if session.store.waits_before(self.position.step) else [self.start_strategy]
+                strategies = [] if session.store.requests.waits_before(self.position.step) else [self.start_strategy]
             if (learned := self._query.run(strategies, session.store, args, kwargs)) is not None:
                 session.record.values["feasibility"] = learned
             session.commit_requests(self.query_queue, model_digest(self.learner))
@@ -310,7 +310,7 @@ class Driver:
                 candidates=self._parts.candidates,
                 cold_start=cold_start,
                 settled=session.record.settled,
-                waiting=cold_start and session.store.waits_before(self.position.step + 1),
+                waiting=cold_start and session.store.requests.waits_before(self.position.step + 1),
                 has_query_strategies=bool(self.query_strategies),
                 max_steps=self.config.max_active_learning_steps,
                 budget=self.config.budget,
@@ -318,7 +318,7 @@ class Driver:
             failing = None if self.label_queue is None else self.label_queue.keeps_failing
             reason = (
                 stopping.keeps_failing(failing, self.config.max_failure_rate)
-                or stopping.all_refused(session.record.values, lambda: session.store.reasons(self.position.step))
+                or stopping.all_refused(session.record.values, lambda: session.store.labels.reasons(self.position.step))
                 or reason
             )
             self.end_reason = agree_on_end(self.ranks, reason) or self._step_limit(self.position.step + 1)

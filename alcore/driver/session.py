@@ -22,8 +22,9 @@ from alcore.errors import UsageError
 from alcore.plugins.listeners import Listeners
 from alcore.protocols import EndReason, Phase, Spent
 from alcore.store.endings import GOES_ON, facts_of, untrained
+from alcore.store.facts import utc_now
+from alcore.store.rows import AskedRequest, Record
 from alcore.store.run import RunStore
-from alcore.store.tables import AskedRequest, Record, utc_now
 
 _MOST_REASONS = 5
 """So many reasons of failures are logged after a labeling phase, the most frequent ones."""
@@ -176,7 +177,7 @@ class RunSession:
         step = self._position.step
         values = self._scope.current.share(lambda: list(values))
         known = self.record.metrics.setdefault(strategy, [])
-        if self.replaying and (texts := self.store.record_texts(step, strategy)):
+        if self.replaying and (texts := self.store.steps.record_texts(step, strategy)):
             recorded = [loads(text) for text in texts][len(known) : len(known) + len(values)]
             if [dumps(value) for value in recorded] != [dumps(value) for value in values]:
                 self._logger.warning(
@@ -198,7 +199,7 @@ class RunSession:
             Digest of the learner that chose.
         """
         step = self._position.step
-        recorded = self.store.asked_requests(step) if self.replaying else None
+        recorded = self.store.requests.asked(step) if self.replaying else None
         if recorded is not None:
             self._compare(queue.asked, recorded)
             queue.adopt(recorded)
@@ -226,7 +227,7 @@ class RunSession:
             if counts[name]:
                 self._logger.warning("%d %s", counts[name], words)
         if counts["failed"] or counts["refused"]:
-            for one in self.store.reasons(self._position.step)[:_MOST_REASONS]:
+            for one in self.store.labels.reasons(self._position.step)[:_MOST_REASONS]:
                 self._logger.warning("%d times, %s: %s", one["count"], one["kind"], one["reason"])
         if counts.get("taken"):
             self._warn_once(
@@ -256,7 +257,7 @@ class RunSession:
 
     def spent(self) -> Spent:
         """Return how many labels were bought in earlier steps, and what they cost."""
-        return self.store.bought(self._position.step)
+        return self.store.costs.bought(self._position.step)
 
     def pending(self, queue: RequestQueue) -> set[int]:
         """Return the samples that were asked for and have no answer yet.
@@ -269,9 +270,9 @@ class RunSession:
         step = self._position.step
         if self._position.phase is Phase.QUERY:
             asked = [asked for asked in queue.asked if asked.request.step == step]  # an earlier step's, until it begins
-            return samples_of(asked).union(self.store.pending_samples(step, queue.first_ordinal))
+            return samples_of(asked).union(self.store.requests.pending_samples(step, queue.first_ordinal))
         has_chosen = self.record.step == step and Phase.QUERY.value in self.record.seconds
-        return set(self.store.pending_samples(step + 1 if has_chosen else step))
+        return set(self.store.requests.pending_samples(step + 1 if has_chosen else step))
 
     def _prune(self) -> None:
         """Delete the checkpoints that the user doesn't want to keep."""
@@ -291,13 +292,15 @@ class RunSession:
         metrology
             The names of the metrology strategies.
         """
-        found = self.store.step_record(step)
+        found = self.store.steps.record(step)
         if found is None or not listeners:
             return
         seconds = found.pop("seconds")
         record = StepRecord(step, found, seconds)
         if Phase.METROLOGY.value in seconds:
-            record.metrics = {name: [loads(text) for text in self.store.record_texts(step, name)] for name in metrology}
+            record.metrics = {
+                name: [loads(text) for text in self.store.steps.record_texts(step, name)] for name in metrology
+            }
         now, self._position.step = self._position.step, step
         try:
             self._listeners.tell("alcore_step_end", only=listeners, record=record.for_observers(), replayed=True)
@@ -308,7 +311,7 @@ class RunSession:
         """Log how many labels no training has used, where the run has done what it was started for."""
         if self.training is None or (reason is not None and reason.kind.status != "done"):
             return
-        if left := untrained(self.store.untrained_labels()):
+        if left := untrained(self.store.labels.untrained()):
             self._logger.info("run %s: %s", self._position.run_id, left)
 
     def end(self, reason: EndReason | None, error: BaseException | None) -> None:
@@ -341,7 +344,7 @@ class RunSession:
         """Close everything that is open; return what is left of the run, with this state of the random generators."""
         closed = ClosedRun(self.record, Spent(0, 0.0), set(), self._position, generators)
         with contextlib.suppress(Exception):  # the disk may be the reason for the end
-            closed.bought, closed.unanswered = self.spent(), set(self.store.open_samples())
+            closed.bought, closed.unanswered = self.spent(), set(self.store.requests.open_samples())
         self.store.close()
         self._log.close()
         return closed

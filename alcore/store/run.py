@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from alcore.errors import UsageError
-from alcore.protocols import Spent
 from alcore.store import checkpoints, exports, facts, retention
 from alcore.store.answers import AnswerWriter
 from alcore.store.checkpoints import StagedCheckpoint, checkpoint_name
@@ -310,77 +309,3 @@ class RunStore:
                 if path not in named:
                     remove_file(path)
         self._values.remove_unnamed(self._database.read(large_values))
-
-    # -- names of before, which `driver` and `session` call ------------------------------------------------------
-
-    def asked_requests(self, step: int) -> list[AskedRequest] | None:
-        """Call `requests.asked`."""
-        return self.requests.asked(step)
-
-    def waits_before(self, step: int) -> bool:
-        """Call `requests.waits_before`."""
-        return self.requests.waits_before(step)
-
-    def infeasible(self, before: int) -> list[Any]:
-        """Call `requests.infeasible`."""
-        return self.requests.infeasible(before)
-
-    def pending_samples(self, step: int, ordinal: int = 0) -> list[int]:
-        """Call `requests.pending_samples`."""
-        return self.requests.pending_samples(step, ordinal)
-
-    def open_samples(self) -> list[int]:
-        """Call `requests.open_samples`."""
-        return self.requests.open_samples()
-
-    def labeled_samples(self, before: int) -> list[int]:
-        """Call `labels.samples`."""
-        return self.labels.samples(before)
-
-    def reasons(self, step: int | None) -> list[dict[str, Any]]:
-        """Call `labels.reasons`."""
-        return self.labels.reasons(step)
-
-    def forget_failures(self) -> None:
-        """Call `labels.forget_failures`."""
-        self.labels.forget_failures()
-
-    def untrained_labels(self) -> int:
-        """Call `labels.untrained`."""
-        return self.labels.untrained()
-
-    def label_strategy_state(self) -> str | None:
-        """Call `labels.strategy_state`."""
-        return self.labels.strategy_state()
-
-    def bought(self, before: int) -> Spent:
-        """Call `costs.bought`."""
-        return self.costs.bought(before)
-
-    def mean_cost(self, before: int) -> float | None:
-        """Call `costs.mean`."""
-        return self.costs.mean(before)
-
-    def committed_cost(self, before: int) -> float:
-        """Call `costs.committed`."""
-        return self.costs.committed(before)
-
-    def record_texts(self, step: int, strategy: str) -> list[str]:
-        """Call `steps.record_texts`."""
-        return self.steps.record_texts(step, strategy)
-
-    def step_record(self, step: int) -> dict[str, Any] | None:
-        """Call `steps.record`."""
-        return self.steps.record(step)
-
-    def last_step(self) -> int:
-        """Call `steps.last`."""
-        return self.steps.last()
-
-    def is_committed(self, step: int) -> bool:
-        """Call `steps.is_committed`."""
-        return self.steps.is_committed(step)
-
-    def image(self) -> bytes:
-        """Call `transfer.image`."""
-        return self.transfer.image()
