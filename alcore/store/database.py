@@ -169,7 +169,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what the block writes, all of it or nothing; usable from any thread.
 
-        Inside another one it is a part of that one.
+        Inside another one it is a part of that one, which an error of it has to end.
 
         Raises
         ------

@@ -74,6 +74,20 @@ def test_error_undoes_all_of_a_transaction(tmp_path: Path, database: Database, e
     assert keys(tmp_path / "run.db") == ["b"]
 
 
+def test_transaction_inside_another_is_a_part_of_it(tmp_path: Path, database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a", "1"))
+        database.write(lambda inner: inner.execute(INSERT, ("b", "1")))
+        assert database.committing
+        assert keys(tmp_path / "run.db") == []
+    assert keys(tmp_path / "run.db") == ["a", "b"]
+    with pytest.raises(sqlite3.IntegrityError), database.transaction() as connection:  # noqa: PT012
+        connection.execute(INSERT, ("c", "1"))
+        database.write(lambda inner: inner.execute(INSERT, ("a", "2")))
+    assert not database.committing
+    assert keys(tmp_path / "run.db") == ["a", "b"]
+
+
 def test_read_sees_one_moment_and_blocks_no_other_reader(tmp_path: Path, database: Database) -> None:
     def look(connection: sqlite3.Connection) -> None:
         assert connection.execute("SELECT COUNT(*) FROM run").fetchone()[0] == 0
@@ -97,6 +111,16 @@ def test_read_inside_a_transaction_sees_what_it_wrote(database: Database) -> Non
     with database.transaction() as connection:
         connection.execute(INSERT, ("a", "1"))
         assert len(read(database, "SELECT * FROM run")) == 1
+
+
+def test_read_inside_another_sees_the_same_moment(tmp_path: Path, database: Database) -> None:
+    def look(connection: sqlite3.Connection) -> None:
+        connection.execute(INSERT, ("a", "1"))
+        assert len(read(database, "SELECT * FROM run")) == 1
+        assert connection.in_transaction
+
+    database.read(look)
+    assert keys(tmp_path / "run.db") == []
 
 
 def test_read_undoes_what_is_written_in_it(tmp_path: Path, database: Database) -> None:

@@ -19,9 +19,11 @@ from alcore.store import reader
 from alcore.store.database import Database
 from alcore.store.formats import FORMAT
 from alcore.store.lock import RunLock, held_error
+from alcore.store.reader import Reader
 from alcore.store.reading import Run, figures, find_run, parts_of, run_folders, runs_within, settings_of, summaries
 from alcore.store.rows import Record
 from alcore.store.run import RunStore
+from alcore.store.steps import Steps
 
 Create = Callable[..., RunStore]
 
@@ -166,6 +168,8 @@ def test_reading_changes_nothing(create: Create) -> None:
     reader.summary(), reader.requests(), reader.refused(), reader.checkpoints(), reader.steps(), reader.records()
     with pytest.raises(UsageError, match="can't be read"):
         reader.read("INSERT INTO run VALUES ('a', '1', '')")
+    with pytest.raises(UsageError, match="only the writer"):
+        Steps(Reader(store.folder)).insert(0, {}, {})
     assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
 
 
