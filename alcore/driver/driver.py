@@ -249,7 +249,7 @@ class Driver:
 
     def _metrology_phase(self, *args: Any, **kwargs: Any) -> None:
         """Measure the learner; nothing where the run doesn't measure."""
-        session = self._open(None, None, kwargs)
+        session = self._session(kwargs)
         if not self.measures:
             return
         with session.phase(Phase.METROLOGY):
@@ -270,7 +270,7 @@ class Driver:
 
     def _query_phase(self, *args: Any, **kwargs: Any) -> None:
         """Choose what to label next, and commit these requests."""
-        session = self._open(None, None, kwargs)
+        session = self._session(kwargs)
         with session.phase(Phase.QUERY):
             strategies = self.query_strategies
             if self._is_cold_start:  # its labels may take a while, and are not asked for again
@@ -281,7 +281,7 @@ class Driver:
 
     def _labeling_phase(self, *args: Any, **kwargs: Any) -> None:
         """Get the labels that were asked for, and append them to the training pool; nothing without a strategy."""
-        session = self._open(None, None, kwargs)
+        session = self._session(kwargs)
         if self.config.skip_labeling or self.label_strategy is None:
             return
         with session.phase(Phase.LABELING):
@@ -522,7 +522,7 @@ class Driver:
     def _open(
         self, train_step_fn: TrainStep | None, validate_step_fn: ValidateStep | None, keywords: Mapping[str, Any]
     ) -> RunSession:
-        """Return the open run; the first phase opens it, called by hand or not."""
+        """Return the open run, for training with these step functions; it is opened where it isn't open yet."""
         if self._parts.trainer is not None:
             train_step_fn, validate_step_fn = self._parts.trainer.step_functions(train_step_fn, validate_step_fn)
             checks.check_step_functions(train_step_fn, validate_step_fn, self._parts.pools, keywords)
@@ -540,6 +540,11 @@ class Driver:
         return lifecycle.create(
             lambda: self._check_columns(train_step_fn), description=self.description, preprocessing=self.preprocessing
         )
+
+    def _session(self, keywords: Mapping[str, Any]) -> RunSession:
+        """Return the open run, for a phase that doesn't train; it is opened where the phase is called by hand."""
+        is_open = self._lifecycle.state is RunState.OPEN
+        return self._lifecycle.session if is_open else self._open(None, None, keywords)
 
     def _check_columns(self, train_step_fn: TrainStep | None) -> None:
         """Compare the learner's outputs with the number of classes, where the default loss trains it."""
