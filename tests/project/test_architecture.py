@@ -266,6 +266,20 @@ def test_optional_members_are_written_in_the_protocols() -> None:
     )
 
 
+def test_what_pools_offer_is_looked_for_in_one_place() -> None:
+    """Everybody else calls the functions of `alcore.pools`, which say what holds where a member is missing."""
+    classes = {name: one for name, one in vars(protocols).items() if getattr(one, "_is_protocol", False)}
+    options = set().union(*(members_of(one) for name, one in classes.items() if name.startswith("Pool")))
+    others = set().union(*(members_of(one) for name, one in classes.items() if not name.startswith("Pool")))
+    none(
+        f"{source.at(line)} {name}"
+        for source in [*core(), *plugins()]
+        if source.package not in ("pools", "alcore_testing")
+        for line, name in looked_for(source.tree)
+        if name in options - others
+    )
+
+
 def looked_for(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         match node:
