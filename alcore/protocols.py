@@ -439,16 +439,23 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
+
+DriverProtocol = RunContext
+"""Another name of `RunContext`, as in PhysicsNeMo."""
+
+
+class LabelingContext(RunContext, Protocol):
+    """The run as a label strategy sees it that works for long: what it can ask for beyond `RunContext`.
+
+    Each `alcore.Driver` is one; so is what ``alcore worker`` gives its strategy. Most label strategies need none of it.
+    """
+
     def take_told(self) -> list[Request]:
         """Take in what was told to the run (`alcore tell`), while a label strategy works; return what that is to drop.
 
         These are requests which it had taken out and need not answer any more: they were answered, or failed and are
-        handed out again. For label strategies that work for long; for others it is taken in when they have returned.
+        handed out again. What is told to others is taken in when they have returned.
         """
-
-
-DriverProtocol = RunContext
-"""Another name of `RunContext`, as in PhysicsNeMo."""
 
 
 # -- state and checks, of any part -------------------------------------------------------------------------
@@ -867,8 +874,9 @@ class LabelStrategyOptions(Protocol):
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
     there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
-    `strategy_name`, `pending`, `generator`, `safe_point` and `take_told`, and a `choice_pool` that knows the samples in
-    hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
+    `strategy_name`, `pending`, `generator` and `safe_point`, of `LabelingContext` also `take_told`, and a `choice_pool`
+    that knows the samples in hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where
+    it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
         """Tell whether a request that was taken may have been carried out without the strategy being able to find out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import torch
 
@@ -17,7 +17,7 @@ from alcore.inference.features import Features, refuse_non_finite, refuse_non_fi
 from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
 from alcore.plugins.signatures import accepts
-from alcore.protocols import EndReason, QueryQueue, RunContext
+from alcore.protocols import EndReason, LabelingContext, QueryQueue, Request, RunContext
 from alcore.store.files import WORK
 from alcore.store.reading import step_figures
 
@@ -123,6 +123,13 @@ class BaseQuery(BaseStrategy):
 
 class BaseLabel(BaseStrategy):
     """A label strategy; implement ``label(queue_to_label, serialize_queue, *args, **kwargs)``."""
+
+    def take_told(self) -> list[Request]:
+        """Take in what was told to the run meanwhile; return the requests in hand that need no answer any more.
+
+        For a strategy that works for long (`alcore.protocols.LabelingContext`).
+        """
+        return cast(LabelingContext, self.driver).take_told()
 
 
 class BaseMetrology(BaseStrategy):

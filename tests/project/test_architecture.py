@@ -210,7 +210,6 @@ USED_BY = {
     "safe_point": "alcore_bayes",
     "spent": "alcore_stopping",
     "strategy_name": "alcore.strategies",
-    "take_told": "alcore_worker",
     "train_datapool": "docs/specification.md",
     "training_pool": "docs/from-physicsnemo.md",
     "trains": "alcore_diversity",
