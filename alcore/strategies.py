@@ -14,8 +14,8 @@ from alcore.errors import UsageError
 from alcore.hookspecs import runhook
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import Features, refuse_non_finite, refuse_non_finite_features
-from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
+from alcore.outputs.kinds import first_rows
 from alcore.plugins.signatures import accepts
 from alcore.protocols import EndReason, LabelingContext, QueryQueue, Request, RunContext
 from alcore.store.files import WORK
@@ -270,7 +270,7 @@ class PointwiseQuery(BaseQuery):
             shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else ""
             raise UsageError(
                 f"its score() can't take the learner's outputs{shape}: {type(error).__name__}: {error}. "
-                "alcore.inference.class_probabilities brings any classifier's outputs to (B, C)."
+                "alcore.outputs.class_probabilities brings any classifier's outputs to (B, C)."
             ) from error
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:

@@ -11,9 +11,10 @@ import torch
 from alcore.errors import UsageError, did_you_mean
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.features import Features, common, join_chunks, put_together
-from alcore.inference.learner import evaluating, learner_state
-from alcore.inference.outputs import check_outputs, check_tensor
+from alcore.inference.learner import learner_state
 from alcore.inference.streaming import chunks
+from alcore.outputs.kinds import check_outputs, check_tensor
+from alcore.outputs.modes import evaluating
 from alcore.pools.batches import rows_within, tensors_of, to_device
 from alcore.pools.offers import has_batch, labeled_ids
 from alcore.pools.tensor_pool import is_choosable

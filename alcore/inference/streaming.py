@@ -15,9 +15,9 @@ from alcore.distributed.ranks import Ranks, RoundRobin
 from alcore.errors import QueryError, UsageError
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.feasibility import weighted_by
-from alcore.inference.learner import eval_mode
-from alcore.inference.outputs import first_rows
 from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
+from alcore.outputs.kinds import first_rows
+from alcore.outputs.modes import eval_mode
 from alcore.pools.batches import tensors_of
 from alcore.pools.candidates import listed_range, lists_windows
 from alcore.protocols import RunContext

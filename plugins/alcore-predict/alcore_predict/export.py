@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from alcore.errors import AlcoreError, PluginError, UsageError, message_of
 from alcore.experiment import BuiltInPythonError, Checkpoint, TrainedRun
-from alcore.inference import kind_of
+from alcore.outputs import kind_of
 from alcore.plugins import installed_versions
 from alcore.pools import answer_of, has_batch, is_choosable, labeled_ids, plain_items, sources_of, total_of
 from alcore.protocols import DataInfo

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import check_tensor, first_rows, kind_of, means_of
+from alcore.outputs import check_tensor, first_rows, kind_of, means_of
 from alcore.pools import has_batch
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import is_classifier
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import entropy, least_confidence, margin
+from alcore.outputs import entropy, least_confidence, margin
 from alcore.pools import has_batch, to_device
 from alcore.protocols import QueryQueue
 from alcore.randomness import preserve_rng_state

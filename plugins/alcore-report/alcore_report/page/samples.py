@@ -14,7 +14,7 @@ import torch
 from scipy.linalg import eigh
 
 from alcore.experiment import rebuild_data, rebuild_learner
-from alcore.inference import check_outputs, class_probabilities, eval_mode, kind_of, means_of
+from alcore.outputs import check_outputs, class_probabilities, eval_mode, kind_of, means_of
 from alcore.pools import (
     DataInfo,
     answer_of,
