@@ -9,6 +9,25 @@ import difflib
 from collections.abc import Iterable
 from types import FrameType
 
+__all__ = [
+    "AlcoreError",
+    "DivergedError",
+    "EncodingError",
+    "Interrupted",
+    "PluginError",
+    "QueryError",
+    "RunExistsError",
+    "RunLockedError",
+    "StaleWriterError",
+    "UsageError",
+    "Waiting",
+    "check_choice",
+    "did_you_mean",
+    "is_importing",
+    "message_of",
+    "reason_of",
+]
+
 
 class AlcoreError(Exception):
     """Something went wrong while a run was under way; the command exits with 1."""

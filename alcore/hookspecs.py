@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         TrainingLoop,
     )
 
+__all__ = ["Lifecycle", "Registration", "hookimpl", "runhook"]
+
 hookspec = pluggy.HookspecMarker("alcore")
 """Marks the specification of a registration hook."""
 hookimpl = pluggy.HookimplMarker("alcore")

@@ -2,8 +2,9 @@
 
 A *part* is what a user gives to a run: a pool, a learner, a strategy, a training loop, an observer, a stop criterion.
 The classes here are typing protocols: a part need not inherit from anything. Base classes that save typing are in
-:mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it lists what may be added:
-core looks for each of these members by name, and does without it where it is missing.
+:mod:`alcore.strategies`. A protocol lists what is required. The class ``...Options`` beside it, and of a pool the
+classes ``Pool...``, list what may be added: core looks for each of these members by name, and does without it where it
+is missing.
 
 Nothing in this module imports torch.
 """
@@ -145,7 +146,7 @@ class Data:
         Pool to choose from, where that is not `train`.
     info
         What is known about the data: required by learners whose factory takes ``info``. Where it isn't given, what a
-        pool says (`PoolOptions.info`).
+        pool says (`PoolIdentity.info`).
     defaults
         Experiment tables that suit this data, as nested mappings; what the user says takes precedence. The
         name ``*`` is every part of a kind that has the parameter: ``{"query": {"*": {"max_samples": 5}}}``.
@@ -402,7 +403,7 @@ class RunContext(Protocol):
     def candidates(self, size: int = 2**16) -> Iterator[torch.Tensor]:
         """Yield the ids that the step under way chooses from, ascending, in int64 tensors of at most `size`.
 
-        All that may be asked for, unless the pool offers a part of them in each step (`PoolOptions.step_range`).
+        All that may be asked for, unless the pool offers a part of them in each step (`PoolWindows.step_range`).
         """
 
     def pending(self) -> torch.Tensor:
@@ -438,16 +439,23 @@ class RunContext(Protocol):
     def safe_point(self) -> None:
         """End the run here if it was asked to end."""
 
+
+DriverProtocol = RunContext
+"""Another name of `RunContext`, as in PhysicsNeMo."""
+
+
+class LabelingContext(RunContext, Protocol):
+    """The run as a label strategy sees it that works for long: what it can ask for beyond `RunContext`.
+
+    Each `alcore.Driver` is one; so is what ``alcore worker`` gives its strategy. Most label strategies need none of it.
+    """
+
     def take_told(self) -> list[Request]:
         """Take in what was told to the run (`alcore tell`), while a label strategy works; return what that is to drop.
 
         These are requests which it had taken out and need not answer any more: they were answered, or failed and are
-        handed out again. For label strategies that work for long; for others it is taken in when they have returned.
+        handed out again. What is told to others is taken in when they have returned.
         """
-
-
-DriverProtocol = RunContext
-"""Another name of `RunContext`, as in PhysicsNeMo."""
 
 
 # -- state and checks, of any part -------------------------------------------------------------------------
@@ -481,7 +489,10 @@ class PartOptions(Protocol):
 
 @runtime_checkable
 class DataPool(Protocol):
-    """A collection of labeled samples that grows; ``DataPool[...]`` may be written, and is the same."""
+    """A collection of labeled samples that grows; ``DataPool[...]`` may be written, and is the same.
+
+    What a pool may also offer is in the protocols ``Pool...``, one for each purpose.
+    """
 
     def __class_getitem__(cls, _item: Any) -> type[DataPool]:
         """Return the class itself."""
@@ -509,7 +520,7 @@ class ChoosablePool(Protocol):
     def unlabeled_indices(self) -> torch.Tensor:
         """Return the ids of the unlabeled samples: int64, shape (U,), ascending.
 
-        A large pool (10^7 ids are 80 MB) takes ``unlabeled_indices(start, stop)`` and has `PoolOptions.total`; then
+        A large pool (10^7 ids are 80 MB) takes ``unlabeled_indices(start, stop)`` and has `PoolWindows.total`; then
         its ids are never listed all at once.
         """
 
@@ -517,127 +528,100 @@ class ChoosablePool(Protocol):
         """Return the learner's inputs for these ids, as one batch, never augmented."""
 
 
-class PoolOptions(Protocol):
-    """What a pool may also offer."""
+class PoolIdentity(Protocol):
+    """What a pool says of itself. Either member may be left out."""
 
     info: DataInfo
     """Of the training pool, else of the pool to choose from: what is known about the data. Strategies and learners read
-    it as ``context.info``."""
+    it as ``context.info``. Where it is missing, nothing is known but what ``Data.info`` says."""
+
+    def digest(self) -> str:
+        """Return text that identifies samples and labels.
+
+        Called on the training pool and on a separate unlabeled pool when a run begins, and compared when it resumes.
+        Where it is missing, a pool is identified by its length and its unlabeled ids.
+        """
+
+
+class PoolWindows(Protocol):
+    """What a large pool to choose from has, so that its ids are never listed all at once.
+
+    It takes ``unlabeled_indices(start, stop)`` too. Where `total` is missing, the ids are listed whole.
+    """
 
     total: int
-    """Of the pool to choose from: the number of samples, labeled or not; the ids are 0 to ``total - 1``. Read to list
-    the ids in windows."""
+    """The number of samples, labeled or not; the ids are 0 to ``total - 1``. Read to list the ids in windows."""
 
     def step_range(self, step: int, /) -> tuple[int, int]:
         """Return which ids a step chooses from: those in ``range(start, stop)``, with ``0 <= start <= stop <= total``.
 
-        Called on the pool to choose from, where it takes ``unlabeled_indices(start, stop)``, by each pass over the
-        candidates; so a step on a pool of 10^9 samples takes the time of those that it chooses from. The same for the
-        same step. Any unlabeled sample may be asked for by its id all the same. Where it is missing, a step chooses
-        from all.
+        Called by each pass over the candidates; so a step on a pool of 10^9 samples takes the time of those that it
+        chooses from. The same for the same step. Any unlabeled sample may be asked for by its id all the same. It may
+        be left out; then a step chooses from all.
         """
 
-    labeled_ids: torch.Tensor
-    """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of
-    labeled samples are extracted, and by ``alcore export``."""
 
-    source_rows: torch.Tensor
-    """Of the pool to choose from: the row of the file of each sample, by id: int64, shape (N,), from 0. A header and
-    blank lines don't count, as in ``pandas.read_csv(path).iloc[row]`` and ``array[row]``. Read by ``alcore export`` and
-    ``alcore ask``."""
-
-    source_lines: torch.Tensor | None
-    """Of the pool to choose from: the line of a text file on which each sample begins, by id: int64, shape (N,), from
-    1; None where the file is not text. Read by ``alcore export`` and ``alcore ask``."""
-
-    plain: Any
-    """Of the training and the validation pool: the labeled items without augmentation, with ``len`` and ``[index]`` as
-    in the pool itself, which is read where it is missing. Read wherever labeled items are not trained on."""
-
-    def shown(self, samples: Sequence[int], /) -> Mapping[str, Sequence[Any]]:
-        """Return what a person is shown of these samples who labels them: text, numbers or None, by column.
-
-        Called on the pool to choose from by ``alcore ask`` and ``alcore report``. For samples of a file, its columns
-        without the target. Where it is missing, the inputs are shown.
-        """
-
-    units: Mapping[str, str]
-    """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read on the pool to choose from
-    by ``alcore ask`` and by label strategies that run programs. Where it is missing, no units are told."""
-
-    knows_answers: bool
-    """Of the pool to choose from: whether a sample id alone is enough to label it (True where the pool doesn't say).
-    Read before step 0."""
+class PoolTraining(Protocol):
+    """How the labeled items of the training and the validation pool are read. Each member may be left out."""
 
     def batch(self, positions: torch.Tensor, /) -> Any:
         """Return the labeled items at these positions of the training order, as one batch; it may be augmented.
 
-        Called on the training and the validation pool, by their loaders, in place of one `__getitem__` an item.
+        Called by the loaders. Where it is missing, they call `__getitem__` for each item.
         """
 
-    def evaluation(self) -> tuple[Any, torch.Tensor]:
-        """Return inputs and targets to measure on. Called on the training pool where there is no validation pool."""
+    plain: Any
+    """The labeled items without augmentation, with ``len`` and ``[index]`` as in the pool itself, which is read where
+    it is missing. Read wherever labeled items are not trained on."""
+
+    labeled_ids: torch.Tensor
+    """Of the training pool: ids of the labeled samples in training order, int64, shape (L,). Read when features of
+    labeled samples are extracted, and by ``alcore export``. Where it is missing, a labeled item has no id."""
+
+
+class PoolAnswers(Protocol):
+    """What a pool knows of labels that the run has not bought. Each member may be left out."""
+
+    knows_answers: bool
+    """Of the pool to choose from: whether a sample id alone is enough to label it. Read before step 0. Where it is
+    missing: True."""
 
     def answer(self, sample: int, /) -> Any:
         """Return ``(input, target)`` of any sample whose label is known.
 
         Called on a separate unlabeled pool when a label strategy answers with a bare sample id; ``pool[sample]`` is
-        used where it is missing. Called on the pool to choose from where metrology measures on unlabeled samples.
+        used where it is missing. Called on the pool to choose from where metrology measures on unlabeled samples; that
+        is an error where it is missing.
         """
 
-    def cost(self, sample: int, /) -> float | None:
-        """Return what the label of a sample is expected to cost, or None if that is not known.
+    def evaluation(self) -> tuple[Any, torch.Tensor]:
+        """Return inputs and targets to measure on.
 
-        Called on the pool to choose from, where the label strategy has no `cost`.
+        Called on the training pool where there is no validation pool. Where it is missing, the labeled items
+        themselves are measured on, with a warning.
         """
 
-    def fidelity(self, sample: int, /) -> Any:
-        """Return how exact the label of a sample is to be, as JSON, or None where all labels are alike.
 
-        Called on the pool to choose from; the run keeps it with the request.
-        """
-
-    def input_cost(self, item: Any, /) -> float | None:
-        """Return what the label of a generated input is expected to cost, or None if that is not known.
-
-        Called on the pool to choose from, where the label strategy has no `cost`.
-        """
-
-    def input_fidelity(self, item: Any, /) -> Any:
-        """Return how exact the label of a generated input is to be, as `fidelity` does for a sample."""
-
-    def as_input(self, item: Any, /) -> Any:
-        """Return the learner's input of a generated one, which is a mapping of named values, for instance.
-
-        Called on the pool to choose from, to learn from generated inputs that failed as infeasible
-        (``DriverConfig.feasibility``). Where it is missing, what was generated is the input.
-        """
-
-    def at_highest_fidelity(self, samples: torch.Tensor, /) -> torch.Tensor | None:
-        """Return the inputs that these samples, int64 (n,), have at the highest fidelity; None where labels are alike.
-
-        Called on the pool to choose from, whose inputs are one tensor, by strategies that lower the variance of
-        predictions: those at the highest fidelity are what is to be learned.
-        """
-
-    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
-        """Return what `cost` does for many samples, int64 (n,): float64 (n,), or None if it is known for none.
-
-        Called on the pool to choose from in place of `cost`, where strategies choose by score per cost.
-        """
+class PoolChecks(Protocol):
+    """What a training pool refuses, before it is committed. Either member may be left out."""
 
     def check(self, value: Any, /) -> str | None:
         """Return what is wrong with the value of a label, or None.
 
-        Called on the training pool before a label is committed; of a class, `value` is its integer code. Where it is
-        missing, `info` decides.
+        Called before a label is committed; of a class, `value` is its integer code. Where it is missing,
+        `PoolIdentity.info` decides.
         """
 
     def check_item(self, item: Any, /) -> str | None:
         """Return what keeps an item from being appended, or None.
 
-        Called on the training pool before an answer is committed that is neither a sample id nor a `Label`.
+        Called before an answer is committed that is neither a sample id nor a `Label`. Where it is missing, only what
+        can't be stored is refused.
         """
+
+
+class PoolInputs(Protocol):
+    """What a pool knows of inputs that query strategies generate. Either member may be left out."""
 
     def check_input(self, item: Any, /) -> str | None:
         """Return what is wrong with an input that a query strategy generated, or None.
@@ -646,12 +630,78 @@ class PoolOptions(Protocol):
         missing, the input must have the structure of the pool's own.
         """
 
-    def digest(self) -> str:
-        """Return text that identifies samples and labels.
+    def as_input(self, item: Any, /) -> Any:
+        """Return the learner's input of a generated one, which is a mapping of named values, for instance.
 
-        Called on the training pool and on a separate unlabeled pool when a run begins, and compared when it resumes.
-        Without it a pool is identified by its length and its unlabeled ids.
+        Called on the pool to choose from, to learn from generated inputs that failed as infeasible
+        (``DriverConfig.feasibility``). Where it is missing, what was generated is the input.
         """
+
+
+class PoolPrice(Protocol):
+    """What the pool to choose from expects labels to cost. Called where the label strategy has no `cost`.
+
+    Each member may be left out. What has no price costs the mean of what was paid so far, at first 1.0.
+    """
+
+    def cost(self, sample: int, /) -> float | None:
+        """Return what the label of a sample is expected to cost, or None if that is not known."""
+
+    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what `cost` does for many samples, int64 (n,): float64 (n,), or None if it is known for none.
+
+        Called in place of `cost`, where strategies choose by score per cost; where it is missing, `cost` is.
+        """
+
+    def input_cost(self, item: Any, /) -> float | None:
+        """Return what the label of a generated input is expected to cost, or None if that is not known."""
+
+
+class PoolFidelity(Protocol):
+    """How exact the labels of the pool to choose from are to be. Each member may be left out: labels are alike then."""
+
+    def fidelity(self, sample: int, /) -> Any:
+        """Return how exact the label of a sample is to be, as JSON, or None where all labels are alike.
+
+        Called when a sample is asked for; the run keeps it with the request.
+        """
+
+    def input_fidelity(self, item: Any, /) -> Any:
+        """Return how exact the label of a generated input is to be, as `fidelity` does for a sample."""
+
+    def at_highest_fidelity(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return the inputs that these samples, int64 (n,), have at the highest fidelity; None where labels are alike.
+
+        Called on a pool whose inputs are one tensor, by strategies that lower the variance of predictions: those at
+        the highest fidelity are what is to be learned.
+        """
+
+
+class PoolProvenance(Protocol):
+    """Where the samples of the pool to choose from are from, for people and programs that label them.
+
+    Each member may be left out.
+    """
+
+    def shown(self, samples: Sequence[int], /) -> Mapping[str, Sequence[Any]]:
+        """Return what a person is shown of these samples who labels them: text, numbers or None, by column.
+
+        Called by ``alcore ask``, by ``alcore report`` and by label strategies. For samples of a file, its columns
+        without the target. Where it is missing, the inputs are shown.
+        """
+
+    units: Mapping[str, str]
+    """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read by ``alcore ask`` and by
+    label strategies that run programs. Where it is missing, no units are told."""
+
+    source_rows: torch.Tensor | None
+    """The row of the file of each sample, by id: int64, shape (N,), from 0. A header and blank lines don't count, as in
+    ``pandas.read_csv(path).iloc[row]`` and ``array[row]``. Read by ``alcore export`` and ``alcore ask``; where it is
+    missing or None, they name no rows."""
+
+    source_lines: torch.Tensor | None
+    """The line of a text file on which each sample begins, by id: int64, shape (N,), from 1; None where the file is not
+    text. Read by ``alcore export`` and ``alcore ask``; where it is missing, they name no lines."""
 
 
 # -- queues -------------------------------------------------------------------------------------------------
@@ -824,8 +874,9 @@ class LabelStrategyOptions(Protocol):
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
     there: of `RunContext` it has `run_id`, `log_dir` (a folder of the worker), `logger`, `active_learning_step_idx`,
-    `strategy_name`, `pending`, `generator`, `safe_point` and `take_told`, and a `choice_pool` that knows the samples in
-    hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where it is missing: False."""
+    `strategy_name`, `pending`, `generator` and `safe_point`, of `LabelingContext` also `take_told`, and a `choice_pool`
+    that knows the samples in hand by `shown`, `cost` and `inputs`. `check` is not called, and no state is kept. Where
+    it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
         """Tell whether a request that was taken may have been carried out without the strategy being able to find out.

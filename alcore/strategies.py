@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import torch
 
@@ -14,10 +14,10 @@ from alcore.errors import UsageError
 from alcore.hookspecs import runhook
 from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import Features, refuse_non_finite, refuse_non_finite_features
-from alcore.inference.outputs import first_rows
 from alcore.inference.streaming import check_scores, subset, top_k
+from alcore.outputs.kinds import first_rows
 from alcore.plugins.signatures import accepts
-from alcore.protocols import EndReason, QueryQueue, RunContext
+from alcore.protocols import EndReason, LabelingContext, QueryQueue, Request, RunContext
 from alcore.store.files import WORK
 from alcore.store.reading import step_figures
 
@@ -123,6 +123,13 @@ class BaseQuery(BaseStrategy):
 
 class BaseLabel(BaseStrategy):
     """A label strategy; implement ``label(queue_to_label, serialize_queue, *args, **kwargs)``."""
+
+    def take_told(self) -> list[Request]:
+        """Take in what was told to the run meanwhile; return the requests in hand that need no answer any more.
+
+        For a strategy that works for long (`alcore.protocols.LabelingContext`).
+        """
+        return cast(LabelingContext, self.driver).take_told()
 
 
 class BaseMetrology(BaseStrategy):
@@ -263,7 +270,7 @@ class PointwiseQuery(BaseQuery):
             shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else ""
             raise UsageError(
                 f"its score() can't take the learner's outputs{shape}: {type(error).__name__}: {error}. "
-                "alcore.inference.class_probabilities brings any classifier's outputs to (B, C)."
+                "alcore.outputs.class_probabilities brings any classifier's outputs to (B, C)."
             ) from error
 
     def sample(self, query_queue: QueryQueue, *args: Any, **kwargs: Any) -> None:

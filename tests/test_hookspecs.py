@@ -16,6 +16,8 @@ from helpers.experiment import Cut
 import alcore
 from alcore import hookspecs, plugins
 from alcore.cli.application import application
+from alcore.plugins.listeners import RUN_HOOKS
+from alcore.plugins.registry import KINDS
 
 DOCS = Path(__file__).parent.parent / "docs" / "hooks.md"
 REGISTRATION = [name for name in vars(hookspecs.Registration) if name.startswith("alcore_")]
@@ -43,7 +45,7 @@ def test_page_documents_no_other_hook() -> None:
 
 RECORDING = """
 import alcore
-from alcore import hookspecs
+from alcore import hookspecs, plugins
 
 CALLS = []
 
@@ -87,7 +89,7 @@ def test_each_registration_hook_is_called_and_offers_its_kind(tmp_path: Path, mo
     finally:
         sys.modules.pop("recording_plugin", None)
     assert sorted(calls) == sorted(REGISTRATION)
-    for kind in plugins.KINDS:
+    for kind in KINDS:
         assert registry.offer(kind, "recorded").plugin.distribution == "recording-plugin"
     assert registry.reader_of("some.recorded") == "recorded"
     assert "recorded" in {command.name for command in app.registered_commands}
@@ -121,7 +123,7 @@ def test_each_lifecycle_hook_is_called_in_its_place_with_all_its_arguments(build
         expected += ["alcore_step_end"]
     expected += ["alcore_run_end"]
     assert [name for name, _ in calls] == expected
-    assert tuple(dict.fromkeys(expected)) == plugins.RUN_HOOKS  # as its docstring says
+    assert tuple(dict.fromkeys(expected)) == RUN_HOOKS  # as its docstring says
     assert all(arguments["driver"] is driver for _, arguments in calls)
     started = [arguments["phase"] for name, arguments in calls if name == "alcore_phase_start"]
     assert started == [*alcore.Phase, *alcore.Phase]

@@ -1,6 +1,6 @@
 """Several processes that run one active-learning run together."""
 
 from alcore.distributed.group import RankError
-from alcore.distributed.manager import DistributedManager, average, leave
+from alcore.distributed.manager import DistributedManager, average
 
-__all__ = ["DistributedManager", "RankError", "average", "leave"]
+__all__ = ["DistributedManager", "RankError", "average"]

@@ -15,6 +15,7 @@ from alcore.driver.request_queue import RequestQueue
 from alcore.errors import AlcoreError, UsageError
 from alcore.inference.learner import load_model, model_digest, model_state
 from alcore.pools.batches import tensors_of
+from alcore.pools.offers import evaluation_of, plain_items
 from alcore.protocols import EndKind, EndReason
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 from alcore.store.replica import Replica
@@ -59,8 +60,8 @@ def compare_pools(ranks: Ranks, pools: PoolSet, digests: Mapping[str, str]) -> N
     with preserve_rng_state():  # a pool may augment
         if pools.validation is not None:
             found["validation"] = f"{len(pools.validation)} {_digest_of_items(pools.validation)}"
-        if callable(getattr(pools.train, "evaluation", None)):
-            inputs, targets = pools.train.evaluation()
+        if evaluation := evaluation_of(pools.train):
+            inputs, targets = evaluation()
             found["training"] = _digest([*tensors_of(inputs), targets])
         elif pools.train is not None and len(pools.train):
             found["training"] = _digest_of_items(pools.train)
@@ -114,7 +115,7 @@ def compare_labels(ranks: Ranks, store: RunStore, step: int, pool: Any) -> None:
 
 def _digest_of_items(pool: Any) -> str:
     """Identify a pool by some of its items: those at up to 64 positions, evenly spread; items are not augmented."""
-    pool = getattr(pool, "plain", pool)  # ranks draw different random numbers
+    pool = plain_items(pool)  # ranks draw different random numbers
     count = len(pool)
     positions = torch.linspace(0, count - 1, min(count, _COMPARED_ITEMS)).long().tolist() if count else []
     return _digest([tensor for position in positions for tensor in tensors_of(pool[position])])

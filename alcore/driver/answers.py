@@ -15,6 +15,7 @@ from alcore.driver.item_types import with_types
 from alcore.driver.pool_set import PoolSet
 from alcore.errors import EncodingError, UsageError
 from alcore.pools.batches import first_item
+from alcore.pools.offers import answer_of, item_check, knows_answers, label_check
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.pools.values import class_code, value_fault
 from alcore.protocols import DataInfo, Failed, Label, Request
@@ -50,9 +51,9 @@ class AnswerCheck:
         BadAnswerError
             When it can't be one.
         """
-        value, own = class_code(self._known(value), self._info), getattr(self._pools.train, "check", None)
-        _refuse_if(value_fault(value, None if callable(own) else self._info))
-        _refuse_if(_fault_of(own, value) if callable(own) else None)
+        value, own = class_code(self._known(value), self._info), label_check(self._pools.train)
+        _refuse_if(value_fault(value, None if own else self._info))
+        _refuse_if(_fault_of(own, value) if own else None)
         return value
 
     def bare(self, request: Request, answer: Any) -> Any:
@@ -65,7 +66,7 @@ class AnswerCheck:
         """
         sample = as_sample_id(answer)
         if sample is not None and type(request.item) is int:
-            if not getattr(self._pools.choice, "knows_answers", True):
+            if not knows_answers(self._pools.choice):
                 raise BadAnswerError(
                     f"sample {sample} was labeled by its id alone, and the pool doesn't know its label; deliver "
                     "alcore.Label(id, value)"
@@ -77,8 +78,8 @@ class AnswerCheck:
             return Label(request.item, self.value(answer))
         if sample is not None and self._pools.choosable:
             raise BadAnswerError(f"{sample} answers a generated input; deliver alcore.Label(request, value)")
-        own = getattr(self._pools.train, "check_item", None)
-        _refuse_if(_fault_of(own, answer) if callable(own) else None)
+        own = item_check(self._pools.train)
+        _refuse_if(_fault_of(own, answer) if own else None)
         return answer
 
     def _known(self, value: Any) -> Any:
@@ -225,7 +226,8 @@ def completed_item(asked: Any, kind: str, item: Any, pool: Any) -> Any:
     if type(asked) is not int:
         return item
     if kind == "id":
-        return pool.answer(asked) if hasattr(pool, "answer") else pool[asked]
+        answer = answer_of(pool)
+        return pool[asked] if answer is None else answer(asked)
     if kind == "label" and hasattr(pool, "inputs"):
         return first_item(pool.inputs(torch.tensor([asked]))), item.value
     return item

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alcore.pools.details import inputs_by_sample, named_values, units_of
+import torch
+
+from alcore.pools.provenance import inputs_by_sample, named_values, sources_of, units_of
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
@@ -35,7 +37,7 @@ class OpenRequest:
     input
         The learner's input, or the generated one; None where the pool is not known.
     shown
-        What the pool shows of the sample, by column (`alcore.protocols.PoolOptions.shown`); empty where it doesn't.
+        What the pool shows of the sample, by column (`alcore.protocols.PoolProvenance.shown`); empty where it doesn't.
     units
         The units of what is shown, by column, where the pool knows them.
     row, line
@@ -70,7 +72,7 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
     samples = [one.sample for one in asked if one.sample is not None]
     shown, inputs = named_values(pool, samples), inputs_by_sample(pool, samples)
     units = units_of(pool)
-    rows, lines = _places(pool, "source_rows", samples), _places(pool, "source_lines", samples)
+    rows, lines = (_places_of(samples, places) for places in sources_of(pool))
     return [
         OpenRequest(
             one.request,
@@ -132,7 +134,6 @@ def ids_of_samples(states: Sequence[RequestState]) -> dict[int, str]:
     return {one.asked.sample: one.asked.request.id for one in ranked if one.asked.sample is not None}
 
 
-def _places(pool: Any, name: str, samples: Sequence[int]) -> dict[int, int]:
-    """Return where samples are in the file that they come from, where the pool knows it."""
-    places = getattr(pool, name, None)
+def _places_of(samples: Sequence[int], places: torch.Tensor | None) -> dict[int, int]:
+    """Return where samples are in the file that they come from, of the places of all samples."""
     return {} if places is None else {one: int(places[one]) for one in samples if one < len(places)}

@@ -14,6 +14,8 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError, raised_by
+from alcore.pools.offers import answer_of, knows_answers
+from alcore.pools.tensor_pool import has_digest
 from alcore.protocols import DataInfo
 from alcore.training.steps import check_call, own_step
 
@@ -51,7 +53,7 @@ def check_parts(
             check_call("TrainingConfig.sampler", training.sampler, ["pool", "generator"])
         _check_can_reset(training, learner)
     for part in _given(strategies.unlabeled_datapool):
-        _need(part, "unlabeled_datapool", ["digest" if hasattr(part, "digest") else "__len__"])
+        _need(part, "unlabeled_datapool", [] if has_digest(part) else ["__len__"])
     if config.collate_fn is not None:
         check_call("DriverConfig.collate_fn", config.collate_fn, ["items"])
 
@@ -154,8 +156,8 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
     if label_strategy is None or config.skip_labeling or not getattr(label_strategy, "labels_by_id", False):
         return
     pool = pools.choice
-    known = getattr(pool, "knows_answers", True) and (
-        pools.unlabeled is None or hasattr(pool, "answer") or hasattr(pool, "__getitem__")
+    known = knows_answers(pool) and (
+        pools.unlabeled is None or answer_of(pool) is not None or hasattr(pool, "__getitem__")
     )
     if not known:
         raise UsageError(

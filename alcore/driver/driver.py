@@ -26,7 +26,8 @@ from alcore.driver.session import ClosedRun, RunSession, samples_of
 from alcore.driver.telling import Told, tell
 from alcore.errors import UsageError, raised_by
 from alcore.inference.features import FeatureCache
-from alcore.inference.learner import evaluating, model_digest
+from alcore.inference.learner import model_digest
+from alcore.outputs.modes import evaluating
 from alcore.pools.batches import tensors_of, to_device
 from alcore.protocols import DataInfo, EndKind, EndReason, Phase, Preprocessing, Request, Spent, TrainStep, ValidateStep
 from alcore.randomness import derive_generator

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from alcore.errors import raised_by
-from alcore.pools.details import cost_of
+from alcore.pools.offers import cost_of, many_costs, tells_costs
 
 
 class ExpectedCosts:
@@ -29,9 +30,9 @@ class ExpectedCosts:
     def __init__(self, label_strategy: Any, pool: Any) -> None:
         own = callable(getattr(label_strategy, "cost", None))
         owner = label_strategy if own else pool
-        self._one = label_strategy.cost if own else lambda item: cost_of(pool, item)
-        self._many = getattr(owner, "costs_of", None)
-        self.are_known = own or any(callable(getattr(pool, name, None)) for name in ("cost", "input_cost"))
+        self._one = label_strategy.cost if own else partial(cost_of, pool)
+        self._many: Any = getattr(label_strategy, "costs_of", None) if own else many_costs(pool)
+        self.are_known = own or tells_costs(pool)
         self._named, self._many_named = (
             raised_by(f"{name}() of {type(owner).__name__}") for name in ("cost", "costs_of")
         )

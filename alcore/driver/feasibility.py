@@ -11,6 +11,7 @@ import torch
 from alcore.inference.context import FeasibilityOfCandidates
 from alcore.inference.feasibility import FeasibilityModel
 from alcore.pools.batches import rows_within, tensors_of
+from alcore.pools.offers import as_input
 from alcore.pools.tensor_pool import as_sample_id
 
 _BYTES = 2**22  # of inputs at a time
@@ -159,10 +160,9 @@ def _failed_rows(items: Sequence[Any], pool: Any) -> Iterator[torch.Tensor]:
     samples = sorted({sample for one in items if (sample := as_sample_id(one)) is not None})
     if samples:
         yield _rows(pool.inputs(torch.tensor(samples)))
-    as_input = getattr(pool, "as_input", None)
     for item in items:
         if as_sample_id(item) is None:
-            own = as_input(item) if callable(as_input) else item
+            own = as_input(pool, item)
             if isinstance(own, torch.Tensor | np.ndarray):
                 yield _rows(torch.as_tensor(own)[None])
 

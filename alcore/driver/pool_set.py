@@ -9,6 +9,7 @@ import torch
 
 from alcore.codec import dumps
 from alcore.pools.batches import first_item, leaves_of
+from alcore.pools.offers import as_input, fidelity_of, input_check
 from alcore.pools.tensor_pool import is_choosable
 from alcore.pools.values import input_fault
 from alcore.protocols import DataInfo
@@ -42,14 +43,12 @@ class PoolSet(NamedTuple):
 
         None where the pool to choose from doesn't say.
         """
-        own = getattr(self.choice, "fidelity" if isinstance(item, int) else "input_fidelity", None)
-        found = own(item) if callable(own) else None
+        found = fidelity_of(self.choice, item)
         return None if found is None else dumps(found)
 
     def as_input(self, item: Any) -> Any:
         """Return the learner's input of a generated one, as the pool to choose from makes it."""
-        own = getattr(self.choice, "as_input", None)
-        return own(item) if callable(own) else item
+        return as_input(self.choice, item)
 
     def identified(self) -> dict[str, Any]:
         """Return the pools whose initial state belongs to the run, by name."""
@@ -69,16 +68,14 @@ class InputCheck:
     """
 
     def __init__(self, pools: PoolSet) -> None:
-        owns = [getattr(pool, "check_input", None) for pool in (pools.train, pools.choice)]
-        self._own: Any = next(filter(callable, owns), None)
+        self._own = input_check(pools.train, pools.choice)
         self._choice: Any = pools.choice if pools.choosable else None
         self._examples: list[Any] | None = None
 
     def __call__(self, item: Any) -> str | None:
         """Return what is wrong with an input, or None."""
         if self._own is not None:
-            fault: str | None = self._own(item)
-            return fault
+            return self._own(item)
         if self._examples is None:
             self._examples = [] if self._choice is None else self._first_input()
         return input_fault(item, self._examples[0]) if self._examples else None

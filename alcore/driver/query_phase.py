@@ -11,6 +11,7 @@ from alcore.driver.agreement import agree_on_requests
 from alcore.driver.feasibility import Feasibility
 from alcore.driver.parts import RunParts
 from alcore.errors import raised_by
+from alcore.pools.offers import labeled_ids
 from alcore.store.run import RunStore
 from alcore.training.extra_arguments import accepted
 
@@ -95,7 +96,7 @@ class QueryPhase:
         """Return the inputs of the training samples, and of those that the run labeled and holds out, by batches."""
         pools = self._parts.pools
         yield from (batch[0] for batch in self._parts.loaders.large_batches(pools.train))
-        trained = getattr(pools.train, "labeled_ids", None)
+        trained = labeled_ids(pools.train)
         if trained is not None and pools.train is pools.choice:
             held_out = set(store.labels.samples(self._parts.position.step)) - set(trained.tolist())
             if held_out:

@@ -97,7 +97,7 @@ def tell(run: Run, answers: Iterable[Any], check: AnswerCheck) -> Told:
     """Check answers, and put those that are right into the inbox of a run, where they are on the disk then.
 
     The run takes them in at its next labeling phase, at the end of a step without one, or in the midst of a phase where
-    its label strategy asks for them (`RunContext.take_told`).
+    its label strategy asks for them (`LabelingContext.take_told`).
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ from alcore.hookspecs import runhook
 from alcore.inference.learner import model_digest
 from alcore.inference.streaming import subset
 from alcore.plugins.registry import Registry
-from alcore.pools.candidates import lists_windows
+from alcore.pools.candidates import offers_parts
 from alcore.protocols import Label, Phase
 from alcore.store import retention
 from alcore.store.reading import Run
@@ -429,7 +429,7 @@ def _forecast(found: Check, driver: Driver, timer: BatchTimer) -> Forecast | Non
     expected = _cost_of_a_label(found, driver)
     first = found.labeled if found.rehearsed else found.asked  # what a cold start asks for, where there is one
     pool = driver.choice_pool  # each step may look at others
-    most = pool.total if lists_windows(pool) and hasattr(pool, "step_range") else found.candidates
+    most = pool.total if offers_parts(pool) else found.candidates
     labels = min(first + (steps - 1) * found.asked, most)
     if driver.config.budget is not None and expected:
         labels = min(labels, int(driver.config.budget / expected))

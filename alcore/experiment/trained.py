@@ -15,6 +15,7 @@ from alcore.experiment.file import BuiltInPythonError, Experiment
 from alcore.experiment.resolve import ResolvedPart, load_data, resolve_part
 from alcore.inference.learner import floating_type, load_model, place_learner
 from alcore.plugins.registry import installed
+from alcore.pools.offers import labeled_ids
 from alcore.protocols import Data, DataInfo, Preprocessing
 from alcore.store import checkpoints
 from alcore.store.files import checkpoint_path
@@ -86,7 +87,7 @@ class TrainedRun:
         """Return the data with all labels of the run, made of its file again, which must not have changed."""
         if self._data is None:
             data = load_data(self.experiment(), installed(), allow_code=self.allow_code)
-            ids = getattr(data.train, "labeled_ids", None)
+            ids = labeled_ids(data.train)
             self.labeled_at_start = [] if ids is None else torch.as_tensor(ids).tolist()
             pools = PoolSet(data.train, data.val, data.unlabeled)
             last = self.run.first_and_last_step()

@@ -1,131 +1,38 @@
-"""The learner over a pool: outputs, features, uncertainty, and the best samples of a stream."""
+"""The learner over the pools of a run: outputs chunk by chunk, features, what is measured, and the best samples."""
 
 from alcore.inference.context import InferenceContext
-from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
 from alcore.inference.evaluation import Evaluation, MeasuredOn, evaluate
-from alcore.inference.extraction import check_layer, extract_features, labeled_features, labeled_targets, outputs_of
+from alcore.inference.extraction import extract_features, labeled_features, labeled_targets, outputs_of
 from alcore.inference.features import FeatureCache, Features
-from alcore.inference.learner import (
-    eval_mode,
-    evaluating,
-    learner_state,
-    load_model,
-    model_digest,
-    model_state,
-    place_learner,
-)
-from alcore.inference.mean_variance import (
-    MeanVariance,
-    has_covariance,
-    mean_and_variance,
-    no_variance,
-    positive_variance,
-    posterior_covariance,
-    predictive,
-)
-from alcore.inference.outputs import (
-    Kind,
-    binary_logits,
-    by_position,
-    check_outputs,
-    check_tensor,
-    class_probabilities,
-    default_loss,
-    first_rows,
-    gaussian_nll,
-    halves,
-    is_binary,
-    is_map,
-    kind_of,
-    match_targets,
-    means_of,
-    predicted_classes,
-    reduce_map,
-    take_rows,
-)
-from alcore.inference.posterior import (
-    bald,
-    check_posterior,
-    expected_entropy,
-    mean_std,
-    plogp,
-    posterior_probabilities,
-    variation_ratio,
-    vote_entropy,
-)
+from alcore.inference.learner import learner_state, model_digest, model_state, place_learner
 from alcore.inference.ranking import Ranked, TopK, merge
-from alcore.inference.streaming import check_scores, chunk_rows, chunks, per_cost, subset, top_k
-from alcore.inference.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
-from alcore.inference.weights import load_weights
+from alcore.inference.streaming import check_scores, chunks, per_cost, subset, top_k
+from alcore.inference.variances import has_covariance, posterior_covariance, predictive
 
 __all__ = [
     "Evaluation",
     "FeatureCache",
     "Features",
     "InferenceContext",
-    "Kind",
-    "MCDropout",
-    "MeanVariance",
     "MeasuredOn",
     "Ranked",
     "TopK",
-    "bald",
-    "binary_logits",
-    "by_position",
-    "check_layer",
-    "check_outputs",
-    "check_posterior",
     "check_scores",
-    "check_temperature",
-    "check_tensor",
-    "chunk_rows",
     "chunks",
-    "class_probabilities",
-    "default_loss",
-    "dropout_layers",
-    "entropy",
-    "eval_mode",
     "evaluate",
-    "evaluating",
-    "expected_entropy",
     "extract_features",
-    "first_rows",
-    "gaussian_nll",
-    "halves",
     "has_covariance",
-    "is_binary",
-    "is_map",
-    "kind_of",
     "labeled_features",
     "labeled_targets",
     "learner_state",
-    "least_confidence",
-    "load_model",
-    "load_weights",
-    "margin",
-    "match_targets",
-    "mc_dropout",
-    "mean_and_variance",
-    "mean_std",
-    "means_of",
     "merge",
     "model_digest",
     "model_state",
-    "no_variance",
     "outputs_of",
-    "place_learner",
-    "plogp",
-    "positive_variance",
-    "posterior_covariance",
-    "posterior_probabilities",
-    "predicted_classes",
     "per_cost",
+    "place_learner",
+    "posterior_covariance",
     "predictive",
-    "reduce_map",
     "subset",
-    "take_rows",
     "top_k",
-    "top_two",
-    "variation_ratio",
-    "vote_entropy",
 ]

@@ -12,6 +12,7 @@ from alcore.distributed.ranks import RoundRobin
 from alcore.errors import UsageError, check_choice
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.pools.batches import rows_within
+from alcore.pools.offers import answer_of, evaluation_of, knows_answers
 from alcore.pools.tensor_pool import is_choosable
 from alcore.protocols import RunContext
 
@@ -72,17 +73,18 @@ def evaluate(
         _warn_of_few(run, "held-out samples", len(run.val_datapool))
         return Evaluation(on, _items(run, run.val_datapool, infer))
     if on == "pool":
-        if not _has_evaluation(run):
+        evaluation = evaluation_of(run.train_datapool)
+        if evaluation is None:
             raise _missing(on, "the training pool has no evaluation()", "give it one")
-        inputs, targets = run.train_datapool.evaluation()
+        inputs, targets = evaluation()
         _warn_of_few(run, "samples of the pool", len(targets))
         return Evaluation(on, _slices(run, inputs, targets, infer))
     if on == "train":
         return Evaluation(on, _items(run, run.train_datapool, infer))
     pool = run.choice_pool
-    if not is_choosable(pool) or not callable(getattr(pool, "answer", None)):
+    if not is_choosable(pool) or answer_of(pool) is None:
         raise _missing(on, "the pool to choose from can't list its unlabeled samples and their answers", "give it both")
-    if not getattr(pool, "knows_answers", True):
+    if not knows_answers(pool):
         raise _missing(on, "the pool to choose from doesn't know the answers of unlabeled samples", "give it targets")
     return Evaluation(on, _outputs_and_targets(run, _unlabeled(run, pool), infer))
 
@@ -90,7 +92,7 @@ def evaluate(
 def _standard(run: InferenceContext) -> MeasuredOn:
     if run.val_datapool is not None and len(run.val_datapool):
         return "validation"
-    if _has_evaluation(run):
+    if evaluation_of(run.train_datapool):
         return "pool"
     if run.val_datapool is not None:
         run.warn_once(
@@ -121,10 +123,6 @@ def _warn_of_few(run: InferenceContext, what: str, count: int) -> None:
         count,
         100 * reach,
     )
-
-
-def _has_evaluation(run: InferenceContext) -> bool:
-    return callable(getattr(run.train_datapool, "evaluation", None))
 
 
 def _missing(on: str, reason: str, remedy: str) -> UsageError:

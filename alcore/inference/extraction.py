@@ -11,10 +11,12 @@ import torch
 from alcore.errors import UsageError, did_you_mean
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.features import Features, common, join_chunks, put_together
-from alcore.inference.learner import evaluating, learner_state
-from alcore.inference.outputs import check_outputs, check_tensor
+from alcore.inference.learner import learner_state
 from alcore.inference.streaming import chunks
+from alcore.outputs.kinds import check_outputs, check_tensor
+from alcore.outputs.modes import evaluating
 from alcore.pools.batches import rows_within, tensors_of, to_device
+from alcore.pools.offers import has_batch, labeled_ids
 from alcore.pools.tensor_pool import is_choosable
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
@@ -68,8 +70,8 @@ def labeled_features(context: RunContext, layer: str = "", *, outputs: bool = Tr
     if pool is None or not len(pool):
         return join_chunks(torch.empty(0, dtype=torch.int64), 0, [])
     with preserve_rng_state():  # a pool may augment what it returns
-        if is_choosable(pool) and hasattr(pool, "labeled_ids") and hasattr(pool, "batch"):
-            ids, order = torch.sort(pool.labeled_ids)
+        if is_choosable(pool) and (known := labeled_ids(pool)) is not None and has_batch(pool):
+            ids, order = torch.sort(known)
             found = _cached(run, pool, ids, layer, outputs).take(order.argsort())
             own = found.ids if pool is run.choice_pool else torch.full_like(ids, -1)
             return found._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())

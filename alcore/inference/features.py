@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference.outputs import take_rows
+from alcore.outputs.kinds import take_rows
 
 
 class Features(NamedTuple):

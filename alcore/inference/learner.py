@@ -1,10 +1,9 @@
-"""The learner as a whole: eval mode, device, weights, and which state it is in."""
+"""The learner as a whole: device, weights, and which state it is in."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,27 +11,6 @@ import torch
 from alcore.errors import UsageError
 from alcore.protocols import RunContext
 from alcore.tensors import bytes_of
-
-
-@contextlib.contextmanager
-def evaluating(learner: Any) -> Iterator[None]:
-    """Run a block with a module in eval mode and without gradients; each submodule then gets its mode back."""
-    with eval_mode(learner), torch.no_grad():
-        yield
-
-
-@contextlib.contextmanager
-def eval_mode(learner: Any) -> Iterator[None]:
-    """Run a block with a module in eval mode; each submodule then gets its mode back."""
-    modules = learner.modules() if isinstance(learner, torch.nn.Module) else ()
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def place_learner(learner: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:

@@ -15,9 +15,9 @@ from alcore.distributed.ranks import Ranks, RoundRobin
 from alcore.errors import QueryError, UsageError
 from alcore.inference.context import InferenceContext, inference_context
 from alcore.inference.feasibility import weighted_by
-from alcore.inference.learner import eval_mode
-from alcore.inference.outputs import first_rows
 from alcore.inference.ranking import Ranked, TopK, merge, rows_reaching
+from alcore.outputs.kinds import first_rows
+from alcore.outputs.modes import eval_mode
 from alcore.pools.batches import tensors_of
 from alcore.pools.candidates import listed_range, lists_windows
 from alcore.protocols import RunContext
@@ -112,21 +112,20 @@ def _raise_mmap_threshold() -> None:
     torch.empty(_LARGEST_DYNAMIC_BLOCK, dtype=torch.uint8)
 
 
-def chunk_rows(context: RunContext, one: Any, samples: int = 1) -> int:
+def chunk_rows(run: InferenceContext, one: Any, samples: int = 1) -> int:
     """Return how many samples are passed through the learner at once: a power of two.
 
     It is at least the size of a training batch, and more as far as memory and the size of the learner allow.
 
     Parameters
     ----------
-    context
+    run
         The run, with its learner.
     one
         The inputs of one sample, as a batch.
     samples
         Outputs a sample.
     """
-    run = inference_context(context)
     tensors, learner = tensors_of(one), run.learner
     numbers = sum(tensor.numel() for tensor in tensors)
     size = max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
@@ -203,14 +202,15 @@ def top_k(
     QueryError
         If a score is NaN, or a worth is negative and is to be divided by a cost.
     """
-    ranks = inference_context(context).ranks
+    run = inference_context(context)
+    ranks = run.ranks
     if shard is None and ranks.size > 1:
         mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size), samples, worth)
         return merge([Ranked(*one) for one in ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:
         return best.result()
-    feasibility = inference_context(context).feasibility
+    feasibility = run.feasibility
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
     with contextlib.closing(chunks(context, infer, shard=shard, samples=samples)) as stream:  # type: ignore[type-var]
         for ids, outputs in stream:

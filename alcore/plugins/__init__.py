@@ -10,19 +10,7 @@ from typing import TYPE_CHECKING
 
 from alcore.lazy import lazy_names
 from alcore.plugins.discovery import installed_versions
-from alcore.plugins.listeners import RUN_HOOKS, Listeners
-from alcore.plugins.registry import (
-    KINDS,
-    Clash,
-    Offer,
-    Plugin,
-    Registry,
-    core_version,
-    import_code,
-    import_name,
-    installed,
-    load_factory,
-)
+from alcore.plugins.registry import Clash, Offer, Plugin, Registry, import_code, installed, load_factory
 
 if TYPE_CHECKING:
     from alcore.plugins.signatures import (
@@ -31,30 +19,23 @@ if TYPE_CHECKING:
         accepts,
         describe_factory,
         parameters_of,
-        type_name,
         validate,
     )
 
 __all__ = [
-    "KINDS",
-    "RUN_HOOKS",
     "Clash",
-    "Listeners",
     "Offer",
     "Parameter",
     "Plugin",
     "RawValue",
     "Registry",
     "accepts",
-    "core_version",
     "describe_factory",
     "import_code",
-    "import_name",
     "installed",
     "installed_versions",
     "load_factory",
     "parameters_of",
-    "type_name",
     "validate",
 ]
 __getattr__ = lazy_names(

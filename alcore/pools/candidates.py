@@ -86,7 +86,7 @@ class Candidates:
         size
             Of a chunk.
         step
-            Yield only the ids that the pool offers in this step (`alcore.protocols.PoolOptions.step_range`).
+            Yield only the ids that the pool offers in this step (`alcore.protocols.PoolWindows.step_range`).
         """
         kept: list[torch.Tensor] = []
         count = 0
@@ -151,9 +151,20 @@ class Candidates:
         return torch.from_numpy(ids.numpy()[keep])
 
 
+def total_of(pool: Any) -> int | None:
+    """Return how many samples a pool has, labeled or not; None where it doesn't say."""
+    total = getattr(pool, "total", None)
+    return total if isinstance(total, int) else None
+
+
 def lists_windows(pool: Any) -> bool:
     """Tell whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
     return hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
+
+
+def offers_parts(pool: Any) -> bool:
+    """Tell whether a pool offers a part of its samples in each step (``step_range``)."""
+    return callable(getattr(pool, "step_range", None)) and lists_windows(pool)
 
 
 def listed_range(pool: Any, step: int) -> tuple[int, int]:

@@ -360,9 +360,14 @@ def is_choosable(pool: Any) -> bool:
     return getattr(pool, "unlabeled_indices", None) is not None and getattr(pool, "inputs", None) is not None
 
 
+def has_digest(pool: Any) -> bool:
+    """Tell whether a pool identifies itself by ``digest()``."""
+    return callable(getattr(pool, "digest", None))
+
+
 def pool_digest(pool: Any) -> str:
     """Return text that identifies a pool: its ``digest()``, else a digest of its length and unlabeled ids."""
-    if callable(getattr(pool, "digest", None)):
+    if has_digest(pool):
         return str(pool.digest())
     known = hashlib.sha256(str(len(pool)).encode())
     if is_choosable(pool):

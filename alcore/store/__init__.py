@@ -6,11 +6,9 @@ Names in ``__all__`` are public; none of them imports torch.
 from __future__ import annotations
 
 from alcore.codec import export_json, loads, parse_json, parse_toml
-from alcore.store.creation import remove_unfinished_runs, unfinished_runs
-from alcore.store.files import StorageError, cant_write, free_run_id, fsync_path, write_whole
+from alcore.store.files import StorageError, cant_write, fsync_path, write_whole
 from alcore.store.folders import appearing_folder
 from alcore.store.fork import Fork, fork_run
-from alcore.store.inbox import Inbox
 from alcore.store.reading import (
     Position,
     Run,
@@ -21,13 +19,11 @@ from alcore.store.reading import (
     run_folders,
     runs_within,
     settings_of,
-    step_figures,
     summaries,
 )
 
 __all__ = [
     "Fork",
-    "Inbox",
     "Position",
     "Run",
     "StorageError",
@@ -38,18 +34,14 @@ __all__ = [
     "figures",
     "find_run",
     "fork_run",
-    "free_run_id",
     "fsync_path",
     "loads",
     "parse_json",
     "parse_toml",
     "parts_of",
-    "remove_unfinished_runs",
     "run_folders",
     "runs_within",
     "settings_of",
-    "step_figures",
     "summaries",
-    "unfinished_runs",
     "write_whole",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError
+from alcore.pools.offers import has_batch
 from alcore.protocols import DataInfo
 from alcore.randomness import preserve_rng_state, seed_everything
 
@@ -176,7 +177,7 @@ def classes_of(pool: Any, why: str) -> torch.Tensor:
     """
     places = torch.arange(len(pool))
     with preserve_rng_state():
-        if callable(getattr(pool, "batch", None)):
+        if has_batch(pool):
             targets = [_target(pool.batch(part), why) for part in torch.split(places, 4096)]
         else:
             targets = [torch.as_tensor(_target(pool[place], why)).reshape(1, -1) for place in places.tolist()]

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from alcore.errors import UsageError
 from alcore.pools.batches import map_leaves, rows_within, tensors_of, to_device
+from alcore.pools.offers import has_batch, plain_items
 from alcore.randomness import derive_generator
 
 _BLOCK_BYTES = 4 * 2**20
@@ -133,7 +134,7 @@ class BatchLoader:
         generator_for = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
         self.sampler = EpochOrder(len(pool), generator_for, epoch, shard, choose)
         self._items: DataLoader[Any] | None = None
-        if collate_fn is not None or not callable(getattr(pool, "batch", None)):
+        if collate_fn is not None or not has_batch(pool):
             self._items = DataLoader(
                 pool,
                 batch_size,
@@ -252,21 +253,16 @@ class LoaderFactory:
 
     def ordered(self, pool: Any, before_epoch: Callable[[], None] | None = None) -> BatchLoader:
         """Return a loader in the order of the pool, in batches of the training's size; items are not augmented."""
-        return self._make(_plain(pool), self._batch_size, before_epoch=before_epoch)
+        return self._make(plain_items(pool), self._batch_size, before_epoch=before_epoch)
 
     def large_batches(self, pool: Any) -> BatchLoader:
         """Return a loader in the order of the pool, in batches of up to 4096 and 16 MiB where it is fetched whole.
 
         Items are not augmented.
         """
-        pool = _plain(pool)
-        rows = _ORDERED_ROWS if callable(getattr(pool, "batch", None)) else self._batch_size
+        pool = plain_items(pool)
+        rows = _ORDERED_ROWS if has_batch(pool) else self._batch_size
         return self._make(pool, rows, max_bytes=_ORDERED_BYTES)
-
-
-def _plain(pool: Any) -> Any:
-    """Return the items of a pool as they are measured."""
-    return getattr(pool, "plain", pool)
 
 
 def _joined(one: Any, other: Any) -> Any:

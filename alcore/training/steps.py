@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.outputs import default_loss, kind_of
+from alcore.outputs.kinds import default_loss, kind_of
 from alcore.protocols import DataInfo
 from alcore.training.extra_arguments import accepted, taken_by, with_keywords
 

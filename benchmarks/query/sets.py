@@ -107,7 +107,7 @@ def badge(_: str) -> Figure:
 def bald(_: str) -> Figure:
     """BALD of 10^5 samples, 20 draws from a posterior, 10 classes."""
     from alcore.inference import TopK
-    from alcore.inference import bald as measure
+    from alcore.outputs import bald as measure
 
     p, ids = torch.softmax(2 * draw(20, 10**5, 10), dim=2), torch.arange(10**5)
     ones = torch.ones(10)

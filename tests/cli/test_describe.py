@@ -8,7 +8,8 @@ import json
 import pytest
 
 from alcore.config import DriverConfig, TrainingConfig
-from alcore.plugins import KINDS, describe_factory, installed, load_factory
+from alcore.plugins import describe_factory, installed, load_factory
+from alcore.plugins.registry import KINDS
 
 OFFERS = [offer for kind in KINDS for offer in installed().offers(kind)]
 

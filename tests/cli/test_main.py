@@ -11,7 +11,8 @@ import pytest
 
 from alcore.cli import application as module
 from alcore.cli.main import _take_only
-from alcore.plugins import Plugin, Registry, core_version
+from alcore.plugins import Plugin, Registry
+from alcore.plugins.registry import core_version
 
 
 def plugin(*commands):

@@ -22,8 +22,8 @@ PAGES = sorted(
 )
 """The pages that say what is so now."""
 WORDS = (
-    "config", "errors", "hookspecs", "protocols", "strategies", "pools", "inference", "training", "randomness",
-    "distributed", "plugins", "store", "experiment", "commands", "lazy",
+    "config", "errors", "hookspecs", "protocols", "strategies", "pools", "outputs", "inference", "training",
+    "randomness", "distributed", "plugins", "store", "experiment", "commands", "lazy",
 )  # fmt: skip
 """What is public of core beside the root: the modules and packages ``alcore.<word>``."""
 

@@ -11,7 +11,8 @@ import torch
 from helpers.inference import Net
 
 from alcore.errors import UsageError
-from alcore.inference import check_layer, extract_features, labeled_features
+from alcore.inference import extract_features, labeled_features
+from alcore.inference.extraction import check_layer
 from alcore.pools import TensorPool
 
 Build = Callable[..., Any]

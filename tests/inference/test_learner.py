@@ -1,4 +1,4 @@
-"""The learner as a whole: modes, weights, and which state it is in."""
+"""The learner as a whole: weights, and which state it is in."""
 
 from __future__ import annotations
 
@@ -9,42 +9,7 @@ import pytest
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.learner import (
-    eval_mode,
-    evaluating,
-    floating_type,
-    learner_state,
-    load_model,
-    model_digest,
-    model_state,
-    place_learner,
-)
-
-
-def test_each_submodule_gets_its_mode_back_after_an_error() -> None:
-    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(2))
-    model[1].eval()  # a frozen part
-    model.train(True)
-    model[1].eval()
-    with pytest.raises(ZeroDivisionError), evaluating(model):  # noqa: PT012
-        assert not any(part.training for part in model.modules())
-        assert not torch.is_grad_enabled()
-        raise ZeroDivisionError
-    assert [part.training for part in model.modules()] == [True, True, False]
-    assert torch.is_grad_enabled()
-
-
-def test_evaluating_takes_a_learner_that_is_not_a_module() -> None:
-    with evaluating(object()):
-        assert not torch.is_grad_enabled()
-
-
-def test_eval_mode_leaves_gradients_enabled() -> None:
-    model = torch.nn.Linear(2, 1)
-    with eval_mode(model):
-        assert not model.training
-        assert torch.is_grad_enabled()
-    assert model.training
+from alcore.inference.learner import floating_type, learner_state, load_model, model_digest, model_state, place_learner
 
 
 def test_only_a_module_is_moved_to_device_and_dtype() -> None:

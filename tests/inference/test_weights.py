@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from alcore.errors import UsageError
-from alcore.inference import load_weights
+from alcore.inference.weights import load_weights
 from alcore.store.files import sha256_of
 
 

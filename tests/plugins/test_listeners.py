@@ -13,7 +13,7 @@ import pytest
 
 import alcore
 from alcore.errors import AlcoreError, UsageError
-from alcore.plugins import RUN_HOOKS, Listeners
+from alcore.plugins.listeners import RUN_HOOKS, Listeners
 
 LOGGER = logging.getLogger("tests.listeners")
 

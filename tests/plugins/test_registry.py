@@ -11,7 +11,8 @@ import pytest
 import alcore
 from alcore.errors import PluginError, UsageError
 from alcore.hookspecs import Registration
-from alcore.plugins import KINDS, Offer, Plugin, Registry, core_version, import_name, installed, load_factory
+from alcore.plugins import Offer, Plugin, Registry, installed, load_factory
+from alcore.plugins.registry import KINDS, core_version, import_name
 
 
 class Entry:

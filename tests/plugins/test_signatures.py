@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alcore.plugins import RawValue, accepts, describe_factory, parameters_of, type_name, validate
-from alcore.plugins.signatures import torch_dtype
+from alcore.plugins import RawValue, accepts, describe_factory, parameters_of, validate
+from alcore.plugins.signatures import torch_dtype, type_name
 
 REQUIRED = object()
 

@@ -10,7 +10,8 @@ import pytest
 import typer
 
 from alcore.errors import PluginError
-from alcore.plugins import KINDS, Registry, installed
+from alcore.plugins import Registry, installed
+from alcore.plugins.registry import KINDS
 from alcore.plugins.standard import _NAMES, has_standard_commands, package_of
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

@@ -210,7 +210,6 @@ USED_BY = {
     "safe_point": "alcore_bayes",
     "spent": "alcore_stopping",
     "strategy_name": "alcore.strategies",
-    "take_told": "alcore_worker",
     "train_datapool": "docs/specification.md",
     "training_pool": "docs/from-physicsnemo.md",
     "trains": "alcore_diversity",
@@ -263,6 +262,20 @@ def test_optional_members_are_written_in_the_protocols() -> None:
         for source in core()
         for line, name in looked_for(source.tree)
         if name not in written | OF_OTHER_OBJECTS
+    )
+
+
+def test_what_pools_offer_is_looked_for_in_one_place() -> None:
+    """Everybody else calls the functions of `alcore.pools`, which say what holds where a member is missing."""
+    classes = {name: one for name, one in vars(protocols).items() if getattr(one, "_is_protocol", False)}
+    options = set().union(*(members_of(one) for name, one in classes.items() if name.startswith("Pool")))
+    others = set().union(*(members_of(one) for name, one in classes.items() if not name.startswith("Pool")))
+    none(
+        f"{source.at(line)} {name}"
+        for source in [*core(), *plugins()]
+        if source.package not in ("pools", "alcore_testing")
+        for line, name in looked_for(source.tree)
+        if name in options - others
     )
 
 

@@ -10,8 +10,8 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.protocols import DataInfo
-from alcore.training import resolve_train_step, resolve_validate_step
-from alcore.training.steps import arguments_not_taken
+from alcore.training import resolve_train_step
+from alcore.training.steps import arguments_not_taken, resolve_validate_step
 
 BATCH = (torch.ones(4, 2), torch.tensor([0, 1, 1, 0]))
 

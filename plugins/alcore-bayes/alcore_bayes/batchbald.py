@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import Kind, bald, plogp, posterior_probabilities
+from alcore.outputs import Kind, bald, plogp, posterior_probabilities
 
 _BLOCK = 2**17  # numbers in a block of conditional probabilities
 _COLUMNS = 1024  # classes of candidates that are scored before the bounds are compared with the best score again

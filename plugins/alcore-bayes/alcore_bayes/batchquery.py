@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import Features, chunks, kind_of, posterior_probabilities
+from alcore.inference import Features, chunks
+from alcore.outputs import kind_of, posterior_probabilities
 from alcore.strategies import SetQuery
 from alcore_bayes.batchbald import batch_bald, nan_rows
 from alcore_bayes.sampling import PosteriorSamples, check_samples, check_source

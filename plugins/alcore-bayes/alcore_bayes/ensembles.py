@@ -9,7 +9,7 @@ import torch
 
 from alcore import plugins
 from alcore.errors import UsageError
-from alcore.inference import default_loss, halves, is_map, kind_of
+from alcore.outputs import default_loss, halves, is_map, kind_of
 from alcore.pools import DataInfo
 from alcore.randomness import derive_seed, preserve_rng_state, seed_everything
 
@@ -38,7 +38,7 @@ class Ensemble(torch.nn.Module):
 
     Fields of means and variances are pooled: the outputs are mean and variance of the mixture of the members, in the
     shape of a member's, ``1/K sum_k v_k + 1/K sum_k (m_k - m)^2``. Others come member by member, and
-    `alcore.inference.mean_and_variance` does the same with them.
+    `alcore.outputs.mean_and_variance` does the same with them.
 
     References
     ----------

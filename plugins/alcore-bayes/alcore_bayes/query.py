@@ -8,18 +8,8 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import (
-    Ranked,
-    TopK,
-    bald,
-    check_scores,
-    chunks,
-    kind_of,
-    mean_std,
-    top_k,
-    variation_ratio,
-    vote_entropy,
-)
+from alcore.inference import Ranked, TopK, check_scores, chunks, top_k
+from alcore.outputs import bald, kind_of, mean_std, variation_ratio, vote_entropy
 from alcore.protocols import QueryQueue
 from alcore.strategies import PointwiseQuery
 from alcore_bayes.noise import Noise, perturb

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import MCDropout, check_outputs, first_rows
+from alcore.outputs import MCDropout, check_outputs, first_rows
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from alcore import UsageError
 from alcore.errors import QueryError
-from alcore.inference import bald
+from alcore.outputs import bald
 
 
 def entropy(p):

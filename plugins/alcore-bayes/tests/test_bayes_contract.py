@@ -14,7 +14,8 @@ from alcore_bayes import (
 )
 from alcore_testing import QueryContract, assert_best_first, toy_learner
 
-from alcore.inference import outputs_of, posterior_probabilities
+from alcore.inference import outputs_of
+from alcore.outputs import posterior_probabilities
 
 
 def posteriors(driver, candidates):

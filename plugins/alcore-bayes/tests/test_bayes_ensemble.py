@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from alcore import DataInfo, UsageError, plugins
-from alcore.inference import predicted_classes
+from alcore.outputs import predicted_classes
 
 TWO = DataInfo("classification", 2, 4, (4,))
 THREE = DataInfo("classification", 3, 4, (4,))

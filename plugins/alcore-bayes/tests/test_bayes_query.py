@@ -21,7 +21,8 @@ from alcore_testing import ask, build_driver, prepare, rows_at_once, untouched
 from torch import nn
 
 from alcore import TensorPool, plugins
-from alcore.inference import bald, mc_dropout, mean_std, subset, variation_ratio, vote_entropy
+from alcore.inference import subset
+from alcore.outputs import bald, mc_dropout, mean_std, variation_ratio, vote_entropy
 from alcore.store import Run
 
 STRATEGIES = {

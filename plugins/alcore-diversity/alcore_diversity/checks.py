@@ -8,15 +8,8 @@ from typing import Literal
 import torch
 
 from alcore.errors import QueryError, UsageError, did_you_mean
-from alcore.inference import (
-    Features,
-    class_probabilities,
-    entropy,
-    kind_of,
-    least_confidence,
-    margin,
-    predicted_classes,
-)
+from alcore.inference import Features
+from alcore.outputs import class_probabilities, entropy, kind_of, least_confidence, margin, predicted_classes
 from alcore.protocols import RunContext
 from alcore_diversity.distances import joined, largest
 

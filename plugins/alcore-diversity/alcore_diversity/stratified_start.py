@@ -9,6 +9,7 @@ import torch
 
 from alcore.errors import UsageError
 from alcore.inference import subset
+from alcore.pools import answer_of, knows_answers
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 
@@ -74,7 +75,7 @@ class StratifiedStart(BaseQuery):
         pool, info = self.driver.choice_pool, self.driver.info
         if info is not None and info.task != "classification":
             raise UsageError(f"it takes samples of each class, and the task of this data is {info.task}; use random.")
-        if not callable(getattr(pool, "answer", None)) or not getattr(pool, "knows_answers", True):
+        if answer_of(pool) is None or not knows_answers(pool):
             raise UsageError(
                 f"it looks up answers, and {type(pool).__name__} doesn't know those of unlabeled samples, as in any "
                 "real run; use random."

@@ -21,7 +21,8 @@ from alcore_testing import ALL_OUTPUTS, ALL_TASKS, assert_best_first
 from alcore_testing.query import QueryEffects, QueryOracle, QueryPending, QueryRuns
 from sklearn.cluster import AgglomerativeClustering
 
-from alcore.inference import extract_features, kind_of, labeled_features
+from alcore.inference import extract_features, labeled_features
+from alcore.outputs import kind_of
 
 torch.set_num_threads(1)
 TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.inference import check_outputs, evaluate, is_binary, kind_of, predicted_classes
+from alcore.inference import evaluate
+from alcore.outputs import check_outputs, is_binary, kind_of, predicted_classes
 from alcore.pools import is_choosable
 from alcore.strategies import BaseMetrology
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore import DataInfo, UsageError
-from alcore.inference import mean_and_variance
+from alcore.outputs import mean_and_variance
 
 
 def labels(count=30, seed=0, noise=0.1):

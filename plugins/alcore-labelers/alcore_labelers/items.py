@@ -24,8 +24,8 @@ class Item:
     sample
         The sample id; None for a generated input.
     values
-        Values by name, where the pool names them (`alcore.protocols.PoolOptions.shown`), or where the generated input
-        is a mapping; else empty.
+        Values by name, where the pool names them (`alcore.protocols.PoolProvenance.shown`), or where the generated
+        input is a mapping; else empty.
     input
         The learner's input, or the generated one: arrays of NumPy in the nesting that it has. None where the pool does
         not give the inputs of its samples.

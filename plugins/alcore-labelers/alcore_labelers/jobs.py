@@ -239,7 +239,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _drop_told(self, flights: dict[str, Flight]) -> bool:
         """Look no more at the jobs of requests that were answered by somebody else; tell whether there were any."""
-        told = self.driver.take_told()
+        told = self.take_told()
         for request in told:
             if (flight := flights.get(request.id)) is not None:
                 flight.change(JobChange.END)

@@ -20,7 +20,8 @@ from sklearn.metrics import (
 )
 
 from alcore.errors import UsageError
-from alcore.inference import MeasuredOn, check_outputs, class_probabilities, evaluate, kind_of, predicted_classes
+from alcore.inference import MeasuredOn, evaluate
+from alcore.outputs import check_outputs, class_probabilities, kind_of, predicted_classes
 from alcore.pools import is_choosable
 from alcore_metrics.base import MetricsBase, check_count
 from alcore_metrics.groups import Groups, check_number

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import MeasuredOn, evaluate, kind_of
+from alcore.inference import MeasuredOn, evaluate
+from alcore.outputs import kind_of
 from alcore.randomness import preserve_rng_state
 from alcore_metrics.base import MetricsBase
 from alcore_metrics.sample import Array

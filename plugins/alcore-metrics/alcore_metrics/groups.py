@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alcore.errors import UsageError, did_you_mean
+from alcore.pools import labeled_ids
 from alcore.protocols import RunContext
 
 _MOST = 100  # groups; more are surely not meant
@@ -77,8 +78,8 @@ def _sample_ids(context: RunContext, pool: Any, on: str) -> Iterator[int]:
     if on == "unlabeled":
         for ids in context.candidates():
             yield from ids.tolist()
-    elif on != "pool" and hasattr(pool, "labeled_ids"):
-        yield from pool.labeled_ids.tolist()
+    elif on != "pool" and (known := labeled_ids(pool)) is not None:
+        yield from known.tolist()
     else:
         place = 0
         while True:

@@ -10,7 +10,8 @@ import torch
 from scipy.stats import rankdata
 
 from alcore.errors import UsageError
-from alcore.inference import MeasuredOn, evaluate, kind_of, mean_and_variance
+from alcore.inference import MeasuredOn, evaluate
+from alcore.outputs import kind_of, mean_and_variance
 from alcore_metrics.base import MetricsBase, check_count
 from alcore_metrics.sample import Array, RowSample
 from alcore_metrics.values import check_finite, check_regression, check_values, columns, match, posterior_of

@@ -9,17 +9,8 @@ from typing import Any
 import torch
 
 from alcore.errors import AlcoreError, UsageError
-from alcore.inference import (
-    MeanVariance,
-    MeasuredOn,
-    evaluate,
-    first_rows,
-    gaussian_nll,
-    kind_of,
-    match_targets,
-    mean_and_variance,
-    predictive,
-)
+from alcore.inference import MeasuredOn, evaluate, predictive
+from alcore.outputs import MeanVariance, first_rows, gaussian_nll, kind_of, match_targets, mean_and_variance
 from alcore.pools import is_choosable
 from alcore.randomness import preserve_rng_state
 from alcore_metrics.base import MetricsBase, check_count
@@ -58,7 +49,7 @@ class UncertaintyMetrology(MetricsBase):
     Notes
     -----
     The prediction of a quantity y is a normal distribution with mean m and variance v, as
-    `alcore.inference.mean_and_variance` finds them: of a learner that predicts both, of a mixture of posterior samples,
+    `alcore.outputs.mean_and_variance` finds them: of a learner that predicts both, of a mixture of posterior samples,
     or of MC dropout. With ``z = (y - m) / s`` and ``s = sqrt(v)``, each record holds ``step``, ``train_samples``,
     ``on``, and means over the samples and quantities:
 

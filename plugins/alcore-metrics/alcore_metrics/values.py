@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alcore.errors import AlcoreError, UsageError
-from alcore.inference import check_tensor, match_targets, means_of
+from alcore.outputs import check_tensor, match_targets, means_of
 from alcore.pools import is_choosable
 from alcore.protocols import RunContext
 

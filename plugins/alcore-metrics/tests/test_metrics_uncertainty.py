@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore.inference import MCDropout
+from alcore.outputs import MCDropout
 
 torch.set_num_threads(1)
 

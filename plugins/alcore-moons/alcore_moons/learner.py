@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import gaussian_nll, positive_variance
+from alcore.outputs import gaussian_nll, positive_variance
 from alcore.pools import DataInfo
 
 

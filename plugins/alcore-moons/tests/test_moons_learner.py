@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from alcore import BaseQuery, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 
 
 def linears(model):

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from alcore.errors import AlcoreError, PluginError, UsageError, message_of
 from alcore.experiment import BuiltInPythonError, Checkpoint, TrainedRun
-from alcore.inference import kind_of
+from alcore.outputs import kind_of
 from alcore.plugins import installed_versions
-from alcore.pools import is_choosable
+from alcore.pools import answer_of, has_batch, is_choosable, labeled_ids, plain_items, sources_of, total_of
 from alcore.protocols import DataInfo
 from alcore.store import Run, appearing_folder, export_json, loads
 from alcore_predict import standalone
@@ -131,8 +131,7 @@ class _Labels:
         self._run, self._info = trained.run, info
         self._choice: Any = None if data is None else (data.train if data.unlabeled is None else data.unlabeled)
         self._known = trained.labeled_at_start if data is not None and data.unlabeled is None else []
-        self.rows = _places(self._choice, "source_rows")
-        self._lines = _places(self._choice, "source_lines")
+        self.rows, self._lines = sources_of(self._choice)
 
     def write(self, path: Path, requests: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
         """Write the samples that were labeled at the start, and all requests.
@@ -182,15 +181,10 @@ class _Labels:
         return found
 
 
-def _places(pool: Any, name: str) -> Any:
-    places = getattr(pool, name, None)
-    return None if places is None else torch.as_tensor(places)
-
-
 def _target(pool: Any, sample: int) -> Any:
     """Return the target of a sample that the pool knows, if it is one number; else None."""
-    answer = getattr(pool, "answer", None)
-    if not callable(answer):
+    answer = answer_of(pool)
+    if answer is None:
         return None
     target = torch.as_tensor(answer(sample)[1])
     if target.numel() != 1:
@@ -217,16 +211,16 @@ def _as_array(value: torch.Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 
 
 def _arrays(pool: Any, rows: Any) -> dict[str, Any]:
-    if callable(getattr(pool, "batch", None)):
+    if has_batch(pool):
         inputs, targets = pool.batch(torch.arange(len(pool)))
     else:
-        items = [getattr(pool, "plain", pool)[position] for position in range(len(pool))]
+        items = [plain_items(pool)[position] for position in range(len(pool))]
         inputs, targets = (torch.stack([torch.as_tensor(item[part]) for item in items]) for part in (0, 1))
     arrays = {"inputs": _as_array(inputs), "targets": _as_array(targets)}
-    ids = getattr(pool, "labeled_ids", None)
+    ids = labeled_ids(pool)
     if ids is None:
         return arrays
-    if rows is not None and hasattr(pool, "source_rows") and bool((ids < len(rows)).all()):  # none was generated
+    if rows is not None and sources_of(pool).rows is not None and bool((ids < len(rows)).all()):  # none was generated
         arrays["rows"] = rows[ids].numpy()
     return {"ids": ids.numpy(), **arrays}
 
@@ -345,7 +339,7 @@ def _example(info: DataInfo | None, data: Any, dtype: torch.dtype) -> torch.Tens
     inputs: Any = None
     if data is not None:
         pool = data.train if is_choosable(data.train) else data.unlabeled
-        if is_choosable(pool) and getattr(pool, "total", 0) > 2:
+        if is_choosable(pool) and (total_of(pool) or 0) > 2:
             inputs = pool.inputs(torch.arange(3))
     elif info is not None and (info.shape or info.features):
         inputs = torch.zeros(3, *(info.shape or (info.features,)))

@@ -17,7 +17,7 @@ import torch
 
 from alcore.errors import UsageError, did_you_mean
 from alcore.experiment import BuiltInPythonError, TrainedRun
-from alcore.inference import (
+from alcore.outputs import (
     MCDropout,
     bald,
     check_tensor,

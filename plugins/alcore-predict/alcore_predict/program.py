@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.export.graph_signature import TensorArgument
 
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 
 _TEMPLATE = '''"""{about}
 

@@ -16,7 +16,8 @@ from alcore import Data, DataInfo, TensorPool
 from alcore.errors import UsageError
 from alcore.experiment import build as build_driver
 from alcore.experiment import resolve
-from alcore.inference import bald, mc_dropout, mean_and_variance, predictive
+from alcore.inference import predictive
+from alcore.outputs import bald, mc_dropout, mean_and_variance
 from alcore.store import Run
 
 

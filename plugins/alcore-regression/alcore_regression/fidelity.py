@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from alcore.pools import at_highest_fidelity
+
 
 class WithHighestFidelity:
     """The samples of a pool, and each at the highest fidelity too: sample i is then ``i + offset``.
@@ -13,8 +15,8 @@ class WithHighestFidelity:
     Parameters
     ----------
     pool
-        The pool to choose from, which offers ``at_highest_fidelity`` (`alcore.protocols.PoolOptions`) and says how many
-        samples it has.
+        The pool to choose from, which offers ``at_highest_fidelity`` (`alcore.protocols.PoolFidelity`) and says how
+        many samples it has.
 
     Attributes
     ----------
@@ -53,5 +55,4 @@ def with_highest_fidelity(pool: Any, ids: torch.Tensor) -> WithHighestFidelity |
     ids
         Some of its samples: int64 (n,).
     """
-    own = getattr(pool, "at_highest_fidelity", None)
-    return WithHighestFidelity(pool) if callable(own) and own(ids[:1]) is not None else None
+    return None if at_highest_fidelity(pool, ids[:1]) is None else WithHighestFidelity(pool)

@@ -7,15 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import (
-    chunks,
-    has_covariance,
-    kind_of,
-    mean_and_variance,
-    means_of,
-    posterior_covariance,
-    predictive,
-)
+from alcore.inference import chunks, has_covariance, posterior_covariance, predictive
+from alcore.outputs import kind_of, mean_and_variance, means_of
 from alcore.protocols import RunContext
 
 _PAIRS = 256  # samples whose covariances with as many others are computed for those of pairs

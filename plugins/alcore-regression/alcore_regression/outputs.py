@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from alcore.errors import QueryError, UsageError
-from alcore.inference import check_tensor, first_rows, kind_of, means_of
+from alcore.outputs import check_tensor, first_rows, kind_of, means_of
+from alcore.pools import has_batch
 from alcore.protocols import RunContext
 from alcore.randomness import preserve_rng_state
 
@@ -44,7 +45,7 @@ def check_quantities(context: RunContext, outputs: torch.Tensor) -> None:
     if pool is None or not len(pool):
         return
     with preserve_rng_state():  # a pool may augment what it returns
-        item = pool.batch(torch.arange(1)) if callable(getattr(pool, "batch", None)) else pool[0]
+        item = pool.batch(torch.arange(1)) if has_batch(pool) else pool[0]
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return
     kind = kind_of(context.learner, "regression")

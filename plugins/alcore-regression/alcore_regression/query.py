@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import Features, TopK, kind_of
+from alcore.inference import Features, TopK
+from alcore.outputs import kind_of
 from alcore.strategies import SetQuery
 from alcore_regression.emcm import bootstrap_committee, expected_model_change
 from alcore_regression.greedy import gsx, gsy, igs

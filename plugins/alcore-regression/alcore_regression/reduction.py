@@ -8,18 +8,8 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import (
-    Features,
-    TopK,
-    chunks,
-    has_covariance,
-    kind_of,
-    mean_and_variance,
-    per_cost,
-    predictive,
-    reduce_map,
-    subset,
-)
+from alcore.inference import Features, TopK, chunks, has_covariance, per_cost, predictive, subset
+from alcore.outputs import kind_of, mean_and_variance, reduce_map
 from alcore.randomness import preserve_rng_state
 from alcore.strategies import SetQuery
 from alcore_regression.fidelity import WithHighestFidelity, with_highest_fidelity
@@ -110,7 +100,7 @@ class MaxVarianceQuery(_ByVariance):
 
     Notes
     -----
-    The variance is that of `alcore.inference.mean_and_variance`, whatever the learner: one that predicts it, an
+    The variance is that of `alcore.outputs.mean_and_variance`, whatever the learner: one that predicts it, an
     ensemble, MC dropout, a Gaussian process. Where the learner gives a joint posterior (all but a single network that
     predicts means and variances), a pick lowers the variances of samples that vary with it, as its label will:
     ``v(x) - c(x, p)^2 / (v(p) + s(p))`` for covariances c and the noise s of the label; pending samples count as

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import MCDropout, dropout_layers, kind_of, means_of, top_k
+from alcore.inference import top_k
+from alcore.outputs import MCDropout, dropout_layers, kind_of, means_of
 from alcore.protocols import QueryQueue
 from alcore.strategies import BaseQuery
 from alcore_regression.outputs import check_probe, check_regression
@@ -58,7 +59,7 @@ class VarianceQuery(BaseQuery):
     one quantity. Otherwise they come from Monte Carlo dropout (Gal and Ghahramani, Dropout as a Bayesian approximation,
     ICML 2016): K passes with dropout active, each with one mask for all samples, so that the score of a sample is
     independent of the others. Dropout must be a module of the learner (`torch.nn.Dropout`, ``Dropout1d`` to
-    ``Dropout3d``, `torch.nn.AlphaDropout`), not a function that ``forward`` calls; see `alcore.inference.MCDropout`.
+    ``Dropout3d``, `torch.nn.AlphaDropout`), not a function that ``forward`` calls; see `alcore.outputs.MCDropout`.
 
     The pool is streamed: K passes over it, memory O(K chunk + max_samples). It helps where the posterior variance is
     high where the learner is wrong. It is known to hurt in large batches, where it asks for near-duplicates, and where

@@ -11,7 +11,7 @@ from alcore_testing import ask
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import MCDropout
+from alcore.outputs import MCDropout
 
 torch.set_num_threads(1)
 

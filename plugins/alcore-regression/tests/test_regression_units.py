@@ -11,7 +11,7 @@ from alcore_predict import export_run
 from safetensors.torch import load_file
 
 from alcore import experiment, plugins
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 from alcore.store import Run
 
 LEARNERS = {

@@ -17,6 +17,7 @@ import tomli_w
 from alcore.errors import UsageError, did_you_mean
 from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
 from alcore.plugins import Registry
+from alcore.pools import knows_answers, offers_parts
 
 BASELINE, CEILING = "random", "ceiling"
 _STANDARD_KEEP = "last=1"  # a resumed cell needs no more
@@ -160,7 +161,7 @@ def make_plan(request: BenchmarkRequest, registry: Registry) -> Plan:
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
     (data,), (label,) = first.parts["data"], first.parts["label"]
     by_id = bool(getattr(label.factory, "labels_by_id", False))
-    free = by_id and bool(getattr(_choice(first), "knows_answers", True))
+    free = by_id and knows_answers(_choice(first))
     if by_id and not free:
         raise UsageError(
             f"label strategy {label.given.use!r} answers with sample ids alone, and the data doesn't know "
@@ -335,7 +336,7 @@ def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm
 
 def _unlabeled(pool: Any) -> int:
     """Return how many unlabeled samples a pool has, at most; one that offers a part in each step is not listed."""
-    return int(pool.total) if callable(getattr(pool, "step_range", None)) else len(pool.unlabeled_indices())
+    return int(pool.total) if offers_parts(pool) else len(pool.unlabeled_indices())
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from alcore.errors import UsageError
-from alcore.pools import tensors_of, to_device
+from alcore.pools import has_batch, labeled_ids, tensors_of, to_device
 
 Order = Literal["labelled", "pool"]
 
@@ -62,13 +62,14 @@ def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None
         return Arrays(np.empty((0, 0)), np.empty(0))
     positions = torch.arange(count)
     if order == "pool":
-        if not hasattr(pool, "labeled_ids"):
+        ids = labeled_ids(pool)
+        if ids is None:
             raise UsageError(
                 f"order='pool' needs a pool with labeled_ids, the ids of its labeled samples, and "
                 f"{type(pool).__name__} has none; use order='labelled'."
             )
-        positions = torch.argsort(pool.labeled_ids[:count])
-    batch = pool.batch(positions) if callable(getattr(pool, "batch", None)) else _items(pool, positions)
+        positions = torch.argsort(ids[:count])
+    batch = pool.batch(positions) if has_batch(pool) else _items(pool, positions)
     inputs, targets = to_device(batch, torch.device("cpu"), dtype)
     return Arrays(as_rows(inputs), torch.as_tensor(targets).detach().numpy())
 

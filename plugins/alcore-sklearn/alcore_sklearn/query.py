@@ -8,8 +8,8 @@ import torch
 from sklearn.base import is_classifier
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import entropy, least_confidence, margin
-from alcore.pools import to_device
+from alcore.outputs import entropy, least_confidence, margin
+from alcore.pools import has_batch, to_device
 from alcore.protocols import QueryQueue
 from alcore.randomness import preserve_rng_state
 from alcore.strategies import PointwiseQuery
@@ -134,5 +134,5 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         pool = self.driver.train_datapool
         if pool is None or not len(pool):
             return ()
-        plain = self.order == "labelled" and not callable(getattr(pool, "batch", None))
+        plain = self.order == "labelled" and not has_batch(pool)
         return JoinedBatches(self.driver.ordered_batches(pool)) if plain else pool

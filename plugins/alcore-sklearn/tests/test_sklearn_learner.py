@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC, LinearSVC
 
 from alcore import DataInfo, TensorPool, UsageError
-from alcore.inference import class_probabilities, predicted_classes
+from alcore.outputs import class_probabilities, predicted_classes
 from alcore.randomness import derive_seed
 
 DOUBLE = torch.float64

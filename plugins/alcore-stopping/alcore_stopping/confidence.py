@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import alcore
 from alcore.errors import UsageError
-from alcore.inference import check_outputs, chunks, class_probabilities, kind_of, least_confidence
+from alcore.inference import chunks
+from alcore.outputs import check_outputs, class_probabilities, kind_of, least_confidence
 from alcore.protocols import RunContext
 
 

@@ -9,7 +9,8 @@ import torch
 
 import alcore
 from alcore.errors import UsageError
-from alcore.inference import check_outputs, chunks, kind_of, predicted_classes, subset
+from alcore.inference import chunks, subset
+from alcore.outputs import check_outputs, kind_of, predicted_classes
 from alcore.protocols import RunContext
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
-from alcore.inference import evaluating, kind_of, model_digest, model_state, place_learner
+from alcore.inference import model_digest, model_state, place_learner
+from alcore.outputs import evaluating, kind_of
 from alcore.training import resolve_train_step
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import LATE, assert_same_run, build_driver, whole_and_resumed

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from alcore import BaseLabel, BaseMetrology, BaseQuery, DataInfo, TensorPool, UsageError
-from alcore.inference import predicted_classes
+from alcore.outputs import predicted_classes
 
 ALL_OUTPUTS = ("binary", "classes", "posterior", "values", "map", "mapping")
 ALL_TASKS = ("classification", "regression")

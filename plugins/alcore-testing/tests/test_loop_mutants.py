@@ -12,7 +12,7 @@ from alcore_testing import TrainingLoopContract
 from alcore_testing.loop import EPOCHS
 
 from alcore.errors import DivergedError, UsageError
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 
 
 class Plain:

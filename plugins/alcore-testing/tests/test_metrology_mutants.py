@@ -11,7 +11,8 @@ import torch
 from alcore_testing import MetrologyContract
 
 from alcore import BaseMetrology, UsageError
-from alcore.inference import check_outputs, evaluate, kind_of, predicted_classes
+from alcore.inference import evaluate
+from alcore.outputs import check_outputs, kind_of, predicted_classes
 
 
 class Accuracy(BaseMetrology):

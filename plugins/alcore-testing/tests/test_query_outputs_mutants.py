@@ -11,7 +11,7 @@ from alcore_testing.query import QueryOutputs
 
 from alcore import PointwiseQuery, UsageError
 from alcore.errors import QueryError
-from alcore.inference import class_probabilities, kind_of
+from alcore.outputs import class_probabilities, kind_of
 
 
 class Gini(PointwiseQuery):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 from alcore_torchloop import graphs
 from alcore_torchloop.graph_cache import Recorder, copied, dependencies, unreplaced_buffers
 from alcore_torchloop.graph_cache import logger as default_logger

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from alcore.distributed import average
 from alcore.errors import DivergedError, UsageError, did_you_mean
-from alcore.inference import evaluating
+from alcore.outputs import evaluating
 from alcore.pools import to_device
 from alcore.protocols import EpochEnd, RunContext, TrainStep, ValidateStep
 from alcore.training import BatchLoader

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from alcore.inference import top_two
+from alcore.outputs import top_two
 
 _DEEPEST = -87.0  # exp of less is subnormal in single precision, which is slow; it is far below u
 _NARROW = 40.0  # exp of this and of its negative is well inside the range of single precision

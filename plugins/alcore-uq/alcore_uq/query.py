@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from alcore.errors import UsageError, check_choice
-from alcore.inference import (
+from alcore.outputs import (
     by_position,
     check_temperature,
     entropy,

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from alcore import Driver, TensorPool
 from alcore import config as c
-from alcore.inference import entropy, least_confidence, margin
+from alcore.outputs import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 every_measure = pytest.mark.parametrize("measure", MEASURES)

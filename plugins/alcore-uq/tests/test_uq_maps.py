@@ -9,7 +9,7 @@ from alcore_uq import ClassifierUQQuery
 from alcore import Driver, TensorPool
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import entropy, least_confidence, margin
+from alcore.outputs import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 REDUCTIONS = {"mean": torch.mean, "max": torch.amax, "sum": torch.sum}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
-from alcore.inference import entropy, least_confidence, margin
+from alcore.outputs import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from alcore.protocols import Request, RunContext
+from alcore.protocols import LabelingContext, Request
 from alcore.randomness import derive_generator
 
 
@@ -67,7 +67,7 @@ class SentInputs(SentPool):
 
 
 class WorkerContext:
-    """The part of `alcore.protocols.RunContext` that there is without a Driver.
+    """The part of `alcore.protocols.LabelingContext` that there is without a Driver.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class WorkerContext:
         self._seed, self._name, self._sent, self._safe_point = seed, strategy_name, sent, safe_point
 
     def __getattr__(self, name: str) -> Any:
-        if hasattr(RunContext, name):
+        if hasattr(LabelingContext, name):
             raise AttributeError(
                 f"a worker has no {name}: it works without the run's Driver. A label strategy that needs it can't "
                 "declare remote = True."

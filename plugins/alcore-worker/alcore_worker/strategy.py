@@ -112,7 +112,7 @@ class WorkerLabelStrategy(BaseLabel):
 
     def _drop_told(self, tasks: RunTasks, requests: OpenRequests) -> None:
         """Forget the requests that were answered by somebody else: no worker is to begin them."""
-        told = [name_of(one) for one in self.driver.take_told()]
+        told = [name_of(one) for one in self.take_told()]
         for name in told:
             if name in requests.by_name:
                 requests.drop(name)

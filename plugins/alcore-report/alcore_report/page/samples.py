@@ -14,8 +14,17 @@ import torch
 from scipy.linalg import eigh
 
 from alcore.experiment import rebuild_data, rebuild_learner
-from alcore.inference import check_outputs, class_probabilities, eval_mode, kind_of, means_of
-from alcore.pools import DataInfo, to_device
+from alcore.outputs import check_outputs, class_probabilities, eval_mode, kind_of, means_of
+from alcore.pools import (
+    DataInfo,
+    answer_of,
+    evaluation_of,
+    has_batch,
+    labeled_ids,
+    named_values,
+    to_device,
+    total_of,
+)
 from alcore.store import parse_json
 from alcore_report.page.facts import Facts, class_of
 
@@ -244,14 +253,14 @@ def _evaluation(data: Any) -> tuple[str, torch.Tensor, torch.Tensor, int] | None
     if data.val is not None:
         total = len(data.val)
         places = torch.from_numpy(spaced(total, MOST_EVALUATED))
-        if callable(getattr(data.val, "batch", None)):
+        if has_batch(data.val):
             inputs, targets = data.val.batch(places)
         else:
             items = [data.val[place] for place in places.tolist()]
             inputs, targets = (torch.stack([torch.as_tensor(one[part]) for one in items]) for part in (0, 1))
         return "validation", _tensor(inputs), targets, total
-    if callable(getattr(data.train, "evaluation", None)):
-        inputs, targets = data.train.evaluation()
+    if evaluation := evaluation_of(data.train):
+        inputs, targets = evaluation()
         places = torch.from_numpy(spaced(len(targets), MOST_EVALUATED))
         return "pool", _tensor(inputs[places]), targets[places], len(targets)
     raise ValueError("there are no held-out samples, so the learner can't be measured on samples that it has not seen")
@@ -266,13 +275,13 @@ def spaced(count: int, most: int) -> Array:
 
 
 def _map(facts: Facts, data: Any, pool: Any) -> PoolMap | None:
-    if not callable(getattr(pool, "inputs", None)) or not isinstance(total := getattr(pool, "total", None), int):
+    if not callable(getattr(pool, "inputs", None)) or (total := total_of(pool)) is None:
         raise ValueError("the pool doesn't give inputs by sample id")
     asked = {one["sample"]: one for one in facts.requests if one["sample"] is not None and one["slot"] == 0}
     labeled = [(sample, one["step"]) for sample, one in asked.items() if one["kind"] is not None]
     waiting = [sample for sample, one in asked.items() if one["state"] == "open"]
     start: list[int] = []
-    if data.unlabeled is None and (ids := getattr(data.train, "labeled_ids", None)) is not None:
+    if data.unlabeled is None and (ids := labeled_ids(data.train)) is not None:
         start = [sample for sample in ids.tolist() if sample not in asked]
     width = math.prod(pool.inputs(torch.zeros(1, dtype=torch.int64)).shape[1:]) if total else 0
     if width < 2:
@@ -351,12 +360,12 @@ def _classes(facts: Facts, pool: Any, info: DataInfo) -> dict[str, int]:
     if info.task != "classification":
         return {}
     found: dict[str, int] = {}
-    answer = getattr(pool, "answer", None)
+    answer = answer_of(pool)
     for one in facts.labeled:
         code: int | None = None
         if one["kind"] != "id":
             code = class_of(facts.run.label_text(one), info.names)
-        elif callable(answer):
+        elif answer is not None:
             target = torch.as_tensor(answer(one["sample"])[1])
             code = int(target) if target.numel() == 1 else None
         if code is not None:
@@ -370,14 +379,14 @@ def _repeats(facts: Facts, data: Any, pool: Any) -> tuple[int, int] | None:
     if not asked or not callable(getattr(pool, "inputs", None)):
         return _repeated_items(facts)
     start: list[int] = []
-    if data.unlabeled is None and (ids := getattr(data.train, "labeled_ids", None)) is not None:
+    if data.unlabeled is None and (ids := labeled_ids(data.train)) is not None:
         known = set(asked)
         start = [sample for sample in ids.tolist() if sample not in known]
-    ids = [*start[:_MOST_HASHED], *asked[:_MOST_HASHED]]
+    hashed = [*start[:_MOST_HASHED], *asked[:_MOST_HASHED]]
     seen: set[bytes] = set()
     repeats = 0
-    for begin in range(0, len(ids), 256):
-        part = ids[begin : begin + 256]
+    for begin in range(0, len(hashed), 256):
+        part = hashed[begin : begin + 256]
         rows = _tensor(pool.inputs(torch.tensor(part))).contiguous().flatten(1)
         for place, row in enumerate(rows.numpy(), begin):
             digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
@@ -414,14 +423,11 @@ def _pictures(shown: Sequence[dict[str, Any]], inputs_of: Any, info: DataInfo) -
 
 def _texts(shown: Sequence[dict[str, Any]], pool: Any) -> dict[str, str]:
     """Return what people who label see of each pick: the columns of its file, each as ``name: value``."""
-    columns_of = getattr(pool, "shown", None)
     picked = [one for one in shown if one["sample"] is not None]
-    if not callable(columns_of) or not picked:
-        return {}
-    columns = columns_of([one["sample"] for one in picked])
+    values = named_values(pool, [one["sample"] for one in picked])
     texts = {}
-    for place, one in enumerate(picked):
-        cells = {name: str(values[place]) for name, values in columns.items() if values[place] not in (None, "")}
+    for one in picked:
+        cells = {name: cell for name, cell in values.get(one["sample"], {}).items() if cell not in (None, "")}
         texts[one["id"]] = "; ".join(f"{name}: {cell}" for name, cell in cells.items())
     return {key: text for key, text in texts.items() if text}
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from alcore.errors import UsageError
-from alcore.inference import posterior as posterior_module
-from alcore.inference.posterior import (
+from alcore.outputs import posterior as posterior_module
+from alcore.outputs.posterior import (
     bald,
     expected_entropy,
     mean_std,
@@ -19,7 +19,7 @@ from alcore.inference.posterior import (
     variation_ratio,
     vote_entropy,
 )
-from alcore.inference.uncertainty import entropy as predictive_entropy
+from alcore.outputs.uncertainty import entropy as predictive_entropy
 
 
 def variation_of_mean(outputs, kind="logits", **options):

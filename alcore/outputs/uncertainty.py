@@ -15,7 +15,7 @@ import math
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.outputs import Kind, binary_logits, check_outputs, is_binary
+from alcore.outputs.kinds import Kind, binary_logits, check_outputs, is_binary
 
 _DEEPEST = -745.0  # exp of less is zero in double precision
 

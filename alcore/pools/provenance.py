@@ -1,15 +1,15 @@
-"""What a pool knows of its samples apart from their labels, for whoever labels them."""
+"""Where samples are from, and what whoever labels them is shown: what `PoolProvenance` offers, and the inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from alcore.pools.batches import item_at
-from alcore.pools.tensor_pool import as_sample_id, is_choosable
+from alcore.pools.tensor_pool import is_choosable
 
 
 def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -18,8 +18,8 @@ def named_values(pool: Any, samples: Sequence[int]) -> dict[int, dict[str, Any]]
     Parameters
     ----------
     pool
-        The pool to choose from, whose ``shown`` is called (`alcore.protocols.PoolOptions`); None where it is not known.
-        It is asked once for all samples, since one that reads a file may read it again for each call.
+        The pool to choose from, whose ``shown`` is called (`alcore.protocols.PoolProvenance`); None where it is not
+        known. It is asked once for all samples, since one that reads a file may read it again for each call.
     samples
         Ids of samples.
 
@@ -55,6 +55,25 @@ def units_of(pool: Any) -> dict[str, str]:
     return {str(name): str(unit) for name, unit in units.items() if unit}
 
 
+class Sources(NamedTuple):
+    """Where the samples of a pool are in the file that they come from.
+
+    Parameters
+    ----------
+    rows, lines
+        By sample id, int64 (N,): the row from 0, and the line from 1; None where it is not known.
+    """
+
+    rows: torch.Tensor | None
+    lines: torch.Tensor | None
+
+
+def sources_of(pool: Any) -> Sources:
+    """Return where the samples of a pool are in their file."""
+    found = (getattr(pool, name, None) for name in ("source_rows", "source_lines"))
+    return Sources(*(None if places is None else torch.as_tensor(places) for places in found))
+
+
 def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:
     """Return the learner's inputs of samples, read in one call.
 
@@ -75,22 +94,6 @@ def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:
         return {}
     batch = pool.inputs(torch.tensor(list(samples), dtype=torch.int64))
     return {sample: item_at(batch, place) for place, sample in enumerate(samples)}
-
-
-def cost_of(pool: Any, item: Any) -> float | None:
-    """Return what a pool says that the label of an item is expected to cost, or None where it says nothing.
-
-    Parameters
-    ----------
-    pool
-        The pool to choose from; None where it is not known.
-    item
-        A sample id, for ``cost``, or a generated input, for ``input_cost`` (`alcore.protocols.PoolOptions`).
-    """
-    sample = as_sample_id(item)
-    say = getattr(pool, "input_cost" if sample is None else "cost", None)
-    said = say(item if sample is None else sample) if callable(say) else None
-    return None if said is None else float(said)
 
 
 def _plain(value: Any) -> Any:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from alcore_testing.watch import Unwritten
 
-from alcore import inference
-from alcore.inference import (
-    TopK,
+from alcore import inference, outputs
+from alcore.inference import TopK, merge, per_cost
+from alcore.outputs import (
     bald,
-    binary_logits,
     by_position,
     class_probabilities,
     default_loss,
@@ -24,17 +23,15 @@ from alcore.inference import (
     mean_and_variance,
     mean_std,
     means_of,
-    merge,
-    per_cost,
     plogp,
     posterior_probabilities,
     predicted_classes,
     reduce_map,
-    take_rows,
     top_two,
     variation_ratio,
     vote_entropy,
 )
+from alcore.outputs.kinds import binary_logits, take_rows
 
 ONE, COLUMN, CLASSES, TWO = (70,), (70, 1), (70, 5), (70, 2)
 POSTERIOR, POSTERIOR_COLUMN = (4, 70, 5), (4, 70, 1)
@@ -113,8 +110,9 @@ def test_outputs_come_back_as_they_were(name, dtype):
 def test_every_public_function_of_outputs_is_among_them():
     takes_outputs = {
         name
-        for name in inference.__all__
-        if inspect.isfunction(function := getattr(inference, name))
+        for word in (outputs, inference)
+        for name in word.__all__
+        if inspect.isfunction(function := getattr(word, name))
         and {"outputs", "scores", "rows", "p"} & {*list(inspect.signature(function).parameters)[:1]}
     }
     checks = {name for name in takes_outputs if name.startswith(("check_", "is_"))}  # they read shapes alone

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alcore.errors import UsageError
-from alcore.inference.dropout import MCDropout, dropout_layers, mc_dropout
-from alcore.inference.learner import evaluating
+from alcore.outputs.dropout import MCDropout, dropout_layers, mc_dropout
+from alcore.outputs.modes import evaluating
 
 
 class Watched:

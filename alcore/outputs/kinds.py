@@ -3,7 +3,7 @@
 A classifier's attribute ``outputs`` says whether it returns ``"logits"`` (the default) or ``"probabilities"``. Shapes:
 ``(B,)`` or ``(B, 1)`` for two classes, ``(B, C)`` for C classes, ``(K, B, C)`` or ``(K, B, 1)`` for K samples of a
 posterior; ``(B, C, ...)`` or ``(B, 1, ...)`` of four or more axes for a map, with one prediction for each position.
-Those of a regression are in `alcore.inference.mean_variance`.
+Those of a regression are in `alcore.outputs.mean_variance`.
 """
 
 from __future__ import annotations

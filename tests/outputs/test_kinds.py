@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcore.errors import UsageError
-from alcore.inference.outputs import (
+from alcore.outputs.kinds import (
     binary_logits,
     check_outputs,
     class_probabilities,

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.outputs import Kind, check_outputs
+from alcore.outputs.kinds import Kind, check_outputs
 
 _BLOCK = 2**20  # bytes
 _ALIGNED = 64  # samples; equal samples get unequal scores where a block ends in the middle of a vector register

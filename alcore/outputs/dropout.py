@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from alcore.errors import UsageError
-from alcore.inference.learner import evaluating
+from alcore.outputs.modes import evaluating
 from alcore.randomness import derive_generator
 
 _ELEMENTS = (torch.nn.Dropout, torch.nn.AlphaDropout)

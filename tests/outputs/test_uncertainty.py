@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from alcore.inference.uncertainty import entropy, least_confidence, margin
+from alcore.outputs.uncertainty import entropy, least_confidence, margin
 
 MEASURES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 every_measure = pytest.mark.parametrize("measure", MEASURES)

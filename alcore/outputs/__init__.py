@@ -1,0 +1,72 @@
+"""What a learner's outputs mean, and how uncertain they are: functions of tensors, without a run."""
+
+from alcore.outputs.dropout import MCDropout, dropout_layers, mc_dropout
+from alcore.outputs.kinds import (
+    Kind,
+    by_position,
+    check_outputs,
+    check_tensor,
+    class_probabilities,
+    default_loss,
+    first_rows,
+    gaussian_nll,
+    halves,
+    is_binary,
+    is_map,
+    kind_of,
+    match_targets,
+    means_of,
+    predicted_classes,
+    reduce_map,
+)
+from alcore.outputs.mean_variance import MeanVariance, mean_and_variance, positive_variance
+from alcore.outputs.modes import eval_mode, evaluating
+from alcore.outputs.posterior import (
+    bald,
+    expected_entropy,
+    mean_std,
+    plogp,
+    posterior_probabilities,
+    variation_ratio,
+    vote_entropy,
+)
+from alcore.outputs.uncertainty import check_temperature, entropy, least_confidence, margin, top_two
+
+__all__ = [
+    "Kind",
+    "MCDropout",
+    "MeanVariance",
+    "bald",
+    "by_position",
+    "check_outputs",
+    "check_temperature",
+    "check_tensor",
+    "class_probabilities",
+    "default_loss",
+    "dropout_layers",
+    "entropy",
+    "eval_mode",
+    "evaluating",
+    "expected_entropy",
+    "first_rows",
+    "gaussian_nll",
+    "halves",
+    "is_binary",
+    "is_map",
+    "kind_of",
+    "least_confidence",
+    "margin",
+    "match_targets",
+    "mc_dropout",
+    "mean_and_variance",
+    "mean_std",
+    "means_of",
+    "plogp",
+    "positive_variance",
+    "posterior_probabilities",
+    "predicted_classes",
+    "reduce_map",
+    "top_two",
+    "variation_ratio",
+    "vote_entropy",
+]
