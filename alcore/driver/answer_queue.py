@@ -303,8 +303,8 @@ class AnswerQueue:
         if isinstance(named, Request):
             return named.id
         sample = as_sample_id(named)
-        if sample is not None and sample in self._ledger.samples:
-            return self._ledger.samples[sample]
+        if sample is not None and (key := batch.of_sample(sample)) is not None:
+            return key
         if isinstance(item, _WITH_ITEM):
             return _match_generated(named, list(batch.known()))
         if sample is not None and self._asks_for_samples:

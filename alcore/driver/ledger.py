@@ -142,8 +142,8 @@ class RequestLedger:
         The requests that may be answered, by id: oldest first, those that are tried again after the others.
     accepted : dict of str to Entry
         Those which the labeling phase under way has labeled, by id.
-    samples : dict of int to str
-        The requests of samples, open or ended in this phase, by sample.
+    samples : dict of int to list of str
+        The requests for a sample, open or ended in this phase, by sample: one for each slot, in the order of slots.
     asked : list of AskedRequest
         What the query phase under way, or the last one, asked for.
     first_ordinal : int
@@ -155,7 +155,7 @@ class RequestLedger:
         self.budget, self.failure_rate, self.retries = budget, failure_rate, retries
         self.open: dict[str, Entry] = {}
         self.accepted: dict[str, Entry] = {}
-        self.samples: dict[int, str] = {}
+        self.samples: dict[int, list[str]] = {}
         self.asked: list[AskedRequest] = []
         self.first_ordinal = self._step = 0
         self._lock = threading.Lock()
@@ -260,8 +260,11 @@ class RequestLedger:
                 entry = self.accepted[key] = self._known(label.request, state)
                 entry.label = label
                 self._change(entry, Change.LABEL)
-            known = [*state.open, *(label.request for label in accepted.values())]
-            self.samples = {one.item: one.id for one in known if type(one.item) is int} | state.given_up
+            self.samples = {sample: [key] for sample, key in state.given_up.items()}
+            requests = [*state.open, *(label.request for label in accepted.values())]
+            for request in sorted(requests, key=lambda request: request.slot):
+                if type(request.item) is int:
+                    self.samples.setdefault(request.item, []).append(request.id)
             self.budget.committed = committed
             self.failure_rate.begin(failures)
 
@@ -505,6 +508,11 @@ class AnswerBatch:
         while self._next is not None and (self._next in self._ended or self._next in self._open):
             self._next = next(self._untouched, None)
         return next(iter(self._open), None) if self._next is None else self._next
+
+    def of_sample(self, sample: int) -> str | None:
+        """Return the request that an answer to a sample is for: of its slots the first that is open, else the first."""
+        slots = self._ledger.samples.get(sample, [])
+        return next((key for key in slots if self.open(key) is not None), slots[0] if slots else None)
 
     def known(self) -> Iterator[Request]:
         """Yield the requests that may be answered: the open ones, and those that this phase has labeled."""

@@ -152,6 +152,29 @@ def test_answer_without_a_name_is_for_the_oldest_and_for_retries_last() -> None:
 # -- any order of changes ----------------------------------------------------------------------------------
 
 
+def test_answers_to_a_sample_are_for_its_slots_in_turn_and_then_for_the_first() -> None:
+    """A second opinion is a request of its own: with a state, a cost and an answer."""
+    slots = [Request(f"r{slot}", 0, slot, 7, 0, slot) for slot in (1, 0, 2)]
+    ledger = ledger_of(budget=3.0)
+    load(ledger, state_of(slots))
+    assert ledger.budget.committed == 3.0
+    batch, answered = AnswerBatch(ledger), []
+    for _ in range(3):
+        key = batch.of_sample(7)
+        assert key is not None
+        answered.append(key)
+        entry = batch.open(key)
+        assert entry is not None
+        batch.label(entry, label_of(entry.request, 2.0), reserved=entry.cost)
+    assert answered == ["r0", "r1", "r2"]
+    assert batch.of_sample(7) == "r0"  # a correction, or a repeat
+    assert batch.of_sample(8) is None
+    assert batch.budget.committed == 6.0
+    ledger.apply(batch)
+    assert not ledger.open
+    assert AnswerBatch(ledger).of_sample(7) == "r0"
+
+
 class Machine(RuleBasedStateMachine):
     """Whatever happens, the indexes agree with the states, and a request is handed out to one taker at a time."""
 
