@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alcore.experiment import Check, Forecast
 
 
-@options.takes_driver_flags(**dict.fromkeys(options.DRIVER_FLAGS))
+@options.takes_driver_flags()
 def check(
     *,
     experiment: options.ExperimentFile = None,
