@@ -19,21 +19,15 @@ from typing import Any
 
 import torch
 
-from alcore.codec import loads
-from alcore.driver import Driver
+from alcore import Driver, Label, runhook
 from alcore.errors import AlcoreError, Waiting, message_of
-from alcore.experiment.build import build
-from alcore.experiment.file import Experiment
-from alcore.experiment.resolve import resolve
-from alcore.experiment.timing import BatchTimer, training_time
-from alcore.hookspecs import runhook
-from alcore.inference.learner import model_digest
-from alcore.inference.streaming import subset
-from alcore.plugins.registry import Registry
-from alcore.pools.candidates import offers_parts
-from alcore.protocols import Label, Phase
-from alcore.store.reading import Run
-from alcore.store.retention import parse_retention
+from alcore.experiment import Experiment, build, resolve
+from alcore.inference import model_digest, subset
+from alcore.plugins import Registry
+from alcore.pools import offers_parts
+from alcore.protocols import Phase
+from alcore.store import Run, loads, parse_retention
+from alcore_check.timing import BatchTimer, training_time
 
 _QUICK = 10.0  # seconds of a phase that is tried a second time, since the first time may be slow
 _PRICED = 1000  # candidates whose expected costs are looked at
