@@ -16,8 +16,8 @@ import torch
 from alcore.distributed.manager import DistributedManager
 from alcore.errors import UsageError
 from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
-from alcore.store import retention
 from alcore.store.files import check_run_id
+from alcore.store.retention import parse_retention
 
 
 def _are_weights(values: Any) -> bool:
@@ -364,7 +364,7 @@ class DriverConfig:
         for name in ("keep", "run_id", "weights_sha256"):
             if not isinstance(getattr(self, name), str | None):
                 _refuse(self, name, "a text, or None")
-        retention.parse(self.keep)
+        parse_retention(self.keep)
         if self.run_id is not None:
             check_run_id(self.run_id)
         if self.resume not in ("never", "auto"):

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alcore.cli.check import check
 from alcore.cli.describe import describe
 from alcore.cli.fork import fork
 from alcore.cli.plugin_commands import add_plugin_commands, make_interruptible
@@ -42,7 +41,7 @@ def application(registry: Registry) -> typer.Typer:
 
 def alcore_commands(app: typer.Typer) -> None:
     """Add the built-in commands, as the hook of this name of a plugin adds its own."""
-    for command in (run, check, resume, fork, runs, show, plugins, describe):
+    for command in (run, resume, fork, runs, show, plugins, describe):
         app.command(command.__name__)(command)
 
 

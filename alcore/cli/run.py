@@ -9,7 +9,7 @@ import typer
 from alcore.commands import driving, options, results
 
 
-@options.takes_driver_flags(**dict.fromkeys(options.DRIVER_FLAGS))
+@options.takes_driver_flags()
 def run(
     context: typer.Context,
     *,

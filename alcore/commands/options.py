@@ -74,6 +74,7 @@ Root = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories a
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 """The flag ``--json``."""
 ResultAsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+"""The flag ``--json`` of a command that runs something."""
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run code and programs that the run's experiment names.")]
 """The flag ``--allow-code`` of a command that takes a run."""
@@ -113,6 +114,7 @@ ExperimentFile = Annotated[
 ]
 """The argument of a command that begins runs."""
 NewRunId = Annotated[str | None, typer.Option(metavar="ID", help="Name of the run; made up if not given.")]
+"""The flag ``--run-id`` of a command that begins a run."""
 AllowCodeOfFile = Annotated[
     bool, typer.Option("--allow-code", help="Run code and programs that the experiment file names.")
 ]
@@ -161,8 +163,10 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
     Parameters
     ----------
     **flags
-        The flags, each with the help text of this command; None takes the one in `DRIVER_FLAGS`.
+        The flags, each with the help text of this command; None takes the one in `DRIVER_FLAGS`. All flags, with those
+        texts, where none is given.
     """
+    taken = flags or dict.fromkeys(DRIVER_FLAGS)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
@@ -170,11 +174,11 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
 
         @functools.wraps(command)
         def with_flags(**arguments: Any) -> None:
-            given = {DRIVER_FLAGS[flag].setting: arguments.pop(flag) for flag in flags}
+            given = {DRIVER_FLAGS[flag].setting: arguments.pop(flag) for flag in taken}
             command(**arguments, **{table: {name: value for name, value in given.items() if value is not None}})
 
         options = []
-        for flag, help_text in flags.items():
+        for flag, help_text in taken.items():
             _, kind, metavar, standard_help = DRIVER_FLAGS[flag]
             option = typer.Option(metavar=metavar, help=help_text or standard_help, parser=_READERS[kind])
             hint: Any = Annotated[kind | None, option]

@@ -18,8 +18,7 @@ from alcore.errors import Interrupted, StaleWriterError, raised_by
 from alcore.inference.learner import model_state
 from alcore.protocols import Phase
 from alcore.randomness import derive_seed, global_rng_state, seed_everything, set_global_rng_state
-from alcore.store import retention
-from alcore.store.retention import Retention
+from alcore.store.retention import Retention, parse_retention
 from alcore.store.run import RunStore
 from alcore.training.trainer import Trainer
 
@@ -147,7 +146,7 @@ class CheckpointSchedule(NamedTuple):
     def of(cls, config: DriverConfig) -> CheckpointSchedule:
         """Return the schedule that a driver's settings ask for."""
         phases = frozenset(phase for phase in Phase if getattr(config, f"checkpoint_on_{phase}"))
-        return cls(config.checkpoint_interval, phases, retention.parse(config.keep))
+        return cls(config.checkpoint_interval, phases, parse_retention(config.keep))
 
     def is_due_after_training(self, step: int) -> bool:
         """Whether one is due when this step has trained."""

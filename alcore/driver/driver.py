@@ -16,6 +16,7 @@ from alcore.driver.agreement import agree_on_end
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import AnswerCheck
 from alcore.driver.asking import OpenRequest, open_requests
+from alcore.driver.expected_costs import ExpectedCosts
 from alcore.driver.feasibility import Feasibility
 from alcore.driver.in_flight import InDoubt
 from alcore.driver.lifecycle import RunLifecycle, RunState
@@ -511,6 +512,11 @@ class Driver:
     def interrupted(self) -> bool:
         """Whether the run was asked to end."""
         return self._parts.interruption.requested
+
+    @property
+    def expected_costs(self) -> ExpectedCosts:
+        """What labels are expected to cost, as the label strategy or the pool says; `costs` is for strategies."""
+        return self._parts.costs
 
     def _check_arguments(self, train: Any, validate: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments of a run that nothing takes."""

@@ -7,7 +7,6 @@ The commands of plugins use these names as ``alcore run`` does: make an `Experim
 from alcore.driver.asking import OpenRequest, reopen_requests
 from alcore.driver.telling import GivenAnswer, Told, ToldAnswer
 from alcore.experiment.build import build, to_toml
-from alcore.experiment.checking import Check, Forecast, check_experiment
 from alcore.experiment.file import STANDARD_PARTS, BuiltInPythonError, Experiment, Part
 from alcore.experiment.labeling import Labeling
 from alcore.experiment.resolve import Resolved, ResolvedPart, load_data, resolve
@@ -17,10 +16,8 @@ from alcore.experiment.trained import Checkpoint, TrainedRun, rebuild_data, rebu
 __all__ = [
     "STANDARD_PARTS",
     "BuiltInPythonError",
-    "Check",
     "Checkpoint",
     "Experiment",
-    "Forecast",
     "GivenAnswer",
     "Labeling",
     "OpenRequest",
@@ -32,7 +29,6 @@ __all__ = [
     "ToldAnswer",
     "TrainedRun",
     "build",
-    "check_experiment",
     "load_data",
     "rebuild_data",
     "rebuild_learner",

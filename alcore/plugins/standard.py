@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _NAMES: dict[str, dict[str, str]] = {
     "alcore-bayes": {"query": "bald batchbald mean-std powerbald qbc variation-ratio", "learner": "ensemble"},
+    "alcore-check": {"command": "check"},
     "alcore-csvlog": {"observe": "csv"},
     "alcore-diversity": {
         "query": "badge class-balanced cluster-margin density kcenter probcover stratified stratified-start typiclust"
@@ -30,7 +31,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "alcore-worker": {"label": "worker", "queue": "redis", "command": "worker"},
 }
 
-_STANDARD = frozenset({"alcore-labelers", "alcore-predict", "alcore-report"})
+_STANDARD = frozenset({"alcore-check", "alcore-labelers", "alcore-predict", "alcore-report"})
 """The distributions with commands among those of the extra ``standard``, which every installation is to have."""
 
 

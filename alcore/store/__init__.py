@@ -21,10 +21,12 @@ from alcore.store.reading import (
     settings_of,
     summaries,
 )
+from alcore.store.retention import Retention, parse_retention
 
 __all__ = [
     "Fork",
     "Position",
+    "Retention",
     "Run",
     "StorageError",
     "Summary",
@@ -37,6 +39,7 @@ __all__ = [
     "fsync_path",
     "loads",
     "parse_json",
+    "parse_retention",
     "parse_toml",
     "parts_of",
     "run_folders",

@@ -37,7 +37,7 @@ class Retention:
     lowest: bool = False
 
 
-def parse(text: str | None) -> Retention | None:
+def parse_retention(text: str | None) -> Retention | None:
     """Read a retention such as ``last=3,best=loss:min,every=10``; None and ``all`` keep everything.
 
     Raises

@@ -28,7 +28,7 @@ def test_plugin_that_fails_to_add_commands_is_warned_of(capsys):
 
     app = module.application(Registry([plugin(fail), plugin(add)]))
     names = [command.name for command in app.registered_commands]
-    standard = "run check resume fork runs show plugins describe"
+    standard = "run resume fork runs show plugins describe"
     assert names == [*standard.split(), "greet"]
     assert capsys.readouterr().err == (
         "alcore: warning: plugin greeter 1.0: its commands are left out: LookupError: no app.\n"
@@ -175,13 +175,22 @@ def test_unknown_word_or_flag_exits_with_2(command, arguments, fragment):
     assert out == ""
 
 
-def test_command_of_a_plugin_that_is_not_installed_says_which_it_is(command, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (["predict", "mine", "new.csv"], "alcore-predict"),
+        (["check", "experiment.toml"], "alcore-check"),
+        (["ask", "mine"], "alcore-labelers"),
+    ],
+    ids=["predict", "check", "ask"],
+)
+def test_command_of_a_plugin_that_is_not_installed_says_which_it_is(command, monkeypatch, words, package):
     monkeypatch.setattr("alcore.plugins.registry.find_entry_points", list)
-    out, err = command("predict", "mine", "new.csv", code=2)
+    out, err = command(*words, code=2)
     assert (out, err) == (
         "",
-        "alcore: error: there is no command 'predict'. It comes with alcore-predict: pip install alcore-predict, or in "
-        "a checkout of alcore pip install -e plugins/alcore-predict. `alcore plugins` lists what is installed.\n",
+        f"alcore: error: there is no command '{words[0]}'. It comes with {package}: pip install {package}, or in a "
+        f"checkout of alcore pip install -e plugins/{package}. `alcore plugins` lists what is installed.\n",
     )
 
 

@@ -30,3 +30,10 @@ def test_command_gets_the_flags_that_were_given():
     command(first=2, steps=3, budget=None, last=True)
     assert seen == {"first": 2, "table": {"max_active_learning_steps": 3}, "last": True}
     assert list(typing.get_type_hints(command)) == ["first", "steps", "budget", "last"]
+
+
+def test_command_that_names_no_flags_gets_all():
+    @takes_driver_flags()
+    def command(*, table: DriverTable) -> None: ...
+
+    assert list(typing.get_type_hints(command)) == list(DRIVER_FLAGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -59,3 +60,11 @@ def test_generated_inputs_cost_what_the_pool_says_of_inputs() -> None:
     assert found.of_samples([3, "a", "?"], 5.0).tolist() == [4.0, 10.0, 5.0]
     assert ExpectedCosts(Priced(9), pool).of_samples([3, "a"], 5.0).tolist() == [9.0, 9.0]
     assert ExpectedCosts(None, Priced(2)).of_samples([3, "a"], 5.0).tolist() == [2.0, 5.0]
+
+
+def test_driver_says_what_labels_are_expected_to_cost(build: Callable[..., Any]) -> None:
+    pool = TensorPool(torch.zeros(4, 2), torch.zeros(4), labeled=[0], costs=[1.0, 2.0, 3.0, 4.0])
+    driver = build(train_datapool=pool)
+    assert driver.expected_costs.are_known
+    assert driver.expected_costs.of(2) == 3.0
+    assert driver.costs(torch.tensor([2])) is None  # query strategies are to look at scores alone

@@ -132,6 +132,8 @@ def test_a_step_chooses_from_the_ids_that_the_pool_offers_in_it(monkeypatch: pyt
     assert list(found.chunks(3, 1)) == []
     assert 2 * 10**8 in found, "any other may be asked for by its id"
     assert found.any()
+    assert candidates.offers_parts(pool)
+    assert not candidates.offers_parts(Windows([1], 2))
 
 
 @pytest.mark.parametrize("given", [5, (0, 12), (-1, 3), (4, 3), (0.0, 3.0), [0, 3]], ids=str)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alcore.errors import StaleWriterError, UsageError
 from alcore.store.database import Database
 from alcore.store.reading import Run
-from alcore.store.retention import Retention, parse, to_drop
+from alcore.store.retention import Retention, parse_retention, to_drop
 from alcore.store.rows import Record
 from alcore.store.run import RunStore
 
@@ -50,7 +50,7 @@ def inside(step: int, epoch: int) -> str:
     ],
 )
 def test_text_is_read_as_a_retention(text: str | None, expected: Retention | None) -> None:
-    assert parse(text) == expected
+    assert parse_retention(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_text_is_read_as_a_retention(text: str | None, expected: Retention | Non
 )
 def test_text_that_is_not_a_retention_is_refused(text: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(text)
+        parse_retention(text)
     assert words in str(caught.value)
 
 
@@ -206,7 +206,7 @@ def named(store: RunStore) -> set[str]:
 
 def prune(store: RunStore, text: str) -> list[str]:
     """Prune; return the warnings."""
-    keep = parse(text)
+    keep = parse_retention(text)
     assert keep is not None
     return store.prune(keep)
 

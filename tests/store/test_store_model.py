@@ -18,7 +18,7 @@ from store_model.writer import SAMPLES, state_of
 
 from alcore.errors import EncodingError, StaleWriterError
 from alcore.protocols import Request
-from alcore.store import retention
+from alcore.store.retention import Retention, parse_retention
 from alcore.store.rows import Record, request_id
 
 samples = st.lists(st.integers(0, SAMPLES + 1), min_size=1, max_size=6)
@@ -79,7 +79,7 @@ class Store(Answers):
     @scene
     def prune(self, last: int, every: int | None, best: str | None) -> None:
         rules = [f"last={last}", every and f"every={every}", best and f"best=f1:{best}"]
-        keep = retention.parse(",".join(rule for rule in rules if rule))
+        keep = parse_retention(",".join(rule for rule in rules if rule))
         assert keep is not None
         self.commit(lambda: self.writer.store.prune(keep), lambda model: model.prune(last, every, best))
 
@@ -114,7 +114,7 @@ class Store(Answers):
             "step": lambda: store.commit_step(step, {"step": step}, {}, [], state),
             "settle": lambda: store.requests.release_in_flight(drop_in=step),
             "finish": lambda: store.finish([Record(step, "m", 0, 0.5)], status="done"),
-            "prune": lambda: store.prune(retention.Retention()),
+            "prune": lambda: store.prune(Retention()),
         }
         self.littered |= what in ("inside", "step")
         if what == "prune" and not copy.deepcopy(self.model).prune(1, None, None):

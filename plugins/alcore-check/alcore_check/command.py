@@ -7,39 +7,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alcore.codec import export_json
-from alcore.commands import driving, options, results
-from alcore.store.reading import figures
+from alcore.commands import (
+    AllowCodeOfFile,
+    DriverTable,
+    ExperimentFile,
+    NewRunId,
+    ResultAsJson,
+    Target,
+    at_a_time,
+    complete_experiment,
+    from_here,
+    prepare,
+    results_alone,
+    resume_command,
+    takes_driver_flags,
+)
+from alcore.store import export_json, figures
 
 if TYPE_CHECKING:
-    from alcore.experiment import Check, Forecast
+    from alcore_check.checking import Check, Forecast
 
 
-@options.takes_driver_flags(**dict.fromkeys(options.DRIVER_FLAGS))
+@takes_driver_flags()
 def check(
     *,
-    experiment: options.ExperimentFile = None,
-    target: options.Target = None,
+    experiment: ExperimentFile = None,
+    target: Target = None,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KIND.NAME.PARAMETER=VALUE", help="Any parameter, as in alcore run; may repeat."),
     ] = None,
-    driver_table: options.DriverTable,
-    run_id: options.NewRunId = None,
+    driver_table: DriverTable,
+    run_id: NewRunId = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="Buy no label.")] = False,
-    allow_code: options.AllowCodeOfFile = False,
-    as_json: options.ResultAsJson = False,
+    allow_code: AllowCodeOfFile = False,
+    as_json: ResultAsJson = False,
 ) -> None:
     """Try an experiment: one training, one query, one label, one checkpoint, timed, with a forecast of the rest.
 
     The label is kept: what was begun is a run, and `alcore resume` goes on with it. Exit code 1 if a part fails.
     """
-    from alcore.experiment import Experiment, check_experiment
+    from alcore.experiment import Experiment
+    from alcore_check.checking import check_experiment
 
-    registry = driving.prepare()
+    registry = prepare()
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
-    driving.complete_experiment(chosen, target, assign, driver_table)
-    with driving.results_alone():
+    complete_experiment(chosen, target, assign, driver_table)
+    with results_alone():
         found = check_experiment(chosen, registry, run_id=run_id, allow_code=allow_code, with_label=not no_label)
     if as_json:
         typer.echo(export_json(dataclasses.asdict(found) | {"folder": str(found.folder)}), nl=False)
@@ -51,7 +65,7 @@ def check(
 
 def _lines(found: Check) -> list[str]:
     """Return what was found, in words."""
-    folder = results.from_here(found.folder)
+    folder = from_here(found.folder)
     begun = found.folder.is_dir()
     lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
     lines += _phases(found)
@@ -64,7 +78,7 @@ def _lines(found: Check) -> list[str]:
         lines.append("No faults were found.")
     if begun:
         wish = "Go on with" if not found.faults else "Once the cause is fixed, go on with"
-        lines.append(f"{wish}: {results.resume_command(found.folder, names_code=found.names_code)}")
+        lines.append(f"{wish}: {resume_command(found.folder, names_code=found.names_code)}")
     return lines
 
 
@@ -92,7 +106,7 @@ def _phases(found: Check) -> list[str]:
 
 
 def _at_a_time(found: Check) -> str:
-    return "" if found.at_once is None else f"; the run gets {results.at_a_time(found.at_once)}"
+    return "" if found.at_once is None else f"; the run gets {at_a_time(found.at_once)}"
 
 
 def _forecast(one: Forecast, free: int, at_once: int | None) -> list[str]:

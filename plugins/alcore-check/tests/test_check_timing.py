@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from alcore.experiment.timing import BatchTimer, training_time
+from alcore_check.timing import BatchTimer, training_time
 
 OVERHEAD, BATCH, SLOW = 5.0, 2.0, 100.0
 

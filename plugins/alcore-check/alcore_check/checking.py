@@ -19,22 +19,15 @@ from typing import Any
 
 import torch
 
-from alcore.codec import loads
-from alcore.driver import Driver
-from alcore.driver.expected_costs import ExpectedCosts
+from alcore import Driver, Label, runhook
 from alcore.errors import AlcoreError, Waiting, message_of
-from alcore.experiment.build import build
-from alcore.experiment.file import Experiment
-from alcore.experiment.resolve import resolve
-from alcore.experiment.timing import BatchTimer, training_time
-from alcore.hookspecs import runhook
-from alcore.inference.learner import model_digest
-from alcore.inference.streaming import subset
-from alcore.plugins.registry import Registry
-from alcore.pools.candidates import offers_parts
-from alcore.protocols import Label, Phase
-from alcore.store import retention
-from alcore.store.reading import Run
+from alcore.experiment import Experiment, build, resolve
+from alcore.inference import model_digest, subset
+from alcore.plugins import Registry
+from alcore.pools import offers_parts
+from alcore.protocols import Phase
+from alcore.store import Run, loads, parse_retention
+from alcore_check.timing import BatchTimer, training_time
 
 _QUICK = 10.0  # seconds of a phase that is tried a second time, since the first time may be slow
 _PRICED = 1000  # candidates whose expected costs are looked at
@@ -459,7 +452,7 @@ def _forecast(found: Check, driver: Driver, timer: BatchTimer) -> Forecast | Non
 
 def _cost_of_a_label(found: Check, driver: Driver) -> float:
     """Return what labels cost on average: as this one did, or, where costs are expected, as they differ from its."""
-    costs = ExpectedCosts(driver.label_strategy, driver.choice_pool)
+    costs = driver.expected_costs
     paid = 1.0 if found.cost is None else found.cost
     if not costs.are_known or found.expected is None:
         return paid
@@ -472,7 +465,7 @@ def _cost_of_a_label(found: Check, driver: Driver) -> float:
 
 def _checkpoints(driver: Driver, trainings: int) -> int:
     """Return how many checkpoints are kept, at most: with the first, and one inside the step under way."""
-    rules = retention.parse(driver.config.keep)
+    rules = parse_retention(driver.config.keep)
     if rules is not None:
         some = rules.last + (rules.best is not None) + (trainings // rules.every if rules.every else 0)
         return min(trainings, some) + 2

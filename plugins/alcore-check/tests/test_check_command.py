@@ -251,15 +251,3 @@ def test_bad_input_begins_no_run(command, tmp_path):
     _, err = command("check", "mine.toml", code=2)
     assert "--allow-code" in err
     assert not (tmp_path / "active_learning_logs").exists()
-
-
-@pytest.mark.parametrize("name", ["run", "check"])
-def test_weights_that_are_named_now_need_not_be_those_of_the_file(command, tmp_path, name):
-    command("run", "--steps", "0", "--run-id", "first", "--set", "data.moons.samples=60")
-    command("export", "first", "--output", "exported")
-    weights = tmp_path / "exported" / "model.safetensors"
-    (tmp_path / "other.toml").write_text(f'[driver]\nweights = "gone.safetensors"\nweights_sha256 = "{"0" * 64}"\n')
-    flags = ["--set", "data.moons.samples=60", "--steps", "1"]
-    command(name, "other.toml", "--weights", str(weights), *flags)
-    _, err = command(name, "other.toml", *flags, code=2)
-    assert "gone.safetensors" in err

@@ -1,0 +1,12 @@
+"""The Python code of the README runs."""
+
+from pathlib import Path
+
+from alcore_testing import run_examples
+
+
+def test_the_example_checks_an_experiment(tmp_path):
+    found = run_examples(Path(__file__), tmp_path)["found"]
+    assert found.faults == []
+    assert found.forecast.steps == 3
+    assert (found.folder / "run.db").is_file()
