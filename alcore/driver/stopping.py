@@ -46,8 +46,8 @@ def all_refused(record: Mapping[str, Any], reasons: Callable[[], list[dict[str, 
     """
     if record["labeled"] or not record["requested"] or record["refused"] < record["requested"]:
         return None
-    known = reasons()
-    why = f": {known[0]['reason']}" if known else ""
+    refusals = reasons()
+    why = f": {refusals[0]['reason']}" if refusals else ""
     return EndReason(EndKind.LABELS_REFUSED, f"all {record['refused']} answers of a step were refused{why}")
 
 
