@@ -239,14 +239,14 @@ def learn_types(parts: Iterable[Any]) -> None:
 
 def learn_types_in(value: Any) -> None:
     """Let values come back that have the class of this one, or of one inside it."""
-    for one in _within(value):
-        if _tag_of(type(one)):
-            _classes[_name_of(type(one))] = type(one)
+    for member in _within(value):
+        if _tag_of(type(member)):
+            _classes[_name_of(type(member))] = type(member)
 
 
 def unknown_types(value: Any) -> list[str]:
     """Return the names of the classes in a value that this process has not met."""
-    return sorted({one.name for one in _within(value) if type(one) is StoredObject})
+    return sorted({member.name for member in _within(value) if type(member) is StoredObject})
 
 
 def resolved(value: Any) -> Any:
@@ -265,9 +265,9 @@ def _within(value: Any) -> Iterator[Any]:
     elif isinstance(value, StoredObject):
         inner = value.fields.values()
     elif _tag_of(type(value)):
-        inner = [getattr(value, one.name, None) for one in dataclasses.fields(value)]
-    for one in inner:
-        yield from _within(one)
+        inner = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    for member in inner:
+        yield from _within(member)
 
 
 def _name_of(kind: type) -> str:
@@ -299,7 +299,7 @@ def _parts_of(value: Any, tag: str, prefix: str) -> tuple[str, str, Mapping[str,
         names = kind._fields
         state = {**dict(zip(names, tuple.__iter__(value), strict=True)), **getattr(value, "__dict__", {})}
     else:
-        names = tuple(one.name for one in dataclasses.fields(kind))
+        names = tuple(field.name for field in dataclasses.fields(kind))
         inside = object.__getstate__(value)  # what is in the object, slots included, whatever its class makes of it
         state = {}
         for part in inside if isinstance(inside, tuple) else (inside,):
@@ -338,11 +338,11 @@ def _instance(tag: str, name: str, fields: dict[str, Any]) -> Any:
 
 def _class_of(tag: str, name: str, fields: Mapping[str, Any]) -> type | None:
     """Return the class of a stored value, also where its module has another name now, such as ``__main__``."""
-    known = [_classes[name]] if name in _classes else []
-    if not known:
+    candidates = [_classes[name]] if name in _classes else []
+    if not candidates:
         short = name.partition(":")[2]
-        known = [kind for kind in _classes.values() if kind.__qualname__ == short]
-    fitting = [kind for kind in known if _tag_of(kind) == tag and _has_fields(kind, fields)]
+        candidates = [kind for kind in _classes.values() if kind.__qualname__ == short]
+    fitting = [kind for kind in candidates if _tag_of(kind) == tag and _has_fields(kind, fields)]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -351,15 +351,17 @@ def _has_fields(kind: Any, fields: Mapping[str, Any]) -> bool:
     if issubclass(kind, tuple):
         return list(fields) == list(kind._fields)
     own = dataclasses.fields(kind)
-    missing = (one for one in own if one.name not in fields and one.init and one.default is dataclasses.MISSING)
-    return fields.keys() <= {one.name for one in own} and not any(missing)
+    missing = (
+        field for field in own if field.name not in fields and field.init and field.default is dataclasses.MISSING
+    )
+    return fields.keys() <= {field.name for field in own} and not any(missing)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, StoredObject):
         return _plain(value.fields)
     if tag := _tag_of(type(value)):
-        names = value._fields if tag == "$namedtuple" else [one.name for one in dataclasses.fields(value)]
+        names = value._fields if tag == "$namedtuple" else [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name, None)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -450,7 +452,7 @@ def dtype_of(name: str) -> torch.dtype:
     """Return the dtype of this name; raises `EncodingError` where torch has none."""
     import torch
 
-    found = getattr(torch, str(name), None)
-    if not isinstance(found, torch.dtype):
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype):
         raise EncodingError(f"stored data names the dtype {name!r}, which torch doesn't have.")
-    return found
+    return dtype

@@ -23,10 +23,10 @@ from alcore.store.retention import parse_retention
 def _are_weights(values: Any) -> bool:
     """Tell whether these are finite numbers of at least 0, and one of them above."""
     try:
-        numbers = [float(one) for one in values]
+        numbers = [float(value) for value in values]
     except (TypeError, ValueError):
         return False
-    return any(numbers) and all(0 <= one < math.inf for one in numbers)
+    return any(numbers) and all(0 <= number < math.inf for number in numbers)
 
 
 def _refuse(owner: object, name: str, must: str) -> NoReturn:

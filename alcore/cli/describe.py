@@ -49,34 +49,34 @@ def describe(
 
 def _unknown(registry: Registry, kind: str) -> str:
     """Say what a word is that is no kind."""
-    of_kinds = [one for one in KINDS if any(offer.name == kind for offer in registry.offers(one))]
+    of_kinds = [other for other in KINDS if any(offer.name == kind for offer in registry.offers(other))]
     if of_kinds:
         return f"{kind!r} is the name of a {' and of a '.join(of_kinds)}: alcore describe {of_kinds[0]} {kind}"
     return f"{kind!r} is not a kind: {did_you_mean(kind, [*KINDS, *_SETTINGS])}."
 
 
 def _kinds(registry: Registry) -> tuple[dict[str, Any], str]:
-    found: dict[str, Any] = {kind: sorted(offer.name for offer in registry.offers(kind)) for kind in KINDS}
+    names_of: dict[str, Any] = {kind: sorted(offer.name for offer in registry.offers(kind)) for kind in KINDS}
     lines = [
         textwrap.fill(
             f"{kind:<10} {', '.join(names) or 'none'}", 80, subsequent_indent=" " * 11, break_on_hyphens=False
         )
-        for kind, names in found.items()
+        for kind, names in names_of.items()
     ]
     lines += [f"{kind:<10} {what}" for kind, what in _SETTINGS.items()]
-    return found, "\n".join([*lines, "", "More: alcore describe KIND, or alcore describe KIND NAME"])
+    return names_of, "\n".join([*lines, "", "More: alcore describe KIND, or alcore describe KIND NAME"])
 
 
 def _names(registry: Registry, kind: str) -> tuple[list[dict[str, Any]], str]:
     from alcore.plugins.signatures import describe_factory
 
-    found = [
+    offers = [
         {"name": offer.name, "package": offer.plugin.distribution, "summary": _summary(offer, describe_factory)}
-        for offer in sorted(registry.offers(kind), key=lambda one: one.name)
+        for offer in sorted(registry.offers(kind), key=lambda offer: offer.name)
     ]
-    rows = [[one["name"], one["summary"]] for one in found]
+    rows = [[offer["name"], offer["summary"]] for offer in offers]
     text = table(rows, [kind, "what it does"]) if rows else f"No {kind} is installed."
-    return found, f"{text}\n\nMore: alcore describe {kind} NAME"
+    return offers, f"{text}\n\nMore: alcore describe {kind} NAME"
 
 
 def _summary(offer: Offer, describe_factory: Any) -> str:
@@ -92,13 +92,13 @@ def _settings(kind: str, name: str | None) -> tuple[dict[str, Any], str]:
     from alcore.plugins.signatures import describe_parameters
 
     parameters = (DRIVER if kind == "driver" else TRAINING).parameters
-    found = describe_parameters(parameters.values())
+    described = describe_parameters(parameters.values())
     if name is not None:
-        found = [one for one in found if one["name"] == name]
-        if not found:
+        described = [parameter for parameter in described if parameter["name"] == name]
+        if not described:
             raise UsageError(f"[{kind}] has no parameter {name!r}: {did_you_mean(name, parameters)}.")
-    text = f"[{kind}] of an experiment: {_SETTINGS[kind]}.\n\n" + _parameters_text(found, kind)
-    return {"kind": kind, "parameters": found}, text.rstrip()
+    text = f"[{kind}] of an experiment: {_SETTINGS[kind]}.\n\n" + _parameters_text(described, kind)
+    return {"kind": kind, "parameters": described}, text.rstrip()
 
 
 def _one(offer: Offer) -> tuple[dict[str, Any], str]:
@@ -121,11 +121,11 @@ def _one(offer: Offer) -> tuple[dict[str, Any], str]:
 
 def _parameters_text(parameters: Iterable[dict[str, Any]], where: str) -> str:
     lines = [f"Parameters, set with --set {where}.PARAMETER=VALUE:"]
-    for one in parameters:
-        default = "required" if one["required"] else f"default {json.dumps(one['default'])}"
-        lines.append(f"  {one['name']} ({one['type']}; {default})")
-        if one["doc"]:
-            lines.append(textwrap.fill(one["doc"], 80, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    for parameter in parameters:
+        default = "required" if parameter["required"] else f"default {json.dumps(parameter['default'])}"
+        lines.append(f"  {parameter['name']} ({parameter['type']}; {default})")
+        if parameter["doc"]:
+            lines.append(textwrap.fill(parameter["doc"], 80, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(lines) + "\n\n"
 
 

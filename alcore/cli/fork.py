@@ -34,14 +34,14 @@ def fork(
 
     RUN is only read, may be running, and shares no file with the new one.
     """
-    found = find_run(root, run, verify=False)
+    source = find_run(root, run, verify=False)
     changed = None
     if assign or unset:
         from alcore.experiment import resolve, to_toml
 
-        with plugins_compared(found.meta()["environment"]), results_alone():
-            changed = to_toml(resolve(read_experiment(found, assign, unset), prepare(context), allow_code=allow_code))
-    made = fork_run(found, step, run_id=run_id, experiment=changed)
+        with plugins_compared(source.meta()["environment"]), results_alone():
+            changed = to_toml(resolve(read_experiment(source, assign, unset), prepare(context), allow_code=allow_code))
+    made = fork_run(source, step, run_id=run_id, experiment=changed)
     for warning in made.warnings:
         say(f"warning: {warning}.")
     summary = Run(made.folder).summary()
@@ -49,7 +49,7 @@ def fork(
         content = {
             "run_id": summary.run_id,
             "log_dir": str(made.folder),
-            "forked_from": found.folder.name,
+            "forked_from": source.folder.name,
             "forked_at": step,
             "checkpoint": made.checkpoint,
             "steps": summary.steps,
@@ -60,6 +60,6 @@ def fork(
         return
     typer.echo(
         f"Run {summary.run_id} begins with {summary.steps} steps and {summary.labels} labels of run "
-        f"{found.folder.name}, and goes on from {made.checkpoint}."
+        f"{source.folder.name}, and goes on from {made.checkpoint}."
     )
     typer.echo(f"Next: alcore resume {shell_name(made.folder)}")

@@ -51,7 +51,7 @@ def _add(app: typer.Typer, hook: Callable[..., object]) -> str | None:
     for added, there in homes:
         for info in added:
             (hidden if _name(info) in _names(app) else there).append(info)
-    faults = [f"its command {_name(one)!r} is left out, since there is one of that name" for one in hidden]
+    faults = [f"its command {_name(command)!r} is left out, since there is one of that name" for command in hidden]
     if own.registered_callback is not None:
         faults.append("its callback of the whole command is left out; a plugin adds commands alone")
     return "; ".join(faults) or None
@@ -68,7 +68,7 @@ def make_interruptible(app: typer.Typer) -> None:
 
 
 def _names(app: typer.Typer) -> set[str]:
-    return {_name(one) for one in (*app.registered_commands, *app.registered_groups)}
+    return {_name(command) for command in (*app.registered_commands, *app.registered_groups)}
 
 
 def _name(info: Any) -> str:

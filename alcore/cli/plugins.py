@@ -53,7 +53,7 @@ def plugins(
                         for plugin in registry.plugins
                     ],
                     "clashes": [
-                        {"kind": kind, "name": name, "plugins": [str(one) for one in owners]}
+                        {"kind": kind, "name": name, "plugins": [str(owner) for owner in owners]}
                         for kind, name, owners in clashes
                     ],
                 },
@@ -68,7 +68,7 @@ def plugins(
 
 def _print(registry: Registry, clashes: list[Clash], timings: bool) -> None:
     rows, headers = [], ["package", "version", "state", *(["seconds"] if timings else []), "offers"]
-    for plugin in sorted(registry.plugins, key=lambda one: -one.seconds if timings else 0):
+    for plugin in sorted(registry.plugins, key=lambda plugin: -plugin.seconds if timings else 0):
         offers = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(plugin.offers.items()))
         seconds = [plugin.seconds] if timings else []
         rows.append([plugin.distribution, plugin.version, plugin.state, *seconds, offers or "-"])

@@ -38,13 +38,13 @@ def resume(
 
     The result equals that of a run which was never interrupted, and no label is bought twice.
     """
-    found = find_run(root, run, verify=False)
+    stored = find_run(root, run, verify=False)
     registry = driving.prepare(context)
-    experiment = driving.read_experiment(found, assign, unset)
-    experiment.settings["driver"] |= {**changes, "root_log_dir": str(found.folder.parent)}
-    with plugins_compared(found.meta()["environment"]):
+    experiment = driving.read_experiment(stored, assign, unset)
+    experiment.settings["driver"] |= {**changes, "root_log_dir": str(stored.folder.parent)}
+    with plugins_compared(stored.meta()["environment"]):
         driver = driving.build_driver(
-            experiment, registry, run_id=found.folder.name, allow_code=allow_code, quiet=quiet, as_json=as_json
+            experiment, registry, run_id=stored.folder.name, allow_code=allow_code, quiet=quiet, as_json=as_json
         )
         driver.restore(checkpoint, in_doubt=in_doubt, other_ranks=other_ranks)
     if changes or assign or unset:

@@ -29,14 +29,14 @@ def runs(
     if left := unfinished_runs(root):
         where = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
         say(f"{root} has {_count(len(left))} of processes that were killed; alcore runs{where} --clean removes them.")
-    found = [{**one._asdict(), **parts_of(settings_of(root / one.run_id))} for one in summaries(root)]
+    table = [{**summary._asdict(), **parts_of(settings_of(root / summary.run_id))} for summary in summaries(root)]
     if as_json:
-        typer.echo(export_json(found), nl=False)
+        typer.echo(export_json(table), nl=False)
         return
-    if not found:
+    if not table:
         typer.echo(f"No runs in {root}. Make one with: alcore run --query uq --metrology f1")
         return
-    typer.echo(_text(found, shutil.get_terminal_size((80, 24)).columns))
+    typer.echo(_text(table, shutil.get_terminal_size((80, 24)).columns))
 
 
 _HEADER = ["run", "status", "steps", "labels", "data", "query", "learner", "seed", "last metric"]
@@ -46,19 +46,19 @@ _MORE = ["on", "started", "why it ended"]  # for as many as there is room
 def _text(runs: list[dict[str, Any]], width: int) -> str:
     rows = [
         [
-            one["run_id"],
-            one["status"],
-            one["steps"],
-            one["labels"],
-            _short(one["data"], 10),
-            _short(one["query"], 12),
-            _short(one["learner"], 10),
-            one["seed"],
-            _main_metric(one["metrics"]),
+            run["run_id"],
+            run["status"],
+            run["steps"],
+            run["labels"],
+            _short(run["data"], 10),
+            _short(run["query"], 12),
+            _short(run["learner"], 10),
+            run["seed"],
+            _main_metric(run["metrics"]),
         ]
-        for one in runs
+        for run in runs
     ]
-    more = [[one["on"], one["started"].replace("+00:00", "Z"), one["reason"] or ""] for one in runs]
+    more = [[run["on"], run["started"].replace("+00:00", "Z"), run["reason"] or ""] for run in runs]
     text = table(rows, _HEADER)
     for count in range(1, len(_MORE) + 1):
         both = [[*row, *others[:count]] for row, others in zip(rows, more, strict=True)]
@@ -66,7 +66,7 @@ def _text(runs: list[dict[str, Any]], width: int) -> str:
         if max(map(len, wider.splitlines())) > width:
             break
         text = wider
-    failed = [f"{one['run_id']}: {one['reason']}" for one in runs if one["status"] in ("failed", "unreadable")]
+    failed = [f"{run['run_id']}: {run['reason']}" for run in runs if run["status"] in ("failed", "unreadable")]
     return "\n".join([text, *(["", *failed] if failed else [])])
 
 
@@ -76,7 +76,7 @@ def _short(text: str, most: int) -> str:
 
 def _main_metric(metrics: dict[str, float]) -> str:
     """Return the metric by which runs are compared most often, among those of a record."""
-    name = next((one for one in _FIRST if one in metrics), next(iter(metrics), None))
+    name = next((metric for metric in _FIRST if metric in metrics), next(iter(metrics), None))
     return "" if name is None else f"{name}={metrics[name]:.3f}"
 
 

@@ -33,15 +33,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its learning curve, requests and labels by step, and timings."""
-    found = find_run(root, run)
+    stored = find_run(root, run)
     if refused:
-        content = {"run_id": found.folder.name, "refused": found.refused()}
+        content = {"run_id": stored.folder.name, "refused": stored.refused()}
     else:
-        content = _step(found, step) if step is not None else _whole(found)
+        content = _step(stored, step) if step is not None else _whole(stored)
     if as_json:
         typer.echo(export_json(content), nl=False)
     elif refused:
-        typer.echo(_refused_text(content, found))
+        typer.echo(_refused_text(content, stored))
     elif step is not None:
         typer.echo(_step_text(content))
     else:
@@ -99,7 +99,7 @@ def _whole_text(run: dict[str, Any], most: int) -> str:
         lines += left_out(len(rows), len(run["steps"]), everything, "steps")
     if run["reasons"]:
         lines += ["", _reasons_text(run["reasons"], f"alcore show {name} --json")]
-    if refused := [one for one in run["refused"] if one["kind"] in REFUSED]:
+    if refused := [refusal for refusal in run["refused"] if refusal["kind"] in REFUSED]:
         lines += [
             "",
             f"{len(refused)} answers were refused, the last one: {refused[-1]['reason']}",
@@ -115,7 +115,7 @@ def _of(name: str) -> Callable[[dict[str, Any]], Any]:
 
 def _reasons_text(reasons: list[dict[str, Any]], command: str) -> str:
     """Return why requests could not be labeled and answers were refused, the most frequent first."""
-    rows = [[one["count"], one["kind"], one["reason"]] for one in reasons[:_MOST_REASONS]]
+    rows = [[reason["count"], reason["kind"], reason["reason"]] for reason in reasons[:_MOST_REASONS]]
     lines = ["why labels failed and answers were refused", table(rows, ["count", "kind", "reason"])]
     return "\n".join([*lines, *left_out(len(rows), len(reasons), command, "reasons")])
 
@@ -124,8 +124,8 @@ def _refused_text(content: dict[str, Any], run: Run) -> str:
     if not content["refused"]:
         return f"Run {content['run_id']} refused no answer."
     rows = [
-        [one["step"], (one["request"] or "none")[:12], one["kind"], one["item"][:60], one["reason"]]
-        for one in content["refused"]
+        [refusal["step"], (refusal["request"] or "none")[:12], refusal["kind"], refusal["item"][:60], refusal["reason"]]
+        for refusal in content["refused"]
     ]
     return (
         table(rows, ["step", "request", "kind", "answer", "why it is no label"])

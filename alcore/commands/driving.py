@@ -70,7 +70,7 @@ def prepare(context: typer.Context | None = None) -> Registry:
 def _show_warnings_of_runs() -> None:
     """Print what runs warn of; once, also where the command was called in this process before."""
     logger = logging.getLogger("alcore")
-    for handler in [one for one in logger.handlers if isinstance(one, WarningHandler)]:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, WarningHandler)]:
         logger.removeHandler(handler)
     logger.addHandler(WarningHandler(logging.CRITICAL if rank() else logging.WARNING))
 

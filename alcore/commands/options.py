@@ -60,7 +60,9 @@ def part_option(kind: str, help_text: str) -> Any:
 def _run_names(incomplete: str) -> list[str]:
     """Complete the id of a run in the folder of runs."""
     return sorted(
-        one.parent.name for one in DEFAULT_ROOT.glob("[!.]*/run.db") if one.parent.name.startswith(incomplete)
+        database.parent.name
+        for database in DEFAULT_ROOT.glob("[!.]*/run.db")
+        if database.parent.name.startswith(incomplete)
     )
 
 
@@ -170,7 +172,7 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        (table,) = (name for name, one in signature.parameters.items() if one.annotation is DriverTable)
+        (table,) = (name for name, parameter in signature.parameters.items() if parameter.annotation is DriverTable)
 
         @functools.wraps(command)
         def with_flags(**arguments: Any) -> None:
@@ -184,10 +186,10 @@ def takes_driver_flags(**flags: str | None) -> Callable[[Callable[..., None]], C
             hint: Any = Annotated[kind | None, option]
             options.append(inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
         parameters: list[inspect.Parameter] = []
-        for name, one in signature.parameters.items():
-            parameters += options if name == table else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        for name, parameter in signature.parameters.items():
+            parameters += options if name == table else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
         with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_flags.__annotations__ = {one.name: one.annotation for one in parameters}
+        with_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_flags
 
     return decorate

@@ -109,7 +109,7 @@ def _report_text(run: Run, driver: Driver) -> str:
     lines.append(f"Ended: {reason}.")
     if left := untrained(run.untrained_labels()):  # reported as failed before, where the run has not done its steps
         lines.append(f"{left}: {resume_command(driver.log_dir, names_code=driver.names_code)} {FINAL_TRAINING}")
-    if failed := [one for one in run.requests() if one["state"] == "failed"]:
+    if failed := [request for request in run.requests() if request["state"] == "failed"]:
         lines.append(f"{len(failed)} requests could not be labeled; alcore show {shell_name(run.folder)} says why.")
     again = f"alcore run {shlex.quote(str(run.folder / 'experiment.toml'))}{_code_flag(driver.names_code)}"
     outputs = [

@@ -102,9 +102,9 @@ class Group(Ranks):
 
     def by_itself(self) -> Ranks:
         """Return what this rank uses while it works by itself: a single rank that exchanges nothing with others."""
-        one = Ranks()
-        one.is_alone = True
-        return one
+        single = Ranks()
+        single.is_alone = True
+        return single
 
     # -- exchanges -----------------------------------------------------------------------------------------
 
@@ -118,8 +118,8 @@ class Group(Ranks):
         with self._exchange():
             self._broadcast(torch.tensor([len(header)]))
             self._broadcast(torch.frombuffer(bytearray(header), dtype=torch.uint8))
-            for one in tensors:
-                self._broadcast(bytes_of(one))
+            for tensor in tensors:
+                self._broadcast(bytes_of(tensor))
         return value
 
     def _receive(self) -> Any:
@@ -137,9 +137,9 @@ class Group(Ranks):
             largest = torch.zeros(int(max(sizes)), dtype=torch.uint8)
             largest[: len(packed)] = packed
             parts = self._all_gather(largest)
-        found = [unpack(part[: int(size)]) for part, size in zip(parts, sizes, strict=True)]
-        found[self.rank] = value
-        return found
+        values = [unpack(part[: int(size)]) for part, size in zip(parts, sizes, strict=True)]
+        values[self.rank] = value
+        return values
 
     def any(self, flag: bool) -> bool:
         """Return on every rank whether `flag` is true on at least one rank."""

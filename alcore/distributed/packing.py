@@ -27,7 +27,7 @@ def split_tensors(value: Any) -> tuple[bytes, list[torch.Tensor]]:
     """
     tensors: dict[str, torch.Tensor] = {}
     encoded = encode(value, tensors=tensors)
-    forms = [[name, str(one.dtype).removeprefix("torch."), list(one.shape)] for name, one in tensors.items()]
+    forms = [[name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in tensors.items()]
     return json.dumps({"value": encoded, "tensors": forms}).encode(), list(tensors.values())
 
 
@@ -43,8 +43,8 @@ def join_tensors(header: bytes, fill: Callable[[torch.Tensor], None]) -> Any:
     """
     content = json.loads(header)
     tensors = {name: torch.empty(shape, dtype=dtype_of(dtype)) for name, dtype, shape in content["tensors"]}
-    for one in tensors.values():
-        fill(bytes_of(one))
+    for tensor in tensors.values():
+        fill(bytes_of(tensor))
     return decode(content["value"], tensors)
 
 

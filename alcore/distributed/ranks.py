@@ -65,7 +65,7 @@ class Ranks:
     def differing(self, value: object) -> int | None:
         """Return the first rank whose value differs from that of rank 0, or None."""
         values = self.gather(value)
-        return next((rank for rank, one in enumerate(values) if one != values[0]), None)
+        return next((rank for rank, value in enumerate(values) if value != values[0]), None)
 
     def any(self, flag: bool) -> bool:
         """Return on every rank whether `flag` is true on at least one rank."""
@@ -106,7 +106,7 @@ class Ranks:
 
 def mean_over_ranks(values: Sequence[float]) -> float:
     """Return the mean of one value per rank; where all are equal, exactly that value."""
-    return values[0] if all(one == values[0] for one in values) else sum(values) / len(values)
+    return values[0] if all(value == values[0] for value in values) else sum(values) / len(values)
 
 
 class RoundRobin:
@@ -146,5 +146,5 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if type(value) in (tuple, list):
-        return type(value)(_on_cpu(one) for one in value)
-    return {key: _on_cpu(one) for key, one in value.items()} if type(value) is dict else value
+        return type(value)(_on_cpu(member) for member in value)
+    return {key: _on_cpu(member) for key, member in value.items()} if type(value) is dict else value

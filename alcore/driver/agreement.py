@@ -56,17 +56,17 @@ def compare_pools(ranks: Ranks, pools: PoolSet, digests: Mapping[str, str]) -> N
     """
     if ranks.size == 1:
         return
-    found = dict(digests)
+    digest_of = dict(digests)
     with preserve_rng_state():  # a pool may augment
         if pools.validation is not None:
-            found["validation"] = f"{len(pools.validation)} {_digest_of_items(pools.validation)}"
+            digest_of["validation"] = f"{len(pools.validation)} {_digest_of_items(pools.validation)}"
         if evaluation := evaluation_of(pools.train):
             inputs, targets = evaluation()
-            found["training"] = _digest([*tensors_of(inputs), targets])
+            digest_of["training"] = _digest([*tensors_of(inputs), targets])
         elif pools.train is not None and len(pools.train):
-            found["training"] = _digest_of_items(pools.train)
-    for name in sorted(found):
-        if (rank := ranks.differing(found[name])) is not None:
+            digest_of["training"] = _digest_of_items(pools.train)
+    for name in sorted(digest_of):
+        if (rank := ranks.differing(digest_of[name])) is not None:
             raise UsageError(
                 f"the {name} pool of rank {rank} is not that of rank 0: samples, targets or what is labeled differ. "
                 "All ranks must be given the same data; derive what is drawn at random from one seed."
@@ -88,17 +88,17 @@ def compare_weights(ranks: Ranks, learner: Any) -> None:
 def agree_on_requests(ranks: Ranks, queue: RequestQueue) -> None:
     """Let what rank 0 has asked for so far count on all ranks: a strategy may choose otherwise on another rank."""
     if ranks.size > 1:
-        asked, budget_left = ranks.share(lambda: ([one.as_list() for one in queue.asked], queue.budget_left))
+        asked, budget_left = ranks.share(lambda: ([request.as_list() for request in queue.asked], queue.budget_left))
         if not ranks.main:
-            queue.adopt([AskedRequest.of_list(one) for one in asked], budget_left)
+            queue.adopt([AskedRequest.of_list(fields) for fields in asked], budget_left)
 
 
 def share_labels(ranks: Ranks, store: RunStore, step: int) -> None:
     """Give the other ranks what rank 0 committed in the labeling phase of a step."""
     if ranks.size > 1:
-        found = ranks.share(lambda: store.transfer.label_changes(step))
+        changes = ranks.share(lambda: store.transfer.label_changes(step))
         if isinstance(store, Replica):
-            store.apply_label_changes(found)
+            store.apply_label_changes(changes)
 
 
 def compare_labels(ranks: Ranks, store: RunStore, step: int, pool: Any) -> None:
@@ -122,7 +122,7 @@ def _digest_of_items(pool: Any) -> str:
 
 
 def _digest(tensors: Sequence[Any]) -> str:
-    known = hashlib.sha256()
-    for one in tensors:
-        known.update(bytes_of(torch.as_tensor(one)).numpy().data)
-    return known.hexdigest()[:16]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(bytes_of(torch.as_tensor(tensor)).numpy().data)
+    return digest.hexdigest()[:16]

@@ -106,10 +106,10 @@ class AnswerQueue:
 
     def take_inbox(self) -> bool:
         """Commit what the inbox holds; return whether it held anything. A file that can't be read is set aside."""
-        found, inbox, committed = False, self._store.inbox, None
+        has_file, inbox, committed = False, self._store.inbox, None
         for path, answers, fault in inbox.read():
-            committed = committed if found else self._store.labels.inbox_file()
-            found = True
+            committed = committed if has_file else self._store.labels.inbox_file()
+            has_file = True
             if path.name == committed:  # the run was cut off before the file was removed
                 pass
             elif answers is None:
@@ -122,7 +122,7 @@ class AnswerQueue:
                 inbox.set_aside(path)
             else:
                 inbox.remove(path)
-        return found
+        return has_file
 
     @property
     def has_unanswered(self) -> bool:
@@ -354,16 +354,16 @@ class AnswerQueue:
         batch.budget.committed -= entry.cost
 
 
-def _match_generated(named: Any, known: Sequence[Request]) -> str | None:
+def _match_generated(named: Any, requests: Sequence[Request]) -> str | None:
     """Return the id of the request for a generated input: the same object, else one that is stored alike."""
-    for request in known:
+    for request in requests:
         if request.item is named:
             return request.id
     try:
         text = dumps(named)
     except EncodingError:
         return None
-    return next((request.id for request in known if dumps(request.item) == text), None)
+    return next((request.id for request in requests if dumps(request.item) == text), None)
 
 
 def _is_text(text: str) -> bool:

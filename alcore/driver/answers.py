@@ -181,18 +181,18 @@ def append_labels(pools: PoolSet, accepted: Iterable[AcceptedLabel]) -> list[tup
         raised when all were tried.
     """
     accepted = list(accepted)
-    for one in accepted if pools.train is not None else ():  # a class that isn't known is no fault of one answer
-        _with_types(one.item, pools)
+    for label in accepted if pools.train is not None else ():  # a class that isn't known is no fault of one answer
+        _with_types(label.item, pools)
     refused: list[tuple[AcceptedLabel, Exception]] = []
     errors: list[Exception] = []
-    for one in accepted if pools.train is not None else ():
+    for label in accepted if pools.train is not None else ():
         try:
-            item = one.item if type(one.item) is int else _with_types(one.item, pools)
+            item = label.item if type(label.item) is int else _with_types(label.item, pools)
             if pools.unlabeled is not None:
-                item = completed_item(one.request.item, one.kind, item, pools.unlabeled)
+                item = completed_item(label.request.item, label.kind, item, pools.unlabeled)
             pools.train.append(item)
         except REFUSALS as error:
-            refused.append((one, error))
+            refused.append((label, error))
         except Exception as error:  # noqa: BLE001 - raised after the others were appended
             errors.append(error)
     if errors:

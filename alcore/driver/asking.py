@@ -68,26 +68,26 @@ def open_requests(run: Run, pool: Any) -> list[OpenRequest]:
         The pool to choose from; None where it is not known.
     """
     told = answers_in_inbox(run)  # before the database, so that an answer on its way is seen in one of the two
-    asked = [one.asked for one in run.states() if one.state == "open" and one.asked.request.id not in told]
-    samples = [one.sample for one in asked if one.sample is not None]
+    asked = [state.asked for state in run.states() if state.state == "open" and state.asked.request.id not in told]
+    samples = [asked_request.sample for asked_request in asked if asked_request.sample is not None]
     shown, inputs = named_values(pool, samples), inputs_by_sample(pool, samples)
     units = units_of(pool)
     rows, lines = (_places_of(samples, places) for places in sources_of(pool))
     return [
         OpenRequest(
-            one.request,
-            one.sample,
-            one.strategy,
-            one.score,
-            one.rank,
-            one.cost,
-            input=one.request.item if one.sample is None else inputs.get(one.sample),
-            shown={} if one.sample is None else shown.get(one.sample, {}),
+            asked_request.request,
+            asked_request.sample,
+            asked_request.strategy,
+            asked_request.score,
+            asked_request.rank,
+            asked_request.cost,
+            input=asked_request.request.item if asked_request.sample is None else inputs.get(asked_request.sample),
+            shown={} if asked_request.sample is None else shown.get(asked_request.sample, {}),
             units=units,
-            row=None if one.sample is None else rows.get(one.sample),
-            line=None if one.sample is None else lines.get(one.sample),
+            row=None if asked_request.sample is None else rows.get(asked_request.sample),
+            line=None if asked_request.sample is None else lines.get(asked_request.sample),
         )
-        for one in asked
+        for asked_request in asked
     ]
 
 
@@ -110,7 +110,7 @@ def reopen_requests(run: Run, requests: Sequence[str]) -> None:
 
 def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:
     """Return the answers that name a request, and that a run has not taken in yet, by the id of the request."""
-    found: dict[str, list[Label | Failed]] = {}
+    answers_of: dict[str, list[Label | Failed]] = {}
     samples: dict[int, str] | None = None
     for _, answers, _ in run.inbox.read():
         for answer in answers or ():
@@ -123,17 +123,17 @@ def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:
                 sample = as_sample_id(named)
                 key = samples.get(-1 if sample is None else sample, "")
             kept = answer if isinstance(answer, Label | Failed) else Label(named, None)
-            found.setdefault(key, []).append(kept)
-    found.pop("", None)
-    return found
+            answers_of.setdefault(key, []).append(kept)
+    answers_of.pop("", None)
+    return answers_of
 
 
 def ids_of_samples(states: Sequence[RequestState]) -> dict[int, str]:
     """Return the ids of requests by their samples; of several requests for one sample, an open one or else the last."""
-    ranked = sorted(states, key=lambda one: one.state == "open")
-    return {one.asked.sample: one.asked.request.id for one in ranked if one.asked.sample is not None}
+    ranked = sorted(states, key=lambda state: state.state == "open")
+    return {state.asked.sample: state.asked.request.id for state in ranked if state.asked.sample is not None}
 
 
 def _places_of(samples: Sequence[int], places: torch.Tensor | None) -> dict[int, int]:
     """Return where samples are in the file that they come from, of the places of all samples."""
-    return {} if places is None else {one: int(places[one]) for one in samples if one < len(places)}
+    return {} if places is None else {sample: int(places[sample]) for sample in samples if sample < len(places)}

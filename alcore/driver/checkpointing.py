@@ -225,7 +225,9 @@ class TrainingProgress:
         self._trainer.share_buffers()
         self._epochs = self.epochs_done + epoch + 1
         everywhere = self._ranks.gather(dict(metrics))
-        losses = {name: mean_over_ranks([one[name] for one in everywhere]) for name in everywhere[0]}
+        losses = {
+            name: mean_over_ranks([losses_of_rank[name] for losses_of_rank in everywhere]) for name in everywhere[0]
+        }
         self._record.values |= {"epochs": self._epochs, "losses": losses}
         self._store.tell_position(self._record.step, Phase.TRAINING.value, self._epochs)
         ends = self._interruption.agree()
@@ -307,20 +309,20 @@ def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: state for name, part in parts.items() if (state := _state(name, part)) is not None}
 
 
-def _copied(value: Any, known: dict[Any, torch.Tensor]) -> Any:
+def _copied(value: Any, copies: dict[Any, torch.Tensor]) -> Any:
     """Return a copy of nested state in host memory; tensors that share their numbers do so in the copy too."""
     if isinstance(value, torch.Tensor):
         key = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
-        if not value.numel() or key not in known:
-            known[key] = value.detach().to("cpu", copy=True)
-        return known[key]
+        if not value.numel() or key not in copies:
+            copies[key] = value.detach().to("cpu", copy=True)
+        return copies[key]
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, dict):
         result = copy.copy(value)
-        for key, one in value.items():
-            result[key] = _copied(one, known)
+        for key, member in value.items():
+            result[key] = _copied(member, copies)
         return result
     if type(value) in (list, tuple):
-        return type(value)(_copied(one, known) for one in value)
+        return type(value)(_copied(member, copies) for member in value)
     return copy.copy(value) if isinstance(value, set) else value

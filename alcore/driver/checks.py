@@ -68,7 +68,9 @@ def check_others(inference_fn: Any, plugins: Any) -> None:
 
 def _check_can_reset(training: TrainingConfig, learner: Any) -> None:
     if training.reset_learner:
-        missing = [one for one in ("state_dict", "load_state_dict") if not callable(getattr(learner, one, None))]
+        missing = [
+            method for method in ("state_dict", "load_state_dict") if not callable(getattr(learner, method, None))
+        ]
         if missing:
             raise UsageError(
                 f"TrainingConfig.reset_learner is True, and the learner {type(learner).__name__} has no "
@@ -142,9 +144,9 @@ def check_class_weights(
 
 def warn_of_costs(strategies: StrategySet, warn: Callable[[str], None]) -> None:
     """Warn of query strategies that don't choose by score per cost, in a run that wants that."""
-    for one in strategies.query:
-        if not getattr(one, "weighs_costs", False):
-            warn(f"{strategies.name_of(one)} does not weigh scores by costs, and chooses as without per_cost")
+    for strategy in strategies.query:
+        if not getattr(strategy, "weighs_costs", False):
+            warn(f"{strategies.name_of(strategy)} does not weigh scores by costs, and chooses as without per_cost")
 
 
 def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_start_strategy: bool) -> None:
@@ -156,10 +158,10 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
     if label_strategy is None or config.skip_labeling or not getattr(label_strategy, "labels_by_id", False):
         return
     pool = pools.choice
-    known = knows_answers(pool) and (
+    has_answers = knows_answers(pool) and (
         pools.unlabeled is None or answer_of(pool) is not None or hasattr(pool, "__getitem__")
     )
-    if not known:
+    if not has_answers:
         raise UsageError(
             f"{type(label_strategy).__name__} answers with sample ids alone, but {type(pool).__name__} "
             "doesn't know the answers; use a label strategy that delivers alcore.Label(id, value), such as `ask`, by "

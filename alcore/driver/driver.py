@@ -803,8 +803,8 @@ class Driver:
         return self._parts.scope.current
 
 
-def _were_reset(records: list[Any], before: list[Any], known: int, first: Any) -> bool:
+def _were_reset(records: list[Any], before: list[Any], recorded: int, first: Any) -> bool:
     """Tell whether a metrology strategy has begun its records anew, in a list of its own or in the same one."""
-    if len(records) < known:
+    if len(records) < recorded:
         return True
-    return records is not before and bool(known) and records[0] is not first
+    return records is not before and bool(recorded) and records[0] is not first

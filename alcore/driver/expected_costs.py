@@ -53,8 +53,8 @@ class ExpectedCosts:
         if not callable(self._many) or not len(samples):
             return None
         with self._many_named:
-            found = self._many(samples)
-            return None if found is None else torch.as_tensor(found, dtype=torch.float64)
+            costs = self._many(samples)
+            return None if costs is None else torch.as_tensor(costs, dtype=torch.float64)
 
     def of_samples(self, samples: torch.Tensor | Sequence[Any], usual: float) -> torch.Tensor:
         """Return what the labels of samples or inputs are expected to cost: float64 (n,).
@@ -67,9 +67,9 @@ class ExpectedCosts:
             What a label costs of which nobody says so.
         """
         if isinstance(samples, torch.Tensor):
-            found = self.of_many(samples)
-            if found is not None:
-                return found
+            costs = self.of_many(samples)
+            if costs is not None:
+                return costs
         items = samples.tolist() if isinstance(samples, torch.Tensor) else samples
         each = [self.of(item) for item in items] if self.are_known else [None] * len(items)
-        return torch.tensor([usual if one is None else one for one in each], dtype=torch.float64)
+        return torch.tensor([usual if cost is None else cost for cost in each], dtype=torch.float64)

@@ -60,16 +60,16 @@ class Feasibility:
             How many samples and inputs were infeasible, how many candidates there are, and how many of them are likely
             to be; None where nothing can be learned.
         """
-        known = [_finite(_rows(inputs)) for inputs in feasible]
-        width = next((one.shape[1] for one in known if len(one)), 0)
+        succeeded = [_finite(_rows(inputs)) for inputs in feasible]
+        width = next((rows.shape[1] for rows in succeeded if len(rows)), 0)
         failed = [_finite(rows) for rows in _failed_rows(infeasible, pool) if rows.shape[1] == width]
-        if not any(map(len, failed)) or not any(map(len, known)):
+        if not any(map(len, failed)) or not any(map(len, succeeded)):
             return None
-        model = FeasibilityModel(torch.cat(known), torch.cat(failed))
+        model = FeasibilityModel(torch.cat(succeeded), torch.cat(failed))
         parts = [(ids, _probabilities(model, pool, ids)) for ids in candidates]
         if not parts:
             return None
-        ids, probability = (torch.cat(one) for one in zip(*parts, strict=True))
+        ids, probability = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         unlikely = int((probability < _LIKELY).sum())
         excludes = unlikely < len(ids)
         if not excludes:
@@ -144,8 +144,8 @@ class _Learned:
 def _looked_up(ids: torch.Tensor, probability: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return the probabilities of samples among ascending ids; 1 for one that is not there."""
     places = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
-    found = probability[places]
-    return torch.where(ids[places] == wanted, found, torch.ones_like(found))
+    estimates = probability[places]
+    return torch.where(ids[places] == wanted, estimates, torch.ones_like(estimates))
 
 
 def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -157,7 +157,7 @@ def _probabilities(model: FeasibilityModel, pool: Any, ids: torch.Tensor) -> tor
 
 def _failed_rows(items: Sequence[Any], pool: Any) -> Iterator[torch.Tensor]:
     """Yield the inputs of sample ids, in their order, and of generated inputs that are tensors, with a row each."""
-    samples = sorted({sample for one in items if (sample := as_sample_id(one)) is not None})
+    samples = sorted({sample for item in items if (sample := as_sample_id(item)) is not None})
     if samples:
         yield _rows(pool.inputs(torch.tensor(samples)))
     for item in items:
@@ -169,8 +169,8 @@ def _failed_rows(items: Sequence[Any], pool: Any) -> Iterator[torch.Tensor]:
 
 def _rows(inputs: Any) -> torch.Tensor:
     """Return inputs with one row a sample, float64 on the CPU, of all the tensors of a sample."""
-    return torch.cat([one.detach().cpu().double().flatten(1) if one.dim() > 1 else one.detach().cpu().double()[:, None]
-                      for one in tensors_of(inputs)], dim=1)  # fmt: skip
+    tensors = [tensor.detach().cpu().double() for tensor in tensors_of(inputs)]
+    return torch.cat([tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in tensors], dim=1)
 
 
 def _finite(rows: torch.Tensor) -> torch.Tensor:

@@ -45,8 +45,8 @@ def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) 
     """Settle what was in flight as the user says, unless the label strategy can be polled."""
     requests = _in_flight(strategy, store)
     if requests:
-        in_doubt = {one.id for one in _in_doubt(strategy, store)}
-        kept = [one.id for one in requests if one.id not in in_doubt]
+        in_doubt = {request.id for request in _in_doubt(strategy, store)}
+        kept = [request.id for request in requests if request.id not in in_doubt]
         store.requests.release_in_flight(drop_in=store.steps.last() if decision == "drop" else None, kept=kept)
 
 
@@ -72,7 +72,7 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
             delivered = True
     if unknown:
         store.requests.mark_given_back(unknown)
-        ledger.leave(one.id for one in unknown)
+        ledger.leave(request.id for request in unknown)
     return delivered or bool(unknown)
 
 
@@ -88,12 +88,12 @@ def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
 
 def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:
     """Return what was in flight, has no answer, and of which the label strategy doesn't know what has become."""
-    found = _without_answer(_in_flight(strategy, store), store)
+    requests = _without_answer(_in_flight(strategy, store), store)
     knows = getattr(strategy, "is_in_doubt", None)
     if not callable(knows):
-        return found
+        return requests
     with raised_by(f"is_in_doubt() of {type(strategy).__name__}"):
-        return [one for one in found if knows(one)]
+        return [request for request in requests if knows(request)]
 
 
 def _without_answer(requests: list[Request], store: RunStore) -> list[Request]:
@@ -102,7 +102,9 @@ def _without_answer(requests: list[Request], store: RunStore) -> list[Request]:
         return []
     answered = {_key(answer) for _, answers, _ in store.inbox.read() for answer in answers or ()}
     return [
-        one for one in requests if one.id not in answered and (type(one.item) is not int or one.item not in answered)
+        request
+        for request in requests
+        if request.id not in answered and (type(request.item) is not int or request.item not in answered)
     ]
 
 

@@ -149,7 +149,7 @@ class LabelingPhase:
             requests = self._open(replaying)
             if requests is None:
                 return
-            self._ledger.hand_out_only([self._with_types(one) for one in requests])
+            self._ledger.hand_out_only([self._with_types(request) for request in requests])
             while (wait := self._label(*args, **kwargs)) is not None:
                 if not self._answers.take_inbox():
                     waits.append(wait)
@@ -176,7 +176,7 @@ class LabelingPhase:
         before = self._ledger.taken()
         if not self._answers.take_inbox():
             return []
-        return [one for key, one in before.items() if not self._ledger.is_taken(key)]
+        return [answer for key, answer in before.items() if not self._ledger.is_taken(key)]
 
     def _with_types(self, request: Request) -> Request:
         """Return a request with the input as it was put."""
@@ -280,8 +280,8 @@ class LabelingPhase:
             refused = self._append(closed)
             if refused:
                 with self._store.answering(step) as writer:
-                    for one, error in refused:
-                        writer.set_aside(one.request.id, as_text(one.item), f"{type(error).__name__}: {error}")
+                    for label, error in refused:
+                        writer.set_aside(label.request.id, as_text(label.item), f"{type(error).__name__}: {error}")
         if shared:
             share_labels(ranks, self._store, step)
         if not ranks.main:
@@ -294,7 +294,7 @@ class LabelingPhase:
     def _append(self, closed: list[AcceptedLabel] | None) -> list[tuple[AcceptedLabel, Exception]]:
         """Append what was answered, and isn't in the training pool yet; return what the pool refused."""
         accepted = self._store.labels.accepted(self._step) if closed is None else closed
-        known = self._handed_over | self._store.labels.second_opinions(self._step)
-        accepted = [one for one in accepted if one.request.id not in known]
-        self._handed_over.update(one.request.id for one in accepted)
+        decided = self._handed_over | self._store.labels.second_opinions(self._step)
+        accepted = [label for label in accepted if label.request.id not in decided]
+        self._handed_over.update(label.request.id for label in accepted)
         return append_labels(self._pools, accepted)

@@ -245,8 +245,8 @@ class RequestLedger:
         failures
             Whether each of the last answers was a failure, the oldest first.
         """
-        accepted = {one.request.id: one for one in state.accepted if one.request.id not in handed_over}
-        still_open = {one.id for one in state.open}
+        accepted = {label.request.id: label for label in state.accepted if label.request.id not in handed_over}
+        still_open = {request.id for request in state.open}
         with self._lock:
             for key, entry in self.open.items():
                 if key not in still_open:
@@ -254,7 +254,7 @@ class RequestLedger:
             for key, entry in self.accepted.items():
                 if key not in accepted:
                     self._remove(entry)
-            self.open = {one.id: self._known(one, state) for one in state.open}
+            self.open = {request.id: self._known(request, state) for request in state.open}
             self.accepted = {}
             for key, label in accepted.items():
                 entry = self.accepted[key] = self._known(label.request, state)
@@ -280,21 +280,21 @@ class RequestLedger:
         one phase.
         """
         requests = [
-            one
-            for one in state.open
-            if one.id not in state.taken
-            and one.id not in self._with_strategy
-            and (one.id not in state.refused or one.attempt <= self.retries)
+            request
+            for request in state.open
+            if request.id not in state.taken
+            and request.id not in self._with_strategy
+            and (request.id not in state.refused or request.attempt <= self.retries)
         ]
-        over = set(self._over_budget([one.id for one in requests]))
-        return [] if self.failure_rate.is_exceeded else [one for one in requests if one.id not in over]
+        over = set(self._over_budget([request.id for request in requests]))
+        return [] if self.failure_rate.is_exceeded else [request for request in requests if request.id not in over]
 
     def hand_out(self, requests: Sequence[Request]) -> None:
         """Let the label strategy get these requests, too."""
         with self._lock:
-            for one in requests:
-                self._entry(one).shown = one
-            tickets = self._change_all((self._entries[one.id] for one in requests), Change.HAND_OUT)
+            for request in requests:
+                self._entry(request).shown = request
+            tickets = self._change_all((self._entries[request.id] for request in requests), Change.HAND_OUT)
         self.send(tickets)
 
     def hand_out_only(self, requests: Sequence[Request]) -> None:
@@ -307,9 +307,9 @@ class RequestLedger:
         """
         with self._lock:
             self._allow(self._entries.values())
-            if [entry.request.id for entry in self._of_ticket.values()] == [one.id for one in requests]:
-                for entry, one in zip(self._of_ticket.values(), requests, strict=True):
-                    entry.shown = one
+            if [entry.request.id for entry in self._of_ticket.values()] == [request.id for request in requests]:
+                for entry, request in zip(self._of_ticket.values(), requests, strict=True):
+                    entry.shown = request
                 return
             for key, entry in list(self._entries.items()):
                 if entry.state not in WITH_STRATEGY:
@@ -418,7 +418,7 @@ class RequestLedger:
             for entry in self.accepted.values():
                 entry.label = None
             self.accepted = {}
-        return sorted(labels, key=lambda one: (one.request.step, one.request.ordinal))
+        return sorted(labels, key=lambda label: (label.request.step, label.request.ordinal))
 
     # -- what is asked of it -----------------------------------------------------------------------------
 
@@ -454,7 +454,7 @@ class RequestLedger:
         with self._lock:
             if not self._in_state[RequestState.RECALLED]:
                 return []
-            return [one.shown for one in self._with_strategy.values() if one.state is RequestState.RECALLED]
+            return [entry.shown for entry in self._with_strategy.values() if entry.state is RequestState.RECALLED]
 
     @property
     def open_and_taken(self) -> int:
@@ -521,7 +521,7 @@ class AnswerBatch:
             if key not in self._ended and key not in self._open:
                 yield entry.request
         yield from (entry.request for entry in self._open.values())
-        for key in [*ledger.accepted, *(one for one in self._ended if one not in ledger.accepted)]:
+        for key in [*ledger.accepted, *(key for key in self._ended if key not in ledger.accepted)]:
             if (entry_of_label := self.accepted(key)) is not None:
                 yield entry_of_label.request
 

@@ -43,8 +43,8 @@ class PoolSet(NamedTuple):
 
         None where the pool to choose from doesn't say.
         """
-        found = fidelity_of(self.choice, item)
-        return None if found is None else dumps(found)
+        fidelity = fidelity_of(self.choice, item)
+        return None if fidelity is None else dumps(fidelity)
 
     def as_input(self, item: Any) -> Any:
         """Return the learner's input of a generated one, as the pool to choose from makes it."""

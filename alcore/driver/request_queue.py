@@ -137,10 +137,14 @@ class RequestQueue:
             What may still be spent after it; unchanged where it is None.
         """
         self.budget_left = self.budget_left if budget_left is None else budget_left
-        before, known = self.asked, {one.sample for one in recorded}
+        before, recorded_samples = self.asked, {request.sample for request in recorded}
         self._ledger.asked = list(recorded)
-        self._candidates.mask(one.sample for one in recorded if one.sample is not None)
-        if gone := [one.sample for one in before if one.sample is not None and one.sample not in known]:
+        self._candidates.mask(request.sample for request in recorded if request.sample is not None)
+        if gone := [
+            request.sample
+            for request in before
+            if request.sample is not None and request.sample not in recorded_samples
+        ]:
             self._candidates.unmask(gone)
 
     def begin_strategy(self, name: str, strategies_left: int) -> None:
@@ -222,7 +226,7 @@ class RequestQueue:
     def _failed_as_infeasible(self, item: Any) -> bool:
         """Tell whether a generated input is one that failed as infeasible before."""
         if self._failed_before is None:
-            self._failed_before = {self._key_of(one) for one in self._infeasible() if type(one) is not int}
+            self._failed_before = {self._key_of(item) for item in self._infeasible() if type(item) is not int}
         return bool(self._failed_before) and self._key_of(item) in self._failed_before
 
     def _key_of(self, item: Any) -> str:
@@ -234,7 +238,7 @@ class RequestQueue:
 
     def _hand_out(self, requests: Sequence[Request]) -> None:
         """Put up for labeling what was just asked for, and mask it."""
-        self._candidates.mask(one.item for one in requests if type(one.item) is int)
+        self._candidates.mask(request.item for request in requests if type(request.item) is int)
         self._ledger.hand_out(requests)
 
     def put_many(self, items: Iterable[Any], scores: Sequence[float] | None = None) -> None:
@@ -246,8 +250,8 @@ class RequestQueue:
         costs = self._known_costs(open_)
         try:
             for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
-                score, known = None if scores is None else float(scores[place]), costs.get(sample)
-                request = self._ask(item, sample, score, sample in open_, known)
+                score, cost = None if scores is None else float(scores[place]), costs.get(sample)
+                request = self._ask(item, sample, score, sample in open_, cost)
                 if request is not None:
                     requests.append(request)
                     if sample is not None:
@@ -258,8 +262,8 @@ class RequestQueue:
     def _known_costs(self, samples: Iterable[int]) -> dict[int | None, float]:
         """Return what labels are expected to cost, by sample, where somebody says it of many."""
         ids = torch.tensor(sorted(samples), dtype=torch.int64)
-        found = self._costs.of_many(ids) if len(ids) else None
-        return {} if found is None else dict(zip(ids.tolist(), found.tolist(), strict=True))
+        costs = self._costs.of_many(ids) if len(ids) else None
+        return {} if costs is None else dict(zip(ids.tolist(), costs.tolist(), strict=True))
 
     def put_nowait(self, item: Any) -> None:
         """Do as `put` does, which never waits."""
@@ -317,7 +321,7 @@ class RequestQueue:
             if requests:
                 self.on_take(requests)
         except BaseException:
-            self._ledger.give_back(one.id for one in requests)
+            self._ledger.give_back(request.id for request in requests)
             raise
         return requests
 

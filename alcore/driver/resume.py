@@ -162,5 +162,5 @@ def _load(store: RunStore, rows: list[dict[str, Any]], file: str) -> dict[str, A
 def _append_labels(store: RunStore, pools: PoolSet, before: int, logger: logging.Logger) -> None:
     """Append the labels of all steps before this one, in the order in which they were appended then."""
     for step in range(before if pools.train is not None else 0):
-        for one, error in append_labels(pools, store.labels.accepted(step)):
-            logger.warning("the training pool refuses the label of %r of step %d: %s", one.request.item, step, error)
+        for label, error in append_labels(pools, store.labels.accepted(step)):
+            logger.warning("the training pool refuses the label of %r of step %d: %s", label.request.item, step, error)

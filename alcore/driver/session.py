@@ -176,16 +176,16 @@ class RunSession:
         """
         step = self._position.step
         values = self._scope.current.share(lambda: list(values))
-        known = self.record.metrics.setdefault(strategy, [])
+        kept = self.record.metrics.setdefault(strategy, [])
         if self.replaying and (texts := self.store.steps.record_texts(step, strategy)):
-            recorded = [loads(text) for text in texts][len(known) : len(known) + len(values)]
+            recorded = [loads(text) for text in texts][len(kept) : len(kept) + len(values)]
             if [dumps(value) for value in recorded] != [dumps(value) for value in values]:
                 self._logger.warning(
                     "%s measured differently when step %d was replayed; what is on record counts", strategy, step
                 )
                 values = recorded
-        self._uncommitted += [Record(step, strategy, place, value) for place, value in enumerate(values, len(known))]
-        known += values
+        self._uncommitted += [Record(step, strategy, place, value) for place, value in enumerate(values, len(kept))]
+        kept += values
         return values
 
     def commit_requests(self, queue: RequestQueue, model: str) -> None:
@@ -212,7 +212,10 @@ class RunSession:
 
     def _compare(self, asked: Sequence[AskedRequest], recorded: Sequence[AskedRequest]) -> None:
         """Warn of query strategies that chose differently in a replay."""
-        chosen = [{(one.strategy, dumps(one.request.item)) for one in side} for side in (asked, recorded)]
+        chosen = [
+            {(asked_request.strategy, dumps(asked_request.request.item)) for asked_request in side}
+            for side in (asked, recorded)
+        ]
         for strategy in sorted({name for name, _ in chosen[0] ^ chosen[1]}):
             self._logger.warning(
                 "%s asked for other samples when step %d was replayed; what is on record counts",
@@ -227,8 +230,8 @@ class RunSession:
             if counts[name]:
                 self._logger.warning("%d %s", counts[name], words)
         if counts["failed"] or counts["refused"]:
-            for one in self.store.labels.reasons(self._position.step)[:_MOST_REASONS]:
-                self._logger.warning("%d times, %s: %s", one["count"], one["kind"], one["reason"])
+            for reason in self.store.labels.reasons(self._position.step)[:_MOST_REASONS]:
+                self._logger.warning("%d times, %s: %s", reason["count"], reason["kind"], reason["reason"])
         if counts.get("taken"):
             self._warn_once(
                 "the label strategy has taken requests and not answered them; they are not handed out again until it "
@@ -292,11 +295,11 @@ class RunSession:
         metrology
             The names of the metrology strategies.
         """
-        found = self.store.steps.record(step)
-        if found is None or not listeners:
+        values = self.store.steps.record(step)
+        if values is None or not listeners:
             return
-        seconds = found.pop("seconds")
-        record = StepRecord(step, found, seconds)
+        seconds = values.pop("seconds")
+        record = StepRecord(step, values, seconds)
         if Phase.METROLOGY.value in seconds:
             record.metrics = {
                 name: [loads(text) for text in self.store.steps.record_texts(step, name)] for name in metrology

@@ -67,7 +67,7 @@ class StepRecord:
             for record in records[:1]:
                 if isinstance(record, Mapping):
                     words += [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)]
-        if known := self.values.get("feasibility"):
-            words.append(f"{known['unlikely']} of {known['candidates']} candidates likely to be infeasible")
+        if feasibility := self.values.get("feasibility"):
+            words.append(f"{feasibility['unlikely']} of {feasibility['candidates']} candidates likely to be infeasible")
         words.append(f"{self.values['requested']} requested, {self.values['labeled']} labeled")
         return ", ".join(words)

@@ -46,8 +46,8 @@ def all_refused(record: Mapping[str, Any], reasons: Callable[[], list[dict[str, 
     """
     if record["labeled"] or not record["requested"] or record["refused"] < record["requested"]:
         return None
-    known = reasons()
-    why = f": {known[0]['reason']}" if known else ""
+    refusals = reasons()
+    why = f": {refusals[0]['reason']}" if refusals else ""
     return EndReason(EndKind.LABELS_REFUSED, f"all {record['refused']} answers of a step were refused{why}")
 
 
@@ -97,11 +97,11 @@ def nothing_to_label(
         return None
     if cold_start:
         kind, rest = (EndKind.START_WAITING, "are open") if waiting else (EndKind.START_FAILED, "were given up")
-        return EndReason(kind, f"nothing is labelled yet, and the requests of the start {rest}")
+        return EndReason(kind, f"nothing is labeled yet, and the requests of the start {rest}")
     if over_budget:
         return EndReason(EndKind.BUDGET, f"the budget of {budget:g} is spent")
     if candidates.known and not candidates.any():
-        return EndReason(EndKind.POOL, "the pool has no unlabelled sample left")
+        return EndReason(EndKind.POOL, "the pool has no unlabeled sample left")
     if not has_query_strategies or (candidates.known and max_steps is not None):
         return None
     return EndReason(EndKind.QUERY, "the query strategies asked for nothing")

@@ -41,10 +41,10 @@ class StrategySet:
     def takers(self) -> list[Taker]:
         """Return the methods that are offered the arguments of a run."""
         asking = {id(part): part for part in [*self.query, self.start] if part is not None}
-        found = [Taker(f"sample() of {self.name_of(part)}", part.sample, 1) for part in asking.values()]
+        takers = [Taker(f"sample() of {self.name_of(part)}", part.sample, 1) for part in asking.values()]
         if self.label is not None:
-            found.append(Taker(f"label() of {self.name_of(self.label)}", self.label.label, 2))
-        return found + [Taker(f"compute() of {self.name_of(part)}", part.compute, 0) for part in self.metrology]
+            takers.append(Taker(f"label() of {self.name_of(self.label)}", self.label.label, 2))
+        return takers + [Taker(f"compute() of {self.name_of(part)}", part.compute, 0) for part in self.metrology]
 
     def name_of(self, strategy: Any) -> str:
         """Return the name of a strategy."""

@@ -68,7 +68,7 @@ class Told:
 
     def of(self, *verdicts: Verdict) -> list[ToldAnswer]:
         """Return the answers of which this became."""
-        return [one for one in self.answers if one.verdict in verdicts]
+        return [answer for answer in self.answers if answer.verdict in verdicts]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,14 +115,14 @@ def tell(run: Run, answers: Iterable[Any], check: AnswerCheck) -> Told:
         When `answers` is the path of a file.
     """
     given = _given(answers)
-    answered = [one for one in given if one.answer is not None or one.fault]
+    answered = [answer for answer in given if answer.answer is not None or answer.fault]
     with run.inbox.alone():  # two that tell one file at a time would both find it new
         told = answers_in_inbox(run)  # before the database, so that an answer on its way is seen in one of the two
         judge = _Judge(run, told, check)
         judged = judge.all(answered)
-        if accepted := [one for _, one in judged if one is not None]:
+        if accepted := [label for _, label in judged if label is not None]:
             run.inbox.publish(accepted, told=True)
-    return Told([one for one, _ in judged], len(given) - len(answered))
+    return Told([verdict for verdict, _ in judged], len(given) - len(answered))
 
 
 def _given(answers: Iterable[Any]) -> list[GivenAnswer]:
@@ -133,8 +133,8 @@ def _given(answers: Iterable[Any]) -> list[GivenAnswer]:
             "alcore_labelers.read_answers reads it."
         )
     return [
-        one if isinstance(one, GivenAnswer) else _of_program(f"answer {place}", one)
-        for place, one in enumerate(answers, start=1)
+        answer if isinstance(answer, GivenAnswer) else _of_program(f"answer {place}", answer)
+        for place, answer in enumerate(answers, start=1)
     ]
 
 
@@ -164,38 +164,46 @@ class _Judge:
     def __init__(self, run: Run, told: dict[str, list[Label | Failed]], check: AnswerCheck) -> None:
         self._run, self._told, self._check = run, told, check
         states = run.states()
-        self._states = {one.asked.request.id: one for one in states}
+        self._states = {state.asked.request.id: state for state in states}
         self._keys = sorted(self._states)
         self._samples = ids_of_samples(states)
 
     def all(self, given: Sequence[GivenAnswer]) -> list[tuple[ToldAnswer, Label | Failed | None]]:
         """Return the verdict of each answer, and what is to be published of it."""
-        checked = [self._checked(one) for one in given]
+        checked = [self._checked(answer) for answer in given]
         texts: dict[str, set[str]] = defaultdict(set)
         places: dict[str, list[str]] = defaultdict(list)
-        for one, (_, key, answer) in zip(given, checked, strict=True):
+        for given_answer, (_, key, answer) in zip(given, checked, strict=True):
             if answer is not None:
                 texts[key].add(_text(answer))
-                places[key].append(one.place)
+                places[key].append(given_answer.place)
         contradictions = {
             key: f"{_listed(places[key])} answer one request differently" for key in texts if len(texts[key]) > 1
         }
-        found: list[tuple[ToldAnswer, Label | Failed | None]] = []
+        verdicts: list[tuple[ToldAnswer, Label | Failed | None]] = []
         seen: set[str] = set()
-        for one, (fault, key, answer) in zip(given, checked, strict=True):
-            kind = "" if one.answer is None else "label" if isinstance(one.answer, Label) else one.answer.kind
+        for given_answer, (fault, key, answer) in zip(given, checked, strict=True):
+            kind = (
+                ""
+                if given_answer.answer is None
+                else "label"
+                if isinstance(given_answer.answer, Label)
+                else given_answer.answer.kind
+            )
             if answer is None:
-                found.append((ToldAnswer(one.place, "refused", key or None, fault, kind), None))
+                verdicts.append((ToldAnswer(given_answer.place, "refused", key or None, fault, kind), None))
             elif key in contradictions:
-                found.append((ToldAnswer(one.place, "refused", key, contradictions[key], kind), None))
+                verdicts.append((ToldAnswer(given_answer.place, "refused", key, contradictions[key], kind), None))
             elif key in seen:
-                found.append((ToldAnswer(one.place, "repeated", key, f"{places[key][0]} says the same", kind), None))
+                verdicts.append(
+                    (ToldAnswer(given_answer.place, "repeated", key, f"{places[key][0]} says the same", kind), None)
+                )
             else:
                 seen.add(key)
-                verdict, reason = self._verdict(self._states[key], answer, one.answer)
+                verdict, reason = self._verdict(self._states[key], answer, given_answer.answer)
                 taken = answer if verdict in ("accepted", "corrected") else None
-                found.append((ToldAnswer(one.place, verdict, key, reason, kind), taken))
-        return found
+                verdicts.append((ToldAnswer(given_answer.place, verdict, key, reason, kind), taken))
+        return verdicts
 
     def _checked(self, given: GivenAnswer) -> tuple[str, str, Label | Failed | None]:
         """Return what is wrong with an answer, the id of its request, and the answer as it is published."""
@@ -262,8 +270,8 @@ class _Judge:
             return "refused", "it has its label"
         attempt = given.item.request.attempt if isinstance(given.item, OpenRequest) else None
         attempt = given.item.attempt if isinstance(given.item, Request) else attempt
-        known = _is_same_failure(state, answer) if attempt is None else attempt < state.asked.request.attempt
-        return ("repeated", "the run knows of this failure") if known else ("accepted", "")
+        is_repeated = _is_same_failure(state, answer) if attempt is None else attempt < state.asked.request.attempt
+        return ("repeated", "the run knows of this failure") if is_repeated else ("accepted", "")
 
     def _against_given_up(self, state: RequestState, answer: Label | Failed) -> tuple[Verdict, str]:
         if isinstance(answer, Failed) and _is_same_failure(state, answer):
@@ -274,7 +282,7 @@ class _Judge:
     def _against_label(self, state: RequestState, answer: Label) -> tuple[Verdict, str]:
         """Compare a label with the one that the run has."""
         before = self._told.get(state.asked.request.id)
-        told = next((one for one in reversed(before or ()) if isinstance(one, Label)), None)
+        told = next((answer for answer in reversed(before or ()) if isinstance(answer, Label)), None)
         text = self._run.label_text({"value": state.value, "file": state.file})
         source = state.source
         if told is not None:  # a correction that the run has not taken in yet

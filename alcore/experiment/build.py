@@ -94,7 +94,7 @@ def to_toml(resolved: Resolved) -> str:
 
 def _toml_table(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that TOML has a form for; it has none for None."""
-    return {name: found for name, value in values.items() if (found := _toml_value(value)) is not None}
+    return {name: toml for name, value in values.items() if (toml := _toml_value(value)) is not None}
 
 
 def _toml_value(value: Any) -> Any:
@@ -106,9 +106,9 @@ def _toml_value(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, list | tuple):
-        return [_toml_value(one) for one in value]
+        return [_toml_value(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _toml_value(one) for key, one in value.items()}
+        return {str(key): _toml_value(item) for key, item in value.items()}
     return None
 
 
@@ -172,7 +172,7 @@ def _set_threads(given: int | None, learner: Any, batch_size: int, device: torch
     """Set torch's threads: as given, else as the environment says, else one for a learner too small for more."""
     if given is None and "OMP_NUM_THREADS" not in os.environ:
         weights = learner.parameters() if isinstance(learner, torch.nn.Module) else []
-        work = 6.0 * batch_size * sum(math.prod(one.shape) for one in weights)
+        work = 6.0 * batch_size * sum(math.prod(weight.shape) for weight in weights)
         given = 1 if device.type == "cpu" and work < _SMALL_STEP else None
     if given is not None:
         torch.set_num_threads(given)

@@ -183,11 +183,11 @@ class Experiment:
         names
             Names that plugins offer, or ``package.module:name``. A repeated name gets a number: ``uq``, ``uq-2``.
         """
-        known = {part.name: part for part in self.parts.get(kind, [])}
+        part_of = {part.name: part for part in self.parts.get(kind, [])}
         used = list(names)
         chosen: list[Part] = []
         for use, name in zip(used, unique_names((use.rpartition(":")[2] for use in used), reserved=()), strict=True):
-            same = known.get(name)
+            same = part_of.get(name)
             values = same.values if same is not None and same.use == use else {}
             chosen.append(Part(kind, name, use, True, dict(values)))
         self.parts[kind] = chosen

@@ -272,15 +272,15 @@ def _inline(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(one)}" for name, one in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(item)}" for name, item in value.items()) + "}"
     return json.dumps(value, default=str)
 
 
 def _several_in_one(part: Part, registry: Registry) -> str:
     """Return how to choose several names that were given as one."""
     names = [name.strip() for name in part.use.split(",")]
-    known = {offer.name for offer in registry.offers(part.plugin_kind)}
-    if len(names) < 2 or not known.issuperset(names):
+    names_of_kind = {offer.name for offer in registry.offers(part.plugin_kind)}
+    if len(names) < 2 or not names_of_kind.issuperset(names):
         return ""
     return f" For several, repeat the flag: {' '.join(f'--{part.kind} {name}' for name in names)}."
 
@@ -296,10 +296,12 @@ def _user_code(part: Part, allow_code: bool) -> Callable[..., Any]:
             f"--allow-code, or name the code yourself with --{part.kind} {part.use}."
         )
     try:
-        found = import_code(part.use)
-        if not (isinstance(found, type | functools.partial) or inspect.isroutine(found)):
-            raise TypeError(f"it is an object, a {type(found).__name__}; name its class, or a function that makes one")
-        return found
+        factory = import_code(part.use)
+        if not (isinstance(factory, type | functools.partial) or inspect.isroutine(factory)):
+            raise TypeError(
+                f"it is an object, a {type(factory).__name__}; name its class, or a function that makes one"
+            )
+        return factory
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"--{part.kind} {part.use} can't be imported: {reason_of(error)}. It is looked up as "
@@ -366,15 +368,15 @@ def _check_digests(digests: Mapping[str, str]) -> None:
 
 def _suggested(suggestions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to take of the data's suggestions: keys that are not given, and tables that are given in part."""
-    found: dict[str, Any] = {}
+    suggested: dict[str, Any] = {}
     for name, value in suggestions.items():
         own = given.get(name)
         if name not in given:
-            found[name] = copy.deepcopy(value)
+            suggested[name] = copy.deepcopy(value)
         # an optimizer's arguments belong to its class: another class takes none of the suggested ones
         elif isinstance(own, dict) and isinstance(value, dict) and own.get("cls", value.get("cls")) == value.get("cls"):
-            found[name] = {**copy.deepcopy(value), **own, **_suggested(value, own)}
-    return found
+            suggested[name] = {**copy.deepcopy(value), **own, **_suggested(value, own)}
+    return suggested
 
 
 def _raise(faults: Sequence[str]) -> None:

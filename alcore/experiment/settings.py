@@ -28,8 +28,8 @@ def _derive(
     add: Sequence[Parameter] = (),
 ) -> ParameterTable:
     """Return the fields of a config class as a table of parameters, all of them optional."""
-    fields = [one for one in parameters_of(config)[0] if one.name not in leave_out]
-    return ParameterTable([*(one._replace(required=False, **change.get(one.name, {})) for one in fields), *add])
+    fields = [field for field in parameters_of(config)[0] if field.name not in leave_out]
+    return ParameterTable([*(field._replace(required=False, **change.get(field.name, {})) for field in fields), *add])
 
 
 _ADDED = (
@@ -143,7 +143,7 @@ def _filled(table: ParameterTable, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_added(driver: Mapping[str, Any]) -> dict[str, Any]:
-    added = {one.name for one in _ADDED}
+    added = {parameter.name for parameter in _ADDED}
     return {name: value for name, value in driver.items() if name not in added}
 
 
@@ -182,18 +182,18 @@ def _torch_class(
         home, base, first = torch.optim, torch.optim.Optimizer, "params"
     else:
         home, base, first = torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "optimizer"
-    known = {
-        key: one
-        for key, one in vars(home).items()
-        if isinstance(one, type) and issubclass(one, base) and one is not base and not key.startswith("_")
+    classes = {
+        key: member
+        for key, member in vars(home).items()
+        if isinstance(member, type) and issubclass(member, base) and member is not base and not key.startswith("_")
     }
-    if name not in known:
-        return None, {}, [f"{where}.cls is {name!r}: {did_you_mean(name, known)}"]
-    arguments = [one.name for one in parameters_of(known[name])[0] if one.name != first]
+    if name not in classes:
+        return None, {}, [f"{where}.cls is {name!r}: {did_you_mean(name, classes)}"]
+    arguments = [parameter.name for parameter in parameters_of(classes[name])[0] if parameter.name != first]
     faults = [
         f"{where} has no argument {key!r}: {did_you_mean(key, arguments)}" for key in values if key not in arguments
     ]
-    return known[name], values, faults
+    return classes[name], values, faults
 
 
 def _try_out(config: OptimizerConfig) -> list[str]:

@@ -97,11 +97,11 @@ class TrainedRun:
 
     def info(self) -> DataInfo:
         """Return what is known about the data: as the run has it, else made again."""
-        known = self._meta.get("info")
-        if known is None:
+        info = self._meta.get("info")
+        if info is None:
             return self.data().info
-        fields = {one.name for one in dataclasses.fields(DataInfo)}  # a later version may know more
-        values: dict[str, Any] = {name: value for name, value in known.items() if name in fields}
+        fields = {field.name for field in dataclasses.fields(DataInfo)}  # a later version may know more
+        values: dict[str, Any] = {name: value for name, value in info.items() if name in fields}
         return DataInfo(**values)
 
     def dtype(self, learner: Any) -> torch.dtype:
@@ -114,8 +114,8 @@ class TrainedRun:
             table = self.experiment().settings["driver"]
         except BuiltInPythonError:
             return None
-        found = getattr(torch, str(table.get("dtype", "")), None)
-        return found if isinstance(found, torch.dtype) else None
+        dtype = getattr(torch, str(table.get("dtype", "")), None)
+        return dtype if isinstance(dtype, torch.dtype) else None
 
     def preprocessing(self) -> Preprocessing | None:
         """Return how the data makes inputs of a file: as the run has it, else as the data that is made again says."""
@@ -146,7 +146,7 @@ class TrainedRun:
             try:
                 state = checkpoints.load(checkpoint_path(self.run.folder, row["file"]), row["sha256"])
             except UsageError:
-                if left == 1 or row["file"] in {one["file"] for one in self.run.checkpoints()}:
+                if left == 1 or row["file"] in {checkpoint["file"] for checkpoint in self.run.checkpoints()}:
                     raise
                 continue
             return Checkpoint(row["file"], None if row["phase"] == "start" else row["step"], state["model"])
@@ -157,11 +157,11 @@ class TrainedRun:
         if step is None:
             return rows[-1]
         trained = [row for row in rows if row["phase"] != "start"]
-        found = [row for row in trained if row["step"] == step]
-        if found:
-            return found[-1]
+        of_step = [row for row in trained if row["step"] == step]
+        if of_step:
+            return of_step[-1]
         steps = sorted({row["step"] for row in trained})
-        near = min(steps, key=lambda one: abs(one - step), default=None)
+        near = min(steps, key=lambda trained_step: abs(trained_step - step), default=None)
         name = self.run.folder.name
         if near is None:
             raise UsageError(f"run {name} has no checkpoint of step {step}: it has finished no training yet.")

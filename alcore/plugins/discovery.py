@@ -49,20 +49,20 @@ class Found(NamedTuple):
 
 def find_entry_points() -> list[Found]:
     """Return the entry points of all distributions, sorted; of two distributions of one name, the first on the path."""
-    found: list[Found] = []
+    entry_points: list[Found] = []
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         of_one = list(_of_one(distribution))
         name = canonicalize_name(of_one[0].distribution) if of_one else ""
         if name not in seen:
-            found += of_one
+            entry_points += of_one
         seen |= {name} - {"", UNKNOWN}
-    return sorted(found, key=lambda one: (one.distribution, one.name, one.value))
+    return sorted(entry_points, key=lambda entry_point: (entry_point.distribution, entry_point.name, entry_point.value))
 
 
 def installed_versions() -> dict[str, str]:
     """Return the version of each distribution that has an entry point of the group."""
-    return {one.distribution: one.version for one in find_entry_points()}
+    return {entry_point.distribution: entry_point.version for entry_point in find_entry_points()}
 
 
 def differences(environment: Mapping[str, Any]) -> list[str]:
@@ -74,7 +74,7 @@ def differences(environment: Mapping[str, Any]) -> list[str]:
         What the run recorded when it began; its ``plugins`` are names with versions.
     """
     now = installed_versions()
-    before = [one.rpartition(" ")[::2] for one in sorted(environment.get("plugins", ()))]
+    before = [plugin.rpartition(" ")[::2] for plugin in sorted(environment.get("plugins", ()))]
     return [
         f"{name} was {version} then and is {now.get(name, 'not installed')} now"
         for name, version in before
@@ -133,8 +133,8 @@ def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str, 
     guessed, _, rest = folder.stem.partition("-")
     try:
         metadata = distribution.metadata
-        known = set(metadata)
-        name, version = (metadata[key] if key in known else None for key in ("Name", "Version"))
+        keys = set(metadata)
+        name, version = (metadata[key] if key in keys else None for key in ("Name", "Version"))
     except FileNotFoundError:  # raised by importlib_metadata, which replaces the standard finder where it is installed
         name = version = None
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
@@ -150,12 +150,12 @@ def one_line(value: object) -> str:
         text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
     except Exception:  # noqa: BLE001 - an exception whose text can't be made
         text = type(value).__name__
-    return "".join(one if one.isprintable() else " " for one in " ".join(text.split()))
+    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))
 
 
-def misfit(found: Found, core: str) -> str | None:
+def misfit(entry_point: Found, core: str) -> str | None:
     """Return why a plugin's own dependency refuses this core, or None."""
-    for line in found.requires:
+    for line in entry_point.requires:
         try:
             requirement = Requirement(line)
             concerned = canonicalize_name(requirement.name) == "alcore" and (

@@ -123,7 +123,7 @@ class Clash(NamedTuple):
     def __str__(self) -> str:
         """Return who offers the name, and how to block one of them."""
         last = self.plugins[-1]
-        same = any(one.distribution == last.distribution for one in self.plugins[:-1])
+        same = any(plugin.distribution == last.distribution for plugin in self.plugins[:-1])
         return (
             f"{self.kind} {self.name!r} is offered by {' and by '.join(map(str, self.plugins))}; leave one out, for "
             f"instance with ALCORE_BLOCK={last.entry_point if same else last.distribution}"
@@ -135,7 +135,7 @@ def installed() -> Registry:
     version = core_version()
     core = Plugin("alcore", version, "builtins", "alcore.plugins.builtins")
     _collect(core, importlib.import_module("alcore.plugins.builtins"))
-    plugins = [core, *(_load(found, version) for found in find_entry_points())]
+    plugins = [core, *(_load(entry_point, version) for entry_point in find_entry_points())]
     return Registry(plugins, _unknown_names(plugins))
 
 
@@ -176,12 +176,12 @@ class Registry:
             When no plugin offers the name: the message has the nearest name and the plugins that failed to load. When
             several plugins offer it: the message has both, and how to block one.
         """
-        found = [offer for offer in self.offers(kind) if offer.name == name]
-        if not found:
+        offers = [offer for offer in self.offers(kind) if offer.name == name]
+        if not offers:
             raise PluginError(self._not_offered(kind, name))
-        if len(found) > 1:
-            raise PluginError(f"{Clash(kind, name, [offer.plugin for offer in found])}.")
-        return found[0]
+        if len(offers) > 1:
+            raise PluginError(f"{Clash(kind, name, [offer.plugin for offer in offers])}.")
+        return offers[0]
 
     def make(self, kind: str, name: str, /, **parameters: Any) -> Any:
         """Look up a name and call its factory with these parameters."""
@@ -204,14 +204,14 @@ class Registry:
         if not suffixes:
             return None
         suffix = max(suffixes, key=len)  # .csv.gz before .gz
-        found = {plugin.files[suffix]: plugin for plugin in self.plugins if suffix in plugin.files}
-        if len(found) > 1:
+        data_of = {plugin.files[suffix]: plugin for plugin in self.plugins if suffix in plugin.files}
+        if len(data_of) > 1:
             raise PluginError(
                 f"{file}: files that end in {suffix} are read by "
-                f"{' and by '.join(f'data {data!r} of {plugin}' for data, plugin in found.items())}; choose one, for "
-                f"instance with --data {next(iter(found))} --set data.{next(iter(found))}.path=FILE."
+                f"{' and by '.join(f'data {data!r} of {plugin}' for data, plugin in data_of.items())}; choose one, for "
+                f"instance with --data {next(iter(data_of))} --set data.{next(iter(data_of))}.path=FILE."
             )
-        return next(iter(found))
+        return next(iter(data_of))
 
     def clashes(self) -> list[Clash]:
         """Return the names that more than one plugin offers."""
@@ -316,22 +316,22 @@ def import_code(text: str) -> Callable[..., Any]:
     return import_name(text)
 
 
-def _load(found: Found, core: str) -> Plugin:
-    plugin = Plugin(found.distribution, found.version, found.name, found.value)
+def _load(entry_point: Found, core: str) -> Plugin:
+    plugin = Plugin(entry_point.distribution, entry_point.version, entry_point.name, entry_point.value)
     reason = _left_out_by(plugin)
     if reason == "block" or (reason == "only" and not has_standard_commands(plugin.distribution)):
         plugin.state = "blocked"
         return plugin
-    if found.fault:
-        plugin.state, plugin.error = "broken", found.fault
+    if entry_point.fault:
+        plugin.state, plugin.error = "broken", entry_point.fault
         return plugin
     printed = io.StringIO()
     try:
         with plugin.timed(), contextlib.redirect_stdout(printed):
-            if core != _UNKNOWN and (misfits := misfit(found, core)):
+            if core != _UNKNOWN and (misfits := misfit(entry_point, core)):
                 plugin.state, plugin.error = "refused", misfits
                 return plugin
-            _collect(plugin, found.load())
+            _collect(plugin, entry_point.load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything at import
@@ -380,7 +380,7 @@ def _collect(plugin: Plugin, module: Any) -> None:
             plugin.offers.setdefault(kind, {}).update(offered)
     for implementation in manager.hook.alcore_data_files.get_hookimpls():
         plugin.files.update(_checked_files(implementation.function(), plugin.offers.get("data", {})))
-    plugin.commands += [one.function for one in manager.hook.alcore_commands.get_hookimpls()]
+    plugin.commands += [implementation.function for implementation in manager.hook.alcore_commands.get_hookimpls()]
     if not plugin.offers and not plugin.commands:
         raise TypeError(f"{plugin.module} implements no registration hook; mark its functions with @alcore.hookimpl")
 
@@ -407,9 +407,15 @@ def _names(plugin: Plugin) -> set[str]:
 def _unknown_names(plugins: Sequence[Plugin]) -> list[str]:
     """Return a sentence for each name in ``ALCORE_BLOCK`` and ``ALCORE_ONLY`` that no plugin has."""
     core, *others = plugins
-    known = set().union(*map(_names, others))
-    packages, entries = {one.distribution for one in others}, {one.entry_point for one in others if one.entry_point}
-    given = {"ALCORE_BLOCK": ("", known), "ALCORE_ONLY": ("--only or ", known | _names(core))}  # core is always there
+    names_of_others = set().union(*map(_names, others))
+    packages, entries = (
+        {plugin.distribution for plugin in others},
+        {plugin.entry_point for plugin in others if plugin.entry_point},
+    )
+    given = {
+        "ALCORE_BLOCK": ("", names_of_others),
+        "ALCORE_ONLY": ("--only or ", names_of_others | _names(core)),
+    }  # core is always there
     return [
         f"{flag}{variable} names {name!r}, which is no package and no entry point of a plugin: "
         f"{did_you_mean(name, packages if '-' in name else entries)}"

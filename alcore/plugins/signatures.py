@@ -76,9 +76,9 @@ class ParameterTable:
         code: Collection[str] = (),
         takes_info: bool = False,
     ) -> None:
-        self.parameters = {one.name: one for one in parameters}
+        self.parameters = {parameter.name: parameter for parameter in parameters}
         self.open_ended, self.renamed, self.code, self.takes_info = open_ended, dict(renamed or {}), code, takes_info
-        self.defaults = {one.name: one.default for one in parameters if not one.required}
+        self.defaults = {parameter.name: parameter.default for parameter in parameters if not parameter.required}
 
     def code_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of these values that name code or a program, and are not a default."""
@@ -142,8 +142,10 @@ class ParameterTable:
 
     def _make_adapter(self, *, partial: bool) -> pydantic.TypeAdapter[dict[str, Any]]:
         fields = {
-            one.name: (Required if one.required and not partial else NotRequired)[_checkable(one.hint)]
-            for one in self.parameters.values()
+            parameter.name: (Required if parameter.required and not partial else NotRequired)[
+                _checkable(parameter.hint)
+            ]
+            for parameter in self.parameters.values()
         }
         make: Any = TypedDict
         table = make("Parameters", fields)
@@ -176,18 +178,19 @@ def parameters_of(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
     except (TypeError, ValueError):
         return [], True
     hints, docs = _hints(factory), _docs(factory)
-    found = [
+    parameters = [
         Parameter(
-            one.name,
-            hints.get(one.name, Any),
-            None if one.default is one.empty else one.default,
-            one.default is one.empty,
-            docs.get(one.name, ""),
+            parameter.name,
+            hints.get(parameter.name, Any),
+            None if parameter.default is parameter.empty else parameter.default,
+            parameter.default is parameter.empty,
+            docs.get(parameter.name, ""),
         )
-        for one in signature.parameters.values()
-        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in _INJECTED
+        for parameter in signature.parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in _INJECTED
     ]
-    return found, any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    return parameters, any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def accepts(factory: Callable[..., Any], name: str) -> bool:
@@ -247,12 +250,12 @@ _cached_table = functools.lru_cache(maxsize=256)(_new_table)
 
 def describe_factory(factory: Callable[..., Any]) -> dict[str, Any]:
     """Return summary, documentation and parameters of a factory as JSON-like data."""
-    known, open_ended = parameters_of(factory)
+    parameters, open_ended = parameters_of(factory)
     doc = inspect.getdoc(factory) or ""
     return {
         "summary": doc.split("\n\n")[0].replace("\n", " "),
         "doc": doc,
-        "parameters": describe_parameters(known),
+        "parameters": describe_parameters(parameters),
         "other_parameters": open_ended,
     }
 
@@ -261,13 +264,13 @@ def describe_parameters(parameters: Iterable[Parameter]) -> list[dict[str, Any]]
     """Return name, type, default and documentation of parameters as JSON-like data."""
     return [
         {
-            "name": one.name,
-            "type": type_name(one.hint),
-            "required": one.required,
-            "default": None if one.required else _default_text(one.default),
-            "doc": one.doc,
+            "name": parameter.name,
+            "type": type_name(parameter.hint),
+            "required": parameter.required,
+            "default": None if parameter.required else _default_text(parameter.default),
+            "doc": parameter.doc,
         }
-        for one in parameters
+        for parameter in parameters
     ]
 
 
@@ -278,11 +281,11 @@ def type_name(hint: Any) -> str:
     if hint is type(None):
         return "None"
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return " | ".join(type_name(one) for one in typing.get_args(hint))
+        return " | ".join(type_name(member) for member in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Literal:
-        return " | ".join(repr(one) for one in typing.get_args(hint))
+        return " | ".join(repr(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) is not None:
-        inner = ", ".join(type_name(one) if one is not ... else "..." for one in typing.get_args(hint))
+        inner = ", ".join(type_name(argument) if argument is not ... else "..." for argument in typing.get_args(hint))
         return f"{getattr(typing.get_origin(hint), '__name__', hint)}[{inner}]"
     module = getattr(hint, "__module__", "")
     name = getattr(hint, "__qualname__", str(hint))
@@ -295,30 +298,30 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(target)
     except Exception:  # noqa: BLE001 - one unresolvable name fails them all, so they are tried one by one
-        found = {}
+        hints = {}
         for name, annotation in getattr(target, "__annotations__", {}).items():
             lone = types.FunctionType((lambda: None).__code__, getattr(target, "__globals__", {}))
             lone.__annotations__ = {name: annotation}
             try:
-                found[name] = typing.get_type_hints(lone)[name]
+                hints[name] = typing.get_type_hints(lone)[name]
             except Exception:  # noqa: BLE001 - this one counts as Any
                 continue
-        return found
+        return hints
 
 
 def _docs(factory: Callable[..., Any]) -> dict[str, str]:
     """Return the texts of the numpydoc section ``Parameters``, by name."""
     doc = inspect.getdoc(factory) or ""
     match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}\n|\Z)", doc, re.MULTILINE | re.DOTALL)
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     names: list[str] = []
     for line in (match.group(1) if match else "").splitlines():
         if line and not line[0].isspace():
             names = [word.strip().lstrip("*") for word in line.split(":")[0].split(",")]
         else:
             for name in names:
-                found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return found
+                docs[name] = f"{docs.get(name, '')} {line.strip()}".strip()
+    return docs
 
 
 def _checkable(hint: Any) -> Any:
@@ -328,7 +331,7 @@ def _checkable(hint: Any) -> Any:
             Any, pydantic.BeforeValidator(_torch_device if hint.__name__ == "device" else torch_dtype)
         ]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return typing.Union[tuple(_checkable(one) for one in typing.get_args(hint))]  # noqa: UP007 - made at run time
+        return typing.Union[tuple(_checkable(member) for member in typing.get_args(hint))]  # noqa: UP007 - made at run time
     if getattr(hint, "_is_protocol", False):  # told by its methods, which no text has
         return Any
     try:

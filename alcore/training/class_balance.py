@@ -95,13 +95,13 @@ class ClassBalance:
             return balanced_positions(classes_of(self._pool, "TrainingConfig.sampler is 'balanced'"), generator)
         with preserve_rng_state():
             seed_everything(generator.initial_seed())
-            found = self._sampler(self._pool, generator)
-            positions = _as_positions(found, len(self._pool))
+            drawn = self._sampler(self._pool, generator)
+            positions = _as_positions(drawn, len(self._pool))
         if positions is None:
             raise UsageError(
                 "TrainingConfig.sampler must return whole numbers from 0 to "
                 f"{len(self._pool) - 1}, positions in the pool's labeled items, and at least one of them; this one "
-                f"returned {str(found)[:80]}."
+                f"returned {str(drawn)[:80]}."
             )
         return positions
 
@@ -157,8 +157,8 @@ def balanced_positions(classes: torch.Tensor, generator: torch.Generator) -> tor
     share, rest = divmod(len(classes), len(present))
     more = torch.randperm(len(present), generator=generator)[:rest].tolist()
     parts = []
-    for i, one in enumerate(present):
-        own, wanted = torch.nonzero(classes == one).flatten(), share + (i in more)
+    for i, number in enumerate(present):
+        own, wanted = torch.nonzero(classes == number).flatten(), share + (i in more)
         for start in range(0, wanted, len(own)):
             parts.append(own[torch.randperm(len(own), generator=generator)[: wanted - start]])
     chosen = torch.cat(parts)
@@ -181,11 +181,11 @@ def classes_of(pool: Any, why: str) -> torch.Tensor:
             targets = [_target(pool.batch(part), why) for part in torch.split(places, 4096)]
         else:
             targets = [torch.as_tensor(_target(pool[place], why)).reshape(1, -1) for place in places.tolist()]
-    found = torch.cat([torch.as_tensor(one) for one in targets]).cpu()
-    flat = found.reshape(-1)
-    if len(flat) != len(places) or found.is_complex() or bool((flat != flat.long()).any()) or bool((flat < 0).any()):
+    classes = torch.cat([torch.as_tensor(target) for target in targets]).cpu()
+    flat = classes.reshape(-1)
+    if len(flat) != len(places) or classes.is_complex() or bool((flat != flat.long()).any()) or bool((flat < 0).any()):
         raise UsageError(
-            f"{why}, and the targets of this pool are not classes but {found.dtype} of shape {tuple(found.shape)}; "
+            f"{why}, and the targets of this pool are not classes but {classes.dtype} of shape {tuple(classes.shape)}; "
             "each must be a whole number from 0."
         )
     return flat.long()
@@ -202,12 +202,12 @@ def _target(item: Any, why: str) -> Any:
 
 def _missing(classes: torch.Tensor, info: DataInfo | None) -> list[str]:
     numbers = torch.bincount(classes, minlength=info.classes if info is not None else 0).tolist()
-    return [str(one) for one, number in enumerate(numbers) if not number]
+    return [str(label) for label, number in enumerate(numbers) if not number]
 
 
-def _as_positions(found: Iterable[Any], size: int) -> torch.Tensor | None:
+def _as_positions(drawn: Iterable[Any], size: int) -> torch.Tensor | None:
     try:
-        positions = torch.as_tensor(found if isinstance(found, torch.Tensor) else [int(one) for one in found])
+        positions = torch.as_tensor(drawn if isinstance(drawn, torch.Tensor) else [int(position) for position in drawn])
     except (TypeError, ValueError):
         return None
     if positions.dtype != torch.int64 or positions.dim() != 1 or not len(positions):

@@ -65,10 +65,10 @@ def taken_by(function: Any, own: int) -> Taken:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a signature that can't be read
         return Taken((), True, None)
-    positional = [one for one in parameters if one.kind in _BY_POSITION]
-    rest = [*positional[own:], *(one for one in parameters if one.kind is one.KEYWORD_ONLY)]
-    names = tuple(one.name for one in rest if one.kind in _BY_NAME)
-    kinds = {one.kind for one in parameters}
+    positional = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
+    rest = [*positional[own:], *(parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)]
+    names = tuple(parameter.name for parameter in rest if parameter.kind in _BY_NAME)
+    kinds = {parameter.kind for parameter in parameters}
     most = None if inspect.Parameter.VAR_POSITIONAL in kinds else max(0, len(positional) - own)
     return Taken(names, inspect.Parameter.VAR_KEYWORD in kinds, most)
 
@@ -106,7 +106,7 @@ def with_keywords(function: Callable[..., Any], own: int, kwargs: Mapping[str, A
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:
-        return function(*args, **{**bound, **{name: one for name, one in given.items() if name not in refused}})
+        return function(*args, **{**bound, **{name: value for name, value in given.items() if name not in refused}})
 
     return call
 
@@ -130,24 +130,24 @@ def check_arguments(
     UsageError
         If nothing takes an argument.
     """
-    found = [(one, taken_by(one.function, one.own)) for one in takers]
-    by_position = [one.what for one, _ in found if not one.by_name]
-    if args and not any(one.takes_all(args, kwargs) for taker, one in found if not taker.by_name):
+    pairs = [(taker, taken_by(taker.function, taker.own)) for taker in takers]
+    by_position = [taker.what for taker, _ in pairs if not taker.by_name]
+    if args and not any(taken.takes_all(args, kwargs) for taker, taken in pairs if not taker.by_name):
         shown = ", ".join(f"{value!r:.40}" for value in args)
         raise UsageError(
             f"nothing takes the positional arguments {shown} of the run: they are passed to strategies, and "
             f"{_listed(by_position)} can't be called with {len(args)} more. Give what is for a training step by name."
         )
-    known = sorted({name for taker, one in found for name in one.names if name not in taker.reserved})
+    names = sorted({name for taker, taken in pairs for name in taken.names if name not in taker.reserved})
     for name, value in kwargs.items():
-        if name in known:
+        if name in names:
             continue
-        shown, near = f"{name}={value!r:.40}", did_you_mean(name, known)
-        open_to = [taker.what for taker, one in found if one.any_name and name not in taker.reserved]
+        shown, near = f"{name}={value!r:.40}", did_you_mean(name, names)
+        open_to = [taker.what for taker, taken in pairs if taken.any_name and name not in taker.reserved]
         if not open_to:
             raise UsageError(
-                f"nothing takes the argument {shown} of the run: {_listed([one.what for one in takers])} have no such "
-                f"parameter; {near}."
+                f"nothing takes the argument {shown} of the run: {_listed([taker.what for taker in takers])} have no "
+                f"such parameter; {near}."
             )
         warn(
             f"no function has a parameter for the argument {shown} of the run, which has an effect only if one of "

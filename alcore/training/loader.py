@@ -203,7 +203,7 @@ class BatchLoader:
             return block, len(order[:few]), size
         rest = self.dataset.batch(order[few:size])
         whole = map_leaves(
-            lambda one, more: torch.cat([one, more]) if isinstance(one, torch.Tensor) else one, block, rest
+            lambda first, more: torch.cat([first, more]) if isinstance(first, torch.Tensor) else first, block, rest
         )
         return whole, len(order[:size]), size
 
@@ -265,8 +265,8 @@ class LoaderFactory:
         return self._make(pool, rows, max_bytes=_ORDERED_BYTES)
 
 
-def _joined(one: Any, other: Any) -> Any:
-    return torch.cat([one, other]) if isinstance(one, torch.Tensor) else one
+def _joined(first: Any, other: Any) -> Any:
+    return torch.cat([first, other]) if isinstance(first, torch.Tensor) else first
 
 
 def _split(block: Any, size: int) -> Iterator[Any]:

@@ -57,7 +57,7 @@ class Optimization:
             return
         if training and self._initial:  # a learner without a state has nothing to be reset
             self._learner.load_state_dict(self._initial)
-        parameters = [one for one in _parameters(self._learner) if one.requires_grad]
+        parameters = [parameter for parameter in _parameters(self._learner) if parameter.requires_grad]
         if not parameters:
             self.optimizer = self.scheduler = None
             return
@@ -105,7 +105,7 @@ class Optimization:
 
 def check_optimizer(config: OptimizerConfig, learner: Any) -> None:
     """Raise `UsageError` if optimizer or scheduler can't be made; nothing is changed, since both are thrown away."""
-    parameters = [one for one in _parameters(learner) if one.requires_grad]
+    parameters = [parameter for parameter in _parameters(learner) if parameter.requires_grad]
     if not parameters:
         return
     cls: Any = config.optimizer_cls

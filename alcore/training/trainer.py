@@ -115,13 +115,13 @@ class Trainer:
             ("training step", train_step_fn, getattr(self._learner, "training_step", None)),
             ("validation step", validate_step_fn, getattr(self._learner, "validation_step", None)),
         ]
-        found = [Taker(f"the {what}", given, 2, by_name=True) for what, given, _ in steps if given is not None]
-        found += [
+        takers = [Taker(f"the {what}", given, 2, by_name=True) for what, given, _ in steps if given is not None]
+        takers += [
             Taker(f"the learner's {what}", own, 1, by_name=True)
             for what, given, own in steps
             if given is None and callable(own)
         ]
-        return [*found, Taker("the training loop", self.loop, 1, by_name=True, reserved=LOOP_ARGUMENTS)]
+        return [*takers, Taker("the training loop", self.loop, 1, by_name=True, reserved=LOOP_ARGUMENTS)]
 
     def _loops_own(self, member: str) -> Any:
         return getattr(self.loop, member, None)

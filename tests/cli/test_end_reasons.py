@@ -81,7 +81,7 @@ RUNS: dict[EndKind, tuple[str, ...]] = {
 EXIT_CODES = {"done": 0, "failed": 1, "waiting": 3}
 MISLEADING = [
     "all 3 steps are done", "the budget of 2 is spent", "waiting for labels: job 7", "labels keep failing: 5 of 5",
-    "nothing is labelled yet, and the requests of the start are open", "good enough", "",
+    "nothing is labeled yet, and the requests of the start are open", "good enough", "",
 ]  # fmt: skip
 QUICK = (
     "--query",

@@ -80,8 +80,8 @@ def test_run_in_which_some_items_cannot_be_labeled_exits_with_0(command: Callabl
 @pytest.mark.usefixtures("labs")
 def test_run_that_waits_for_its_first_labels_exits_with_3(command: Callable[..., tuple[str, str]]) -> None:
     out, err = command("run", "--label", "labs:Late", "--steps", "3", "--run-id", "r", *START, code=3)
-    assert "Nothing is labelled yet, and the requests of the start are open." in out
+    assert "Nothing is labeled yet, and the requests of the start are open." in out
     assert "alcore ask r --out FILE.csv" in out
     assert "error" not in err
     _, err = command("resume", "r", "--allow-code", "--quiet", code=3)
-    assert "alcore: nothing is labelled yet, and the requests of the start are open; once answers are told" in err
+    assert "alcore: nothing is labeled yet, and the requests of the start are open; once answers are told" in err

@@ -210,7 +210,7 @@ def test_refused_answers_are_failures_and_infeasible_items_are_not(make: Any) ->
     assert str(driver.stop_reason).startswith("labels keep failing: 5 of the last 5")
     driver = make("s", Lab(lambda request: Failed(request, "no such shape", "infeasible")), budget=None)
     driver.run()
-    assert driver.stop_reason == "the pool has no unlabelled sample left"
+    assert driver.stop_reason == "the pool has no unlabeled sample left"
 
 
 def test_budget_is_exceeded_by_more_than_rounding() -> None:

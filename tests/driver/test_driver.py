@@ -148,7 +148,7 @@ def test_same_seed_same_bytes(build: Any) -> None:
 def test_a_dry_pool_ends_the_run_after_everything_was_trained_on(build: Any, toys: Any) -> None:
     driver = build(train_datapool=toys.pool(n=12), max_active_learning_steps=None)
     driver.run()
-    assert driver.stop_reason == "the pool has no unlabelled sample left"
+    assert driver.stop_reason == "the pool has no unlabeled sample left"
     assert [step["train_samples"] for step in Run(driver.log_dir).steps()] == [8, 11, 12]
 
 

@@ -38,7 +38,7 @@ ENDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "all 3 steps are done": lambda toys: {},
     "two were enough": lambda toys: {"plugins": [Enough()]},
     "the budget of 6 is spent": lambda toys: {"budget": 6.0},
-    "the pool has no unlabelled sample left": lambda toys: {"train_datapool": toys.pool(n=14)},
+    "the pool has no unlabeled sample left": lambda toys: {"train_datapool": toys.pool(n=14)},
     "the query strategies asked for nothing": lambda toys: {"query_strategies": [TwiceQuery()]},
 }
 

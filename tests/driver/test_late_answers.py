@@ -416,7 +416,7 @@ def test_run_goes_on_when_the_labels_of_its_start_have_come(cold: Make) -> None:
 def test_run_that_ended_without_a_label_takes_late_ones_and_goes_on(cold: Make) -> None:
     first = cold("r", Echo(99), max_active_learning_steps=6)
     first.run()
-    assert str(first.stop_reason).startswith("nothing is labelled yet")
+    assert str(first.stop_reason).startswith("nothing is labeled yet")
     put_all(first)
     again = go_on(cold("r", Echo(99), max_active_learning_steps=6))
     assert again.stop_reason == "all 6 steps are done"

@@ -192,7 +192,7 @@ def test_labels_that_come_late_are_waited_for(make: Make) -> None:
 
     driver = make(label_strategy=Never())
     driver.run()
-    assert driver.stop_reason == "nothing is labelled yet, and the requests of the start are open"
+    assert driver.stop_reason == "nothing is labeled yet, and the requests of the start are open"
     assert len(Run(driver.log_dir).requests()) == 6
 
 

@@ -144,7 +144,7 @@ def batch_bald(
     if len(bad := nan_rows(p)):
         raise QueryError(f"the outputs of candidate {', '.join(map(str, bad.tolist()))} hold NaN.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    known = Configurations(p.shape[0], num_samples, generator)
+    configurations = Configurations(p.shape[0], num_samples, generator)
     entropies = _entropies(p)
     gains = bald(p, "probabilities")  # of each candidate when it was last scored, an upper bound of its gain
     open_ = torch.ones(p.shape[1], dtype=torch.bool)
@@ -152,14 +152,14 @@ def batch_bald(
     gained: list[float] = []
     for before in range(chosen):
         safe_point()
-        known.extend(p[:, before].double())
+        configurations.extend(p[:, before].double())
         open_[before] = False
     for choice in range(min(n, p.shape[1] - chosen)):
         if choice:
-            known.extend(p[:, picks[-1]].double())
+            configurations.extend(p[:, picks[-1]].double())
         if choice or chosen:
-            _update(gains, open_, p, entropies, known, safe_point)
-        best, tolerance = gains[open_].max(), _TOLERANCE[torch.float64 if known.exact else torch.float32]
+            _update(gains, open_, p, entropies, configurations, safe_point)
+        best, tolerance = gains[open_].max(), _TOLERANCE[torch.float64 if configurations.exact else torch.float32]
         position = int(torch.nonzero(open_ & (gains >= best - tolerance))[0])
         picks.append(position)
         gained.append(float(gains[position]))
@@ -172,25 +172,25 @@ def _update(
     open_: torch.Tensor,
     p: torch.Tensor,
     entropies: torch.Tensor,
-    known: Configurations,
+    configurations: Configurations,
     safe_point: Callable[[], None],
 ) -> None:
     """Recompute gains, starting with the highest, until no bound reaches the best gain."""
-    dtype = torch.float64 if known.exact else torch.float32
+    dtype = torch.float64 if configurations.exact else torch.float32
     order = torch.where(open_, gains, -torch.inf).sort(descending=True, stable=True).indices[: int(open_.sum())]
     best = -torch.inf
     for part in torch.split(order, max(1, _COLUMNS // p.shape[2])):
         if float(gains[part[0]]) < best - 2 * _TOLERANCE[dtype]:
             break
         safe_point()
-        gains[part] = _information(p[:, part].to(dtype), entropies[:, part], known)
+        gains[part] = _information(p[:, part].to(dtype), entropies[:, part], configurations)
         best = max(best, float(gains[part].max()))
 
 
-def _information(p: torch.Tensor, entropies: torch.Tensor, known: Configurations) -> torch.Tensor:
+def _information(p: torch.Tensor, entropies: torch.Tensor, configurations: Configurations) -> torch.Tensor:
     """Return I(y; k | configurations) of candidates with probabilities (K, b, C), whose entropies are (K, b)."""
     samples, b, classes = p.shape
-    weights, probability = known.weights.to(p.dtype), known.probability.to(p.dtype)
+    weights, probability = configurations.weights.to(p.dtype), configurations.probability.to(p.dtype)
     flat = p.reshape(samples, b * classes)
     total = flat.new_zeros(b * classes)
     rows = max(1, _BLOCK // (b * classes))
@@ -198,7 +198,7 @@ def _information(p: torch.Tensor, entropies: torch.Tensor, known: Configurations
         part = slice(start, start + rows)
         given = weights[part] @ flat  # p(c | configuration) of each candidate
         total -= probability[part] @ plogp(given)
-    of_models = known.probability @ known.weights  # 1/K, or near it where configurations are sampled
+    of_models = configurations.probability @ configurations.weights  # 1/K, or near it where configurations are sampled
     return (total.reshape(b, classes).double().sum(dim=1) - of_models @ entropies).clamp_min_(0.0)
 
 
@@ -209,4 +209,4 @@ def nan_rows(p: torch.Tensor) -> torch.Tensor:
 
 def _entropies(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of each model's prediction: float64 (K, N)."""
-    return torch.stack([plogp(one.double()).sum(dim=1).neg_() for one in p])
+    return torch.stack([plogp(of_model.double()).sum(dim=1).neg_() for of_model in p])

@@ -69,11 +69,11 @@ class Ensemble(torch.nn.Module):
         if self.outputs == "mean-variance" and all(map(is_map, outputs)):
             means, variances = map(torch.stack, zip(*map(halves, outputs), strict=True))
             return torch.cat([means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0)], dim=1)
-        for one in outputs:
-            if not isinstance(one, torch.Tensor) or one.dim() not in (1, 2):
-                what = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
+        for output in outputs:
+            if not isinstance(output, torch.Tensor) or output.dim() not in (1, 2):
+                what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
                 raise UsageError(f"a member of the ensemble returned {what}; it must return (B,), (B, 1) or (B, C).")
-        return torch.stack([one[:, None] if one.dim() == 1 else one for one in outputs])
+        return torch.stack([output[:, None] if output.dim() == 1 else output for output in outputs])
 
     def begin_training(self, batches: Iterable[Any]) -> None:
         """Let the members that have the method look at the labeled items before they are trained on them."""

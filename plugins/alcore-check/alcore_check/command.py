@@ -54,71 +54,73 @@ def check(
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
     complete_experiment(chosen, target, assign, driver_table)
     with results_alone():
-        found = check_experiment(chosen, registry, run_id=run_id, allow_code=allow_code, with_label=not no_label)
+        checked = check_experiment(chosen, registry, run_id=run_id, allow_code=allow_code, with_label=not no_label)
     if as_json:
-        typer.echo(export_json(dataclasses.asdict(found) | {"folder": str(found.folder)}), nl=False)
+        typer.echo(export_json(dataclasses.asdict(checked) | {"folder": str(checked.folder)}), nl=False)
     else:
-        typer.echo("\n".join(_lines(found)))
-    if found.faults:
+        typer.echo("\n".join(_lines(checked)))
+    if checked.faults:
         raise typer.Exit(1)
 
 
-def _lines(found: Check) -> list[str]:
+def _lines(checked: Check) -> list[str]:
     """Return what was found, in words."""
-    folder = from_here(found.folder)
-    begun = found.folder.is_dir()
-    lines = [f"Run {found.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
-    lines += _phases(found)
-    if found.forecast is not None:
-        lines += ["", *_forecast(found.forecast, found.free, found.at_once)]
-    if found.notes:
-        lines += ["", *(f"Note: {note}." for note in found.notes)]
-    lines += ["", *(f"Fault: {fault.rstrip('.')}." for fault in found.faults)]
-    if not found.faults:
+    folder = from_here(checked.folder)
+    begun = checked.folder.is_dir()
+    lines = [f"Run {checked.run_id}, up to its first label: {folder}" if begun else "No run was begun.", ""]
+    lines += _phases(checked)
+    if checked.forecast is not None:
+        lines += ["", *_forecast(checked.forecast, checked.free, checked.at_once)]
+    if checked.notes:
+        lines += ["", *(f"Note: {note}." for note in checked.notes)]
+    lines += ["", *(f"Fault: {fault.rstrip('.')}." for fault in checked.faults)]
+    if not checked.faults:
         lines.append("No faults were found.")
     if begun:
-        wish = "Go on with" if not found.faults else "Once the cause is fixed, go on with"
-        lines.append(f"{wish}: {resume_command(found.folder, names_code=found.names_code)}")
+        wish = "Go on with" if not checked.faults else "Once the cause is fixed, go on with"
+        lines.append(f"{wish}: {resume_command(checked.folder, names_code=checked.names_code)}")
     return lines
 
 
-def _phases(found: Check) -> list[str]:
+def _phases(checked: Check) -> list[str]:
     """Return a line for each part that was tried: how long it took, and what came of it."""
-    rehearsed = ", in a rehearsal" if found.rehearsed else ""
+    rehearsed = ", in a rehearsal" if checked.rehearsed else ""
     measured = "; ".join(
         f"{strategy}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures(record).items() if name != "step")
-        for strategy, record in found.metrics.items()
+        for strategy, record in checked.metrics.items()
     )
     said = {
         "start": "data, learner, strategies, run directory",
-        "training": f"on {found.labeled} labels{rehearsed}",
+        "training": f"on {checked.labeled} labels{rehearsed}",
         "metrology": measured + rehearsed,
-        "query": f"{found.asked} of {found.candidates} candidates{rehearsed}",
-        "label": (f"1 label, which cost {found.cost:g}" if found.cost is not None else "") + _at_a_time(found),
-        "resume": f"of a copy; a checkpoint has {_bytes(found.checkpoint)}",
+        "query": f"{checked.asked} of {checked.candidates} candidates{rehearsed}",
+        "label": (f"1 label, which cost {checked.cost:g}" if checked.cost is not None else "") + _at_a_time(checked),
+        "resume": f"of a copy; a checkpoint has {_bytes(checked.checkpoint)}",
     }
     lines = [
-        f"{name:<10} {_time(found.seconds[name]):>9}  {text}" for name, text in said.items() if name in found.seconds
+        f"{name:<10} {_time(checked.seconds[name]):>9}  {text}"
+        for name, text in said.items()
+        if name in checked.seconds
     ]
-    if found.peak is not None:
-        lines.append(f"{'memory':<10} {_bytes(found.peak):>9}  of this process at most")
+    if checked.peak is not None:
+        lines.append(f"{'memory':<10} {_bytes(checked.peak):>9}  of this process at most")
     return lines
 
 
-def _at_a_time(found: Check) -> str:
-    return "" if found.at_once is None else f"; the run gets {at_a_time(found.at_once)}"
+def _at_a_time(checked: Check) -> str:
+    return "" if checked.at_once is None else f"; the run gets {at_a_time(checked.at_once)}"
 
 
-def _forecast(one: Forecast, free: int, at_once: int | None) -> list[str]:
-    lines = [f"Forecast for {one.steps} steps and {one.labels} labels, from this one step:"]
-    if one.labeling is not None:
+def _forecast(forecast: Forecast, free: int, at_once: int | None) -> list[str]:
+    lines = [f"Forecast for {forecast.steps} steps and {forecast.labels} labels, from this one step:"]
+    if forecast.labeling is not None:
         several = at_once is not None and at_once > 1
         how = f"if up to {at_once} labels of a step are got at a time" if several else "if one label follows the other"
-        lines.append(f"{'labeling':<10} {_time(one.labeling):>9}  {how}")
+        lines.append(f"{'labeling':<10} {_time(forecast.labeling):>9}  {how}")
     lines += [
-        f"{'computing':<10} {_time(one.computing):>9}  if an epoch grows with its batches",
-        f"{'cost':<10} {one.cost:>9.6g}  of all labels",
-        f"{'disk':<10} {_bytes(one.bytes):>9}  of {_bytes(free)} that are free",
+        f"{'computing':<10} {_time(forecast.computing):>9}  if an epoch grows with its batches",
+        f"{'cost':<10} {forecast.cost:>9.6g}  of all labels",
+        f"{'disk':<10} {_bytes(forecast.bytes):>9}  of {_bytes(free)} that are free",
     ]
     return lines
 

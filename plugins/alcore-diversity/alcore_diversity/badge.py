@@ -208,5 +208,5 @@ class BADGEQuery(SetQuery):
         """Return positions in the order they were drawn, and squared distances."""
         del labeled  # not used
         samples, chosen = with_pending(candidates, pending)
-        found = probabilities(samples, self.driver)
-        return badge(samples.features, found, n, self.generator(), self.driver.safe_point, chosen)
+        class_shares = probabilities(samples, self.driver)
+        return badge(samples.features, class_shares, n, self.generator(), self.driver.safe_point, chosen)

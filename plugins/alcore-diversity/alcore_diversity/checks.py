@@ -34,7 +34,7 @@ def chosen_features(candidates: Features, labeled: Features, pending: Features |
     """Return the features of labeled and pending samples, after those of all were checked: shape (L + P, D)."""
     others = (labeled,) if pending is None else (labeled, pending)
     refuse_non_finite(candidates, *others)
-    return joined(candidates.features, *(one.features for one in others))
+    return joined(candidates.features, *(other.features for other in others))
 
 
 def with_pending(candidates: Features, pending: Features | None) -> tuple[Features, int]:
@@ -57,10 +57,10 @@ def probabilities(samples: Features, context: RunContext) -> torch.Tensor:
     QueryError
         If one is NaN; the message names the samples.
     """
-    found = class_probabilities(samples.outputs.double(), kind_of(context.learner))
-    if not bool(torch.isfinite(found.sum())):
-        _refuse(samples.ids, ~torch.isfinite(found).all(dim=1), "outputs")
-    return found
+    shares = class_probabilities(samples.outputs.double(), kind_of(context.learner))
+    if not bool(torch.isfinite(shares.sum())):
+        _refuse(samples.ids, ~torch.isfinite(shares).all(dim=1), "outputs")
+    return shares
 
 
 def predicted(samples: Features, context: RunContext) -> torch.Tensor:
@@ -90,9 +90,9 @@ def refuse_unless_classifier(context: RunContext) -> None:
         class_probabilities(outputs, kind_of(context.learner))
 
 
-def check_known(owner: str, name: str, value: str, known: Iterable[str]) -> None:
+def check_known(owner: str, name: str, value: str, names: Iterable[str]) -> None:
     """Raise `UsageError` unless a parameter has one of the known values; the message names the nearest."""
-    words = list(known)
+    words = list(names)
     if value not in words:
         raise UsageError(f"{owner}: {name} is {value!r}; {did_you_mean(value, words)}.")
 

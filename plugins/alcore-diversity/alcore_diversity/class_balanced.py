@@ -98,13 +98,13 @@ class ClassBalancedQuery(SetQuery):
         self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions, the rarest class first, and their uncertainty."""
-        found = probabilities(candidates, self.driver)
-        uncertainty = uncertainty_of(self.uncertainty, found)
-        counts = label_counts(labeled.targets, found.shape[1])
+        class_shares = probabilities(candidates, self.driver)
+        uncertainty = uncertainty_of(self.uncertainty, class_shares)
+        counts = label_counts(labeled.targets, class_shares.shape[1])
         if pending is not None and len(pending.ids):
             expected = probabilities(pending, self.driver).argmax(dim=1)
             counts += torch.bincount(expected, minlength=len(counts))
-        positions = class_balanced(found.argmax(dim=1), uncertainty, counts, n)
+        positions = class_balanced(class_shares.argmax(dim=1), uncertainty, counts, n)
         return positions, uncertainty[positions]
 
 

@@ -56,7 +56,7 @@ def distinct(rows: torch.Tensor) -> torch.Tensor:
 
 def joined(features: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
     """Return the rows of all others, any of which may be empty, as rows of the width of the features."""
-    rows = [one for one in others if len(one)]
+    rows = [other for other in others if len(other)]
     if not rows:
         return features.new_empty(0, features.shape[1])
     return torch.cat(rows) if len(rows) > 1 else rows[0]

@@ -57,11 +57,11 @@ class NearestCenter:
         if rows is None and low == high:
             self._lower(list(blocks(len(self), max(upto - low, self.features.shape[1]))), low, upto)
             return
-        for known in torch.unique(seen[seen < upto]).tolist():
-            these = (seen == known).nonzero().flatten()
+        for first in torch.unique(seen[seen < upto]).tolist():
+            these = (seen == first).nonzero().flatten()
             these = these if rows is None else rows[these]
-            size = max(1, BLOCK // max(upto - known, self.features.shape[1]))
-            self._lower(torch.split(these, size), known, upto)
+            size = max(1, BLOCK // max(upto - first, self.features.shape[1]))
+            self._lower(torch.split(these, size), first, upto)
 
     def settle(self, rows: torch.Tensor) -> Settled:
         """Find the exact values of some samples; positions are int64 (n,)."""
@@ -74,8 +74,8 @@ class NearestCenter:
         """Set the bounds of samples to exact values, float64 (n,)."""
         self.bound[rows], self.seen[rows] = values, len(self.centers)
 
-    def _lower(self, parts: list[slice] | tuple[torch.Tensor, ...], known: int, upto: int) -> None:
-        centers, norms = self._frame.scaled(self.centers[known:upto])
+    def _lower(self, parts: list[slice] | tuple[torch.Tensor, ...], first: int, upto: int) -> None:
+        centers, norms = self._frame.scaled(self.centers[first:upto])
         largest, squares = float(norms.max()), norms.square()
         for part in parts:
             x, x_norms = self._frame.scaled(self.features[part])

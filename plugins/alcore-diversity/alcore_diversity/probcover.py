@@ -185,11 +185,11 @@ class ProbCoverQuery(SetQuery):
         self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and the number of samples that each one adds."""
-        features, known = candidates.features, chosen_features(candidates, labeled, pending)
+        features, chosen = candidates.features, chosen_features(candidates, labeled, pending)
         if self.normalize:
-            features, known = unit(features).float(), unit(known).float()
+            features, chosen = unit(features).float(), unit(chosen).float()
         radius = self._radius(candidates, features) if self.delta is None else self.delta
-        return prob_cover(features, known, radius, n, self.generator(), self.driver.safe_point)
+        return prob_cover(features, chosen, radius, n, self.generator(), self.driver.safe_point)
 
     def _radius(self, candidates: Features, features: torch.Tensor) -> float:
         info, outputs = self.driver.info, candidates.outputs

@@ -52,30 +52,30 @@ class Balls:
 
     def touch(self, columns: torch.Tensor) -> torch.Tensor:
         """Return which samples are within the radius of a sample at these positions: bool (N,)."""
-        found = torch.zeros(len(self.features), dtype=torch.bool)
+        touched = torch.zeros(len(self.features), dtype=torch.bool)
         for part in self.sides if len(columns) else ():
             self._safe_point()
             for some in torch.split(columns, math.isqrt(BLOCK)):
-                found[part] |= self.hold(part, some).any(dim=1)
-        return found
+                touched[part] |= self.hold(part, some).any(dim=1)
+        return touched
 
     def counts(self, columns: torch.Tensor) -> torch.Tensor:
         """Return for each ball the number of samples at these positions in it: float32 (N,)."""
-        found = torch.zeros(len(self.features))
+        sums = torch.zeros(len(self.features))
         for part in self.sides:
             self._safe_point()
             for some in torch.split(columns, math.isqrt(BLOCK)):
-                found[part] += self.hold(part, some).sum(dim=1)
-        return found
+                sums[part] += self.hold(part, some).sum(dim=1)
+        return sums
 
     def weights(self, of: torch.Tensor) -> torch.Tensor:
         """Return for each ball the sum of the weights, float32 (N,), of the samples in it: float32 (N,)."""
-        found = torch.zeros_like(of)
+        sums = torch.zeros_like(of)
         for place, left in enumerate(self.sides):
             self._safe_point()
             for right in self.sides[place:]:
                 held = self.hold(left, right)
-                found[left] += held @ of[right]
+                sums[left] += held @ of[right]
                 if right != left:
-                    found[right] += of[left] @ held
-        return found
+                    sums[right] += of[left] @ held
+        return sums

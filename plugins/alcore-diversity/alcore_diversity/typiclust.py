@@ -47,23 +47,28 @@ def typiclust(
     """
     count = int(max(clusters.amax() if len(clusters) else -1, labeled.amax() if len(labeled) else -1)) + 1
     free = torch.bincount(clusters, minlength=count)
-    known = torch.bincount(labeled, minlength=count)
-    sizes = (free + known).tolist()
-    order = sorted(range(count), key=lambda one: (sizes[one] <= _SMALLEST, int(known[one]), -sizes[one], one))
+    taken = torch.bincount(labeled, minlength=count)
+    sizes = (free + taken).tolist()
+    order = sorted(
+        range(count), key=lambda cluster: (sizes[cluster] <= _SMALLEST, int(taken[cluster]), -sizes[cluster], cluster)
+    )
     members = torch.split(torch.sort(clusters, stable=True).indices, free.tolist())
     chosen: list[int] = []
     distances: list[float] = []
-    for group in ([one for one in order if sizes[one] > _SMALLEST], [one for one in order if sizes[one] <= _SMALLEST]):
-        left = {one: members[one] for one in group if len(members[one])}
+    for group in (
+        [cluster for cluster in order if sizes[cluster] > _SMALLEST],
+        [cluster for cluster in order if sizes[cluster] <= _SMALLEST],
+    ):
+        left = {cluster: members[cluster] for cluster in group if len(members[cluster])}
         while left and len(chosen) < n:
-            for one in list(left)[: n - len(chosen)]:
-                rows = left[one]
+            for cluster in list(left)[: n - len(chosen)]:
+                rows = left[cluster]
                 best, distance = most_typical(features[rows], min(neighbors, max(len(rows) // 2, 1)))
                 chosen.append(int(rows[best]))
                 distances.append(distance)
-                left[one] = torch.cat([rows[:best], rows[best + 1 :]])
-                if not len(left[one]):
-                    del left[one]
+                left[cluster] = torch.cat([rows[:best], rows[best + 1 :]])
+                if not len(left[cluster]):
+                    del left[cluster]
     return torch.tensor(chosen, dtype=torch.int64), torch.tensor(distances, dtype=torch.float64).reciprocal_()
 
 
@@ -128,11 +133,11 @@ class TypiClustQuery(SetQuery):
         self, candidates: Features, labeled: Features, n: int, pending: Features | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions in the order in which they were chosen, and their typicality."""
-        features, known = candidates.features, chosen_features(candidates, labeled, pending)
+        features, chosen = candidates.features, chosen_features(candidates, labeled, pending)
         if self.normalize:
-            features, known = unit(features).float(), unit(known).float()
+            features, chosen = unit(features).float(), unit(chosen).float()
         self.driver.safe_point()
-        count = min(len(known) + n, _MOST_CLUSTERS)
-        clusters = k_means(torch.cat([known, features]), count, self.generator())
+        count = min(len(chosen) + n, _MOST_CLUSTERS)
+        clusters = k_means(torch.cat([chosen, features]), count, self.generator())
         self.driver.safe_point()
-        return typiclust(features, clusters[len(known) :], clusters[: len(known)], n, self.neighbors)
+        return typiclust(features, clusters[len(chosen) :], clusters[: len(chosen)], n, self.neighbors)

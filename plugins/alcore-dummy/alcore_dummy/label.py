@@ -23,6 +23,6 @@ class DummyLabelStrategy(BaseLabel):
         answers: list[Any] = []
         while not queue_to_label.empty():
             item = queue_to_label.get()
-            known = isinstance(item, int)
-            answers.append(item if known else Failed(item, "the pool knows the answers of its own samples alone"))
+            is_sample = isinstance(item, int)
+            answers.append(item if is_sample else Failed(item, "the pool knows the answers of its own samples alone"))
         serialize_queue.put_many(answers)

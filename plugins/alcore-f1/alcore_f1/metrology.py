@@ -77,7 +77,7 @@ class F1Metrology(BaseMetrology):
         if low < 0 or high >= classes or (truth.is_floating_point() and not torch.equal(codes.to(truth.dtype), truth)):
             raise UsageError(f"F1Metrology: targets must be classes 0 to {classes - 1}, and one is not.")
         return torch.stack(
-            [torch.bincount(one, minlength=classes) for one in (codes[codes == predicted], codes, predicted)]
+            [torch.bincount(values, minlength=classes) for values in (codes[codes == predicted], codes, predicted)]
         )
 
     def _metrics(self, counts: torch.Tensor) -> dict[str, Any]:
@@ -87,10 +87,10 @@ class F1Metrology(BaseMetrology):
         recall = [_ratio(hit, n) for hit, n in zip(hits, true, strict=True)]
         f1 = [_ratio(2 * hit, n + m) for hit, n, m in zip(hits, true, predicted, strict=True)]
         common = {"accuracy": _ratio(sum(hits), total), "samples": total}
-        one = self._positive_class(classes)
+        positive = self._positive_class(classes)
         if classes == 2:
-            metrics = {"precision": precision[one], "recall": recall[one], "f1": f1[one]}
-            return metrics | common | {"positive": self._name(one)}
+            metrics = {"precision": precision[positive], "recall": recall[positive], "f1": f1[positive]}
+            return metrics | common | {"positive": self._name(positive)}
         metrics = {
             name: math.fsum(values) / classes
             for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
@@ -111,9 +111,9 @@ class F1Metrology(BaseMetrology):
         names = [self._name(number) for number in range(classes)]
         if classes != 2:
             raise UsageError(f"positive={self.positive!r} is for two classes, and there are {classes}; leave it out.")
-        for known in (names, [str(number) for number in range(classes)]):
-            if str(self.positive) in known:
-                return known.index(str(self.positive))
+        for choices in (names, [str(number) for number in range(classes)]):
+            if str(self.positive) in choices:
+                return choices.index(str(self.positive))
         raise UsageError(f"there is no class {self.positive!r}: {did_you_mean(str(self.positive), names)}.")
 
 

@@ -68,20 +68,20 @@ def fit(
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
     model.train()
     parameters = list(model.parameters())
-    first = np.concatenate([one.detach().flatten().numpy() for one in parameters])
+    first = np.concatenate([parameter.detach().flatten().numpy() for parameter in parameters])
     best, least = first, math.inf
     with _exact(len(targets)):
         for number in range(starts):
             start = first if not number else first + _spread(model, generator)
-            found = minimize(
+            result = minimize(
                 _objective(model, likelihood, parameters, inputs, targets),
                 start,
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxiter": _MOST_ITERATIONS},
             )
-            if float(found.fun) < least:
-                best, least = found.x, float(found.fun)
+            if float(result.fun) < least:
+                best, least = result.x, float(result.fun)
     _set(parameters, best)
     covariance = model.covar_module
     return Hyperparameters(
@@ -136,8 +136,8 @@ def _above(least: float) -> GreaterThan:
 def _spread(model: _Model, generator: torch.Generator) -> Array:
     """Return a random distance from the first start, in logarithms; the mean is not moved."""
     parts = []
-    for name, one in model.named_parameters():
-        drawn = torch.randn(one.shape, generator=generator, dtype=torch.float64)
+    for name, parameter in model.named_parameters():
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parts.append((drawn * (0.0 if "mean" in name else 1.0)).flatten())
     return torch.cat(parts).numpy()
 
@@ -153,7 +153,12 @@ def _objective(
             loss.backward()
         except (NanError, NotPSDError):
             return _FAILED, np.zeros_like(values)
-        slope = torch.cat([one.grad.flatten() if one.grad is not None else one.flatten() * 0 for one in parameters])
+        slope = torch.cat(
+            [
+                parameter.grad.flatten() if parameter.grad is not None else parameter.flatten() * 0
+                for parameter in parameters
+            ]
+        )
         if not bool(torch.isfinite(loss)) or not bool(slope.isfinite().all()):
             return _FAILED, np.zeros_like(values)
         return float(loss.detach()), slope.detach().numpy()
@@ -164,9 +169,9 @@ def _objective(
 def _set(parameters: list[torch.nn.Parameter], values: Array) -> None:
     place = 0
     with torch.no_grad():
-        for one in parameters:
-            one.copy_(torch.from_numpy(values[place : place + one.numel()]).reshape(one.shape))
-            place += one.numel()
+        for parameter in parameters:
+            parameter.copy_(torch.from_numpy(values[place : place + parameter.numel()]).reshape(parameter.shape))
+            place += parameter.numel()
 
 
 @contextlib.contextmanager

@@ -126,8 +126,8 @@ class GaussianProcess(torch.nn.Module):
         """Return the posterior variances without noise, (T, B), of standardized targets."""
         if not shared.shape[1]:
             return self.outputscale[:, None].expand(-1, shared.shape[2])
-        known = torch.linalg.solve_triangular(self.factor, shared, upper=False).square().sum(dim=1)
-        variance: torch.Tensor = (self.outputscale[:, None] - known).clamp_min(0)
+        explained = torch.linalg.solve_triangular(self.factor, shared, upper=False).square().sum(dim=1)
+        variance: torch.Tensor = (self.outputscale[:, None] - explained).clamp_min(0)
         return variance
 
     def posterior_covariance(self, a: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
@@ -148,11 +148,13 @@ class GaussianProcess(torch.nn.Module):
             parts = [self._variance(self._shared(self._scaled(part))) for part in self._parts(self._rows(a))]
             return torch.cat(parts, dim=1) * squared[:, None]
         left, right = self._scaled(self._rows(a)), self._scaled(self._rows(b))
-        known = len(self.labeled_inputs)
-        lengths = self.lengthscale if known else left.new_full((1, left.shape[1]), start_length(left.shape[1]))
+        labeled = len(self.labeled_inputs)
+        lengths = self.lengthscale if labeled else left.new_full((1, left.shape[1]), start_length(left.shape[1]))
         covariance = self.outputscale[:, None, None] * correlations(self.kernel, left, right, lengths)
-        if known:
-            told = [torch.linalg.solve_triangular(self.factor, self._shared(one), upper=False) for one in (left, right)]
+        if labeled:
+            told = [
+                torch.linalg.solve_triangular(self.factor, self._shared(side), upper=False) for side in (left, right)
+            ]
             covariance = covariance - told[0].mT @ told[1]
         scaled: torch.Tensor = covariance * squared[:, None, None]
         return scaled
@@ -175,7 +177,7 @@ class GaussianProcess(torch.nn.Module):
         pairs = [(self._rows(inputs), targets.detach().double().flatten(1)) for inputs, targets in _pairs(batches)]
         if not pairs:
             return
-        rows, targets = (torch.cat(one).cpu() for one in zip(*pairs, strict=True))
+        rows, targets = (torch.cat(tensors).cpu() for tensors in zip(*pairs, strict=True))
         _check(rows, targets)
         low, high = rows.amin(dim=0), rows.amax(dim=0)
         span = torch.where(high > low, high - low, 1.0)
@@ -183,18 +185,18 @@ class GaussianProcess(torch.nn.Module):
         mean = targets.mean(dim=0)
         scale = torch.where(varies, targets.std(dim=0, correction=0), 1.0)
         inputs, values = (rows - low) / span, (targets - mean) / scale
-        found = [fit(inputs, one, self.kernel, self.starts, generator) for one in values.T.contiguous()]
-        known = {
+        fits = [fit(inputs, of_quantity, self.kernel, self.starts, generator) for of_quantity in values.T.contiguous()]
+        state = {
             "labeled_inputs": inputs,
             "labeled_targets": values,
             "input_low": low,
             "input_span": span,
             "target_mean": mean,
             "target_scale": scale,
-            **{name: torch.stack([getattr(one, name) for one in found]) for name in found[0]._fields},
+            **{name: torch.stack([getattr(fitted, name) for fitted in fits]) for name in fits[0]._fields},
         }
         device = self.noise.device
-        for name, value in known.items():
+        for name, value in state.items():
             setattr(self, name, value.to(device))
         self._factorize()
 

@@ -147,18 +147,18 @@ def _header(name: str, line: str) -> tuple[list[str], str]:
     def columns(delimiter: str) -> list[str]:
         return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
-    delimiter = max(_DELIMITERS, key=lambda one: len(set(columns(one)) & set(_READ)))
-    found = columns(delimiter)
-    _check_columns(name, found)
-    return found, delimiter
+    delimiter = max(_DELIMITERS, key=lambda delimiter: len(set(columns(delimiter)) & set(_READ)))
+    names = columns(delimiter)
+    _check_columns(name, names)
+    return names, delimiter
 
 
-def _check_columns(name: str, found: Sequence[str]) -> None:
-    known = [one for one in found if one in _READ]
-    if twice := sorted({one for one in known if known.count(one) > 1}):
+def _check_columns(name: str, columns: Sequence[str]) -> None:
+    names = [column for column in columns if column in _READ]
+    if twice := sorted({column for column in names if names.count(column) > 1}):
         raise UsageError(f"{name}: {' and '.join(twice)} is a column twice; keep the one that was filled in.")
-    if not {"request", "sample"} & set(known) or not {"label", "status"} & set(known):
-        has = ", ".join(filter(None, found[:20])) or "none"
+    if not {"request", "sample"} & set(names) or not {"label", "status"} & set(names):
+        has = ", ".join(filter(None, columns[:20])) or "none"
         raise UsageError(
             f"{name}: answers need a column request (or sample) and a column label (or status), named in the first "
             f"line; it has {has}. alcore ask RUN --out FILE.csv writes a table to fill in."
@@ -171,12 +171,12 @@ def _json_rows(path: Path) -> list[_Row]:
         if not line.strip():
             continue
         try:
-            found = parse_json(line)
+            row = parse_json(line)
         except ValueError as error:
             rows.append(_Row(f"line {place}", {}, f"it is not JSON: {error}"))
             continue
-        if isinstance(found, dict):
-            rows.append(_Row(f"line {place}", {name: found[name] for name in _READ if found.get(name) is not None}))
+        if isinstance(row, dict):
+            rows.append(_Row(f"line {place}", {name: row[name] for name in _READ if row.get(name) is not None}))
         else:
             rows.append(_Row(f"line {place}", {}, 'it is not an object, such as {"request": ..., "label": ...}'))
     return rows
@@ -198,7 +198,7 @@ def _npz_rows(path: Path) -> list[_Row]:
     return [
         _Row(
             f"entry {place}",
-            {name: one for name, array in arrays.items() if (one := _entry(name, array[place])) is not None},
+            {name: entry for name, array in arrays.items() if (entry := _entry(name, array[place])) is not None},
         )
         for place in range(count)
     ]
@@ -264,11 +264,11 @@ def _value(label: Any, form: _Form) -> Any:
         return torch.tensor(label) if isinstance(label, list) and _is_numeric(label) else label
     if label[:1] == "[":
         try:
-            found = parse_json(label)
+            value = parse_json(label)
         except ValueError:
-            found = None
-        if _is_numeric(found):
-            return torch.tensor(found)
+            value = None
+        if _is_numeric(value):
+            return torch.tensor(value)
     if info is None and not _NUMBER.fullmatch(_plain(label, form)):
         return label
     number = _number(label, form, "label")
@@ -306,7 +306,7 @@ def _is_numeric(value: Any) -> bool:
     if isinstance(value, list):
         if not value or not all(map(_is_numeric, value)):
             return False
-        lengths = {len(one) if isinstance(one, list) else -1 for one in value}
+        lengths = {len(part) if isinstance(part, list) else -1 for part in value}
         return len(lengths) == 1
     return isinstance(value, int | float) and not isinstance(value, bool)
 

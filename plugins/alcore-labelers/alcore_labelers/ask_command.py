@@ -35,10 +35,10 @@ def ask(
     if out is not None:
         check_requests_file(out)
     prepare()
-    found = find_run(root, run)
-    name = shell_name(found.folder)
+    stored = find_run(root, run)
+    name = shell_name(stored.folder)
     with results_alone():
-        labeling = Labeling(found, allow_code)
+        labeling = Labeling(stored, allow_code)
         requests = labeling.ask()
     if labeling.fault:
         say(f"inputs are not shown, as the data can't be made again: {labeling.fault}.")
@@ -46,10 +46,12 @@ def ask(
         typer.echo(requests_as_csv(requests), nl=False)
     elif requests:
         write_requests(requests, out)
-        typer.echo(f"{out}: {len(requests)} requests of run {found.folder.name}")
+        typer.echo(f"{out}: {len(requests)} requests of run {stored.folder.name}")
         typer.echo(f"Fill in label{_what(labeling.info)}.\nNext: alcore tell {name} {out}")
     if not requests:
-        say(f"every request of run {found.folder.name} has its answer{'' if out is None else '; nothing was written'}.")
+        say(
+            f"every request of run {stored.folder.name} has its answer{'' if out is None else '; nothing was written'}."
+        )
 
 
 def _what(info: DataInfo | None) -> str:

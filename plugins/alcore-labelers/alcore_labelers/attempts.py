@@ -197,9 +197,9 @@ class AttemptFolders:
             shared = self.work / where["folder"]
             _refuse_link(shared.parent)
             asked = read_json(shared, "requests.json", _LIMIT)
-            one = asked[where["place"]]
-            known = (one["request"], one["attempt"]) == (request.id, request.attempt)
-            return Place(shared, request.id, where["place"], len(asked)) if known else None
+            entry = asked[where["place"]]
+            is_same = (entry["request"], entry["attempt"]) == (request.id, request.attempt)
+            return Place(shared, request.id, where["place"], len(asked)) if is_same else None
         except (FileFault, LookupError, TypeError):
             return None
 
@@ -235,11 +235,11 @@ def read_done(folder: Path) -> Ended | None:
         content = read_file(folder, DONE, 1 << 16)
         if content is None:
             return None
-        found = parse_json(content)
-        code, seconds = found["code"], float(found["seconds"])
+        done = parse_json(content)
+        code, seconds = done["code"], float(done["seconds"])
         if not 0 <= seconds < math.inf:
             return None
-        return Ended(None if code is None else int(code), seconds, bool(found["timed_out"]), str(found["reason"]))
+        return Ended(None if code is None else int(code), seconds, bool(done["timed_out"]), str(done["reason"]))
     except (FileFault, ValueError, LookupError, TypeError, OverflowError):
         return None
 
@@ -254,12 +254,12 @@ def request_files(driver: RunContext, item: Item, seed: int) -> dict[str, bytes]
 
 def batch_files(driver: RunContext, items: Sequence[Item], seeds: Sequence[int]) -> dict[str, bytes]:
     """Return the files of a batch: ``requests.json``, a list, and ``input.npz`` with arrays of shape (N, ...)."""
-    files = {"requests.json": _json([about(driver, one, seed) for one, seed in zip(items, seeds, strict=True)])}
+    files = {"requests.json": _json([about(driver, item, seed) for item, seed in zip(items, seeds, strict=True)])}
     arrays = [_arrays(item) for item in items]
-    known = [one for one in arrays if one is not None]
-    if len(known) == len(items) and all(one.keys() == known[0].keys() for one in known):
+    present = [array for array in arrays if array is not None]
+    if len(present) == len(items) and all(array.keys() == present[0].keys() for array in present):
         with contextlib.suppress(ValueError):  # inputs of several shapes; requests.json has the values
-            files["input.npz"] = _npz({name: np.stack([one[name] for one in known]) for name in known[0]})
+            files["input.npz"] = _npz({name: np.stack([array[name] for array in present]) for name in present[0]})
     return files
 
 
@@ -301,12 +301,12 @@ def _note(folder: Path, name: str, text: str = "", *, durable: bool = False) -> 
 def _arrays(item: Item) -> dict[str, Any] | None:
     """Return the arrays of an input by name; None where values by name say it all, or it has none."""
     if item.values:
-        found = {name: value for name, value in item.values.items() if isinstance(value, np.ndarray)}
-        return found or None
+        arrays = {name: value for name, value in item.values.items() if isinstance(value, np.ndarray)}
+        return arrays or None
     if isinstance(item.input, np.ndarray):
         return {"input": item.input}
     if isinstance(item.input, list | tuple):
-        return {f"input{place}": one for place, one in enumerate(item.input) if isinstance(one, np.ndarray)} or None
+        return {f"input{place}": part for place, part in enumerate(item.input) if isinstance(part, np.ndarray)} or None
     return None
 
 

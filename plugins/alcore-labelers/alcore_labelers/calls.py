@@ -108,7 +108,7 @@ class FunctionCall:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
             outcomes = [self._raised(error)] * inputs.size
         seconds = (time.perf_counter() - start) / inputs.size
-        return [one._replace(seconds=seconds) for one in outcomes]
+        return [outcome._replace(seconds=seconds) for outcome in outcomes]
 
     def _raised(self, error: BaseException) -> CallOutcome:
         detail = "".join(traceback.format_exception(error))
@@ -162,9 +162,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic) and value.dtype.kind in "biufc":
         return value.item()
     if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(member) for key, member in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [plain(one) for one in value]
+        return [plain(member) for member in value]
     if hasattr(value, "detach"):  # a tensor; torch is not imported for this
         return plain(value.detach().cpu().numpy())
     if isinstance(value, numbers.Integral):

@@ -102,7 +102,7 @@ class CommandLabelStrategy(ProgramLabelStrategy):
             try:
                 while True:
                     while len(running) < self.max_in_flight and (requests := queue_to_label.get_many(self.batch)):
-                        open_ |= {one.id: one for one in requests}
+                        open_ |= {request.id: request for request in requests}
                         if left := self._take_up(requests, serialize_queue, open_):
                             running[self._start(threads, command, left, stop)] = left
                     if not running:
@@ -150,7 +150,7 @@ class CommandLabelStrategy(ProgramLabelStrategy):
     ) -> Future[Ended | None]:
         """Make the folder of a batch, and run the program there."""
         items, first = self.items(requests), requests[0]
-        seeds = [self.seed(one) for one in requests]
+        seeds = [self.seed(request) for request in requests]
         folder = self.folders.prepare(first)
         if self.batch == 1:
             files = request_files(self.driver, items[0], seeds[0])

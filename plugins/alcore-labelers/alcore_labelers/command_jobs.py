@@ -81,7 +81,7 @@ class CommandJobs:
         job = Job("name", Path("folder"), Path("folder/job.sh"), self._time_limit)
         for template in self._templates.values():
             template.check({**job._asdict(), "handle": "1"})
-        self._templates = {name: one.with_paths(Path.cwd()) for name, one in self._templates.items()}
+        self._templates = {name: template.with_paths(Path.cwd()) for name, template in self._templates.items()}
 
     def submit(self, job: Job) -> str:
         """Submit a job, and return the handle that the command prints."""
@@ -107,19 +107,19 @@ class CommandJobs:
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
         """Return what the command says of each job."""
-        known: dict[str, Known] = {}
+        states: dict[str, Known] = {}
         faults: list[str] = []
         for handle, job in jobs.items():
             try:
-                found = self._polled(job, handle)
+                state = self._polled(job, handle)
             except SchedulerFault as fault:  # nothing is known of this one, and the others are asked
                 faults.append(str(fault))
-                found = Known("waiting", fault=str(fault))
-            if found is not None:
-                known[handle] = found
+                state = Known("waiting", fault=str(fault))
+            if state is not None:
+                states[handle] = state
         if faults and len(faults) == len(jobs):
             raise SchedulerFault(faults[0])
-        return known
+        return states
 
     def _polled(self, job: Job, handle: str) -> Known | None:
         try:

@@ -182,7 +182,7 @@ class Dispatcher:
         free -= free % self._size
         if free <= 0 or self._requests.empty():
             return
-        self._unbegun = {one.id: one for one in self._requests.get_many(free)}
+        self._unbegun = {request.id: request for request in self._requests.get_many(free)}
         self._out += len(self._unbegun)
         for call in self._rules.calls(list(self._unbegun.values())):
             self._submit(call)
@@ -196,7 +196,7 @@ class Dispatcher:
         except BrokenWorkersError as error:
             future, fault = Future(), error
         except BaseException:
-            self._unbegun |= {one.id: one for one in call.requests}
+            self._unbegun |= {request.id: request for request in call.requests}
             raise
         self._running[future] = call
         for request in call.requests:
@@ -224,14 +224,14 @@ class Dispatcher:
     def _heed_recall(self) -> None:
         """Give back the calls that have not begun and should not; end those that would be tried again."""
         assert self._backend is not None
-        recalled = {one.id for one in self._requests.recalled()}
+        recalled = {request.id for request in self._requests.recalled()}
         if not recalled:
             return
-        for one in [one for one in self._waiting if _is_among(one.call, recalled)]:
-            self._rules.conclude(one.call, one.outcomes)
-            self._deliver(one.call)
-            self._waiting.remove(one)
-            self._out -= len(one.call.requests)
+        for waiting in [waiting for waiting in self._waiting if _is_among(waiting.call, recalled)]:
+            self._rules.conclude(waiting.call, waiting.outcomes)
+            self._deliver(waiting.call)
+            self._waiting.remove(waiting)
+            self._out -= len(waiting.call.requests)
         heapq.heapify(self._waiting)
         if self._backend.ends_calls and not self._repeatable:  # there, cancel() may end what has just begun
             return
@@ -304,7 +304,7 @@ class Dispatcher:
     def _set_down(self) -> None:
         """Deliver what is done, end the workers, and give back what has no answer, if it may be asked for again."""
         errors: list[BaseException] = []
-        for future in [one for one in self._running if one.done() and not one.cancelled()]:
+        for future in [future for future in self._running if future.done() and not future.cancelled()]:
             call = self._running[future]
             try:
                 seconds = time.monotonic() - call.begun
@@ -317,12 +317,12 @@ class Dispatcher:
             future.cancel()
         if self._backend is not None:
             self._backend.stop()
-        calls = [*self._running.values(), *(one.call for one in self._waiting)]
-        left = [one for call in calls if self._repeatable or not call.begun for one in call.requests]
+        calls = [*self._running.values(), *(waiting.call for waiting in self._waiting)]
+        left = [request for call in calls if self._repeatable or not call.begun for request in call.requests]
         give_back(self._requests, [*self._unbegun.values(), *left])
         if errors:
             raise errors[0]
 
 
 def _is_among(call: Call, keys: Set[str]) -> bool:
-    return all(one.id in keys for one in call.requests)
+    return all(request.id in keys for request in call.requests)

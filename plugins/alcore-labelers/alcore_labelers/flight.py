@@ -77,8 +77,8 @@ class Backoff:
             kept, at = map(float, (read_file(self._file.parent, self._file.name, 100) or b"").split())
         except (FileFault, ValueError):
             return 0.0
-        found = max(kept, 0.0) + min(max(time.time() - at, 0.0), _LONGEST)
-        return found if math.isfinite(found) else 0.0
+        seconds = max(kept, 0.0) + min(max(time.time() - at, 0.0), _LONGEST)
+        return seconds if math.isfinite(seconds) else 0.0
 
 
 class Flight:

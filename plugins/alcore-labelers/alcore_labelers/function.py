@@ -115,7 +115,7 @@ class FunctionLabelStrategy(BaseLabel):
     ) -> None:
         check_choice("FunctionLabelStrategy", "run_in", run_in, ("here", "threads", "processes"))
         check_choice("FunctionLabelStrategy", "give", give, ("auto", "values", "input"))
-        contexts = [one for one in ("forkserver", "spawn") if one in multiprocessing.get_all_start_methods()]
+        contexts = [method for method in ("forkserver", "spawn") if method in multiprocessing.get_all_start_methods()]
         if context is not None:
             check_choice("FunctionLabelStrategy", "context", context, contexts)
         _check_count("workers", workers, 1)
@@ -202,7 +202,9 @@ class FunctionLabelStrategy(BaseLabel):
                     self._call_here(call)
                     self.deliver(answers, call)
             except BaseException:
-                give_back(requests, taken if self.idempotent else [one for one in taken if one not in begun])
+                give_back(
+                    requests, taken if self.idempotent else [request for request in taken if request not in begun]
+                )
                 raise
 
     def _call_here(self, call: Call) -> None:
@@ -241,13 +243,13 @@ class FunctionLabelStrategy(BaseLabel):
     def calls(self, requests: Sequence[Request]) -> list[Call]:
         """Return the calls that these requests are answered by."""
         pairs = [(item.request, self._given(item)) for item in read_items(self.driver, requests, self._shown)]
-        found = []
+        calls = []
         for batch in _batches(pairs, self._size) if self._batch else ([pair] for pair in pairs):
-            asked, given = [request for request, _ in batch], [one for _, one in batch]
+            asked, given = [request for request, _ in batch], [item for _, item in batch]
             value = columns(given) if self._batch else given[0]
             seed = self.generator(asked[0].id).initial_seed() % 2**32
-            found.append(Call(asked, Inputs(value, len(batch), seed), given, paid=[0.0] * len(batch)))
-        return found
+            calls.append(Call(asked, Inputs(value, len(batch), seed), given, paid=[0.0] * len(batch)))
+        return calls
 
     def retry_after(self, call: Call, outcomes: Sequence[CallOutcome]) -> float | None:
         """Note a try of a call; return the seconds until the next one, or None after the last, with its `answers`."""
@@ -258,7 +260,7 @@ class FunctionLabelStrategy(BaseLabel):
             call.is_priced = call.is_priced and paid is not None
             if outcome.kind in ("infrastructure", "timeout") and not (place and outcome == outcomes[0]):
                 self._log(call, place, outcome)
-        if any(one.again for one in outcomes) and call.tries <= self._retries:
+        if any(outcome.again for outcome in outcomes) and call.tries <= self._retries:
             generator = self.generator(f"{call.requests[0].id} {call.tries}")
             jitter = 0.5 + float(torch.rand((), generator=generator))
             return float(min(_LONGEST_WAIT, self._backoff * 2 ** (call.tries - 1))) * jitter
@@ -308,15 +310,15 @@ class FunctionLabelStrategy(BaseLabel):
         """Return what the label of an item is expected to cost."""
         if isinstance(self._price, float):
             return self._price
-        (known,) = read_items(self.driver, [_request_for(item)])
-        return float(self._price(self._given(known)))
+        (read,) = read_items(self.driver, [_request_for(item)])
+        return float(self._price(self._given(read)))
 
     def _expected_costs(self, samples: torch.Tensor) -> torch.Tensor:
         """Return what the labels of many samples are expected to cost: float64 (n,); the pool is asked once."""
         if isinstance(self._price, float):
             return torch.full((len(samples),), self._price, dtype=torch.float64)
-        items = read_items(self.driver, [_request_for(one) for one in samples.tolist()])
-        return torch.tensor([float(self._price(self._given(one))) for one in items], dtype=torch.float64)
+        items = read_items(self.driver, [_request_for(sample) for sample in samples.tolist()])
+        return torch.tensor([float(self._price(self._given(item))) for item in items], dtype=torch.float64)
 
     def _given(self, item: Item) -> Any:
         """Return what the function is given of an item."""
@@ -359,7 +361,7 @@ class _Progress:
 
     def add(self, answers: Sequence[Answer]) -> None:
         """Count answers."""
-        self._failed += sum(isinstance(one, Failed) for one in answers)
+        self._failed += sum(isinstance(answer, Failed) for answer in answers)
         if self._failed:
             self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
         self._bar.update(len(answers))
@@ -370,7 +372,7 @@ class _Progress:
 
 def numbers_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return named values; where all are text, as those of a CSV file, those that are numbers as floats."""
-    if not all(isinstance(one, str) for one in values.values()):
+    if not all(isinstance(value, str) for value in values.values()):
         return dict(values)
     return {name: _number(text) for name, text in values.items()}
 
@@ -386,13 +388,13 @@ def columns(inputs: Sequence[Any]) -> Any:
     """
     first = inputs[0]
     if isinstance(first, Mapping):
-        return {key: columns([one[key] for one in inputs]) for key in first}
+        return {key: columns([given_input[key] for given_input in inputs]) for key in first}
     if isinstance(first, tuple | list):
         parts = [columns(part) for part in zip(*inputs, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     if isinstance(first, np.ndarray):
-        return np.stack(inputs) if len({one.shape for one in inputs}) == 1 else list(inputs)
-    if all(isinstance(one, int | float) for one in inputs):
+        return np.stack(inputs) if len({given_input.shape for given_input in inputs}) == 1 else list(inputs)
+    if all(isinstance(given_input, int | float) for given_input in inputs):
         return np.asarray(inputs)
     return list(inputs)
 
@@ -408,7 +410,7 @@ def _number(text: str) -> float | str:
 def _structure(given: Any) -> Any:
     """Return what inputs must have in common to be in one batch."""
     if isinstance(given, Mapping):
-        return tuple((key, _structure(one)) for key, one in given.items())
+        return tuple((key, _structure(member)) for key, member in given.items())
     if isinstance(given, tuple | list):
         return (type(given).__name__, *map(_structure, given))
     return "array" if isinstance(given, np.ndarray) else "value"
@@ -466,7 +468,7 @@ def _imported(parameter: str, text: str) -> Any:
     except Exception as error:
         near = ""
         if isinstance(error, AttributeError) and module in sys.modules:
-            there = [one for one, value in vars(sys.modules[module]).items() if callable(value) and one[0] != "_"]
+            there = [name for name, value in vars(sys.modules[module]).items() if callable(value) and name[0] != "_"]
             near = f" In {module}, {did_you_mean(name, there)}."
         raise UsageError(
             f"FunctionLabelStrategy: {parameter} {text!r} can't be imported: {reason_of(error)}.{near} {_LOOKED_UP}"
@@ -475,15 +477,15 @@ def _imported(parameter: str, text: str) -> Any:
 
 def _exceptions(given: Any) -> tuple[type[BaseException], ...]:
     """Return the exceptions that are named, or given."""
-    found = []
-    for one in [given] if isinstance(given, str | type) else given:
-        kind: Any = one
-        if isinstance(one, str):
-            kind = getattr(builtins, one, None) if ":" not in one else _imported("infeasible", one)
+    classes = []
+    for exception in [given] if isinstance(given, str | type) else given:
+        kind: Any = exception
+        if isinstance(exception, str):
+            kind = getattr(builtins, exception, None) if ":" not in exception else _imported("infeasible", exception)
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            _refuse(f"infeasible has {one!r}; it must name exceptions: ValueError, or module:Name")
-        found.append(kind)
-    return tuple(found)
+            _refuse(f"infeasible has {exception!r}; it must name exceptions: ValueError, or module:Name")
+        classes.append(kind)
+    return tuple(classes)
 
 
 def _price(cost: Any) -> Any:

@@ -58,11 +58,11 @@ def read_items(
     shown
         What `alcore.pools.named_values` returned earlier; the pool is not asked for the values of these samples again.
     """
-    samples = [as_sample_id(one.item) for one in requests]
-    known = [sample for sample in samples if sample is not None]
+    samples = [as_sample_id(request.item) for request in requests]
+    ids = [sample for sample in samples if sample is not None]
     shown = shown or {}
-    named = named_values(driver.choice_pool, [sample for sample in known if sample not in shown])
-    inputs = inputs_by_sample(driver.choice_pool, known)
+    named = named_values(driver.choice_pool, [sample for sample in ids if sample not in shown])
+    inputs = inputs_by_sample(driver.choice_pool, ids)
     items = []
     for request, sample in zip(requests, samples, strict=True):
         if sample is None:
@@ -84,9 +84,9 @@ def as_numpy(item: Any) -> Any:
         Tensors and arrays in tuples, lists and mappings of any depth; other leaves are returned as they are.
     """
     if isinstance(item, Mapping):
-        return {key: as_numpy(one) for key, one in item.items()}
+        return {key: as_numpy(member) for key, member in item.items()}
     if isinstance(item, tuple | list):
-        made = [as_numpy(one) for one in item]
+        made = [as_numpy(member) for member in item]
         return type(item)(*made) if hasattr(item, "_fields") else type(item)(made)
     if isinstance(item, torch.Tensor):
         leaf = item.detach().cpu()

@@ -176,8 +176,8 @@ def terms_of(folder: Path, default: Terms) -> Terms:
         content = read_file(folder, TERMS, _LIMIT)
         if content is None:
             return default
-        found = parse_json(content)
-        limit, heartbeat = (_positive(found[name]) for name in Terms._fields)
+        terms = parse_json(content)
+        limit, heartbeat = (_positive(terms[name]) for name in Terms._fields)
         return Terms(limit, heartbeat)
     except (FileFault, ValueError, LookupError, TypeError, OverflowError):
         return default
@@ -275,7 +275,7 @@ def seconds_worked(folder: Path) -> float:
         times = [path.lstat().st_mtime for path in folder.iterdir()]
     except OSError:
         return 0.0
-    return max(0.0, *(one - begin for one in times if one <= latest))
+    return max(0.0, *(time - begin for time in times if time <= latest))
 
 
 def _text(folder: Path, name: str) -> str:

@@ -222,12 +222,12 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 answered = self._look(flights, serialize_queue)
                 self._heed_recall(queue_to_label, flights)
                 self._drop_told(flights)
-                if not self.wait and not answered and not any(one.is_ending for one in flights.values()):
+                if not self.wait and not answered and not any(flight.is_ending for flight in flights.values()):
                     raise Waiting(_under_way(len(flights), queue_to_label.qsize()))
                 if not answered:
                     self._rest(flights)
         finally:
-            give_back(queue_to_label, [one.request for one in flights.values() if self._can_be_settled(one)])
+            give_back(queue_to_label, [flight.request for flight in flights.values() if self._can_be_settled(flight)])
 
     def _rest(self, flights: dict[str, Flight]) -> None:
         """Wait until the scheduler may be asked again, or something was told."""
@@ -269,7 +269,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                     flights[request.id] = flight
                     self.logger.info("job %s of request %s is taken up", flight.handle or job.name, request.id)
         finally:
-            give_back(requests, [one for one in taken if one.id not in flights])
+            give_back(requests, [request for request in taken if request.id not in flights])
 
     def _heed_recall(self, requests: QueryQueue, flights: dict[str, Flight]) -> None:
         """Take back the jobs that have not begun and should not; their requests are asked for again in a later step."""
@@ -417,19 +417,21 @@ class JobsLabelStrategy(ProgramLabelStrategy):
 
     def _look(self, flights: dict[str, Flight], answers: LabelQueue) -> int:
         """Deliver the answers of jobs that are over; return how many."""
-        for one in flights.values():
-            self._take_own_id(one, answers)
-        for one in flights.values():
-            self._look_for_exit(one, answers)
-        submitted = [one for one in flights.values() if one.state is JobState.SUBMITTED]
-        asked = {one.handle: one for one in submitted if self._is_owner(one)}
-        known = self._calls.poll({handle: one.job for handle, one in asked.items() if handle}) if submitted else None
-        for one in submitted if known is not None else ():
-            said = known.get(one.handle or "") if known and asked.get(one.handle) is one else None
-            self._look_with(said, one, answers)
-        for one in flights.values():
-            if one.state is JobState.BEGUN:
-                self._look_at_files(one, None, answers)
+        for flight in flights.values():
+            self._take_own_id(flight, answers)
+        for flight in flights.values():
+            self._look_for_exit(flight, answers)
+        submitted = [flight for flight in flights.values() if flight.state is JobState.SUBMITTED]
+        asked = {flight.handle: flight for flight in submitted if self._is_owner(flight)}
+        states = (
+            self._calls.poll({handle: flight.job for handle, flight in asked.items() if handle}) if submitted else None
+        )
+        for flight in submitted if states is not None else ():
+            said = states.get(flight.handle or "") if states and asked.get(flight.handle) is flight else None
+            self._look_with(said, flight, answers)
+        for flight in flights.values():
+            if flight.state is JobState.BEGUN:
+                self._look_at_files(flight, None, answers)
         return _drop_over(flights)
 
     def _take_own_id(self, flight: Flight, answers: LabelQueue) -> None:
@@ -472,28 +474,28 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         )
         return max(self.lost_after if is_busy else self.settle, 2 * self.jobs.interval)
 
-    def _look_with(self, known: Known | None, flight: Flight, answers: LabelQueue) -> None:
+    def _look_with(self, state: Known | None, flight: Flight, answers: LabelQueue) -> None:
         """Deliver the answer of a job if it is over, as the scheduler says, or if it doesn't know it."""
-        job, flight.said = flight.job, known
-        if known is not None and known.warning and known.warning not in self._warned:
-            self._warned.add(known.warning)
-            self.logger.warning("job %s %s; this is told once, of one job", flight.handle, known.warning)
-        if known is not None and known.fault:
-            if flight.backoff.failed(known.fault, 0.0):
-                self.logger.warning("%s; tried again later, jobs go on", known.fault)
+        job, flight.said = flight.job, state
+        if state is not None and state.warning and state.warning not in self._warned:
+            self._warned.add(state.warning)
+            self.logger.warning("job %s %s; this is told once, of one job", flight.handle, state.warning)
+        if state is not None and state.fault:
+            if flight.backoff.failed(state.fault, 0.0):
+                self.logger.warning("%s; tried again later, jobs go on", state.fault)
             if flight.backoff.seconds >= self.give_up_after:
-                known = None
-        elif known is not None:
+                state = None
+        elif state is not None:
             flight.backoff.succeeded()
-        if known is None or known.state not in _UNDER_WAY:
-            self._look_at_files(flight, known, answers)
+        if state is None or state.state not in _UNDER_WAY:
+            self._look_at_files(flight, state, answers)
             return
         flight.is_there()
-        working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=known.state == "suspended")
+        working = flight.seconds_at_work(begun=has_started(job.folder), is_suspended=state.state == "suspended")
         if job.time_limit is not None and working > job.time_limit + GRACE + _OVERDUE and self._calls.cancel(flight):
             self._fail(flight, Known("timeout", f"it was ended, {_OVERDUE:g} s after its limit"), answers)
 
-    def _look_at_files(self, flight: Flight, known: Known | None, answers: LabelQueue) -> None:
+    def _look_at_files(self, flight: Flight, state: Known | None, answers: LabelQueue) -> None:
         """Deliver the answer of a job that the scheduler says to be over, or doesn't know; it is if it is silent."""
         folder = flight.job.folder
         if not self._calls.fetch(flight):
@@ -501,23 +503,23 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         has_begun = has_started(folder)  # makes a network file system look again
         ended = how_it_ended(folder, flight.job.time_limit)
         if ended is not None:
-            self._deliver_ended(flight, ended, known, answers)
+            self._deliver_ended(flight, ended, state, answers)
         elif start_of(folder).is_revoked:  # by a driver that was killed then
             self._give_up(flight, "it had not begun, and was given up", answers)
-        elif known is not None and known.state in _FAILURES and not has_begun:
-            self._give_up(flight, known, answers)
-        elif (silent := flight.seconds_silent(heartbeat_of(folder))) >= self._longest_silence(flight, known):
-            self._end_silent(flight, known, silent, answers, has_begun=has_begun)
+        elif state is not None and state.state in _FAILURES and not has_begun:
+            self._give_up(flight, state, answers)
+        elif (silent := flight.seconds_silent(heartbeat_of(folder))) >= self._longest_silence(flight, state):
+            self._end_silent(flight, state, silent, answers, has_begun=has_begun)
 
     def _end_silent(
-        self, flight: Flight, known: Known | None, silent: float, answers: LabelQueue, *, has_begun: bool
+        self, flight: Flight, state: Known | None, silent: float, answers: LabelQueue, *, has_begun: bool
     ) -> None:
         """Deliver the answer of a job that has been silent for too long, unless the scheduler knows its name."""
         if has_begun:
-            if known is None:
+            if state is None:
                 self._calls.cancel(flight)  # it may be at work all the same
-            self._fail(flight, self._why(flight, known, silent), answers)
-        elif known is not None:
+            self._fail(flight, self._why(flight, state, silent), answers)
+        elif state is not None:
             self._give_up(flight, "it ended, and had not begun to work", answers)
         elif self.jobs.finds and self._is_found(flight, answers):
             flight.is_there()
@@ -525,9 +527,9 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             why = f"it has not begun, and for {silent:.3g} s the scheduler didn't know it"
             self._give_up(flight, why, answers)
 
-    def _longest_silence(self, flight: Flight, known: Known | None) -> float:
+    def _longest_silence(self, flight: Flight, state: Known | None) -> float:
         """Return for how many seconds a job must give no heartbeat to be over."""
-        if known is None:
+        if state is None:
             return max(self.lost_after, 3 * flight.heartbeat, self.settle)
         if getattr(self.jobs, "sees_processes", False):
             return self.settle
@@ -546,13 +548,13 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._commit(flight, handle, answers)
         return handle is not None
 
-    def _why(self, flight: Flight, known: Known | None, silent: float) -> Known:
+    def _why(self, flight: Flight, state: Known | None, silent: float) -> Known:
         """Return why a job is over that has not said so: what the scheduler says, or has said to the job."""
-        if known is not None and known.state in _FAILURES:
-            return known
+        if state is not None and state.state in _FAILURES:
+            return state
         if (told := self._told(flight)) is not None:
             return told
-        if known is not None:
+        if state is not None:
             return Known("infrastructure", "it ended without saying how: it was killed, perhaps")
         return Known("infrastructure", f"the scheduler doesn't know it, and it gave no heartbeat for {silent:.3g} s")
 
@@ -561,16 +563,16 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         understood, said = getattr(self.jobs, "understood", None), said_at_end(flight.job.folder)
         if understood is None or not said or flight.handle is None:
             return None
-        found: Known | None = understood(said, flight.job, flight.handle)
-        return found if found is not None and found.state in _FAILURES else None
+        state: Known | None = understood(said, flight.job, flight.handle)
+        return state if state is not None and state.state in _FAILURES else None
 
-    def _deliver_ended(self, flight: Flight, ended: Ended, known: Known | None, answers: LabelQueue) -> None:
+    def _deliver_ended(self, flight: Flight, ended: Ended, state: Known | None, answers: LabelQueue) -> None:
         """Deliver what a job left that came to its end; where it was cut short, why is what the scheduler says."""
         why = None
         if ended.code is None:
             why = Known("infrastructure", ended.reason)
         elif self._is_cut_short(flight, ended):
-            why = known if known is not None and known.state in _FAILURES else self._told(flight)
+            why = state if state is not None and state.state in _FAILURES else self._told(flight)
         if why is not None:
             self._fail(flight, why, answers)
         else:
@@ -585,12 +587,12 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         else:
             self._fail(flight, Known("infrastructure", why) if isinstance(why, str) else why, answers)
 
-    def _fail(self, flight: Flight, known: Known, answers: LabelQueue) -> None:
+    def _fail(self, flight: Flight, state: Known, answers: LabelQueue) -> None:
         """Report that a job has no answer."""
-        folder, kind = flight.job.folder, _FAILURES[known.state]
+        folder, kind = flight.job.folder, _FAILURES[state.state]
         has_begun = has_started(folder) and not start_of(folder).is_revoked
         cost = None if has_begun and self.cost_by == "expected" else seconds_worked(folder) if has_begun else 0.0
-        reason = f"job {flight.handle or flight.job.name}: {text_of_reason(known.reason)}; see {folder}"
+        reason = f"job {flight.handle or flight.job.name}: {text_of_reason(state.reason)}; see {folder}"
         answers.put(Failed(flight.request, reason, kind, cost))
         flight.change(JobChange.END)
         self.folders.note_delivered(flight.request)

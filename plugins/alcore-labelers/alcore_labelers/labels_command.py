@@ -25,39 +25,39 @@ def labels(
     REQUEST is the id of a request, or its first digits. A request can be opened again that was given up, or whose label
     the training pool refused. It is handed out at the next labeling phase, when the run is resumed.
     """
-    found = find_run(root, run)
+    stored = find_run(root, run)
     if reopen:
         from alcore.experiment import reopen_requests
 
-        reopen_requests(found, [_find(found, one) for one in reopen])
-    rows = found.unlabeled_requests()
+        reopen_requests(stored, [_find(stored, digits) for digits in reopen])
+    rows = stored.unlabeled_requests()
     if as_json:
-        typer.echo(export_json({"run_id": found.folder.name, "requests": rows}), nl=False)
+        typer.echo(export_json({"run_id": stored.folder.name, "requests": rows}), nl=False)
     elif not rows:
-        typer.echo(f"Every request of run {found.folder.name} has its label.")
+        typer.echo(f"Every request of run {stored.folder.name} has its label.")
     else:
         shown = [
             [
-                one["step"],
-                one["id"][:12],
-                one["sample"] if one["item"] is None else one["item"][:40],
-                one["state"],
-                one["attempt"],
-                one["reason"],
+                row["step"],
+                row["id"][:12],
+                row["sample"] if row["item"] is None else row["item"][:40],
+                row["state"],
+                row["attempt"],
+                row["reason"],
             ]
-            for one in rows
+            for row in rows
         ]
         typer.echo(table(shown, ["step", "request", "sample", "state", "attempts", "last reason"]))
-        name = shell_name(found.folder)
-        closed = next((one["id"][:12] for one in rows if one["state"] != "open"), None)
+        name = shell_name(stored.folder)
+        closed = next((row["id"][:12] for row in rows if row["state"] != "open"), None)
         again = f"alcore resume {name}" if closed is None else f"alcore labels {name} --reopen {closed}"
         typer.echo(f"\nNext: {again}")
 
 
 def _find(run: Run, words: str) -> str:
     """Return the id of the request that begins with these digits, if it may be opened again."""
-    rows = [one for one in run.unlabeled_requests() if one["id"].startswith(words.lower())]
-    closed = [one["id"] for one in rows if one["state"] != "open"]
+    rows = [row for row in run.unlabeled_requests() if row["id"].startswith(words.lower())]
+    closed = [row["id"] for row in rows if row["state"] != "open"]
     name = shell_name(run.folder)
     if len(closed) > 1:
         raise UsageError(
@@ -67,7 +67,7 @@ def _find(run: Run, words: str) -> str:
         return str(closed[0])
     if rows:
         raise UsageError(f"request {words} is open already; alcore resume {name} asks for it.")
-    if any(one["id"].startswith(words.lower()) for one in run.requests()):
+    if any(request["id"].startswith(words.lower()) for request in run.requests()):
         raise UsageError(
             f"request {words} has its label, and the training pool has taken it; it can't be asked for again."
         )

@@ -124,10 +124,10 @@ class AnswerReader:
         if not line:
             return None
         try:
-            found = parse_json(line)
+            answer = parse_json(line)
         except ValueError:
-            found = line  # the name of a class
-        return _of_json(_of_place(found, place, "the last line of stdout"), place)
+            answer = line  # the name of a class
+        return _of_json(_of_place(answer, place, "the last line of stdout"), place)
 
 
 def _of_files(table: Any, arrays: Mapping[str, np.ndarray] | None, place: Place) -> Outcome:
@@ -163,9 +163,9 @@ def _of_place(content: Any, place: Place, where: str) -> Any:
     if isinstance(content, dict) and isinstance(content.get("label"), list):
         shared = {name: value for name, value in content.items() if name not in ("label", "cost")}
         costs = content.get("cost")
-        content = [{**shared, "label": one} for one in content["label"]]
+        content = [{**shared, "label": label} for label in content["label"]]
         if isinstance(costs, list) and len(costs) == len(content):
-            content = [{**one, "cost": cost} for one, cost in zip(content, costs, strict=True)]
+            content = [{**entry, "cost": cost} for entry, cost in zip(content, costs, strict=True)]
     if not isinstance(content, list) or len(content) != place.size:
         raise FileFault(f"{where} must be a list with an answer for each of the {place.size} requests, in their order")
     return content[place.position]
@@ -181,8 +181,8 @@ def _of_json(content: Any, place: Place, *, needs_label: bool = True) -> Outcome
     status, reason = content.get("status"), text_of_reason(content.get("reason"))
     if status is not None and status != "ok":
         if not isinstance(status, str) or status not in _STATUS:
-            known = ", ".join(["ok", *_STATUS])
-            raise FileFault(f"its status is {status!r}, which is none of {known}")
+            words = ", ".join(["ok", *_STATUS])
+            raise FileFault(f"its status is {status!r}, which is none of {words}")
         return Outcome(cost=cost, kind=_STATUS[status], reason=reason or f"the program says {status}")
     value = content.get("label")
     if value is None and needs_label:

@@ -88,7 +88,7 @@ def read_arrays(folder: Path, name: str, limit: int) -> dict[str, np.ndarray] | 
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(one.file_size for one in archive.infolist())
+            size = sum(member.file_size for member in archive.infolist())
         if size > limit:
             raise FileFault(f"the arrays of {name} have {size} bytes, more than the {limit} that are read")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

@@ -71,11 +71,11 @@ class ProgramLabelStrategy(BaseLabel):
     def check(self) -> None:
         """Raise `UsageError` if there is no such program, or a placeholder is none of the first candidate's values."""
         command = self._absolute()
-        known = None
+        first_ids = None
         if is_choosable(self.driver.choice_pool):
-            known = next((ids for ids in self.driver.candidates(1) if len(ids)), None)
-        if known is not None:
-            (item,) = read_items(self.driver, [Request("0" * 32, 0, 0, int(known[0]))])
+            first_ids = next((ids for ids in self.driver.candidates(1) if len(ids)), None)
+        if first_ids is not None:
+            (item,) = read_items(self.driver, [Request("0" * 32, 0, 0, int(first_ids[0]))])
             values = self.placeholders(item, 0, Path("folder"))
             command.check(values)
             if command.program_names and not command.program_names & _OF_AN_ATTEMPT - set(item.named):

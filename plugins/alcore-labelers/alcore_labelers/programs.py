@@ -89,7 +89,7 @@ def running_in(folders: Iterable[Path]) -> dict[Path, list[int]]:
     They are known by the variable ``ALCORE_FOLDER`` with which they were started. Without ``/proc`` none is found.
     """
     wanted = {os.fsencode(f"ALCORE_FOLDER={folder}"): folder for folder in folders}
-    found: dict[Path, list[int]] = {}
+    processes: dict[Path, list[int]] = {}
     for process in _PROC.glob("[0-9]*") if wanted else ():
         try:
             environ = (process / "environ").read_bytes()  # empty for one that has ended and is not yet reaped
@@ -97,9 +97,9 @@ def running_in(folders: Iterable[Path]) -> dict[Path, list[int]]:
             continue
         for variable in environ.split(b"\0"):
             if variable in wanted:
-                found.setdefault(wanted[variable], []).append(int(process.name))
+                processes.setdefault(wanted[variable], []).append(int(process.name))
                 break
-    return found
+    return processes
 
 
 def end_processes(folder: Path, grace: float = GRACE) -> bool:

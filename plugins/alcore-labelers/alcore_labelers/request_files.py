@@ -66,37 +66,37 @@ def write_requests(requests: Sequence[OpenRequest], path: str | Path) -> None:
 
 def requests_as_csv(requests: Sequence[OpenRequest]) -> str:
     """Return open requests as CSV, with empty cells to fill in."""
-    shown = [_cells(one) for one in requests]
+    shown = [_cells(request) for request in requests]
     names = list(dict.fromkeys(name for row in shown for name in row))
     file = io.StringIO(newline="")
-    unknown = {name for name in ("row", "line") if all(getattr(one, name) is None for one in requests)}
+    unknown = {name for name in ("row", "line") if all(getattr(request, name) is None for request in requests)}
     columns = [name for name in (*FIRST, *names, *LAST) if name not in unknown]
     writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for one, row in zip(requests, shown, strict=True):
-        writer.writerow({**{name: _inert(value) for name, value in row.items()}, **_about(one)})
+    for request, row in zip(requests, shown, strict=True):
+        writer.writerow({**{name: _inert(value) for name, value in row.items()}, **_about(request)})
     return file.getvalue()
 
 
-def _about(one: OpenRequest) -> dict[str, Any]:
+def _about(request: OpenRequest) -> dict[str, Any]:
     """Return what is known of a request, by column."""
     return {
-        "request": one.request.id,
-        "sample": one.sample,
-        "row": one.row,
-        "line": one.line,
-        "step": one.request.step,
-        "attempt": one.request.attempt,
-        "strategy": one.strategy,
-        "score": one.score,
-        "rank": one.rank,
-        "expected_cost": one.cost,
+        "request": request.request.id,
+        "sample": request.sample,
+        "row": request.row,
+        "line": request.line,
+        "step": request.request.step,
+        "attempt": request.request.attempt,
+        "strategy": request.strategy,
+        "score": request.score,
+        "rank": request.rank,
+        "expected_cost": request.cost,
     }
 
 
-def _cells(one: OpenRequest) -> dict[str, Any]:
+def _cells(request: OpenRequest) -> dict[str, Any]:
     """Return what is shown of a sample, by column: the columns of its file, or else its input."""
-    cells = dict(one.shown) or dict(_input_cells(one.input))
+    cells = dict(request.shown) or dict(_input_cells(request.input))
     taken = {*FIRST, *LAST}
     return {f"data.{name}" if name.strip().casefold() in taken else name: value for name, value in cells.items()}
 
@@ -139,15 +139,15 @@ def _json(value: Any) -> str:
 
 
 def _json_lines(requests: Iterable[OpenRequest]) -> Iterator[str]:
-    for one in requests:
+    for request in requests:
         empty = dict.fromkeys(("label", "status", "cost", "source", "comment"))
-        shown = {"shown": dict(one.shown), **({"units": dict(one.units)} if one.units else {})}
-        yield _json({**_about(one), **shown, "input": one.input, **empty})
+        shown = {"shown": dict(request.shown), **({"units": dict(request.units)} if request.units else {})}
+        yield _json({**_about(request), **shown, "input": request.input, **empty})
 
 
 def _write_npz(requests: Sequence[OpenRequest], path: Path) -> None:
     """Write one array a column, and the inputs where they are arrays of one shape."""
-    rows = [_about(one) for one in requests]
+    rows = [_about(request) for request in requests]
     arrays: dict[str, Any] = {}
     for name in _ABOUT:
         values = [row[name] for row in rows]
@@ -157,9 +157,13 @@ def _write_npz(requests: Sequence[OpenRequest], path: Path) -> None:
             arrays[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
         else:
             arrays[name] = np.array([-1 if value is None else value for value in values], dtype=np.int64)
-    leaves = [leaves_of(one.input) for one in requests]
-    single = [_array(one[0]) for one in leaves if len(one) == 1 and one[0] is not None]
-    if requests and len(single) == len(requests) and len({(one.shape, one.dtype.kind) for one in single}) == 1:
+    leaves = [leaves_of(request.input) for request in requests]
+    single = [
+        _array(leaves_of_request[0])
+        for leaves_of_request in leaves
+        if len(leaves_of_request) == 1 and leaves_of_request[0] is not None
+    ]
+    if requests and len(single) == len(requests) and len({(array.shape, array.dtype.kind) for array in single}) == 1:
         stacked = np.stack(single)
         if stacked.dtype.kind in "biufcU":
             arrays["input"] = stacked

@@ -35,7 +35,7 @@ class SchedulerCalls:
     def __init__(self, jobs: Jobs, give_up_after: float, work: Path, logger: logging.Logger) -> None:
         self._jobs, self._give_up_after, self._logger = jobs, give_up_after, logger
         asked: tuple[Asked, ...] = ("submit", "find", "poll")
-        self._backoffs = {one: Backoff(work / f".{one}") for one in asked}
+        self._backoffs = {call: Backoff(work / f".{call}") for call in asked}
 
     @property
     def first_wait(self) -> float:
@@ -76,13 +76,13 @@ class SchedulerCalls:
         if self.is_due("poll"):
             begin = time.monotonic()
             try:
-                known = self._jobs.poll(jobs)
+                states = self._jobs.poll(jobs)
             except FAULTS as fault:
                 self.failed("poll", fault)
             else:
                 took = time.monotonic() - begin
                 self.succeeded("poll", max(self._jobs.interval, 5 * took))  # more rarely where it takes long
-                return known
+                return states
         failing = self.seconds_failing("poll")
         return {} if failing and failing >= self._give_up_after else None
 

@@ -94,10 +94,14 @@ def end_submit(name: str, seconds: float = 10.0) -> None:
     """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found = [one for one in map(_submitting, Path("/proc").glob("[0-9]*")) if one is not None and one[0] == name]
-        if not found:
+        processes = [
+            process
+            for process in map(_submitting, Path("/proc").glob("[0-9]*"))
+            if process is not None and process[0] == name
+        ]
+        if not processes:
             return
-        for _, process in found:
+        for _, process in processes:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
@@ -107,7 +111,7 @@ def _submitting(process: Path) -> tuple[str, int] | None:
     """Return the name of the job that a process submits, and its id; None where it submits none."""
     try:
         variables = (process / "environ").read_bytes().split(b"\0")
-        mark = next((one for one in variables if one.startswith(_PREFIX)), b"")
+        mark = next((variable for variable in variables if variable.startswith(_PREFIX)), b"")
         name, session = mark.removeprefix(_PREFIX).decode().split(" ")
         return (name, int(process.name)) if os.getsid(int(process.name)) == int(session) else None
     except (OSError, ValueError):

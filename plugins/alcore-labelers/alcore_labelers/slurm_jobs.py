@@ -147,9 +147,9 @@ class SlurmJobs:
     def find(self, job: Job) -> str | None:
         """Return the number of a job by its name; Slurm forgets jobs that are over after a while (MinJobAge)."""
         end_submit(job.name)
-        found = [(state, number) for number, name, state, _, _ in self._jobs([job]) if name == job.name]
-        found.sort(key=lambda one: _STATES.get(one[0]) not in ("waiting", "running"))
-        return found[0][1] if found else None
+        jobs = [(state, number) for number, name, state, _, _ in self._jobs([job]) if name == job.name]
+        jobs.sort(key=lambda entry: _STATES.get(entry[0]) not in ("waiting", "running"))
+        return jobs[0][1] if jobs else None
 
     def poll(self, jobs: Mapping[str, Job]) -> dict[str, Known]:
         """Return what Slurm knows of jobs; one call whatever their number.
@@ -158,13 +158,13 @@ class SlurmJobs:
         has lost its state if it doesn't know the job; both are told from ``scancel``, which sends SIGTERM first, by
         what the job itself wrote.
         """
-        known = {}
+        states = {}
         for number, name, word, nodes, reason in self._jobs(jobs.values()):
             if number in jobs and name == jobs[number].name:  # a controller that lost its state gives numbers again
-                known[number] = _known(word, reason)
+                states[number] = _known(word, reason)
                 if word == "CANCELLED" and nodes and (why := _not_by_hand(jobs[number].folder)):
-                    known[number] = Known("infrastructure", f"it was cancelled: its node {nodes} {why}")
-        return known
+                    states[number] = Known("infrastructure", f"it was cancelled: its node {nodes} {why}")
+        return states
 
     def understood(self, said: str, job: Job, handle: str) -> Known | None:
         """Return what ``scontrol show job`` told a job that was sent SIGTERM, as a state.
@@ -203,12 +203,12 @@ class SlurmJobs:
         done = _call(["squeue", f"--user={owners}", "--states=all", "--noheader", "--format=%i|%j|%T|%N|%r"])
         if done.code:
             raise SchedulerFault(f"squeue: {_said(done)}")
-        found = []
+        rows = []
         for line in done.out.splitlines():
             if line.count("|") >= 4:
                 number, name, state, nodes, reason = line.strip().split("|", 4)
-                found.append((number, name, state, nodes, reason))
-        return found
+                rows.append((number, name, state, nodes, reason))
+        return rows
 
 
 def _call(arguments: Sequence[str]) -> Called:
@@ -249,10 +249,10 @@ def _known(word: str, reason: str) -> Known:
 
 def _seconds(text: str) -> int | None:
     """Return a duration as Slurm writes it, ``[days-]hours:minutes:seconds``; None for UNLIMITED and the like."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
-    if found is None:
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if match is None:
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 

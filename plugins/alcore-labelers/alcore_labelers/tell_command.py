@@ -38,22 +38,22 @@ def tell(
     from alcore_labelers.answer_files import read_answers
 
     prepare()
-    found = find_run(root, run)
+    stored = find_run(root, run)
     with results_alone():
-        labeling = Labeling(found, allow_code)
+        labeling = Labeling(stored, allow_code)
         told = labeling.tell(read_answers(file, labeling.info, source))
     if labeling.fault:
         say(f"labels are compared with what the run knows alone, as the data can't be made again: {labeling.fault}.")
     if as_json:
         content = {
-            "run_id": found.folder.name,
-            "answers": [dataclasses.asdict(one) for one in told.answers],
+            "run_id": stored.folder.name,
+            "answers": [dataclasses.asdict(answer) for answer in told.answers],
             "unanswered": told.unanswered,
         }
         typer.echo(export_json(content), nl=False)
     else:
         typer.echo(_text(told, file))
-        if following := _next(found, file, told):
+        if following := _next(stored, file, told):
             typer.echo(following)
     if told.of("refused"):
         raise typer.Exit(1)
@@ -61,7 +61,7 @@ def tell(
 
 def _text(told: Told, file: Path) -> str:
     accepted = told.of("accepted")
-    kinds = [one.kind for one in accepted]
+    kinds = [answer.kind for answer in accepted]
     parts = [_count(kinds.count("label"), "label")] if "label" in kinds else []
     parts += [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds) if kind != "label"]
     lines = [f"{file}: {_count(len(accepted), 'answer')} accepted" + (f" ({', '.join(parts)})" if accepted else "")]
@@ -73,7 +73,7 @@ def _text(told: Told, file: Path) -> str:
         lines.append(f"{_count(told.unanswered, 'row')} without an answer")
     if refused := told.of("refused"):
         lines.append(f"{_count(len(refused), 'answer')} refused:")
-        lines += [f"  {one.place}: {one.reason}" for one in refused[:_MOST_FAULTS]]
+        lines += [f"  {answer.place}: {answer.reason}" for answer in refused[:_MOST_FAULTS]]
         if len(refused) > _MOST_FAULTS:
             lines.append(f"  and {len(refused) - _MOST_FAULTS} more; --json lists all")
     return "\n".join(lines)

@@ -155,10 +155,10 @@ def check_argument(text: str, where: str) -> None:
     raise UsageError(f"{where}: {text[:80]!r} can't be given to a program, since it has {why}.")
 
 
-def check_names(names: Collection[str], known: Collection[str], where: str) -> None:
+def check_names(names: Collection[str], allowed: Collection[str], where: str) -> None:
     """Raise `UsageError` for the first placeholder that is not known, with the nearest one that is."""
-    for name in sorted(set(names) - set(known)):
-        raise UsageError(f"{where} has the placeholder {{{name}}}, which is not known: {did_you_mean(name, known)}.")
+    for name in sorted(set(names) - set(allowed)):
+        raise UsageError(f"{where} has the placeholder {{{name}}}, which is not known: {did_you_mean(name, allowed)}.")
 
 
 def text_of(value: Any) -> str:
@@ -181,14 +181,14 @@ def _names(*words: list[_Piece]) -> frozenset[str]:
 
 
 def _pieces(word: str) -> list[_Piece]:
-    found = []
+    pieces = []
     for text, name, form, conversion in string.Formatter().parse(word):
         if conversion is not None or (form and "{" in form):
             raise ValueError(f"{word!r} has a conversion or a nested placeholder; write {{name}} or {{name:.3e}}")
         if name == "":
             raise ValueError(f"{word!r} has a placeholder without a name")
-        found.append(_Piece(text, name, form or ""))
-    return found or [_Piece("", None, "")]
+        pieces.append(_Piece(text, name, form or ""))
+    return pieces or [_Piece("", None, "")]
 
 
 def _number(value: Any) -> Any:
@@ -220,12 +220,12 @@ def _absolute(word: list[_Piece], here: Path) -> list[_Piece]:
 
 def _program(name: str, here: Path, where: str) -> str:
     """Return where a program is."""
-    found = shutil.which(name) if "/" not in name else shutil.which(str(here / name))
-    if found is None:
+    path = shutil.which(name) if "/" not in name else shutil.which(str(here / name))
+    if path is None:
         near = here / name
         why = "is not executable (chmod +x)" if near.is_file() else "is not there"
         place = f"{near} {why}" if "/" in name else f"there is no {name} on the PATH"
         if near.is_file() and "/" not in name:
             place += f"; the file of this folder is ./{name}"
         raise UsageError(f"{where}: the program {name!r} can't be run, since {place}.")
-    return str(Path(found).absolute())
+    return str(Path(path).absolute())

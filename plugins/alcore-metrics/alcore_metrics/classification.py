@@ -135,8 +135,8 @@ class ClassificationMetrology(MetricsBase):
             ranked.add(_log_odds(probabilities), true)
             if groups is not None:
                 names = groups.of_next(len(true))
-                for name in sorted({one for one in names if one is not None}):
-                    rows = np.array([one == name for one in names])
+                for name in sorted({name for name in names if name is not None}):
+                    rows = np.array([other == name for other in names])
                     tally = each.setdefault(name, _Tally(classes, self.bins))
                     tally.add(probabilities[rows], predicted[rows], true[rows])
                 check_number(_OWNER, len(each))
@@ -182,12 +182,12 @@ class ClassificationMetrology(MetricsBase):
         metrics: dict[str, Any] = {}
         if columns := ranked.columns():
             scores, true = columns
-            for number, one in enumerate(per_class):
-                one["auroc"], one["average_precision"] = _ranking(true == number, scores[:, number])
+            for number, row in enumerate(per_class):
+                row["auroc"], row["average_precision"] = _ranking(true == number, scores[:, number])
             counted = per_class[1:] if whole.classes == 2 else per_class
             for name in ("auroc", "average_precision"):
-                known = [one[name] for one in counted if not math.isnan(one[name])]
-                metrics[name] = math.fsum(known) / len(known) if known else math.nan
+                values = [row[name] for row in counted if not math.isnan(row[name])]
+                metrics[name] = math.fsum(values) / len(values) if values else math.nan
             if len(true) < whole.samples:
                 metrics["ranked_samples"] = len(true)
         metrics["per_class"] = per_class
@@ -272,8 +272,8 @@ def _log_odds(probabilities: Array) -> Array:
     others[rows, largest] = rest.sum(axis=1)  # where 1 - p may have lost its digits
     with np.errstate(divide="ignore"):
         odds = np.log(probabilities) - np.log(others)
-    found: Array = np.round(np.clip(odds, -_MOST_ODDS, _MOST_ODDS), 7)
-    return found
+    log_odds: Array = np.round(np.clip(odds, -_MOST_ODDS, _MOST_ODDS), 7)
+    return log_odds
 
 
 def _ranking(of_class: Array, scores: Array) -> tuple[float, float]:
@@ -285,18 +285,18 @@ def _ranking(of_class: Array, scores: Array) -> tuple[float, float]:
 
 def _probabilities(outputs: torch.Tensor, kind: str, before: int, on: str) -> Array:
     """Return probabilities, float64 (B, C); an error for outputs that have none."""
-    found = class_probabilities(outputs.double(), kind).cpu()
-    refuse_bad_outputs(_OWNER, found.isnan().any(dim=1), before, on)
-    sums = found.sum(dim=1, keepdim=True)
-    wrong = (found < 0).any(dim=1) | ((sums[:, 0] - 1).abs() > _OFF)
+    probabilities = class_probabilities(outputs.double(), kind).cpu()
+    refuse_bad_outputs(_OWNER, probabilities.isnan().any(dim=1), before, on)
+    sums = probabilities.sum(dim=1, keepdim=True)
+    wrong = (probabilities < 0).any(dim=1) | ((sums[:, 0] - 1).abs() > _OFF)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise UsageError(
             f"{_OWNER}: the learner says that its outputs are probabilities, and those of the sample at position "
-            f"{before + first} of what is measured on ({on}) are not: the least is {found[first].min():.4g}, the sum "
-            f"{sums[first].item():.4g}. Leave the learner's attribute `outputs` out if it returns logits."
+            f"{before + first} of what is measured on ({on}) are not: the least is {probabilities[first].min():.4g}, "
+            f"the sum {sums[first].item():.4g}. Leave the learner's attribute `outputs` out if it returns logits."
         )
-    return (found if kind == "logits" else found / sums).numpy()
+    return (probabilities if kind == "logits" else probabilities / sums).numpy()
 
 
 def _classes(targets: torch.Tensor, count: int, classes: int) -> Array:

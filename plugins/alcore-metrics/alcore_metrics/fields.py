@@ -75,7 +75,7 @@ class FieldsMetrology(MetricsBase):
         parts: list[torch.Tensor] = []  # squared norms of error and field, by channel: (2, B, C)
         for outputs, targets in batches:
             predicted, true = match(check_values(outputs).cpu(), targets.cpu(), kind)
-            check_finite("FieldsMetrology", predicted, true, sum(one.shape[1] for one in parts), on)
+            check_finite("FieldsMetrology", predicted, true, sum(part.shape[1] for part in parts), on)
             channels = targets.shape[1] if targets.dim() > 2 else 1
             both = torch.stack([predicted - true, true]).reshape(2, len(true), channels, -1)
             parts.append(both.square().sum(dim=3))

@@ -78,8 +78,8 @@ def _sample_ids(context: RunContext, pool: Any, on: str) -> Iterator[int]:
     if on == "unlabeled":
         for ids in context.candidates():
             yield from ids.tolist()
-    elif on != "pool" and (known := labeled_ids(pool)) is not None:
-        yield from known.tolist()
+    elif on != "pool" and (labeled := labeled_ids(pool)) is not None:
+        yield from labeled.tolist()
     else:
         place = 0
         while True:

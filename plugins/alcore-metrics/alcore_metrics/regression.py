@@ -160,8 +160,8 @@ class _Sums:
 
 def _spearman(predicted: Array, true: Array) -> float:
     """Return the mean over quantities of the correlation of ranks, of those for which it is defined; else NaN."""
-    ranks = [rankdata(one, axis=0) for one in (predicted, true)]
-    a, b = (one - (len(one) + 1) / 2 for one in ranks)  # ranks have this mean, ties or not
+    ranks = [rankdata(values, axis=0) for values in (predicted, true)]
+    a, b = (rank - (len(rank) + 1) / 2 for rank in ranks)  # ranks have this mean, ties or not
     scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
     if not scale.any():
         return math.nan

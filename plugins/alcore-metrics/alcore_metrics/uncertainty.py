@@ -90,9 +90,9 @@ class UncertaintyMetrology(MetricsBase):
         quantile = NormalDist().inv_cdf((1 + self.level) / 2)
         sums, values, count = torch.zeros(4, dtype=torch.float64), 0, 0
         for outputs, targets in batches:
-            found = self._distribution(outputs.cpu())
-            mean, variance = columns(found.mean), columns(found.variance)
-            true = columns(match_targets(found.mean, targets.cpu()))
+            distribution = self._distribution(outputs.cpu())
+            mean, variance = columns(distribution.mean), columns(distribution.variance)
+            true = columns(match_targets(distribution.mean, targets.cpu()))
             check_finite(_OWNER, mean, true, count, on)
             if not bool((variance > 0).logical_and(variance.isfinite()).all()):
                 raise AlcoreError(
@@ -121,8 +121,8 @@ class UncertaintyMetrology(MetricsBase):
         return predictive(self.driver, self.draws, self.generator("dropout").initial_seed())
 
     def _distribution(self, outputs: torch.Tensor) -> MeanVariance:
-        found = mean_and_variance(outputs, kind_of(self.driver.learner, "regression"))
-        return found if found.noise is not None else found._replace(noise=torch.full_like(found.mean, self.noise))
+        spread = mean_and_variance(outputs, kind_of(self.driver.learner, "regression"))
+        return spread if spread.noise is not None else spread._replace(noise=torch.full_like(spread.mean, self.noise))
 
 
 def gaussian_crps(z: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

@@ -78,12 +78,12 @@ class MLflowTracker(BaseTracker):
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
         with _alone(uri):
             self._client = client = MlflowClient(tracking_uri=uri)
-            found = client.get_experiment_by_name(self._experiment)
-            if found is None:
+            earlier = client.get_experiment_by_name(self._experiment)
+            if earlier is None:
                 place = (root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
                 experiment = client.create_experiment(self._experiment, artifact_location=place)
             else:
-                experiment = found.experiment_id
+                experiment = earlier.experiment_id
         run = self._mine(client) or self._find(client, experiment)
         if run:
             client.update_run(run, status="RUNNING")
@@ -103,12 +103,12 @@ class MLflowTracker(BaseTracker):
         from mlflow.entities import Metric
 
         assert self._client is not None  # begin() came before
-        figures = {**tracked.values, **{f"seconds.{name}": one for name, one in tracked.seconds.items()}}
+        figures = {**tracked.values, **{f"seconds.{name}": seconds for name, seconds in tracked.seconds.items()}}
         by_step = {**figures, "labels": tracked.labels, "cost": tracked.cost}
         places = [(name, float(value), tracked.step) for name, value in by_step.items()]
         places += [(f"{name}/labels", float(value), tracked.labels) for name, value in tracked.values.items()]
         now = int(time.time() * 1000)
-        new = [one for one in places if one[2] not in self._known.get(one[0], ())]
+        new = [place for place in places if place[2] not in self._known.get(place[0], ())]
         for start in range(0, len(new), _MOST_METRICS):
             metrics = [
                 Metric(name, float(value), now, step) for name, value, step in new[start : start + _MOST_METRICS]
@@ -150,12 +150,12 @@ class MLflowTracker(BaseTracker):
         if not self._run:
             return ""
         try:
-            found = client.get_run(self._run)
+            run = client.get_run(self._run)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return ""
-        return self._run if found.data.tags.get(_ID) == self.driver.run_id else ""
+        return self._run if run.data.tags.get(_ID) == self.driver.run_id else ""
 
     def _find(self, client: MlflowClient, experiment: str) -> str:
         """Return the run of MLflow that logs this run, or "" if there is none."""

@@ -143,7 +143,9 @@ class RegressionMLP(MLP):
 
     def training_step(self, batch: Any) -> torch.Tensor:
         """Return the loss of standardized values, with the penalty on the weights."""
-        squares = torch.stack([one.weight.square().sum() for one in self.layers if isinstance(one, torch.nn.Linear)])
+        squares = torch.stack(
+            [layer.weight.square().sum() for layer in self.layers if isinstance(layer, torch.nn.Linear)]
+        )
         return self.validation_step(batch) + self.penalty_weight * squares.sum()
 
     def validation_step(self, batch: Any) -> torch.Tensor:

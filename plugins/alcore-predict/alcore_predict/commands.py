@@ -71,9 +71,9 @@ def predict(
     if output is not None:
         check_output(output)
     prepare()
-    found = find_run(root, run)
+    stored = find_run(root, run)
     with results_alone():
-        made = predict_rows(found, file, step=step, learner=learner, allow_code=allow_code, level=level)
+        made = predict_rows(stored, file, step=step, learner=learner, allow_code=allow_code, level=level)
     if made.step is None:
         say("warning: the run has finished no training yet, so these are the predictions of its initial weights.")
     if output is not None:
@@ -97,10 +97,10 @@ def export(
     from alcore_predict.export import export_run
 
     prepare()
-    found = find_run(root, run)
-    target = output or Path(f"{found.folder.name}-export")
+    stored = find_run(root, run)
+    target = output or Path(f"{stored.folder.name}-export")
     with results_alone():
-        written = export_run(found, target, learner=learner, allow_code=allow_code)
+        written = export_run(stored, target, learner=learner, allow_code=allow_code)
     for name, what in written:
         typer.echo(f"{target / name}: {what}")
 

@@ -108,9 +108,9 @@ def _info_and_data(trained: TrainedRun) -> tuple[DataInfo | None, Any, str]:
     except PluginError:
         raise  # the user may allow the code, or install what is missing
     except UsageError as error:
-        known = trained.run.meta().get("info")
+        info = trained.run.meta().get("info")
         reason = _IN_PYTHON if isinstance(error, BuiltInPythonError) else message_of(error).rstrip(".")
-        return (None if known is None else trained.info()), None, reason
+        return (None if info is None else trained.info()), None, reason
     return data.info, data, ""
 
 
@@ -169,16 +169,16 @@ class _Labels:
 
     def _about(self, sample: int | None, value: Any) -> dict[str, Any]:
         """Return the name of a class, or the value of a short label, and where the sample is in its file."""
-        found: dict[str, Any] = {}
+        about: dict[str, Any] = {}
         if type(value) in (int, float) and self._info is not None and self._info.task == "classification":
             code = int(value)
-            found["label"] = self._info.names[code] if 0 <= code < len(self._info.names) else code
+            about["label"] = self._info.names[code] if 0 <= code < len(self._info.names) else code
         elif isinstance(value, int | float | str):
-            found["label"] = value
+            about["label"] = value
         for name, places in (("row", self.rows), ("line", self._lines)):
             if places is not None and sample is not None and sample < len(places):
-                found[name] = int(places[sample])
-        return found
+                about[name] = int(places[sample])
+        return about
 
 
 def _target(pool: Any, sample: int) -> Any:
@@ -330,7 +330,7 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
     return value is None or isinstance(value, bool | int | float | str)
 
 

@@ -123,8 +123,8 @@ class Predictions:
 
     def _spread(self) -> dict[str, Array]:
         """Return what is known of the spread of a regression, by the name of its column."""
-        found = {"std": self.std, "low": self.low, "high": self.high}
-        return {name: array for name, array in found.items() if array is not None}
+        spread = {"std": self.std, "low": self.low, "high": self.high}
+        return {name: array for name, array in spread.items() if array is not None}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield what is predicted for each row of the file, counted from 0 without the header.
@@ -153,17 +153,17 @@ class Predictions:
             told = [] if self.mutual_information is None else [float(self.mutual_information[row])]
             shares = self.probabilities[row].tolist()
             return [self.class_name(code), shares[code], float(self.entropy[row]), *told, *shares]
-        told = [one for array in self._spread().values() for one in np.atleast_1d(array[row]).tolist()]
-        return [*(_shortest(one) for one in np.atleast_1d(self.values[row])), *told]
+        told = [cell for array in self._spread().values() for cell in np.atleast_1d(array[row]).tolist()]
+        return [*(_shortest(value) for value in np.atleast_1d(self.values[row])), *told]
 
     def arrays(self) -> dict[str, Any]:
         """Return the predictions as arrays: ``values`` and those of the others that there are; ``names`` of classes."""
-        found = {
+        arrays = {
             name: getattr(self, name)
             for name in ("values", "probabilities", "entropy", "mutual_information", "std", "low", "high")
             if getattr(self, name) is not None
         }
-        return found | ({"names": np.array(self.info.names)} if self.info.names else {})
+        return arrays | ({"names": np.array(self.info.names)} if self.info.names else {})
 
     def as_json(self) -> dict[str, Any]:
         """Return the predictions as JSON."""
@@ -348,7 +348,7 @@ def _array(info: DataInfo, path: Path) -> torch.Tensor:
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
-            name = next((one for one in _NAMES if one in names), names[0] if len(names) == 1 else None)
+            name = next((wanted for wanted in _NAMES if wanted in names), names[0] if len(names) == 1 else None)
             array = None if name is None else archive[name]
     except _DAMAGED as error:
         raise UsageError(f"{path.name} can't be read as NPZ: {error}.") from None
@@ -372,21 +372,21 @@ def _outputs(
     if not len(inputs):
         raise UsageError("the file has no rows.")
     sampler: MCDropout | None = None
-    found, drawn = [], []
+    of_batches, drawn = [], []
     for number, batch in enumerate(torch.split(inputs, _ROWS)):
         rows = len(batch)
         outputs = first_rows(infer(batch), rows, rows)
-        found.append(outputs)
+        of_batches.append(outputs)
         if outputs.dim() > 2:
             continue
         if not number and dropout_layers(model):
             sampler = MCDropout(model, _DRAWS, 0)
         if sampler is not None:
             drawn.append(sampler(lambda batch=batch: infer(batch)))  # type: ignore[misc]
-    if found[0].dim() == 3:
-        samples = torch.cat(found, dim=1)
+    if of_batches[0].dim() == 3:
+        samples = torch.cat(of_batches, dim=1)
         return samples, samples, "the learner"
-    return torch.cat(found), torch.cat(drawn, dim=1) if drawn else None, "MC dropout" if drawn else None
+    return torch.cat(of_batches), torch.cat(drawn, dim=1) if drawn else None, "MC dropout" if drawn else None
 
 
 def _classification(outputs: torch.Tensor, samples: torch.Tensor | None, kind: str) -> dict[str, Any]:
@@ -397,32 +397,32 @@ def _classification(outputs: torch.Tensor, samples: torch.Tensor | None, kind: s
         probabilities = probabilities.reshape(*flat.shape[:-1], -1).movedim(-1, 1)
     else:
         probabilities = class_probabilities(outputs, kind)
-    found = {
+    arrays = {
         "values": probabilities.argmax(dim=1).numpy(),
         "probabilities": probabilities.numpy(),
         "entropy": torch.special.entr(probabilities).sum(dim=1).numpy(),
     }
     if samples is not None:
-        found["mutual_information"] = bald(samples, kind).numpy()
-    return found
+        arrays["mutual_information"] = bald(samples, kind).numpy()
+    return arrays
 
 
 def _regression(outputs: torch.Tensor, samples: torch.Tensor | None, kind: str, level: float) -> dict[str, Any]:
     means = means_of(outputs, kind)
     values = means.double().mean(dim=0).to(means.dtype) if means.dim() == 3 else means
-    found = {"values": _squeezed(values)}
+    arrays = {"values": _squeezed(values)}
     if samples is None and kind != "mean-variance":
-        return found
+        return arrays
     spread = mean_and_variance(outputs if samples is None else samples, kind)
     deviation = spread.variance.sqrt()
-    found["std"] = _squeezed(deviation)
+    arrays["std"] = _squeezed(deviation)
     if spread.noise is not None:
         reach = NormalDist().inv_cdf((1 + level) / 2) * deviation
         center = (
             spread.mean.double()
         )  # by MC dropout another one than `values`; its coverage is what metrology measures
-        found["low"], found["high"] = _squeezed(center - reach), _squeezed(center + reach)
-    return found
+        arrays["low"], arrays["high"] = _squeezed(center - reach), _squeezed(center + reach)
+    return arrays
 
 
 def _squeezed(values: torch.Tensor) -> Array:

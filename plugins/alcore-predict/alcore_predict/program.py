@@ -109,18 +109,18 @@ def program_of(learner: Any, inputs: torch.Tensor, about: str) -> Program:
         raise NoProgramError(f"the learner takes batches of {len(inputs)} alone")
     names, constants = [], {}
     state = learner.state_dict()
-    for one in weights:
-        name = str(one.target)
-        if one.target is None or not isinstance(one.arg, TensorArgument):
+    for weight in weights:
+        name = str(weight.target)
+        if weight.target is None or not isinstance(weight.arg, TensorArgument):
             raise NoProgramError("its graph takes more than one tensor of inputs")
         if name not in state:
             constants[name] = (exported.constants | dict(learner.named_buffers()))[name].detach().contiguous().clone()
         names.append(("model.safetensors" if name in state else "constants.safetensors", name))
     with evaluating(learner), _quiet():
-        one = exported.module()(inputs[:1])
-        if not torch.allclose(one, learner(inputs[:1]), rtol=1e-4, atol=1e-6, equal_nan=True):
+        single = exported.module()(inputs[:1])
+        if not torch.allclose(single, learner(inputs[:1]), rtol=1e-4, atol=1e-6, equal_nan=True):
             raise NoProgramError("the graph gives other outputs than the learner, which may draw random numbers")
-    arguments = [one.arg.name for one in weights] + [last.arg.name]
+    arguments = [weight.arg.name for weight in weights] + [last.arg.name]
     if not all(name.isidentifier() and not keyword.iskeyword(name) for name in arguments):
         raise NoProgramError("its weights have names that Python doesn't allow")
     lines = graph.code.strip().splitlines()[1:]

@@ -54,7 +54,7 @@ def quantities(outputs: torch.Tensor, kind: str) -> dict[str, Any]:
     predicts_variances = kind == "mean-variance"
     means, *variances = outputs.chunk(2, dim=2 if several else 1) if predicts_variances else [outputs]
     values = means.double().mean(dim=0).to(means.dtype) if several else means
-    parts = [one.double().mean(dim=0) if several else one.double() for one in variances]
+    parts = [variance.double().mean(dim=0) if several else variance.double() for variance in variances]
     parts += [means.double().var(dim=0, correction=0)] if several else []
     if not parts:
         return {"values": single(values)}
@@ -77,15 +77,15 @@ def classes(outputs: torch.Tensor, kind: str) -> dict[str, Any]:
         shares = torch.cat([1 - outputs if kind == "probabilities" else torch.sigmoid(-outputs), yes], dim=-1)
     else:
         shares = outputs if kind == "probabilities" else torch.softmax(outputs, dim=-1)
-    found = {}
+    of_members = {}
     if outputs.dim() == 3:  # members of an ensemble
         members = torch.special.entr(shares).sum(dim=-1).mean(dim=0)
         shares = shares.mean(dim=0)
         information = (torch.special.entr(shares).sum(dim=-1) - members).clamp_min(0)
-        found["mutual_information"] = information.numpy()
+        of_members["mutual_information"] = information.numpy()
     entropy = torch.special.entr(shares).sum(dim=-1).numpy()
     shares = shares.movedim(-1, 1)
-    return {"values": shares.argmax(dim=1).numpy(), "probabilities": shares.numpy(), "entropy": entropy, **found}
+    return {"values": shares.argmax(dim=1).numpy(), "probabilities": shares.numpy(), "entropy": entropy, **of_members}
 
 
 def single(values: torch.Tensor) -> Any:
@@ -94,20 +94,22 @@ def single(values: torch.Tensor) -> Any:
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
-def table(found: dict[str, Any]) -> list[list[Any]]:
+def table(prediction: dict[str, Any]) -> list[list[Any]]:
     """Return predictions as rows of a table, with a header."""
-    values = found["values"]
-    if "probabilities" in found:
-        shares, told = found["probabilities"], [name for name in ("mutual_information",) if name in found]
+    values = prediction["values"]
+    if "probabilities" in prediction:
+        shares, told = prediction["probabilities"], [name for name in ("mutual_information",) if name in prediction]
         names = json.loads((HERE / "learner.json").read_text(encoding="utf-8"))["classes"] or range(shares.shape[1])
         header = ["row", "prediction", "probability", "entropy", *told, *(f"p({name})" for name in names)]
         return [header] + [
-            [row, names[code], shares[row, code], *(found[name][row] for name in ["entropy", *told]), *shares[row]]
+            [row, names[code], shares[row, code], *(prediction[name][row] for name in ["entropy", *told]), *shares[row]]
             for row, code in enumerate(values.tolist())
         ]
     width = 1 if values.ndim == 1 else values.shape[1]
     numbers = [""] if width == 1 else [f"_{place + 1}" for place in range(width)]
-    parts = [("prediction", values)] + [(name, found[name]) for name in ("std", "low", "high") if name in found]
+    parts = [("prediction", values)] + [
+        (name, prediction[name]) for name in ("std", "low", "high") if name in prediction
+    ]
     header = ["row", *(f"{name}{number}" for name, _ in parts for number in numbers)]
     return [header] + [
         [row, *(cell for _, array in parts for cell in np.atleast_1d(array[row]))] for row in range(len(values))
@@ -120,19 +122,19 @@ def main(arguments: list[str]) -> None:
         sys.exit("usage: python predict.py NEW.csv [PREDICTIONS.csv]")
     warnings.showwarning = lambda message, *_where: print(f"warning: {message}", file=sys.stderr)
     try:
-        found = predict(arguments[0])
+        prediction = predict(arguments[0])
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"{arguments[0]}: {error}")
     target = arguments[1] if len(arguments) == 2 else None
     if target is not None and target.endswith(".npz"):
-        np.savez(target, **found)
-    elif found["values"].ndim > 2:
+        np.savez(target, **prediction)
+    elif prediction["values"].ndim > 2:
         sys.exit("predictions of this shape don't fit in a table; name a file that ends in .npz for them")
     elif target is not None:
         with Path(target).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(table(found))
+            csv.writer(file, lineterminator="\n").writerows(table(prediction))
     else:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table(found))
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table(prediction))
 
 
 if __name__ == "__main__":

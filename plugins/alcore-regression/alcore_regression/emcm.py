@@ -80,9 +80,9 @@ def expected_model_change(features: torch.Tensor, predictions: torch.Tensor, com
     scores = torch.empty(len(features), dtype=torch.float64)
     for start in range(0, len(features), rows):
         block = slice(start, start + rows)
-        x, known = features[block].double(), predictions[block].double()
+        x, predicted = features[block].double(), predictions[block].double()
         # Row by row, so that equal rows have equal scores at any position, which a matrix product does not guarantee
         answers = (x[:, None, None, :] * weights).sum(dim=3) + intercept  # (B, K, T)
-        change = torch.linalg.vector_norm(known[:, None] - answers, dim=2).mean(dim=1)
+        change = torch.linalg.vector_norm(predicted[:, None] - answers, dim=2).mean(dim=1)
         scores[block] = change * (1 + x.square().sum(dim=1)).sqrt()
     return scores

@@ -36,9 +36,9 @@ class WithHighestFidelity:
         moved: torch.Tensor = self._pool.at_highest_fidelity(ids[highest] - self.offset)
         if bool(highest.all()):
             return moved
-        found = moved.new_empty(len(ids), *moved.shape[1:])
-        found[highest], found[~highest] = moved, self._own(ids[~highest])
-        return found
+        rows = moved.new_empty(len(ids), *moved.shape[1:])
+        rows[highest], rows[~highest] = moved, self._own(ids[~highest])
+        return rows
 
     def _own(self, ids: torch.Tensor) -> torch.Tensor:
         own: torch.Tensor = self._pool.inputs(ids)

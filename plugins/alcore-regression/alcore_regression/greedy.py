@@ -120,20 +120,20 @@ def _greedy(spaces: Sequence[Space], n: int, safe_point: Callable[[], None]) -> 
     scores: list[float] = []
     least = np.full(len(of_rows[0]), np.inf)
     if len(spaces[0][1]):
-        _lower(least, of_rows, [_Vectors(known) for _, known in spaces], safe_point)
+        _lower(least, of_rows, [_Vectors(labeled) for _, labeled in spaces], safe_point)
     elif n:
         picks, scores = [_central(of_rows[0])], [np.inf]
-        _lower(least, of_rows, [one[picks] for one in of_rows], safe_point)
+        _lower(least, of_rows, [vectors[picks] for vectors in of_rows], safe_point)
         least[picks] = -np.inf
     while len(picks) < n:
         first, new = int(least.argmax()), len(picks)
         safe_point()
         top, others = _largest(least, first)
-        for place, distance in _pick([one[top] for one in of_rows], least[top], others, n - new):
+        for place, distance in _pick([vectors[top] for vectors in of_rows], least[top], others, n - new):
             picks.append(int(top[place]))
             scores.append(distance)
         if len(picks) < n:
-            _lower(least, of_rows, [one[picks[new:]] for one in of_rows], safe_point)
+            _lower(least, of_rows, [vectors[picks[new:]] for vectors in of_rows], safe_point)
             least[picks[new:]] = -np.inf
     return torch.tensor(picks, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
 
@@ -167,28 +167,30 @@ def _pick(rows: Sequence[_Vectors], near: _Array, others: float, n: int) -> list
     list
         Positions among the rows, and their least distances when picked.
     """
-    found: list[tuple[int, float]] = []
+    picks: list[tuple[int, float]] = []
     with np.errstate(over="ignore", invalid="ignore"):
         between = _bounds_between(rows)
-        limit, exact = _limit(near, between.dtype), [one.rows.double().numpy() for one in rows]
-        while len(found) < n:
+        limit, exact = _limit(near, between.dtype), [vectors.rows.double().numpy() for vectors in rows]
+        while len(picks) < n:
             best = int(near.argmax())
-            if found and not near[best] > others:
+            if picks and not near[best] > others:
                 break
-            found.append((best, float(near[best])))
+            picks.append((best, float(near[best])))
             near[best] = limit[best] = -np.inf  # never again, even where all distances are 0
             places = np.flatnonzero(~(between[best] > limit))
-            distances = _product(_lengths(one[places] - one[best]) for one in exact)
+            distances = _product(_lengths(coordinates[places] - coordinates[best]) for coordinates in exact)
             near[places] = nearest = np.minimum(near[places], distances)
             limit[places] = _limit(nearest, limit.dtype)
-    return found
+    return picks
 
 
 def _bounds_between(rows: Sequence[_Vectors]) -> _Array:
     """Return bounds from below of the squared distances between all m rows: (m, m)."""
-    if any(one.is_huge for one in rows):
+    if any(vectors.is_huge for vectors in rows):
         return np.full((len(rows[0]), len(rows[0])), -np.inf)
-    return _product(np.maximum(bounds, 0, out=bounds) for bounds in (one.squares_below(one) for one in rows))
+    return _product(
+        np.maximum(bounds, 0, out=bounds) for bounds in (vectors.squares_below(vectors) for vectors in rows)
+    )
 
 
 def _limit(least: _Array, dtype: np.dtype[np.floating[Any]]) -> _Array:
@@ -236,11 +238,11 @@ class _Vectors:
     def squares_below(self, others: _Vectors) -> _Array:
         """Return bounds from below of the squared distances to m others, in the precision of the vectors: (n, m)."""
         dtype = torch.promote_types(self.rows.dtype, others.rows.dtype)
-        found: _Array = (self.rows.to(dtype) @ others.rows.to(dtype).T).numpy()
-        found *= -2  # numpy is several times as fast as torch here
-        found += self._below[:, None].astype(found.dtype)
-        found += others._below.astype(found.dtype)
-        return found
+        squares: _Array = (self.rows.to(dtype) @ others.rows.to(dtype).T).numpy()
+        squares *= -2  # numpy is several times as fast as torch here
+        squares += self._below[:, None].astype(squares.dtype)
+        squares += others._below.astype(squares.dtype)
+        return squares
 
     def squares_above(self, others: _Vectors, below: _Array) -> _Array:
         """Return bounds from above of these squared distances, from those from below."""
@@ -254,7 +256,7 @@ class _Vectors:
 
 
 def _lower(
-    least: _Array, spaces: Sequence[_Vectors], known: Sequence[_Vectors], safe_point: Callable[[], None]
+    least: _Array, spaces: Sequence[_Vectors], labeled: Sequence[_Vectors], safe_point: Callable[[], None]
 ) -> None:
     """Lower the least distance of each row, (N,), in place, for more labeled samples, which are given in all spaces.
 
@@ -262,32 +264,32 @@ def _lower(
     their row: duplicates have distance 0, and equal rows have equal distances, which a matrix product does not
     guarantee.
     """
-    step = max(_BLOCK, _NUMBERS // max(len(known[0]), max(one.rows.shape[1] for one in spaces)))
+    step = max(_BLOCK, _NUMBERS // max(len(labeled[0]), max(vectors.rows.shape[1] for vectors in spaces)))
     for start in range(0, len(least), step):
         safe_point()
         block = slice(start, start + step)
-        rows = [one[block] for one in spaces]
-        for first in range(0, len(known[0]), _BLOCK):
-            others = [one[first : first + _BLOCK] for one in known]
+        rows = [vectors[block] for vectors in spaces]
+        for first in range(0, len(labeled[0]), _BLOCK):
+            others = [vectors[first : first + _BLOCK] for vectors in labeled]
             row, column = _possible(least[block], rows, others)
             for some in range(0, len(row), step):
                 pairs = row[some : some + step], column[some : some + step]
-                distances = _product(one.exact(other, *pairs) for one, other in zip(rows, others, strict=True))
+                distances = _product(vectors.exact(other, *pairs) for vectors, other in zip(rows, others, strict=True))
                 np.minimum.at(least[block], pairs[0].numpy(), distances)
 
 
 def _possible(least: _Array, rows: Sequence[_Vectors], others: Sequence[_Vectors]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pairs that may be nearer than the least distance of their row, and nearest of all others."""
-    if any(one.is_huge for one in (*rows, *others)):
+    if any(vectors.is_huge for vectors in (*rows, *others)):
         row, column = np.nonzero(np.broadcast_to(least[:, None] >= 0, (len(least), len(others[0]))))
         return torch.from_numpy(row), torch.from_numpy(column)
     with np.errstate(over="ignore", invalid="ignore"):
-        below = [one.squares_below(other) for one, other in zip(rows, others, strict=True)]
+        below = [vectors.squares_below(other) for vectors, other in zip(rows, others, strict=True)]
         limit = _squares(least)
         if len(others[0]) > 1:
-            above = (one.squares_above(other, low) for one, other, low in zip(rows, others, below, strict=True))
+            above = (vectors.squares_above(other, low) for vectors, other, low in zip(rows, others, below, strict=True))
             limit = np.minimum(limit, _product(above).min(axis=1))
-        product = below[0] if len(below) == 1 else _product(np.maximum(one, 0, out=one) for one in below)
+        product = below[0] if len(below) == 1 else _product(np.maximum(bounds, 0, out=bounds) for bounds in below)
         row, column = np.nonzero(~(product > _raised(limit, product.dtype)[:, None]))
     return torch.from_numpy(row), torch.from_numpy(column)
 
@@ -300,7 +302,7 @@ def _lengths(vectors: _Array) -> _Array:
 
 
 def _product(factors: Iterable[_Array]) -> _Array:
-    return functools.reduce(lambda one, other: np.multiply(one, other, out=one), factors)
+    return functools.reduce(lambda first, other: np.multiply(first, other, out=first), factors)
 
 
 def _central(vectors: _Vectors) -> int:

@@ -139,8 +139,8 @@ class Conditioned:
         """
         row = torch.tensor([place])
         shared = self.joint.covariance(torch.arange(len(self.joint.ids)), row)[:, :, 0]
-        for known in self._known:
-            shared = shared - known * known[:, row]
+        for vector in self._known:
+            shared = shared - vector * vector[:, row]
         own = self.variance[:, row]
         told = torch.where(own > self._floor, shared / (own + self.joint.noise[:, row]).sqrt(), 0.0)
         self.variance = (self.variance - told.square()).clamp_min(0)

@@ -49,10 +49,10 @@ def check_quantities(context: RunContext, outputs: torch.Tensor) -> None:
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return
     kind = kind_of(context.learner, "regression")
-    predicted, known = predictions(outputs, kind).shape[1], torch.as_tensor(item[1]).numel()
-    if predicted != known:
+    predicted, labeled = predictions(outputs, kind).shape[1], torch.as_tensor(item[1]).numel()
+    if predicted != labeled:
         raise UsageError(
-            f"the learner predicts {predicted} quantities a sample, and the targets have {known}; both must be the "
+            f"the learner predicts {predicted} quantities a sample, and the targets have {labeled}; both must be the "
             "same."
         )
 

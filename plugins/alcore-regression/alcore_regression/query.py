@@ -56,11 +56,11 @@ class GSxQuery(SetQuery):
     def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Chosen:
         """Return positions, int64 (n,), and least distances, float64 (n,)."""
         check_finite(labeled.features, labeled.ids, "the features")
-        known = labeled.features
+        features = labeled.features
         if pending is not None and len(pending.ids):
             check_finite(pending.features, pending.ids, "the features")
-            known = torch.cat([known, pending.features]) if len(known) else pending.features
-        return gsx(candidates.features, known, n, safe_point=self.driver.safe_point)
+            features = torch.cat([features, pending.features]) if len(features) else pending.features
+        return gsx(candidates.features, features, n, safe_point=self.driver.safe_point)
 
 
 class _OutputQuery(GSxQuery):
@@ -92,13 +92,13 @@ class _OutputQuery(GSxQuery):
         check_finite(predicted, candidates.ids, "the prediction")
         check_finite(labeled.features, labeled.ids, "the features")
         check_finite(targets, labeled.ids, "the target")
-        known = labeled.features
+        features = labeled.features
         if self._counts_pending and pending is not None and len(pending.ids):
             expected = predictions(pending.outputs, kind)
             check_finite(expected, pending.ids, "the prediction")
             check_finite(pending.features, pending.ids, "the features")
-            known, targets = torch.cat([known, pending.features]), torch.cat([targets, expected])
-        return self._pick(candidates.features, predicted, known, targets, n)
+            features, targets = torch.cat([features, pending.features]), torch.cat([targets, expected])
+        return self._pick(candidates.features, predicted, features, targets, n)
 
     _counts_pending = True
     """Whether a pending sample counts as labeled, with its prediction as its target."""

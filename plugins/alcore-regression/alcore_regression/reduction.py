@@ -294,11 +294,11 @@ class ALCQuery(_ByVariance):
 
         def add(place: int) -> None:
             told = posterior.add(place)
-            for quantity, one in zip(shared, told, strict=True):
-                quantity.addr_(one[:count], one[count:end], alpha=-1)
+            for quantity, vector in zip(shared, told, strict=True):
+                quantity.addr_(vector[:count], vector[count:end], alpha=-1)
 
         def scores() -> torch.Tensor:
-            taken = torch.stack([one.square().sum(dim=1) for one in shared]) / len(others)
+            taken = torch.stack([quantity.square().sum(dim=1) for quantity in shared]) / len(others)
             return self._reduced(taken * posterior.tells()[:, :count])
 
         for place in range(end, end + len(waiting)):
@@ -338,12 +338,12 @@ def greedy(
         Positions, int64 (n,), each once, and their scores when picked, float64 (n,). Ties go to the lower position.
     """
     picks: list[int] = []
-    found: list[float] = []
+    reductions: list[float] = []
     while len(picks) < n:
         now = per_cost(scores(), costs).clone()
         now[picks] = -torch.inf
         picks.append(int(now.numpy().argmax()))  # the first one of equal ones
-        found.append(float(now[picks[-1]]))
+        reductions.append(float(now[picks[-1]]))
         if len(picks) < n:
             add(picks[-1])
-    return torch.tensor(picks, dtype=torch.int64), torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(picks, dtype=torch.int64), torch.tensor(reductions, dtype=torch.float64)

@@ -114,6 +114,6 @@ class VarianceQuery(BaseQuery):
 
     def _uniform(self, layer: str, call: int, shape: tuple[int, ...]) -> torch.Tensor:
         """Return uniform numbers for K masks, shape (K, *shape); those of mask k are the same for any K."""
-        one = [1, *shape]
-        names = (f"{draw} {layer} {call + 1} {one}" for draw in range(self.draws))
-        return torch.cat([torch.rand(one, generator=self.generator(name)) for name in names])
+        of_mask = [1, *shape]
+        names = (f"{draw} {layer} {call + 1} {of_mask}" for draw in range(self.draws))
+        return torch.cat([torch.rand(of_mask, generator=self.generator(name)) for name in names])

@@ -146,7 +146,7 @@ def make_plan(request: BenchmarkRequest, registry: Registry) -> Plan:
     for name in names:
         experiment = _experiment(request, name, registry)
         if name == BASELINE and request.baseline and built:
-            _as_many(experiment, [one for _, one in built])
+            _as_many(experiment, [resolved for _, resolved in built])
         with contextlib.redirect_stdout(sys.stderr):
             built.append((name, resolve(experiment, registry, allow_code=request.allow_code)))
     first = built[0][1]
@@ -157,7 +157,7 @@ def make_plan(request: BenchmarkRequest, registry: Registry) -> Plan:
         )
     follows, notes = _seed_follows(_read(request, registry), first)
     arms = [_arm(name, resolved, follows) for name, resolved in built]
-    if len({one.stem for one in arms}) < len(arms):
+    if len({arm.stem for arm in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
     (data,), (label,) = first.parts["data"], first.parts["label"]
     by_id = bool(getattr(label.factory, "labels_by_id", False))
@@ -192,9 +192,9 @@ def _experiment(request: BenchmarkRequest, name: str, registry: Registry) -> Exp
     """Return the experiment of one arm."""
     experiment = _read(request, registry)
     if name != CEILING:
-        known = {part.name: part for part in experiment.parts["query"] if "query" not in experiment.implied}
+        part_of = {part.name: part for part in experiment.parts["query"] if "query" not in experiment.implied}
         experiment.implied.discard("query")
-        experiment.parts["query"] = [known.get(word) or _chosen(word) for word in name.split("+")]
+        experiment.parts["query"] = [part_of.get(word) or _chosen(word) for word in name.split("+")]
     own = {part.name for part in experiment.parts["query"]}
     for text in request.assign:
         words = text.partition("=")[0].strip().split(".")
@@ -296,7 +296,7 @@ def _length(resolved: Resolved) -> tuple[int | None, int | None]:
     if callable(getattr(_choice(resolved), "unlabeled_indices", None)):
         left = _unlabeled(_choice(resolved))
     budget = resolved.settings.driver.get("budget")
-    most = [one for one in (left, None if budget is None else int(budget)) if one is not None]
+    most = [limit for limit in (left, None if budget is None else int(budget)) if limit is not None]
     if asked and most:
         needed = math.ceil(min(most) / asked)
         steps = needed if steps is None else min(steps, needed)
@@ -318,10 +318,10 @@ def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm
     for name in ("budget", "samples_per_step"):
         driver.pop(name, None)
     driver |= {"max_active_learning_steps": 1 + bool(first.parts["start"]), "final_training": True}
-    known = first.settings.training
-    if not known["reset_learner"]:
-        epochs = known["max_fine_tuning_epochs"]
-        training["max_fine_tuning_epochs"] = arm.steps * (known["max_training_epochs"] if epochs is None else epochs)
+    own = first.settings.training
+    if not own["reset_learner"]:
+        epochs = own["max_fine_tuning_epochs"]
+        training["max_fine_tuning_epochs"] = arm.steps * (own["max_training_epochs"] if epochs is None else epochs)
     with contextlib.redirect_stdout(sys.stderr):
         resolved = resolve(experiment, registry, allow_code=request.allow_code)
     pool = _choice(resolved)
@@ -342,12 +342,12 @@ def _unlabeled(pool: Any) -> int:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List in words what differs between two experiments."""
     old, new = _flat(before), _flat(now)
-    found = []
+    differing = []
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             was, is_now = (repr(table[name]) if name in table else "not given" for table in (old, new))
-            found.append(f"{name} was {was} and is {is_now}")
-    return found
+            differing.append(f"{name} was {was} and is {is_now}")
+    return differing
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

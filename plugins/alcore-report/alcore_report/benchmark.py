@@ -85,22 +85,22 @@ class Benchmark:
         for arm in self.plan.arms:
             if not self._experiment(arm).exists():
                 write_whole(self._experiment(arm), arm.toml, durable=True)
-        known = read_manifest(self.folder)
+        manifest = read_manifest(self.folder)
         names = [arm.name for arm in self.plan.arms]
         content = {
             "format": _FORMAT,
-            "arms": {**known.get("arms", {}), **{arm.name: arm.stem for arm in self.plan.arms}},
-            "ceiling": CEILING if CEILING in names else known.get("ceiling"),
-            "baseline": BASELINE if BASELINE in names else known.get("baseline"),
+            "arms": {**manifest.get("arms", {}), **{arm.name: arm.stem for arm in self.plan.arms}},
+            "ceiling": CEILING if CEILING in names else manifest.get("ceiling"),
+            "baseline": BASELINE if BASELINE in names else manifest.get("baseline"),
         }
         write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n", durable=True)
 
     def found(self, cells: Sequence[Cell]) -> Found:
         """Return the curves of the cells that are done, and why the others are not."""
         failed = [cell for cell in cells if cell.failure is not None]
-        found = curves_of_runs(cell.folder for cell in cells if cell.failure is None)
-        found.left_out += [(cell.folder.name, str(cell.failure)) for cell in failed]
-        return found
+        curves = curves_of_runs(cell.folder for cell in cells if cell.failure is None)
+        curves.left_out += [(cell.folder.name, str(cell.failure)) for cell in failed]
+        return curves
 
     def size(self) -> str:
         """Say how many runs, steps and labels it has."""
@@ -117,7 +117,7 @@ class Benchmark:
     def labels(self) -> int | None:
         """Return how many labels all runs take together, at most; None where that is not known."""
         each = [arm.labels for arm in self.plan.arms]
-        return None if None in each else len(self.seeds) * sum(one for one in each if one is not None)
+        return None if None in each else len(self.seeds) * sum(counts for counts in each if counts is not None)
 
 
 def bought_labels(benchmark: Benchmark, root: Path, jobs: int) -> str:

@@ -132,13 +132,13 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
         busy: set[int] = set()
         broken: dict[str, str] = {}
         while waiting or active:
-            for one in [one for one in active if one.process.poll() is not None]:
-                active.remove(one)
-                _settle(one, signals.count > 0)
-                if one.process.returncode == _USAGE and one.cell.failure:
-                    broken.setdefault(one.cell.arm, one.cell.failure)
+            for running in [running for running in active if running.process.poll() is not None]:
+                active.remove(running)
+                _settle(running, signals.count > 0)
+                if running.process.returncode == _USAGE and running.cell.failure:
+                    broken.setdefault(running.cell.arm, running.cell.failure)
                 if not signals.count:
-                    progress.ended(one.cell)
+                    progress.ended(running.cell)
             if signals.count > signals.passed_on:
                 signals.passed_on += 1
                 tell(
@@ -146,14 +146,14 @@ def run_cells(cells: Sequence[Cell], jobs: int, tell: Callable[[str], None]) -> 
                     if signals.passed_on == 1
                     else "ending at once."
                 )
-                for one in active:
-                    one.process.send_signal(signal.SIGINT)
+                for running in active:
+                    running.process.send_signal(signal.SIGINT)
             if signals.count:
                 if not active:
                     raise CellsInterrupted
             else:
                 _begin(waiting, active, jobs, busy, broken, progress, tell)
-            progress.look([one.cell for one in active])
+            progress.look([running.cell for running in active])
             time.sleep(_POLL)
         if signals.count:  # it came when the last cell had ended
             raise CellsInterrupted
@@ -202,13 +202,13 @@ def _start(cell: Cell) -> _Process:
     return _Process(cell, process, start)
 
 
-def _settle(one: _Process, ending: bool) -> None:
+def _settle(running: _Process, ending: bool) -> None:
     """Note why a cell failed."""
-    cell, code = one.cell, one.process.returncode
+    cell, code = running.cell, running.process.returncode
     if cell.state() == "done" or ending:
         return
     with cell.log.open("rb") as log:
-        log.seek(one.log_start)
+        log.seek(running.log_start)
         text = log.read().decode(errors="replace")
     errors = text.rpartition("alcore: error: ")[2].strip() if "alcore: error: " in text else ""
     if not errors and code == 0:
@@ -220,9 +220,9 @@ def _settle(one: _Process, ending: bool) -> None:
 
 def _kill(active: Sequence[_Process]) -> None:
     """End what is left after an error of this process; labels that were committed are safe."""
-    for one in active:
-        one.process.kill()
-        one.process.wait()
+    for running in active:
+        running.process.kill()
+        running.process.wait()
 
 
 class _Signals:

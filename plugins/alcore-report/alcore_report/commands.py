@@ -137,7 +137,7 @@ def benchmark(
         experiment,
         query or [],
         {
-            **{kind: [one] for kind, one in singles.items() if one is not None},
+            **{kind: [value] for kind, value in singles.items() if value is not None},
             **{"metrology": metrology or [], "stop": stop or [], "observe": observe or []},
         },
         assign or [],
@@ -241,16 +241,18 @@ def forecast(
 
     if plot is not None:
         check_format(plot)
-    found = find_run(root, run, verify=False)
+    stored = find_run(root, run, verify=False)
     try:
-        curve = curve_of_run(found.folder)
+        curve = curve_of_run(stored.folder)
     except UsageError as error:
         raise UsageError(f"nothing can be forecast for {run}: {str(error).rstrip('.')}.") from error
     expected = forecast_curve(curve, labels, metric)
-    note = _no_more(found)
+    note = _no_more(stored)
     ahead = expected.ahead
     if as_json:
-        points = zip(*(one.tolist() for one in (ahead.labels, ahead.expected, ahead.low, ahead.high)), strict=True)
+        points = zip(
+            *(seconds.tolist() for seconds in (ahead.labels, ahead.expected, ahead.low, ahead.high)), strict=True
+        )
         names = ("labels", "expected", "low", "high")
         plain = {
             "metric": expected.metric,
@@ -308,8 +310,8 @@ def report(
         else:
             from alcore_report.page.report import report_run
 
-            found = find_run(root, run)
-            page, name = report_run(found, allow_code=allow_code), found.folder.resolve().name
+            stored = find_run(root, run)
+            page, name = report_run(stored, allow_code=allow_code), stored.folder.resolve().name
     target = output or Path(f"{name}-report.html")
     with _writing(target):
         write_whole(target, page.html, durable=False)

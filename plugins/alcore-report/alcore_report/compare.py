@@ -202,7 +202,7 @@ class Comparison:
 
 
 def compare_curves(
-    found: Found,
+    collected: Found,
     *,
     metric: str | None = None,
     lower: bool | None = None,
@@ -229,24 +229,24 @@ def compare_curves(
     UsageError
         If there is nothing to compare, or an arm or the metric does not exist.
     """
-    if not found.curves:
-        reasons = "".join(f"\n- {name}: {why}" for name, why in found.left_out)
+    if not collected.curves:
+        reasons = "".join(f"\n- {name}: {why}" for name, why in collected.left_out)
         raise UsageError("there is no finished run to compare" + (f":{reasons}" if reasons else "."))
-    metric = metric_name(found.curves, metric)
+    metric = metric_name(collected.curves, metric)
     lower = lower_is_better(metric) if lower is None else lower
-    left_out, curves = list(found.left_out), list[Curve]()
-    for curve in found.curves:
+    left_out, curves = list(collected.left_out), list[Curve]()
+    for curve in collected.curves:
         try:
             points_of(curve, metric, over_cost=False)
             curves.append(curve)
         except UsageError as error:
             left_out.append((curve.source, str(error)))
     names = list(dict.fromkeys(curve.arm for curve in curves))
-    top = _arm(ceiling, "--ceiling-arm", names, found.ceiling, "ceiling")
+    top = _arm(ceiling, "--ceiling-arm", names, collected.ceiling, "ceiling")
     names = [name for name in names if name != top]
     if not names:
         raise UsageError("there is only a ceiling; name the runs to compare with it too.")
-    base = _arm(baseline, "--baseline", names, found.baseline, "random") or names[0]
+    base = _arm(baseline, "--baseline", names, collected.baseline, "random") or names[0]
     names = [*(name for name in names if name != base), base]  # the baseline last
     groups = {name: sorted((c for c in curves if c.arm == name), key=lambda c: c.seed) for name in names}
     tops = [curve for curve in curves if curve.arm == top]
@@ -314,7 +314,7 @@ def _axis(
         for arm, curves in points.items()
     }
     gap = _gap(arms, lower, ceiling, top)
-    targets = {arm: _targets(x, one, arms[base], gap, lower) for arm, one in arms.items()} if gap else {}
+    targets = {arm: _targets(x, own, arms[base], gap, lower) for arm, own in arms.items()} if gap else {}
     verdicts = _verdicts(name, x, arms, base, lower, gap, targets, metric.rpartition(".")[2])
     return Axis(name, x, arms, gap, targets, verdicts)
 
@@ -339,8 +339,8 @@ def _arm_curve(arm: str, group: Sequence[Curve], values: Array, x: Array) -> Arm
 
 def _gap(arms: Mapping[str, ArmCurve], lower: bool, ceiling: Interval | None, top: str | None) -> Gap | None:
     sign = -1.0 if lower else 1.0
-    start = float(np.mean([one.mean[0] for one in arms.values()]))
-    best = max(arms.values(), key=lambda one: sign * one.final.value)
+    start = float(np.mean([arm.mean[0] for arm in arms.values()]))
+    best = max(arms.values(), key=lambda arm: sign * arm.final.value)
     if ceiling is None:
         gap = Gap(start, best.final.value, best.arm, False)
     else:
@@ -350,7 +350,7 @@ def _gap(arms: Mapping[str, ArmCurve], lower: bool, ceiling: Interval | None, to
 
 def _targets(x: Array, arm: ArmCurve, base: ArmCurve, gap: Gap, lower: bool) -> list[Target]:
     sign = -1.0 if lower else 1.0
-    found = []
+    targets = []
     own, its = _matched(arm, base)
     for part in PARTS:
         height = gap.start + part * (gap.ceiling - gap.start)
@@ -358,8 +358,8 @@ def _targets(x: Array, arm: ArmCurve, base: ArmCurve, gap: Gap, lower: bool) -> 
         saved = None
         if arm is not base and len(own):
             saved = st.labels_saved(x, sign * own, sign * its, sign * height)
-        found.append(Target(part, height, reached, saved))
-    return found
+        targets.append(Target(part, height, reached, saved))
+    return targets
 
 
 def _matched(arm: ArmCurve, base: ArmCurve) -> tuple[Array, Array]:
@@ -381,14 +381,14 @@ def _verdicts(
     targets: Mapping[str, list[Target]],
     metric: str,
 ) -> dict[str, Verdict]:
-    others = [one for name, one in arms.items() if name != base]
+    others = [arm for name, arm in arms.items() if name != base]
     differences = []
-    for one in others:
-        own, its = _matched(one, arms[base])
+    for other in others:
+        own, its = _matched(other, arms[base])
         differences.append(st.areas(x, own) - st.areas(x, its))
-    tests = [st.signed_rank(one) for one in differences]
+    tests = [st.signed_rank(difference) for difference in differences]
     adjusted = st.holm([p for p, _ in tests])
-    least = st.holm([st.smallest_p(len(one)) for one in differences])
+    least = st.holm([st.smallest_p(len(difference)) for difference in differences])
     verdicts = {}
     for arm, difference, (p, ranks), after, smallest in zip(others, differences, tests, adjusted, least, strict=True):
         outcome: Outcome
@@ -405,7 +405,7 @@ def _verdicts(
         mean = st.mean_interval(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
         verdict = Verdict(outcome, mean, len(difference), p, after, smallest, detectable, "")
         if outcome == "too few seeds":
-            counts = [len(one) for one in differences if one is not difference]
+            counts = [len(paired) for paired in differences if paired is not difference]
             sentence = _too_few(arm, arms[base], verdict, counts)
         else:
             sentence = _sentence(
@@ -443,7 +443,7 @@ def _sentence(
     if not differences.any():
         return f"No difference found between {arm} and {base}: their curves have the same area at each of {seeds}."
     tested = f"p = {number(verdict.adjusted_p, 2)}{' after Holm' if comparisons > 1 else ''}, {seeds}"
-    mean, low, high = (number(one, 3) for one in verdict.difference)
+    mean, low, high = (number(value, 3) for value in verdict.difference)
     if verdict.outcome == "no difference found":
         power = (
             "which difference would have been found can't be told of these seeds"
@@ -457,7 +457,7 @@ def _sentence(
     how = f"is {verdict.outcome} than"
     much = number(abs(verdict.difference.value), 3)
     side = "higher" if verdict.difference.value > 0 else "lower"
-    ends = sorted(abs(one) for one in verdict.difference[1:])
+    ends = sorted(abs(value) for value in verdict.difference[1:])
     crosses = verdict.difference.low * verdict.difference.high < 0
     interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
     if (side == "higher") == ((verdict.outcome == "better") != lower) and verdict.difference.value:
@@ -480,7 +480,7 @@ def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list
             continue
         part = f"{own.part:.0%} of the gap to the {'ceiling' if gap.measured else 'best final mean'}"
         form = "with {:.0f} labels" if axis == "labels" else "at a cost of {:.0f}"
-        words = [form.format(one) if math.isfinite(one) else "" for one in (mine, other)]
+        words = [form.format(count) if math.isfinite(count) else "" for count in (mine, other)]
         if all(words):
             return f" It closes {part} {words[0]}, {base} {words[1]}."
         if words[0]:
@@ -523,11 +523,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "x": _plain_data(axis.x),
                 "arms": {
                     name: {
-                        "seeds": list(one.seeds),
-                        **{part: _plain_data(getattr(one, part)) for part in ("mean", "low", "high", "area", "final")},
+                        "seeds": list(arm.seeds),
+                        **{part: _plain_data(getattr(arm, part)) for part in ("mean", "low", "high", "area", "final")},
                         "to_close": [_plain_data(target) for target in axis.targets.get(name, [])],
                     }
-                    for name, one in axis.arms.items()
+                    for name, arm in axis.arms.items()
                 },
                 "gap": _plain_data(axis.gap),
                 "verdicts": {name: _plain_data(verdict) for name, verdict in axis.verdicts.items()},
@@ -541,9 +541,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def _plain_data(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return [_plain_data(one) for one in value.tolist()]
+        return [_plain_data(item) for item in value.tolist()]
     if isinstance(value, Interval | Reached):
-        return {name: _plain_data(one) for name, one in value._asdict().items()}
+        return {name: _plain_data(item) for name, item in value._asdict().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, float):

@@ -97,23 +97,23 @@ def read(words: Sequence[str], root: Path) -> Found:
     UsageError
         If a word means nothing, a table can't be read, or two runs are of one arm and seed.
     """
-    found, folders = Found(), list[Path]()
+    collected, folders = Found(), list[Path]()
     for word in words:
         path = Path(word)
         if path.is_file():
-            found.curves += curves_of_table(path)
+            collected.curves += curves_of_table(path)
         elif (folder := folder_of_runs(path, root)) is not None:
             chosen, others = runs_to_compare(folder)
             folders += chosen
-            found.left_out += others
+            collected.left_out += others
         else:
             folders.append(find_run(root, word, verify=False).folder)
     more = curves_of_runs(list(dict.fromkeys(folders)))
-    found.curves += more.curves
-    found.left_out += more.left_out
-    found.ceiling, found.baseline = more.ceiling, more.baseline
-    _refuse_repeated(found.curves)
-    return found
+    collected.curves += more.curves
+    collected.left_out += more.left_out
+    collected.ceiling, collected.baseline = more.ceiling, more.baseline
+    _refuse_repeated(collected.curves)
+    return collected
 
 
 def folder_of_runs(path: Path, root: Path) -> Path | None:
@@ -142,9 +142,9 @@ def runs_to_compare(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
 
 
 def _refuse_repeated(curves: Iterable[Curve]) -> None:
-    known: dict[tuple[str, int], Curve] = {}
+    curve_of: dict[tuple[str, int], Curve] = {}
     for curve in curves:
-        same = known.setdefault((curve.arm, curve.seed), curve)
+        same = curve_of.setdefault((curve.arm, curve.seed), curve)
         if same is not curve:
             raise UsageError(
                 f"{same.source} and {curve.source} are both of arm {curve.arm} and seed {curve.seed}, so which of them "
@@ -161,7 +161,7 @@ def curves_of_runs(folders: Iterable[Path]) -> Found:
     A run in the folder of a benchmark belongs to the arm that this says. Any other belongs to the arm that its id
     names, if that is ``ARM-SEED``, else to the arm of its query strategies.
     """
-    found = Found()
+    collected = Found()
     manifests: dict[Path, dict[str, Any]] = {}
     for folder in folders:
         home = folder.resolve().parent
@@ -173,15 +173,15 @@ def curves_of_runs(folders: Iterable[Path]) -> Found:
             run.verify()
             meta = run.meta()
             if why := unfinished(meta):
-                found.left_out.append((folder.name, why))
+                collected.left_out.append((folder.name, why))
                 continue
-            found.curves.append(_curve_of(run, meta, manifest.get("arms", {})))
+            collected.curves.append(_curve_of(run, meta, manifest.get("arms", {})))
         except ValueError as error:  # a UsageError, or text that is not JSON
-            found.left_out.append((folder.name, str(error).rstrip(".")))
+            collected.left_out.append((folder.name, str(error).rstrip(".")))
             continue
-        found.ceiling = found.ceiling or manifest.get("ceiling")
-        found.baseline = found.baseline or manifest.get("baseline")
-    return found
+        collected.ceiling = collected.ceiling or manifest.get("ceiling")
+        collected.baseline = collected.baseline or manifest.get("baseline")
+    return collected
 
 
 def curve_of_run(folder: Path) -> Curve:
@@ -251,9 +251,9 @@ def _curve_of(run: Run, meta: dict[str, Any], arms: dict[str, str]) -> Curve:
         raise UsageError("it has no metric that was measured in a step")
     steps = sorted(points)
     paid = np.zeros(steps[-1] + 2)
-    for one in (*run.requests(), *run.refused()):  # labels, and attempts that failed
-        if one["step"] <= steps[-1]:
-            paid[one["step"] + 1] += one["cost"] or 0.0
+    for request in (*run.requests(), *run.refused()):  # labels, and attempts that failed
+        if request["step"] <= steps[-1]:
+            paid[request["step"] + 1] += request["cost"] or 0.0
     names = list(dict.fromkeys(name for step in steps for name in points[step][1]))
     return Curve(
         arm,
@@ -325,8 +325,8 @@ def curves_of_table(path: Path) -> list[Curve]:
         groups.setdefault((str(row["arm"]).strip(), int(values["seed"])), []).append(values)
     curves = []
     for (arm, seed), points in groups.items():
-        points.sort(key=lambda one: one["labels"])
-        columns = {name: np.array([one[name] for one in points]) for name in header if name != "arm"}
+        points.sort(key=lambda point: point["labels"])
+        columns = {name: np.array([point[name] for point in points]) for name in header if name != "arm"}
         cost = columns.get("cost")
         if cost is not None and np.isnan(cost).any():
             cost = None
@@ -346,7 +346,7 @@ def write_table(curves: Iterable[Curve], path: Path) -> None:
             for place, labels in enumerate(curve.labels.tolist()):
                 cost = "" if curve.cost is None else f"{curve.cost[place]:.12g}"
                 cells = [float(curve.values[name][place]) if name in curve.values else math.nan for name in metrics]
-                shown_cells = ["" if math.isnan(one) else repr(one) for one in cells]
+                shown_cells = ["" if math.isnan(cell) else repr(cell) for cell in cells]
                 writer.writerow([curve.arm, curve.seed, f"{labels:.12g}", cost, *shown_cells])
 
 
@@ -399,8 +399,8 @@ def points_of(curve: Curve, metric: str, *, over_cost: bool) -> tuple[Array, Arr
     values = curve.values.get(metric)
     if x is None or values is None:
         raise UsageError(f"{metric} was not measured" if values is None else "its cost is not known")
-    known = ~np.isnan(values)
-    x, values = x[known], values[known]
+    is_measured = ~np.isnan(values)
+    x, values = x[is_measured], values[is_measured]
     if not len(x):
         raise UsageError(f"{metric} was not measured")
     if not np.isfinite(values).all() or not np.isfinite(x).all():

@@ -114,7 +114,7 @@ def forecast(
         ]
     )
     limit = _weighted_median(np.array([part.limit for part in parts]), weights)
-    back = [np.clip(center + scale * one, *bounds) for one in (*quantiles.T, np.array([limit]))]
+    back = [np.clip(center + scale * values, *bounds) for values in (*quantiles.T, np.array([limit]))]
     return Forecast(np.asarray(at, float), back[1], back[0], back[2], float(back[3][0]))
 
 
@@ -166,9 +166,9 @@ def _whiten(rows: Array, correlation: float) -> Array:
 
 def _mixture_quantiles(tails: Array, weights: Array, mean: Array, sd: Array, freedom: Array) -> Array:
     """Return quantiles of a mixture of Student's t, by bisection."""
-    known = weights > 1e-6
-    weights, mean, sd, freedom = weights[known] / weights[known].sum(), mean[known], sd[known], freedom[known]
-    found = []
+    kept = weights > 1e-6
+    weights, mean, sd, freedom = weights[kept] / weights[kept].sum(), mean[kept], sd[kept], freedom[kept]
+    quantiles = []
     for tail in tails:
         ends = mean + sd * stats.t.ppf(tail, freedom)
         low, high = float(ends.min()), float(ends.max())
@@ -178,8 +178,8 @@ def _mixture_quantiles(tails: Array, weights: Array, mean: Array, sd: Array, fre
                 low = middle
             else:
                 high = middle
-        found.append((low + high) / 2)
-    return np.array(found)
+        quantiles.append((low + high) / 2)
+    return np.array(quantiles)
 
 
 def _weighted_median(values: Array, weights: Array) -> float:
@@ -216,7 +216,7 @@ class RunForecast:
         """What the last of the labels asked for are expected to bring, in a sentence."""
         ahead, now = self.ahead, float(self.values[-1])
         more = int(ahead.labels[-1] - self.labels[-1])
-        expected, low, high = (float(one[-1]) for one in (ahead.expected, ahead.low, ahead.high))
+        expected, low, high = (float(seconds[-1]) for seconds in (ahead.expected, ahead.low, ahead.high))
         labels = "label is" if more == 1 else "labels are"
         said = (
             f"{more} more {labels} expected to bring {self.short} from {now:.3g} to {expected:.3g}; "

@@ -55,7 +55,7 @@ def draw_forecast(expected: RunForecast, path: Path) -> None:
     with _panels(path, 1) as (panel,):
         ahead = expected.ahead
         x, last = np.append(expected.labels[-1], ahead.labels), float(expected.values[-1])
-        middle, low, high = (np.append(last, one) for one in (ahead.expected, ahead.low, ahead.high))
+        middle, low, high = (np.append(last, values) for values in (ahead.expected, ahead.low, ahead.high))
         panel.fill_between(x, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0)
         for edge in (low, high):
             panel.plot(x, edge, color=_COLOURS[0], linewidth=0.6, alpha=0.7)
@@ -90,16 +90,16 @@ def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:
     ends: list[tuple[float, str, dict[str, Any]]] = []
     edges: list[tuple[Any, dict[str, Any]]] = []
     shown = list(axis.arms.values())
-    for place, one in enumerate(shown):
-        style = _style(place, one.arm == comparison.baseline)
+    for place, arm in enumerate(shown):
+        style = _style(place, arm.arm == comparison.baseline)
         every = max(1, len(axis.x) // 9)
         start = (place * every) // max(1, len(shown))  # so that markers of curves that coincide stand beside each other
-        panel.plot(axis.x, one.mean, markevery=(start, every), **style)
-        if np.isfinite(one.low).all():
-            panel.fill_between(axis.x, one.low, one.high, color=style["color"], alpha=0.15, linewidth=0)
+        panel.plot(axis.x, arm.mean, markevery=(start, every), **style)
+        if np.isfinite(arm.low).all():
+            panel.fill_between(axis.x, arm.low, arm.high, color=style["color"], alpha=0.15, linewidth=0)
             edge = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 0.6, "alpha": 0.7}
-            edges += [(one.low, edge), (one.high, edge)]
-        ends.append((float(one.mean[-1]), one.arm, style))
+            edges += [(arm.low, edge), (arm.high, edge)]
+        ends.append((float(arm.mean[-1]), arm.arm, style))
     if comparison.ceiling is not None:
         style = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
         panel.axhline(comparison.ceiling.value, **style)
@@ -130,7 +130,7 @@ def _style(place: int, is_base: bool) -> dict[str, Any]:
 
 
 def _title(comparison: Comparison, axis: Axis) -> str:
-    counts = sorted({len(one.seeds) for one in axis.arms.values()})
+    counts = sorted({len(arm.seeds) for arm in axis.arms.values()})
     if counts[-1] == 1:
         return f"{comparison.short} over {axis.name}, one seed"
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -158,7 +158,7 @@ def seeds_needed(others: Sequence[int] = ()) -> int:
         give.
     """
     seeds = 1
-    while holm([smallest_p(seeds), *(smallest_p(one) for one in others)])[0] > ALPHA:
+    while holm([smallest_p(seeds), *(smallest_p(other) for other in others)])[0] > ALPHA:
         seeds += 1
     return seeds
 
@@ -189,14 +189,14 @@ def detectable(differences: Array, alpha: float) -> float:
         return math.inf
     sums = _rank_sums(2 * np.arange(1, count + 1))
     below, above = np.cumsum(sums), np.cumsum(sums[::-1])[::-1]
-    found = 2 * np.minimum(below, above) <= alpha + 1e-12
+    is_detected = 2 * np.minimum(below, above) <= alpha + 1e-12
     noise = np.random.default_rng(0).standard_normal((_SIMULATED_SETS, count))
     low, high = 0.0, 10.0
     for _ in range(25):
         shift = (low + high) / 2
         shifted = noise + shift
         ranks = np.abs(shifted).argsort(axis=1).argsort(axis=1) + 1
-        share = found[2 * (ranks * (shifted > 0)).sum(axis=1)].mean()
+        share = is_detected[2 * (ranks * (shifted > 0)).sum(axis=1)].mean()
         low, high = (low, shift) if share >= POWER else (shift, high)
     return high * deviation
 
@@ -228,8 +228,8 @@ def first_reached(x: Array, values: Array, target: float) -> Array:
     before = np.maximum(place - 1, 0)
     height, below = values[rows, place], values[rows, before]
     rise = np.where(height > below, height - below, 1.0)
-    found = x[before] + (x[place] - x[before]) * np.where(place > 0, (target - below) / rise, 0.0)
-    result: Array = np.where(reached.any(axis=1), found, np.inf)
+    crossing = x[before] + (x[place] - x[before]) * np.where(place > 0, (target - below) / rise, 0.0)
+    result: Array = np.where(reached.any(axis=1), crossing, np.inf)
     return result
 
 
@@ -278,13 +278,13 @@ def labels_to_reach(x: Array, values: Array, target: float) -> Reached:
     Percentile intervals (Efron 1979), expanded for few seeds (Hesterberg 2015). A resample that never gets there counts
     as infinite, so that the upper end is infinite where that happens in many of them. A single seed has no interval.
     """
-    found = first_reached(x, values.mean(axis=0, keepdims=True), target)[0]
+    reached = first_reached(x, values.mean(axis=0, keepdims=True), target)[0]
     seeds = int(np.isfinite(first_reached(x, values, target)).sum())
     if len(values) < 2:
-        return Reached(Interval(float(found), math.nan, math.nan), float(np.isfinite(found)), seeds)
+        return Reached(Interval(float(reached), math.nan, math.nan), float(np.isfinite(reached)), seeds)
     resampled = first_reached(x, resampled_means(values), target)
     low, high = _percentiles(resampled, len(values))
-    return Reached(Interval(float(found), low, high), float(np.isfinite(resampled).mean()), seeds)
+    return Reached(Interval(float(reached), low, high), float(np.isfinite(resampled).mean()), seeds)
 
 
 def labels_saved(x: Array, values: Array, other: Array, target: float) -> Interval:

@@ -27,10 +27,10 @@ def as_text(comparison: Comparison) -> str:
     verdicts = []
     for axis in comparison.axes:
         over = f"Over {axis.name}: " if len(comparison.axes) > 1 else ""
-        verdicts += [over + one.sentence for one in axis.verdicts.values()]
+        verdicts += [over + verdict.sentence for verdict in axis.verdicts.values()]
     if verdicts:
         blocks.append("\n".join(verdicts))
-    if any(one.detectable for axis in comparison.axes for one in axis.verdicts.values()):
+    if any(verdict.detectable for axis in comparison.axes for verdict in axis.verdicts.values()):
         blocks.append(
             "What would have been found: the shift of normal differences, as spread as those seen, that the test\n"
             "finds in 80% of 4000 simulated sets of as many seeds."
@@ -39,7 +39,7 @@ def as_text(comparison: Comparison) -> str:
 
 
 def _axis(comparison: Comparison, axis: Axis) -> list[str]:
-    rows = [[one.arm, str(len(one.seeds)), *_cells(one.area), *_cells(one.final)] for one in axis.arms.values()]
+    rows = [[arm.arm, str(len(arm.seeds)), *_cells(arm.area), *_cells(arm.final)] for arm in axis.arms.values()]
     if comparison.ceiling is not None and axis.name == "labels":
         name = f"ceiling ({comparison.ceiling_labels:.0f} labels)"
         rows.append([name, str(comparison.ceiling_seeds), "-", "", *_cells(comparison.ceiling)])
@@ -94,27 +94,30 @@ def _to_close(comparison: Comparison, axis: Axis, gap: Gap) -> str:
     return "\n".join(lines)
 
 
-def _cells(one: Interval) -> list[str]:
-    interval = "" if math.isnan(one.low) else f"{number(one.low, 4)} to {number(one.high, 4)}"
-    return [number(one.value, 4), interval]
+def _cells(estimate: Interval) -> list[str]:
+    interval = "" if math.isnan(estimate.low) else f"{number(estimate.low, 4)} to {number(estimate.high, 4)}"
+    return [number(estimate.value, 4), interval]
 
 
-def _needed(one: Interval, last: float) -> list[str]:
+def _needed(estimate: Interval, last: float) -> list[str]:
     def shown(value: float) -> str:
         return f"{value:.0f}" if math.isfinite(value) else f"> {last:.0f}"
 
-    return [shown(one.value), f"{shown(one.low)} to {shown(one.high)}" if math.isfinite(one.low) else ""]
+    return [
+        shown(estimate.value),
+        f"{shown(estimate.low)} to {shown(estimate.high)}" if math.isfinite(estimate.low) else "",
+    ]
 
 
 def _saved(own: Target, base: Target) -> list[str]:
-    one = own.saved
-    if one is None:
+    saving = own.saved
+    if saving is None:
         return ["", ""]
-    if math.isnan(one.value):
+    if math.isnan(saving.value):
         return ["-", ""]
     bound = "" if math.isfinite(base.reached.labels.value) else ">= "
     bound = bound if math.isfinite(own.reached.labels.value) else "<= "
-    value, low, high = one
+    value, low, high = saving
     return [f"{bound}{round(value)}", "" if math.isnan(low) else f"{round(low)} to {round(high)}"]
 
 

@@ -29,8 +29,8 @@ _MANY_LABELS = {"ClassifierChain", "MultiOutputClassifier"}  # they classify eac
 def available() -> Mapping[str, type[Any]]:
     """Return scikit-learn's classifiers and regressors by their full names, such as ``sklearn.svm.SVC``."""
     with preserve_rng_state():  # some modules draw from a global generator when they are imported
-        found = all_estimators(type_filter=["classifier", "regressor"])
-    return {_public_name(cls): cls for name, cls in found if name not in _MANY_LABELS}
+        estimators = all_estimators(type_filter=["classifier", "regressor"])
+    return {_public_name(cls): cls for name, cls in estimators if name not in _MANY_LABELS}
 
 
 def full_name(name: str) -> str:
@@ -41,17 +41,17 @@ def full_name(name: str) -> str:
     UsageError
         When scikit-learn has no classifier or regressor of this name.
     """
-    known = available()
-    if name in known:
+    names = available()
+    if name in names:
         return name
-    by_class = {full.rpartition(".")[2]: full for full in known}
+    by_class = {full.rpartition(".")[2]: full for full in names}
     if name in by_class:
         return by_class[name]
-    near = difflib.get_close_matches(name, [*known] if "." in name else [*by_class], n=3)
+    near = difflib.get_close_matches(name, [*names] if "." in name else [*by_class], n=3)
     guess = f"did you mean {' or '.join(near)}?" if near else "it may be of another package, or misspelt."
     raise UsageError(
         f"{name!r} is not a classifier or regressor of scikit-learn: {guess} alcore_sklearn.available() lists all "
-        f"{len(known)}; no other class is made."
+        f"{len(names)}; no other class is made."
     )
 
 
@@ -73,14 +73,14 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Any:
     """
     full = full_name(name)
     cls, given = available()[full], dict(parameters or {})
-    known = inspect.signature(cls).parameters
-    for one in given:
-        if one not in known:
-            raise UsageError(f"{full} has no parameter {one!r}: {did_you_mean(one, known)}.")
-    for one, about in known.items():
-        if about.default is about.empty and about.kind is not about.VAR_KEYWORD and one not in given:
-            raise UsageError(f"{full} needs its parameter {one!r}; give it among the parameters.")
-    estimator = cls(**{one: _built(value) for one, value in given.items()})
+    accepted = inspect.signature(cls).parameters
+    for key in given:
+        if key not in accepted:
+            raise UsageError(f"{full} has no parameter {key!r}: {did_you_mean(key, accepted)}.")
+    for key, about in accepted.items():
+        if about.default is about.empty and about.kind is not about.VAR_KEYWORD and key not in given:
+            raise UsageError(f"{full} needs its parameter {key!r}; give it among the parameters.")
+    estimator = cls(**{key: _built(value) for key, value in given.items()})
     validate = getattr(estimator, "_validate_params", None)  # what fit() calls first; told here before a run starts
     if callable(validate):
         try:
@@ -134,9 +134,9 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
@@ -163,9 +163,9 @@ def _public_name(cls: type[Any]) -> str:
 def _built(value: Any) -> Any:
     """Return a value of a parameter, with estimators in place of the mappings that describe them."""
     if isinstance(value, Mapping) and isinstance(value.get("use"), str):
-        return build(value["use"], {key: one for key, one in value.items() if key != "use"})
+        return build(value["use"], {key: item for key, item in value.items() if key != "use"})
     if isinstance(value, list | tuple):
-        built = [_built(one) for one in value]
+        built = [_built(item) for item in value]
         named = len(built) == 2 and isinstance(built[0], str) and hasattr(built[1], "get_params")
         return tuple(built) if named else built  # TOML has no tuples: [["a", {use = ...}], ...]
     return value

@@ -74,26 +74,26 @@ class Fitted:
     def _probabilities(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if not len(self.present):
             return np.full((len(rows), self.classes), 1 / self.classes)
-        known = 1.0 if self.estimator is None else self.estimator.predict_proba(rows)
+        shares = 1.0 if self.estimator is None else self.estimator.predict_proba(rows)
         if len(self.present) == self.classes:
-            return np.asarray(known)
+            return np.asarray(shares)
         whole = np.zeros((len(rows), self.classes))
-        whole[:, self.present] = known
+        whole[:, self.present] = shares
         return whole
 
     def _decision(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Place decision values in their columns; for two classes it is the second column less the first."""
         if not len(self.present):
             return np.zeros(len(rows) if self.classes == 2 else (len(rows), self.classes))
-        known = np.zeros((len(rows), 1)) if self.estimator is None else self._decided(rows)
-        if known.ndim == 1:
+        decision = np.zeros((len(rows), 1)) if self.estimator is None else self._decided(rows)
+        if decision.ndim == 1:
             if self.classes == 2:
-                return known
-            known = np.stack([np.zeros_like(known), known], axis=1)
+                return decision
+            decision = np.stack([np.zeros_like(decision), decision], axis=1)
         if len(self.present) == self.classes:
-            return known
+            return decision
         whole = np.full((len(rows), self.classes), ABSENT)
-        whole[:, self.present] = known
+        whole[:, self.present] = decision
         return whole[:, 1] - whole[:, 0] if self.classes == 2 else whole
 
     def _decided(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

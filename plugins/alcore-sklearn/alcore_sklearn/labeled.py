@@ -23,11 +23,11 @@ class Arrays(NamedTuple):
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that identify the values."""
-        known = hashlib.sha256()
+        digest = hashlib.sha256()
         for array in self:
-            known.update(f"{array.shape} {array.dtype}".encode())
-            known.update(np.ascontiguousarray(array).tobytes())
-        return known.hexdigest()[:16]
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def as_rows(inputs: Any) -> np.ndarray[Any, Any]:

@@ -137,8 +137,8 @@ class Formula:
 def _evaluated(compute: Callable[[_Columns], Any], columns: _Columns, dtype: type[np.generic]) -> Array:
     count = len(next(iter(columns.values())))
     with np.errstate(all="ignore"):
-        found = np.asarray(compute(columns), dtype=dtype)
-    return np.broadcast_to(found, (count,))
+        values = np.asarray(compute(columns), dtype=dtype)
+    return np.broadcast_to(values, (count,))
 
 
 def _depth(root: ast.AST) -> int:
@@ -165,7 +165,7 @@ class _Reader:
 
     def __init__(self, what: str, text: str, variables: Sequence[Variable]) -> None:
         self.what, self.text = what, text
-        self._variables = {one.name: one for one in variables}
+        self._variables = {variable.name: variable for variable in variables}
         if len(text) > _LONGEST:
             raise UsageError(f"{what} {text[:30]!r}...: it has {len(text)} characters, more than {_LONGEST}.")
 
@@ -231,7 +231,7 @@ class _Reader:
                 return _Expression("number", lambda columns: combine(first(columns), second(columns)))
             case ast.BoolOp(op=op, values=values):
                 join = np.logical_and if isinstance(op, ast.And) else np.logical_or
-                parts = [self._truth(one) for one in values]
+                parts = [self._truth(value) for value in values]
                 return _Expression("truth", lambda columns: _joined(join, [part(columns) for part in parts]))
             case ast.Compare():
                 return self._comparison(node)
@@ -265,15 +265,15 @@ class _Reader:
             self._refuse(node.func, f"there is no function {name!r}: {did_you_mean(name, _FUNCTIONS)}")
         function, wanted = _FUNCTIONS[name]
         given = len(node.args)
-        if node.keywords or any(isinstance(one, ast.Starred) for one in node.args):
+        if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
             self._refuse(node, f"{name} takes plain arguments, as in {name}(x)")
         if given != wanted if wanted else given < 2:
             self._refuse(node, f"{name} takes {'two or more arguments' if not wanted else 'one argument'}, not {given}")
-        parts = [self._number(one) for one in node.args]
+        parts = [self._number(argument) for argument in node.args]
         return _Expression("number", lambda columns: _joined(function, [part(columns) for part in parts]))
 
     def _comparison(self, node: ast.Compare) -> _Expression:
-        sides = [self._build(one) for one in (node.left, *node.comparators)]
+        sides = [self._build(operand) for operand in (node.left, *node.comparators)]
         for op, before, after, place in zip(node.ops, sides, sides[1:], node.comparators, strict=False):
             if type(op) not in _COMPARISONS:
                 self._refuse(node, "only <, <=, >, >=, == and != compare")
@@ -290,7 +290,9 @@ class _Reader:
         ]
         return _Expression(
             "truth",
-            lambda columns: _joined(np.logical_and, [test(one(columns), two(columns)) for test, one, two in steps]),
+            lambda columns: _joined(
+                np.logical_and, [test(left(columns), right(columns)) for test, left, right in steps]
+            ),
         )
 
     def _check_choices(self, node: ast.Compare) -> None:
@@ -306,16 +308,16 @@ class _Reader:
                     self._refuse(other, f"{variable.name} is never {other.value!r}: {near}")
 
     def _number(self, node: ast.AST) -> Callable[[_Columns], Any]:
-        found = self._build(node)
-        if found.kind != "number":
-            self._refuse(node, f"it is {_article(found.kind)}, and a number is needed here")
-        return found.compute
+        expression = self._build(node)
+        if expression.kind != "number":
+            self._refuse(node, f"it is {_article(expression.kind)}, and a number is needed here")
+        return expression.compute
 
     def _truth(self, node: ast.AST) -> Callable[[_Columns], Any]:
-        found = self._build(node)
-        if found.kind != "truth":
-            self._refuse(node, f"it is {_article(found.kind)}, and a comparison is needed here")
-        return found.compute
+        expression = self._build(node)
+        if expression.kind != "truth":
+            self._refuse(node, f"it is {_article(expression.kind)}, and a comparison is needed here")
+        return expression.compute
 
 
 FUNCTIONS = tuple(_FUNCTIONS)

@@ -125,7 +125,7 @@ def space(
 
     points: Grid | Sobol
     if size is not None and size <= MOST:
-        points = Grid([one.count or 0 for one in made.variables], (seed, 0))
+        points = Grid([variable.count or 0 for variable in made.variables], (seed, 0))
         candidates = min(candidates, size)
     else:
         points = Sobol(len(made.variables), (seed, 0))
@@ -158,12 +158,12 @@ def _space_of(variables: Any, constraints: Sequence[str]) -> Space:
         return variables
     if isinstance(variables, list):
         made: list[Variable] = []
-        for place, one in enumerate(variables):
-            if isinstance(one, dict):
-                table = {key: value for key, value in one.items() if key != "name"}
-                made.append(variable_of(str(one.get("name", f"number {place + 1}")), table))
+        for place, variable in enumerate(variables):
+            if isinstance(variable, dict):
+                table = {key: value for key, value in variable.items() if key != "name"}
+                made.append(variable_of(str(variable.get("name", f"number {place + 1}")), table))
             else:
-                made.append(one)
+                made.append(variable)
         variables = made
     try:
         return Space(variables, constraints)
@@ -251,7 +251,7 @@ def _costs(space: Space, text: str | None, unit: Array) -> Formula | None:
         columns = space.values(unit)
         allowed = space.allowed(columns)
         columns = {name: column[allowed] for name, column in columns.items()}
-        refuse_costs(made, made.values(columns), lambda row: {name: [one[row]] for name, one in columns.items()})
+        refuse_costs(made, made.values(columns), lambda row: {name: [column[row]] for name, column in columns.items()})
     except UsageError as error:
         raise UsageError(f"data.space: {error}") from None
     return made
@@ -295,20 +295,20 @@ def _start_of_grid(
     seed: int,
 ) -> tuple[Array, Array]:
     """Return the same of a finite space: points of the design as far as they differ, then others."""
-    found: list[int] = []
+    allowed: list[int] = []
     held_out: list[int] = []
     for ids, unit in allowed_points(space, points, candidates):
-        found += ids.tolist()
+        allowed += ids.tolist()
         at_top = ids if highest is None else ids[space.values(unit)[highest.name] == highest.value]
         held_out += at_top.tolist()[: held - len(held_out)]
-        if len(found) >= held + 2 * initial and len(held_out) >= held:
+        if len(allowed) >= held + 2 * initial and len(held_out) >= held:
             break
-    found = [*held_out, *(one for one in found if one not in set(held_out))]
+    allowed = [*held_out, *(number for number in allowed if number not in set(held_out))]
     free = dict.fromkeys(
-        one for one in points.ids(designs.design(space, kind, initial, seed)).tolist() if one < candidates
+        number for number in points.ids(designs.design(space, kind, initial, seed)).tolist() if number < candidates
     )
-    start = [one for one in free if one not in held_out]
-    start += [one for one in found[held:] if one not in free][: initial - len(start)]
+    start = [number for number in free if number not in held_out]
+    start += [number for number in allowed[held:] if number not in free][: initial - len(start)]
     return points(np.array(start, dtype=np.int64)), points(np.array(held_out, dtype=np.int64))
 
 

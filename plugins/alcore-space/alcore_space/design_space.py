@@ -56,7 +56,7 @@ class Space:
             given = list(variables)
         _raise(faults)
         self.variables: tuple[Variable, ...] = tuple(given)
-        self.names = [one.name for one in self.variables]
+        self.names = [variable.name for variable in self.variables]
         if not self.variables:
             raise UsageError(
                 "the space has no variables; give each a table, such as [data.space.variables.T] with low = 900 and "
@@ -66,7 +66,7 @@ class Space:
             raise UsageError(f"two variables are named {repeated[0]}; rename one.")
         if isinstance(constraints, str):
             raise UsageError(f"constraints is {constraints!r}; it must be a list, such as [{constraints!r}].")
-        self.features = sum(one.width for one in self.variables)
+        self.features = sum(variable.width for variable in self.variables)
         made = []
         for text in constraints:
             try:
@@ -79,7 +79,7 @@ class Space:
     @property
     def size(self) -> int | None:
         """How many points it has, constraints aside; None for a continuum."""
-        counts = [one.count for one in self.variables]
+        counts = [variable.count for variable in self.variables]
         return None if None in counts else math.prod(count for count in counts if count is not None)
 
     def values(self, unit: Array) -> dict[str, Array]:
@@ -90,11 +90,11 @@ class Space:
         unit
             Float64, shape (n, variables), from 0 and below 1.
         """
-        return {one.name: one.values(unit[:, place]) for place, one in enumerate(self.variables)}
+        return {variable.name: variable.values(unit[:, place]) for place, variable in enumerate(self.variables)}
 
     def scaled(self, unit: Array) -> Array:
         """Return the learner's inputs at places in the unit cube: float32, shape (n, features), between 0 and 1."""
-        parts = [one.scaled(unit[:, place]) for place, one in enumerate(self.variables)]
+        parts = [variable.scaled(unit[:, place]) for place, variable in enumerate(self.variables)]
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
     def inputs(self, columns: Mapping[str, Any]) -> Array:
@@ -105,23 +105,23 @@ class Space:
         columns
             The values of each variable, by name: shape (n,).
         """
-        parts = [one.inputs(np.asarray(columns[one.name])) for one in self.variables]
+        parts = [variable.inputs(np.asarray(columns[variable.name])) for variable in self.variables]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def highest_inputs(self, name: str) -> tuple[slice, Array]:
         """Return which inputs of a learner are those of a variable, and what they are at its highest value, float32."""
         place = self.names.index(name)
-        first = sum(one.width for one in self.variables[:place])
+        first = sum(variable.width for variable in self.variables[:place])
         variable = self.variables[place]
         top = variable.inputs(np.array([highest_of(variable)]))[0].astype(np.float32)
         return slice(first, first + variable.width), top
 
     def allowed(self, columns: Mapping[str, Array]) -> Array:
         """Return which points satisfy all constraints: bool, shape (n,)."""
-        found = np.ones(len(next(iter(columns.values()))), dtype=np.bool_)
+        allowed = np.ones(len(next(iter(columns.values()))), dtype=np.bool_)
         for constraint in self.constraints:
-            found &= constraint.satisfied(columns)
-        return found
+            allowed &= constraint.satisfied(columns)
+        return allowed
 
     def point(self, inputs: Any) -> dict[str, Any]:
         """Return the point whose inputs are nearest: bounds are kept, integers and categories are rounded.
@@ -134,11 +134,11 @@ class Space:
         array = np.asarray(inputs, dtype=np.float64)
         if array.shape != (self.features,):
             raise UsageError(f"inputs of shape {array.shape} are no point of this space; it has ({self.features},).")
-        found, place = {}, 0
-        for one in self.variables:
-            found[one.name] = one.nearest(array[place : place + one.width])
-            place += one.width
-        return found
+        point, place = {}, 0
+        for variable in self.variables:
+            point[variable.name] = variable.nearest(array[place : place + variable.width])
+            place += variable.width
+        return point
 
     def fault(self, point: Any) -> str | None:
         """Return what keeps a point from being one of the space, or None.
@@ -153,11 +153,11 @@ class Space:
         for name in point:
             if name not in self.names:
                 return f"there is no variable {name!r}: {did_you_mean(str(name), self.names)}"
-        for one in self.variables:
-            if one.name not in point:
-                return f"the value of {one.name} is missing"
-            if fault := one.fault(point[one.name]):
-                return f"{one.name}: {fault}"
+        for variable in self.variables:
+            if variable.name not in point:
+                return f"the value of {variable.name} is missing"
+            if fault := variable.fault(point[variable.name]):
+                return f"{variable.name}: {fault}"
         columns = columns_of([point], self.names)
         for constraint in self.constraints:
             if not constraint.satisfied(columns)[0]:
@@ -167,8 +167,8 @@ class Space:
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON."""
         return {
-            "variables": [one.describe() for one in self.variables],
-            "constraints": [one.text for one in self.constraints],
+            "variables": [variable.describe() for variable in self.variables],
+            "constraints": [constraint.text for constraint in self.constraints],
         }
 
 
@@ -181,4 +181,6 @@ def _raise(faults: Sequence[str]) -> None:
     if len(faults) == 1:
         raise UsageError(f"{faults[0]}.")
     if faults:
-        raise UsageError(f"{len(faults)} things are wrong with the space:\n" + "\n".join(f"- {one}" for one in faults))
+        raise UsageError(
+            f"{len(faults)} things are wrong with the space:\n" + "\n".join(f"- {fault}" for fault in faults)
+        )

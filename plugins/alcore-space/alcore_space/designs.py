@@ -52,12 +52,12 @@ def allowed_points(space: Space, points: Points, most: int, tried: int = MOST_TR
 
 def first_points(space: Space, points: Points, n: int, most: int) -> Array:
     """Return the first n points of a sequence that satisfy the constraints, or fewer: float64, shape (k, variables)."""
-    found: list[Array] = []
+    parts: list[Array] = []
     for _, unit in allowed_points(space, points, most) if n else ():
-        found.append(unit)
-        if sum(map(len, found)) >= n:
+        parts.append(unit)
+        if sum(map(len, parts)) >= n:
             break
-    return np.concatenate(found)[:n] if found else np.empty((0, len(space.variables)))
+    return np.concatenate(parts)[:n] if parts else np.empty((0, len(space.variables)))
 
 
 def design(space: Space, kind: Design, n: int, seed: int) -> Array:
@@ -95,8 +95,8 @@ def _latin_hypercube(space: Space, n: int, seed: int) -> Array:
         unit = _hypercube(rows, len(space.variables), seed)
         keep = space.allowed(space.values(unit))
         if keep.sum() >= n or rows >= _LARGEST_HYPERCUBE:
-            found: Array = unit[keep][:n]
-            return found
+            points: Array = unit[keep][:n]
+            return points
         rows = min(_LARGEST_HYPERCUBE, math.ceil(1.2 * rows * n / max(int(keep.sum()), n / 16)))
     return np.empty((0, len(space.variables)))
 
@@ -105,8 +105,8 @@ def _hypercube(rows: int, dimensions: int, seed: int) -> Array:
     source = np.random.PCG64(np.random.SeedSequence([seed % 2**64, 3, rows]))
     drawn = np.asarray(source.random_raw(2 * rows * dimensions), dtype=np.uint64).reshape(2, rows, dimensions)
     order = np.argsort(drawn[0], axis=0, kind="stable")
-    found: Array = (order + (drawn[1] >> np.uint64(11)) * 2.0**-53) / rows
-    return found
+    points: Array = (order + (drawn[1] >> np.uint64(11)) * 2.0**-53) / rows
+    return points
 
 
 def _max_min(inputs: Array, n: int) -> Array:
@@ -131,7 +131,9 @@ def refuse_empty(space: Space, points: Points, most: int) -> None:
         return
     ids = np.arange(min(most, 2**16))
     columns = space.values(points(ids))
-    alone = [f"{one.text!r} alone by {_percent(one.satisfied(columns))}" for one in space.constraints]
+    alone = [
+        f"{constraint.text!r} alone by {_percent(constraint.satisfied(columns))}" for constraint in space.constraints
+    ]
     raise UsageError(
         f"none of {min(most, MOST_TRIED):,} points of the space satisfies the constraints, so there is nothing to ask "
         f"for; {', '.join(alone)} of them is satisfied. Look for a wrong sign or unit, or widen the bounds. An "

@@ -93,8 +93,8 @@ class SpacePool:
     def _ids_of(self, unit: Array) -> list[int]:
         """Return the ids of points, which get new ones unless the candidates are all points that there are."""
         if isinstance(self._points, Grid):
-            found: list[int] = self._points.ids(unit).tolist()
-            return found
+            ids: list[int] = self._points.ids(unit).tolist()
+            return ids
         first = self.total
         values = self.space.values(unit)
         self._added += [{name: column[row].item() for name, column in values.items()} for row in range(len(unit))]
@@ -146,16 +146,16 @@ class SpacePool:
         added = numbers >= self._candidates
         if not added.any():
             return torch.from_numpy(self.space.scaled(self._points(numbers)))
-        found = np.empty((len(numbers), self.space.features), dtype=np.float32)
-        found[~added] = self.space.scaled(self._points(numbers[~added]))
+        rows = np.empty((len(numbers), self.space.features), dtype=np.float32)
+        rows[~added] = self.space.scaled(self._points(numbers[~added]))
         points = [self._added[number] for number in (numbers[added] - self._candidates).tolist()]
-        found[added] = self.space.inputs(columns_of(points, self.space.names))
-        return torch.from_numpy(found)
+        rows[added] = self.space.inputs(columns_of(points, self.space.names))
+        return torch.from_numpy(rows)
 
     @property
     def units(self) -> dict[str, str]:
         """The units of the variables, by name; those without one are left out."""
-        return {one.name: one.unit for one in self.space.variables if one.unit}
+        return {variable.name: variable.unit for variable in self.space.variables if variable.unit}
 
     def shown(self, samples: Sequence[int]) -> dict[str, list[Any]]:
         """Return the values of these samples by variable, in its unit and at full precision."""
@@ -171,8 +171,8 @@ class SpacePool:
 
     def cost(self, sample: int) -> float | None:
         """Return what the label of a sample costs; None where the space doesn't say."""
-        found = self.costs_of(torch.tensor([sample]))
-        return None if found is None else float(found[0])
+        costs = self.costs_of(torch.tensor([sample]))
+        return None if costs is None else float(costs[0])
 
     def costs_of(self, samples: torch.Tensor) -> torch.Tensor | None:
         """Return what the labels of these samples cost: float64, shape (n,); None where the space doesn't say."""
@@ -180,23 +180,23 @@ class SpacePool:
             return None
         numbers = samples.numpy()
         self._refuse_unknown(numbers)
-        found = np.empty(len(numbers))
+        costs = np.empty(len(numbers))
         added = numbers >= self._candidates
         if not added.all():
-            found[~added] = self._costs.values(self.space.values(self._points(numbers[~added])))
+            costs[~added] = self._costs.values(self.space.values(self._points(numbers[~added])))
         if added.any():
             points = [self._added[number] for number in (numbers[added] - self._candidates).tolist()]
-            found[added] = self._costs.values(columns_of(points, self.space.names))
-        refuse_costs(self._costs, found, lambda place: self.shown([int(numbers[place])]))
-        return torch.from_numpy(found)
+            costs[added] = self._costs.values(columns_of(points, self.space.names))
+        refuse_costs(self._costs, costs, lambda place: self.shown([int(numbers[place])]))
+        return torch.from_numpy(costs)
 
     def input_cost(self, item: Mapping[str, Any]) -> float | None:
         """Return what the label of a generated point costs; None where the space doesn't say."""
         if self._costs is None:
             return None
-        found = np.asarray(self._costs.values(columns_of([item], self.space.names)), dtype=np.float64)
-        refuse_costs(self._costs, found, lambda _: {name: [item[name]] for name in self.space.names})
-        return float(found[0])
+        costs = np.asarray(self._costs.values(columns_of([item], self.space.names)), dtype=np.float64)
+        refuse_costs(self._costs, costs, lambda _: {name: [item[name]] for name in self.space.names})
+        return float(costs[0])
 
     def input_fidelity(self, item: Mapping[str, Any]) -> Any:
         """Return how exact the label of a generated point is to be, as `fidelity` does for a sample."""
@@ -219,14 +219,14 @@ class SpacePool:
         if self._fidelity is None:
             return None
         columns, top = self.space.highest_inputs(self._fidelity)
-        found = inputs.clone()
-        found[:, columns] = torch.from_numpy(top)
-        return found
+        moved = inputs.clone()
+        moved[:, columns] = torch.from_numpy(top)
+        return moved
 
     def without_added(self, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return those of some points that are neither of the start nor generated ones that are labeled."""
-        added = {tuple(one[name] for name in self.space.names) for one in self._added}
-        return [one for one in points if tuple(one[name] for name in self.space.names) not in added]
+        added = {tuple(point[name] for name in self.space.names) for point in self._added}
+        return [point for point in points if tuple(point[name] for name in self.space.names) not in added]
 
     def _refuse_unknown(self, numbers: Array) -> None:
         if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.total):
@@ -291,7 +291,7 @@ class SpacePool:
         if (fault := self.space.fault(item)) or not isinstance(self._points, Grid):
             return fault
         columns = columns_of([item], self.space.names)
-        unit = np.stack([one.places(columns[one.name]) for one in self.space.variables], axis=1)
+        unit = np.stack([variable.places(columns[variable.name]) for variable in self.space.variables], axis=1)
         return f"this space is finite, and the point is sample {self._points.ids(unit)[0]}; put that id"
 
     def check(self, value: Any) -> str | None:
@@ -320,23 +320,23 @@ class SpacePool:
 
     def digest(self) -> str:
         """Return 64 hexadecimal digits that identify the space, its candidates and the labels."""
-        known = hashlib.sha256(json.dumps([self.space.describe(), self._candidates, self.info.task]).encode())
+        digest = hashlib.sha256(json.dumps([self.space.describe(), self._candidates, self.info.task]).encode())
         few = np.unique(np.linspace(0, self._candidates - 1, 64).astype(np.int64))
-        known.update(self._points(few).tobytes())
-        known.update(json.dumps([self._added, sorted(self._held), self.start_ids, self._ids]).encode())
+        digest.update(self._points(few).tobytes())
+        digest.update(json.dumps([self._added, sorted(self._held), self.start_ids, self._ids]).encode())
         for pool in (self._labeled, self.held_out):
-            known.update(pool.digest().encode())
-        return known.hexdigest()
+            digest.update(pool.digest().encode())
+        return digest.hexdigest()
 
 
-def refuse_costs(costs: Formula, found: Array, point: Callable[[int], Any]) -> None:
+def refuse_costs(costs: Formula, computed: Array, point: Callable[[int], Any]) -> None:
     """Raise `UsageError` for a cost that is negative or no number; `point` shows the values of one."""
-    bad = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    bad = np.flatnonzero(~(np.isfinite(computed) & (computed >= 0)))
     if len(bad):
         values = ", ".join(f"{name} = {value[0]}" for name, value in point(int(bad[0])).items())
         raise UsageError(
-            f"the cost {costs.text!r} is {found[bad[0]]:g} at {values}; it must be a number of at least 0 in the whole "
-            "space."
+            f"the cost {costs.text!r} is {computed[bad[0]]:g} at {values}; it must be a number of at least 0 in the "
+            "whole space."
         )
 
 

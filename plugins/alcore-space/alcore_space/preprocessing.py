@@ -150,22 +150,25 @@ def read_labeled(path: Path, space: Space, targets: Sequence[str], codes: Sequen
             )
     for line, row in rows:
         by_name = dict(zip(names, row, strict=True))
-        point = {one["name"]: standalone.value_of(one, by_name[one["name"]], line) for one in description["variables"]}
+        point = {
+            variable["name"]: standalone.value_of(variable, by_name[variable["name"]], line)
+            for variable in description["variables"]
+        }
         if fault := space.fault(point):
             raise UsageError(f"{path.name}, line {line} is no point of the space: {fault}.")
-    found: list[list[float]] = []
+    targets_of_rows: list[list[float]] = []
     for line, row in rows:
         cells = [row[names.index(name)] for name in targets]
         if codes:
             if cells[0] not in codes:
                 raise UsageError(f"{path.name}, line {line}: {cells[0]!r} is none of the classes {', '.join(codes)}.")
-            found.append([codes.index(cells[0])])
+            targets_of_rows.append([codes.index(cells[0])])
             continue
         numbers = [standalone.number(cell) for cell in cells]
         if None in numbers:
             raise UsageError(f"{path.name}, line {line}: {cells[numbers.index(None)]!r} is not a finite number.")
-        found.append([one for one in numbers if one is not None])
-    array = np.array(found, dtype=np.int64 if codes else np.float32)
+        targets_of_rows.append([number for number in numbers if number is not None])
+    array = np.array(targets_of_rows, dtype=np.int64 if codes else np.float32)
     return inputs, array[:, 0] if len(targets) == 1 else array
 
 

@@ -118,7 +118,7 @@ class RefinedQuery(BaseQuery):
                     self._inner.sample(again, *args, **kwargs)
                 finally:
                     self._inner.attach(cast(RunContext, _View(self.driver, self)))
-                chosen = _Choice([local.item(one) for one in again.items], again.scores)
+                chosen = _Choice([local.item(item) for item in again.items], again.scores)
         query_queue.put_many(chosen.items, None if None in chosen.scores else cast(Sequence[float], chosen.scores))
 
 
@@ -128,7 +128,7 @@ class _Choice:
     def __init__(self, items: Iterable[Any] = (), scores: Iterable[float | None] = ()) -> None:
         self.items: list[Any] = list(items)
         self.scores: list[float | None] = list(scores)
-        self._samples = {one for one in self.items if isinstance(one, int)}
+        self._samples = {item for item in self.items if isinstance(item, int)}
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None, *, score: float | None = None) -> None:
         """Keep an item; a sample id once."""
@@ -171,14 +171,14 @@ class _Neighborhood:
         self, pool: SpacePool, chosen: Sequence[Any], neighbors: int, radius: float, generator: torch.Generator
     ) -> None:
         self._pool = pool
-        self._ids = [one for one in chosen if isinstance(one, int)]
-        points = [one for one in chosen if not isinstance(one, int)]
+        self._ids = [item for item in chosen if isinstance(item, int)]
+        points = [item for item in chosen if not isinstance(item, int)]
         shown = pool.shown(self._ids)
         centers = points + [{name: shown[name][row] for name in shown} for row in range(len(self._ids))]
-        self.new: list[dict[str, Any]] = [dict(one) for one in points]
+        self.new: list[dict[str, Any]] = [dict(point) for point in points]
         if centers:
             around = self._around(columns_of(centers, pool.space.names), neighbors, radius, generator)
-            self.new += [one for one in pool.without_added(around) if one not in centers]
+            self.new += [point for point in pool.without_added(around) if point not in centers]
         self.total = pool.total + len(self.new)
         self._inputs = torch.empty(0, pool.space.features)
         if self.new:
@@ -189,15 +189,15 @@ class _Neighborhood:
     ) -> list[dict[str, Any]]:
         space = self._pool.space
         columns = {}
-        for one in space.variables:
-            repeated = np.repeat(centers[one.name], neighbors)
-            if isinstance(one, Category):
-                other = torch.randint(one.count, (len(repeated),), generator=generator).numpy()
+        for variable in space.variables:
+            repeated = np.repeat(centers[variable.name], neighbors)
+            if isinstance(variable, Category):
+                other = torch.randint(variable.count, (len(repeated),), generator=generator).numpy()
                 changes = torch.rand(len(repeated), generator=generator, dtype=torch.float64).numpy() < 0.2
-                columns[one.name] = np.where(changes, np.array(one.choices)[other], repeated)
+                columns[variable.name] = np.where(changes, np.array(variable.choices)[other], repeated)
                 continue
             drawn = torch.randn(len(repeated), generator=generator, dtype=torch.float64).numpy()
-            columns[one.name] = one.values(np.clip(one.places(repeated) + radius * drawn, 0, 1))
+            columns[variable.name] = variable.values(np.clip(variable.places(repeated) + radius * drawn, 0, 1))
         keep = np.flatnonzero(space.allowed(columns))
         lists = [columns[name][keep].tolist() for name in space.names]
         different = dict.fromkeys(zip(*lists, strict=True))  # at a corner, and of whole numbers, many are alike
@@ -211,10 +211,10 @@ class _Neighborhood:
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the learner's inputs of samples of the pool, and of the points around them."""
         own = ids >= self._pool.total
-        found = torch.empty(len(ids), self._pool.space.features)
-        found[own] = self._inputs[ids[own] - self._pool.total]
-        found[~own] = self._pool.inputs(ids[~own])
-        return found
+        rows = torch.empty(len(ids), self._pool.space.features)
+        rows[own] = self._inputs[ids[own] - self._pool.total]
+        rows[~own] = self._pool.inputs(ids[~own])
+        return rows
 
     def at_highest_fidelity(self, ids: torch.Tensor) -> torch.Tensor | None:
         """Return the inputs of these points at the highest fidelity; None without a fidelity."""
@@ -250,13 +250,13 @@ class _View:
 
     @property
     def feasibility(self) -> Any:
-        known = cast(InferenceContext, self._driver).feasibility
-        return known if self._local is None else known.over(self._local)
+        model = cast(InferenceContext, self._driver).feasibility
+        return model if self._local is None else model.over(self._local)
 
     def costs(self, samples: torch.Tensor) -> torch.Tensor | None:
         if self._local is None:
             return self._driver.costs(samples)
-        return self._driver.costs([self._local.item(one) for one in samples.tolist()])
+        return self._driver.costs([self._local.item(sample) for sample in samples.tolist()])
 
     def strategy_name(self, strategy: Any) -> str:
         return self._driver.strategy_name(self._owner if strategy is self._owner._inner else strategy)

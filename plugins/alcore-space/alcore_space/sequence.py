@@ -44,7 +44,7 @@ class Sobol:
         if dimensions > engine.MAXDIM:
             raise UsageError(f"a space of {dimensions} variables; a Sobol sequence has at most {engine.MAXDIM}.")
         directions = engine(dimensions).sobolstate.numpy()  # (D, 30), bit 0 of n first
-        source = np.random.PCG64(np.random.SeedSequence([one % 2**64 for one in seed]))
+        source = np.random.PCG64(np.random.SeedSequence([word % 2**64 for word in seed]))
         raw = np.asarray(source.random_raw(dimensions * (_PLACES + 1)), dtype=np.uint64)
         bits = (directions[:, :, None] >> np.arange(_BITS - 1, -1, -1)) & 1  # (D, 30, 30), the highest bit first
         tables = np.zeros((dimensions, _BITS // _PART, 2**_PART), dtype=np.uint64)
@@ -73,13 +73,13 @@ class Sobol:
         """
         mask = 2**_PART - 1
         parts = [(ids >> (_PART * part)) & mask for part in range(_BITS // _PART)]
-        found = np.empty((len(ids), self.dimensions))
+        values = np.empty((len(ids), self.dimensions))
         for dimension, tables in enumerate(self._tables):
             number = tables[0][parts[0]]
             for table, part in zip(tables[1:], parts[1:], strict=True):
                 number ^= table[part]
-            found[:, dimension] = number * 2.0**-_PLACES
-        return found
+            values[:, dimension] = number * 2.0**-_PLACES
+        return values
 
 
 class Grid:
@@ -106,19 +106,19 @@ class Grid:
         step = max(1, round(self.size * (math.sqrt(5) - 1) / 2))
         while math.gcd(step, self.size) > 1:
             step += 1
-        source = np.random.PCG64(np.random.SeedSequence([one % 2**64 for one in seed]))
+        source = np.random.PCG64(np.random.SeedSequence([word % 2**64 for word in seed]))
         self._step, self._first = step % self.size, int(source.random_raw()) % self.size
         self._back = pow(step, -1, self.size) if self.size > 1 else 0
 
     def __call__(self, ids: Array) -> Array:
         """Return points by number: float64, shape (n, variables), in the middle of the part of each value."""
         rest = (ids * self._step + self._first) % self.size
-        found = np.empty((len(ids), len(self._counts)))
+        values = np.empty((len(ids), len(self._counts)))
         for place in range(len(self._counts) - 1, -1, -1):
             count = self._counts[place]
-            found[:, place] = (rest % count + 0.5) / count
+            values[:, place] = (rest % count + 0.5) / count
             rest = rest // count
-        return found
+        return values
 
     def ids(self, unit: Array) -> Array:
         """Return the numbers of the points that places in the unit cube belong to: int64, shape (n,)."""

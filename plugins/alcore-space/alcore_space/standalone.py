@@ -50,10 +50,12 @@ def read(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, An
 
 def inputs_of(description: Mapping[str, Any], path: str | Path) -> np.ndarray[Any, Any]:
     """Return the inputs of all rows of a CSV file as `read` does, without its warning."""
-    names, rows = table(path, [one["name"] for one in description["variables"]])
-    known = [*(one["name"] for one in description["variables"]), *description["targets"]]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"has a column {unknown[0]!r}, which is no variable of the space: {', '.join(known)}")
+    names, rows = table(path, [variable["name"] for variable in description["variables"]])
+    names_of_columns = [*(variable["name"] for variable in description["variables"]), *description["targets"]]
+    if unknown := [name for name in names if name not in names_of_columns]:
+        raise ValueError(
+            f"has a column {unknown[0]!r}, which is no variable of the space: {', '.join(names_of_columns)}"
+        )
     columns = {}
     for variable in description["variables"]:
         name = variable["name"]

@@ -79,8 +79,8 @@ class Real:
 
     def places(self, values: Array) -> Array:
         """Return the places of values in [0, 1]: shape (n,). A whole number has the middle of its part."""
-        found: Array = self.inputs(values)[:, 0]
-        return found
+        places: Array = self.inputs(values)[:, 0]
+        return places
 
     def nearest(self, inputs: Array) -> Any:
         """Return the possible value that is nearest to inputs of the learner, shape (width,)."""
@@ -237,8 +237,8 @@ class Category:
 
     def places(self, values: Array) -> Array:
         """Return the middles of the parts of [0, 1) that belong to values."""
-        found: Array = (self.inputs(values).argmax(axis=1) + 0.5) / self.count
-        return found
+        places: Array = (self.inputs(values).argmax(axis=1) + 0.5) / self.count
+        return places
 
     def nearest(self, inputs: Array) -> Any:
         """Return the possible value that is nearest to inputs of the learner."""
@@ -257,7 +257,7 @@ class Category:
 
 Variable = Real | Category
 """A variable of a design space; `Log` and `Integer` are `Real`."""
-TYPES: dict[str, Any] = {one.type: one for one in (Real, Log, Integer, Category)}
+TYPES: dict[str, Any] = {cls.type: cls for cls in (Real, Log, Integer, Category)}
 """The types of variables by their names."""
 
 
@@ -278,22 +278,22 @@ def variable_of(name: str, table: Mapping[str, Any]) -> Variable:
     kind = given.pop("type", "real")
     if kind not in TYPES:
         raise UsageError(f"variable {name}: type is {kind!r}; {did_you_mean(str(kind), TYPES)}.")
-    known = [field.name for field in dataclasses.fields(TYPES[kind]) if field.name != "name"]
+    names = [field.name for field in dataclasses.fields(TYPES[kind]) if field.name != "name"]
     faults = [
-        f"there is no {key!r} of a variable of type {kind}; {did_you_mean(str(key), ['type', *known])}"
+        f"there is no {key!r} of a variable of type {kind}; {did_you_mean(str(key), ['type', *names])}"
         for key in given
-        if key not in known
+        if key not in names
     ]
     if not isinstance(given.get("unit", ""), str):
         faults.append(f"unit is {given['unit']!r}; a unit is text, such as unit = 'K'")
-    missing = [one for one in known if one != "unit" and one not in given]
-    for one in missing:
-        example = '["a", "b"]' if one == "choices" else "a number"
-        faults.append(f"{one} is missing; give {one} = {example}")
+    missing = [key for key in names if key != "unit" and key not in given]
+    for key in missing:
+        example = '["a", "b"]' if key == "choices" else "a number"
+        faults.append(f"{key} is missing; give {key} = {example}")
     made: Variable | None = None
     if not missing:
         try:
-            made = TYPES[kind](name, **{key: value for key, value in given.items() if key in known})
+            made = TYPES[kind](name, **{key: value for key, value in given.items() if key in names})
         except UsageError as error:
             faults.append(str(error).removeprefix(f"variable {name}: ").rstrip("."))
     if faults or made is None:
@@ -331,9 +331,9 @@ def _faults_of_choices(choices: Any) -> list[str]:
         return [f'choices is {choices!r}; it must be a list, such as choices = ["a", "b"]']
     if len(choices) < 2:
         return [f"choices is {list(choices)!r}; a category has two values at least"]
-    if not all(isinstance(one, str) for one in choices) and not all(_is_number(one) for one in choices):
+    if not all(isinstance(choice, str) for choice in choices) and not all(_is_number(choice) for choice in choices):
         return [f"choices is {list(choices)!r}; its values must be all text, or all finite numbers"]
-    repeated = [one for place, one in enumerate(choices) if one in choices[:place]]
+    repeated = [choice for place, choice in enumerate(choices) if choice in choices[:place]]
     return [f"choices has {repeated[0]!r} twice"] if repeated else []
 
 

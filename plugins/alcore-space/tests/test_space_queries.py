@@ -143,7 +143,7 @@ def test_a_run_goes_on_where_no_point_to_measure_on_has_a_solution(build: Any) -
 def test_a_start_without_any_label_ends_the_run(build: Any) -> None:
     driver = build(ToCorner(2), Solve(lambda point: True), max_failure_rate=1.0)
     driver.run()
-    assert "nothing is labelled yet" in str(driver.stop_reason)
+    assert "nothing is labeled yet" in str(driver.stop_reason)
     assert len(driver.label_strategy.solved) == 8
 
 

@@ -98,11 +98,11 @@ class Plateau:
             return None
         sign = 1 if self.mode == "max" else -1
         best, waited = None, 0
-        for one in measured:
-            if math.isnan(one.value):
+        for measurement in measured:
+            if math.isnan(measurement.value):
                 waited += 1
-            elif best is None or sign * (one.value - best.value) > self.min_delta:
-                best, waited = one, 0
+            elif best is None or sign * (measurement.value - best.value) > self.min_delta:
+                best, waited = measurement, 0
             else:
                 waited += 1
         if waited < self.patience:

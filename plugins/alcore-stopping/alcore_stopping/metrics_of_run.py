@@ -46,20 +46,20 @@ def metric_of_run(context: RunContext, name: str) -> list[Measurement]:
             f"the run measures nothing, so {name!r} is never known; give it a metrology strategy that measures it, "
             "for instance --metrology f1."
         )
-    known: dict[str, None] = {}
+    names: dict[str, None] = {}
     for strategy in context.metrology_strategies:
         own = context.strategy_name(strategy)
-        found: dict[int, float] = {}
+        values: dict[int, float] = {}
         for step, record in _records(strategy.records):
             numeric = {str(key): float(value) for key, value in record.items() if _is_number(value)}
-            known |= dict.fromkeys(numeric)
+            names |= dict.fromkeys(numeric)
             for key in (name, name.removeprefix(f"{own}.")):
                 if key in numeric:
-                    found[step] = numeric[key]
-        if found:
-            return [Measurement(step, value) for step, value in sorted(found.items())]
-    if known:
-        raise UsageError(f"no metrology strategy of this run measures {name!r}: {did_you_mean(name, known)}.")
+                    values[step] = numeric[key]
+        if values:
+            return [Measurement(step, value) for step, value in sorted(values.items())]
+    if names:
+        raise UsageError(f"no metrology strategy of this run measures {name!r}: {did_you_mean(name, names)}.")
     return []
 
 

@@ -36,7 +36,7 @@ def cohen_kappa(first: torch.Tensor, second: torch.Tensor) -> float:
     Cohen (1960), A coefficient of agreement for nominal scales, Educational and Psychological Measurement 20.
     """
     n, classes = len(first), int(torch.cat([first, second]).max()) + 1
-    counts = [torch.bincount(one, minlength=classes).tolist() for one in (first, second)]
+    counts = [torch.bincount(predicted, minlength=classes).tolist() for predicted in (first, second)]
     agreed = int((first == second).sum()) * n
     by_chance = sum(a * b for a, b in zip(*counts, strict=True))
     return (agreed - by_chance) / (n * n - by_chance) if by_chance < n * n else 0.0

@@ -250,7 +250,7 @@ class _Reader:
         values = {cell for cell in cells if cell is not None}
         orders = ("dmy", "mdy") if self.said.date_order == "auto" else (self.said.date_order,)
         read = {order: {cell: date(cell, order) for cell in values} for order in orders}
-        fitting = [order for order, found in read.items() if values and None not in found.values()]
+        fitting = [order for order, dates in read.items() if values and None not in dates.values()]
         if not fitting:
             return False
         if len(fitting) == 2 and read["dmy"] != read["mdy"]:

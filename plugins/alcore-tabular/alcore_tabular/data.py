@@ -335,9 +335,9 @@ def _split(
     """Return the rows to choose from, the held-out ones, and the places of those of the first that are labeled."""
     splits, draws = (np.random.default_rng([seed % 2**64, purpose]) for purpose in (0, 1))
     codes = answers.values if answers.task == "classification" else None
-    known = raw.labeled
-    if len(known) < len(raw):
-        return _split_labeled(raw, known, codes, answers.names, initial, validation, splits)
+    labeled = raw.labeled
+    if len(labeled) < len(raw):
+        return _split_labeled(raw, labeled, codes, answers.names, initial, validation, splits)
     train, held = hold_out(codes, len(raw), validation, splits)
     classes = None if codes is None else codes[train]
     if initial is None:
@@ -348,7 +348,7 @@ def _split(
 
 def _split_labeled(
     raw: RawTable,
-    known: Array,
+    labeled: Array,
     codes: Array | None,
     names: Sequence[str],
     initial: int | float | None,
@@ -358,18 +358,18 @@ def _split_labeled(
     """Split a table of which some rows are labeled: a share of them is held out, and the others are trained on."""
     if initial is not None:
         raise UsageError(
-            f"initial: {initial} is given, and {len(raw) - len(known)} rows have no label, so all labeled rows that "
+            f"initial: {initial} is given, and {len(raw) - len(labeled)} rows have no label, so all labeled rows that "
             "are not held out are labeled at the start; leave it out."
         )
-    trained, held = known, known[:0]
-    if len(known) >= FEWEST_ROWS:
-        places, others = hold_out(codes, len(known), validation, rng)
-        trained, held = known[places], known[others]
+    trained, held = labeled, labeled[:0]
+    if len(labeled) >= FEWEST_ROWS:
+        places, others = hold_out(codes, len(labeled), validation, rng)
+        trained, held = labeled[places], labeled[others]
         missing = [] if codes is None else np.setdiff1d(np.arange(len(names)), codes[others]).tolist()
         if missing and len(held):
             warn(
-                f"{raw.file}: no labeled row of {listed([names[one] for one in missing])} is held out, since a class "
-                "needs two labeled rows for that; so metrics say nothing of it."
+                f"{raw.file}: no labeled row of {listed([names[number] for number in missing])} is held out, since a "
+                "class needs two labeled rows for that; so metrics say nothing of it."
             )
     train = np.setdiff1d(np.arange(len(raw)), held)
     return train, held, np.searchsorted(train, trained)

@@ -66,7 +66,7 @@ class Encoder:
     @property
     def features(self) -> int:
         """Number of features: one for each numeric column, for each category and for each word."""
-        return len(self.numbers) + sum(map(len, self.categories)) + sum(len(known.words) for known in self.words)
+        return len(self.numbers) + sum(map(len, self.categories)) + sum(len(words.words) for words in self.words)
 
     def describe(self, raw: RawTable) -> list[dict[str, Any]]:
         """Return what makes the features of each column of the table, as JSON in the order of the features."""
@@ -82,12 +82,12 @@ class Encoder:
             for place, center, scale, fill in zip(self.numbers, self.center, self.scale, self.fill, strict=True)
         ]
         texts = [
-            {"name": raw.text_names[place], "kind": "category", "categories": list(known)}
-            for place, known in zip(self.texts, self.categories, strict=True)
+            {"name": raw.text_names[place], "kind": "category", "categories": list(categories)}
+            for place, categories in zip(self.texts, self.categories, strict=True)
         ]
         free = [
-            {"name": raw.text_names[place], "kind": "text", "words": list(known.words), "weights": list(known.weights)}
-            for place, known in zip(self.free, self.words, strict=True)
+            {"name": raw.text_names[place], "kind": "text", "words": list(words.words), "weights": list(words.weights)}
+            for place, words in zip(self.free, self.words, strict=True)
         ]
         return [*numbers, *texts, *free]
 
@@ -107,14 +107,14 @@ class Encoder:
         self._refuse_overflow(raw, result)
         result[:, width:] = 0
         texts = _filled(raw.texts)
-        for place, known in zip(self.texts, self.categories, strict=True):
-            codes = {category: width + code for code, category in enumerate(known)}
-            found = [codes.get(cell) for cell in texts[:, place]]
-            known_rows = [row for row, code in enumerate(found) if code is not None]
-            result[known_rows, [code for code in found if code is not None]] = 1
+        for place, categories in zip(self.texts, self.categories, strict=True):
+            codes = {category: width + code for code, category in enumerate(categories)}
+            numbers = [codes.get(cell) for cell in texts[:, place]]
+            known_rows = [row for row, code in enumerate(numbers) if code is not None]
+            result[known_rows, [code for code in numbers if code is not None]] = 1
             if len(known_rows) < len(raw):
-                self._warn_unknown(raw, int(place), found)
-            width += len(known)
+                self._warn_unknown(raw, int(place), numbers)
+            width += len(categories)
         for place, vocabulary in zip(self.free, self.words, strict=True):
             many = len(vocabulary.words)
             for start in range(0, len(raw), _BLOCK):
@@ -171,11 +171,11 @@ def fit(raw: RawTable, *, fills: bool = False, vocabulary: int = 500) -> Encoder
     if len(dull) == len(constant) + len(alike):
         raise UsageError(f"{raw.file}: every column beside the target is constant, so there is nothing to learn from.")
     if dull:
-        one = len(dull) == 1
+        is_single = len(dull) == 1
         warn(
-            f"{raw.file}: {'the column' if one else f'{len(dull)} columns'} {listed(dull)} "
-            f"{'has' if one else 'have'} one value in all {len(raw)} training rows and "
-            f"{'is' if one else 'are'} left out."
+            f"{raw.file}: {'the column' if is_single else f'{len(dull)} columns'} {listed(dull)} "
+            f"{'has' if is_single else 'have'} one value in all {len(raw)} training rows and "
+            f"{'is' if is_single else 'are'} left out."
         )
     varied, told = np.flatnonzero(~constant), np.flatnonzero(~alike)
     free = [place for place in told.tolist() if raw.text_names[place] in raw.free]

@@ -72,13 +72,13 @@ class Faults:
 class _Gathering:
     """Keeps a `ColumnError` that is raised inside."""
 
-    def __init__(self, found: list[ColumnError]) -> None:
-        self._found = found
+    def __init__(self, faults: list[ColumnError]) -> None:
+        self._faults = faults
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
         if isinstance(error, ColumnError):
-            self._found.append(error)
+            self._faults.append(error)
         return isinstance(error, ColumnError)

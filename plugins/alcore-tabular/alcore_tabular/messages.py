@@ -51,12 +51,12 @@ def setting(name: str, value: str | float | Sequence[str]) -> str:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return text with the nearest name to a mistyped one, whatever its case, or up to twenty names."""
-    known = sorted(set(names))
-    word = next((name for name in known if name.casefold() == word.casefold()), word)
-    if len(known) <= _LISTED:
-        return did_you_mean(word, known)
-    shortlist = difflib.get_close_matches(word, known, n=_LISTED, cutoff=0.0)
-    return f"{did_you_mean(word, shortlist)} and {len(known) - len(shortlist)} more"
+    candidates = sorted(set(names))
+    word = next((name for name in candidates if name.casefold() == word.casefold()), word)
+    if len(candidates) <= _LISTED:
+        return did_you_mean(word, candidates)
+    shortlist = difflib.get_close_matches(word, candidates, n=_LISTED, cutoff=0.0)
+    return f"{did_you_mean(word, shortlist)} and {len(candidates) - len(shortlist)} more"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -127,9 +127,9 @@ class TablePreprocessing:
     def _check_names(self, table: TextTable) -> None:
         """Raise `UsageError` that lists all columns that are missing, and all that are not known."""
         wanted = standalone.source_names(self._description)
-        known = {*wanted, *self._description["left_out"], self._description["target"]["name"]}
+        columns = {*wanted, *self._description["left_out"], self._description["target"]["name"]}
         lacking = [name for name in wanted if name not in table.names]
-        unknown = [name for name in table.names if name not in known]
+        unknown = [name for name in table.names if name not in columns]
         faults = [
             f"{table.names.count(name)} columns are named {name!r}" for name in wanted if table.names.count(name) > 1
         ]

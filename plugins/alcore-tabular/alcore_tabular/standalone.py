@@ -73,13 +73,13 @@ def csv_columns(description: Mapping[str, Any], path: str | Path) -> dict[str, l
     blanks = {blank.strip().casefold() for blank in description["file"]["blanks"]}
     given = description["file"]["delimiter"]
     tables = [table(path, delimiter) for delimiter in ([given] if given else [",", ";", "\t", "|"])]
-    names, rows = max(tables, key=lambda one: len(set(wanted) & set(one[0])))  # of equal ones the first
+    names, rows = max(tables, key=lambda table: len(set(wanted) & set(table[0])))  # of equal ones the first
     if not names:
         raise ValueError(f"{path} holds no text; it needs a line of column names, then one line a sample")
-    known = {*wanted, *description["left_out"], description["target"]["name"]}
+    columns = {*wanted, *description["left_out"], description["target"]["name"]}
     problems = [f"lacks a column {name!r}" for name in wanted if name not in names]
     problems += [f"has {names.count(name)} columns {name!r}" for name in wanted if names.count(name) > 1]
-    problems += [f"has a column {name!r}, which is not known" for name in names if name not in known]
+    problems += [f"has a column {name!r}, which is not known" for name in names if name not in columns]
     if problems:
         raise ValueError(f"{path} {'; '.join(problems)}")
     if uneven := [number for number, row in enumerate(rows) if len(row) != len(names)]:
@@ -162,9 +162,9 @@ def unknown_categories(column: Mapping[str, Any], cells: Sequence[str | None]) -
     """Return in words which cells hold categories that are not known; empty where there are none."""
     if column["kind"] != "category":
         return ""
-    known = set(column["categories"])
+    categories = set(column["categories"])
     values = [MISSING if cell is None else cell for cell in cells]
-    new = [value for value in values if value not in known]
+    new = [value for value in values if value not in categories]
     if not new:
         return ""
     example = new[0] if len(new[0]) <= 40 else new[0][:39] + "\N{HORIZONTAL ELLIPSIS}"
@@ -238,7 +238,7 @@ _DATES = (
     r"(?P<day>\d\d?)[- ](?P<word>[A-Za-z]{3,9})\.?,?[- ](?P<year>\d{4})",
     r"(?P<word>[A-Za-z]{3,9})\.? (?P<day>\d\d?),? (?P<year>\d{4})",
 )
-_PATTERNS = [re.compile(one + _TIME) for one in _DATES]
+_PATTERNS = [re.compile(pattern + _TIME) for pattern in _DATES]
 
 
 def date(cell: str, order: str) -> datetime.datetime | None:
@@ -252,10 +252,10 @@ def date(cell: str, order: str) -> datetime.datetime | None:
     order
         How day and month are ordered between slashes or hyphens before a year: ``dmy`` or ``mdy``.
     """
-    found = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(cell))), None)
-    if found is None:
+    matched = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(cell))), None)
+    if matched is None:
         return None
-    part = found.groupdict()
+    part = matched.groupdict()
     if "first" in part:
         part["day"], part["month"] = part["first"], part["second_"]
         if order == "mdy":

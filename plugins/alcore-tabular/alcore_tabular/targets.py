@@ -78,12 +78,12 @@ def encode_target(
         _refuse_text(raw, cells, texts)
     if texts:
         return _classes(raw, cells, mark, numeric=False, whole=whole)
-    found = np.array(values, dtype=np.float64)
+    numbers = np.array(values, dtype=np.float64)
     if task == "auto" and not whole:
-        _refuse_doubtful(raw, found)
-    if task == "auto" and _are_codes(found):
+        _refuse_doubtful(raw, numbers)
+    if task == "auto" and _are_codes(numbers):
         return _classes(raw, cells, mark, numeric=True, whole=whole)
-    return _values(raw, found, whole=whole)
+    return _values(raw, numbers, whole=whole)
 
 
 def _refuse_text(raw: RawTable, cells: list[str], texts: list[int]) -> NoReturn:
@@ -176,15 +176,15 @@ def _given_classes(raw: RawTable, cells: list[str], mark: DecimalMark, names: tu
         fault = fault if all(name.strip() for name in names) else "a name is empty"
         raise UsageError(f"classes: {fault}; name each class once, two at least.")
     code = {name: place for place, name in enumerate(names)}
-    found = [code.get(cell, code.get(_class_name(cell, mark))) for cell in cells]
-    if None in found:
-        row = found.index(None)
+    classes = [code.get(cell, code.get(_class_name(cell, mark))) for cell in cells]
+    if None in classes:
+        row = classes.index(None)
         raw.refuse(
             raw.target_name,
             f"is the target, and {raw.at(row, raw.target_name)}, which is none of the classes {listed(names)}; add it "
             f"to data.csv.classes: {nearest(cells[row], names)}",
         )
-    return EncodedTarget("classification", np.array(found, dtype=np.int64), names)
+    return EncodedTarget("classification", np.array(classes, dtype=np.int64), names)
 
 
 def _without_cells(raw: RawTable, task: Task) -> EncodedTarget:

@@ -46,7 +46,7 @@ def _engine() -> Any:
     except (TypeError, RuntimeError):
         return None
     same = all(
-        one.grad is not None and torch.equal(one.grad, torch.tensor(expected))
-        for one, expected in zip(weights, ([3.0, 3.0], 3.0), strict=True)
+        weight.grad is not None and torch.equal(weight.grad, torch.tensor(expected))
+        for weight, expected in zip(weights, ([3.0, 3.0], 3.0), strict=True)
     )
     return run if same else None

@@ -37,8 +37,8 @@ class _Settings:
         logger: logging.Logger | None,
         label: str | None,
     ) -> None:
-        known = {dtype: name for name, dtype in PRECISIONS.items()}
-        if amp_type not in known:
+        names = {dtype: name for name, dtype in PRECISIONS.items()}
+        if amp_type not in names:
             raise UsageError(f"amp_type is {amp_type!r}; it must be torch.float16 or torch.bfloat16.")
         if isinstance(cuda_graph_warmup, bool) or not isinstance(cuda_graph_warmup, int) or cuda_graph_warmup < 0:
             raise UsageError(f"cuda_graph_warmup is {cuda_graph_warmup!r}; it must be an integer of at least 0.")
@@ -50,7 +50,7 @@ class _Settings:
         for name, flag in (("use_graphs", use_graphs), ("use_amp", use_amp), ("compile", compiles)):
             if not isinstance(flag, bool):
                 raise UsageError(f"{name} is {flag!r}; it must be True or False.")
-        self.amp = known[amp_type] if use_amp else "off"
+        self.amp = names[amp_type] if use_amp else "off"
         self.device = graphs.device_of(model)
         self._use_graphs, self._compiles = use_graphs, compiles
         self._logger, self._label = logger or default_logger, label

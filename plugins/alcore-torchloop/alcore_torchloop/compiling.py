@@ -90,15 +90,18 @@ class _Before:
     def __init__(self, model: Any, stepper: Stepper) -> None:
         buffers = model.buffers() if isinstance(model, torch.nn.Module) else ()
         self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
-        self._gradients = [(one, None if one.grad is None else one.grad.clone()) for one in stepper.parameters()]
+        self._gradients = [
+            (parameter, None if parameter.grad is None else parameter.grad.clone())
+            for parameter in stepper.parameters()
+        ]
         self._generator = torch.get_rng_state()
         self._others = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     def restore(self) -> None:
         for buffer, value in self._buffers:
             buffer.copy_(value)
-        for one, gradient in self._gradients:
-            one.grad = gradient
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         torch.set_rng_state(self._generator)
         if self._others:
             torch.cuda.set_rng_state_all(self._others)

@@ -47,7 +47,7 @@ def update_of(optimizer: torch.optim.Optimizer, *, direct: bool = True) -> Updat
     hooks, kind = _hooks_of(optimizer), _KINDS.get(type(optimizer))
     if not direct or kind is None or hooks is None or not _has_own_step(optimizer):
         return whole
-    if not all(_is_plain(one) for group in optimizer.param_groups for one in group["params"]):
+    if not all(_is_plain(parameter) for group in optimizer.param_groups for parameter in group["params"]):
         return whole
     cls: Any = type(optimizer)
     if not all(_same_bits(cls, _options(group)) for group in optimizer.param_groups):
@@ -63,14 +63,14 @@ def update_of(optimizer: torch.optim.Optimizer, *, direct: bool = True) -> Updat
             return
         ready = []
         for group in groups:
-            if (one := _ready(group, optimizer.state, needs)) is None:
+            if (ready_group := _ready(group, optimizer.state, needs)) is None:
                 optimizer.step()
                 return
-            ready.append(one)
+            ready.append(ready_group)
         optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler looks for
         with torch.no_grad():
-            for one in ready:
-                apply(one)
+            for ready_group in ready:
+                apply(ready_group)
 
     return update
 
@@ -83,13 +83,13 @@ def _ready(group: dict[str, Any], states: Any, needs: str) -> Ready | None:
     if type(group["lr"]) is not float and type(group["lr"]) is not int:
         return None
     parameters = group["params"]
-    gradients = [one.grad for one in parameters]
+    gradients = [parameter.grad for parameter in parameters]
     for gradient in gradients:
         if gradient is None or gradient.is_sparse:
             return None
     if needs == "momentum_buffer" and not group["momentum"]:
         return Ready(group, parameters, gradients, [])
-    own = [states[one] for one in parameters]
+    own = [states[parameter] for parameter in parameters]
     for state in own:
         if state.get(needs) is None:  # before the first step
             return None
@@ -129,7 +129,7 @@ def _adam(ready: Ready, *, decoupled: bool) -> None:
     torch._foreach_lerp_(means, gradients, 1 - beta1)
     torch._foreach_mul_(squares, beta2)
     torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
-    counts = [one.item() for one in counters]
+    counts = [counter.item() for counter in counters]
     roots = torch._foreach_sqrt(squares)
     if counts.count(counts[0]) == len(counts):
         torch._foreach_div_(roots, (1 - beta2 ** counts[0]) ** 0.5)
@@ -157,21 +157,21 @@ def _options(group: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def _same_bits(cls: type, options: tuple[tuple[str, Any], ...]) -> bool:
     """Try a few steps of both ways on numbers of all kinds."""
     if any(
-        isinstance(one, torch.Tensor) for _, value in options for one in (value if type(value) is tuple else [value])
+        isinstance(item, torch.Tensor) for _, value in options for item in (value if type(value) is tuple else [value])
     ):
         return False
     needs, apply = _KINDS[cls]
     for dtype in (torch.float32, torch.float64):
         shapes = [(5, 7), (33,), (), (1, 3, 2)]
         ours, theirs = ([_numbers(shape, i, dtype) for i, shape in enumerate(shapes)] for _ in range(2))
-        one, other = (cls([{"params": each}], lr=0.01, **dict(options)) for each in (ours, theirs))
+        fused, other = (cls([{"params": each}], lr=0.01, **dict(options)) for each in (ours, theirs))
         for step in range(4):
             for i, pair in enumerate(zip(ours, theirs, strict=True)):
                 for parameter in pair:
                     parameter.grad = _numbers(parameter.shape, 10 * step + i + 1, dtype)
-            ready = _ready(one.param_groups[0], one.state, needs)
+            ready = _ready(fused.param_groups[0], fused.state, needs)
             if ready is None:
-                one.step()
+                fused.step()
             else:
                 with torch.no_grad():
                     apply(ready)
@@ -200,7 +200,7 @@ def _hooks_of(optimizer: torch.optim.Optimizer) -> tuple[Any, Any, Any, Any] | N
     """Return where the hooks of an optimizer are kept, and those of all; None where this torch keeps them elsewhere."""
     homes = [getattr(optimizer, name, None) for name in _HOOKS]
     homes += [getattr(torch_optimizer, name, None) for name in _GLOBAL_HOOKS]
-    return None if any(one is None for one in homes) else (homes[0], homes[1], homes[2], homes[3])
+    return None if any(home is None for home in homes) else (homes[0], homes[1], homes[2], homes[3])
 
 
 def _has_own_step(optimizer: torch.optim.Optimizer) -> bool:

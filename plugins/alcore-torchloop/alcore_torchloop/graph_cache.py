@@ -112,30 +112,30 @@ class Recorder:
         except UnfitError as error:
             self._give_up(error)
             return self._eager(*args, **kwargs)
-        found = self._found.get(form, 0)
-        if found == 0 and len(self._found) == MOST_GRAPHS:
+        recording = self._found.get(form, 0)
+        if recording == 0 and len(self._found) == MOST_GRAPHS:
             return self._eager(*args, **kwargs)
-        if isinstance(found, int) and found < self._warmup:
-            self._found[form] = found + 1
+        if isinstance(recording, int) and recording < self._warmup:
+            self._found[form] = recording + 1
             with self._graphs.aside():
                 return self._eager(*args, **kwargs)
-        if isinstance(found, int):
+        if isinstance(recording, int):
             try:
-                found = self._found[form] = self._record(tensors, args, kwargs)
+                recording = self._found[form] = self._record(tensors, args, kwargs)
             except Exception as error:  # noqa: BLE001 - the eager call raises the actual error
                 self._give_up(error)
                 return self._eager(*args, **kwargs)
-        for place, tensor in zip(found.inputs, tensors, strict=True):
+        for place, tensor in zip(recording.inputs, tensors, strict=True):
             place.copy_(tensor, non_blocking=True)
         self._changes = 0
-        found.graph.replay()
-        return self._finish(found.result)
+        recording.graph.replay()
+        return self._finish(recording.result)
 
     def _forget(self) -> None:
         """Drop all graphs; one eager call comes before a new one, in which an optimizer makes its state."""
         self._changes += 1
-        for form, found in self._found.items():
-            self._found[form] = min(found if isinstance(found, int) else self._warmup, self._warmup - 1)
+        for form, recording in self._found.items():
+            self._found[form] = min(recording if isinstance(recording, int) else self._warmup, self._warmup - 1)
 
     def _record(self, tensors: list[torch.Tensor], args: Any, kwargs: Any) -> _Recording:
         inputs = [tensor.detach().clone() for tensor in tensors]
@@ -219,7 +219,7 @@ def dependencies(model: Any) -> Dependencies:
     modules = list(model.modules())
     tensors = [*model.parameters(), *model.buffers()]
     values: list[Any] = [module.training for module in modules]
-    values += [(one.data_ptr(), one.requires_grad) for one in tensors]
+    values += [(tensor.data_ptr(), tensor.requires_grad) for tensor in tensors]
     return Dependencies([*modules, *tensors], values)
 
 

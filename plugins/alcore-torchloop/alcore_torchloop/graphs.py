@@ -80,4 +80,4 @@ def graphs_for(device: torch.device | str | None) -> Graphs | None:
 def device_of(model: object) -> torch.device | None:
     """Return where a model's parameters are; None where it has none."""
     parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-    return next((one.device for one in parameters), None)
+    return next((parameter.device for parameter in parameters), None)

@@ -135,7 +135,7 @@ class DefaultTrainingLoop:
             self._placed(self._context.device, self._context.dtype)
             learner = self._context.learner
             parameters = getattr(learner, "parameters", None)
-            if not callable(parameters) or not any(one.requires_grad for one in parameters()):
+            if not callable(parameters) or not any(parameter.requires_grad for parameter in parameters()):
                 raise _nothing_to_train(learner)
 
     def _placed(self, device: Any, dtype: torch.dtype | None) -> tuple[Any, torch.dtype | None]:
@@ -334,9 +334,9 @@ def _same(own: Any, given: Any) -> bool:
     return bool(own == given)
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), known)}.")
+def _one_of(name: str, value: str, names: Sequence[str]) -> None:
+    if value not in names:
+        raise UsageError(f"DefaultTrainingLoop: {name} is {value!r}: {did_you_mean(str(value), names)}.")
 
 
 def _own_step(model: Any, batch: Any) -> torch.Tensor:

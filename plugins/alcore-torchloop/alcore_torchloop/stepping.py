@@ -102,7 +102,7 @@ class Stepper:
         settings = [item for group in self._optimizer.param_groups for item in group.items() if item[0] != "params"]
         held = [value for state in self._optimizer.state.values() for value in state.values()]
         return (
-            [one for one in (*held, *(value for _, value in settings)) if isinstance(one, torch.Tensor)],
+            [value for value in (*held, *(value for _, value in settings)) if isinstance(value, torch.Tensor)],
             [item for item in settings if not isinstance(item[1], torch.Tensor)],
         )
 
@@ -126,7 +126,7 @@ class Stepper:
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters that the optimizer steps."""
-        return [one for group in self._optimizer.param_groups for one in group["params"]]
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def step(self) -> bool:
         """Clip the gradients and step the optimizer."""

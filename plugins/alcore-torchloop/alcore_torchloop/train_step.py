@@ -113,40 +113,40 @@ class _Graphed:
 
     def depends(self) -> Dependencies:
         """Return what a graph depends on; with the optimizer in it, also the optimizer's settings and state."""
-        found = dependencies(self._model)
-        found.objects.extend(self._stepper.parameters())
+        on_model = dependencies(self._model)
+        on_model.objects.extend(self._stepper.parameters())
         if not self._inside:
-            return found
+            return on_model
         objects, settings = self._stepper.constants()
         if self._settings is not None and settings != self._settings:
             self._inside = False  # for instance by a schedule, which would need a graph for each rate
         self._settings = settings
-        return Dependencies([*found.objects, *objects], [*found.values, self._inside, *settings])
+        return Dependencies([*on_model.objects, *objects], [*on_model.values, self._inside, *settings])
 
     def record(self, *args: Any, **kwargs: Any) -> Any:
         """Compute gradients, starting without any, so that they are at the place that each replay writes to."""
         trained = self._trained()
-        before = [one.grad for one in trained]
-        for one in trained:
-            one.grad = None
+        before = [parameter.grad for parameter in trained]
+        for parameter in trained:
+            parameter.grad = None
         try:
             with unreplaced_buffers(self._model):
                 loss = self._loss_of(*args, **kwargs)
                 self._stepper.backward(loss)
-                gradients = [one.grad for one in trained]
+                gradients = [parameter.grad for parameter in trained]
                 if self._inside:
                     self._stepper.step()
             return loss.detach(), trained, gradients
         finally:
-            for one, gradient in zip(trained, before, strict=True):
-                one.grad = gradient
+            for parameter, gradient in zip(trained, before, strict=True):
+                parameter.grad = gradient
 
     def finish(self, result: Any) -> tuple[torch.Tensor, bool]:
         """Do the part that is not in the graph; the loss is copied, since the next replay overwrites it."""
         loss, trained, gradients = result
         if self._inside:
-            for one, gradient in zip(trained, gradients, strict=True):
-                one.grad = gradient
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                parameter.grad = gradient
             return loss.clone(), True
         self._stepper.begin_batch()
         self._stepper.take(trained, gradients)
@@ -154,7 +154,9 @@ class _Graphed:
 
     def _trained(self) -> list[torch.nn.Parameter]:
         own = self._model.parameters() if isinstance(self._model, torch.nn.Module) else ()
-        return [one for one in dict.fromkeys([*self._stepper.parameters(), *own]) if one.requires_grad]
+        return [
+            parameter for parameter in dict.fromkeys([*self._stepper.parameters(), *own]) if parameter.requires_grad
+        ]
 
 
 def _world_size() -> int:

@@ -84,7 +84,7 @@ class ClassifierUQQuery(PointwiseQuery):
         kind = kind_of(self.driver.learner)
         if not is_map(outputs):
             return _MEASURES[self.measure](outputs, kind, self.temperature)
-        flat = (by_position(one[None], kind) for one in outputs)  # one sample at a time, since a map may be large
+        flat = (by_position(output[None], kind) for output in outputs)  # one sample at a time, since a map may be large
         scores = [_MEASURES[self.measure](positions, kind, self.temperature) for positions in flat]
         return reduce_map(torch.stack(scores), self.reduce)
 

@@ -168,7 +168,7 @@ def _drawable(value: float) -> float:
 def tick_text(value: float, all_ticks: Sequence[float]) -> str:
     """Return a tick as text, with as many digits as tell it from its neighbors."""
     step = all_ticks[1] - all_ticks[0]
-    largest = max(abs(one) for one in all_ticks)
+    largest = max(abs(tick) for tick in all_ticks)
     if largest >= 1e6 or (largest < 0.01 and value):
         front, _, power = f"{value:.{max(2, math.ceil(math.log10(largest / step)))}e}".partition("e")
         return f"{front.rstrip('0').rstrip('.')}e{int(power)}"

@@ -43,7 +43,7 @@ def dash(
             f"{root.resolve().parent}. In the terminal: alcore watch {root}"
         )
     if not root.is_dir() and root != DEFAULT_ROOT:
-        there = [str(one) for one in root.parent.iterdir() if one.is_dir()] if root.parent.is_dir() else []
+        there = [str(path) for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
         near = did_you_mean(str(root), there) if there else "its parent is missing too"
         raise UsageError(f"there is no folder {root}: {near}.")
 
@@ -69,11 +69,11 @@ def watch(
     """
     from alcore_web.watch import RunWatch
 
-    found = find_run(root, run)
+    stored = find_run(root, run)
     try:
-        code = RunWatch(found).follow()
+        code = RunWatch(stored).follow()
     except KeyboardInterrupt:
-        say(f"no longer watching {found.folder.name}, which goes on by itself.")
+        say(f"no longer watching {stored.folder.name}, which goes on by itself.")
         raise typer.Exit(INTERRUPTED) from None
     if code:
         raise typer.Exit(code)

@@ -85,7 +85,7 @@ class Guard:
             opened = RedirectResponse("/", 303)  # so that the token is in no address that is kept or shared
             opened.set_cookie(self._name, self._cookie, httponly=True, samesite="strict", path="/")
             return opened
-        if not any(_equal(one, self._cookie) for one in self._cookies(scope)):
+        if not any(_equal(cookie, self._cookie) for cookie in self._cookies(scope)):
             return PlainTextResponse("Open the address that `alcore dash` has printed: it has the token.\n", 403)
         return None
 
@@ -100,5 +100,5 @@ def _equal(given: str, expected: str) -> bool:
 
 def _only(scope: Scope, name: bytes) -> str | None:
     """Return the value of a header that a request has once; None where it has none, or several."""
-    found = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-    return found[0] if len(found) == 1 else None
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None

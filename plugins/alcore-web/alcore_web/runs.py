@@ -181,9 +181,9 @@ class Runs:
     def rows(self) -> list[Row]:
         """Return all runs, the newest first; what has not changed is not read again."""
         with self._lock:
-            found = {folder: self._row(name, folder) for name, folder in runs_within(self.root).items()}
-            self._rows = {folder: self._rows[folder] for folder in found if folder in self._rows}
-        return sorted(found.values(), key=lambda row: (row.started, row.name), reverse=True)
+            rows = {folder: self._row(name, folder) for name, folder in runs_within(self.root).items()}
+            self._rows = {folder: self._rows[folder] for folder in rows if folder in self._rows}
+        return sorted(rows.values(), key=lambda row: (row.started, row.name), reverse=True)
 
     def detail(self, name: str, *, verify: bool = False) -> Detail:
         """Return everything that is shown of one run.
@@ -209,9 +209,9 @@ class Runs:
 
     def _row(self, name: str, folder: Path) -> Row:
         before = _stamp(folder)
-        known = self._rows.get(folder)
-        if known is not None and before is not None and known[0] == before:
-            return known[1]
+        cached = self._rows.get(folder)
+        if cached is not None and before is not None and cached[0] == before:
+            return cached[1]
         try:
             row = row_of(_run(folder), name)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others are shown
@@ -239,20 +239,20 @@ def row_of(run: Run, name: str) -> Row:
     UsageError
         If it can't be read.
     """
-    found, settings = run.summary(), settings_of(run.folder)
+    summary, settings = run.summary(), settings_of(run.folder)
     parts = {kind: short(str(value), 60) for kind, value in parts_of(settings).items()}
     limit = _table(settings, "driver").get("max_active_learning_steps")
     return Row(
         name,
-        found.status,
-        short(str(found.reason or ""), 1000),
-        _time(found.started),
-        found.steps,
+        summary.status,
+        short(str(summary.reason or ""), 1000),
+        _time(summary.started),
+        summary.steps,
         limit if isinstance(limit, int) else None,
-        found.labels,
+        summary.labels,
         parts,
-        found.metrics,
-        found.on,
+        summary.metrics,
+        summary.on,
     )
 
 
@@ -308,15 +308,15 @@ def curves_of(records: Mapping[str, Sequence[Any]], steps: Sequence[Mapping[str,
     first = main_metric({metric: 0.0 for _, metric in curves})
     home = next((strategy for strategy, metric in curves if metric == first), "")
     ordered = sorted(curves, key=lambda key: (key[0] != home, key[1] != first))
-    found = [MetricCurve(f"{strategy}: {metric}", curves[strategy, metric]) for strategy, metric in ordered]
+    curves_shown = [MetricCurve(f"{strategy}: {metric}", curves[strategy, metric]) for strategy, metric in ordered]
     losses = [(step.get("train_samples"), _table(step, "losses").get("loss")) for step in steps]
     loss = [(float(x), float(y)) for x, y in losses if _is_number(x) and _is_number(y)]
-    return [*found, *([MetricCurve("training loss", loss)] if loss else [])]
+    return [*curves_shown, *([MetricCurve("training loss", loss)] if loss else [])]
 
 
 def main_metric(names: Mapping[str, float]) -> str | None:
     """Return the name of the metric that stands for a run, of those that it has."""
-    return next((one for one in _FIRST if one in names), next(iter(names), None))
+    return next((metric for metric in _FIRST if metric in names), next(iter(names), None))
 
 
 def _run(folder: Path) -> Run:
@@ -328,10 +328,10 @@ def _run(folder: Path) -> Run:
 def _stamp(folder: Path) -> tuple[Any, ...] | None:
     """Return what changes whenever the database does, with the time of the last change first, in nanoseconds."""
     try:
-        found = (folder / "run.db").lstat()
+        status = (folder / "run.db").lstat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, (folder / "run.db-journal").exists()
+    return status.st_mtime_ns, status.st_size, status.st_ino, (folder / "run.db-journal").exists()
 
 
 def _time(text: Any) -> str:
@@ -339,13 +339,13 @@ def _time(text: Any) -> str:
 
 
 def _table(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = tree.get(name)
-    return found if isinstance(found, dict) else {}
+    table = tree.get(name)
+    return table if isinstance(table, dict) else {}
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _numbers(found: Any) -> list[float]:
-    return [float(one) for one in found.values() if _is_number(one)] if isinstance(found, dict) else []
+def _numbers(values: Any) -> list[float]:
+    return [float(value) for value in values.values() if _is_number(value)] if isinstance(values, dict) else []

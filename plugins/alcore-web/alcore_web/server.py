@@ -44,7 +44,7 @@ def serve(root: Path, *, host: str, port: int, browser: bool, tell: Callable[[st
     with contextlib.closing(bound(host, port)) as listening:
         port = listening.getsockname()[1]
         name = f"[{host}]" if ":" in host else host
-        names = {f"{one}:{port}" for one in (name, "localhost", "127.0.0.1")}
+        names = {f"{host}:{port}" for host in (name, "localhost", "127.0.0.1")}
         runs = Runs(root)
         threading.Thread(target=runs.rows, daemon=True).start()  # so that the first page is there at once
         guard = Guard(create_app(runs), hosts=names, port=port)

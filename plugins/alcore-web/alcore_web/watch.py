@@ -76,19 +76,19 @@ class RunWatch:
         for place in itertools.count():
             if place:
                 self._sleep(_EVERY)
-            if (found := self._look()) is None:
+            if (detail := self._look()) is None:
                 continue
             if not doing:
-                self._say(headline(found))
-            for step in found.steps[printed:]:
-                self._say(step_line(step, found.curves))
-            printed = len(found.steps)
-            if not found.row.lives:
-                self._say(ending(found))
-                return found
-            if found.doing != doing and found.doing.split(",")[:2] != doing.split(",")[:2]:
-                self._say(found.doing)
-            doing = found.doing or doing or "starting"
+                self._say(headline(detail))
+            for step in detail.steps[printed:]:
+                self._say(step_line(step, detail.curves))
+            printed = len(detail.steps)
+            if not detail.row.lives:
+                self._say(ending(detail))
+                return detail
+            if detail.doing != doing and detail.doing.split(",")[:2] != doing.split(",")[:2]:
+                self._say(detail.doing)
+            doing = detail.doing or doing or "starting"
         raise AssertionError("the loop has no end")
 
     def _say(self, text: str) -> None:
@@ -151,7 +151,7 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
         blocks.append(Text(_plain(row.reason), "red" if row.outcome == "failed" else "dim"))
     blocks.append(Text(_plain(", ".join(f"{kind} {name}" for kind, name in parts.items() if name)), "dim"))
     counts = f"{row.steps}" + (f" of {row.limit}" if row.limit else "") + f" steps, {row.labels} labels"
-    counts += "".join(f", {detail.requested[one]} {word}" for one, word in _PENDING if detail.requested[one])
+    counts += "".join(f", {detail.requested[state]} {word}" for state, word in _PENDING if detail.requested[state])
     counts += f", {detail.untrained} labels not trained on" if detail.untrained else ""
     if detail.seconds_left and row.limit and row.steps < row.limit:
         counts += f", about {duration(detail.seconds_left)} left"
@@ -166,7 +166,9 @@ def picture(detail: Detail, width: int, height: int) -> RenderableType:
             blocks.append(Text(f"... {more} more: alcore dash draws them", "dim"))
     if detail.picks:
         blocks += [Text(""), _picks(detail)]
-    used = sum(3 if isinstance(one, Table) else 1 for one in blocks) + len(detail.curves[:_MOST_CURVES]) + _MOST_PICKS
+    used = (
+        sum(3 if isinstance(block, Table) else 1 for block in blocks) + len(detail.curves[:_MOST_CURVES]) + _MOST_PICKS
+    )
     lines = [Text(_plain(line), "dim", no_wrap=True, overflow="ellipsis") for line in detail.log[-8:]]
     room = max(0, min(len(lines), height - used))
     if room:
@@ -211,13 +213,13 @@ def _picks(detail: Detail) -> Table:
     for name in ("rank", "sample", "strategy", "score", "label"):
         right = name in ("rank", "score")
         table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
-    for one in detail.picks[:_MOST_PICKS]:
-        label = label_of(one) or ("pending" if one["state"] == "open" else one["state"])
-        cells = (str(one["rank"]), asked_for(one), one["strategy"], number(one["score"]), label)
+    for pick in detail.picks[:_MOST_PICKS]:
+        label = label_of(pick) or ("pending" if pick["state"] == "open" else pick["state"])
+        cells = (str(pick["rank"]), asked_for(pick), pick["strategy"], number(pick["score"]), label)
         table.add_row(*(Text(_plain(cell)) for cell in cells))
     return table
 
 
 def _plain(text: str) -> str:
     """Return text without control characters, which could steer the terminal: it may come from a stranger."""
-    return "".join(one if one.isprintable() else " " for one in text)
+    return "".join(character if character.isprintable() else " " for character in text)

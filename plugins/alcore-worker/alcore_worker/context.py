@@ -46,8 +46,10 @@ class SentPool:
 
     def shown(self, samples: Sequence[int]) -> dict[str, list[Any]]:
         """Return what the pool shows of samples, by name."""
-        known = [self._sent[int(one)].values for one in samples]
-        return {name: [one.get(name) for one in known] for name in (known[0] if known else ())}
+        values = [self._sent[int(sample)].values for sample in samples]
+        return {
+            name: [values_of_sample.get(name) for values_of_sample in values] for name in (values[0] if values else ())
+        }
 
     def cost(self, sample: int) -> float | None:
         """Return what the pool says that the label of a sample costs."""
@@ -63,7 +65,7 @@ class SentInputs(SentPool):
 
     def inputs(self, ids: torch.Tensor) -> Any:
         """Return the inputs of samples, as one batch."""
-        return stacked([self._sent[one].input for one in ids.tolist()])
+        return stacked([self._sent[sample].input for sample in ids.tolist()])
 
 
 class WorkerContext:
@@ -145,7 +147,7 @@ def stacked(rows: Sequence[Any]) -> Any:
     """Return the inputs of single samples as one batch."""
     first = rows[0]
     if isinstance(first, Mapping):
-        return {key: stacked([one[key] for one in rows]) for key in first}
+        return {key: stacked([row[key] for row in rows]) for key in first}
     if isinstance(first, tuple | list):
         return type(first)(stacked(list(part)) for part in zip(*rows, strict=True))
     if isinstance(first, torch.Tensor):

@@ -127,8 +127,8 @@ def _tensors_apart(document: Mapping[str, Any], get_blob: Callable[[str], bytes]
     raw = get_blob(digest)
     if hashlib.sha256(raw).hexdigest() != digest:
         raise DocumentError(f"its arrays {digest[:12]} are damaged: their content has another SHA-256")
-    found: dict[str, torch.Tensor] = safetensors.torch.load(raw)
-    return found
+    tensors: dict[str, torch.Tensor] = safetensors.torch.load(raw)
+    return tensors
 
 
 def _encoded(value: Any, apart: _Apart, depth: int = 0) -> Any:
@@ -148,14 +148,14 @@ def _encoded(value: Any, apart: _Apart, depth: int = 0) -> Any:
         return {"$array" if isinstance(value, np.ndarray) else "$scalar": _encoded_array(value, apart)}
     if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - the first one is quick
         pairs, has_tag = {}, False
-        for key, one in value.items():
+        for key, member in value.items():
             if not isinstance(key, str):
                 raise DocumentError("a mapping has keys that are no text, which can't be sent")
             has_tag = has_tag or key.startswith("$")
-            pairs[str(key)] = one if type(one) in _PLAIN else _encoded(one, apart, depth + 1)
+            pairs[str(key)] = member if type(member) in _PLAIN else _encoded(member, apart, depth + 1)
         return {"$mapping": pairs} if has_tag else pairs
     if isinstance(value, tuple | list):
-        items = [_encoded(one, apart, depth + 1) for one in value]
+        items = [_encoded(member, apart, depth + 1) for member in value]
         return {"$tuple": items} if isinstance(value, tuple) else items
     raise DocumentError(f"a {type(value).__name__} can't be sent; use numbers, text, arrays, lists and mappings")
 
@@ -188,20 +188,20 @@ def _in_place(array: np.ndarray[Any, Any]) -> list[Any]:
 
 def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(data, list):
-        return [_decoded(one, tensors) for one in data]
+        return [_decoded(member, tensors) for member in data]
     if not isinstance(data, dict):
         return data
     tag = next((key for key in data if key[:1] == "$"), None)
     if tag is None:
-        return {key: one if type(one) in _PLAIN else _decoded(one, tensors) for key, one in data.items()}
+        return {key: member if type(member) in _PLAIN else _decoded(member, tensors) for key, member in data.items()}
     body = data[tag]
     match tag:
         case "$float":
             return float(body)
         case "$mapping":
-            return {key: _decoded(one, tensors) for key, one in body.items()}
+            return {key: _decoded(member, tensors) for key, member in body.items()}
         case "$tuple":
-            return tuple(_decoded(one, tensors) for one in body)
+            return tuple(_decoded(member, tensors) for member in body)
         case "$tensor":
             return tensors[body] if isinstance(body, str) else torch.from_numpy(_decoded_array(*body))
         case "$array":
@@ -212,7 +212,7 @@ def _decoded(data: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _decoded_array(code: str, shape: Sequence[int], text: str) -> np.ndarray[Any, Any]:
-    if code not in _ARRAY_TYPES or not all(type(one) is int and one >= 0 for one in shape):
+    if code not in _ARRAY_TYPES or not all(type(length) is int and length >= 0 for length in shape):
         raise DocumentError(f"it has an array of the type {code!r:.40} and the shape {shape!r:.80}")
     raw = bytearray(base64.b64decode(text, validate=True))  # what is decoded can be written to
     return np.frombuffer(raw, dtype=f"<{code}").reshape(shape)

@@ -136,10 +136,10 @@ class _CallingExchange:
         self._exchange, self._call = exchange, call
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._exchange, name)
-        if not callable(found):
-            return found
-        return lambda *args, **kwargs: self._call(lambda: found(*args, **kwargs))
+        attribute = getattr(self._exchange, name)
+        if not callable(attribute):
+            return attribute
+        return lambda *args, **kwargs: self._call(lambda: attribute(*args, **kwargs))
 
 
 def calling_by(call: Callable[[Callable[[], Any]], Any], exchange: Exchange) -> Exchange:

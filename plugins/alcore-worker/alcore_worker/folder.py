@@ -105,13 +105,13 @@ class FolderExchange:
                 write_new(self._probe(), str(mark), f"{FORMAT}\n".encode())
                 flush(self._root)
         try:
-            found = read(mark, 100).decode(errors="replace").strip()
+            format_found = read(mark, 100).decode(errors="replace").strip()
         except DocumentError as error:
             raise DocumentError(
                 f"{error}, and not what workers write there; remove it, or use another folder"
             ) from error
-        if found != str(FORMAT):
-            raise UsageError(other_format(f"the folder {self._root}", found))
+        if format_found != str(FORMAT):
+            raise UsageError(other_format(f"the folder {self._root}", format_found))
 
     # -- the driver's side -----------------------------------------------------------------------------
 
@@ -146,8 +146,8 @@ class FolderExchange:
     def put(self, run: str, tasks: Mapping[str, bytes]) -> None:
         """Add tasks, by name; those that are known are left as they are. `FullError` where there is no room."""
         with _away(self.where):
-            folder, known = self._folder(run, "waiting"), self.known(run)
-            for name in [one for one in tasks if one not in known]:
+            folder, tasks_known = self._folder(run, "waiting"), self.known(run)
+            for name in [task for task in tasks if task not in tasks_known]:
                 with contextlib.suppress(FileExistsError):
                     write_new(self._part(run), f"{folder}/{name}.0.json", tasks[name])
             flush(folder)
@@ -155,11 +155,11 @@ class FolderExchange:
     def known(self, run: str) -> set[str]:
         """Return the names of the tasks that wait, are claimed, or are answered."""
         with _away(self.where):
-            found: set[str] = set()
+            names: set[str] = set()
             # a task moves on while this looks, or is given back once
             for kind in ("waiting", "claimed", "answers", "waiting"):
-                found.update(task for task, _ in self._tasks(run, kind))
-            return found
+                names.update(task for task, _ in self._tasks(run, kind))
+            return names
 
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
@@ -253,8 +253,8 @@ class FolderExchange:
     def workers(self, silent_after: float) -> int:
         """Return how many workers were heard of in so many seconds."""
         with _away(self.where):
-            names = [one for one in os.listdir(self._top("workers")) if is_worker(one)]  # noqa: PTH208
-            return sum(not self._is_silent(one, silent_after) for one in names)
+            names = [name for name in os.listdir(self._top("workers")) if is_worker(name)]  # noqa: PTH208
+            return sum(not self._is_silent(name, silent_after) for name in names)
 
     def _is_silent(self, worker: str, silent_after: float) -> bool:
         """Tell whether what a worker writes has not changed for so many seconds of this process."""
@@ -266,7 +266,7 @@ class FolderExchange:
         """Return the runs that are known."""
         with _away(self.where):
             names = sorted(os.listdir(self._top("runs")))  # noqa: PTH208
-            return [one for one in names if is_run(one) and may_be_file(self._root / "runs" / one / "note.json")]
+            return [name for name in names if is_run(name) and may_be_file(self._root / "runs" / name / "note.json")]
 
     def fault_of(self, run: str) -> str | None:
         """Return why a run that is known can't be served, though the disk can be reached; None where it can.
@@ -278,8 +278,8 @@ class FolderExchange:
             if not os.path.lexists(folder):
                 return None
             parts = [folder, *(folder / kind for kind in _KINDS)]
-            faults = (fault_of_folder(one) for one in parts)
-            fault = next((one for one in faults if one is not None), None)
+            faults = (fault_of_folder(part) for part in parts)
+            fault = next((fault for fault in faults if fault is not None), None)
             if fault is None and not may(folder / "note.json", os.R_OK):
                 fault = f"{folder / 'note.json'} may not be read by this user"
             return fault
@@ -336,7 +336,7 @@ class FolderExchange:
     def _claims_of(self, run: str, worker: str) -> list[str]:
         """Return the files of the tasks that a worker has claimed."""
         parts = [_CLAIMED.fullmatch(file) for _, file in self._tasks(run, "claimed")]
-        return sorted(one[0] for one in parts if one is not None and one["worker"] == worker)
+        return sorted(part[0] for part in parts if part is not None and part["worker"] == worker)
 
     def _begin_claim(self, run: str, token: str) -> Claim | None:
         """Return the claim of which the file has this name; None where nothing is to be done."""

@@ -84,10 +84,10 @@ def blob_of(document: bytes) -> str | None:
     if b'"blob"' not in document:
         return None
     try:
-        found = parsed(document).get("blob")
+        blob = parsed(document).get("blob")
     except DocumentError:
         return None
-    return found if isinstance(found, str) and is_digest(found) else None
+    return blob if isinstance(blob, str) and is_digest(blob) else None
 
 
 def parsed(text: bytes) -> dict[str, Any]:
@@ -127,10 +127,10 @@ def read_note(text: bytes, run: str, where: str) -> Note:
     return Note(run_id, seed, float(silent_after))
 
 
-def other_format(what: str, found: Any) -> str:
+def other_format(what: str, format_found: Any) -> str:
     """Return what to say where driver and worker exchange different formats."""
     return (
-        f"{what} has the exchange format {found!r:.40}, and this version of alcore-worker has {FORMAT}. Install the "
-        "same version of alcore-worker where the run is and where its workers are, and give each version a place of "
-        "its own."
+        f"{what} has the exchange format {format_found!r:.40}, and this version of alcore-worker has {FORMAT}. Install "
+        "the same version of alcore-worker where the run is and where its workers are, and give each version a place "
+        "of its own."
     )

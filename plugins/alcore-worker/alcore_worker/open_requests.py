@@ -32,8 +32,8 @@ class OpenRequests:
 
     def take(self, requests: Sequence[Request]) -> None:
         """Add requests that were taken out."""
-        for one in requests:
-            self.by_name[name_of(one)] = self.unsent[name_of(one)] = self._by_id[one.id] = one
+        for request in requests:
+            self.by_name[name_of(request)] = self.unsent[name_of(request)] = self._by_id[request.id] = request
 
     def drop(self, name: str) -> None:
         """Forget a request that was given back, or answered by somebody else."""
@@ -47,7 +47,7 @@ class OpenRequests:
 
     def has_retries(self) -> bool:
         """Tell whether an earlier attempt may have been made of one that is not sent."""
-        return any(one.attempt for one in self.unsent.values())
+        return any(request.attempt for request in self.unsent.values())
 
     def of_other_attempt(self, name: str) -> Request | None:
         """Return the request that an answer to another attempt is for, as long as that has no label."""

@@ -72,20 +72,20 @@ class RedisQueue:
     """
 
     def __init__(self, where: str | None = None) -> None:
-        found = where or os.environ.get(ADDRESS)
-        if not found:
+        address = where or os.environ.get(ADDRESS)
+        if not address:
             raise UsageError(
                 f"the queue `redis` needs the address of a server: set the variable {ADDRESS} of the environment to "
                 "redis://HOST, or give it in Python, as in queue_cls=lambda: RedisQueue('redis://HOST')."
             )
-        self._server = RedisServer(found)
+        self._server = RedisServer(address)
         self._server.check()
         name = f"alcore:queue:{secrets.token_hex(16)}"
         self._keys = [name, f"{name}:state"]
         self._put_script, self._get_script = (self._server.client.register_script(text) for text in (_PUT, _GET))
         self._lock = threading.Lock()
         self._calls = self._put = 0
-        weakref.finalize(self, _forget, found, self._keys)
+        weakref.finalize(self, _forget, address, self._keys)
 
     def put(self, item: int) -> None:
         """Add a whole number at the end."""
@@ -100,9 +100,9 @@ class RedisQueue:
         wait = _SHORTEST_WAIT
         while True:
             with self._lock:
-                found = self._call(self._get_script)
-            if found:
-                return int(found[0])
+                item = self._call(self._get_script)
+            if item:
+                return int(item[0])
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -113,7 +113,7 @@ class RedisQueue:
         while True:
             try:
                 with self._server.away():
-                    is_there, *found = script(keys=self._keys, args=[self._calls, self._put, _KEPT, *arguments])
+                    is_there, *answer = script(keys=self._keys, args=[self._calls, self._put, _KEPT, *arguments])
                 break
             except AwayError as error:
                 if time.monotonic() > end:
@@ -128,7 +128,7 @@ class RedisQueue:
                 f"the Redis server {self._server.where} has lost the queue. Go on with the run (alcore resume): its "
                 "requests are in its own database, and fill a new queue."
             )
-        return list(found)
+        return list(answer)
 
 
 def _forget(where: str, keys: list[str]) -> None:

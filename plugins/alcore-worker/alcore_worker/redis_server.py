@@ -116,7 +116,7 @@ class RedisServer:
     def _fault(self, error: redis.RedisError) -> AwayError | UsageError:
         text = f"{self.where}: {_text_of(error)}"
         refused = isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
-        if refused or any(one in str(error) for one in _REFUSED):
+        if refused or any(refusal in str(error) for refusal in _REFUSED):
             return UsageError(
                 f"the Redis server {text}. It refuses that for good: look at the password, which is in the variable "
                 f"{PASSWORD} of the environment, at what its user may do, and whether something else uses the database."

@@ -179,19 +179,19 @@ class RedisExchange:
         self._lock = threading.Lock()  # of claims: another thread is not to find what is being claimed or given back
         self._server.check()
         try:
-            found = self._format()
+            format_found = self._format()
         except AwayError as error:
             raise UsageError(f"workers can't use the server {error}. Mend that, or give another server.") from error
-        if found != str(FORMAT).encode():
-            raise UsageError(other_format(f"the server {where}", (found or b"").decode(errors="replace")))
+        if format_found != str(FORMAT).encode():
+            raise UsageError(other_format(f"the server {where}", (format_found or b"").decode(errors="replace")))
 
     def _format(self) -> bytes | None:
         """Return the format on the server, which is set where there is none: that needs room."""
         with self._server.away():
             if not self._client.exists("alcore:format"):
                 self._client.set("alcore:format", FORMAT, nx=True)
-            found: bytes | None = self._client.get("alcore:format")
-            return found
+            format_found: bytes | None = self._client.get("alcore:format")
+            return format_found
 
     # -- the driver's side -----------------------------------------------------------------------------
 
@@ -222,13 +222,13 @@ class RedisExchange:
         """Return the names of the tasks that wait, are claimed, or are answered."""
         with self._server.away():
             kinds = ("names", "answers") if self._client.exists(_key(run, "tasks")) else ("answers",)  # a lost stream
-            return {one.decode(errors="replace") for kind in kinds for one in self._client.hkeys(_key(run, kind))}
+            return {name.decode(errors="replace") for kind in kinds for name in self._client.hkeys(_key(run, kind))}
 
     def answered(self, run: str) -> list[str]:
         """Return the names of the tasks that have an answer."""
         with self._server.away():
-            names = [one.decode(errors="replace") for one in self._client.hkeys(_key(run, "answers"))]
-            return sorted(one for one in names if is_task(one))
+            names = [name.decode(errors="replace") for name in self._client.hkeys(_key(run, "answers"))]
+            return sorted(name for name in names if is_task(name))
 
     def read_answer(self, run: str, name: str) -> bytes:
         """Return an answer; it is empty where it can't be read."""
@@ -255,14 +255,14 @@ class RedisExchange:
             wanted = self._client.hkeys(_key(run, "names")) if names is None else list(names)
             for some in _slices(wanted, _AT_ONCE):
                 there, documents = self._call(_WITHDRAW, run, _GROUP, *some)
-                gone.update(one.decode(errors="replace") for one in there)
+                gone.update(entry.decode(errors="replace") for entry in there)
                 self._remove_blobs(run, documents)
         return gone
 
     def _remove_blobs(self, run: str, documents: Iterable[bytes]) -> None:
-        digests = [digest for one in documents if (digest := blob_of(one)) is not None]
+        digests = [digest for document in documents if (digest := blob_of(document)) is not None]
         if digests:
-            self._client.unlink(*(_key(run, f"blob:{one}") for one in digests))
+            self._client.unlink(*(_key(run, f"blob:{digest}") for digest in digests))
 
     def take_back(self, run: str, silent_after: float, most_lost: int) -> list[str]:
         """Let tasks wait again whose workers have been silent for so many seconds; return those given up."""
@@ -270,12 +270,12 @@ class RedisExchange:
         with self._server.away():
             heard = self._heard_of()
             for some in self._pending(run):
-                consumers = {one["consumer"].decode(errors="replace") for one in some}
-                silent = {one for one in consumers if self._silence(one, heard) > silent_after}
-                lost = [one["message_id"] for one in some if one["consumer"].decode(errors="replace") in silent]
+                consumers = {claim["consumer"].decode(errors="replace") for claim in some}
+                silent = {consumer for consumer in consumers if self._silence(consumer, heard) > silent_after}
+                lost = [claim["message_id"] for claim in some if claim["consumer"].decode(errors="replace") in silent]
                 if lost:
-                    found = self._call(_PUT_BACK, run, _GROUP, 1, most_lost, *lost)
-                    given_up += [name for one in found if is_task(name := one.decode(errors="replace"))]
+                    put_back = self._call(_PUT_BACK, run, _GROUP, 1, most_lost, *lost)
+                    given_up += [name for message in put_back if is_task(name := message.decode(errors="replace"))]
         return given_up
 
     def _pending(self, run: str, worker: str | None = None) -> Iterator[list[dict[str, Any]]]:
@@ -306,15 +306,15 @@ class RedisExchange:
         """Return how many workers were heard of in so many seconds."""
         with self._server.away():
             heard = self._heard_of()
-        return sum(is_worker(one) and self._silence(one, heard) <= silent_after for one in heard)
+        return sum(is_worker(worker) and self._silence(worker, heard) <= silent_after for worker in heard)
 
     # -- the worker's side -----------------------------------------------------------------------------
 
     def runs(self) -> list[str]:
         """Return the runs that are known."""
         with self._server.away():
-            names = [one.decode(errors="replace") for one in self._client.smembers("alcore:runs")]
-        return sorted(one for one in names if is_run(one))
+            names = [name.decode(errors="replace") for name in self._client.smembers("alcore:runs")]
+        return sorted(name for name in names if is_run(name))
 
     def fault_of(self, run: str) -> str | None:
         """Return why a run that is known can't be served, though the server can be reached; None where it can."""
@@ -322,13 +322,13 @@ class RedisExchange:
             for kind in _TYPES:
                 calls.type(_key(run, kind))
             try:
-                found = dict(zip(_TYPES, calls.execute(), strict=True))
+                types = dict(zip(_TYPES, calls.execute(), strict=True))
             except redis.exceptions.NoPermissionError:  # it may not ask, and may be allowed all else
                 return None
-        wrong = [kind for kind, type_ in found.items() if type_ not in (b"none", _TYPES[kind])]
+        wrong = [kind for kind, type_ in types.items() if type_ not in (b"none", _TYPES[kind])]
         if not wrong:
             return None
-        is_there, expected = found[wrong[0]].decode(), _TYPES[wrong[0]].decode()
+        is_there, expected = types[wrong[0]].decode(), _TYPES[wrong[0]].decode()
         return f"{_key(run, wrong[0])} is a {is_there} and not a {expected}, so that something else has written it"
 
     def is_attended(self, run: str, within: float) -> bool:
@@ -360,11 +360,11 @@ class RedisExchange:
 
     def _unknown_claim(self, run: str, worker: str) -> Claim | None:
         """Return a claim that the server takes for this worker's, and of which that doesn't know."""
-        for message in [one["message_id"] for some in self._pending(run, worker) for one in some]:
+        for message in [claim["message_id"] for some in self._pending(run, worker) for claim in some]:
             if (run, message.decode()) in self._held:
                 continue
-            found = self._client.xrange(_key(run, "tasks"), message, message)
-            if (claim := self._begin_claim(run, message, found[0][1] if found else None)) is not None:
+            entries = self._client.xrange(_key(run, "tasks"), message, message)
+            if (claim := self._begin_claim(run, message, entries[0][1] if entries else None)) is not None:
                 return claim
         return None
 
@@ -429,9 +429,9 @@ class RedisExchange:
     def leave(self, worker: str) -> None:
         """Say that a worker has ended; what it has claimed waits again."""
         with self._server.away():
-            for run in [one for one in self.runs() if self.fault_of(one) is None]:
+            for run in [run for run in self.runs() if self.fault_of(run) is None]:
                 for some in self._pending(run, worker):
-                    self._call(_PUT_BACK, run, _GROUP, 0, _ANY_NUMBER, *(one["message_id"] for one in some))
+                    self._call(_PUT_BACK, run, _GROUP, 0, _ANY_NUMBER, *(claim["message_id"] for claim in some))
             self._client.zrem(_WORKERS, worker)
 
     # -- both ------------------------------------------------------------------------------------------
@@ -450,8 +450,8 @@ class RedisExchange:
         if not is_digest(digest):
             raise DocumentError(f"{digest!r:.80} is not a SHA-256")
         with self._server.away():
-            found = self._client.get(_key(run, f"blob:{digest}"))
-        return _bytes(found, LARGEST_BLOB, f"its arrays {digest[:12]} are not there")
+            blob = self._client.get(_key(run, f"blob:{digest}"))
+        return _bytes(blob, LARGEST_BLOB, f"its arrays {digest[:12]} are not there")
 
     def _call(self, script: str, run: str, *arguments: Any) -> Any:
         keys = [_key(run, kind) for kind in ("tasks", "names", "answers", "note")]
@@ -473,12 +473,12 @@ def _messages(replies: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return [message for _, some in replies for message in some]
 
 
-def _bytes(found: Any, most: int, missing: str) -> bytes:
-    if not isinstance(found, bytes):
+def _bytes(value: Any, most: int, missing: str) -> bytes:
+    if not isinstance(value, bytes):
         raise DocumentError(missing)
-    if len(found) > most:
-        raise DocumentError(f"it has {len(found)} bytes; {most} is the most")
-    return found
+    if len(value) > most:
+        raise DocumentError(f"it has {len(value)} bytes; {most} is the most")
+    return value
 
 
 def _slices(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

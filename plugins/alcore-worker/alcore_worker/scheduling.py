@@ -39,17 +39,17 @@ class Scheduler:
         """Return the runs, those whose driver lives first, and of these the one after the last first."""
         runs = self._runs()
         attended = {run: self.is_attended(run) for run in runs} if len(runs) > 1 else dict.fromkeys(runs, True)
-        return sorted(runs, key=lambda one: (not attended[one], one <= last, one))
+        return sorted(runs, key=lambda run: (not attended[run], run <= last, run))
 
     def _runs(self) -> list[str]:
         """Return the runs, but for those that could not be served a moment ago."""
         now = time.monotonic()
-        runs = [one for one in self._exchange.runs() if now >= self._left_alone.get(one, 0.0)]
-        faults = {one: self._exchange.fault_of(one) for one in runs}
+        runs = [run for run in self._exchange.runs() if now >= self._left_alone.get(run, 0.0)]
+        faults = {run: self._exchange.fault_of(run) for run in runs}
         for run, fault in faults.items():
             if fault is not None:
                 self.leave_alone(run, fault)
-        return [one for one in runs if faults[one] is None]
+        return [run for run in runs if faults[run] is None]
 
     def leave_alone(self, run: str, fault: str) -> None:
         """Say once why a run can't be served, and look at it again after a while."""
@@ -64,9 +64,9 @@ class Scheduler:
 
     def others_wait(self, run: str) -> bool:
         """Tell whether another run waits whose driver lives."""
-        others = [one for one in self._runs() if one != run and self.is_attended(one)]
+        others = [other for other in self._runs() if other != run and self.is_attended(other)]
         with contextlib.suppress(DocumentError):  # one that can't be served, which is told when it is to be served
-            return any(self._exchange.waiting(one) for one in others)
+            return any(self._exchange.waiting(other) for other in others)
         return True
 
 

@@ -42,8 +42,10 @@ def ending_at_signals(end: Callable[[], bool], *, replace_handlers: bool) -> Ite
     handlers: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        handlers = {one: signal.getsignal(one) for one in usual}
-        handlers = {one: found for one, found in handlers.items() if replace_handlers or found == usual[one]}
+        handlers = {signal_: signal.getsignal(signal_) for signal_ in usual}
+        handlers = {
+            signal_: handler for signal_, handler in handlers.items() if replace_handlers or handler == usual[signal_]
+        }
     report = sys.unraisablehook
 
     def send_again(unraisable: Any) -> None:
@@ -56,11 +58,11 @@ def ending_at_signals(end: Callable[[], bool], *, replace_handlers: bool) -> Ite
             later.start()
 
     sys.unraisablehook = send_again
-    for one in handlers:
-        signal.signal(one, handle)
+    for signal_ in handlers:
+        signal.signal(signal_, handle)
     try:
         yield
     finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
+        for signal_, handler in handlers.items():
+            signal.signal(signal_, handler)
         sys.unraisablehook = report

@@ -112,7 +112,7 @@ class WorkerLabelStrategy(BaseLabel):
 
     def _drop_told(self, tasks: RunTasks, requests: OpenRequests) -> None:
         """Forget the requests that were answered by somebody else: no worker is to begin them."""
-        told = [name_of(one) for one in self.take_told()]
+        told = [name_of(request) for request in self.take_told()]
         for name in told:
             if name in requests.by_name:
                 requests.drop(name)
@@ -120,13 +120,13 @@ class WorkerLabelStrategy(BaseLabel):
 
     def _give_back_recalled(self, tasks: RunTasks, requests: OpenRequests, queue: QueryQueue) -> None:
         """Give back what is not to be begun any more, where no worker has begun it."""
-        recalled = {name_of(one): one for one in queue.recalled()}
+        recalled = {name_of(request): request for request in queue.recalled()}
         if not recalled:
             return
         sent = [name for name in recalled if name in requests.by_name and name not in requests.unsent]
         tasks.withdraw(sent)
         gone = set(sent) - tasks.known()
-        for name in [one for one in recalled if one in gone or one in requests.unsent]:
+        for name in [key for key in recalled if key in gone or key in requests.unsent]:
             queue.give_back(requests.by_name[name])
             requests.drop(name)
 
@@ -142,12 +142,12 @@ class WorkerLabelStrategy(BaseLabel):
         folder = self.strategy_dir.stat().st_ino
         if path.is_file() and not path.is_symlink():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                known = parse_json(path.read_text("utf-8"))
-                name, seed = known["run"], known["seed"]
+                identity = parse_json(path.read_text("utf-8"))
+                name, seed = identity["run"], identity["seed"]
                 # a fork has another id, and its own exchange
-                is_its_own = name[:-13] == run_id and (known["folder"] == folder or known["place"] == here)
+                is_its_own = name[:-13] == run_id and (identity["folder"] == folder or identity["place"] == here)
                 if is_run(name) and is_its_own and type(seed) is int and 0 <= seed < 2**63:
-                    if known["folder"] != folder or known["place"] != here:
+                    if identity["folder"] != folder or identity["place"] != here:
                         self._note_identity(name, seed, folder, here)
                     return name, seed
         seed = self.generator("workers").initial_seed() % 2**63
@@ -164,14 +164,16 @@ class WorkerLabelStrategy(BaseLabel):
         """Put requests into the exchange that were not sent; what it knows of an earlier time is left as it is."""
         if not requests.unsent:
             return
-        known = tasks.known()
-        tasks.clear(known - requests.by_name.keys())
-        requests.are_sent(name for name in requests.unsent if name in known)
+        names_there = tasks.known()
+        tasks.clear(names_there - requests.by_name.keys())
+        requests.are_sent(name for name in requests.unsent if name in names_there)
         if not tasks.may_have_room():
             return
         # the label of an earlier attempt may be there, which was given up too early
-        late = {request_of(name)[2] for name in known & set(tasks.answered())} if requests.has_retries() else set()
-        new = [(name, one) for name, one in requests.unsent.items() if one.id not in late]
+        late = (
+            {request_of(name)[2] for name in names_there & set(tasks.answered())} if requests.has_retries() else set()
+        )
+        new = [(name, request) for name, request in requests.unsent.items() if request.id not in late]
         for start in range(0, len(new), _AT_ONCE):  # workers begin with the first ones
             some = dict(new[start : start + _AT_ONCE])
             try:
@@ -186,21 +188,21 @@ class WorkerLabelStrategy(BaseLabel):
 
     def _documents(self, tasks: RunTasks, requests: Mapping[str, Request]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Return the tasks of requests, and why others can't be sent."""
-        found: dict[str, bytes] = {}
+        written: dict[str, bytes] = {}
         faults: dict[str, str] = {}
         contents = self._contents(list(requests.values()))
         for (name, request), content in zip(requests.items(), contents, strict=True):
             try:
-                found[name] = documents.write(f"task {name}", content, tasks.put_blob)
+                written[name] = documents.write(f"task {name}", content, tasks.put_blob)
             except DocumentError as error:
                 faults[name] = f"request {request.id[:8]} can't be sent to workers: {error}"
-        return found, faults
+        return written, faults
 
     def _contents(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         pool: Any = self.driver.choice_pool
-        samples = [as_sample_id(one.item) for one in requests]
-        known = [one for one in samples if one is not None]
-        values, inputs = named_values(pool, known), inputs_by_sample(pool, known)
+        samples = [as_sample_id(request.item) for request in requests]
+        ids = [sample for sample in samples if sample is not None]
+        values, inputs = named_values(pool, ids), inputs_by_sample(pool, ids)
         has_inputs = is_choosable(pool)
         contents = []
         for request, sample in zip(requests, samples, strict=True):
@@ -221,7 +223,7 @@ class WorkerLabelStrategy(BaseLabel):
         there = tasks.answered()
         mine = [name for name in there if name in requests.by_name]
         others = [name for name in there if name not in requests.by_name]
-        late = {name: found for name in others if (found := requests.of_other_attempt(name)) is not None}
+        late = {name: attempt for name in others if (attempt := requests.of_other_attempt(name)) is not None}
         for start in range(0, len(mine), _AT_ONCE):
             names = [name for name in mine[start : start + _AT_ONCE] if name in requests.by_name]
             requests.deliver(tasks.read_answers({name: requests.by_name[name] for name in names}))

@@ -106,14 +106,14 @@ class TaskQueue:
 
     def get_many(self, n: int) -> list[Request]:
         """Take out up to `n` requests; none when nothing waits."""
-        found: list[Request] = []
+        requests: list[Request] = []
         with self._claiming:
-            while len(found) < n and (task := self.peek()) is not None:
+            while len(requests) < n and (task := self.peek()) is not None:
                 with self._lock:
                     self._out[task.request.id] = task
                     self._next = None
-                found.append(task.request)
-        return found
+                requests.append(task.request)
+        return requests
 
     def get_request(self) -> Request:
         """Take out the next request; `queue.Empty` when nothing waits."""
@@ -222,7 +222,7 @@ class TaskQueue:
                     with contextlib.suppress(AwayError, DocumentError):
                         self._exchange.answer(self._run, answer.task.claim, answer.document)
                         self._is_written(key)
-            lost = [one.task for one in self._unwritten.values()]
+            lost = [answer.task for answer in self._unwritten.values()]
             for task in [*self._out.values(), *([] if self._next is None else [self._next]), *lost]:
                 self._release(task.claim)
             self._out.clear()
@@ -277,8 +277,8 @@ class TaskQueue:
 
     def _forget_sample(self, task: Task) -> None:
         """Forget what was sent of a sample, unless another task is of the same sample."""
-        others = [*self._out.values(), *(one.task for one in self._unwritten.values()), self._next]
-        if task.sample is not None and not any(one is not None and one.sample == task.sample for one in others):
+        others = [*self._out.values(), *(answer.task for answer in self._unwritten.values()), self._next]
+        if task.sample is not None and not any(other is not None and other.sample == task.sample for other in others):
             self.sent.pop(task.sample, None)
 
     def progress(self) -> LabelingProgress:

@@ -89,8 +89,8 @@ def review(facts: Facts, samples: Samples) -> Review:
     )
     findings = [check(facts, samples, remedies) for check in checks]
     return Review(
-        [one for one in findings if isinstance(one, Card)],
-        [one for one in findings if isinstance(one, str)],
+        [finding for finding in findings if isinstance(finding, Card)],
+        [finding for finding in findings if isinstance(finding, str)],
     )
 
 
@@ -103,20 +103,22 @@ def advice(facts: Facts, samples: Samples) -> list[Card]:
 
 
 def _failing_labels(facts: Facts, _: Samples, remedies: Remedies) -> Finding:
-    decided = sum(one["state"] != "open" for one in facts.requests)
+    decided = sum(request["state"] != "open" for request in facts.requests)
     if not decided:
         return None
     if facts.given_up < _GIVEN_UP or facts.given_up < _FAILING * decided:
         return f"{decided - facts.given_up} of {decided} requests have a label"
-    rejected = sum(one["kind"] in ("refused", "set aside") for one in facts.refused)
-    failures = sum(one["kind"] != "repeat" for one in facts.refused) - rejected
-    cost = math.fsum(one["cost"] or 0.0 for one in facts.refused)
+    rejected = sum(refusal["kind"] in ("refused", "set aside") for refusal in facts.refused)
+    failures = sum(refusal["kind"] != "repeat" for refusal in facts.refused) - rejected
+    cost = math.fsum(refusal["cost"] or 0.0 for refusal in facts.refused)
     most = next(iter(facts.reasons), None)
     often = "" if most is None else f" The most frequent reason, {most['count']} times: {_cut(most['reason'])}."
     paid = f" What was no label cost {cost:g}." if cost else ""
     name = command_name(facts.run.folder)
-    failed = [one["id"] for one in facts.requests if one["state"] == "failed"]
-    lost = next(iter([*failed, *(one["request"] for one in facts.refused if one["kind"] == "set aside")]), "")
+    failed = [request["id"] for request in facts.requests if request["state"] == "failed"]
+    lost = next(
+        iter([*failed, *(refusal["request"] for refusal in facts.refused if refusal["kind"] == "set aside")]), ""
+    )
     retries = int(remedies.table("driver").get("label_retries", 0)) + _RETRIES
     reopening = [
         ("Once the cause is fixed, ask for one of them again:", f"alcore labels {name} --reopen {lost[:12]}"),
@@ -179,12 +181,12 @@ def _r2(facts: Facts, samples: Samples) -> float | None:
     """Return the last R2, of the records or else of the predictions; None where there is none."""
     if (measured := facts.last("r2")) is not None:
         return measured
-    known = samples.predictions
-    if known is None or samples.info is None or samples.info.task != "regression" or is_field(known):
+    predictions = samples.predictions
+    if predictions is None or samples.info is None or samples.info.task != "regression" or is_field(predictions):
         return None
-    if (values := regression_values(known)) is None:
+    if (values := regression_values(predictions)) is None:
         return None
-    targets = known.targets.astype(np.float64)
+    targets = predictions.targets.astype(np.float64)
     spread = float(((targets - targets.mean(axis=0)) ** 2).sum())
     r2 = 1 - float(((values - targets) ** 2).sum()) / spread if spread > 0 else math.nan
     return r2 if math.isfinite(r2) else None
@@ -198,7 +200,7 @@ def _share(facts: Facts, samples: Samples) -> Array | None:
     if (entry := facts.last_entry("confusion")) is not None:
         counts = np.array(entry["confusion"], dtype=np.float64).sum(axis=1)
     elif (entry := facts.last_entry("per_class")) is not None:
-        counts = np.array([one.get("samples", 0) for one in entry["per_class"]], dtype=np.float64)
+        counts = np.array([of_class.get("samples", 0) for of_class in entry["per_class"]], dtype=np.float64)
     return counts / counts.sum() if counts.sum() else None
 
 
@@ -234,18 +236,18 @@ def _measuring(facts: Facts, remedies: Remedies) -> Try:
 
 
 def _miscalibrated(facts: Facts, samples: Samples, remedies: Remedies) -> Finding:
-    known = samples.predictions
-    if known is None or samples.info is None or samples.info.task != "classification" or is_field(known):
+    predictions = samples.predictions
+    if predictions is None or samples.info is None or samples.info.task != "classification" or is_field(predictions):
         return None  # whether it is too sure or not sure enough is not known, and the remedies are opposite
     entry = facts.last_entry("ece")
-    measured = None if entry is None or entry.get("on", known.on) != known.on else facts.last("ece")
-    error = calibration_error(known) if measured is None else measured
-    if len(known.targets) < _MEASURED:
+    measured = None if entry is None or entry.get("on", predictions.on) != predictions.on else facts.last("ece")
+    error = calibration_error(predictions) if measured is None else measured
+    if len(predictions.targets) < _MEASURED:
         return None
     if error <= _MISCALIBRATED:
         return f"the calibration error is {error:.3f}"
-    confidence = float(known.outputs.max(axis=1).mean())
-    accuracy = float((known.outputs.argmax(axis=1) == known.targets.astype(np.int64).reshape(-1)).mean())
+    confidence = float(predictions.outputs.max(axis=1).mean())
+    accuracy = float((predictions.outputs.argmax(axis=1) == predictions.targets.astype(np.int64).reshape(-1)).mean())
     if abs(confidence - accuracy) < error / 2:  # too sure of some samples, and not sure enough of others
         return None
     too_sure = confidence > accuracy
@@ -262,8 +264,8 @@ def _miscalibrated(facts: Facts, samples: Samples, remedies: Remedies) -> Findin
     return Card(
         "miscalibrated",
         "The learner is too sure" if too_sure else "The learner is not sure enough",
-        f"At the end its mean confidence is {confidence:.0%} and its accuracy {accuracy:.0%}, on {len(known.targets)} "
-        f"samples; the calibration error is {error:.3f}.",
+        f"At the end its mean confidence is {confidence:.0%} and its accuracy {accuracy:.0%}, on "
+        f"{len(predictions.targets)} samples; the calibration error is {error:.3f}.",
         "Users of its probabilities are misled, and so are strategies that compare them with a threshold.",
         tries,
     )
@@ -274,9 +276,9 @@ def _miscalibrated(facts: Facts, samples: Samples, remedies: Remedies) -> Findin
 
 def _scores_alike(facts: Facts, _: Samples, remedies: Remedies) -> Finding:
     groups: dict[tuple[int, str], list[float]] = {}
-    for one in facts.requests:
-        if one["score"] is not None and math.isfinite(one["score"]):
-            groups.setdefault((one["step"], one["strategy"]), []).append(float(one["score"]))
+    for request in facts.requests:
+        if request["score"] is not None and math.isfinite(request["score"]):
+            groups.setdefault((request["step"], request["strategy"]), []).append(float(request["score"]))
     scored = {key: scores for key, scores in groups.items() if len(scores) >= _SCORED}
     alike = [key for key, scores in scored.items() if max(scores) - min(scores) <= _ALIKE * max(map(abs, scores))]
     if not scored:
@@ -309,11 +311,11 @@ def _one_class(_: Facts, samples: Samples, remedies: Remedies) -> Finding:
     if part < _ONE_CLASS or (usual is not None and part < usual + _ABOVE_USUAL):
         return f"at most {part:.0%} of the picks are of one class"
     name = samples.class_name(code)
-    known = "" if usual is None else f" Of the samples that are measured on, {usual:.0%} are of it."
+    usual_text = "" if usual is None else f" Of the samples that are measured on, {usual:.0%} are of it."
     return Card(
         "one-class",
         "Nearly all picks are of one class",
-        f"{count} of {len(samples.classes)} labeled picks ({part:.0%}) are of class {name}.{known}",
+        f"{count} of {len(samples.classes)} labeled picks ({part:.0%}) are of class {name}.{usual_text}",
         "The labels say little of the other classes.",
         present(
             remedies.query("Spread each step over the classes that the learner predicts:", "class-balanced"),
@@ -396,10 +398,10 @@ def _plateau(facts: Facts, _: Samples, remedies: Remedies) -> Finding:
 
 def _flat_end(curve: list[tuple[int, int | None, float]], *, lower: bool) -> _Flat | str | None:
     """Return the flat end of a curve; what it does where it still rises; None where neither can be said."""
-    known = [(step, labels, value) for step, labels, value in curve if labels is not None]
-    if len(known) < _MEASUREMENTS:
+    points = [(step, labels, value) for step, labels, value in curve if labels is not None]
+    if len(points) < _MEASUREMENTS:
         return None
-    raw = np.array([value for *_, value in known])
+    raw = np.array([value for *_, value in points])
     values = -raw if lower else raw
     if lower and raw.min() > 0:  # an error may still fall by half where it is small beside the first one
         values = -np.log(raw)
@@ -413,8 +415,8 @@ def _flat_end(curve: list[tuple[int, int | None, float]], *, lower: bool) -> _Fl
     middle = float(np.median(values[third:]))
     if min(middle, float(values[-1])) < values[near] - _FLAT * gained:  # it got worse again, which is not flat
         return None
-    step, labels, value = known[near]
-    last = known[-1]
+    step, labels, value = points[near]
+    last = points[-1]
     if last[1] <= labels:
         return None
     return _Flat(step, labels, value, last[1], last[2], abs(float(raw[int(values.argmax())]) - float(raw[0])))

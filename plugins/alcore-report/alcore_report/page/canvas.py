@@ -130,12 +130,12 @@ def picture(figures: Sequence[Figure], title: str) -> bytes:
         FigureCanvasAgg(canvas)
         canvas.suptitle(title, x=0.01, ha="left", fontsize=12, color=LIGHT.ink, wrap=True)
         axes = canvas.subplots(lines, columns, squeeze=False).ravel()
-        for panel, one in zip(axes, figures, strict=False):
+        for panel, figure in zip(axes, figures, strict=False):
             tidy(panel, LIGHT)
-            one.draw(panel, LIGHT)
+            figure.draw(panel, LIGHT)
             legend = panel.get_legend()
             lines_above = 0 if legend is None else -(-len(legend.get_texts()) // 2)
-            panel.set_title(one.title, fontsize=10, loc="left", pad=6 + 16 * lines_above)
+            panel.set_title(figure.title, fontsize=10, loc="left", pad=6 + 16 * lines_above)
         for panel in axes[len(figures) :]:
             panel.set_axis_off()
         out = io.BytesIO()
@@ -175,8 +175,8 @@ def _new(panels: int, height: float) -> tuple[Any, Any]:
     figure = Canvas(figsize=(4.8 if panels == 1 else 2.6 * panels, height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    for one in axes:
-        tidy(one, _IN_PAGE)
+    for axis in axes:
+        tidy(axis, _IN_PAGE)
     return figure, axes
 
 

@@ -80,21 +80,21 @@ class Facts:
     @functools.cached_property
     def labeled(self) -> list[dict[str, Any]]:
         """The requests that have a label."""
-        return [one for one in self.requests if one["kind"] is not None]
+        return [request for request in self.requests if request["kind"] is not None]
 
     @functools.cached_property
     def points(self) -> list[Point]:
         """The measurements by step; where a strategy measured several times in one, the last counts."""
-        trained = {one["step"]: one["train_samples"] for one in self.steps}
-        found: dict[int, Point] = {}
+        trained = {step["step"]: step["train_samples"] for step in self.steps}
+        points: dict[int, Point] = {}
         for strategy, entries in self.records.items():
             for entry in entries:
                 if not isinstance(entry, dict) or not isinstance(step := entry.get("step"), int):
                     continue
                 labels = entry.get("train_samples", trained.get(step))
-                point = found.setdefault(step, Point(step, labels if isinstance(labels, int) else None, {}))
+                point = points.setdefault(step, Point(step, labels if isinstance(labels, int) else None, {}))
                 point.values.update({f"{strategy}.{name}": value for name, value in figures(entry).items()})
-        return [found[step] for step in sorted(found) if found[step].values]
+        return [points[step] for step in sorted(points) if points[step].values]
 
     @functools.cached_property
     def metrics(self) -> list[str]:
@@ -102,7 +102,9 @@ class Facts:
         names: list[str] = []
         for name in dict.fromkeys(name for point in self.points for name in point.values):
             last = name.rpartition(".")[2]
-            if not any(one.rpartition(".")[2] == last and self.curve(one) == self.curve(name) for one in names):
+            if not any(
+                metric.rpartition(".")[2] == last and self.curve(metric) == self.curve(name) for metric in names
+            ):
                 names.append(name)
         return sorted(names, key=lambda name: name != usual_metric(names)) if names else []
 
@@ -115,9 +117,9 @@ class Facts:
     def curve(self, metric: str) -> list[tuple[int, int | None, float]]:
         """Return step, labels and value of each measurement of a metric that is a finite number."""
         return [
-            (one.step, one.labels, one.values[metric])
-            for one in self.points
-            if math.isfinite(one.values.get(metric, math.nan))
+            (point.step, point.labels, point.values[metric])
+            for point in self.points
+            if math.isfinite(point.values.get(metric, math.nan))
         ]
 
     def last(self, name: str) -> float | None:
@@ -133,18 +135,20 @@ class Facts:
 
     def last_entry(self, key: str) -> dict[str, Any] | None:
         """Return the last record that has this key."""
-        found = [one for entries in self.records.values() for one in entries if isinstance(one, dict) and key in one]
-        return max(found, key=lambda one: one.get("step", -1), default=None)
+        with_key = [
+            entry for entries in self.records.values() for entry in entries if isinstance(entry, dict) and key in entry
+        ]
+        return max(with_key, key=lambda entry: entry.get("step", -1), default=None)
 
     @functools.cached_property
     def paid(self) -> list[tuple[int, float, float]]:
         """The steps, and what had been paid after each: for labels, and for attempts that failed."""
-        steps = sorted({one["step"] for one in (*self.steps, *self.labeled, *self.refused)})
+        steps = sorted({entry["step"] for entry in (*self.steps, *self.labeled, *self.refused)})
         labels, failures = defaultdict[int, float](float), defaultdict[int, float](float)
-        for one in self.labeled:
-            labels[one["step"]] += one["cost"] or 0.0
-        for one in self.refused:
-            failures[one["step"]] += one["cost"] or 0.0
+        for request in self.labeled:
+            labels[request["step"]] += request["cost"] or 0.0
+        for refusal in self.refused:
+            failures[refusal["step"]] += refusal["cost"] or 0.0
         rows, label_sum, failure_sum = [], 0.0, 0.0
         for step in steps:
             label_sum, failure_sum = label_sum + labels[step], failure_sum + failures[step]
@@ -159,26 +163,26 @@ class Facts:
     @functools.cached_property
     def trained_on(self) -> int | None:
         """How many samples the last training had, those of the start included; None where that is not known."""
-        counts = [(one["step"], one["train_samples"]) for one in self.steps if "training" in one["seconds"]]
+        counts = [(step["step"], step["train_samples"]) for step in self.steps if "training" in step["seconds"]]
         if counts and counts[-1][0] == self.steps[-1]["step"] and not self.untrained:
             # a final training has used the labels of the last step; what was measured after it says how many there were
-            final = [(one.step, one.labels) for one in self.points if one.step > counts[-1][0]]
+            final = [(point.step, point.labels) for point in self.points if point.step > counts[-1][0]]
             return final[-1][1] if final or self.steps[-1]["labeled"] else counts[-1][1]
         return counts[-1][1] if counts else None
 
     @property
     def costs_differ(self) -> bool:
         """Whether labels cost something else than 1 each, or failed attempts cost anything."""
-        return any(one["cost"] != 1 for one in self.labeled) or any(one["cost"] for one in self.refused)
+        return any(request["cost"] != 1 for request in self.labeled) or any(refusal["cost"] for refusal in self.refused)
 
     def seconds(self, phase: str) -> float:
         """Return how long a phase took in all steps."""
-        return math.fsum(one["seconds"].get(phase, 0.0) for one in self.steps)
+        return math.fsum(step["seconds"].get(phase, 0.0) for step in self.steps)
 
     @functools.cached_property
     def phases(self) -> list[str]:
         """The phases that were timed, in their order."""
-        names = dict.fromkeys(name for one in self.steps for name in one["seconds"])
+        names = dict.fromkeys(name for step in self.steps for name in step["seconds"])
         return [*(name for name in PHASES if name in names), *(name for name in names if name not in PHASES)]
 
 
@@ -211,15 +215,15 @@ def read_facts(run: Run) -> Facts:
         run.requests(),
         run.refused(),
         run.reasons(),
-        sum(one["state"] == "open" for one in unlabeled),
-        sum(one["state"] != "open" for one in unlabeled),
+        sum(request["state"] == "open" for request in unlabeled),
+        sum(request["state"] != "open" for request in unlabeled),
     )
 
 
 def _parts(tree: dict[str, Any]) -> dict[str, list[str]]:
     tables = {kind: tree[kind] for kind in KINDS if isinstance(tree.get(kind), dict)}
     return {
-        kind: [str(one.get("use", name)) if isinstance(one, dict) else name for name, one in table.items()]
+        kind: [str(part.get("use", name)) if isinstance(part, dict) else name for name, part in table.items()]
         for kind, table in tables.items()
     }
 
@@ -228,9 +232,9 @@ def _parts_in_python(tree: Any, meta: dict[str, Any]) -> dict[str, list[str]]:
     """Return the classes of the parts of a run that was built in Python, and the names of its strategies."""
     parts = {}
     for kind, (table, key) in {"data": ("training", "train_datapool"), "learner": ("learner", "class")}.items():
-        found = tree.get(table) if isinstance(tree, dict) else None
-        if isinstance(found, dict) and key in found:
-            parts[kind] = [str(found[key]).rpartition(".")[2]]
+        section = tree.get(table) if isinstance(tree, dict) else None
+        if isinstance(section, dict) and key in section:
+            parts[kind] = [str(section[key]).rpartition(".")[2]]
     names = meta.get("names", {})
     return parts | {kind: [str(name) for name in names.get(kind, [])] for kind in ("query", "metrology")}
 
@@ -251,10 +255,10 @@ def class_of(text: str | None, names: Iterable[str]) -> int | None:
         value = parse_json(text)
     except ValueError:
         return None
-    known = list(names)
-    if isinstance(value, str) and value in known:
-        return known.index(value)
-    if isinstance(value, float) and not known:  # it may be a quantity
+    classes = list(names)
+    if isinstance(value, str) and value in classes:
+        return classes.index(value)
+    if isinstance(value, float) and not classes:  # it may be a quantity
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 0:
         return None

@@ -70,7 +70,7 @@ def _metric(facts: Facts, metric: str) -> Figure | None:
     shown = _thin(curve, _MOST_POINTS)
     x = [labels if by_labels else step for step, labels, _ in shown]
     values = [value for *_, value in curve]
-    best = (min if facts.lower(metric) else max)(curve, key=lambda one: one[2])
+    best = (min if facts.lower(metric) else max)(curve, key=lambda point: point[2])
     unit = "labeled samples" if by_labels else "steps"
     better = "lower" if facts.lower(metric) else "higher"
 
@@ -100,15 +100,19 @@ def _more_lines(count: int, what: str) -> str:
 
 
 def _key(kind: str, name: str) -> str:
-    return f"{kind}-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in name)
+    return f"{kind}-" + "".join(
+        character if character.isascii() and character.isalnum() else f"_{ord(character):x}" for character in name
+    )
 
 
 def loss_figure(facts: Facts) -> Figure | None:
     """Return the losses at the end of each step's training."""
-    every = list(dict.fromkeys(name for one in facts.steps for name in one.get("losses", {})))
+    every = list(dict.fromkeys(name for step in facts.steps for name in step.get("losses", {})))
     names = every[:_MOST_LINES]
     curves = {
-        name: [(one["step"], one["losses"][name]) for one in facts.steps if _finite(one.get("losses", {}).get(name))]
+        name: [
+            (step["step"], step["losses"][name]) for step in facts.steps if _finite(step.get("losses", {}).get(name))
+        ]
         for name in names
     }
     curves = {name: curve for name, curve in curves.items() if curve}
@@ -129,14 +133,14 @@ def loss_figure(facts: Facts) -> Figure | None:
         for name, curve in curves.items()
     )
     rows = [
-        [str(one["step"]), *(exact(one["losses"].get(name)) for name in curves)] for one in _thin(_with_losses(facts))
+        [str(row["step"]), *(exact(row["losses"].get(name)) for name in curves)] for row in _thin(_with_losses(facts))
     ]
     note = " ".join(filter(None, [_more_lines(len(every), "losses"), _left_out(_with_losses(facts))]))
     return Figure("loss", "Training loss", draw, alt, ("step", *curves), rows, note)
 
 
 def _with_losses(facts: Facts) -> list[dict[str, Any]]:
-    return [one for one in facts.steps if one.get("losses")]
+    return [step for step in facts.steps if step.get("losses")]
 
 
 def _finite(value: Any) -> bool:
@@ -166,8 +170,8 @@ def class_figure(samples: Samples) -> Figure | None:
             axes.legend(
                 frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2
             )
-        for place, value, one in zip(top, picked, shown, strict=True):
-            axes.annotate(f" {counts[one]}", (value, place), va="center", fontsize=8, color=palette.ink)
+        for place, value, number in zip(top, picked, shown, strict=True):
+            axes.annotate(f" {counts[number]}", (value, place), va="center", fontsize=8, color=palette.ink)
         axes.set_yticks(places, [_clip(name, 14) for name in names])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -191,9 +195,9 @@ def class_figure(samples: Samples) -> Figure | None:
 def class_history_figure(samples: Samples, facts: Facts) -> Figure | None:
     """Return how the shares of the classes in what was picked change with the steps; for at most six classes."""
     by_step: dict[int, Counter[int]] = {}
-    for one in facts.labeled:
-        if one["id"] in samples.classes:
-            by_step.setdefault(one["step"], Counter())[samples.classes[one["id"]]] += 1
+    for request in facts.labeled:
+        if request["id"] in samples.classes:
+            by_step.setdefault(request["step"], Counter())[samples.classes[request["id"]]] += 1
     codes = sorted({code for counts in by_step.values() for code in counts})
     if len(by_step) < 3 or not 2 <= len(codes) <= 6:
         return None
@@ -219,7 +223,7 @@ def class_history_figure(samples: Samples, facts: Facts) -> Figure | None:
         label_ends(axes, palette, ends)
 
     names = [samples.class_name(code) for code in codes]
-    rows = _thin([[str(step), *(f"{one:.1%}" for one in row)] for step, row in zip(steps, shares, strict=True)])
+    rows = _thin([[str(step), *(f"{cell:.1%}" for cell in row)] for step, row in zip(steps, shares, strict=True)])
     alt = "; ".join(f"{name} from {table[0, i]:.0%} to {table[-1, i]:.0%}" for i, name in enumerate(names))
     return Figure(
         "class-history", "Classes picked up to each step", draw, alt, ("step", *names), rows, _left_out(steps)
@@ -229,9 +233,9 @@ def class_history_figure(samples: Samples, facts: Facts) -> Figure | None:
 def score_figure(facts: Facts) -> Figure | None:
     """Return the scores by which samples were picked, by step: the median, and from the lowest to the highest."""
     groups: dict[str, dict[int, list[float]]] = {}
-    for one in facts.requests:
-        if _finite(one["score"]):
-            groups.setdefault(one["strategy"], {}).setdefault(one["step"], []).append(float(one["score"]))
+    for request in facts.requests:
+        if _finite(request["score"]):
+            groups.setdefault(request["strategy"], {}).setdefault(request["step"], []).append(float(request["score"]))
     if not groups:
         return None
     names = list(groups)[:_MOST_LINES]
@@ -247,7 +251,7 @@ def score_figure(facts: Facts) -> Figure | None:
             steps = np.array(sorted(groups[name]))
             kept = steps[spaced(len(steps), _MOST_POINTS)]
             low, middle, high = np.array(
-                [(min(s), float(np.median(s)), max(s)) for s in (groups[name][one] for one in kept.tolist())]
+                [(min(s), float(np.median(s)), max(s)) for s in (groups[name][place] for place in kept.tolist())]
             ).T
             style = palette.line(place)
             axes.fill_between(kept, low, high, color=style["color"], alpha=0.18, linewidth=0)
@@ -279,13 +283,13 @@ def time_figure(facts: Facts) -> Figure | None:
     totals = {phase: facts.seconds(phase) for phase in facts.phases}
     size = -(-len(facts.steps) // 40)
     bins = [range(start, min(start + size, len(facts.steps))) for start in range(0, len(facts.steps), size)]
-    x = np.array([facts.steps[one[0]]["step"] for one in bins])
+    x = np.array([facts.steps[bin_[0]]["step"] for bin_ in bins])
     edges = np.append(x, facts.steps[-1]["step"] + 1)
 
     def draw(axes: Axes, palette: Palette) -> None:
         base = np.zeros(len(bins))
         for place, phase in enumerate(facts.phases):
-            means = np.array([np.mean([facts.steps[i]["seconds"].get(phase, 0.0) for i in one]) for one in bins])
+            means = np.array([np.mean([facts.steps[i]["seconds"].get(phase, 0.0) for i in bin_]) for bin_ in bins])
             axes.stairs(
                 base + means, edges, baseline=base, fill=True, facecolor=palette.series[place % 6], linewidth=0,
                 edgecolor=palette.paper, hatch=HATCHES[place % len(HATCHES)],
@@ -316,7 +320,7 @@ def cost_figure(facts: Facts) -> Figure | None:
     shown = _thin(facts.paid, _MOST_POINTS)
 
     def draw(axes: Axes, palette: Palette) -> None:
-        steps, labels, failures = (np.array(one) for one in zip(*shown, strict=True))
+        steps, labels, failures = (np.array(column) for column in zip(*shown, strict=True))
         axes.plot(steps, labels, **palette.line(0), **_marks(len(steps)))
         ends = [(float(steps[-1]), float(labels[-1]), "labels")]
         if failed:
@@ -329,7 +333,7 @@ def cost_figure(facts: Facts) -> Figure | None:
 
     _, labels, failures = facts.paid[-1]
     alt = f"Labels cost {labels:g} in all, attempts that failed {failures:g}."
-    rows = _thin([[str(step), exact(one), exact(other)] for step, one, other in facts.paid])
+    rows = _thin([[str(step), exact(labels), exact(failures)] for step, labels, failures in facts.paid])
     return Figure("cost", "Cost", draw, alt, ("step", "labels", "failed attempts"), rows, _left_out(facts.paid))
 
 
@@ -340,44 +344,51 @@ def map_figure(samples: Samples) -> Figure | None:
     """Return the pool in two dimensions, with what was picked, and what the learner says of a plane."""
     if samples.map is None:
         return None
-    known = samples.map
+    pool_map = samples.map
 
     def draw(axes: Axes, palette: Palette) -> None:
         if samples.surface is not None:
             _draw_surface(axes, palette, samples)
         plain = {"linewidths": 0, "zorder": 2}
-        if len(known.rest):
-            axes.scatter(*known.rest.T, s=6, color="#808890", alpha=0.45, rasterized=True, label="rest", **plain)
-        if len(known.start):
-            axes.scatter(*known.start.T, s=22, marker="s", facecolors=palette.paper, edgecolors=palette.ink,
+        if len(pool_map.rest):
+            axes.scatter(*pool_map.rest.T, s=6, color="#808890", alpha=0.45, rasterized=True, label="rest", **plain)
+        if len(pool_map.start):
+            axes.scatter(*pool_map.start.T, s=22, marker="s", facecolors=palette.paper, edgecolors=palette.ink,
                          linewidths=1.0, zorder=3, label="labeled at the start")  # fmt: skip
-        if len(known.picks):
-            many = len(known.picks) > 400
-            axes.scatter(*known.picks.T, s=14 if many else 22, marker="o", color=palette.series[1],
+        if len(pool_map.picks):
+            many = len(pool_map.picks) > 400
+            axes.scatter(*pool_map.picks.T, s=14 if many else 22, marker="o", color=palette.series[1],
                          edgecolors=palette.paper, linewidths=0.5, zorder=4, label="picked")  # fmt: skip
-        if len(known.waiting):
-            axes.scatter(*known.waiting.T, s=42, marker="*", color=palette.series[3], edgecolors=palette.ink,
+        if len(pool_map.waiting):
+            axes.scatter(*pool_map.waiting.T, s=42, marker="*", color=palette.series[3], edgecolors=palette.ink,
                          linewidths=0.6, zorder=5, label="waiting for a label")  # fmt: skip
-        axes.set_xlabel(known.axes[0])
-        axes.set_ylabel(known.axes[1])
+        axes.set_xlabel(pool_map.axes[0])
+        axes.set_ylabel(pool_map.axes[1])
         axes.legend(frameon=False, fontsize=8.5, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0),
                     borderaxespad=0.2, handletextpad=0.2, columnspacing=1.0)  # fmt: skip
 
-    shown = sum(len(one) for one in (known.rest, known.start, known.picks, known.waiting))
-    kind = "The two features" if known.kind == "plane" else "First two principal components of the standardized inputs"
-    part = f"; {shown:,} of {known.total:,} samples are drawn" if shown < known.total else ""
+    shown = sum(len(group) for group in (pool_map.rest, pool_map.start, pool_map.picks, pool_map.waiting))
+    kind = (
+        "The two features" if pool_map.kind == "plane" else "First two principal components of the standardized inputs"
+    )
+    part = f"; {shown:,} of {pool_map.total:,} samples are drawn" if shown < pool_map.total else ""
     note = f"{kind}{part}. {_surface_words(samples)}".strip()
     alt = (
-        f"{known.asked} of {known.total} samples were picked; {len(known.waiting)} of those drawn wait for a label. "
-        f"{_where(known)}"
+        f"{pool_map.asked} of {pool_map.total} samples were picked; {len(pool_map.waiting)} of those drawn wait for "
+        "a label. "
+        f"{_where(pool_map)}"
     )
     rows = [
-        [name, str(len(points)), *(exact(float(one)) for one in (points.mean(axis=0) if len(points) else ()))]
+        [
+            name,
+            str(len(points)),
+            *(exact(float(coordinate)) for coordinate in (points.mean(axis=0) if len(points) else ())),
+        ]
         for name, points in (
-            ("rest", known.rest),
-            ("labeled at the start", known.start),
-            ("picked", known.picks),
-            ("waiting for a label", known.waiting),
+            ("rest", pool_map.rest),
+            ("labeled at the start", pool_map.start),
+            ("picked", pool_map.picks),
+            ("waiting for a label", pool_map.waiting),
         )
         if len(points)
     ]
@@ -385,10 +396,10 @@ def map_figure(samples: Samples) -> Figure | None:
     return Figure("map", "Map of the pool", draw, alt, header, rows, note, height=4.2, wide=False)
 
 
-def _where(known: PoolMap) -> str:
-    if len(known.picks) < 2 or len(known.rest) < 2:
+def _where(pool_map: PoolMap) -> str:
+    if len(pool_map.picks) < 2 or len(pool_map.rest) < 2:
         return ""
-    ratio = float(known.picks.std(axis=0).mean() / max(known.rest.std(axis=0).mean(), 1e-12))
+    ratio = float(pool_map.picks.std(axis=0).mean() / max(pool_map.rest.std(axis=0).mean(), 1e-12))
     spread = "as far as" if 0.8 < ratio < 1.25 else "less far than" if ratio <= 0.8 else "farther than"
     return f"Picks spread {spread} the rest ({ratio:.2f} of its standard deviation)."
 
@@ -445,15 +456,15 @@ def _draw_surface(axes: Axes, palette: Palette, samples: Samples) -> None:
 
 def calibration_figure(samples: Samples) -> Figure | None:
     """Return how often a classifier is right against how sure it is."""
-    known = samples.predictions
-    if known is None or samples.info is None or samples.info.task != "classification":
+    predictions = samples.predictions
+    if predictions is None or samples.info is None or samples.info.task != "classification":
         return None
-    bins = calibration(known)
+    bins = calibration(predictions)
 
     def draw(axes: Axes, palette: Palette) -> None:
         axes.plot([0, 1], [0, 1], color=palette.muted, linestyle=(0, (3, 3)), linewidth=1)
         axes.annotate("as sure as right", (0.08, 0.12), fontsize=8.5, color=palette.ink, rotation=0)
-        axes.plot([one[0] for one in bins], [one[1] for one in bins], **palette.line(0))
+        axes.plot([bin_[0] for bin_ in bins], [bin_[1] for bin_ in bins], **palette.line(0))
         for confidence, right, count in bins:
             axes.annotate(f"{count}", (confidence, right), xytext=(0, 6), textcoords="offset points", fontsize=7.5,
                           ha="center", color=palette.ink)  # fmt: skip
@@ -462,27 +473,33 @@ def calibration_figure(samples: Samples) -> Figure | None:
         axes.set_xlabel("confidence of the learner")
         axes.set_ylabel("share that is right")
 
-    error = calibration_error(known)
+    error = calibration_error(predictions)
     rows = [[exact(confidence), exact(right), str(count)] for confidence, right, count in bins]
-    note = f"On {_of(known)}. Beside each point: how many samples it stands for. Calibration error: {error:.3f}."
-    alt = f"Expected calibration error {error:.3f} on {len(known.targets)} samples."
+    note = f"On {_of(predictions)}. Beside each point: how many samples it stands for. Calibration error: {error:.3f}."
+    alt = f"Expected calibration error {error:.3f} on {len(predictions.targets)} samples."
     return Figure("calibration", "How sure, how right", draw, alt, ("confidence", "accuracy", "samples"), rows, note)
 
 
-def _of(known: SamplePredictions) -> str:
-    all_of = f"{len(known.targets)} of {known.total}" if len(known.targets) < known.total else f"{known.total}"
-    return f"{all_of} {place_name(known.on)}"
+def _of(predictions: SamplePredictions) -> str:
+    all_of = (
+        f"{len(predictions.targets)} of {predictions.total}"
+        if len(predictions.targets) < predictions.total
+        else f"{predictions.total}"
+    )
+    return f"{all_of} {place_name(predictions.on)}"
 
 
 def parity_figure(samples: Samples) -> Figure | None:
     """Return predictions of a regression against the truth."""
-    known = samples.predictions
-    if known is None or samples.info is None or samples.info.task != "regression" or is_field(known):
+    predictions = samples.predictions
+    if predictions is None or samples.info is None or samples.info.task != "regression" or is_field(predictions):
         return None
-    values = regression_values(known)
+    values = regression_values(predictions)
     if values is None:
         return None
-    truth, predicted = (one.astype(np.float64).reshape(len(values), -1) for one in (known.targets, values))
+    truth, predicted = (
+        numbers.astype(np.float64).reshape(len(values), -1) for numbers in (predictions.targets, values)
+    )
     kept = spaced(len(truth), 800)
     columns = min(4, truth.shape[1])
 
@@ -506,29 +523,32 @@ def parity_figure(samples: Samples) -> Figure | None:
     r2 = 1 - float((error**2).sum()) / spread if spread > 0 else math.nan
     order = np.argsort(-np.abs(error).max(axis=1), kind="stable")[:20]
     rows = [[exact(float(truth[i, 0])), exact(float(predicted[i, 0])), exact(float(error[i, 0]))] for i in order]
-    note = f"On {_of(known)}; dashed: where both are equal. RMSE {rmse:.4g}, R2 {r2:.3f}. Table: the 20 largest errors."
+    note = f"On {_of(predictions)}; dashed: where both are equal. RMSE {rmse:.4g}, R2 {r2:.3f}."
+    note += " Table: the 20 largest errors."
     alt = f"RMSE {rmse:.4g} and R2 {r2:.3f} on {len(truth)} samples."
     return Figure("parity", "Prediction and truth", draw, alt, ("truth", "prediction", "error"), rows, note, height=3.8)
 
 
 def field_figures(samples: Samples) -> list[Figure]:
     """Return truth, prediction and error of the worst and of the median sample of fields."""
-    known = samples.predictions
-    if known is None or samples.info is None or samples.info.task != "regression" or not is_field(known):
+    predictions = samples.predictions
+    if predictions is None or samples.info is None or samples.info.task != "regression" or not is_field(predictions):
         return []
-    values = regression_values(known)
+    values = regression_values(predictions)
     if values is None:
         return []
-    truth = known.targets.astype(np.float64)
+    truth = predictions.targets.astype(np.float64)
     errors = relative_errors(truth, values)
     order = [int(place) for place in np.argsort(errors, kind="stable") if math.isfinite(errors[place])]
     if not order:
         return []
     shown = {"worst": order[-1], "median": order[(len(order) - 1) // 2]}
-    return [_field(name, truth[place], values[place], float(errors[place]), known) for name, place in shown.items()]
+    return [
+        _field(name, truth[place], values[place], float(errors[place]), predictions) for name, place in shown.items()
+    ]
 
 
-def _field(name: str, truth: Any, value: Any, error: float, known: SamplePredictions) -> Figure:
+def _field(name: str, truth: Any, value: Any, error: float, predictions: SamplePredictions) -> Figure:
     channels = 0
     while truth.ndim > 2:  # the first channel, and the middle of a volume
         at = 0 if channels == 0 and truth.ndim == 3 else truth.shape[0] // 2
@@ -537,19 +557,19 @@ def _field(name: str, truth: Any, value: Any, error: float, known: SamplePredict
 
     def draw_curves(axes: Axes, palette: Palette) -> None:
         places = np.arange(len(truth))
-        for panel, one, title in zip(axes, (truth, value, off), ("truth", "prediction", "error"), strict=True):
+        for panel, field, title in zip(axes, (truth, value, off), ("truth", "prediction", "error"), strict=True):
             if title == "prediction":
                 panel.plot(places, truth, color=palette.muted, linestyle=(0, (3, 2)), linewidth=1)
-            panel.plot(places, one, color=palette.series[0], linewidth=1.6)
+            panel.plot(places, field, color=palette.series[0], linewidth=1.6)
             panel.set_title(title, fontsize=10)
 
     def draw_images(axes: Axes, _palette: Palette) -> None:
         low, high = float(min(truth.min(), value.min())), float(max(truth.max(), value.max()))
         most = float(np.abs(off).max()) or 1.0
-        for panel, one, title in zip(axes, (truth, value, off), ("truth", "prediction", "error"), strict=True):
+        for panel, field, title in zip(axes, (truth, value, off), ("truth", "prediction", "error"), strict=True):
             limits = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"} if title == "error" else {
                 "vmin": low, "vmax": high, "cmap": "cividis"}  # fmt: skip
-            image = panel.imshow(one, **limits, origin="lower", interpolation="nearest", aspect="auto")
+            image = panel.imshow(field, **limits, origin="lower", interpolation="nearest", aspect="auto")
             bar = panel.figure.colorbar(image, ax=panel, orientation="horizontal", fraction=0.07, pad=0.04)
             bar.ax.tick_params(labelsize=8)
             bar.ax.locator_params(nbins=3)
@@ -559,8 +579,8 @@ def _field(name: str, truth: Any, value: Any, error: float, known: SamplePredict
             panel.grid(visible=False)
 
     rows = [
-        [label, exact(float(one.min())), exact(float(one.mean())), exact(float(one.max()))]
-        for label, one in (("truth", truth), ("prediction", value), ("error", off))
+        [label, exact(float(field.min())), exact(float(field.mean())), exact(float(field.max()))]
+        for label, field in (("truth", truth), ("prediction", value), ("error", off))
     ]
     part = " One slice of the field is drawn." if channels > 1 else ""
     return Figure(
@@ -570,7 +590,7 @@ def _field(name: str, truth: Any, value: Any, error: float, known: SamplePredict
         f"Truth, prediction and error of the {name} sample; its relative L2 error is {error:.4g}.",
         ("field", "lowest", "mean", "highest"),
         rows,
-        f"Relative L2 error {error:.4g}: the {name} of {_of(known)}.{part}",
+        f"Relative L2 error {error:.4g}: the {name} of {_of(predictions)}.{part}",
         panels=3,
         height=3.0,
         wide=True,

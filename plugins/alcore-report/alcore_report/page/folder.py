@@ -40,21 +40,21 @@ def report_folder(folder: Path) -> Page:
         If what a benchmark wrote about its runs is damaged.
     """
     chosen, others = runs_to_compare(folder)
-    found = curves_of_runs(chosen)
-    found.left_out = [*others, *found.left_out]
+    curves = curves_of_runs(chosen)
+    curves.left_out = [*others, *curves.left_out]
     comparison, why = None, ""
     try:
-        comparison = compare_curves(found)
+        comparison = compare_curves(curves)
     except UsageError as error:
         why = str(error)
     lines = list(summaries(folder))
-    details = [detail for one in lines[:_MOST_DETAILS] if (detail := _detail(folder, one.run_id)) is not None]
-    keys = {one["name"]: one["key"] for one in details}
+    details = [detail for line in lines[:_MOST_DETAILS] if (detail := _detail(folder, line.run_id)) is not None]
+    keys = {detail["name"]: detail["key"] for detail in details}
     figures = [] if comparison is None else [_curves(comparison, axis) for axis in comparison.axes]
     verdicts, notes = _verdicts(comparison, why)
-    labels = sum(one.labels for one in lines)
-    states = list(dict.fromkeys(one.status for one in lines))
-    words = ", ".join(f"{sum(one.status == status for one in lines)} {status}" for status in states)
+    labels = sum(line.labels for line in lines)
+    states = list(dict.fromkeys(line.status for line in lines))
+    words = ", ".join(f"{sum(line.status == status for line in lines)} {status}" for status in states)
     page = render(
         "folder.html.j2",
         {
@@ -74,11 +74,11 @@ def report_folder(folder: Path) -> Page:
             "run_header": ["run", "status", "steps", "labels", "last metric"],
             "runs": [
                 {
-                    "name": one.run_id,
-                    "key": keys.get(one.run_id, ""),
-                    "cells": [one.status, f"{one.steps:,}", f"{one.labels:,}", _last(one.metrics)],
+                    "name": line.run_id,
+                    "key": keys.get(line.run_id, ""),
+                    "cells": [line.status, f"{line.steps:,}", f"{line.labels:,}", _last(line.metrics)],
                 }
-                for one in lines[:_MOST_ROWS]
+                for line in lines[:_MOST_ROWS]
             ],
             "more_runs": _more(len(lines)),
             "details": details,
@@ -111,14 +111,16 @@ def _detail(root: Path, name: str) -> dict[str, Any] | None:
     except ValueError:  # a UsageError, or text that is not JSON; the list of runs says that it is unreadable
         return None
     metrics = fig.metric_figures(facts)[:1]
-    key = "run-" + "".join(one if one.isascii() and one.isalnum() else f"_{ord(one):x}" for one in name)
+    key = "run-" + "".join(
+        character if character.isascii() and character.isalnum() else f"_{ord(character):x}" for character in name
+    )
     return {
         "key": key,
         "name": name,
         "status": status_words(facts),
         "lead": lead(facts),
         "reason": facts.reason,
-        "figures": [dataclasses.replace(one, key=f"{key}-{one.key}") for one in metrics],
+        "figures": [dataclasses.replace(metric, key=f"{key}-{metric.key}") for metric in metrics],
         "cards": advice(facts, Samples()),
         "command": f"alcore report {command_name(folder)}",
     }
@@ -130,7 +132,7 @@ def _verdicts(comparison: Comparison | None, why: str) -> tuple[list[str], list[
     verdicts = []
     for axis in comparison.axes:
         over = f"Over {axis.name}: " if len(comparison.axes) > 1 else ""
-        verdicts += [over + one.sentence for one in axis.verdicts.values()]
+        verdicts += [over + verdict.sentence for verdict in axis.verdicts.values()]
     notes = list(comparison.notes)
     notes += [f"Left out: {name}: {reason}" for name, reason in comparison.left_out[:20]]
     if len(comparison.left_out) > 20:
@@ -148,15 +150,15 @@ def _curves(comparison: Comparison, axis: Axis) -> Figure:
 
     def draw(axes: Axes, palette: Palette) -> None:
         ends = []
-        for place, one in enumerate(arms):
+        for place, arm in enumerate(arms):
             style = palette.line(place)
             every = max(1, len(x) // 9)
-            axes.plot(x, one.mean[kept], markevery=((place * every) // max(1, len(arms)), every), **style)
-            if np.isfinite(one.low).all():
-                axes.fill_between(x, one.low[kept], one.high[kept], color=style["color"], alpha=0.15, linewidth=0)
-                for edge in (one.low, one.high):
+            axes.plot(x, arm.mean[kept], markevery=((place * every) // max(1, len(arms)), every), **style)
+            if np.isfinite(arm.low).all():
+                axes.fill_between(x, arm.low[kept], arm.high[kept], color=style["color"], alpha=0.15, linewidth=0)
+                for edge in (arm.low, arm.high):
                     axes.plot(x, edge[kept], color=style["color"], linestyle=style["linestyle"], linewidth=0.6)
-            ends.append((float(x[-1]), float(one.mean[-1]), one.arm))
+            ends.append((float(x[-1]), float(arm.mean[-1]), arm.arm))
         if comparison.ceiling is not None:
             axes.axhline(comparison.ceiling.value, color=palette.ink, linestyle=(0, (1, 1.5)), linewidth=1.2)
             ends.append((float(x[-1]), comparison.ceiling.value, "ceiling"))
@@ -164,16 +166,16 @@ def _curves(comparison: Comparison, axis: Axis) -> Figure:
         axes.set_ylabel(f"{comparison.short} ({'lower' if comparison.lower else 'higher'} is better)")
         label_ends(axes, palette, ends)
 
-    header = [axis.name, *(one.arm for one in arms)]
+    header = [axis.name, *(arm.arm for arm in arms)]
     rows = [
-        [f"{axis.x[place]:g}", *(fig.exact(float(one.mean[place])) for one in arms)]
+        [f"{axis.x[place]:g}", *(fig.exact(float(arm.mean[place])) for arm in arms)]
         for place in spaced(len(axis.x), fig.MOST_ROWS)
     ]
-    seeds = sorted({len(one.seeds) for one in arms})
+    seeds = sorted({len(arm.seeds) for arm in arms})
     counted = (
         "one seed" if seeds == [1] else f"mean of {seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds"
     )
-    alt = "; ".join(f"{one.arm} ends at {one.final.value:.4g}" for one in arms)
+    alt = "; ".join(f"{arm.arm} ends at {arm.final.value:.4g}" for arm in arms)
     band = "" if seeds[-1] == 1 else "; bands: 95% intervals of the mean"
     return Figure(
         f"comparison-{axis.name}", f"{comparison.short} over {axis.name}", draw, f"{counted}; {alt}.", header, rows,
@@ -184,7 +186,7 @@ def _curves(comparison: Comparison, axis: Axis) -> Figure:
 def _tables(comparison: Comparison) -> list[dict[str, Any]]:
     tables = []
     for axis in comparison.axes:
-        rows = [[one.arm, str(len(one.seeds)), *_cells(one.area), *_cells(one.final)] for one in axis.arms.values()]
+        rows = [[arm.arm, str(len(arm.seeds)), *_cells(arm.area), *_cells(arm.final)] for arm in axis.arms.values()]
         if comparison.ceiling is not None and axis.name == "labels":
             rows.append(["ceiling", str(comparison.ceiling_seeds), "-", "-", *_cells(comparison.ceiling)])
         tables.append(
@@ -221,9 +223,9 @@ def _needed(value: float, axis: Axis) -> str:
     return f"{value:.0f}" if np.isfinite(value) else f"> {axis.x[-1]:.0f}"
 
 
-def _cells(one: Interval) -> list[str]:
-    interval = "-" if np.isnan(one.low) else f"{number(one.low, 4)} to {number(one.high, 4)}"
-    return [number(one.value, 4), interval]
+def _cells(estimate: Interval) -> list[str]:
+    interval = "-" if np.isnan(estimate.low) else f"{number(estimate.low, 4)} to {number(estimate.high, 4)}"
+    return [number(estimate.value, 4), interval]
 
 
 def _picture(comparison: Comparison | None, figures: list[Figure]) -> bytes:

@@ -53,21 +53,21 @@ class Remedies:
 
     def table(self, *names: str) -> dict[str, Any]:
         """Return a table of the settings; an empty one where there is none."""
-        found: Any = self.settings
+        section: Any = self.settings
         for name in names:
-            found = found.get(name) if isinstance(found, dict) else None
-        return found if isinstance(found, dict) else {}
+            section = section.get(name) if isinstance(section, dict) else None
+        return section if isinstance(section, dict) else {}
 
     @functools.cached_property
     def repeatable(self) -> bool:
         """Whether the experiment can be run again without a label that is bought: the pool knows its answers."""
         labeled = self._facts.labeled
-        return not self._facts.python and bool(labeled) and all(one["kind"] == "id" for one in labeled)
+        return not self._facts.python and bool(labeled) and all(request["kind"] == "id" for request in labeled)
 
     @functools.cached_property
     def by_sample(self) -> bool:
         """Whether samples of a pool were asked for, rather than generated inputs."""
-        return bool(self._facts.requests) and all(one["sample"] is not None for one in self._facts.requests)
+        return bool(self._facts.requests) and all(request["sample"] is not None for request in self._facts.requests)
 
     @functools.cached_property
     def steps(self) -> int:
@@ -104,7 +104,7 @@ class Remedies:
             return None
         if not self.repeatable:
             return f"{sentence[:-1]}, in another run (query strategy {name}).", ""
-        size = max((one["requested"] for one in self._facts.steps if one["requested"]), default=0)
+        size = max((step["requested"] for step in self._facts.steps if step["requested"]), default=0)
         if size and "samples_per_step" not in self.table("driver"):
             parameters["max_samples"] = size
         flags = [f"--set {shlex.quote(f'query.{name}.{key}={_value(value)}')}" for key, value in parameters.items()]
@@ -141,9 +141,9 @@ class Remedies:
     def _epochs(self, factor: float) -> dict[str, Any]:
         """Return the epochs of a training, multiplied; empty where that changes nothing."""
         table = self.table("training")
-        known = {name: table[name] for name in _EPOCHS if isinstance(table.get(name), int) and table[name] > 0}
-        new = {name: max(1, round(factor * epochs)) for name, epochs in known.items()}
-        if not self.trains_by_epochs or new == known:
+        given = {name: table[name] for name in _EPOCHS if isinstance(table.get(name), int) and table[name] > 0}
+        new = {name: max(1, round(factor * epochs)) for name, epochs in given.items()}
+        if not self.trains_by_epochs or new == given:
             return {}
         return {f"training.{name}": epochs for name, epochs in new.items()}
 
@@ -236,7 +236,7 @@ class Remedies:
 
 def present(*tries: Try | None) -> tuple[Try, ...]:
     """Return the tries that can be made."""
-    return tuple(one for one in tries if one is not None)
+    return tuple(remedy for remedy in tries if remedy is not None)
 
 
 def _rounded(value: float) -> float:
@@ -265,10 +265,10 @@ def _in_python(changes: Mapping[str, Any]) -> list[str]:
 
 def _numbers(described: Mapping[str, str]) -> dict[str, float]:
     """Return the arguments of an optimizer that are numbers, of their description as texts."""
-    found = {}
+    numbers = {}
     for name, text in described.items():
         try:
-            found[name] = float(text)
+            numbers[name] = float(text)
         except ValueError:
             continue
-    return found
+    return numbers

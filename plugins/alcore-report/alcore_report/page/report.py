@@ -106,7 +106,7 @@ def report_run(run: Run, *, allow_code: bool = False) -> Page:
         "measured_on": _measured_on(facts),
         "pick_figures": picks,
         "gallery": gallery,
-        "gallery_title": _gallery_title(len(gallery), sum(one["sample"] is not None for one in facts.requests)),
+        "gallery_title": _gallery_title(len(gallery), sum(request["sample"] is not None for request in facts.requests)),
         "has_pictures": bool(samples.pictures),
         "gone": gone,
         "last_picks": _last_picks(facts, samples),
@@ -114,12 +114,17 @@ def report_run(run: Run, *, allow_code: bool = False) -> Page:
         "learner_gone": learner_gone,
         "confusion": confusion,
         "effort_figures": effort,
-        "reasons": [{**one, "reason": _cut(one["reason"])} for one in facts.reasons[:_MOST_REASONS]],
+        "reasons": [{**reason, "reason": _cut(reason["reason"])} for reason in facts.reasons[:_MOST_REASONS]],
         "more_reasons": _more_reasons(facts),
         "parts": _parts(facts),
     }
-    main = [*metrics[:1], *(one for one in picks if one.key in ("map", "classes", "scores")), *learner[:1], *effort[:1]]
-    drawn = [one for one in main if one.panels == 1][:6] or [empty("No finished step yet")]
+    main = [
+        *metrics[:1],
+        *(figure for figure in picks if figure.key in ("map", "classes", "scores")),
+        *learner[:1],
+        *effort[:1],
+    ]
+    drawn = [figure for figure in main if figure.panels == 1][:6] or [empty("No finished step yet")]
     return Page(
         render("run.html.j2", values),
         picture(drawn, f"Run {facts.name}: {lead(facts)}"),
@@ -134,7 +139,7 @@ def _checked(sound: Sequence[str]) -> str:
 
 
 def _present(*figures: Figure | None) -> list[Figure]:
-    return [one for one in figures if one is not None]
+    return [figure for figure in figures if figure is not None]
 
 
 def status_words(facts: Facts) -> str:
@@ -151,7 +156,7 @@ def lead(facts: Facts) -> str:
     text += f": {counted(len(facts.steps), 'step', ',')}, {counted(len(facts.labeled), 'label', ',')} bought."
     if facts.metrics and (curve := facts.curve(facts.metrics[0])):
         name, first, last = facts.short(facts.metrics[0]), curve[0], curve[-1]
-        at = [f" at {one[1]:,} labeled samples" if one[1] is not None else "" for one in (first, last)]
+        at = [f" at {value[1]:,} labeled samples" if value[1] is not None else "" for value in (first, last)]
         text += f" {name} went from {fig.short_number(first[2])}{at[0]} to {fig.short_number(last[2])}{at[1]}."
     return text
 
@@ -173,7 +178,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     tiles = []
     for metric in facts.metrics[:2]:
         if curve := facts.curve(metric):
-            best = (min if facts.lower(metric) else max)(curve, key=lambda one: one[2])
+            best = (min if facts.lower(metric) else max)(curve, key=lambda point: point[2])
             tiles.append(
                 (
                     facts.short(metric),
@@ -194,7 +199,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
             f"{duration(seconds / len(facts.steps))} a step" if facts.steps else "",
         )
     )
-    failed = sum(one["kind"] != "repeat" for one in facts.refused)
+    failed = sum(refusal["kind"] != "repeat" for refusal in facts.refused)
     tiles.append(("failed or refused", f"{failed:,}", f"{facts.given_up:,} given up" if facts.given_up else ""))
     if facts.waiting:
         tiles.append(("waiting for a label", f"{facts.waiting:,}", ""))
@@ -210,9 +215,8 @@ def _trained(facts: Facts) -> str:
 
 
 def _measured_on(facts: Facts) -> str:
-    places = list(dict.fromkeys(
-        str(one["on"]) for entries in facts.records.values() for one in entries if isinstance(one, dict) and "on" in one
-    ))  # fmt: skip
+    records = [entry for entries in facts.records.values() for entry in entries if isinstance(entry, dict)]
+    places = list(dict.fromkeys(str(entry["on"]) for entry in records if "on" in entry))
     text = f"Measured on {' and '.join(map(fig.place_name, places))}." if places else ""
     if len(facts.metrics) > fig.MOST_METRICS:
         text += f" {fig.MOST_METRICS} of {len(facts.metrics)} metrics are drawn; alcore show has them all."
@@ -238,7 +242,7 @@ def _learner_gone(samples: Samples) -> str:
 
 def _shown(facts: Facts) -> list[dict[str, Any]]:
     """Return the picks that are shown: the first ones and the last ones."""
-    picks = [one for one in facts.requests if one["slot"] == 0]
+    picks = [request for request in facts.requests if request["slot"] == 0]
     if len(picks) <= _MOST_SHOWN:
         return picks
     return [*picks[: _MOST_SHOWN // 3], *picks[-(_MOST_SHOWN - _MOST_SHOWN // 3) :]]
@@ -251,28 +255,28 @@ def _gallery_title(shown: int, total: int) -> str:
 
 
 def _gallery(facts: Facts, samples: Samples, shown: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = []
+    gallery = []
     pictures = samples.pictures
-    low = min((float(np.nanmin(one)) for one in pictures.values()), default=0.0)
-    high = max((float(np.nanmax(one)) for one in pictures.values()), default=1.0)
-    for one in shown:
-        if one["id"] not in pictures and one["id"] not in samples.texts:
+    low = min((float(np.nanmin(picture)) for picture in pictures.values()), default=0.0)
+    high = max((float(np.nanmax(picture)) for picture in pictures.values()), default=1.0)
+    for request in shown:
+        if request["id"] not in pictures and request["id"] not in samples.texts:
             continue
-        label = _label(facts, samples, one)
-        name = "generated" if one["sample"] is None else f"sample {one['sample']}"
-        words = f"{name}, step {one['step']}"
-        image = pictures.get(one["id"])
-        found.append(
+        label = _label(facts, samples, request)
+        name = "generated" if request["sample"] is None else f"sample {request['sample']}"
+        words = f"{name}, step {request['step']}"
+        image = pictures.get(request["id"])
+        gallery.append(
             {
                 "picture": "" if image is None else base64.b64encode(image_bytes(image, low, high)).decode(),
                 "height": 0 if image is None else round(96 * image.shape[0] / image.shape[1]),
                 "alt": f"Input of {name}",
-                "text": _cut(samples.texts.get(one["id"], "")),
+                "text": _cut(samples.texts.get(request["id"], "")),
                 "label": label,
                 "words": words,
             }
         )
-    return found
+    return gallery
 
 
 def _label(facts: Facts, samples: Samples, request: dict[str, Any]) -> str:
@@ -289,16 +293,16 @@ def _label(facts: Facts, samples: Samples, request: dict[str, Any]) -> str:
 def _last_picks(facts: Facts, samples: Samples) -> list[list[str]]:
     return [
         [
-            "generated" if one["sample"] is None else str(one["sample"]),
-            str(one["step"]),
-            one["strategy"],
-            fig.short_number(one["score"]),
-            one["state"],
-            _label(facts, samples, one),
-            one["source"] or "-",
-            "-" if one["cost"] is None else f"{one['cost']:g}",
+            "generated" if request["sample"] is None else str(request["sample"]),
+            str(request["step"]),
+            request["strategy"],
+            fig.short_number(request["score"]),
+            request["state"],
+            _label(facts, samples, request),
+            request["source"] or "-",
+            "-" if request["cost"] is None else f"{request['cost']:g}",
         ]
-        for one in facts.requests[-_MOST_LAST:]
+        for request in facts.requests[-_MOST_LAST:]
     ]
 
 
@@ -307,13 +311,13 @@ def _confusion(facts: Facts, samples: Samples) -> dict[str, Any] | None:
     entry, note = facts.last_entry("confusion"), ""
     if entry is not None:
         matrix, note = entry["confusion"], f"Measured in step {entry.get('step')}."
-    elif (known := samples.predictions) is not None and samples.info is not None:
-        if samples.info.task != "classification" or is_field(known):
+    elif (predictions := samples.predictions) is not None and samples.info is not None:
+        if samples.info.task != "classification" or is_field(predictions):
             return None
-        size = known.outputs.shape[1]
-        codes = known.targets.astype(np.int64).reshape(-1) * size + known.outputs.argmax(axis=1)
+        size = predictions.outputs.shape[1]
+        codes = predictions.targets.astype(np.int64).reshape(-1) * size + predictions.outputs.argmax(axis=1)
         matrix = np.bincount(codes, minlength=size * size).reshape(size, size).tolist()
-        note = f"On {len(known.targets)} {fig.place_name(known.on)}."
+        note = f"On {len(predictions.targets)} {fig.place_name(predictions.on)}."
     else:
         return None
     if len(matrix) > _MOST_CONFUSION:

@@ -173,14 +173,14 @@ def find_samples(facts: Facts, shown: Sequence[dict[str, Any]], *, allow_code: b
             missing[what] = f"{kind}{error}".rstrip(".")
             return None
 
-    texts = {one["id"]: text for one in shown if (text := _generated_text(one)) is not None}
+    texts = {request["id"]: text for request in shown if (text := _generated_text(request)) is not None}
     data = attempt("data", lambda: rebuild_data(facts.run, allow_code=allow_code))
     if data is None:
         missing["learner"] = missing["data"]
-        names = tuple(class_of(facts.run.label_text(one), ()) for one in facts.labeled)
-        known = {one["id"]: code for one, code in zip(facts.labeled, names, strict=True) if code is not None}
-        is_class = len(known) == len(facts.labeled) and all(code < 1000 for code in known.values())
-        return Samples(None, missing, known if is_class else {}, repeats=_repeated_items(facts), texts=texts)
+        names = tuple(class_of(facts.run.label_text(request), ()) for request in facts.labeled)
+        code_of = {request["id"]: code for request, code in zip(facts.labeled, names, strict=True) if code is not None}
+        is_class = len(code_of) == len(facts.labeled) and all(code < 1000 for code in code_of.values())
+        return Samples(None, missing, code_of if is_class else {}, repeats=_repeated_items(facts), texts=texts)
     info = data.info
     learner = attempt("learner", lambda: rebuild_learner(facts.run, data, allow_code=allow_code))
     pool = data.train if data.unlabeled is None else data.unlabeled
@@ -222,12 +222,18 @@ class _Predictor:
 
     def __init__(self, learner: Any, info: DataInfo) -> None:
         self._learner, self._classifies = learner, info.task == "classification"
-        floating = (one.dtype for one in learner.parameters()) if isinstance(learner, torch.nn.Module) else iter(())
-        self._dtype = next((one for one in floating if one.is_floating_point), torch.get_default_dtype())
+        floating = (
+            (parameter.dtype for parameter in learner.parameters())
+            if isinstance(learner, torch.nn.Module)
+            else iter(())
+        )
+        self._dtype = next(
+            (parameter for parameter in floating if parameter.is_floating_point), torch.get_default_dtype()
+        )
 
     def __call__(self, inputs: Any) -> Array:
         rows = max(1, min(4096, _CHUNK // max(1, math.prod(inputs.shape[1:]))))
-        found = []
+        parts = []
         with eval_mode(self._learner), torch.no_grad():
             for start in range(0, len(inputs), rows):
                 chunk = to_device(inputs[start : start + rows], torch.device("cpu"), self._dtype)
@@ -238,8 +244,8 @@ class _Predictor:
                     outputs = means_of(outputs, kind_of(self._learner, "regression"))
                     if len(outputs) != len(chunk):  # posterior samples (K, B, ...)
                         outputs = outputs.mean(dim=0)
-                found.append(outputs.double())
-        return torch.cat(found).numpy()
+                parts.append(outputs.double())
+        return torch.cat(parts).numpy()
 
 
 def _tensor(batch: Any) -> torch.Tensor:
@@ -257,7 +263,7 @@ def _evaluation(data: Any) -> tuple[str, torch.Tensor, torch.Tensor, int] | None
             inputs, targets = data.val.batch(places)
         else:
             items = [data.val[place] for place in places.tolist()]
-            inputs, targets = (torch.stack([torch.as_tensor(one[part]) for one in items]) for part in (0, 1))
+            inputs, targets = (torch.stack([torch.as_tensor(item[part]) for item in items]) for part in (0, 1))
         return "validation", _tensor(inputs), targets, total
     if evaluation := evaluation_of(data.train):
         inputs, targets = evaluation()
@@ -277,9 +283,13 @@ def spaced(count: int, most: int) -> Array:
 def _map(facts: Facts, data: Any, pool: Any) -> PoolMap | None:
     if not callable(getattr(pool, "inputs", None)) or (total := total_of(pool)) is None:
         raise ValueError("the pool doesn't give inputs by sample id")
-    asked = {one["sample"]: one for one in facts.requests if one["sample"] is not None and one["slot"] == 0}
-    labeled = [(sample, one["step"]) for sample, one in asked.items() if one["kind"] is not None]
-    waiting = [sample for sample, one in asked.items() if one["state"] == "open"]
+    asked = {
+        request["sample"]: request
+        for request in facts.requests
+        if request["sample"] is not None and request["slot"] == 0
+    }
+    labeled = [(sample, request["step"]) for sample, request in asked.items() if request["kind"] is not None]
+    waiting = [sample for sample, request in asked.items() if request["state"] == "open"]
     start: list[int] = []
     if data.unlabeled is None and (ids := labeled_ids(data.train)) is not None:
         start = [sample for sample in ids.tolist() if sample not in asked]
@@ -295,7 +305,9 @@ def _map(facts: Facts, data: Any, pool: Any) -> PoolMap | None:
     waiting = [waiting[i] for i in spaced(len(waiting), int(_MOST_START * part))]
     rest = _rest(total, {*asked, *start}, int(_MOST_REST * part))
     groups = [rest, start, [sample for sample, _ in kept], waiting]
-    inputs = [_tensor(pool.inputs(torch.tensor(one, dtype=torch.int64))).double().flatten(1).numpy() for one in groups]
+    inputs = [
+        _tensor(pool.inputs(torch.tensor(group, dtype=torch.int64))).double().flatten(1).numpy() for group in groups
+    ]
     points, axes = (inputs, ("feature 1", "feature 2")) if width == 2 else _components(inputs)
     order = np.array([step for _, step in kept], dtype=np.int64)
     rest_, start_, picks_, waiting_ = points
@@ -326,7 +338,7 @@ def _components(groups: list[Array]) -> tuple[list[Array], tuple[str, str]]:
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), [0, 1]])
     share = values / max(float((rows**2).sum()), 1e-12)
     points = rows @ vectors
-    ends = np.cumsum([len(one) for one in groups])[:-1]
+    ends = np.cumsum([len(group) for group in groups])[:-1]
     names = (f"component 1 ({share[0]:.0%} of the variance)", f"component 2 ({share[1]:.0%})")
     return np.split(points, ends), names
 
@@ -359,29 +371,29 @@ def _classes(facts: Facts, pool: Any, info: DataInfo) -> dict[str, int]:
     """Return the classes of the labels: of the value that was given, or of the pool's own answer."""
     if info.task != "classification":
         return {}
-    found: dict[str, int] = {}
+    codes: dict[str, int] = {}
     answer = answer_of(pool)
-    for one in facts.labeled:
+    for request in facts.labeled:
         code: int | None = None
-        if one["kind"] != "id":
-            code = class_of(facts.run.label_text(one), info.names)
+        if request["kind"] != "id":
+            code = class_of(facts.run.label_text(request), info.names)
         elif answer is not None:
-            target = torch.as_tensor(answer(one["sample"])[1])
+            target = torch.as_tensor(answer(request["sample"])[1])
             code = int(target) if target.numel() == 1 else None
         if code is not None:
-            found[one["id"]] = code
-    return found
+            codes[request["id"]] = code
+    return codes
 
 
 def _repeats(facts: Facts, data: Any, pool: Any) -> tuple[int, int] | None:
     """Count picks with the input of a sample that was labeled or picked before."""
-    asked = [one["sample"] for one in facts.requests if one["sample"] is not None and one["slot"] == 0]
+    asked = [request["sample"] for request in facts.requests if request["sample"] is not None and request["slot"] == 0]
     if not asked or not callable(getattr(pool, "inputs", None)):
         return _repeated_items(facts)
     start: list[int] = []
     if data.unlabeled is None and (ids := labeled_ids(data.train)) is not None:
-        known = set(asked)
-        start = [sample for sample in ids.tolist() if sample not in known]
+        picked = set(asked)
+        start = [sample for sample in ids.tolist() if sample not in picked]
     hashed = [*start[:_MOST_HASHED], *asked[:_MOST_HASHED]]
     seen: set[bytes] = set()
     repeats = 0
@@ -396,7 +408,7 @@ def _repeats(facts: Facts, data: Any, pool: Any) -> tuple[int, int] | None:
 
 
 def _repeated_items(facts: Facts) -> tuple[int, int] | None:
-    items = [one["item"] for one in facts.requests if one["item"] is not None and one["slot"] == 0]
+    items = [request["item"] for request in facts.requests if request["item"] is not None and request["slot"] == 0]
     return (sum(count - 1 for count in Counter(items).values()), len(items)) if items else None
 
 
@@ -409,26 +421,26 @@ def _pictures(shown: Sequence[dict[str, Any]], inputs_of: Any, info: DataInfo) -
         return {}
     if min(shape[1:] if first else shape[:2]) < 4:
         return {}
-    picked = [one for one in shown if one["sample"] is not None]
+    picked = [request for request in shown if request["sample"] is not None]
     if not picked:
         return {}
-    rows = _tensor(inputs_of(torch.tensor([one["sample"] for one in picked]))).double().numpy()
+    rows = _tensor(inputs_of(torch.tensor([request["sample"] for request in picked]))).double().numpy()
     if first:
         rows = np.moveaxis(rows, 1, -1)
     if rows.ndim == 4 and rows.shape[-1] == 1:
         rows = rows[..., 0]
     step = max(1, math.ceil(max(rows.shape[1:3]) / 96))
-    return {one["id"]: row[::step, ::step] for one, row in zip(picked, rows, strict=True)}
+    return {request["id"]: row[::step, ::step] for request, row in zip(picked, rows, strict=True)}
 
 
 def _texts(shown: Sequence[dict[str, Any]], pool: Any) -> dict[str, str]:
     """Return what people who label see of each pick: the columns of its file, each as ``name: value``."""
-    picked = [one for one in shown if one["sample"] is not None]
-    values = named_values(pool, [one["sample"] for one in picked])
+    picked = [request for request in shown if request["sample"] is not None]
+    values = named_values(pool, [request["sample"] for request in picked])
     texts = {}
-    for one in picked:
-        cells = {name: cell for name, cell in values.get(one["sample"], {}).items() if cell not in (None, "")}
-        texts[one["id"]] = "; ".join(f"{name}: {cell}" for name, cell in cells.items())
+    for request in picked:
+        cells = {name: cell for name, cell in values.get(request["sample"], {}).items() if cell not in (None, "")}
+        texts[request["id"]] = "; ".join(f"{name}: {cell}" for name, cell in cells.items())
     return {key: text for key, text in texts.items() if text}
 
 
@@ -466,8 +478,8 @@ def relative_errors(targets: Array, values: Array) -> Array:
     """Return ``||f - y|| / ||y||`` of each sample, shape (N,); NaN where y is 0 everywhere."""
     flat, error = targets.reshape(len(targets), -1), (values - targets).reshape(len(targets), -1)
     norm = np.linalg.norm(flat, axis=1)
-    found: Array = np.linalg.norm(error, axis=1) / np.where(norm > 0, norm, np.nan)
-    return found
+    errors: Array = np.linalg.norm(error, axis=1) / np.where(norm > 0, norm, np.nan)
+    return errors
 
 
 def calibration(predictions: SamplePredictions, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -478,12 +490,12 @@ def calibration(predictions: SamplePredictions, bins: int = 10) -> list[tuple[fl
     confidence = predictions.outputs.max(axis=1)
     correct = predictions.outputs.argmax(axis=1) == predictions.targets.astype(np.int64).reshape(-1)
     place = np.searchsorted(np.arange(1, bins) / bins, confidence)
-    found = []
+    filled = []
     for number in range(bins):
         inside = place == number
         if inside.any():
-            found.append((float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum())))
-    return found
+            filled.append((float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum())))
+    return filled
 
 
 def calibration_error(predictions: SamplePredictions) -> float:
