@@ -154,9 +154,8 @@ def test_threads_publish_without_losing_any_file(inbox: Inbox) -> None:
 
 
 def test_another_process_may_publish(inbox: Inbox) -> None:
-    script = (
-        "import sys; from pathlib import Path; from alcore.store import Inbox; from alcore.protocols import Label\n"
-    )
+    script = "import sys; from pathlib import Path; from alcore.protocols import Label\n"
+    script += "from alcore.store.inbox import Inbox\n"
     script += "Inbox(Path(sys.argv[1])).publish([Label(7, 1, 'bob')])"
     subprocess.run([sys.executable, "-c", script, str(inbox.folder)], check=True, timeout=60)
     assert only(inbox)[0].source == "bob"

@@ -1,6 +1,7 @@
 """Each strategy in runs: what it asks for, beside what the contract says."""
 
 import itertools
+import pkgutil
 import queue
 
 import alcore_diversity
@@ -18,12 +19,12 @@ from alcore_diversity import (
 )
 from alcore_dummy import DummyLabelStrategy
 
-from alcore import Driver, TensorPool, plugins
+from alcore import Driver, TensorPool
 from alcore import config as c
 
 torch.set_num_threads(1)
 
-STRATEGIES = {name: plugins.import_name(path) for name, path in alcore_diversity.alcore_query_strategies().items()}
+STRATEGIES = {name: pkgutil.resolve_name(path) for name, path in alcore_diversity.alcore_query_strategies().items()}
 BY_CLASS = ["badge", "cluster-margin", "density", "class-balanced", "stratified"]
 ALL = pytest.mark.parametrize("name", STRATEGIES)
 
