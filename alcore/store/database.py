@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store.digests import prepare, replace_row
 from alcore.store.files import cant_write
-from alcore.store.formats import FORMAT, check_format, create, migrate, undecodable
+from alcore.store.formats import FORMAT, check_decoded, check_format, create, migrate
 from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
@@ -218,8 +218,7 @@ class Database:
                 try:
                     return query(self._connection)
                 except Exception as error:
-                    if (fault := undecodable(self._path, error)) is not None:
-                        raise fault from error
+                    check_decoded(self._path, error)
                     raise
                 finally:
                     if self._connection.in_transaction:  # an I/O error may have ended it

@@ -24,13 +24,16 @@ def decoding(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (fault := undecodable(path, error)) is not None:
-            raise fault from error
+        check_decoded(path, error)
         raise
 
 
-def undecodable(path: Path, error: Exception) -> UsageError | None:
-    """Return what to raise for an error of decoding what a database holds; None for any other error."""
+def check_decoded(path: Path, error: Exception) -> None:
+    """Raise `UsageError` for an error of decoding what a database holds; return where the error is any other.
+
+    What is raised has no name in a frame of its traceback: else they would hold each other, and the cursors of the
+    query, and with these the lock of the database, until the garbage collector runs.
+    """
     if isinstance(error, sqlite3.OperationalError):
         is_one = str(error).startswith("Could not decode")
     elif isinstance(error, UsageError | OSError):
@@ -38,11 +41,9 @@ def undecodable(path: Path, error: Exception) -> UsageError | None:
     else:
         kinds = (sqlite3.ProgrammingError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
         is_one = isinstance(error, kinds)
-    return (
-        UsageError(f"{path} can't be read, since it holds something else than was written: {error}.")
-        if is_one
-        else None
-    )
+    if is_one:
+        text = f"{path} can't be read, since it holds something else than was written: {error}."
+        raise UsageError(text) from error
 
 
 def create(connection: sqlite3.Connection) -> None:

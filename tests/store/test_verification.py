@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import random
 import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def _label(request: Request, value: Any) -> AcceptedLabel:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def _no_garbage_collector() -> Iterator[None]:
+    """What is freed in the test has no references left."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -271,6 +280,7 @@ def test_newest_sound_step_is_named_and_can_be_forked(whole: Path, run: Path, st
         "UPDATE labels SET file = 'ab', value = NULL WHERE step = 2",
     ],
 )
+@pytest.mark.usefixtures("_no_garbage_collector")
 def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, statement: str) -> None:
     """Even where somebody has made the digests fit."""
     with forged(run) as connection:
@@ -288,6 +298,8 @@ def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, state
             failures.append(str(error))
     assert failures
     assert all("run.db" in one or "labels" in one for one in failures)
+    with contextlib.closing(sqlite3.connect(run / "run.db", timeout=0)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")  # no cursor of a read that failed holds a lock
 
 
 def _write(run: Path) -> None:
