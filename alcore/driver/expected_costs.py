@@ -10,6 +10,7 @@ import torch
 
 from alcore.errors import raised_by
 from alcore.pools.offers import cost_of, many_costs, tells_costs
+from alcore.strategies.label_options import cost_of_many, cost_of_one
 
 
 class ExpectedCosts:
@@ -28,11 +29,11 @@ class ExpectedCosts:
     """
 
     def __init__(self, label_strategy: Any, pool: Any) -> None:
-        own = callable(getattr(label_strategy, "cost", None))
-        owner = label_strategy if own else pool
-        self._one = label_strategy.cost if own else partial(cost_of, pool)
-        self._many: Any = getattr(label_strategy, "costs_of", None) if own else many_costs(pool)
-        self.are_known = own or tells_costs(pool)
+        own = cost_of_one(label_strategy)
+        owner = pool if own is None else label_strategy
+        self._one = partial(cost_of, pool) if own is None else own
+        self._many = many_costs(pool) if own is None else cost_of_many(label_strategy)
+        self.are_known = own is not None or tells_costs(pool)
         self._named, self._many_named = (
             raised_by(f"{name}() of {type(owner).__name__}") for name in ("cost", "costs_of")
         )
@@ -50,7 +51,7 @@ class ExpectedCosts:
 
         None where nobody says it of many samples at a time.
         """
-        if not callable(self._many) or not len(samples):
+        if self._many is None or not len(samples):
             return None
         with self._many_named:
             costs = self._many(samples)

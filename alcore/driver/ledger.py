@@ -3,7 +3,7 @@
 A request is in one state at a time. Open ones are ``WAITING``, ``READY``, ``TAKEN``, ``WITHHELD`` or ``RECALLED``;
 the others have ended. `TRANSITIONS` says which change leads from which state to which. In the database of the run the
 first five are the state ``open``, with ``taken`` for those that are with the label strategy, where that is recorded
-(`alcore.driver.in_flight.tracks_in_flight`); `RequestLedger.load` reads the ledger from there.
+(`alcore.strategies.label_options.is_tracked`); `RequestLedger.load` reads the ledger from there.
 
 When a change is committed depends on its kind:
 

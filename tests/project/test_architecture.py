@@ -229,7 +229,7 @@ def test_each_member_of_run_context_has_a_user() -> None:
 
 def users_of(member: str) -> list[str]:
     """List who reads a member of what is called driver or context, and the pages that name it."""
-    homes = {"alcore.strategies": [one for one in core() if one.module == "alcore.strategies"]}
+    homes = {"alcore.strategies": [one for one in core() if one.package == "strategies"]}
     homes |= {path.name: sources(path) for path in PLUGINS}
     found = []
     for home, files in homes.items():
@@ -276,6 +276,21 @@ def test_what_pools_offer_is_looked_for_in_one_place() -> None:
         if source.package not in ("pools", "alcore_testing")
         for line, name in looked_for(source.tree)
         if name in options - others
+    )
+
+
+def test_what_label_strategies_offer_is_looked_for_in_one_place() -> None:
+    """Everybody else calls the functions of `alcore.strategies`, which say what holds where a member is missing."""
+    classes = {name: one for name, one in vars(protocols).items() if getattr(one, "_is_protocol", False)}
+    options = set().union(*(members_of(one) for name, one in classes.items() if name.endswith("LabelStrategyOptions")))
+    assert {"cost", "labels_by_id", "idempotent", "poll"} <= options
+    homes = ("alcore.strategies.label_options", "alcore.pools.offers")  # pools have `cost` and `costs_of`, too
+    none(
+        f"{source.at(line)} {name}"
+        for source in [*core(), *plugins()]
+        if source.module not in homes and source.package != "alcore_testing"
+        for line, name in looked_for(source.tree)
+        if name in options
     )
 
 

@@ -27,6 +27,7 @@ from alcore.plugins import Registry
 from alcore.pools import offers_parts
 from alcore.protocols import Phase
 from alcore.store import Run, loads, parse_retention
+from alcore.strategies import labels_by_id, most_at_once
 from alcore_check.timing import BatchTimer, training_time
 
 _QUICK = 10.0  # seconds of a phase that is tried a second time, since the first time may be slow
@@ -171,7 +172,7 @@ def check_experiment(
     began = time.perf_counter()
     driver = make(run_id)
     found = Check(driver.run_id, driver.log_dir, driver.names_code)
-    found.at_once = getattr(driver.label_strategy, "at_once", None)
+    found.at_once = most_at_once(driver.label_strategy)
     returned = _ask_for(driver, 1 if with_label else 0)
     ended = _run_steps(driver, 1, clock, found)
     found.seconds["start"] = clock.began - began
@@ -348,7 +349,7 @@ def _note(found: Check, run: Run, seconds: dict[str, float]) -> None:
 
 def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
     """Try training, metrology and query with made-up labels, in a run that is not kept."""
-    if not getattr(driver.label_strategy, "labels_by_id", False):  # such a one costs nothing
+    if not labels_by_id(driver.label_strategy):  # such a one costs nothing
         value = _made_up(found, driver)
         if value is None:
             found.notes.append("training, metrology and query were not tried: nothing is labeled")
