@@ -847,29 +847,21 @@ class LabelStrategy(Protocol):
         """Receive the run, before the first step."""
 
 
-class LabelStrategyOptions(Protocol):
-    """What a label strategy may also offer."""
-
-    idempotent: bool
-    """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
-    working on when a run was cut off. Not read where there is `poll`."""
+class ImmediateLabelOptions(Protocol):
+    """What a label strategy may also offer whose labels are there at once: looked up, or known to the pool."""
 
     labels_by_id: bool
     """Whether it answers with bare sample ids at once, so that the pool must know the answers. Then, as it buys nothing
     and draws nothing, its requests are not tracked while they are in flight, and the global generators are not restored
     after it."""
 
-    waits: bool
-    """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
-    where none of them is left to hand out, since its only answer was refused for instance."""
 
-    told: bool
-    """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
-    Read for what the command advises to do next. Where it is missing: True."""
+class InProcessLabelOptions(Protocol):
+    """What a label strategy may also offer that works for hours inside `label`, and ends with its process."""
 
-    at_once: int
-    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
-    Where it is missing, nothing is said of it."""
+    idempotent: bool
+    """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
+    working on when a run was cut off. Not read where there is `poll`."""
 
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
@@ -886,14 +878,17 @@ class LabelStrategyOptions(Protocol):
         Not called where there is `poll`, or `idempotent` is True.
         """
 
-    def cost(self, item: Any, /) -> float:
-        """Return what the label of an item will cost.
 
-        Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
-        """
+class ElsewhereLabelOptions(Protocol):
+    """What a label strategy may also offer whose work goes on elsewhere, for days perhaps, while no process runs."""
 
-    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
-        """Return what `cost` does for many samples, int64 (n,): float64 (n,); called in place of it for samples."""
+    waits: bool
+    """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
+    where none of them is left to hand out, since its only answer was refused for instance."""
+
+    told: bool
+    """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
+    Read for what the command advises to do next. Where it is missing: True."""
 
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
@@ -903,6 +898,27 @@ class LabelStrategyOptions(Protocol):
         again in the next phase; one that the strategy never got is handed out. A strategy that offers this needs no
         decision after an interruption, and its `idempotent` isn't read.
         """
+
+
+class LabelStrategyOptions(ImmediateLabelOptions, InProcessLabelOptions, ElsewhereLabelOptions, Protocol):
+    """What a label strategy may also offer: this, and what belongs to one of three ways to get labels.
+
+    They are in `ImmediateLabelOptions`, `InProcessLabelOptions` and `ElsewhereLabelOptions`. Members of several may be
+    offered together.
+    """
+
+    at_once: int
+    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
+    Where it is missing, nothing is said of it."""
+
+    def cost(self, item: Any, /) -> float:
+        """Return what the label of an item will cost.
+
+        Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
+        """
+
+    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what `cost` does for many samples, int64 (n,): float64 (n,); called in place of it for samples."""
 
 
 @runtime_checkable

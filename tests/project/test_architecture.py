@@ -282,7 +282,9 @@ def test_what_pools_offer_is_looked_for_in_one_place() -> None:
 def test_what_label_strategies_offer_is_looked_for_in_one_place() -> None:
     """Everybody else calls the functions of `alcore.strategies`, which say what holds where a member is missing."""
     classes = {name: one for name, one in vars(protocols).items() if getattr(one, "_is_protocol", False)}
-    options = set().union(*(members_of(one) for name, one in classes.items() if name.endswith("LabelStrategyOptions")))
+    options = set().union(
+        *(members_of(one) for name, one in classes.items() if re.search("Label(Strategy)?Options$", name))
+    )
     assert {"cost", "labels_by_id", "idempotent", "poll"} <= options
     homes = ("alcore.strategies.label_options", "alcore.pools.offers")  # pools have `cost` and `costs_of`, too
     none(
