@@ -19,7 +19,7 @@ import torch
 from alcore_labelers import CommandLabelStrategy
 from alcore_labelers.attempts import read_done
 from alcore_labelers.programs import running_in
-from alcore_testing import LabelContract, build_driver, run_command, toy_pool
+from alcore_testing import InProcessLabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery, DataInfo, TensorPool
 from alcore.errors import UsageError
@@ -79,7 +79,7 @@ def reasons(ran):
     return [(one["kind"], one["reason"]) for one in ran.refused()]
 
 
-class TestContract(LabelContract):
+class TestContract(InProcessLabelContract):
     name = "command"
     required_parameters = ("run",)
     idempotent = True

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from alcore_labelers import FunctionLabelStrategy
-from alcore_testing import LabelContract, toy_pool
+from alcore_testing import InProcessLabelContract, toy_pool
 
 INPUTS = toy_pool("classes").inputs(torch.arange(40)).numpy()
 EXECUTOR = ThreadPoolExecutor(2)
@@ -17,7 +17,7 @@ def class_of(point):
     return int(np.abs(INPUTS - point).sum(1).argmin()) % 3
 
 
-class FunctionContract(LabelContract):
+class FunctionContract(InProcessLabelContract):
     name = "function"
     required_parameters = ("function",)
     generated = idempotent = True

@@ -18,6 +18,9 @@ from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop,
 STEPS, LATE = 7, 5
 """Of a run that is cut off late: how many steps it has, and in which it is cut off, so that slow changes show."""
 
+ROUNDS = 50
+"""How often a run may wait for labels."""
+
 
 class ToyDriver(Driver):
     """A Driver that can stand at a later step without a run.
@@ -26,9 +29,23 @@ class ToyDriver(Driver):
     ----------
     ahead : int
         How many steps it is ahead of what its run, if there is one, has done.
+    while_waiting : Callable or None
+        Called where a run waits for labels, which goes on then; None lets `run` return.
     """
 
     ahead = 0
+    while_waiting: Callable[[], None] | None = None
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Do as `Driver.run` does; where the run waits, let what it waits for happen, and go on."""
+        super().run(*args, **kwargs)
+        for _ in range(ROUNDS if self.while_waiting else 0):
+            if self.end_reason is None or self.end_reason.kind.status != "waiting":
+                return
+            assert self.while_waiting is not None
+            self.while_waiting()
+            super().run(*args, **kwargs)
+        assert self.while_waiting is None, f"the run still waits, after {ROUNDS} rounds of work(): {self.stop_reason}"
 
     @property
     def active_learning_step_idx(self) -> int:

@@ -31,6 +31,9 @@ SAMPLES = (9, 2, 30, 17)
 class LabelContract(Contract):
     """What every label strategy promises: each request is answered once, and nothing that was paid for gets lost.
 
+    What it promises beyond that depends on the way by which it gets labels: inherit from `ImmediateLabelContract`,
+    `InProcessLabelContract` or `ElsewhereLabelContract`.
+
     Override ``make(**parameters)``, and say what is claimed: `name`, `one_by_one`, `batch`, `generated`, `idempotent`,
     `polls`.
     The requests are samples of `toy_pool`, or of the pool that ``pool()`` returns.
@@ -87,6 +90,10 @@ class LabelContract(Contract):
         given: dict[str, Any] = {"pool": self.pool(), "label": strategy or self.make(), "skip_training": True}
         return build_driver(folder, _Asks(list(ask)), **{"max_active_learning_steps": 2, **given, **settings})
 
+    def answer_all(self, strategy: Any, requests: Requests, answers: Answers) -> None:
+        """Let a strategy answer what was requested, outside of any run."""
+        strategy.label(requests, answers)
+
     def answers(self, folder: Path, strategy: Any, ask: Sequence[Any] = SAMPLES) -> tuple[list[Request], list[Any]]:
         """Return requests for these items and what a strategy answers, outside of any run."""
         driver = prepare(self.build(folder, ask=ask, strategy=strategy))
@@ -94,7 +101,7 @@ class LabelContract(Contract):
         made = list(requests.items)
         unwritten.given("requested inputs", [one.item for one in made])
         with untouched(driver, generators=False):
-            in_time(lambda: strategy.label(requests, answers))
+            in_time(lambda: self.answer_all(strategy, requests, answers))
         unwritten.check()
         assert requests.empty(), f"{requests.qsize()} requests were not taken"
         return made, answers.items
@@ -174,7 +181,7 @@ class LabelContract(Contract):
         prepare(self.build(tmp_path, strategy=strategy))
         answers = Answers(len(SAMPLES * 10))
         requests = Requests(SAMPLES * 10, on_last=lambda: len(answers.items))
-        in_time(lambda: strategy.label(requests, answers))
+        in_time(lambda: self.answer_all(strategy, requests, answers))
         assert len(answers.items) == 40, f"{len(answers.items)} answers to 40 requests"
         assert requests.at_last, "all answers are held back until the last request is taken; say batch = True"
 
