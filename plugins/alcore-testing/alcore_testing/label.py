@@ -354,6 +354,7 @@ class Answers:
 
     def __init__(self, requested: int = 0) -> None:
         self.items: list[Any] = []
+        self.handles: dict[str, str] = {}
         self._requested = requested
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -371,6 +372,7 @@ class Answers:
 
     def submitted(self, request: Request, handle: str) -> None:
         """Take in the handle of a job."""
+        self.handles[request.id] = handle
 
     def progress(self) -> LabelingProgress:
         """Return how many requests there are, and how many answers were delivered."""

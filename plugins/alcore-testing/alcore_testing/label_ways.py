@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -172,6 +173,8 @@ class ElsewhereLabelContract(LabelContract):
                 answered = [(one, answer) for one, answer in polled if answer is not None and answer is not PENDING]
                 answers.put_many(one if isinstance(one, Label | Failed) else Label(of, one) for of, one in answered)
                 made = [one for one in made if one.id not in {of.id for of, _ in answered}]
+                for place, one in enumerate(requests.items):  # what was given back shows its handle
+                    requests.items[place] = dataclasses.replace(one, handle=answers.handles.get(one.id, one.handle))
             else:
                 return
         raise AssertionError(f"it still waits, after {ROUNDS} rounds of work()")

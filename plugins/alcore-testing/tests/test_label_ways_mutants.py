@@ -254,10 +254,15 @@ class TakesUpByHandle(LabLabels):
             if not isinstance(request.item, int):
                 serialize_queue.put(Failed(request, "the lab has samples alone"))
                 continue
-            if all(request.id != key for key, _ in self.lab.orders):
+            if request.handle is None:
                 self.send(request)
-            if request.id in self.lab.results:
-                serialize_queue.put(Label(request, self.lab.results[request.id]))
+                serialize_queue.submitted(request, f"order {len(self.lab.orders) - 1}")
+                left.append(request)
+                continue
+            order, sample = self.lab.orders[int(request.handle.split()[1])]
+            assert sample == request.item
+            if order in self.lab.results:
+                serialize_queue.put(Label(request, self.lab.results[order]))
             else:
                 left.append(request)
         for request in left:
