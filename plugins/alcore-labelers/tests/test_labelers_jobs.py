@@ -36,7 +36,7 @@ from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, 
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_labelers.scheduler_commands import call
-from alcore_testing import LabelContract, build_driver, run_command, toy_pool
+from alcore_testing import ElsewhereLabelContract, LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
 from alcore.errors import UsageError
@@ -120,6 +120,44 @@ class TestContract(LabelContract):
         cases = " ".join(f"{sample}) echo {label};;" for sample, label in known.items())
         command = f"sh -c 'case $ALCORE_SAMPLE in {cases} *) exit 1;; esac'"
         return JobsLabelStrategy(command, **{"settle": 0.2, "cost": "expected", **parameters})
+
+
+class TestWithoutWaiting(ElsewhereLabelContract):
+    """Jobs that nobody waits for, which end when a gate is opened."""
+
+    name = "jobs"
+    required_parameters = ("run",)
+    idempotent = True
+    polls = False
+
+    @pytest.fixture(autouse=True)
+    def _gate(self, tmp_path):
+        self.folder = tmp_path
+        yield
+        self.work()
+
+    def make(self, **parameters):
+        cases = " ".join(f"{sample}) echo {int(self.pool().answer(sample)[1])};;" for sample in range(40))
+        program = shell(
+            self.folder,
+            f"""
+            echo $ALCORE_REQUEST >> {self.folder}/ledger
+            while [ ! -e {self.folder}/gate ]; do sleep 0.02; done
+            case $ALCORE_SAMPLE in {cases} *) exit 1;; esac
+            """,
+        )
+        given = {"settle": 0.2, "cost": "expected", "wait": False, "max_in_flight": 4}
+        return JobsLabelStrategy(program, **{**given, **parameters})
+
+    def work(self):
+        (self.folder / "gate").touch()
+        time.sleep(0.2)
+
+    def sent(self):
+        """Each attempt has a folder, and its program is to run once there."""
+        started = ledger_of(self.folder)
+        twice = [one for place, one in enumerate(started) if one in started[:place]]
+        return [place.parent.name for place in self.folder.rglob("attempt-*")] + twice
 
 
 def test_arguments_of_a_job_are_not_seen_by_the_shell(tmp_path):
