@@ -55,21 +55,21 @@ class Candidates:
 
     def among(self, samples: Iterable[int]) -> set[int]:
         """Return those of some samples that may be asked for; together they are looked up faster than one by one."""
-        possible = sorted({one for one in samples if one not in self._masked and 0 <= one < 2**63})
+        possible = sorted({sample for sample in samples if sample not in self._masked and 0 <= sample < 2**63})
         if not self.known or not possible:
             return set(possible)
         if not self._windowed:
             return _in_both(torch.tensor(possible), self._ascending(self._pool.unlabeled_indices()))
         start, stop = possible[0], min(possible[-1] + 1, self._pool.total)
         if stop - start > _WORTH_LISTING * len(possible):
-            return {one for one in possible if self._is_unlabeled(one)}
-        wanted, found = torch.tensor(possible), set()
+            return {sample for sample in possible if self._is_unlabeled(sample)}
+        wanted, unlabeled = torch.tensor(possible), set()
         for first in range(start, stop, _WINDOW):
             last = min(first + _WINDOW, stop)
             low, high = torch.searchsorted(wanted, torch.tensor([first, last])).tolist()
             if low < high:
-                found |= _in_both(wanted[low:high], self._ascending(self._pool.unlabeled_indices(first, last)))
-        return found
+                unlabeled |= _in_both(wanted[low:high], self._ascending(self._pool.unlabeled_indices(first, last)))
+        return unlabeled
 
     def _is_unlabeled(self, sample: int) -> bool:
         if not self.known:
@@ -182,7 +182,7 @@ def listed_range(pool: Any, step: int) -> tuple[int, int]:
     if (
         not isinstance(given, tuple)
         or len(given) != 2
-        or not all(isinstance(one, int) for one in given)
+        or not all(isinstance(bound, int) for bound in given)
         or not 0 <= given[0] <= given[1] <= pool.total
     ):
         raise UsageError(
