@@ -36,10 +36,10 @@ class Replica(RunStore):
         self._use(Database(self.folder / "run.db", replica=True))
         self._export_due = math.inf  # never
 
-    def apply_label_changes(self, found: Mapping[str, Any]) -> None:
+    def apply_label_changes(self, changes: Mapping[str, Any]) -> None:
         """Commit what `Transfer.label_changes` returned on rank 0."""
-        self.transfer.apply_label_changes(found)
-        self.costs.changed(found["step"])
+        self.transfer.apply_label_changes(changes)
+        self.costs.changed(changes["step"])
 
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""
