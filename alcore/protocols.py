@@ -168,7 +168,7 @@ class Data:
     def __post_init__(self) -> None:
         if self.info == DataInfo() or self.info is None:
             said = (getattr(pool, "info", None) for pool in (self.train, self.unlabeled))
-            self.info = next((one for one in said if isinstance(one, DataInfo)), DataInfo())
+            self.info = next((info for info in said if isinstance(info, DataInfo)), DataInfo())
 
 
 class Preprocessing(Protocol):

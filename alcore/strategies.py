@@ -490,10 +490,10 @@ class BaseTracker:
         self._driver = driver
         step = driver.active_learning_step_idx
         records = {
-            driver.strategy_name(one): [
-                record for record in one.records if isinstance(record, Mapping) and record.get("step") == step
+            driver.strategy_name(strategy): [
+                record for record in strategy.records if isinstance(record, Mapping) and record.get("step") == step
             ]
-            for one in driver.metrology_strategies
+            for strategy in driver.metrology_strategies
         }
         measured = step_figures({"metrics": records})
         if error is None and measured and step > self._last:
