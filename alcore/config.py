@@ -21,7 +21,7 @@ from alcore.store.retention import parse_retention
 
 
 def _are_weights(values: Any) -> bool:
-    """Tell whether these are finite numbers of at least 0, and one of them above."""
+    """Return whether these are finite numbers of at least 0, and one of them above."""
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):
@@ -35,7 +35,7 @@ def _refuse(owner: object, name: str, must: str) -> NoReturn:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether this is one real number, NumPy's and a tensor's included; a bool and a text are none."""
+    """Return whether this is one real number, NumPy's and a tensor's included; a bool and a text are none."""
     if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
         return False
     try:

@@ -692,7 +692,7 @@ class PoolProvenance(Protocol):
 
     units: Mapping[str, str]
     """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read by ``alcore ask`` and by
-    label strategies that run programs. Where it is missing, no units are told."""
+    label strategies that run programs. Where it is missing, no units are shown."""
 
     source_rows: torch.Tensor | None
     """The row of the file of each sample, by id: int64, shape (N,), from 0. A header and blank lines don't count, as in
@@ -746,7 +746,7 @@ class AbstractQueue(Protocol[T]):
         """Take an item out; raises `queue.Empty` when nothing is left."""
 
     def empty(self) -> bool:
-        """Tell whether nothing is left."""
+        """Return whether nothing is left."""
 
 
 class QueryQueue(Protocol):
@@ -783,7 +783,7 @@ class QueryQueue(Protocol):
         """
 
     def empty(self) -> bool:
-        """Tell whether nothing is left to label."""
+        """Return whether nothing is left to label."""
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
@@ -879,7 +879,7 @@ class LabelStrategyOptions(Protocol):
     it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
-        """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
+        """Return whether a taken request may have been carried out without the strategy being able to find out.
 
         Called when a run goes on that was cut off, for each request in flight that has no answer. Those in doubt need
         the user's decision (``--in-doubt``), the others are handed out again. Where it is missing, all are in doubt.
@@ -970,7 +970,7 @@ class LearnerOptions(Protocol):
         """Return the covariance of predictions between A and B inputs given the labels: shape (T, A, B).
 
         It is of T quantities, without the noise of labels, in the unit of the target squared; without `b` the variances
-        alone, (T, A). Called by query strategies that choose by what a label would tell of others.
+        alone, (T, A). Called by query strategies that choose by what a label would say about others.
         """
 
     def parameters(self) -> Iterable[Any]:

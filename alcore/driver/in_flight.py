@@ -17,10 +17,10 @@ InDoubt = Literal["ask", "drop"]
 
 
 def tracks_in_flight(strategy: Any) -> bool:
-    """Tell whether the requests that a label strategy takes are to be recorded.
+    """Return whether the requests that a label strategy takes are to be recorded.
 
     They need not be for one that is ``idempotent``, which may be asked again under the same request id, or that
-    answers with ids of the pool (``labels_by_id``); unless it can be polled, which tells more.
+    answers with ids of the pool (``labels_by_id``); unless it can be polled, which says more.
     """
     return strategy is not None and (
         can_be_polled(strategy)
@@ -77,12 +77,12 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
 
 
 def can_be_polled(strategy: Any) -> bool:
-    """Tell whether a label strategy can be asked what has become of a request."""
+    """Return whether a label strategy can be asked what has become of a request."""
     return callable(getattr(strategy, "poll", None))
 
 
 def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
+    """Return what was in flight, unless the label strategy can be polled, which says what has become of it."""
     return [] if can_be_polled(strategy) else store.requests.in_flight()
 
 

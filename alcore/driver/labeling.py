@@ -165,8 +165,8 @@ class LabelingPhase:
             shared = True
         finally:
             counts = self._set_down() if shared and self.waits_for is not None else self._hand_over(shared=shared)
-        tells = can_be_polled(self._strategy) or not self._is_open
-        return counts | {"taken": 0 if tells else self._ledger.open_and_taken}
+        is_followed = can_be_polled(self._strategy) or not self._is_open
+        return counts | {"taken": 0 if is_followed else self._ledger.open_and_taken}
 
     def take_told(self) -> list[Request]:
         """Take in what the inbox holds; return the requests that are with the label strategy no more."""

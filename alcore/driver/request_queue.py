@@ -224,7 +224,7 @@ class RequestQueue:
         return request
 
     def _failed_as_infeasible(self, item: Any) -> bool:
-        """Tell whether a generated input is one that failed as infeasible before."""
+        """Return whether a generated input is one that failed as infeasible before."""
         if self._failed_before is None:
             self._failed_before = {self._key_of(item) for item in self._infeasible() if type(item) is not int}
         return bool(self._failed_before) and self._key_of(item) in self._failed_before
@@ -335,7 +335,7 @@ class RequestQueue:
         return self.get()
 
     def empty(self) -> bool:
-        """Tell whether nothing is left to label."""
+        """Return whether nothing is left to label."""
         return not self.qsize()
 
     def qsize(self) -> int:

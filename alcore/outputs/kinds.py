@@ -65,7 +65,7 @@ def kind_of(learner: Any, task: str = "classification") -> Kind:
 
 
 def is_binary(outputs: torch.Tensor) -> bool:
-    """Tell whether outputs have one column for two classes."""
+    """Return whether outputs have one column for two classes."""
     return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
 
 
@@ -126,7 +126,7 @@ def _softmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def is_map(outputs: Any) -> bool:
-    """Tell whether outputs have one prediction a position: four axes or more."""
+    """Return whether outputs have one prediction a position: four axes or more."""
     return isinstance(outputs, torch.Tensor) and outputs.dim() > 3
 
 

@@ -50,7 +50,7 @@ class Candidates:
         return [sample for sample in sorted(self._masked) if self._is_unlabeled(sample)]
 
     def __contains__(self, sample: int) -> bool:
-        """Tell whether a sample may be asked for."""
+        """Return whether a sample may be asked for."""
         return sample not in self._masked and 0 <= sample < 2**63 and self._is_unlabeled(sample)
 
     def among(self, samples: Iterable[int]) -> set[int]:
@@ -103,7 +103,7 @@ class Candidates:
             yield torch.cat(kept) if len(kept) > 1 else kept[0]
 
     def any(self) -> bool:
-        """Tell whether a candidate is left."""
+        """Return whether a candidate is left."""
         return next(self.chunks(1), None) is not None
 
     def _windows(self, step: int | None) -> Iterator[torch.Tensor]:
@@ -158,12 +158,12 @@ def total_of(pool: Any) -> int | None:
 
 
 def lists_windows(pool: Any) -> bool:
-    """Tell whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
+    """Return whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
     return hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
 
 
 def offers_parts(pool: Any) -> bool:
-    """Tell whether a pool offers a part of its samples in each step (``step_range``)."""
+    """Return whether a pool offers a part of its samples in each step (``step_range``)."""
     return callable(getattr(pool, "step_range", None)) and lists_windows(pool)
 
 
@@ -212,7 +212,7 @@ def _in_both(ids: torch.Tensor, others: torch.Tensor) -> set[int]:
 
 
 def _takes_two(function: Any) -> bool:
-    """Tell whether a method can be called with two arguments, as ``unlabeled_indices(start, stop)``."""
+    """Return whether a method can be called with two arguments, as ``unlabeled_indices(start, stop)``."""
     try:
         inspect.signature(function).bind(0, 1)
     except (TypeError, ValueError):

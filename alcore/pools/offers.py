@@ -17,7 +17,7 @@ from alcore.pools.tensor_pool import as_sample_id
 
 
 def has_batch(pool: Any) -> bool:
-    """Tell whether the labeled items of a pool are fetched as whole batches, by ``batch(positions)``."""
+    """Return whether the labeled items of a pool are fetched as whole batches, by ``batch(positions)``."""
     return _method(pool, "batch") is not None
 
 
@@ -36,7 +36,7 @@ def labeled_ids(pool: Any) -> torch.Tensor | None:
 
 
 def knows_answers(pool: Any) -> bool:
-    """Tell whether a sample id alone is enough to label it; True where the pool doesn't say."""
+    """Return whether a sample id alone is enough to label it; True where the pool doesn't say."""
     return bool(getattr(pool, "knows_answers", True))
 
 
@@ -81,7 +81,7 @@ def as_input(pool: Any, item: Any) -> Any:
 
 
 def tells_costs(pool: Any) -> bool:
-    """Tell whether a pool says what the label of a sample, or of a generated input, is expected to cost."""
+    """Return whether a pool says what the label of a sample, or of a generated input, is expected to cost."""
     return _method(pool, "cost") is not None or _method(pool, "input_cost") is not None
 
 

@@ -355,13 +355,13 @@ class TensorPool:
 
 
 def is_choosable(pool: Any) -> bool:
-    """Tell whether shipped query strategies can choose from a pool, as from a `alcore.protocols.ChoosablePool`."""
+    """Return whether shipped query strategies can choose from a pool, as from a `alcore.protocols.ChoosablePool`."""
     # what isinstance() does with the protocol, which takes many times as long
     return getattr(pool, "unlabeled_indices", None) is not None and getattr(pool, "inputs", None) is not None
 
 
 def has_digest(pool: Any) -> bool:
-    """Tell whether a pool identifies itself by ``digest()``."""
+    """Return whether a pool identifies itself by ``digest()``."""
     return callable(getattr(pool, "digest", None))
 
 

@@ -114,7 +114,7 @@ def input_fault(item: Any, example: Any) -> str | None:
 
 
 def not_finite(value: Any) -> bool:
-    """Tell whether a value holds NaN or infinity."""
+    """Return whether a value holds NaN or infinity."""
     if isinstance(value, torch.Tensor):
         return (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
     if isinstance(value, np.ndarray | np.generic):

@@ -121,7 +121,7 @@ class Inbox:
             yield path, answers, fault
 
     def is_told(self, path: Path) -> bool:
-        """Tell whether a person told the answers of a file."""
+        """Return whether a person told the answers of a file."""
         return path.stem.endswith("-told")
 
     def remove(self, path: Path) -> None:

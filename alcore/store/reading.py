@@ -17,7 +17,7 @@ from alcore.store.database import Opened
 from alcore.store.files import check_regular, check_run_folder, run_directory
 from alcore.store.inbox import Inbox
 from alcore.store.labels import Labels, refused
-from alcore.store.lock import is_locked, told
+from alcore.store.lock import is_locked, noted
 from alcore.store.reader import Reader
 from alcore.store.requests import Requests
 from alcore.store.rows import AcceptedLabel, RequestState, value_text
@@ -107,7 +107,7 @@ class Run:
 
     def position(self) -> Position | None:
         """Return what the process that writes to the run is doing; None where there is none, or it has not begun."""
-        position = _POSITION.fullmatch(told(self.folder))
+        position = _POSITION.fullmatch(noted(self.folder))
         return None if position is None else Position(int(position[1]), position[2], int(position[3]))
 
     def log(self, most: int) -> list[str]:
@@ -197,7 +197,7 @@ class Run:
         return self._steps.first_and_last()
 
     def is_committed(self, step: int) -> bool:
-        """Tell whether a step is finished."""
+        """Return whether a step is finished."""
         return self._steps.is_committed(step)
 
     def summary(self) -> Summary:
@@ -261,7 +261,7 @@ def figures(record: Any) -> dict[str, float]:
 
 
 def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a step measured, as the hook ``alcore_step_end`` tells of it: one number a name.
+    """Return what a step measured, as observers get it with the hook ``alcore_step_end``: one number a name.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ class Replica(RunStore):
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""
 
-    def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
-        """Do nothing: rank 0 tells readers."""
+    def note_position(self, step: int, phase: str, epoch: int = 0) -> None:
+        """Do nothing: rank 0 notes it."""
 
     def close(self) -> None:
         """Close the database and remove the temporary folder."""

@@ -82,7 +82,7 @@ class Requests:
 
     @reads
     def waits_before(self, connection: sqlite3.Connection, step: int) -> bool:
-        """Tell whether a request of an earlier step was open when this step began."""
+        """Return whether a request of an earlier step was open when this step began."""
         rows = connection.execute(
             "SELECT 1 FROM requests WHERE step < ?1 AND (closed IS NULL OR closed >= ?1) LIMIT 1", (step,)
         )

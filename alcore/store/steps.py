@@ -51,7 +51,7 @@ class Steps:
 
     @reads
     def is_committed(self, connection: sqlite3.Connection, step: int) -> bool:
-        """Tell whether a step is committed as a whole."""
+        """Return whether a step is committed as a whole."""
         return connection.execute("SELECT 1 FROM steps WHERE step = ?", (step,)).fetchone() is not None
 
     @reads

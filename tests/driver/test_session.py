@@ -46,7 +46,7 @@ def begin(tmp_path: Path, told: list[Any]) -> Iterator[Open]:
             store = create_run(tmp_path, "r", ranks, meta={}, experiment="", state={"step": 0})
         position = RunPosition("r")
         position.step = step
-        listeners: Any = SimpleNamespace(tell=lambda hook, **arguments: told.append((hook, arguments)))
+        listeners: Any = SimpleNamespace(call=lambda hook, **arguments: told.append((hook, arguments)))
         checkpointer: Any = SimpleNamespace(collect=dict)
         interruption: Any = SimpleNamespace(agreed_safe_point=lambda: None)
         labeling: Any = None

@@ -268,14 +268,14 @@ def test_position_is_known_while_a_process_writes(create: Create) -> None:
     store = create("abc")
     run = Run(store.folder)
     assert run.position() is None
-    store.tell_position(3, "training", 12)
+    store.note_position(3, "training", 12)
     assert run.position() == (3, "training", 12)
-    store.tell_position(10**15, "labeling")
+    store.note_position(10**15, "labeling")
     assert run.position() == (10**15, "labeling", 0)
     assert str(held_error(store.folder)).startswith(f"run abc is being written by process {os.getpid()} on ")
     assert str(held_error(store.folder)).endswith("; wait for it to end, or stop it.")
     store.close()
-    store.tell_position(4, "query")
+    store.note_position(4, "query")
     assert run.position() is None
 
 

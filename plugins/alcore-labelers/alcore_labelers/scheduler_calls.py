@@ -43,7 +43,7 @@ class SchedulerCalls:
         return max(self._jobs.interval, 0.2)
 
     def is_due(self, what: Asked) -> bool:
-        """Tell whether the scheduler may be asked for something now."""
+        """Return whether the scheduler may be asked for something now."""
         return self._backoffs[what].is_due
 
     def seconds_failing(self, what: Asked) -> float:

@@ -326,7 +326,7 @@ def _describe(
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether a value is JSON."""
+    """Return whether a value is JSON."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):

@@ -125,7 +125,7 @@ class CaseContract(Contract):
 
     @classmethod
     def claims(cls, case: Case) -> bool:
-        """Tell whether it is claimed to work with this task and these outputs."""
+        """Return whether it is claimed to work with this task and these outputs."""
         known = case.task == "regression" or case.kind in cls.kinds
         return case.outputs in cls.outputs and case.task in cls.tasks and known
 

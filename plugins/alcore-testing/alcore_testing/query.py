@@ -273,7 +273,7 @@ class QueryPending(QueryBase):
         return driver
 
     def _avoids_twins(self, folder: Path) -> bool:
-        """Tell whether it is told what is pending, and no batch holds twins."""
+        """Return whether it is told what is pending, and no batch holds twins."""
         strategy = self.make(max_samples=1)
         if not isinstance(strategy, SetQuery) or not strategy.takes_pending:
             return False

@@ -141,7 +141,7 @@ class Model:
     # -- answers -------------------------------------------------------------------------------------------
 
     def here(self, one: Asked) -> bool:
-        """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
+        """Return whether a request was answered in this phase, so that its answer may still be corrected."""
         return one.state == "labeled" and one.closed == self.step
 
     def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
