@@ -131,7 +131,7 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
 
     out = tmp_path / "out"
     printed = say("export", "done-run", "--output", out).out
-    for name in ("labels.csv", "model.safetensors", "labelled.npz"):
+    for name in ("labels.csv", "model.safetensors", "labeled.npz"):
         assert f"{out / name}: " in printed
     model = MLP()
     model.load_state_dict(load_file(out / "model.safetensors"))
@@ -147,7 +147,7 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
     assert 0 < last["f1"] < 1
 
     picks = [one[2] for one in requests_of(folder / "active_learning_logs" / "done-run")]
-    with np.load(out / "labelled.npz") as arrays:
+    with np.load(out / "labeled.npz") as arrays:
         assert arrays["ids"].tolist() == [*pool.labeled_ids.tolist(), *picks]
         np.testing.assert_array_equal(arrays["inputs"], inputs[arrays["ids"]].numpy())
         np.testing.assert_array_equal(arrays["targets"], targets[arrays["ids"]].numpy())
