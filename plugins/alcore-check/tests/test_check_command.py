@@ -31,7 +31,7 @@ class Simulator(BaseLabel):
             if self.fails == "links":
                 (self.work_dir / "mesh").symlink_to("/nowhere/mesh")
             if self.fails == "raises":
-                raise RuntimeError("no licence")
+                raise RuntimeError("no license")
             if self.fails == "withdrawn":
                 serialize_queue.put(alcore.Failed(request, "the lab is closed", "withdrawn"))
             elif self.fails == "diverges":
@@ -113,7 +113,7 @@ def test_a_checked_campaign_equals_one_that_was_not_checked(check, command, tmp_
     logs = tmp_path / "active_learning_logs"
     found = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
     assert [one for one in found if "-training-" not in one] == []  # the one from which the check was resumed
-    assert sorted(one.name for one in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
+    assert sorted(path.name for path in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
 
 
 def test_forecast_counts_what_was_seen(check):
@@ -182,7 +182,7 @@ def test_forecast_ends_where_budget_or_pool_do(check, set_, labels):
             "label fails: infrastructure: diverged",
         ),
         ('[label.simulator]\nuse = "mine:Simulator"\nfails = "wrong"\n', "the label fails: refused: 'cat' is not one"),
-        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "raises"\n', "labeling fails: RuntimeError: no licence"),
+        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "raises"\n', "labeling fails: RuntimeError: no license"),
         ('[metrology.b]\nuse = "mine:Broken"\n', "metrology fails: ValueError: no such metric"),
         ('[learner.mine]\nuse = "mine:Forgets"\n', "a resumed run has another learner"),
         ('[start.random]\n[metrology.b]\nuse = "mine:Broken"\n', "no such metric (seen in a rehearsal"),
