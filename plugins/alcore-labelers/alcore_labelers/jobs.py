@@ -596,7 +596,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         answers.put(Failed(flight.request, reason, kind, cost))
         flight.change(JobChange.END)
         self.folders.note_delivered(flight.request)
-        for backoff in (flight.backoff, flight.fetching, flight.cancelling):
+        for backoff in (flight.backoff, flight.fetching, flight.canceling):
             backoff.succeeded()  # the request may be opened again
 
 

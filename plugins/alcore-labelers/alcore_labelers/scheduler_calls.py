@@ -102,14 +102,14 @@ class SchedulerCalls:
 
     def cancel(self, flight: Flight) -> bool:
         """End a job; return whether the scheduler took that."""
-        if flight.handle is None or not flight.cancelling.is_due:
+        if flight.handle is None or not flight.canceling.is_due:
             return False
         try:
             self._jobs.cancel({flight.handle: flight.job})
         except FAULTS as fault:
-            self._failed_for(flight.cancelling, fault)
+            self._failed_for(flight.canceling, fault)
             return False
-        flight.cancelling.succeeded()
+        flight.canceling.succeeded()
         return True
 
     def _failed_for(self, backoff: Backoff, fault: Exception) -> None:

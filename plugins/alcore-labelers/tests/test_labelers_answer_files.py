@@ -105,7 +105,7 @@ def test_status_cost_source_and_comment(tmp_path: Path) -> None:
         ("withdrawn", "", None),
         ("infrastructure", "", None),
     ]
-    assert [one.partition(";")[0] for one in faults] == [
+    assert [fault.partition(";")[0] for fault in faults] == [
         "it has a label, and the status 'timeout'",
         "its status is 'lost'",
         "its status is 'ok', and it has no label",

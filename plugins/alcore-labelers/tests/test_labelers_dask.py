@@ -112,7 +112,7 @@ class Campaign:
 
     def labels(self):
         """Return the samples that have an answer in the run directory."""
-        return {one["sample"] for one in Run(self.folder / "run").requests() if one["state"] != "open"}
+        return {request["sample"] for request in Run(self.folder / "run").requests() if request["state"] != "open"}
 
     def hold(self):
         """Wait until each worker is within its second call, and all results before are taken; return the workers."""

@@ -42,7 +42,7 @@ def mixed(point):
     if kind == 3:
         sys.exit("enough")
     if kind == 4:
-        raise OSError("the licence server is away")
+        raise OSError("the license server is away")
     if kind == 5:
         raise alcore_labelers.Infeasible("it diverges")
     if kind == 6:
@@ -123,8 +123,10 @@ def labels(driver):
 
 def failures(driver):
     """Kind and reason of each failed attempt, by sample."""
-    samples = {one["id"]: one["sample"] for one in Run(driver.log_dir).requests()}
-    return {samples[one["request"]]: (one["kind"], one["reason"]) for one in Run(driver.log_dir).refused()}
+    samples = {request["id"]: request["sample"] for request in Run(driver.log_dir).requests()}
+    return {
+        samples[refusal["request"]]: (refusal["kind"], refusal["reason"]) for refusal in Run(driver.log_dir).refused()
+    }
 
 
 # -- failures ----------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def test_what_a_call_does_costs_only_its_own_item(tmp_path, simulators, capfd):
     expected = [
         "its worker process ended with exit code 3", "its worker process was ended by SIGSEGV",
         "it took longer than 1 s",
-        "it called sys.exit('enough')", "OSError: the licence server is away (simulators.py, line ", "it diverges",
+        "it called sys.exit('enough')", "OSError: the license server is away (simulators.py, line ", "it diverges",
         "it returned a object; a label is a number, text, an array or a list",
     ]  # fmt: skip
     assert all(reasons[sample][1].startswith(reason) for sample, reason in enumerate(expected)), reasons
@@ -226,7 +228,7 @@ def test_workers_that_never_start_end_the_run_with_the_reason(tmp_path, simulato
     driver = build(tmp_path, strategy)
     with pytest.raises(UsageError, match="all workers have ended 3 times before one call was done"):
         driver.run()
-    assert {one["state"] for one in Run(driver.log_dir).requests()} == {"open"}
+    assert {request["state"] for request in Run(driver.log_dir).requests()} == {"open"}
 
 
 # -- what goes in and what comes out -----------------------------------------------------------------------------
@@ -375,7 +377,7 @@ def test_interrupted_in_threads(tmp_path, idempotent):
     with pytest.raises(Interrupted):
         driver.run()
     release.set()
-    states = [one["state"] for one in Run(driver.log_dir).requests()]
+    states = [request["state"] for request in Run(driver.log_dir).requests()]
     done = states.count("labeled")
     assert done >= 2
     assert set(states) == {"labeled", "open"}
@@ -431,10 +433,10 @@ def _lines(path):
 def _working_in(folder):
     """The processes that work in a folder."""
     found = []
-    for one in Path("/proc").glob("[0-9]*"):
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (one / "cwd").readlink() == folder:
-                found.append((one / "cmdline").read_bytes())
+            if (path / "cwd").readlink() == folder:
+                found.append((path / "cmdline").read_bytes())
     return found
 
 
@@ -501,7 +503,7 @@ def test_error_of_the_cost_ends_the_run_and_loses_nothing(tmp_path, run_in):
     driver = build(tmp_path, FunctionLabelStrategy(half, run_in, cost=cost))
     with pytest.raises(ZeroDivisionError, match="no price"):
         driver.run()
-    assert {one["state"] for one in Run(driver.log_dir).requests()} <= {"open", "labeled"}
+    assert {request["state"] for request in Run(driver.log_dir).requests()} <= {"open", "labeled"}
     resumed = build(tmp_path, FunctionLabelStrategy(half), run_id=driver.run_id)
     resumed.restore()
     resumed.run()
@@ -523,13 +525,13 @@ def keeps_failing(folder, items, **parameters):
     def down(point):
         called.append(int(point[0]))
         time.sleep(0.02)
-        raise OSError("the licence server is away")
+        raise OSError("the license server is away")
 
     with ThreadPoolExecutor(1) as pool:
         strategy = FunctionLabelStrategy(down, executor=pool, max_in_flight=items, **parameters)
         driver = run(folder, strategy, range(items), counting_pool(items), max_failure_rate=0.5)
     assert str(driver.stop_reason).startswith("labels keep failing")
-    return called, [one["state"] for one in Run(driver.log_dir).requests()]
+    return called, [request["state"] for request in Run(driver.log_dir).requests()]
 
 
 def test_calls_that_have_not_begun_are_given_back_where_labels_keep_failing(tmp_path):

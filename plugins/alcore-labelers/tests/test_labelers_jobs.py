@@ -83,7 +83,7 @@ def run(folder, command, **parameters):
 
 
 def states(ran):
-    return [one["state"] for one in ran.requests()]
+    return [request["state"] for request in ran.requests()]
 
 
 def folders(folder):
@@ -173,7 +173,7 @@ def test_jobs_are_limited_and_cost_their_seconds(tmp_path):
     ran = run(tmp_path, solver(tmp_path, body), max_in_flight=2)
     assert states(ran) == ["labeled"] * 4
     assert {int(line) for line in (tmp_path / "at_once").read_text().split()} <= {1, 2}
-    assert all(0.3 <= one["cost"] < 10 for one in ran.requests())
+    assert all(0.3 <= request["cost"] < 10 for request in ran.requests())
 
 
 ENDS = {
@@ -190,7 +190,7 @@ ENDS = {
 def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
     body, parameters, kind, reason = ENDS[case]
     ran = run(tmp_path, solver(tmp_path, body), **parameters)
-    found = [(one["kind"], one["reason"]) for one in ran.refused()]
+    found = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
     assert {one for one, _ in found} == {kind}
     assert all(reason in text for _, text in found)
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
@@ -334,7 +334,7 @@ def test_attempt_is_submitted_once_wherever_the_driver_ends(tmp_path, monkeypatc
     driver.run()
     assert states(Run(driver.log_dir)) == ["labeled"] * 4
     assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
-    assert {one["attempt"] for one in Run(driver.log_dir).requests()} == {0}
+    assert {request["attempt"] for request in Run(driver.log_dir).requests()} == {0}
 
 
 # -- on other schedulers ---------------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def test_what_the_scheduler_says_decides_where_the_job_says_nothing(tmp_path, kn
     made.states["job 2"] = known
     ran = run(tmp_path, shell(tmp_path, '[ "$ALCORE_SAMPLE" = 2 ] && kill -9 $PPID || echo 1'), jobs=_Killing(made))
     assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
-    ((found, reason),) = [(one["kind"], one["reason"]) for one in ran.refused()]
+    ((found, reason),) = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
     assert (found, known.reason in reason) == (kind, True)
 
 
@@ -503,7 +503,9 @@ def test_submission_whose_end_is_not_known_counts_as_an_attempt_where_nothing_ca
     assert states(ran) == ["labeled"] * 4
     ((one),) = ran.refused()
     assert (one["kind"], "it was not taken: no answer" in one["reason"]) == ("infrastructure", True)
-    first = next(one for one in folders(tmp_path) if (one / "delivered").exists() and not (one / "exit").exists())
+    first = next(
+        folder for folder in folders(tmp_path) if (folder / "delivered").exists() and not (folder / "exit").exists()
+    )
     subprocess.run(["sh", str(first / SCRIPT)], check=True)
     assert len(ledger_of(tmp_path)) == 4
 
@@ -568,7 +570,7 @@ def test_two_attempts_of_one_number_are_told_apart(tmp_path):
     far = Far(Known("running"), numbers=(7, 7, 8, 9))
     ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && kill -9 0; sleep 0.2; echo 1"), jobs=far)
     assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
-    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert ["the scheduler doesn't know it" in refusal["reason"] for refusal in ran.refused()] == [True]
 
 
 class Forgets(Far):
@@ -583,10 +585,10 @@ def test_job_that_never_began_and_is_unknown_is_lost_and_can_begin_no_more(tmp_p
     forgets = Forgets()
     ran = run(tmp_path, solver(tmp_path), jobs=forgets)
     assert states(ran) == ["failed"] * 4
-    for one in ran.refused():
-        silent = re.search(r"it has not begun, and for ([\d.]+) s the scheduler didn't know it", one["reason"])
+    for refusal in ran.refused():
+        silent = re.search(r"it has not begun, and for ([\d.]+) s the scheduler didn't know it", refusal["reason"])
         assert float(silent[1]) >= 0.5
-        assert one["cost"] == 0
+        assert refusal["cost"] == 0
     for folder in folders(tmp_path):
         subprocess.run(["sh", str(folder / SCRIPT)], check=True)
     assert ledger_of(tmp_path) == []
@@ -600,7 +602,7 @@ def test_job_that_is_known_by_its_name_alone_is_taken_up(tmp_path):
         patch.setattr(Forgets, "poll", lambda _self, jobs: {"99": Known("waiting")} if "99" in jobs else {})
         driver.run()
     assert driver.stop_reason.startswith("waiting")
-    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "99"
+    assert next(request["handle"] for request in Run(driver.log_dir).requests()) == "99"
 
 
 def test_id_that_a_job_wrote_itself_is_its_handle(tmp_path):
@@ -613,7 +615,7 @@ def test_id_that_a_job_wrote_itself_is_its_handle(tmp_path):
     appears(lambda: ledger_of(tmp_path))
     driver = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, max_in_flight=1, wait=False)
     driver.run()
-    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "7"
+    assert next(request["handle"] for request in Run(driver.log_dir).requests()) == "7"
     assert len(far.submitted) == 1
 
 
@@ -630,7 +632,7 @@ def test_fault_that_nobody_knows_is_told_once_and_ends_no_run(tmp_path, caplog, 
     far.faults = [None, fault, fault]  # of the first submission, and of two polls
     ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && sleep 0.7; echo 1"), jobs=far, max_in_flight=1)
     assert states(ran) == ["labeled"] * 4
-    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [str(fault) in one for one in told] == [True, False]
     assert "answers again" in told[1]
 
@@ -649,7 +651,7 @@ def test_submission_that_is_refused_for_now_is_given_up_after_a_time(tmp_path):
     made.faults = [NotSubmittedError("the queue is full")] * 4  # the last one is told the second request
     ran = run(tmp_path, solver(tmp_path), jobs=made, give_up_after=0.5)
     assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
-    assert ["it was not taken: the queue is full" in one["reason"] for one in ran.refused()] == [True]
+    assert ["it was not taken: the queue is full" in refusal["reason"] for refusal in ran.refused()] == [True]
     assert len(ledger_of(tmp_path)) == 3
 
 
@@ -698,7 +700,9 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     ran = run(tmp_path, solver(tmp_path, "sleep 0.2; echo 1"), **parameters)
     assert states(ran) == ["labeled"] * 4
     submitted = (tmp_path / "book" / "log").read_text().split()
-    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"job-{one['id']}-0" for one in ran.requests())
+    assert sorted(request.split(".")[0] for request in submitted) == sorted(
+        f"job-{request['id']}-0" for request in ran.requests()
+    )
 
 
 def test_find_ends_the_command_that_a_killed_driver_left_and_nothing_else(tmp_path):
@@ -980,7 +984,7 @@ def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
     run(tmp_path, solver(tmp_path))
     scripts = list((tmp_path / "runs").rglob(SCRIPT))
     assert scripts
-    assert {one.stat().st_mode & 0o777 for one in scripts} == {0o700}
+    assert {script.stat().st_mode & 0o777 for script in scripts} == {0o700}
 
 
 # -- what is not known for sure ---------------------------------------------------------------------------------
@@ -1017,7 +1021,7 @@ def test_submission_that_is_tried_again_has_another_folder_and_name(tmp_path):
     commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo ended", "poll_interval": 0.0}
     ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, samples=(9, 2), **commands)
     assert states(ran) == ["labeled"] * 2
-    assert {one["attempt"] for one in ran.requests()} == {0}
+    assert {request["attempt"] for request in ran.requests()} == {0}
     submitted = [line.split() for line in (tmp_path / "names").read_text().splitlines()]
     assert len({name for name, _ in submitted}) == len(submitted) == 4
     for _, script in submitted:
@@ -1116,7 +1120,7 @@ def test_last_line_of_a_job_that_was_sent_sigterm_is_no_label(tmp_path, said, at
     again.run()
     ran = Run(again.log_dir)
     assert states(ran) == ["labeled" if kind is None else "failed"] * 2
-    assert [(one["kind"], reason in one["reason"]) for one in ran.refused()] == (
+    assert [(refusal["kind"], reason in refusal["reason"]) for refusal in ran.refused()] == (
         [] if kind is None else [(kind, True)] * 2
     )
 
@@ -1139,7 +1143,9 @@ def test_job_that_says_that_it_is_over_is_over_whatever_the_scheduler_says(tmp_p
     begin = time.monotonic()
     ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False, samples=(9, 2))
     assert time.monotonic() - begin < 10
-    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 2
+    assert [(refusal["kind"], "signal 9" in refusal["reason"]) for refusal in ran.refused()] == [
+        ("infrastructure", True)
+    ] * 2
 
 
 @pytest.mark.parametrize("id_variable", ["FAR_ID", ""])
@@ -1155,7 +1161,7 @@ def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_agai
     far.processes[0].wait(10)
     again = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, samples=(9,), label_retries=2)
     again.run()
-    found = [(one["kind"], "by hand" in one["reason"]) for one in Run(again.log_dir).refused()]
+    found = [(refusal["kind"], "by hand" in refusal["reason"]) for refusal in Run(again.log_dir).refused()]
     assert found == [("dropped", True)]
     assert len(far.submitted) == 1
 
@@ -1220,7 +1226,7 @@ def test_value_that_no_program_can_be_given_is_a_failure_of_its_request(tmp_path
     driver.run()
     ran = Run(driver.log_dir)
     assert states(ran) == ["labeled", "failed"]
-    assert ["can't be given to a program" in one["reason"] for one in ran.refused()] == [True]
+    assert ["can't be given to a program" in refusal["reason"] for refusal in ran.refused()] == [True]
 
 
 @pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
@@ -1256,12 +1262,14 @@ def test_link_that_a_program_left_is_not_followed(tmp_path, strategy):
     driver.run()
     assert states(Run(driver.log_dir)) == ["labeled"]
     assert list(tmp_path.glob("outside*")) == []
-    assert all((one / "delivered").is_file() and not (one / "delivered").is_symlink() for one in folders(tmp_path))
+    assert all(
+        (folder / "delivered").is_file() and not (folder / "delivered").is_symlink() for folder in folders(tmp_path)
+    )
 
 
 def test_exit_code_of_a_shell_may_mean_that_a_sample_has_no_label(tmp_path):
     ran = run(tmp_path, solver(tmp_path, "exit 139"), infeasible_exits=[139])
-    assert [one["kind"] for one in ran.refused()] == ["infeasible"] * 4
+    assert [refusal["kind"] for refusal in ran.refused()] == ["infeasible"] * 4
 
 
 class Lost(Far):
@@ -1282,7 +1290,7 @@ class Lost(Far):
 def test_job_that_counts_as_lost_is_ended_as_far_as_that_can_be(tmp_path):
     lost = Lost()
     ran = run(tmp_path, solver(tmp_path, "sleep 60"), jobs=lost, samples=(9,))
-    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert ["the scheduler doesn't know it" in refusal["reason"] for refusal in ran.refused()] == [True]
     assert lost.ended == ["7"]
     lost.kill()
 
@@ -1354,7 +1362,7 @@ def test_answer_that_is_told_takes_the_place_of_one_that_a_job_would_give(tmp_pa
     def tell():
         appears(lambda: len(ledger_of(tmp_path)) == 4)
         ran = Run(tmp_path / "runs" / "r")
-        asked = next(one for one in ran.requests() if one["sample"] == 9)
+        asked = next(request for request in ran.requests() if request["sample"] == 9)
         ran.inbox.publish([Label(Request(asked["id"], 0, 0, 9), 0, source="ann")])
         appears(lambda: not any(ran.inbox.read()))
         (tmp_path / "go").touch()
@@ -1366,7 +1374,7 @@ def test_answer_that_is_told_takes_the_place_of_one_that_a_job_would_give(tmp_pa
         ran = run(tmp_path, solver(tmp_path, body), jobs=jobs)
         assert time.monotonic() - begin < 30
         assert states(ran) == ["labeled"] * 4
-        assert [ran.label_text(one) == "0" for one in ran.requests()] == [True, False, False, False]
+        assert [ran.label_text(request) == "0" for request in ran.requests()] == [True, False, False, False]
         assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
     finally:
         teller.join()

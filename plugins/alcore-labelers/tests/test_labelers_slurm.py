@@ -141,7 +141,7 @@ def test_controller_that_forgets_its_jobs_delays_and_loses_nothing(cluster, tmp_
     driver = driver_of(tmp_path, body, [9, 2], wait=False)
     driver.run()
     until(lambda: len(ledger_of(tmp_path)) == 2 if (tmp_path / "ledger").exists() else False)
-    before = [one["handle"] for one in Run(driver.log_dir).requests()]
+    before = [request["handle"] for request in Run(driver.log_dir).requests()]
     cluster.kill_controller()
     with pytest.raises(SchedulerFault):
         SlurmJobs().find(Job("x", tmp_path, tmp_path, None))
@@ -158,9 +158,9 @@ def test_controller_that_forgets_its_jobs_delays_and_loses_nothing(cluster, tmp_
     driver = driver_of(tmp_path, body, [9, 2], restore=True, retries=2)
     driver.run()
     ran = Run(driver.log_dir)
-    assert [one["state"] for one in ran.requests()] == ["labeled"] * 2
+    assert [request["state"] for request in ran.requests()] == ["labeled"] * 2
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path))
-    assert {one["kind"] for one in ran.refused()} <= {"infrastructure"}
+    assert {refusal["kind"] for refusal in ran.refused()} <= {"infrastructure"}
 
 
 def test_variables_of_slurms_commands_change_nothing(cluster, tmp_path, monkeypatch):
@@ -187,13 +187,13 @@ def test_job_that_was_cancelled_by_hand_is_told_apart_after_slurm_has_forgotten_
     driver = driver_of(tmp_path, "sleep 60", [9], wait=False)
     driver.run()
     until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/heartbeat")))
-    (number,) = [one["handle"] for one in Run(driver.log_dir).requests()]
+    (number,) = [request["handle"] for request in Run(driver.log_dir).requests()]
     subprocess.run(["scancel", "--quiet", number], check=True)
     until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/terminated")))
     monkeypatch.setattr(SlurmJobs, "_jobs", lambda *_: [])
     driver = driver_of(tmp_path, "sleep 60", [9], restore=True)
     driver.run()
-    found = [(one["kind"], "it was cancelled" in one["reason"]) for one in Run(driver.log_dir).refused()]
+    found = [(refusal["kind"], "it was cancelled" in refusal["reason"]) for refusal in Run(driver.log_dir).refused()]
     assert found == [("dropped", True)]
 
 
@@ -286,11 +286,11 @@ def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
     watcher = subprocess.Popen(["sh", "-c", script])
     ran = run(tmp_path, body, time_limit=2.0, infeasible_exits=[3], retries=1)
     watcher.wait(10)
-    assert [one["state"] for one in ran.requests()] == ["failed", "failed", "failed", "labeled"]
+    assert [request["state"] for request in ran.requests()] == ["failed", "failed", "failed", "labeled"]
     kinds = {}
-    for one in ran.refused():
-        kinds.setdefault(one["sample"] if "sample" in one else one["request"], set()).add(one["kind"])
-    by_id = {one["id"]: one["sample"] for one in ran.requests()}
+    for refusal in ran.refused():
+        kinds.setdefault(refusal["sample"] if "sample" in refusal else refusal["request"], set()).add(refusal["kind"])
+    by_id = {request["id"]: request["sample"] for request in ran.requests()}
     found = {by_id.get(key, key): kind for key, kind in kinds.items()}
     assert found == {9: {"dropped"}, 2: {"timeout"}, 30: {"infeasible"}, 17: {"infrastructure"}}
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 6
