@@ -311,7 +311,7 @@ def test_wrong_words_are_refused_with_the_remedy(table, words, message):
     assert message in " ".join(done.err.split())
 
 
-def test_a_picture_tells_arms_apart_without_colour(tmp_path):
+def test_a_picture_tells_arms_apart_without_color(tmp_path):
     arms = [curve for place in range(6) for curve in arm(f"arm {place}", range(2), place / 100)]
     draw(compare_curves(Found([*arms, *arm("random", range(2))])), tmp_path / "curves.svg")
     text = (tmp_path / "curves.svg").read_text()

@@ -123,13 +123,13 @@ def test_command_says_what_python_does(tmp_path: Path) -> None:
     done = run_command(tmp_path, "forecast", "mine", "--labels", "40", "--json", "--plot", "curve.svg")
     plain = json.loads(done.out)
     records = find_run(tmp_path / "active_learning_logs", "mine").records()["f1_metrology"]
-    assert [one["value"] for one in plain["measured"]] == [record["f1"] for record in records]
-    assert [one["labels"] for one in plain["forecast"]] == [140, 150, 160, 170]
-    assert all(0 <= one["low"] <= one["expected"] <= one["high"] <= 1 for one in plain["forecast"])
+    assert [point["value"] for point in plain["measured"]] == [record["f1"] for record in records]
+    assert [point["labels"] for point in plain["forecast"]] == [140, 150, 160, 170]
+    assert all(0 <= point["low"] <= point["expected"] <= point["high"] <= 1 for point in plain["forecast"])
     assert "90% interval" in (tmp_path / "curve.svg").read_text(encoding="utf-8")
     text = run_command(tmp_path, "forecast", "mine", "--labels", "40").out
     assert plain["verdict"] in text
-    assert not any(math.isnan(one["expected"]) for one in plain["forecast"])
+    assert not any(math.isnan(point["expected"]) for point in plain["forecast"])
 
 
 def test_run_that_is_not_done_is_forecast(tmp_path: Path) -> None:
