@@ -84,7 +84,9 @@ def test_picks_and_scores_of_a_learners_own_samples(tmp_path, strategy, paramete
     scores = measure(outputs).tolist()
     asked = ask(driver)
     assert asked == best(scores, [one for one in range(200) if one % 5], 12)
-    assert [one.score for one in driver.query_queue.asked] == pytest.approx([scores[one] for one in asked], abs=1e-15)
+    assert [request.score for request in driver.query_queue.asked] == pytest.approx(
+        [scores[request] for request in asked], abs=1e-15
+    )
 
 
 @pytest.mark.parametrize(("strategy", "parameters", "measure"), POINTWISE)
@@ -111,7 +113,7 @@ def test_batchbald_asks_for_the_batch_of_the_function(tmp_path):
     ids = torch.tensor([one for one in range(100) if one % 3])
     chosen, gains = batch_bald(outputs[:, ids], 5)
     assert ask(driver) == ids[chosen].tolist()
-    assert [one.score for one in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
+    assert [request.score for request in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("candidates", [30, 0.4])
@@ -243,11 +245,11 @@ def test_a_run_on_the_moons(tmp_path, name, kind):
     driver.logger.setLevel(logging.ERROR)
     driver.run()
     requests = Run(driver.log_dir).requests()
-    assert len({one["sample"] for one in requests}) == len(requests) == 12
-    assert all(one["score"] is not None and math.isfinite(one["score"]) for one in requests)
+    assert len({request["sample"] for request in requests}) == len(requests) == 12
+    assert all(request["score"] is not None and math.isfinite(request["score"]) for request in requests)
     assert len(data.train) == 6 + 12
     if name in ("bald", "mean-std"):
-        assert all(one["score"] > 0 for one in requests)
+        assert all(request["score"] > 0 for request in requests)
 
 
 def test_plugin_offers_its_parts_by_name():

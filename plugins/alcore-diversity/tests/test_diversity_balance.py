@@ -54,7 +54,7 @@ def test_highest_scores_first(size, n, seed, beta):
     positions, scores = information_density(unsure, similar, n, beta)
     plain = [float(u) * max(float(s), 0.0) ** beta for u, s in zip(unsure, similar, strict=True)]
     assert positions.tolist() == sorted(range(size), key=lambda one: (-plain[one], one))[:n]
-    assert scores.tolist() == pytest.approx([plain[one] for one in positions.tolist()])
+    assert scores.tolist() == pytest.approx([plain[position] for position in positions.tolist()])
 
 
 @pytest.mark.parametrize("size", [513, 519])  # beyond a block, so that products are computed in several ways
@@ -165,7 +165,7 @@ def test_one_of_each_class(labels, n, told):
     assert len({answers[one] for one in chosen}) == min(n, len(set(labels)))
     firsts = [one for place, one in enumerate(ids.tolist()) if labels[place] not in labels[:place]]
     assert chosen[: len(firsts)] == firsts[:n]
-    others = [one for one in ids.tolist() if one not in firsts]
+    others = [sample for sample in ids.tolist() if sample not in firsts]
     assert chosen[len(firsts) :] == others[: max(n - len(firsts), 0)]
 
 

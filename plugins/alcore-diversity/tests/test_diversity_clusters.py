@@ -79,8 +79,8 @@ def test_tiny_and_huge_values(scale):
 def plain_typiclust(features, clusters, labeled, n, neighbors):
     """One cluster after the other, by the definition; typicality by the whole matrix."""
     names = sorted(set(clusters.tolist()) | set(labeled.tolist()))
-    sizes = {one: int((clusters == one).sum() + (labeled == one).sum()) for one in names}
-    known = {one: int((labeled == one).sum()) for one in names}
+    sizes = {cluster: int((clusters == cluster).sum() + (labeled == cluster).sum()) for cluster in names}
+    known = {cluster: int((labeled == cluster).sum()) for cluster in names}
     ranked = sorted(names, key=lambda one: (known[one], -sizes[one], one))
     chosen = []
     for least, most in ((6, math.inf), (0, 5)):

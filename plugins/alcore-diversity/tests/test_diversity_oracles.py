@@ -74,7 +74,7 @@ def between(one, other):
 
 
 def nearest(row, centers):
-    return min((between(row, one) for one in centers), default=math.inf)
+    return min((between(row, center) for center in centers), default=math.inf)
 
 
 # -- the strategies ------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class TestClusterMargin(QueryOracle):
         )
         cluster_of = dict(zip(least, clusters.tolist()[len(before) :], strict=True))
         sizes = {one: clusters.tolist().count(one) for one in clusters.tolist()}
-        taken = {one: clusters.tolist()[: len(before)].count(one) for one in sizes}
+        taken = {cluster: clusters.tolist()[: len(before)].count(cluster) for cluster in sizes}
         order = sorted(sizes, key=lambda one: (sizes[one], one))
         rounds = [[one for one in order if sizes[one] > turn >= taken[one]] for turn in range(2 * len(asked))]
         expected = [one for turn in rounds for one in turn][: len(asked)]

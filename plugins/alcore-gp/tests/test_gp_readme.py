@@ -17,6 +17,6 @@ def test_the_example_runs(tmp_path):
 
 def test_every_parameter_is_in_the_table():
     text = README.read_text(encoding="utf-8")
-    for one in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("learner", "gp")))[0]:
-        default = repr(one.default).replace("'", '"')
-        assert one.name == "info" or f"| `{one.name}` | `{default}` |" in text
+    for parameter in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("learner", "gp")))[0]:
+        default = repr(parameter.default).replace("'", '"')
+        assert parameter.name == "info" or f"| `{parameter.name}` | `{default}` |" in text

@@ -57,7 +57,7 @@ class TestRegression(MetrologyContract):
         columns = list(zip(*members, strict=True))
         predicted = [mean(column) for column in columns]
         errors = [one - other for one, other in zip(predicted, true, strict=True)]
-        squares, middle = math.fsum(one**2 for one in errors), mean(true)
+        squares, middle = math.fsum(error**2 for error in errors), mean(true)
         found = {
             "rmse": math.sqrt(squares / len(true)),
             "mae": mean(list(map(abs, errors))),

@@ -22,7 +22,7 @@ def linears(model):
 def test_two_in_sixteen_hidden_one_out():
     model = MLP()
     assert [(layer.in_features, layer.out_features) for layer in linears(model)] == [(2, 16), (16, 1)]
-    assert sum(one.numel() for one in model.parameters()) == 2 * 16 + 16 + 16 + 1
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2 * 16 + 16 + 16 + 1
     inputs = torch.randn(7, 2)
     first, last = linears(model)
     hidden = inputs @ first.weight.T + first.bias

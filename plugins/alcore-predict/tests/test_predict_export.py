@@ -65,7 +65,7 @@ def test_export_of_a_run_built_in_python_says_that_its_data_is_missing(build, tm
     assert written["model.py"].startswith("not written: run ")
     assert "--learner package.module:name" in written["model.py"]
     names = {"labels.csv", "model.safetensors", "info.json", "learner.json", "README.txt"}
-    assert {one.name for one in (tmp_path / "out").iterdir()} == names
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_export_of_a_run_built_in_python_takes_its_learner(build, toys, tmp_path):
@@ -183,7 +183,7 @@ def test_fields_are_exported_as_arrays(registry, chosen, monkeypatch, tmp_path):
         rows = list(csv.DictReader(file))
     with np.load(tmp_path / "out" / "values.npz") as arrays, np.load(tmp_path / "out" / "labeled.npz") as labeled:
         values = [arrays[json.loads(row["value"])["array"]] for row in rows]
-        assert [(one.shape, float(one[5, 5])) for one in values] == [((129, 129), level) for level in (3, 7, 0.5)]
+        assert [(array.shape, float(array[5, 5])) for array in values] == [((129, 129), level) for level in (3, 7, 0.5)]
         assert [row["sample"] for row in rows[:2]] == ["3", "7"]
         assert arrays[json.loads(rows[2]["sample"])["array"]].tolist() == [0.5] * 20_000
         assert labeled["targets"].shape == (3, 129, 129)

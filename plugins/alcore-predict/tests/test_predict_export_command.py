@@ -23,7 +23,7 @@ def test_each_file_is_told_with_its_path(command, run: str, tmp_path: Path, argu
     told = dict(line.split(": ", 1) for line in out.splitlines())
     assert list(told) == [f"{folder}/{name}" for name in FILES]
     assert told[f"{folder}/labeled.npz"].startswith("not written: the run was built in Python")
-    assert {one.name for one in (tmp_path / folder).iterdir()} == {*FILES} - {"labeled.npz", "model.py"}
+    assert {path.name for path in (tmp_path / folder).iterdir()} == {*FILES} - {"labeled.npz", "model.py"}
 
 
 def test_export_into_an_existing_folder_is_refused(command, run: str, tmp_path: Path) -> None:

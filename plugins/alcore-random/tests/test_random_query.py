@@ -133,7 +133,7 @@ def test_a_run_until_the_pool_is_dry(tmp_path):
     with driver.session():
         while driver.stop_reason is None:
             driver.active_learning_step()
-            asked.append([one.sample for one in driver.query_queue.asked])
+            asked.append([request.sample for request in driver.query_queue.asked])
     assert list(map(len, asked)) == [12, 12, 6, 0]
     assert sorted(itertools.chain(*asked)) == list(range(10, 40))
     assert "sample left" in driver.stop_reason

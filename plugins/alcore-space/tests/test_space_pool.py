@@ -210,7 +210,7 @@ def test_a_digest_tells_spaces_seeds_and_labels_apart() -> None:
         make(), make(seed=1), make(candidates=501), make(constraints=HALF), make(variables=other), make(initial=4),
         make(design="max-min"), make(validation=3), labeled(1.0), labeled(2.0),
     ]  # fmt: skip
-    assert len({one.digest() for one in pools}) == len(pools)
+    assert len({pool.digest() for pool in pools}) == len(pools)
     assert make().digest() == make().digest()
 
 

@@ -91,8 +91,8 @@ def build(tmp_path: Path) -> Any:
 
 def asked(driver: Driver) -> list[list[Any]]:
     steps: list[list[Any]] = [[] for _ in range(4)]
-    for one in Run(driver.log_dir).requests():
-        steps[one["step"]].append(one)
+    for request in Run(driver.log_dir).requests():
+        steps[request["step"]].append(request)
     return steps
 
 
@@ -101,8 +101,8 @@ def test_a_run_begins_with_points_to_measure_on_and_the_design(build: Any) -> No
     driver.run()
     assert driver.stop_reason == "all 4 steps are done"
     steps = asked(driver)
-    assert [one["sample"] for one in steps[0]] == driver.train_datapool.start_ids
-    assert [len(one) for one in steps] == [14, 5, 5, 5]
+    assert [request["sample"] for request in steps[0]] == driver.train_datapool.start_ids
+    assert [len(step) for step in steps] == [14, 5, 5, 5]
     assert (len(driver.train_datapool), len(driver.val_datapool)) == (8 + 15, 6)
     parts = [{one["sample"] // 2000 for one in step} for step in steps[1:]]
     assert parts == [{1}, {2}, {3}], "each step looks at candidates of its own"
@@ -219,11 +219,11 @@ def test_refined_points_have_the_cost_and_the_fidelity_of_their_values(build: An
     driver = build(RefinedQuery("random", max_samples=4), given=given, budget=1000.0)
     driver.run()
     rows = Run(driver.log_dir).read("SELECT sample, cost, fidelity FROM requests ORDER BY step, ordinal")
-    assert sum(one["sample"] is None for one in rows) > 6
+    assert sum(row["sample"] is None for row in rows) > 6
     for row, point in zip(rows, driver.label_strategy.solved, strict=True):
         assert row["cost"] == pytest.approx(2 ** point["k"] + point["x"])
         assert row["fidelity"] == str(point["k"])
-    assert driver.spent().cost == pytest.approx(sum(one["cost"] for one in rows))
+    assert driver.spent().cost == pytest.approx(sum(row["cost"] for row in rows))
 
 
 @pytest.mark.usefixtures("corner")
@@ -233,7 +233,7 @@ def test_refined_points_are_looked_for_where_a_solution_is_likely(build: Any, mo
 
     def spy() -> None:
         """Count the points that were asked for, and those that are likely to have a solution."""
-        items = [one.request.item for one in driver.query_queue.asked if one.sample is None]
+        items = [request.request.item for request in driver.query_queue.asked if request.sample is None]
         inputs = torch.stack([driver.choice_pool.as_input(one) for one in items]) if items else torch.empty(0)
         known = driver.feasibility.over(TensorPool(inputs, torch.zeros(len(items))))
         points.append(len(items))

@@ -149,7 +149,7 @@ def test_a_nan_is_not_sure():
 
 def mean_kappas(outputs, ids, window):
     """The mean of the last kappas after each step, None where there are too few."""
-    classes = [one[ids].argmax(dim=1).numpy() for one in outputs]
+    classes = [output[ids].argmax(dim=1).numpy() for output in outputs]
     kappas = [cohen_kappa_score(*pair) for pair in itertools.pairwise(classes)]
     return [None if step < window else sum(kappas[step - window : step]) / window for step in range(len(outputs))]
 
@@ -266,7 +266,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, name, caplog)
         ends = [(one.stop_reason, one.active_learning_step_idx) for one in (taken_up, whole)]
         assert ends[0] == ends[1]
         assert Run(taken_up.log_dir).requests() == asked
-        assert not [one for one in caplog.records if "otherwise" in one.message]
+        assert not [record for record in caplog.records if "otherwise" in record.message]
         last = [sorted((one.log_dir / "ckpt").iterdir())[-1].read_bytes() for one in (taken_up, whole)]
         assert last[0] == last[1]
 
@@ -295,5 +295,5 @@ def test_the_learner_and_the_global_generator_stay(criterion):
     before = torch.get_rng_state()
     criterion.alcore_should_stop(driver)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(one.training for one in learner.modules())
+    assert all(module.training for module in learner.modules())
     assert driver.phase not in set(Phase)

@@ -24,7 +24,7 @@ def without_labels(rows: Any, labeled: int) -> Any:
 
 def values(pool: Any) -> dict[int, Any]:
     """The labels by row of the file."""
-    return {int(pool.source_rows[one]): pool.answer(one)[1].item() for one in pool.labeled_ids.tolist()}
+    return {int(pool.source_rows[sample]): pool.answer(sample)[1].item() for sample in pool.labeled_ids.tolist()}
 
 
 def test_rows_without_a_label_are_samples_whose_label_is_not_known(rows, write) -> None:
@@ -195,4 +195,4 @@ def test_people_label_a_table_from_the_command_line(rows, write, tmp_path: Path,
         code = run_command(tmp_path, "resume", "mine", "--quiet").code
     assert code == 0
     shown = json.loads(run_command(tmp_path, "show", "mine", "--json").out)
-    assert [one["labeled"] for one in shown["steps"]][:3] == ([3, 3, 3] if labeled else [6, 3, 3])
+    assert [step["labeled"] for step in shown["steps"]][:3] == ([3, 3, 3] if labeled else [6, 3, 3])

@@ -184,7 +184,7 @@ def test_gradients_of_scaled_losses_are_clipped_as_they_are():
         )
         for one, amp in ((model, True), (twin, False))
     ]
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
 
     def moved(one):
         return float(torch.stack([(p - then).norm() for p, then in zip(one.parameters(), before, strict=True)]).norm())

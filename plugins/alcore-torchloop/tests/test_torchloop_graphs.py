@@ -115,7 +115,7 @@ def test_shapes_without_end_run_eagerly(tapes: Any) -> None:
 def test_the_optimizer_is_inside_where_it_does_nothing_on_the_host(tapes: Any, optimizer: Any) -> None:
     """One batch is one step of it, inside or outside: Adam's counter is what it says."""
     model, optim, _ = trained(True, optimizer, EVEN)
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     written = {
         one.untyped_storage().data_ptr()
         for operation, args, *_ in tapes.tapes[0].operations

@@ -76,10 +76,10 @@ def test_many_workers_never_claim_the_same_task(exchange, place):
             found.append(claim.name)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(found) == IDS
 
 
@@ -468,7 +468,7 @@ def test_link_in_the_place_of_a_folder_leads_nowhere(shared, kind):
     for call in [lambda: open_exchange(str(shared)), *calls[kind]]:
         with pytest.raises(UsageError, match=f"{kind} is not a folder but a link"):
             call()
-    assert [one.name for one in other.iterdir()] == ["one-1-00000001"]
+    assert [path.name for path in other.iterdir()] == ["one-1-00000001"]
     assert (other / "one-1-00000001").read_text() == "of somebody else"
 
 
@@ -479,7 +479,7 @@ def test_nothing_is_made_where_a_link_of_a_run_leads(shared, link, target):
     (shared / "runs" / link).symlink_to(shared.parent / target)
     with pytest.raises(DocumentError, match="is not a folder but a link"):
         open_exchange(str(shared)).begin(RUN, b"{}")
-    assert [one.name for one in shared.parent.iterdir() if one.name != "shared"] == ["other"]
+    assert [path.name for path in shared.parent.iterdir() if path.name != "shared"] == ["other"]
     assert list((shared.parent / "other").iterdir()) == []
 
 

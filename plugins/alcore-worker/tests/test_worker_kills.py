@@ -147,7 +147,7 @@ def test_killed_server_loses_nothing(crew, own_server, program):
     assert set(calls) == {str(one) for one in range(24)}
     # a call whose answer the server may have lost is made again by nobody but a worker that takes over
     assert sum(calls.values()) <= 26
-    states = [one["state"] for one in Run(crew.folder / "runs" / "run").requests()]
+    states = [request["state"] for request in Run(crew.folder / "runs" / "run").requests()]
     assert sorted(states) == ["failed", *["labeled"] * 23]
 
 
@@ -179,4 +179,4 @@ def test_killed_driver_and_workers_lose_nothing(crew, place, uninterrupted):
         finish(crew.driver("whole"))
         uninterrupted.append(essence_of(crew.folder / "whole" / "run"))
     assert differences(essence_of(crew.folder / "runs" / "run"), uninterrupted[0]) == []
-    assert [one["reason"] for one in Run(crew.folder / "runs" / "run").refused()] == ["it diverges"]
+    assert [refusal["reason"] for refusal in Run(crew.folder / "runs" / "run").refused()] == ["it diverges"]

@@ -127,7 +127,7 @@ def test_run_has_the_queue_by_its_name(tmp_path, servers, client, monkeypatch):
     monkeypatch.setenv("ADDRESS_OF_TESTS", servers("redis-server").where)
     done = run_command(tmp_path, "run", *words)
     assert done.code == 0, done
-    states = {one["state"] for one in Run(tmp_path / "runs" / "r").requests()}
+    states = {request["state"] for request in Run(tmp_path / "runs" / "r").requests()}
     assert states == {"labeled"}
     gc.collect()  # the command ran in this process
     assert client.keys("alcore:queue:*") == []

@@ -120,8 +120,8 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
             worker.run()
 
     threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in crew]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     try:
         driving = threading.Thread(target=made.run, daemon=True)
         driving.start()
@@ -131,8 +131,8 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
         for one in crew:
             one.stop()
         fate.is_on = False
-        for one in threads:
-            one.join(30)
+        for thread in threads:
+            thread.join(30)
     assert fate.failed > 10
     assert [float(made.train_datapool[place][1]) for place in range(N)] == [place / 2 for place in range(N)]
     assert calls == dict.fromkeys(range(N), 1)
