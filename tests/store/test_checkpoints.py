@@ -179,7 +179,7 @@ def test_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None
             published = staged.publish(named)
         assert published.file == f"{file}.safetensors"
         named[published.file] = published.sha256
-    assert {one.name for one in tmp_path.iterdir()} == set(named)
+    assert {path.name for path in tmp_path.iterdir()} == set(named)
     for file, sha256 in named.items():
         checkpoints.load(tmp_path / file, sha256)
 
@@ -187,7 +187,7 @@ def test_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None
 def test_unnamed_file_is_replaced(tmp_path: Path) -> None:
     first = checkpoints.publish(tmp_path, "c", {"a": 1})
     assert checkpoints.publish(tmp_path, "c", {"a": 2}).file == first.file
-    assert [one.name for one in tmp_path.iterdir()] == [first.file]
+    assert [path.name for path in tmp_path.iterdir()] == [first.file]
 
 
 def test_two_processes_that_write_one_checkpoint_write_two_files(tmp_path: Path) -> None:

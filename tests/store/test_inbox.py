@@ -303,7 +303,7 @@ def test_files_of_other_names_are_left_alone(inbox: Inbox) -> None:
     for name in names:
         written(inbox, dumps({"format": 1, "answers": [1]}), name)
     assert list(inbox.read()) == []
-    assert {one.name for one in inbox.folder.iterdir()} == set(names)
+    assert {path.name for path in inbox.folder.iterdir()} == set(names)
 
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "folder", "pipe"])
@@ -379,12 +379,12 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
         for path, answers, _ in store.inbox.read():
             state = store.labels.labeling(0)
             with store.answering(0) as writer:
-                for one in answers or ():
-                    request = next((open_ for open_ in state.open if open_.id == one.item.id), None)
+                for answer in answers or ():
+                    request = next((open_ for open_ in state.open if open_.id == answer.item.id), None)
                     if request is None:
-                        writer.refuse(one.item.id, dumps(one.value), "a repeat", kind="repeat")
+                        writer.refuse(answer.item.id, dumps(answer.value), "a repeat", kind="repeat")
                     else:
-                        writer.accept(request, AcceptedLabel(request, one, "label", "", dumps(one.value), 1.0))
+                        writer.accept(request, AcceptedLabel(request, answer, "label", "", dumps(answer.value), 1.0))
             paths.append(path)
         return paths
 

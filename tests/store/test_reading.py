@@ -163,14 +163,14 @@ def test_finished_run_keeps_its_status(create: Create) -> None:
 def test_reading_changes_nothing(create: Create) -> None:
     store = create("r")
     store.close()
-    before = {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()}
+    before = {path.name: path.read_bytes() for path in store.folder.iterdir() if path.is_file()}
     reader = Run(store.folder)
     reader.summary(), reader.requests(), reader.refused(), reader.checkpoints(), reader.steps(), reader.records()
     with pytest.raises(UsageError, match="can't be read"):
         reader.read("INSERT INTO run VALUES ('a', '1', '')")
     with pytest.raises(UsageError, match="only the writer"):
         Steps(Reader(store.folder)).insert(0, {}, {})
-    assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
+    assert {path.name: path.read_bytes() for path in store.folder.iterdir() if path.is_file()} == before
 
 
 @pytest.mark.parametrize("written", [True, False])

@@ -43,7 +43,8 @@ def create(tmp_path: Path) -> Iterator[Create]:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     return {
-        str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in sorted(folder.rglob("*"))
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
     }
 
 
@@ -64,8 +65,8 @@ def second_writer(store: RunStore) -> RunStore:
 
 def test_new_run_is_complete_and_locked(create: Create) -> None:
     store = create()
-    assert {one.name for one in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
+    assert {path.name for path in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
+    assert {path.name for path in store.folder.parent.iterdir()} == {"r1"}
     assert (store.folder / "experiment.toml").read_text() == "[driver]\n"
     assert is_locked(store.folder)
     (first,) = Run(store.folder).checkpoints()
@@ -80,14 +81,14 @@ def test_nothing_is_visible_before_the_rename(create: Create, monkeypatch: pytes
     publish, rename = checkpoints.publish, Path.rename
 
     def look(*args: Any) -> Any:
-        seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+        seen.append([path.name for path in (tmp_path / "root").iterdir() if not path.name.startswith(".")])
         return publish(*args)
 
     def look_again(self: Path, target: Path) -> Path:
         if self.is_dir():
-            seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+            seen.append([path.name for path in (tmp_path / "root").iterdir() if not path.name.startswith(".")])
             assert not list(self.glob("*-journal"))
-            opened = {one.resolve() for one in Path("/proc/self/fd").iterdir()}
+            opened = {path.resolve() for path in Path("/proc/self/fd").iterdir()}
             assert self / "run.db" not in opened  # SQLite can't write across the rename
             connection = sqlite3.connect(f"file:{self / 'run.db'}?mode=ro", uri=True)
             assert connection.execute("SELECT COUNT(*) FROM checkpoints").fetchone() == (1,)
@@ -124,7 +125,7 @@ def test_existing_run_is_not_written_over(create: Create) -> None:
     with pytest.raises(RunExistsError, match=r"exists already in .*--run-id"):
         create(meta={"seed": 4})
     assert tree(store.folder) == before
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
+    assert {path.name for path in store.folder.parent.iterdir()} == {"r1"}
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "missing"])
@@ -134,7 +135,7 @@ def test_symbolic_link_is_refused_as_a_run(create: Create, tmp_path: Path, targe
     (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         create()
-    assert {one.name for one in (tmp_path / "root").iterdir()} == {"r1"}
+    assert {path.name for path in (tmp_path / "root").iterdir()} == {"r1"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -181,7 +182,7 @@ def test_creation_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
         else:
             assert len(Run(root / "r1").checkpoints()) == 1
             break
-        assert not [one for one in root.iterdir() if one.name.startswith(".")]
+        assert not [path for path in root.iterdir() if path.name.startswith(".")]
         if (root / "r1").exists():  # the very last flush, after the rename
             assert len(Run(root / "r1").checkpoints()) == 1
             assert not is_locked(root / "r1")
@@ -212,7 +213,7 @@ def test_commit_query_is_one_transaction(create: Create) -> None:
         store.commit_query(0, [asked(0)], [Record(0, "f1", 0, object())], "m")
     assert store.labels.labeling(0).open == []
     store.commit_query(0, [asked(0)], [Record(0, "f1", 0, {"f1": 0.5})], "m")
-    assert [one.item for one in store.labels.labeling(0).open] == [0]
+    assert [request.item for request in store.labels.labeling(0).open] == [0]
     assert Run(store.folder).records() == {"f1": [{"f1": 0.5}]}
 
 
@@ -249,9 +250,12 @@ def test_commit_step_names_its_checkpoint(create: Create) -> None:
     store.commit_step(1, {"step": 1}, {}, [], None)
     found = Run(store.folder)
     assert found.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
-    assert [(one["step"], one["phase"]) for one in found.checkpoints()] == [(0, "start"), (0, "labeling")]
-    for one in found.checkpoints():
-        checkpoints.load(store.folder / "ckpt" / one["file"], one["sha256"])
+    assert [(checkpoint["step"], checkpoint["phase"]) for checkpoint in found.checkpoints()] == [
+        (0, "start"),
+        (0, "labeling"),
+    ]
+    for checkpoint in found.checkpoints():
+        checkpoints.load(store.folder / "ckpt" / checkpoint["file"], checkpoint["sha256"])
 
 
 def test_checkpoint_file_is_published_before_its_row(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +283,7 @@ def test_replay_with_another_result_replaces_the_checkpoint(create: Create) -> N
         files = [f"000000-labeling-000000{number}", f"000001-training-000002{number}"]
         found = store.steps.checkpoints()
         assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
-        assert {one.name for one in folder.iterdir()} == {one["file"] for one in found}
+        assert {path.name for path in folder.iterdir()} == {path["file"] for path in found}
         assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 2
 
 
@@ -298,7 +302,7 @@ def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monk
     assert checkpoints.load(store.folder / "ckpt" / last["file"], last["sha256"]) == {"value": 1}
     store.close()
     again = RunStore.open(store.folder.parent, "r1")
-    assert {one.name for one in (store.folder / "ckpt").iterdir()} == {"initial.safetensors", last["file"]}
+    assert {path.name for path in (store.folder / "ckpt").iterdir()} == {"initial.safetensors", last["file"]}
     again.close()
 
 
@@ -312,8 +316,8 @@ def test_stale_writer_replaces_no_checkpoint(create: Create) -> None:
             stale.commit_step(step, {"step": step}, {}, [], {"value": 2})
         with pytest.raises(StaleWriterError):
             stale.commit_checkpoint(step, "labeling", 0, {"value": 2})
-    files = {one["file"]: one["sha256"] for one in successor.steps.checkpoints()}
-    assert {one.name for one in (successor.folder / "ckpt").iterdir()} == set(files)
+    files = {checkpoint["file"]: checkpoint["sha256"] for checkpoint in successor.steps.checkpoints()}
+    assert {path.name for path in (successor.folder / "ckpt").iterdir()} == set(files)
     for file, sha256 in files.items():
         checkpoints.load(successor.folder / "ckpt" / file, sha256)
     for one in (successor, stale):
@@ -334,7 +338,9 @@ def test_checkpoints_are_listed_oldest_first(create: Create) -> None:
     for epoch in (2, 10):
         store.commit_checkpoint(1, "training", epoch, STATE)
     store.commit_step(1, {"step": 1}, {}, [], STATE)
-    found = [(one["step"], one["phase"], one["epoch"]) for one in Run(store.folder).checkpoints()]
+    found = [
+        (checkpoint["step"], checkpoint["phase"], checkpoint["epoch"]) for checkpoint in Run(store.folder).checkpoints()
+    ]
     assert found == [
         (0, "start", 0), (0, "labeling", 0), (1, "training", 2), (1, "training", 10), (1, "labeling", 0),
     ]  # fmt: skip
@@ -399,13 +405,13 @@ def test_opening_removes_unnamed_files_from_the_checkpoint_folder(create: Create
     store = create()
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     store.close()
-    folder, before = store.folder / "ckpt", {one["file"] for one in Run(store.folder).checkpoints()}
+    folder, before = store.folder / "ckpt", {checkpoint["file"] for checkpoint in Run(store.folder).checkpoints()}
     for name in ("000007-labeling-000000.safetensors", ".000001-training-000001.0a1b2c3d.part", ".tmpq1w2e3", "mine"):
         (folder / name).write_text("x")
     (folder / "link").symlink_to("../experiment.toml")
     (folder / "folder").mkdir()
     RunStore.open(store.folder.parent, "r1").close()
-    assert {one.name for one in folder.iterdir()} == {*before, "link", "folder"}
+    assert {path.name for path in folder.iterdir()} == {*before, "link", "folder"}
     assert (store.folder / "experiment.toml").exists()
 
 

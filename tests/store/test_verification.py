@@ -165,7 +165,7 @@ def test_changed_value_is_seen(run: Path, table: str, column: str) -> None:
             str: [f"{value}0"], type(None): [7, "7", 0.5],
         }[type(value)]  # fmt: skip
         others += ["labeled", "failed", "repeat", "object"]
-        for other in (one for one in others if one != value):
+        for other in (other for other in others if other != value):
             with contextlib.suppress(sqlite3.IntegrityError):
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE {order} = ?", (other, key))
                 break
@@ -288,7 +288,7 @@ def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, state
         connection.execute(statement)
     failures: list[str] = []
     acts: list[Callable[[], Any]] = [
-        lambda: everything(run), lambda: [Run(run).label_text(one) for one in Run(run).requests()],
+        lambda: everything(run), lambda: [Run(run).label_text(request) for request in Run(run).requests()],
         lambda: list(summaries(run.parent)), lambda: fork_run(Run(run), 3, run_id="forked"), lambda: _write(run),
     ]  # fmt: skip
     for act in acts:
@@ -297,7 +297,7 @@ def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, state
         except UsageError as error:
             failures.append(str(error))
     assert failures
-    assert all("run.db" in one or "labels" in one for one in failures)
+    assert all("run.db" in failure or "labels" in failure for failure in failures)
     with contextlib.closing(sqlite3.connect(run / "run.db", timeout=0)) as connection:
         connection.execute("BEGIN EXCLUSIVE")  # no cursor of a read that failed holds a lock
 

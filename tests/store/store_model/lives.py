@@ -363,7 +363,9 @@ class Lives(RuleBasedStateMachine):
         assert [(one.id, one.attempt, one.handle) for one in state.open] == [
             (ids[one.place], one.attempts, one.handle) for one in model.line
         ]
-        assert [one.id for one in store.requests.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
+        assert [request.id for request in store.requests.in_flight()] == [
+            ids[request.place] for request in model.asked if request.taken
+        ]
         assert [store.costs.committed(), store.costs.committed(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:
             assert [shown(one.item) for one in state.accepted] == model.brought()
