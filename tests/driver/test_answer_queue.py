@@ -170,7 +170,7 @@ def test_a_label_may_name_its_request(desk: Make) -> None:
 @pytest.mark.parametrize("same_object", [True, False])
 def test_a_generated_input_is_matched_by_object_or_content(desk: Make, generated: Any, same_object: bool) -> None:
     at = desk(3, generated, "other")
-    item = next(one.item for one in at.store.labels.labeling(0).open if one.ordinal == 1)
+    item = next(request.item for request in at.store.labels.labeling(0).open if request.ordinal == 1)
     if same_object:
         item = [at.requests.get() for _ in range(2)][1]
     at.labels.put(Label(item, 1))
@@ -443,7 +443,7 @@ def test_handle_of_a_job_is_shown_when_the_request_is_handed_out_again(desk: Mak
     assert at.close() != []
     at.store.close()
     at.store = RunStore.open(at.store.folder.parent, "r1")
-    assert [(one.item, one.handle) for one in at.store.labels.labeling(1).open] == [(3, "job 17")]
+    assert [(request.item, request.handle) for request in at.store.labels.labeling(1).open] == [(3, "job 17")]
 
 
 def test_next_attempt_is_another_job(desk: Make) -> None:
@@ -453,8 +453,8 @@ def test_next_attempt_is_another_job(desk: Make) -> None:
     at.labels.put(Failed(request, "preempted", "timeout", 0.5))
     again = at.requests.get_request()
     assert (again.attempt, again.handle) == (1, None)
-    assert [one.handle for one in at.store.labels.labeling(0).open] == [None]
-    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [("timeout", 0.5)]
+    assert [request.handle for request in at.store.labels.labeling(0).open] == [None]
+    assert [(refusal["kind"], refusal["cost"]) for refusal in at.reader.refused()] == [("timeout", 0.5)]
 
 
 @pytest.mark.parametrize("handle", [17, None, "", b"job", "half \ud800"], ids=repr)
@@ -487,7 +487,7 @@ def test_handle_of_what_is_not_open_is_refused(desk: Make) -> None:
 def test_failure_is_stored_with_its_kind_and_cost(desk: Make, failed: Any, stored: Any) -> None:
     at = desk(3)
     at.labels.put(failed)
-    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [stored]
+    assert [(refusal["kind"], refusal["cost"]) for refusal in at.reader.refused()] == [stored]
 
 
 def test_half_of_a_character_in_a_text_is_stored_as_an_escape(desk: Make) -> None:
@@ -982,7 +982,7 @@ def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> No
 
 
 def inbox_of(at: Desk) -> list[str]:
-    return [one.name for one in (at.store.folder / "inbox").glob("*.json")]
+    return [path.name for path in (at.store.folder / "inbox").glob("*.json")]
 
 
 def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
@@ -1087,7 +1087,7 @@ def test_withdrawn_request_costs_what_its_answer_says_and_else_nothing(
     desk: Make, cost: float | None, paid: float, *, told: bool
 ) -> None:
     at = desk(1, 2, budget=10.0, max_failure_rate=0.0)
-    at.store.inbox.publish([Failed(1, "cancelled", "withdrawn", cost)], told=told)
+    at.store.inbox.publish([Failed(1, "taken back", "withdrawn", cost)], told=told)
     at.labels.take_inbox()
     assert at.states() == ["failed", "open"]
     assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("dropped", cost)]

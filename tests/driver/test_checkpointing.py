@@ -252,7 +252,11 @@ def outcome(driver: Driver) -> dict[str, Any]:
 
 def inside(driver: Driver) -> list[str]:
     """Return the checkpoints inside steps, by step and epoch."""
-    return [f"{one['step']}.{one['epoch']}" for one in Run(driver.log_dir).checkpoints() if one["phase"] == "training"]
+    return [
+        f"{checkpoint['step']}.{checkpoint['epoch']}"
+        for checkpoint in Run(driver.log_dir).checkpoints()
+        if checkpoint["phase"] == "training"
+    ]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from alcore.strategies import BaseLabel, BaseQuery, PointwiseQuery
 
 
 def checkpoints(driver: Any) -> list[str]:
-    return [one["file"] for one in Run(driver.log_dir).checkpoints()]
+    return [checkpoint["file"] for checkpoint in Run(driver.log_dir).checkpoints()]
 
 
 class Spy:
@@ -121,7 +121,7 @@ def test_phases_can_be_called_by_hand_and_again(build: Any) -> None:
             driver._query_phase()
             driver._labeling_phase()
     run = Run(driver.log_dir)
-    assert [(one["ordinal"], one["sample"], one["state"]) for one in run.requests()] == [
+    assert [(request["ordinal"], request["sample"], request["state"]) for request in run.requests()] == [
         (ordinal, 8 + ordinal, "labeled") for ordinal in range(6)
     ]
     assert [record["labelled"] for record in run.records()["count_metrology"]] == [8.0, 11.0]
@@ -552,7 +552,7 @@ def test_several_query_strategies_never_ask_for_one_sample_twice(build: Any, toy
     driver = build(query_strategies=[toys.FirstQuery(), Stubborn()], max_active_learning_steps=1)
     driver.run()
     requests = Run(driver.log_dir).requests()
-    assert [(one["sample"], one["strategy"]) for one in requests] == [
+    assert [(request["sample"], request["strategy"]) for request in requests] == [
         (8, "first_query"),
         (9, "first_query"),
         (10, "first_query"),
@@ -653,7 +653,7 @@ def test_failed_requests_are_tried_again_and_then_set_aside(build: Any) -> None:
     driver.run()
     run = Run(driver.log_dir)
     assert tries[:5] == [0, 0, 0, 1, 2]
-    assert {one["sample"]: one["state"] for one in run.requests()}[9] == "failed"
+    assert {request["sample"]: request["state"] for request in run.requests()}[9] == "failed"
     assert run.steps()[0]["failed"] == 1
     assert run.refused()[0]["reason"] == "the oven is off"
     assert 9 not in driver.train_datapool.labeled_ids.tolist()

@@ -80,12 +80,12 @@ def failures(query, mode, folder):
 @pytest.mark.parametrize("query", [GSxQuery, RightmostQuery])
 def test_fewer_requests_fail(query, mode, tmp_path):
     wasted, records = failures(query(5), "off", tmp_path / "off")
-    assert not any("feasibility" in one for one in records)
+    assert not any("feasibility" in record for record in records)
     learned, records = failures(query(5), mode, tmp_path / "on")
     assert learned < 0.75 * wasted
     assert "feasibility" not in records[0]
-    found = [one["feasibility"] for one in records[1:]]
-    failed = [one["failed"] for one in records]
+    found = [record["feasibility"] for record in records[1:]]
+    failed = [record["failed"] for record in records]
     assert [one["infeasible"] for one in found] == [sum(failed[:step]) for step in range(1, 6)]
     assert [one["candidates"] for one in found] == [114 - 5 * step for step in range(1, 6)]
     assert 20 < found[-1]["unlikely"] < 80
@@ -102,7 +102,7 @@ def test_any_strategy_is_kept_from_excluded_candidates(tmp_path):
 def test_candidates_are_left_out_of_the_query_phase_alone(tmp_path):
     metrology = Counting()
     make(GSxQuery(5), "exclude", tmp_path, metrology=[metrology]).run()
-    assert [one["candidates"] for one in metrology.records] == [114 - 5 * step for step in range(6)]
+    assert [record["candidates"] for record in metrology.records] == [114 - 5 * step for step in range(6)]
 
 
 def test_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
@@ -121,7 +121,7 @@ def test_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     again.restore()
     again.run()
     asked = [
-        [(one["step"], one["sample"], one["score"]) for one in Run(driver.log_dir).requests()]
+        [(request["step"], request["sample"], request["score"]) for request in Run(driver.log_dir).requests()]
         for driver in (whole, again)
     ]
     assert asked[0] == asked[1]

@@ -1,6 +1,6 @@
 """Parts written for another driver of the same shape: nothing of alcore in them but the driver they are given.
 
-A map-style dataset exposes the labelled part of its arrays and appends an index; the strategies know nothing of
+A map-style dataset exposes the labeled part of its arrays and appends an index; the strategies know nothing of
 candidates, scoring or base classes, and reach into the pool through ``self.driver``.
 """
 

@@ -1,4 +1,4 @@
-"""Requests that were being labelled when the run was cut off: polled, asked again, dropped, or the user's to decide."""
+"""Requests that were being labeled when the run was cut off: polled, asked again, dropped, or the user's to decide."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_answer_of_poll_is_that_requests_answer_whatever_its_item_says(restart: 
     run, middle = Run(driver.log_dir), "labeled" if kind == "label" else "failed"
     assert states(driver) == ["labeled", middle, "labeled"]
     assert [request["value"] for request in run.requests()] == ["1", "0" if kind == "label" else None, "1"]
-    assert [one["reason"] for one in run.refused()] == ([] if kind == "label" else ["it broke"])
+    assert [refusal["reason"] for refusal in run.refused()] == ([] if kind == "label" else ["it broke"])
     paid = run.read("SELECT cost FROM labels UNION ALL SELECT cost FROM refused")
     assert sorted(row["cost"] for row in paid) == [1.0, 1.0, 3.0]
     assert len(log) == 3

@@ -31,7 +31,7 @@ def request_of(ordinal: int, attempt: int = 0) -> Request:
 
 
 def attempts(requests: Iterable[Request]) -> list[tuple[str, int]]:
-    return [(one.id, one.attempt) for one in requests]
+    return [(request.id, request.attempt) for request in requests]
 
 
 def label_of(request: Request, cost: float = 1.0) -> AcceptedLabel:
@@ -271,14 +271,14 @@ class Machine(RuleBasedStateMachine):
         assert attempts(entry.request for entry in ledger.open.values()) == attempts(self.open)
         assert {key for key, one in ledger.accepted.items() if one.label} == {one.request.id for one in self.labels}
         assert ledger.taken().keys() == self.held.keys()
-        ready = {id(one) for one in entries if one.state is RequestState.READY}
+        ready = {id(entry) for entry in entries if entry.state is RequestState.READY}
         assert {id(one) for one in ledger._of_ticket.values()} == ready
         for entry in entries:
             assert (entry.ticket is not None) == (entry.state is RequestState.READY)
-        counts = {state: sum(one.state is state for one in entries) for state in RequestState}
+        counts = {state: sum(entry.state is state for entry in entries) for state in RequestState}
         assert {state: ledger._in_state[state] for state in RequestState} == counts
         assert {one.id for one in ledger.recalled()} == {
-            one.request.id for one in entries if one.state is RequestState.RECALLED
+            entry.request.id for entry in entries if entry.state is RequestState.RECALLED
         }
         assert math.isfinite(ledger.budget.left)
 

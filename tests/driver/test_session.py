@@ -119,7 +119,7 @@ def test_step_is_committed_whole_and_told(begin: Open, told: list[Any], tmp_path
     (step,) = run.steps()
     assert [step[name] for name in ("step", "train_samples", "requested", "labeled")] == [0, 9, 2, 1]
     assert "other" not in step
-    assert [one["sample"] for one in run.requests()] == [4, 7]
+    assert [request["sample"] for request in run.requests()] == [4, 7]
     assert run.records() == {"f1": [0.5]}
     hook, arguments = told[-1]
     assert (hook, arguments["record"]["metrics"]) == ("alcore_step_end", {"f1": [0.5]})
@@ -133,7 +133,7 @@ def test_checkpoint_is_saved_where_one_is_due(
 ) -> None:
     session = begin(checkpoint_interval=interval)
     session.end_step(ENOUGH if last else None)
-    assert [one["phase"] for one in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
+    assert [checkpoint["phase"] for checkpoint in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
 
 
 # -- replay ------------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_what_is_on_record_counts_in_a_replay_that_differs(
         "f1 measured differently when step 0 was replayed; what is on record counts",
         "uq asked for other samples when step 0 was replayed; what is on record counts",
     ]
-    assert [one["sample"] for one in Run(tmp_path / "r").requests()] == [4, 7]
+    assert [request["sample"] for request in Run(tmp_path / "r").requests()] == [4, 7]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
