@@ -159,7 +159,7 @@ def test_text_with_any_characters_comes_back(text: str) -> None:
     assert codec.loads(encoded) == {text: text}
 
 
-class Colour(enum.IntEnum):
+class Color(enum.IntEnum):
     RED = 1
 
 
@@ -233,7 +233,7 @@ class Told:
 @pytest.mark.parametrize(
     "value",
     [
-        object(), Colour.RED, Case, Ended(1), More(1), Slotted, Told(1), 1j, range(3),
+        object(), Color.RED, Case, Ended(1), More(1), Slotted, Told(1), 1j, range(3),
         collections.defaultdict(list), bytearray(b"a"), lambda: 0,
         np.array(["a"]), np.array([None]), np.datetime64("2020-01-01"), np.ma.array([1]), np.zeros(2, np.longdouble),
         torch.eye(2).to_sparse(), torch.empty(2, device="meta"),

@@ -103,7 +103,7 @@ def recorder() -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
     def method(name: str) -> Any:
         names = [one for one in inspect.signature(getattr(hookspecs.Lifecycle, name)).parameters if one != "self"]
         space: dict[str, Any] = {"calls": calls}
-        pairs = ", ".join(f"{one!r}: {one}" for one in names)
+        pairs = ", ".join(f"{name!r}: {name}" for name in names)
         exec(f"def {name}(self, {', '.join(names)}): calls.append(({name!r}, {{{pairs}}}))", space)
         return alcore.runhook(space[name])
 

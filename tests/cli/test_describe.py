@@ -36,7 +36,7 @@ def test_each_kind_lists_its_names_with_what_they_do(command):
 @pytest.mark.parametrize(("table", "config"), [("driver", DriverConfig), ("training", TrainingConfig)])
 def test_settings_are_described_with_their_defaults(command, table, config):
     described = {one["name"]: one for one in json.loads(command("describe", table, "--json")[0])["parameters"]}
-    fields = {one.name for one in dataclasses.fields(config)}
+    fields = {field.name for field in dataclasses.fields(config)}
     assert len(set(described) & fields) >= len(described) - 2
     assert all(one["doc"] for one in described.values())
     assert f"--set {table}.PARAMETER=VALUE" in command("describe", table)[0]

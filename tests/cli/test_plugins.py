@@ -27,7 +27,7 @@ def test_plugins_lists_package_version_offers_and_state(command):
 
 def test_plugins_json(command):
     data = json.loads(command("plugins", "--json")[0])
-    by_name = {one["distribution"]: one for one in data["plugins"]}
+    by_name = {plugin["distribution"]: plugin for plugin in data["plugins"]}
     assert by_name["alcore-f1"].pop("seconds") > 0
     assert by_name["alcore-f1"] == {
         "distribution": "alcore-f1", "version": "0.1.0", "entry_point": "f1", "module": "alcore_f1",

@@ -37,7 +37,7 @@ def run(command: Any, build: Any, tmp_path: Any) -> Run:
 
 
 def ids(run: Run) -> list[str]:
-    return [one["id"] for one in run.requests()]
+    return [request["id"] for request in run.requests()]
 
 
 def test_refused_answers_are_shown(command: Any, run: Run) -> None:

@@ -45,7 +45,7 @@ def test_ranks_end_with_equal_weights_and_each_label_is_bought_once(
     paid = (tmp_path / "paid").read_text().splitlines()
     assert len(paid) == len(set(paid)) == len(run.requests()) == labeled - 20
     assert run.meta()["ranks"] == count
-    assert [one.name for one in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
+    assert [path.name for path in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
 
 
 def test_run_of_one_rank_is_an_ordinary_run(run_experiment: Any, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def faults(**tables):
     ids=["driver", "training"],
 )
 def test_table_has_fields_and_defaults_of_its_config(table, config_class, left_out, own_default, added):
-    fields = {one.name: one for one in parameters_of(config_class)[0]}
+    fields = {parameter.name: parameter for parameter in parameters_of(config_class)[0]}
     assert left_out < set(fields)
     assert set(table.parameters) == set(fields) - left_out | added
     assert not any(one.required for one in table.parameters.values())

@@ -163,11 +163,13 @@ def essence(run: Path) -> dict[str, Any]:
     from alcore.store.reading import Run
 
     found = Run(run)
-    files = sorted(one["file"] for one in found.checkpoints() if one["file"][0].isdigit())
+    files = sorted(checkpoint["file"] for checkpoint in found.checkpoints() if checkpoint["file"][0].isdigit())
     return {
         "status": found.meta()["status"],
         "records": (run / "f1_metrology.json").read_text(),
-        "requests": [(one["step"], one["sample"], one["score"], one["state"]) for one in found.requests()],
+        "requests": [
+            (request["step"], request["sample"], request["score"], request["state"]) for request in found.requests()
+        ],
         "last": (run / "ckpt" / files[-1]).read_bytes().hex(),
     }
 

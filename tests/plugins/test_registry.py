@@ -200,7 +200,7 @@ def test_core_that_is_not_installed_refuses_no_plugin(install, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     plugins = install(Entry("far-away", requires=["alcore>=9"], **query("first"))).plugins
-    assert [(one.version, one.state) for one in plugins] == [("unknown", "ok"), ("1.5", "ok")]
+    assert [(plugin.version, plugin.state) for plugin in plugins] == [("unknown", "ok"), ("1.5", "ok")]
 
 
 def test_clash_names_both_plugins_and_the_remedy(install):

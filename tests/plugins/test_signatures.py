@@ -244,7 +244,7 @@ def test_factory_that_is_not_hashable_is_checked():
 def test_hint_that_can_not_be_resolved_counts_as_any():
     def factory(first: Unknown, second: int): ...  # noqa: F821 - the point of this test
 
-    hints = {one.name: one.hint for one in parameters_of(factory)[0]}
+    hints = {parameter.name: parameter.hint for parameter in parameters_of(factory)[0]}
     assert hints == {"first": Any, "second": int}
 
     class Strategy:
@@ -278,7 +278,7 @@ def test_factory_of_any_kind_has_parameters(factory):
 
 
 def test_partial_has_its_fixed_value_as_default():
-    found = {one.name: one for one in parameters_of(functools.partial(strategy, share=0.25))[0]}
+    found = {parameter.name: parameter for parameter in parameters_of(functools.partial(strategy, share=0.25))[0]}
     assert not found["share"].required
     assert found["share"].default == 0.25
 

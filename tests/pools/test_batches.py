@@ -123,7 +123,7 @@ def test_fields_of_a_dataclass_are_moved_without_making_it_again() -> None:
 def test_tensors_of_lists_tensors_in_their_order() -> None:
     a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
     nested = collections.OrderedDict(z=(a, "x", [b]), y=Batch(c, None))
-    assert [id(one) for one in tensors_of(nested)] == [id(a), id(b), id(c)]
+    assert [id(tensor) for tensor in tensors_of(nested)] == [id(a), id(b), id(c)]
     assert tensors_of("text") == []
 
 

@@ -53,7 +53,7 @@ def protocols_sections() -> str:
     """Return the sections of the page of protocols."""
     (source,) = [one for one in core() if one.module == "alcore.protocols"]
     classes = [one for one in source.tree.body if isinstance(one, ast.ClassDef)]
-    found = [one for one in classes if any(ast.unparse(base).startswith("Protocol") for base in one.bases)]
+    found = [class_ for class_ in classes if any(ast.unparse(base).startswith("Protocol") for base in class_.bases)]
     return "".join(protocol_section(one) for one in found)
 
 

@@ -145,7 +145,7 @@ def test_no_part_of_the_driver_is_given_the_driver() -> None:
 def test_run_context_is_named_only_where_plugins_are_called() -> None:
     allowed = ("protocols", "hookspecs", "strategies", "inference")
     others = [one for one in core() if one.package not in allowed and one.module != "alcore.plugins.listeners"]
-    none(one.module for one in others if {"RunContext", "InferenceContext"} & names_in(one))
+    none(other.module for other in others if {"RunContext", "InferenceContext"} & names_in(other))
 
 
 def test_no_bound_is_pythons_recursion_limit() -> None:
@@ -256,7 +256,7 @@ OF_OTHER_OBJECTS = {
 def test_optional_members_are_written_in_the_protocols() -> None:
     """What core looks for by name, and does without where it is missing, stands in `alcore.protocols`."""
     classes = [one for one in vars(protocols).values() if inspect.isclass(one) and one.__module__ == "alcore.protocols"]
-    written = {name for one in classes for name in (*vars(one), *vars(one).get("__annotations__", {}))}
+    written = {name for class_ in classes for name in (*vars(class_), *vars(class_).get("__annotations__", {}))}
     none(
         f"{source.at(line)} {name}"
         for source in core()

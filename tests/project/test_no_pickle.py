@@ -45,7 +45,7 @@ def faults(
                 yield name
             case ast.keyword(arg=name, value=value) if name in MAY_BE_FALSE and ast.unparse(value) != "False":
                 yield f"{name}={ast.unparse(value)}"
-            case ast.Dict(keys=keys) if MAY_BE_FALSE & {one.value for one in keys if isinstance(one, ast.Constant)}:
+            case ast.Dict(keys=keys) if MAY_BE_FALSE & {key.value for key in keys if isinstance(key, ast.Constant)}:
                 yield ast.unparse(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[owner, ast.Constant(value=str(name)), *_]):
                 if HOLDS_ANY_OBJECT.fullmatch(name) or f"{ast.unparse(owner)}.{name}" in BANNED:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 WAYS = Path(__file__).with_name("ways.py")
-PLUGINS = {one.name for one in (Path(__file__).parents[2] / "plugins").iterdir()}
+PLUGINS = {path.name for path in (Path(__file__).parents[2] / "plugins").iterdir()}
 MEANT = json.loads(WAYS.with_suffix(".json").read_text(encoding="utf-8"))
 
 

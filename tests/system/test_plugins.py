@@ -39,7 +39,9 @@ def offering(module, name, strategy="First"):
 
 
 def state_of(here, env, name):
-    (found,) = [one for one in here("plugins", "--json", env=env).data["plugins"] if one["distribution"] == name]
+    (found,) = [
+        plugin for plugin in here("plugins", "--json", env=env).data["plugins"] if plugin["distribution"] == name
+    ]
     return found
 
 
@@ -139,7 +141,7 @@ def test_remedy_of_a_clash_works(here, clash):
 def test_blocked_plugin_is_left_out(here, clash):
     env = {**clash, "ALCORE_BLOCK": "Alcore_UQ , alcore-random"}
     assert here("describe", "query", "uq", "--json", env=env).data["package"] == "second-uq"
-    states = {one["distribution"]: one["state"] for one in here("plugins", "--json", env=env).data["plugins"]}
+    states = {plugin["distribution"]: plugin["state"] for plugin in here("plugins", "--json", env=env).data["plugins"]}
     assert {name for name, state in states.items() if state == "blocked"} == {"alcore-uq", "alcore-random"}
     here("plugins", "check", env=env)
 
@@ -178,9 +180,9 @@ def test_distribution_may_have_several_entry_points(here, distribution):
     modules = {**offering("one", "first"), **offering("two", "second"), "three": "import absent_thing"}
     env = distribution("many", modules, entry_points="a = one\nb = two\nc = three\nb = one")
     found = {
-        (one["entry_point"], one["module"]): one
-        for one in here("plugins", "--json", env=env).data["plugins"]
-        if one["distribution"] == "many"
+        (plugin["entry_point"], plugin["module"]): plugin
+        for plugin in here("plugins", "--json", env=env).data["plugins"]
+        if plugin["distribution"] == "many"
     }
     assert found["a", "one"]["offers"] == {"query": ["first"]}
     assert found["b", "two"]["offers"] == {"query": ["second"]}, "pluggy skips a second entry point of one name"
@@ -192,7 +194,7 @@ def test_distribution_without_metadata_changes_nothing(here, distribution):
     # such as an interrupted uninstallation leaves
     env = distribution("half-gone", offering("half_gone", "first"), metadata="")
     plugins = here("plugins", "--json", env=env).data["plugins"]
-    assert {one["state"] for one in plugins if one["distribution"] == "alcore-uq"} == {"ok"}
+    assert {plugin["state"] for plugin in plugins if plugin["distribution"] == "alcore-uq"} == {"ok"}
     assert len(plugins) > len(here("plugins", "--json").data["plugins"])
 
 

@@ -96,16 +96,18 @@ def test_show_json_is_the_whole_run(say, folder, rows):
     data = say("show", "done-run", "--json").data
     path = folder / "active_learning_logs" / "done-run"
     assert data["metrics"]["f1_metrology"] == json.loads((path / "f1_metrology.json").read_text())
-    assert [one["labeled"] for one in data["steps"]] == [10, 10, 10]
-    assert all(set(one["seconds"]) == {"training", "metrology", "query", "labeling"} for one in data["steps"])
+    assert [step["labeled"] for step in data["steps"]] == [10, 10, 10]
+    assert all(set(step["seconds"]) == {"training", "metrology", "query", "labeling"} for step in data["steps"])
     assert (data["status"], data["seed"]) == ("done", 0)
 
 
 def test_show_step_has_samples_and_scores(say, folder, requests_of):
     data = say("show", "done-run", "--step", "1", "--json").data
     asked = [one for one in requests_of(folder / "active_learning_logs" / "done-run") if one[0] == 1]
-    assert [(one["sample"], one["score"]) for one in data["requests"]] == [(one[2], one[4]) for one in asked]
-    scores = [one["score"] for one in data["requests"]]
+    assert [(request["sample"], request["score"]) for request in data["requests"]] == [
+        (request[2], request[4]) for request in asked
+    ]
+    scores = [request["score"] for request in data["requests"]]
     assert scores == sorted(scores, reverse=True)
     text = say("show", "done-run", "--step", "1").out
     assert [line.split()[1] for line in text.splitlines()[2:]] == [str(one[2]) for one in asked]
@@ -162,8 +164,8 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
 
 def test_reading_changes_no_file_of_a_run(say, folder, tmp_path):
     path = folder / "active_learning_logs" / "seven"
-    before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     say("show", "seven")
     say("runs")
     say("export", "seven", "--output", tmp_path / "x")
-    assert {one: one.read_bytes() for one in path.rglob("*") if one.is_file()} == before
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before

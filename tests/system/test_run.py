@@ -235,7 +235,7 @@ def test_json_is_one_document_and_warnings_go_to_stderr(here):
         "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
     }  # fmt: skip
     (records,) = result.data["metrics"].values()
-    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [
+    assert [(record["step"], record["train_samples"], record["on"]) for record in records] == [
         (0, 50, "pool"), (1, 60, "pool"), (2, 65, "pool"),
     ]  # fmt: skip
     assert result.err == "alcore: warning: 5 requests were dropped: over the budget\n"

@@ -64,7 +64,7 @@ def loader(pool: Any, size: int = 4, **options: Any) -> BatchLoader:
 
 def order(of: BatchLoader) -> list[int]:
     """Positions in the order of one epoch; the pool's targets are its positions."""
-    return [one for batch in of for one in tensors_of(batch)[-1].tolist()]
+    return [target for batch in of for target in tensors_of(batch)[-1].tolist()]
 
 
 def form_of(batch: Any) -> Any:
