@@ -234,7 +234,7 @@ class DriverConfig:
     skip_training, skip_metrology, skip_labeling
         Leave these phases out.
     checkpoint_interval
-        Save a checkpoint every so many steps and at the end; 0 saves only the first state.
+        Steps between two checkpoints, and one more at the end; 0 saves only the first state.
     checkpoint_on_training, checkpoint_on_metrology, checkpoint_on_query
         Save one after the training as well, in each step that `checkpoint_interval` names, so that a run which is
         killed later in the step does not train again. One file serves all three: what metrology and query strategies
@@ -242,7 +242,7 @@ class DriverConfig:
     checkpoint_on_labeling
         Save one at the end of these steps.
     model_checkpoint_frequency
-        Save one every so many epochs inside training as well; 0 does not.
+        Epochs between two checkpoints inside training; 0 disables these.
     keep
         Which checkpoints to keep when a step or the run ends, beside the first: rules with commas between them.
         ``last=3`` keeps the last three, that of a final training among them (without this rule, the last one),

@@ -1032,7 +1032,7 @@ class TrainingLoopOptions(Protocol):
     """Its validation step, likewise."""
 
     checkpoint_frequency: int
-    """Save a checkpoint every so many epochs, as ``DriverConfig.model_checkpoint_frequency``; 0 does not."""
+    """Epochs between two checkpoints, as ``DriverConfig.model_checkpoint_frequency``; 0 disables these."""
 
 
 class TrainingLoop(Protocol):
@@ -1071,7 +1071,7 @@ class FactoryOptions(Protocol):
     taken only with ``--allow-code``, as is ``package.module:name``; what the user gives with ``--set`` is trusted."""
 
     def preprocessing_from(self, description: Mapping[str, Any], /) -> Preprocessing:
-        """Make again what ``Data.preprocessing`` held, of what its `describe` returned; the file is not needed.
+        """Rebuild ``Data.preprocessing`` from what its `describe` returned; the file is not needed.
 
         An attribute of a data factory. Raise `UsageError` for a description that can't be understood, such as one of
         a later version. Called by ``alcore predict``.

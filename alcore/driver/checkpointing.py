@@ -131,7 +131,7 @@ class CheckpointSchedule(NamedTuple):
     Parameters
     ----------
     interval
-        Save one every so many steps; 0 disables.
+        Steps between two checkpoints; 0 disables.
     phases
         The phases of such a step after which one is saved.
     retention

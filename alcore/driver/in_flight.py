@@ -87,7 +87,7 @@ def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
 
 
 def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, has no answer, and of which the label strategy doesn't know what has become."""
+    """Return the requests in flight without an answer whose outcome the label strategy doesn't know."""
     requests = _without_answer(_in_flight(strategy, store), store)
     knows = getattr(strategy, "is_in_doubt", None)
     if not callable(knows):

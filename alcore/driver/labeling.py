@@ -216,7 +216,7 @@ class LabelingPhase:
         return now - float(since["since"])
 
     def _set_down(self) -> dict[str, int]:
-        """Leave the phase as it is committed: the training pool gets its labels when all are there, in their order."""
+        """Suspend the phase; the training pool gets the labels in request order once all have arrived."""
         if self._is_open:
             self._answers.close()
         return self._store.labels.counts(self._step)

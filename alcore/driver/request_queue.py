@@ -55,7 +55,7 @@ class RequestQueue:
     budget_left : float
         What may still be spent.
     usual_cost : float
-        What a label is expected to cost of which nobody says so.
+        Default expected cost of a label.
     quota : int or None
         How many samples the strategy at work may ask for; None sets no limit.
     on_take : callable
@@ -106,7 +106,7 @@ class RequestQueue:
         budget_left
             What the labels that it asks for may cost in all.
         usual_cost
-            What a label is expected to cost of which nobody says so.
+            Default expected cost of a label.
         infeasible
             Returns what failed as infeasible before, sample ids and generated inputs; they are not asked for again.
         """

@@ -67,7 +67,7 @@ class Told:
     unanswered: int = 0
 
     def of(self, *verdicts: Verdict) -> list[ToldAnswer]:
-        """Return the answers of which this became."""
+        """Return the answers with one of these verdicts."""
         return [answer for answer in self.answers if answer.verdict in verdicts]
 
 

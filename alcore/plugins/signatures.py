@@ -81,7 +81,7 @@ class ParameterTable:
         self.defaults = {parameter.name: parameter.default for parameter in parameters if not parameter.required}
 
     def code_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of these values that name code or a program, and are not a default."""
+        """Return the values that name code or a program, and are not a default."""
         now = {name: self.renamed.get(name) or name for name in values}
         return {
             name: value

@@ -225,7 +225,7 @@ class _Clock:
 
 
 def _ask_for(driver: Driver, most: int) -> list[None]:
-    """Let the label strategy answer so many requests, and wait then, so that the run ends inside its step.
+    """Stop after `most` answers of the label strategy, so that the run ends inside its step.
 
     Returns
     -------

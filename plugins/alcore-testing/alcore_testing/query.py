@@ -205,7 +205,7 @@ class QueryPending(QueryBase):
     """What a strategy avoids within a batch, it avoids between batches: for those that are told what is pending."""
 
     def test_pending_samples_count_as_chosen(self, tmp_path: Path) -> None:
-        """Of twins both of which no batch holds, it doesn't ask for one while the label of the other is outstanding."""
+        """A duplicate of a pending sample is not requested."""
         if not self._avoids_twins(tmp_path):
             return
         for seed in self._seeds():
