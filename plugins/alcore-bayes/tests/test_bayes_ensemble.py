@@ -248,7 +248,7 @@ def test_members_with_variances_are_stacked_and_their_fields_pooled():
 
     fields = [Field(seed) for seed in range(3)]
     pooled = Ensemble(fields, "regression")(inputs)
-    each = torch.stack([one(inputs) for one in fields])
+    each = torch.stack([field(inputs) for field in fields])
     mean, second = each[:, :, :2].mean(dim=0), (each[:, :, 2:] + each[:, :, :2].square()).mean(dim=0)
     torch.testing.assert_close(pooled, torch.cat([mean, second - mean.square()], dim=1))
     with pytest.raises(UsageError, match="some members of the ensemble return mean-variance and some values"):

@@ -83,7 +83,7 @@ def test_picks_and_scores_of_a_learners_own_samples(tmp_path, strategy, paramete
     driver = own_samples(tmp_path, strategy(12, **parameters), outputs, labeled=range(0, 200, 5))
     scores = measure(outputs).tolist()
     asked = ask(driver)
-    assert asked == best(scores, [one for one in range(200) if one % 5], 12)
+    assert asked == best(scores, [sample for sample in range(200) if sample % 5], 12)
     assert [request.score for request in driver.query_queue.asked] == pytest.approx(
         [scores[request] for request in asked], abs=1e-15
     )
@@ -110,7 +110,7 @@ def test_a_binary_learner(tmp_path):
 def test_batchbald_asks_for_the_batch_of_the_function(tmp_path):
     outputs = 2 * torch.randn(7, 100, 4, generator=torch.Generator().manual_seed(3))
     driver = own_samples(tmp_path, BatchBALDQuery(5), outputs, labeled=range(0, 100, 3))
-    ids = torch.tensor([one for one in range(100) if one % 3])
+    ids = torch.tensor([sample for sample in range(100) if sample % 3])
     chosen, gains = batch_bald(outputs[:, ids], 5)
     assert ask(driver) == ids[chosen].tolist()
     assert [request.score for request in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
@@ -146,9 +146,9 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise):
     driver = own_samples(tmp_path, query, outputs, labeled=range(0, 70, 4))
     asked = ask(driver)
     driver.position.phase = "query"
-    ids = [one for one in range(70) if one % 4]
+    ids = [sample for sample in range(70) if sample % 4]
     perturbed = perturb(bald(outputs[:, ids]), query.generator("noise"), noise, 4.0)
-    assert asked == [ids[one] for one in perturbed.argsort(descending=True)[:10].tolist()]
+    assert asked == [ids[position] for position in perturbed.argsort(descending=True)[:10].tolist()]
 
 
 @every_strategy

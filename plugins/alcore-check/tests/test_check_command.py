@@ -102,17 +102,17 @@ def asked(tmp_path: Path) -> list[str]:
 def test_a_checked_campaign_equals_one_that_was_not_checked(check, command, tmp_path, start, flags):
     moons = _MOONS.replace("0.2", "0") if start else _MOONS
     toml = moons + _SIMULATOR + start
-    found = check(toml, *flags)
-    assert found["faults"] == []
+    result = check(toml, *flags)
+    assert result["faults"] == []
     assert len(asked(tmp_path)) == (0 if flags else 1)
-    assert {"start", "training", "metrology", "query", "resume"} <= set(found["seconds"])
+    assert {"start", "training", "metrology", "query", "resume"} <= set(result["seconds"])
     command("resume", "checked", "--allow-code")
     bought = asked(tmp_path)
     assert len(bought) == len(set(bought)) == 20
     command("run", "experiment.toml", "--allow-code", "--run-id", "alone")
     logs = tmp_path / "active_learning_logs"
-    found = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
-    assert [one for one in found if "-training-" not in one] == []  # the one from which the check was resumed
+    lines = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
+    assert [line for line in lines if "-training-" not in line] == []  # the one from which the check was resumed
     assert sorted(path.name for path in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
 
 

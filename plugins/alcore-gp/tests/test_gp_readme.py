@@ -10,9 +10,9 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_example_runs(tmp_path):
-    found = run_examples(README, tmp_path)
-    assert [one["train_samples"] for one in found["metrology"].records] == [10, 15, 20]
-    assert found["outputs"].shape == (3, 2)
+    names = run_examples(README, tmp_path)
+    assert [record["train_samples"] for record in names["metrology"].records] == [10, 15, 20]
+    assert names["outputs"].shape == (3, 2)
 
 
 def test_every_parameter_is_in_the_table():

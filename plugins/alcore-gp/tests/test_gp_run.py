@@ -68,5 +68,5 @@ def test_records_are_plausible_and_resume_extends_the_run(folder):
         for name in ("whole", "first")
     )
     assert resumed == whole
-    assert all(0 <= one["coverage"] <= 1 and one["crps"] > 0 for one in whole)
+    assert all(0 <= record["coverage"] <= 1 and record["crps"] > 0 for record in whole)
     assert whole[-1]["nll"] < 3

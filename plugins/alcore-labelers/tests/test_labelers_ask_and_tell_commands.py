@@ -64,8 +64,8 @@ def test_loop_of_labeling_by_hand(command: Command, tmp_path: Path) -> None:
         "Next: alcore resume r",
     ]
     assert "Ended: all 1 steps are done." in command("resume", "r")[0]
-    found = json.loads(command("tell", "r", "todo.csv", "--json")[0])
-    assert {answer["verdict"] for answer in found["answers"]} == {"repeated"}
+    data = json.loads(command("tell", "r", "todo.csv", "--json")[0])
+    assert {answer["verdict"] for answer in data["answers"]} == {"repeated"}
     assert "every request of run r has its answer" in command("ask", "r")[1]
 
 

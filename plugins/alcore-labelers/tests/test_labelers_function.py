@@ -243,7 +243,7 @@ def test_random_numbers_belong_to_the_request_wherever_it_is_called(tmp_path, si
         )
         found.append({sample: value.tolist() for sample, value in labels(driver).items()})
     assert found[0] == found[1]
-    assert len({tuple(one) for one in found[0].values()}) == 8
+    assert len({tuple(arguments) for arguments in found[0].values()}) == 8
 
 
 @pytest.mark.parametrize("run_in", ["here", "threads"])
@@ -254,7 +254,7 @@ def test_batches_are_columns_and_bad_ones_are_refused(tmp_path, run_in):
         given.append(points.tolist())
         if len(points) == 2:
             return [1.0]
-        return [Infeasible("too hot") if one[0] == 1 else Labeled(one[0], cost=4.0) for one in points]
+        return [Infeasible("too hot") if point[0] == 1 else Labeled(point[0], cost=4.0) for point in points]
 
     strategy = FunctionLabelStrategy(solve, run_in, batch=True, batch_size=3, cost=2)
     driver = run(tmp_path, strategy)
@@ -312,7 +312,7 @@ def test_costs_of_many_samples_are_asked_for_with_one_look_at_the_data(tmp_path)
     pool.shown = lambda samples: looks.append(len(samples)) or shown(samples)
     strategy = FunctionLabelStrategy(lambda named: named["T"], cost=lambda named: named["T"])
     driver = run(tmp_path, strategy, range(10), pool, budget=1000.0)
-    assert driver.spent().cost == sum(one + 0.5 for one in range(10))
+    assert driver.spent().cost == sum(sample + 0.5 for sample in range(10))
     assert len(looks) <= 4, "at the check, for the costs, and for the labels"
 
 
@@ -409,7 +409,7 @@ def test_command_that_is_ended_leaves_no_process_and_loses_nothing(tmp_path, sim
     assert _lines(folder / "ledger") <= 12 + 2 * 4, "no more than what was in flight is called again"
     whole, cut = (essence_of(tmp_path / name / "active_learning_logs" / "same") for name in ("whole", "cut"))
     extra = "checkpoints: 000000-training-"  # what the interruption saved
-    assert [one for one in differences(whole, cut) if not one.startswith(extra)] == []
+    assert [difference for difference in differences(whole, cut) if not difference.startswith(extra)] == []
 
 
 def _end(folder, number, calls, *words):

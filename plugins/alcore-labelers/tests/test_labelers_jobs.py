@@ -65,7 +65,9 @@ def shell(folder, body, name="solver"):
 def driver_of(folder, command, *, restore=None, **parameters):
     asks = Asks(parameters.pop("samples", ASKED))
     of_driver = ("label_retries", "max_failure_rate", "max_active_learning_steps")
-    settings = {"max_active_learning_steps": 1} | {one: parameters.pop(one) for one in of_driver if one in parameters}
+    settings = {"max_active_learning_steps": 1} | {
+        name: parameters.pop(name) for name in of_driver if name in parameters
+    }
     given = {"max_in_flight": 4, "settle": 0.2, "heartbeat": 0.1, "lost_after": 0.5, **parameters}
     driver = build_driver(
         folder / "runs", asks, pool=toy_pool("classes"), label=JobsLabelStrategy(command, **given), run_id="r",
@@ -190,9 +192,9 @@ ENDS = {
 def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
     body, parameters, kind, reason = ENDS[case]
     ran = run(tmp_path, solver(tmp_path, body), **parameters)
-    found = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
-    assert {one for one, _ in found} == {kind}
-    assert all(reason in text for _, text in found)
+    refusals = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
+    assert {one for one, _ in refusals} == {kind}
+    assert all(reason in text for _, text in refusals)
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
 
 
@@ -253,9 +255,9 @@ def test_run_that_does_not_wait_notices_jobs_that_were_killed(tmp_path):
     again = driver_of(tmp_path, solver(tmp_path), wait=False, restore={})
     again.run()
     assert not again.stop_reason.startswith("waiting")
-    found = Run(again.log_dir).refused()
-    assert [one["kind"] for one in found] == ["infrastructure"] * 4
-    assert all("ended without saying how" in one["reason"] for one in found)
+    refusals = Run(again.log_dir).refused()
+    assert [refusal["kind"] for refusal in refusals] == ["infrastructure"] * 4
+    assert all("ended without saying how" in refusal["reason"] for refusal in refusals)
 
 
 def test_silence_of_a_job_begins_with_its_last_heartbeat(tmp_path, monkeypatch):
@@ -561,8 +563,8 @@ def test_job_without_a_heartbeat_is_lost_after_a_time_that_is_settable(tmp_path,
     again = driver_of(tmp_path, solver(tmp_path), jobs=far, wait=False, restore={}, lost_after=1.0)
     again.run()
     assert (time.monotonic() - begin >= 1.0) == (said is None)
-    found = Run(again.log_dir).refused()
-    assert [(one["kind"], reason in one["reason"]) for one in found] == [("infrastructure", True)] * 4
+    refusals = Run(again.log_dir).refused()
+    assert [(refusal["kind"], reason in refusal["reason"]) for refusal in refusals] == [("infrastructure", True)] * 4
 
 
 def test_two_attempts_of_one_number_are_told_apart(tmp_path):
@@ -633,7 +635,7 @@ def test_fault_that_nobody_knows_is_told_once_and_ends_no_run(tmp_path, caplog, 
     ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && sleep 0.7; echo 1"), jobs=far, max_in_flight=1)
     assert states(ran) == ["labeled"] * 4
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [str(fault) in one for one in told] == [True, False]
+    assert [str(fault) in message for message in told] == [True, False]
     assert "answers again" in told[1]
 
 
@@ -663,8 +665,10 @@ def test_job_is_judged_by_the_limit_that_it_was_submitted_with(tmp_path):
     appears(lambda: len(list(tmp_path.glob("runs/r/strategies/*/work/*/*/exit"))) == 4)
     again = driver_of(tmp_path, command, jobs=far, restore={}, time_limit=0.2)
     again.run()
-    found = Run(again.log_dir).refused()
-    assert {(one["kind"], "exit code 124" in one["reason"]) for one in found} == {("infrastructure", True)}
+    refusals = Run(again.log_dir).refused()
+    assert {(refusal["kind"], "exit code 124" in refusal["reason"]) for refusal in refusals} == {
+        ("infrastructure", True)
+    }
     for damaged in ("", "{}", '{"time_limit": -1, "heartbeat": 1}', '{"time_limit": "x", "heartbeat": 1}', "["):
         (tmp_path / "job.json").write_text(damaged)
         assert terms_of(tmp_path, Terms(3.0, None)) == Terms(3.0, None)
@@ -937,9 +941,9 @@ def test_job_of_this_machine_is_ended_with_all_its_processes(tmp_path):
 def test_job_that_began_on_another_machine_is_left_alone(tmp_path):
     (tmp_path / "started").write_text("12 login1\n")
     job = Job("n-0", tmp_path, tmp_path / "job.sh", None)
-    known = LocalJobs().poll({"n-0": job})["n-0"]
-    assert known.state == "running"
-    assert "began on the machine login1" in known.fault
+    state = LocalJobs().poll({"n-0": job})["n-0"]
+    assert state.state == "running"
+    assert "began on the machine login1" in state.fault
     (tmp_path / "started").write_text(f"12 {socket.gethostname()}\n")
     assert LocalJobs().poll({"n-0": job}) == {"n-0": Known("ended")}
     (tmp_path / "started").write_text("12 \n")  # of a system without hostname(1)
@@ -964,10 +968,10 @@ def test_one_poll_that_fails_leaves_the_other_jobs_known(tmp_path):
     script.write_text("#!/bin/sh\n[ $1 = lost ] && exit 153\necho ended\n")
     script.chmod(0o755)
     commands = CommandJobs(submit="true", poll=f"{script} {{handle}}")
-    known = commands.poll({"lost": job, "7": job})
-    assert known["7"] == Known("ended", "ended")
-    assert known["lost"].state == "waiting"
-    assert "exit code 153 for the job lost" in known["lost"].fault
+    states = commands.poll({"lost": job, "7": job})
+    assert states["7"] == Known("ended", "ended")
+    assert states["lost"].state == "waiting"
+    assert "exit code 153 for the job lost" in states["lost"].fault
     with pytest.raises(SchedulerFault, match="exit code 153"):
         commands.poll({"lost": job})
 
@@ -1054,7 +1058,7 @@ def test_label_is_taken_once_its_files_were_brought_whole(tmp_path):
     assert states(ran) == ["labeled"] * 2
     assert ran.refused() == []
     fetched = (tmp_path / "far" / "fetched").read_text().split()
-    assert [fetched.count(one) for one in set(fetched)] == [3] * 2, "what failed is tried again after a while"
+    assert [fetched.count(handle) for handle in set(fetched)] == [3] * 2, "what failed is tried again after a while"
 
 
 class Apart(Queued):
@@ -1161,8 +1165,8 @@ def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_agai
     far.processes[0].wait(10)
     again = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, samples=(9,), label_retries=2)
     again.run()
-    found = [(refusal["kind"], "by hand" in refusal["reason"]) for refusal in Run(again.log_dir).refused()]
-    assert found == [("dropped", True)]
+    kinds = [(refusal["kind"], "by hand" in refusal["reason"]) for refusal in Run(again.log_dir).refused()]
+    assert kinds == [("dropped", True)]
     assert len(far.submitted) == 1
 
 
@@ -1171,9 +1175,9 @@ def test_job_that_cant_be_asked_for_hides_no_other(tmp_path, monkeypatch, failin
     monkeypatch.setattr("alcore_labelers.command_jobs.call", lambda words: call(words, 0.5))
     job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
     poll = shell(tmp_path, f"[ $1 = lost ] && {failing}; echo ended", "poll")
-    known = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
-    assert known["7"] == Known("ended", "ended")
-    assert (known["lost"].state, "job lost" in known["lost"].fault) == ("waiting", True)
+    states = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
+    assert states["7"] == Known("ended", "ended")
+    assert (states["lost"].state, "job lost" in states["lost"].fault) == ("waiting", True)
 
 
 def test_what_commands_say_is_kept_in_part(tmp_path):
@@ -1181,9 +1185,9 @@ def test_what_commands_say_is_kept_in_part(tmp_path):
     talks = shell(
         tmp_path, "echo ended; yes | head -c 100000; [ $1 = 8 ] && yes >&2 | head -c 100000 >&2; exit 0", "talks"
     )
-    known = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
-    assert known["7"].state == "ended"
-    assert len(known["7"].reason) <= 500
+    states = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
+    assert states["7"].state == "ended"
+    assert len(states["7"].reason) <= 500
     fails = shell(tmp_path, "yes no | head -c 100000 >&2; exit 3", "fails")
     with pytest.raises(SchedulerError) as told:
         CommandJobs(submit=fails, poll="true").submit(job)
@@ -1207,7 +1211,7 @@ def test_name_of_a_job_begins_with_a_letter(tmp_path):
     """Grid Engine takes no other."""
     made = Made()
     run(tmp_path, solver(tmp_path), jobs=made)
-    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", one) for one in made.submitted)
+    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", name) for name in made.submitted)
 
 
 @pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])

@@ -49,8 +49,8 @@ def test_requests_without_a_label_are_listed_with_the_reasons(command: Any, run:
     assert "not one of the 2 classes 0 to 1" in out
     assert "failed" in out
     assert "the solver crashed" in out
-    found = json.loads(command("labels", "runs/r1", "--json")[0])
-    assert [request["state"] for request in found["requests"]] == ["failed", "failed"]
+    data = json.loads(command("labels", "runs/r1", "--json")[0])
+    assert [request["state"] for request in data["requests"]] == ["failed", "failed"]
 
 
 def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(command: Any, build: Any, run: Run) -> None:
@@ -62,7 +62,7 @@ def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(comman
     again: Driver = build(run_id="r1", label_strategy=labeler, max_active_learning_steps=2)
     again.restore()
     again.run()
-    assert [(one.step, one.ordinal) for one in labeler.asked][:2] == [(0, 1), (0, 2)]
+    assert [(request.step, request.ordinal) for request in labeler.asked][:2] == [(0, 1), (0, 2)]
     assert command("labels", "runs/r1")[0] == "Every request of run r1 has its label.\n"
 
 

@@ -77,7 +77,7 @@ def ledger_of(folder):
 
 def names_of(folder, asked):
     (token,) = folder.glob("runs/r/strategies/*/work/.token")
-    return {f"job-{one['id']}-0.{token.read_text()}" for one in asked}
+    return {f"job-{request['id']}-0.{token.read_text()}" for request in asked}
 
 
 def job_in(folder, body="sleep 60", name="alone-0", limit=None):
@@ -97,10 +97,10 @@ def until(holds, seconds=20.0):
 def test_jobs_answer_their_requests(cluster, tmp_path):
     ran = run(tmp_path, "echo 1")
     asked = ran.requests()
-    assert [one["state"] for one in asked] == ["labeled"] * 4
+    assert [request["state"] for request in asked] == ["labeled"] * 4
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
     assert names_of(tmp_path, asked) <= set(cluster.names())
-    assert all(one["cost"] < 10 for one in asked)
+    assert all(request["cost"] < 10 for request in asked)
 
 
 def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
     driver = driver_of(tmp_path, body, restore=True)
     driver.run()
     asked = Run(driver.log_dir).requests()
-    assert [one["state"] for one in asked] == ["labeled"] * 4
+    assert [request["state"] for request in asked] == ["labeled"] * 4
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
     names = cluster.names()
     assert [names.count(name) for name in names_of(tmp_path, asked)] == [1] * 4
@@ -193,8 +193,8 @@ def test_job_that_was_cancelled_by_hand_is_told_apart_after_slurm_has_forgotten_
     monkeypatch.setattr(SlurmJobs, "_jobs", lambda *_: [])
     driver = driver_of(tmp_path, "sleep 60", [9], restore=True)
     driver.run()
-    found = [(refusal["kind"], "it was cancelled" in refusal["reason"]) for refusal in Run(driver.log_dir).refused()]
-    assert found == [("dropped", True)]
+    kinds = [(refusal["kind"], "it was cancelled" in refusal["reason"]) for refusal in Run(driver.log_dir).refused()]
+    assert kinds == [("dropped", True)]
 
 
 def test_job_that_slurm_itself_cancels_is_not_cancelled_by_hand(tmp_path, monkeypatch):
@@ -265,9 +265,9 @@ def test_job_that_gives_way_is_infrastructure(cluster, tmp_path):
     until(lambda: jobs.poll({number: job})[number].state == "running")
     other = job_in(tmp_path / "other", "true", name="goes-first-0")
     SlurmJobs(["--exclusive", "--partition=first"]).submit(other)
-    known = until(lambda: (now := jobs.poll({number: job})[number]).state != "running" and now)
-    assert known.state == "infrastructure"
-    assert "goes first" in known.reason
+    state = until(lambda: (now := jobs.poll({number: job})[number]).state != "running" and now)
+    assert state.state == "infrastructure"
+    assert "goes first" in state.reason
 
 
 def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
@@ -313,13 +313,13 @@ def test_job_that_will_not_start_by_itself_is_told(cluster, tmp_path):
     for reason, options in cases.items():
         jobs, job = SlurmJobs(options), job_in(tmp_path / reason, name=f"{reason}-0")
         number = jobs.submit(job)
-        known = jobs.poll({number: job})[number]
+        state = jobs.poll({number: job})[number]
         end = time.monotonic() + 20
-        while reason not in known.reason and time.monotonic() < end:
+        while reason not in state.reason and time.monotonic() < end:
             time.sleep(0.05)
-            known = jobs.poll({number: job})[number]
-        assert (known.state, reason in known.reason) == ("waiting", True)
-        assert (f"will not start by itself: Slurm says {reason}" in known.warning) == (reason != "BeginTime")
+            state = jobs.poll({number: job})[number]
+        assert (state.state, reason in state.reason) == ("waiting", True)
+        assert (f"will not start by itself: Slurm says {reason}" in state.warning) == (reason != "BeginTime")
 
 
 def test_what_no_node_can_run_is_refused_when_it_is_submitted(cluster, tmp_path, caplog):

@@ -44,7 +44,7 @@ def make_driver(metrology, pool, *, folder="not-made", steps=1, val=None, learne
 
 def measure(outputs, targets, *, names=(), learner=None, labeled=(0,), folder="not-made", **parameters):
     """The record for these outputs, which the learner passes through."""
-    outputs, targets = (torch.as_tensor(one) for one in (outputs, targets))
+    outputs, targets = (torch.as_tensor(values) for values in (outputs, targets))
     classes = max(2, outputs.shape[-1] if outputs.dim() > 1 else 2)
     info = DataInfo("classification", classes=classes, names=names)
     metrology = ClassificationMetrology(**parameters)
@@ -313,7 +313,7 @@ def test_records_say_what_was_measured(tmp_path, on, said, expected):
     assert record["accuracy"] == np.mean([float((outputs[i] > 0) == true[i]) for i in measured])
     exported = json.loads((driver.log_dir / "classification_metrology.json").read_text())
     assert repr(Run(driver.log_dir).records()["classification_metrology"]) == repr(metrology.records)  # with NaN
-    assert [list(one) for one in exported] == [list(record)]
+    assert [list(exported_record) for exported_record in exported] == [list(record)]
     assert exported[0]["confusion"] == record["confusion"]
 
 
@@ -364,7 +364,9 @@ def test_probabilities_that_are_none_are_refused(row):
 def test_probabilities_of_low_precision_are_taken(dtype):
     outputs = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
     true = torch.arange(20)
-    exact, rounded = (measure(one, true, learner=Probabilities()) for one in (outputs, outputs.to(dtype).double()))
+    exact, rounded = (
+        measure(values, true, learner=Probabilities()) for values in (outputs, outputs.to(dtype).double())
+    )
     assert rounded["log_loss"] == pytest.approx(exact["log_loss"], rel=0.01)
 
 

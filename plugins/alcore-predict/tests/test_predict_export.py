@@ -119,7 +119,7 @@ def test_labels_at_the_start_late_answers_and_places_in_the_file_are_told(regist
     ]  # fmt: skip
     with np.load(tmp_path / "out" / "labeled.npz") as arrays:
         assert arrays["ids"].tolist() == [1, 0, 7, *driver.train_datapool.labeled_ids[3:].tolist()]
-        assert arrays["rows"].tolist() == [3 * one for one in arrays["ids"]]
+        assert arrays["rows"].tolist() == [3 * sample for sample in arrays["ids"]]
 
 
 def test_data_that_cannot_be_made_again_leaves_the_rest(run, monkeypatch, tmp_path):

@@ -23,7 +23,7 @@ def slow(spaces, n):
             if i in positions:
                 continue
             least = min(
-                math.prod(math.dist(row[i], part) for row, part in zip(rows, one, strict=True)) for one in known
+                math.prod(math.dist(row[i], part) for row, part in zip(rows, parts, strict=True)) for parts in known
             )
             if least > score:
                 best, score = i, least

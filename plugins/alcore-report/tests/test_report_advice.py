@@ -143,7 +143,7 @@ CASES = {
         ["f1 was 0.9 at 40 labels (step 3)", "is 0.9 at 100", "last 60 labels"],
     ),
     "plateau of an error": (
-        (measured("rmse", *(1 / one for one in CURVE)), NOTHING),
+        (measured("rmse", *(1 / value for value in CURVE)), NOTHING),
         (measured("rmse", *(2.0**-i for i in range(10))), NOTHING),
         ["rmse was 1.111 at 40 labels"],
     ),
@@ -214,7 +214,7 @@ def test_of_a_run_that_was_built_in_python_a_card_gives_fields_of_configurations
         for call in command.split("; ") if command else []:
             parsed = ast.parse(call, mode="eval").body
             fields = {field.name for field in dataclasses.fields(getattr(c, parsed.func.id))}
-            assert fields >= {one.arg for one in parsed.keywords}
+            assert fields >= {keyword.arg for keyword in parsed.keywords}
 
 
 @pytest.mark.parametrize("decay", [None, 0.01, 0.1])
@@ -278,7 +278,7 @@ def test_a_curve_that_is_not_flat_is_no_plateau(name):
     assert any("got better" in words for words in found.sound) == (name == "an error that halves")
 
 
-@pytest.mark.parametrize("values", [RISING, [1 / one for one in CURVE], [10.0, 1.0, *[0.99] * 8]])
+@pytest.mark.parametrize("values", [RISING, [1 / value for value in CURVE], [10.0, 1.0, *[0.99] * 8]])
 def test_what_a_plateau_says_of_its_gain_holds(values):
     cards = advice(measured("rmse", *values), NOTHING)
     for card in cards:

@@ -165,7 +165,7 @@ def test_a_file_gives_parameters_to_arms_and_one_arm_has_several_strategies(tmp_
     folder = tmp_path / "active_learning_logs" / "mine"
     both = Run(folder / "entropy.random-0").requests()
     assert len(both) == 7
-    assert [one["strategy"] for one in both].count(both[0]["strategy"]) == 4
+    assert [row["strategy"] for row in both].count(both[0]["strategy"]) == 4
     assert "entropy+random" in done.out
 
 

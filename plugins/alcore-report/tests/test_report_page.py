@@ -203,12 +203,12 @@ def test_failures_are_told_with_reasons_and_cost(folder, pages):
 def test_picked_images_are_shown_with_their_labels(folder, pages):
     images = [known for tag, known in pages["images"][1].tags if tag == "img"]
     requests = Run(folder / "active_learning_logs" / "images").requests()
-    assert [one["alt"] for one in images] == [f"Input of sample {one['sample']}" for one in requests]
+    assert [image["alt"] for image in images] == [f"Input of sample {request['sample']}" for request in requests]
 
 
 def test_worst_and_median_field_have_the_errors_of_the_records(folder, pages):
     last = Run(folder / "active_learning_logs" / "fields").records()["fields_metrology"][-1]
-    worst, median = (float(one) for one in re.findall(r"Relative L2 error ([\d.]+): the", pages["fields"][1].words))
+    worst, median = (float(text) for text in re.findall(r"Relative L2 error ([\d.]+): the", pages["fields"][1].words))
     assert median <= worst
     assert last["p95_relative_l2"] <= worst * 1.001
 
@@ -267,9 +267,9 @@ def test_runs_in_a_folder_of_a_folder_are_seen_by_runs_compare_report_and_dash(f
     for name in ("uq-0", "random-0"):
         shutil.copytree(folder / "active_learning_logs" / "moons", folder / "outer" / "bench2" / name)
     told = json.loads(run_command(folder, "runs", "--root", "outer", "--json").out)
-    names = {one["run_id"] for one in told}
+    names = {run["run_id"] for run in told}
     assert names == {"bench2/uq-0", "bench2/random-0"}
-    assert all(one["data"] == "moons" for one in told)
+    assert all(run["data"] == "moons" for run in told)
     inside = json.loads(run_command(folder, "compare", "outer/bench2", "--json").out)
     assert json.loads(run_command(folder, "compare", "outer", "--json").out) == inside
     assert run_command(folder, "report", "outer").code == 0

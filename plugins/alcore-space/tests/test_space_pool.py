@@ -218,5 +218,5 @@ def test_a_space_of_python_is_that_of_the_tables() -> None:
     variables = [Real("T", 900, 1500, "K"), Log("p", 1e5, 4e6), Integer("n", 1, 4), Category("fuel", ("H2", "CH4"))]
     tables = [{"name": name, **table} for name, table in TABLES.items()]
     same = [make(), make(variables=variables), make(variables=Space(variables)), make(variables=tables)]
-    assert len({one.digest() for one in same}) == 1
+    assert len({pool.digest() for pool in same}) == 1
     assert torch.equal(same[0].inputs(torch.arange(9)), same[1].inputs(torch.arange(9)))

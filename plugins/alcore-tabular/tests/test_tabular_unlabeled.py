@@ -184,9 +184,9 @@ def test_people_label_a_table_from_the_command_line(rows, write, tmp_path: Path,
         run_command(tmp_path, "ask", "mine", "--out", "todo.csv")
         with (tmp_path / "todo.csv").open(newline="") as file:
             asked = list(csv.DictReader(file))
-        for one in asked:
-            assert int(one["line"]) > labeled + 1
-            one["label"] = rows[int(one["row"]) + 1][2]
+        for row in asked:
+            assert int(row["line"]) > labeled + 1
+            row["label"] = rows[int(row["row"]) + 1][2]
         with (tmp_path / "done.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, asked[0])
             writer.writeheader()

@@ -37,7 +37,7 @@ def assert_same(one, other):
 def test_a_training_step_is_the_whole_step(clip, use_graphs):
     model, batches = problem()
     twin = copy.deepcopy(model)
-    optimizer, other = (torch.optim.Adam(one.parameters(), lr=0.05) for one in (model, twin))
+    optimizer, other = (torch.optim.Adam(module.parameters(), lr=0.05) for module in (model, twin))
     step = StaticCaptureTraining(
         model=model, optim=optimizer, use_graphs=use_graphs, cuda_graph_warmup=2, gradient_clip_norm=clip
     )(loss_of)

@@ -91,7 +91,7 @@ def test_a_scheduler_is_told_of_direct_steps(recwarn: pytest.WarningsRecorder) -
     scheduler = torch.optim.lr_scheduler.StepLR(optim, 1, gamma=0.1)
     DefaultTrainingLoop()(model, optim, BATCHES, 2, train_step_fn=step_of, lr_scheduler=scheduler)
     assert optim.param_groups[0]["lr"] == pytest.approx(0.0005)
-    assert not [one for one in recwarn if "lr_scheduler" in str(one.message)]
+    assert not [warning for warning in recwarn if "lr_scheduler" in str(warning.message)]
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 2}, {"accumulate": 3}, {"accumulate": 7}, {"accumulate": 50}])

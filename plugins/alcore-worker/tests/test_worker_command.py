@@ -134,7 +134,9 @@ def test_once_does_what_waits_and_ends(shared):
     assert (shared.parent / "ledger").read_text().count("called") == 4
     assert [float(again.train_datapool[place][1]) for place in range(4)] == [0.0, 4.0, 8.0, 12.0]
     left = [path for path in shared.rglob("*") if path.is_file()]
-    assert sorted(one.name for one in left) == ["alcore-exchange.txt", "driver", "note.json"], "what is done is removed"
+    assert sorted(path.name for path in left) == ["alcore-exchange.txt", "driver", "note.json"], (
+        "what is done is removed"
+    )
 
 
 def test_program_runs_in_a_folder_of_the_worker(shared):
@@ -334,11 +336,11 @@ def test_each_failure_keeps_kind_reason_and_cost(shared):
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     assert work(shared, Remote(answer)).failures == 4
-    found = {refusal["reason"]: (refusal["kind"], refusal["cost"]) for refusal in finished(shared).refused()}
-    assert found["no solution"] == ("infeasible", 0.5)
-    assert found["too slow"] == ("timeout", 2.0)
-    assert found["the label strategy returned without an answer to it"][0] == "infrastructure"
-    assert any(one.startswith("its label can't be sent: a object") for one in found), found
+    refusals = {refusal["reason"]: (refusal["kind"], refusal["cost"]) for refusal in finished(shared).refused()}
+    assert refusals["no solution"] == ("infeasible", 0.5)
+    assert refusals["too slow"] == ("timeout", 2.0)
+    assert refusals["the label strategy returned without an answer to it"][0] == "infrastructure"
+    assert any(message.startswith("its label can't be sent: a object") for message in refusals), refusals
 
 
 def test_error_of_the_strategy_ends_the_worker_and_loses_nothing(shared):
@@ -403,7 +405,7 @@ def test_runs_that_cannot_be_served_are_told_once_and_left(shared, tmp_path, cap
     assert len(list(shared.glob("runs/*/waiting/*.0.json"))) == 8, "they are as they were"
     told = [record.message for record in caplog.records if "can't be served" in record.message]
     assert len(told) == 3
-    assert [any(text in one for one in told) for text in ("not followed", "not JSON", "exchange format 5")] == [
+    assert [any(text in message for message in told) for text in ("not followed", "not JSON", "exchange format 5")] == [
         True
     ] * 3
 
@@ -486,7 +488,7 @@ def test_run_whose_folder_is_incomplete_is_left_alone_and_others_are_served(shar
     assert sorted(map(str, folder.rglob("*"))) == before, "it is left as it is"
     told = [record.message for record in caplog.records if "runs/b-" in record.message or "run b-" in record.message]
     assert len(told) == ("becomes a folder" not in spoiled)  # without a note it is no run
-    assert all("can't be served, and is left alone" in one for one in told)
+    assert all("can't be served, and is left alone" in message for message in told)
     assert "waiting until" not in caplog.text
 
 
@@ -707,8 +709,8 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
 
 def answer_with(worker, claims, content):
     (run,) = worker.runs()
-    for one in claims:
-        worker.answer(run, one, json.dumps({"format": FORMAT, "content": content}).encode())
+    for claim in claims:
+        worker.answer(run, claim, json.dumps({"format": FORMAT, "content": content}).encode())
 
 
 def claimed(worker, name, most):
@@ -751,7 +753,7 @@ def test_what_was_told_while_the_run_was_away_is_not_begun(shared):
 
     def answer_three():
         claims = claimed(worker, "one-1-00000001", 9)
-        assert [request_of(one.name)[1] for one in claims] == [0, 1, 2]
+        assert [request_of(claim.name)[1] for claim in claims] == [0, 1, 2]
         answer_with(worker, claims, {"kind": "label", "value": 1.0})
 
     end_at(again, answer_three)
@@ -775,14 +777,14 @@ def test_what_is_told_while_workers_work_is_not_waited_for(shared, told_of, monk
 
     def answer_the_others():
         claims.extend(claimed(worker, "one-1-00000001", 9))
-        asked = [one for one in claims if request_of(one.name)[1] < 4 - told_of]
+        asked = [claim for claim in claims if request_of(claim.name)[1] < 4 - told_of]
         answer_with(worker, asked, {"kind": "label", "value": 1.0})
 
     end_at(made, tell, lambda: made.label_queue.qsize() == told_of, answer_the_others)
     made.run()
     values = [float(made.train_datapool[place][1]) for place in range(4)]
     assert values == [1.0] * (4 - told_of) + [1.5] * told_of
-    assert sorted(request_of(one.name)[1] for one in claims) == [0, 1, 2][: max(2, 4 - told_of)]
+    assert sorted(request_of(claim.name)[1] for claim in claims) == [0, 1, 2][: max(2, 4 - told_of)]
     assert list(shared.glob("runs/*/waiting/*")) == []
 
 

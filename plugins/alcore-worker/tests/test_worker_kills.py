@@ -144,7 +144,7 @@ def test_killed_server_loses_nothing(crew, own_server, program):
     server.start()
     finish(driver)
     calls = collections.Counter(line.split()[0] for line in crew.called())
-    assert set(calls) == {str(one) for one in range(24)}
+    assert set(calls) == {str(number) for number in range(24)}
     # a call whose answer the server may have lost is made again by nobody but a worker that takes over
     assert sum(calls.values()) <= 26
     states = [request["state"] for request in Run(crew.folder / "runs" / "run").requests()]
@@ -171,7 +171,7 @@ def test_killed_driver_and_workers_lose_nothing(crew, place, uninterrupted):
     kill(workers[1])
     finish(driver)
     calls = collections.Counter(line.split()[0] for line in crew.called())
-    assert set(calls) == {str(one) for one in range(24)}
+    assert set(calls) == {str(number) for number in range(24)}
     twice = [one for one, times in calls.items() if times > 1]
     assert len(twice) <= 2, f"two workers were killed, and {twice} were carried out again"
 

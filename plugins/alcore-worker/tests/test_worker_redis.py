@@ -112,7 +112,7 @@ def test_nothing_is_left_but_the_note_of_the_run(tmp_path, servers):
     stream = f"alcore:{{{run.decode()}}}:tasks"
     assert client.xlen(stream) == 0
     assert client.xpending(stream, "workers")["pending"] == 0
-    left = {one.decode().rpartition(":")[2] for one in client.keys("*")}
+    left = {key.decode().rpartition(":")[2] for key in client.keys("*")}
     assert left == {"format", "runs", "drivers", "note", "tasks"}
 
 
@@ -131,7 +131,7 @@ def test_password_comes_from_the_environment_and_is_written_nowhere(tmp_path, ow
     assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
     written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert len(written) > 3
-    assert [one for one in written if SECRET.encode() in one.read_bytes()] == []
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers):
 
     exchange._server.once.xreadgroup = lost_once
     again = [exchange.claim(run, worker) for _ in range(2)]
-    assert len({one.name for one in [held, *again]}) == 3
+    assert len({claim.name for claim in [held, *again]}) == 3
     exchange.leave(worker)
     assert exchange.waiting(run) == 3
 
@@ -397,7 +397,7 @@ def test_consumers_that_have_nothing_and_arrays_of_answered_tasks_are_removed(se
         assert exchange.claim(run, worker) is None
     exchange.begin(run, b"{}")
     stream = f"alcore:{{{run}}}:tasks"
-    assert [one["name"] for one in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
+    assert [consumer["name"] for consumer in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
     client.hset(f"alcore:{{{run}}}:answers", name, "{}")  # as by an answer of which the reply was lost
     exchange.answer(run, claim, b"{}")
     assert client.keys("*:blob:*") == []

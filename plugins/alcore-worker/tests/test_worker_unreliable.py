@@ -119,7 +119,7 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
         with contextlib.suppress(KeyboardInterrupt):
             worker.run()
 
-    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in crew]
+    threads = [threading.Thread(target=work, args=(member,), daemon=True) for member in crew]
     for thread in threads:
         thread.start()
     try:
@@ -128,8 +128,8 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
         driving.join(60)
         assert not driving.is_alive(), f"it waits for {sorted(set(range(N)) - set(calls))}, or for what was not sent"
     finally:
-        for one in crew:
-            one.stop()
+        for member in crew:
+            member.stop()
         fate.is_on = False
         for thread in threads:
             thread.join(30)
