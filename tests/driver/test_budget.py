@@ -60,7 +60,7 @@ class TakesAll(Lab):
             self.started += 1
             serialize_queue.put(self.answer(taken.pop(0)))
             for request in queue_to_label.recalled() if self.asks else ():
-                taken = [one for one in taken if one.id != request.id]
+                taken = [other for other in taken if other.id != request.id]
                 queue_to_label.give_back(request)
         assert queue_to_label.recalled() == []
         assert queue_to_label.get_many(1000) == []
@@ -101,7 +101,7 @@ def test_cost_of_which_nobody_says_is_the_mean_of_what_was_paid(make: Any) -> No
     driver = make("r", Lab(lambda request: Label(request, 1, cost=4.0)), budget=100.0, max_active_learning_steps=2)
     driver.run()
     costs = [
-        [one["cost"] for one in Run(driver.log_dir).read("SELECT cost FROM requests WHERE step = ?", step)]
+        [row["cost"] for row in Run(driver.log_dir).read("SELECT cost FROM requests WHERE step = ?", step)]
         for step in (0, 1)
     ]
     assert costs == [[1.0] * 10, [4.0] * 10]
@@ -122,7 +122,7 @@ def test_answer_that_says_no_cost_is_paid_as_expected(make: Any, toys: Any, answ
     pool.cost = lambda sample: 1.0 + sample % 3
     driver = make("r", Lab(answer), train_datapool=pool, max_failure_rate=1.0, max_active_learning_steps=1)
     driver.run()
-    asked = [one["cost"] for one in Run(driver.log_dir).read("SELECT cost FROM requests")]
+    asked = [row["cost"] for row in Run(driver.log_dir).read("SELECT cost FROM requests")]
     assert len(set(asked)) == 3
     assert paid(driver) == pytest.approx(sum(asked))
 

@@ -122,7 +122,7 @@ def test_checkpoint_of_the_final_training_is_the_last_one(make: Make, keep: str,
 
     driver = make("r", 3, keep=keep)
     driver.run()
-    assert files(driver) == ["initial.safetensors", *(f"{one}.safetensors" for one in kept)]
+    assert files(driver) == ["initial.safetensors", *(f"{name}.safetensors" for name in kept)]
     whole = make("whole", 5, keep=keep)
     whole.run()
     extended = go_on(make("r", 5, keep=keep))
@@ -206,7 +206,7 @@ def test_end_of_a_run_says_how_many_labels_no_training_has_used(
         settings |= {"train_datapool": toys.pool(labeled=0)}
     driver = make("r", settings.pop("max_active_learning_steps", 2), **settings)
     driver.run()
-    lines = [one for one in Run(driver.log_dir).log(9) if "after the last training" in one]
+    lines = [line for line in Run(driver.log_dir).log(9) if "after the last training" in line]
     assert Run(driver.log_dir).untrained_labels() == untrained
     assert len(lines) == (untrained > 0)
     assert all(f" {untrained} labels came after the last training" in line for line in lines)

@@ -244,7 +244,7 @@ def test_a_request_carries_its_key() -> None:
     requests.begin(4, math.inf)
     requests.put_many([8, 6])
     found = [requests.get_request() for _ in range(2)]
-    assert [(one.id, one.step, one.ordinal, one.item, one.attempt) for one in found] == [
+    assert [(request.id, request.step, request.ordinal, request.item, request.attempt) for request in found] == [
         (request_id("r1", 4, 0), 4, 0, 8, 0),
         (request_id("r1", 4, 1), 4, 1, 6, 0),
     ]

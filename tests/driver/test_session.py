@@ -157,7 +157,7 @@ def test_replay_that_comes_out_alike_says_nothing(begin: Open, caplog: pytest.Lo
     session.add_metrics("f1", [math.nan])
     queue = asked(4, 7)
     session.commit_requests(queue, "model")
-    assert [one.sample for one in queue.adopted] == [4, 7]
+    assert [request.sample for request in queue.adopted] == [4, 7]
     assert caplog.messages == []
 
 
@@ -170,7 +170,7 @@ def test_what_is_on_record_counts_in_a_replay_that_differs(
     assert counted[0] == 0.5
     queue = asked(4, 8)
     session.commit_requests(queue, "other model")
-    assert [one.sample for one in queue.adopted] == [4, 7]
+    assert [request.sample for request in queue.adopted] == [4, 7]
     assert caplog.messages == [
         "f1 measured differently when step 0 was replayed; what is on record counts",
         "uq asked for other samples when step 0 was replayed; what is on record counts",

@@ -27,7 +27,7 @@ def driver(build: Build) -> Driver:
 
 
 def verdicts(driver: Driver, *answers: Any) -> list[tuple[str, str]]:
-    return [(one.verdict, one.reason) for one in driver.tell(answers).answers]
+    return [(answer.verdict, answer.reason) for answer in driver.tell(answers).answers]
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_answers_that_contradict_each_other_are_all_refused(driver: Driver) -> N
 def test_reason_of_a_refusal_is_short_however_many_answers_contradict_each_other(driver: Driver) -> None:
     answers = [Label(8 + place % 2, place % 4 // 2) for place in range(1000)]
     found = driver.tell([*answers, Label(10, 1)]).answers
-    assert [one.verdict for one in found] == ["refused"] * 1000 + ["accepted"]
+    assert [answer.verdict for answer in found] == ["refused"] * 1000 + ["accepted"]
     listed = "answer 1 and answer 3 and answer 5 and 497 others"
-    assert {one.reason for one in found[:1000:2]} == {f"{listed} answer one request differently"}
-    assert max(len(one.reason) for one in found) < 100
+    assert {answer.reason for answer in found[:1000:2]} == {f"{listed} answer one request differently"}
+    assert max(len(answer.reason) for answer in found) < 100
 
 
 def test_digits_that_begin_one_request_name_it_and_no_others_do(driver: Driver) -> None:
@@ -123,7 +123,7 @@ def test_request_that_was_given_up_takes_no_label_before_it_is_opened_again(driv
 def test_request_that_failed_by_answers_that_are_no_labels_says_so(build: Build) -> None:
     class Broken(BaseLabel):
         def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-            serialize_queue.put_many([Label(one, float("nan")) for one in queue_to_label.get_many(9)])
+            serialize_queue.put_many([Label(request, float("nan")) for request in queue_to_label.get_many(9)])
 
     driver = build(label_strategy=Broken(), run_id="r", max_active_learning_steps=1)
     driver.run()
@@ -183,12 +183,14 @@ def test_what_is_told_while_the_label_strategy_works_is_taken_in(
             taken = queue_to_label.get_many(9)
             assert self.driver.take_told() == []
             some = self.driver.ask()[:told_of]  # type: ignore[attr-defined]
-            answers = [Label(one, 1) if verdict == "label" else Failed(one, "too dark", verdict) for one in some]
+            answers = [
+                Label(request, 1) if verdict == "label" else Failed(request, "too dark", verdict) for request in some
+            ]
             self.driver.tell(answers)  # type: ignore[attr-defined]
             dropped = self.driver.take_told()
             again = queue_to_label.get_many(9)
             self.seen += [taken, dropped, again, self.driver.take_told()]
-            serialize_queue.put_many([Label(one, 0) for one in [*taken[told_of:], *again]])
+            serialize_queue.put_many([Label(request, 0) for request in [*taken[told_of:], *again]])
 
     driver = build(label_strategy=Working(), max_active_learning_steps=1, label_retries=1)
     driver.run()

@@ -84,7 +84,7 @@ def test_answers_in_any_order_and_portions_give_the_run_that_they_give_all_at_on
     draw = random.Random(1)
 
     def in_portions(requests: list[OpenRequest]) -> list[Any]:
-        return [right(one) for one in draw.sample(requests, min(2, len(requests)))]
+        return [right(request) for request in draw.sample(requests, min(2, len(requests)))]
 
     whole = result(finish(lambda: ask("whole"), all_at_once))
     assert result(finish(lambda: ask("portions"), in_portions)) == whole

@@ -66,7 +66,7 @@ def test_run_that_is_being_built_is_not_unfinished(tmp_path: Path) -> None:
             assert unfinished_runs(tmp_path) == []
         lock.release()
         other.kill()
-    assert [one.name.split(".")[2] for one in remove_unfinished_runs(tmp_path)] == ["other"]
+    assert [path.name.split(".")[2] for path in remove_unfinished_runs(tmp_path)] == ["other"]
     assert [path.name for path in tmp_path.iterdir()] == ["r1"]
 
 

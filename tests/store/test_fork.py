@@ -131,8 +131,8 @@ def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
     times = {"arrived", "seconds"}
     return {
         table: [
-            {name: value for name, value in dict(one).items() if name not in times and "digest" not in name}
-            for one in Run(folder).read(f"SELECT * FROM {table} ORDER BY {order}")
+            {name: value for name, value in dict(row).items() if name not in times and "digest" not in name}
+            for row in Run(folder).read(f"SELECT * FROM {table} ORDER BY {order}")
         ]
         for table, order in TABLES.items()
     }
@@ -146,7 +146,7 @@ def without_ids(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
         return pattern.sub(lambda found: place[found[0]], value) if isinstance(value, str) else value
 
     return {
-        table: [{name: named(value) for name, value in one.items()} for one in content]
+        table: [{name: named(value) for name, value in row.items()} for row in content]
         for table, content in rows.items()
     }
 
@@ -181,10 +181,10 @@ def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, na
         assert made.warnings == []
         then = tables(root / f"at-{step}")
         if name == "thinned":  # what has been dropped since is not to be had any more
-            named = {one["file"] for one in expected["checkpoints"]}
-            then["checkpoints"] = [one for one in then["checkpoints"] if one["file"] in named]
+            named = {checkpoint["file"] for checkpoint in expected["checkpoints"]}
+            then["checkpoints"] = [checkpoint for checkpoint in then["checkpoints"] if checkpoint["file"] in named]
         assert tables(made.folder) == then
-        assert set(checkpoint_files(made.folder)) == {one["file"] for one in then["checkpoints"]}
+        assert set(checkpoint_files(made.folder)) == {checkpoint["file"] for checkpoint in then["checkpoints"]}
         assert checkpoint_files(made.folder).items() <= checkpoint_files(root / f"at-{step}").items()
         meta = Run(made.folder).meta()
         assert (meta["status"], meta["forked_from"], meta["forked_at"]) == ("interrupted", "whole", step)
@@ -204,7 +204,7 @@ def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, na
 def test_every_table_is_compared(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=0)
     whole.run()
-    tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row["name"] for row in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
     others = {"run", "writer", "digests"}
     assert tables == {*TABLES, *others}, "say in alcore.store.transfer.copy_until what a fork keeps of a new table"
 
@@ -228,8 +228,8 @@ def test_nothing_of_later_steps_is_left_in_the_database_file(make: Make) -> None
     later = {request["id"] for step in range(1, 5) for request in Run(whole.log_dir).requests(step)}
     content = (made.folder / "run.db").read_bytes()
     assert later
-    assert not [one for one in later if one.encode() in content]
-    assert [tuple(one) for one in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
+    assert not [text for text in later if text.encode() in content]
+    assert [tuple(row) for row in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
 
 
 def test_fork_has_the_folder_of_a_run(make: Make) -> None:
@@ -324,7 +324,7 @@ def test_damaged_checkpoint_is_left_out_with_a_warning(make: Make, how: str) -> 
     again = make("fork", label=Stateless)
     again.restore()
     again.run()
-    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
     assert found[0] == found[1]
 
 
@@ -337,7 +337,7 @@ def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(make
     again = make("fork", checkpoint_interval=0)
     again.restore()
     again.run()
-    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
     assert found[0] == found[1]
 
 

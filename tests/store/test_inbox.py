@@ -57,7 +57,7 @@ def test_published_answers_come_back_as_they_were(inbox: Inbox) -> None:
     values = [7, np.int64(7), True, None, (1, 2), {"a": [1.5, float("inf")]}, "text"]
     inbox.publish([Label(7, (1, 2), "ann", 0.5), Label("x", None), Failed(9, "lost"), *values])
     found = only(inbox)
-    assert [(one.item, one.value, one.source, one.cost) for one in found[:2]] == [
+    assert [(answer.item, answer.value, answer.source, answer.cost) for answer in found[:2]] == [
         (7, (1, 2), "ann", 0.5),
         ("x", None, "", None),
     ]
@@ -358,7 +358,9 @@ def test_failure_keeps_kind_and_cost(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "inbox")
     inbox.publish([Failed(7, "too slow", "timeout", 2.5)])
     found = [answers[0] for _, answers, _ in inbox.read() if answers]
-    assert [(one.item, one.reason, one.kind, one.cost) for one in found] == [(7, "too slow", "timeout", 2.5)]
+    assert [(answer.item, answer.reason, answer.kind, answer.cost) for answer in found] == [
+        (7, "too slow", "timeout", 2.5)
+    ]
 
 
 # -- in a run --------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_choice_equals_that_of_every_rule_asked_in_turn(rows: Any, keep: Retenti
     dropped = dropped_of(rows, keep, scores)
     assert dropped == brute_force(rows, keep, scores)
     left = [checkpoint for checkpoint in rows if checkpoint["file"] not in dropped]
-    assert {INITIAL, rows[-1]["file"]} <= {one["file"] for one in left}
+    assert {INITIAL, rows[-1]["file"]} <= {checkpoint["file"] for checkpoint in left}
     assert dropped_of(left, keep, scores) == [], "a second time there is nothing more to drop"
 
 

@@ -71,8 +71,8 @@ def test_new_run_is_complete_and_locked(create: Create) -> None:
     assert is_locked(store.folder)
     (first,) = Run(store.folder).checkpoints()
     assert (first["phase"], first["step"], first["epoch"]) == ("start", 0, 0)
-    found = checkpoints.load(store.folder / "ckpt" / first["file"], first["sha256"])
-    assert torch.equal(found["model"]["w"], STATE["model"]["w"])
+    checkpoint = checkpoints.load(store.folder / "ckpt" / first["file"], first["sha256"])
+    assert torch.equal(checkpoint["model"]["w"], STATE["model"]["w"])
     assert Run(store.folder).meta() == {"seed": 3, "status": "running"}
 
 
@@ -203,7 +203,7 @@ def test_second_writer_is_refused(create: Create) -> None:
 def test_request_id_depends_on_run_step_and_ordinal() -> None:
     ids = {request_id(name, step, ordinal) for name in ("a", "b") for step in range(12) for ordinal in range(12)}
     assert len(ids) == 288
-    assert all(len(one) == 32 and int(one, 16) >= 0 for one in ids)
+    assert all(len(id_) == 32 and int(id_, 16) >= 0 for id_ in ids)
     assert request_id("a", 0, 0) == hashlib.sha256(b"a/0/0").hexdigest()[:32]  # stored ids must keep their meaning
 
 
@@ -221,13 +221,13 @@ def test_open_requests_come_back_as_they_were_made(create: Create) -> None:
     store = create()
     items = [7, torch.arange(3.0), {"x": (1, 2)}, "text", True, 2**62]
     store.commit_query(0, [asked(place, item) for place, item in enumerate(items)], [], "m")
-    found = store.labels.labeling(0).open
-    assert [one.ordinal for one in found] == list(range(6))
-    assert [one.id for one in found] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
-    assert found[0].item == 7
-    assert torch.equal(found[1].item, items[1])
-    assert [one.item for one in found[2:]] == items[2:]
-    assert found[4].item is True
+    requests = store.labels.labeling(0).open
+    assert [request.ordinal for request in requests] == list(range(6))
+    assert [request.id for request in requests] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
+    assert requests[0].item == 7
+    assert torch.equal(requests[1].item, items[1])
+    assert [request.item for request in requests[2:]] == items[2:]
+    assert requests[4].item is True
 
 
 def test_scores_ranks_and_model_are_kept(create: Create) -> None:
@@ -248,13 +248,13 @@ def test_commit_step_names_its_checkpoint(create: Create) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {"training": 0.25}, [Record(0, "f1", 0, 1.0)], STATE)
     store.commit_step(1, {"step": 1}, {}, [], None)
-    found = Run(store.folder)
-    assert found.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
-    assert [(checkpoint["step"], checkpoint["phase"]) for checkpoint in found.checkpoints()] == [
+    stored = Run(store.folder)
+    assert stored.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
+    assert [(checkpoint["step"], checkpoint["phase"]) for checkpoint in stored.checkpoints()] == [
         (0, "start"),
         (0, "labeling"),
     ]
-    for checkpoint in found.checkpoints():
+    for checkpoint in stored.checkpoints():
         checkpoints.load(store.folder / "ckpt" / checkpoint["file"], checkpoint["sha256"])
 
 
@@ -281,10 +281,16 @@ def test_replay_with_another_result_replaces_the_checkpoint(create: Create) -> N
         store.commit_step(0, {"step": 0}, {}, [], {"model": {}, "value": value})
         store.commit_checkpoint(1, "training", 2, {"value": value})
         files = [f"000000-labeling-000000{number}", f"000001-training-000002{number}"]
-        found = store.steps.checkpoints()
-        assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
-        assert {path.name for path in folder.iterdir()} == {path["file"] for path in found}
-        assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 2
+        checkpoints_found = store.steps.checkpoints()
+        assert [checkpoint["file"] for checkpoint in checkpoints_found] == [
+            "initial.safetensors",
+            *(f"{file}.safetensors" for file in files),
+        ]
+        assert {path.name for path in folder.iterdir()} == {checkpoint["file"] for checkpoint in checkpoints_found}
+        assert [
+            checkpoints.load(folder / checkpoint["file"], checkpoint["sha256"])["value"]
+            for checkpoint in checkpoints_found[1:]
+        ] == [value] * 2
 
 
 def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:

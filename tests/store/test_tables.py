@@ -32,7 +32,7 @@ def ask(store: RunStore, step: int, *items: Any, cost: float = 1.0) -> list[Requ
         request = Request(request_id("r1", step, ordinal), step, ordinal, item)
         asked.append(AskedRequest(request, item if type(item) is int else None, "uq", None, ordinal, cost))
     store.commit_query(step, asked, [], f"model {step}")
-    return [one.request for one in asked]
+    return [request.request for request in asked]
 
 
 def label(request: Request, value: Any = 1, *, source: str = "ann", cost: float = 2.0) -> AcceptedLabel:
@@ -56,11 +56,11 @@ def test_asked_requests_come_back_and_are_none_before_they_are_committed(store: 
     ask(store, 0)
     assert store.requests.asked(0) == []
     made = ask(store, 1, 7, torch.arange(2.0))
-    found = store.requests.asked(1)
-    assert found is not None
-    assert ids(one.request for one in found) == ids(made)
-    assert [one.sample for one in found] == [7, None]
-    assert torch.equal(found[1].request.item, torch.arange(2.0))
+    requests = store.requests.asked(1)
+    assert requests is not None
+    assert ids(request.request for request in requests) == ids(made)
+    assert [request.sample for request in requests] == [7, None]
+    assert torch.equal(requests[1].request.item, torch.arange(2.0))
     assert store.requests.samples(1) == []
     assert store.requests.samples(2) == [7]
 
@@ -109,13 +109,18 @@ def test_accepted_answers_come_back_in_the_order_of_their_requests(store: RunSto
         writer.accept(third, AcceptedLabel(third, (1, 2), "object", "", dumps((1, 2)), 1.0))
         writer.accept(second, label(second, 0))
         writer.accept(first, AcceptedLabel(first, 7, "id", "", None, 1.0))
-    found = store.labels.accepted(0)
-    assert ids(one.request for one in found) == ids([first, second, third])
-    assert [one.kind for one in found] == ["id", "label", "object"]
-    assert [found[0].item, found[2].item] == [7, (1, 2)]
-    assert (found[1].item.item, found[1].item.value, found[1].item.source, found[1].item.cost) == (8, 0, "ann", 2.0)
+    answers = store.labels.accepted(0)
+    assert ids(request.request for request in answers) == ids([first, second, third])
+    assert [answer.kind for answer in answers] == ["id", "label", "object"]
+    assert [answers[0].item, answers[2].item] == [7, (1, 2)]
+    assert (answers[1].item.item, answers[1].item.value, answers[1].item.source, answers[1].item.cost) == (
+        8,
+        0,
+        "ann",
+        2.0,
+    )
     assert ids(answer.request for answer in store.labels.labeling(0).accepted) == ids(
-        answer.request for answer in found
+        answer.request for answer in answers
     )
     assert store.labels.accepted(1) == []
     assert [row["state"] for row in Run(store.folder).requests()] == ["labeled"] * 3
@@ -153,7 +158,7 @@ def test_retried_request_comes_after_the_others_with_its_next_attempt(store: Run
             writer.refuse(request.id, "null", "not now", cost=1.0)
             writer.retry(request.id, 1)
     state = store.labels.labeling(0)
-    assert [(one.id, one.attempt) for one in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
+    assert [(request.id, request.attempt) for request in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
     assert ids(store.labels.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
 
 
@@ -162,7 +167,7 @@ def test_answer_that_was_told_wrongly_changes_neither_order_nor_attempts(store: 
     with store.answering(0) as writer:
         writer.refuse(first.id, "null", "its value is NaN or infinite")
     state = store.labels.labeling(0)
-    assert [(one.id, one.attempt) for one in state.open] == [(first.id, 0), (second.id, 0)]
+    assert [(request.id, request.attempt) for request in state.open] == [(first.id, 0), (second.id, 0)]
     assert state.refused == set()
     assert store.labels.last_answers(5) == []
     assert store.costs.committed() == 2.0
@@ -196,7 +201,7 @@ def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(st
             request = Request(request_id("r1", step, ordinal), step, ordinal, sample, 0, slot)
             made.append(AskedRequest(request, sample, "uq", None, ordinal, 1.0))
         store.commit_query(step, made, [], "model")
-        return [one.request for one in made]
+        return [request.request for request in made]
 
     def answer(step: int, *answers: tuple[Request, int]) -> list[tuple[Any, int, str | None]]:
         with store.answering(step) as writer:
@@ -331,7 +336,9 @@ def test_handle_is_kept_until_the_next_attempt(store: RunStore) -> None:
         writer.accept(second, label(second))
         writer.give_up(third.id)
     assert [(request.attempt, request.handle) for request in store.labels.labeling(0).open] == [(1, None)]
-    assert not any(store.requests.set_handle(one, "late") for one in (second, third, Request("0" * 32, 0, 9, 1)))
+    assert not any(
+        store.requests.set_handle(request, "late") for request in (second, third, Request("0" * 32, 0, 9, 1))
+    )
     assert [request["handle"] for request in Run(store.folder).requests()] == [None, "job 3", None]
 
 
@@ -383,8 +390,8 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     first, second, third = ask(store, 0, 7, 8, 9)
     replica = Replica(store.transfer.image())
     before = sorted(store.folder.rglob("*"))
-    for one in (store, replica):
-        one.commit_checkpoint(0, "training", 1, {"value": 1})
+    for each in (store, replica):
+        each.commit_checkpoint(0, "training", 1, {"value": 1})
     with store.answering(0) as writer:
         writer.accept(first, label(first, 0))
         writer.accept(first, label(first, 1), corrects=True)
@@ -395,9 +402,9 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     store.requests.mark_taken([third])
     replica.apply_label_changes(store.transfer.label_changes(0))
     replica.apply_label_changes(store.transfer.label_changes(0))
-    for one in (store, replica):
-        one.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
-        one.finish([], status="done")
+    for each in (store, replica):
+        each.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
+        each.finish([], status="done")
     names = ("requests", "labels", "refused", "records", "steps", "queries", "label_strategy", "run", "checkpoints")
     mine, theirs = (
         [
