@@ -31,7 +31,7 @@ def test_ranks_count_the_same_samples_as_pending(run_experiment: Any, tmp_path: 
         ended(run_experiment(count, root=f"runs{count}", train=False, label="a step late", steps=4))
         run = Run(tmp_path / f"runs{count}" / "r1")
         found[count] = [(r["step"], r["ordinal"], r["sample"], r["score"], r["state"]) for r in run.requests()]
-    assert {one[-1] for one in found[1]} == {"labeled", "open"}
+    assert {row[-1] for row in found[1]} == {"labeled", "open"}
     assert found[1] == found[2] == found[3]
 
 

@@ -290,8 +290,8 @@ def main() -> int:
         attempts = len((fire / "ledger").read_text().split())
     if collections.Counter(expected["states"])["labeled"] < options.jobs // 2:
         wrong.append(f"the undisturbed run has too few labels: {collections.Counter(expected['states'])}")
-    for one in wrong:
-        print(one, file=sys.stderr)
+    for fault in wrong:
+        print(fault, file=sys.stderr)
     done = {"jobs": options.jobs, "kills": killed, "attempts": attempts, "wrong": len(wrong)}
     print(json.dumps({"scheduler": options.scheduler, **done, "seconds": round(time.monotonic() - begin, 1)}))
     return bool(wrong)

@@ -238,7 +238,7 @@ class Stop:
 def test_first_reason_to_stop_counts() -> None:
     criteria = [Stop(None), Stop("enough"), Stop("too late")]
     assert listeners(*criteria).reason_to_stop() == "enough"
-    assert [one.asked for one in criteria] == [1, 1, 0]
+    assert [criterion.asked for criterion in criteria] == [1, 1, 0]
     assert listeners(Stop(None), Stop(None)).reason_to_stop() is None
 
 

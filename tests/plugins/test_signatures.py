@@ -221,7 +221,7 @@ def test_info_is_not_a_parameter_of_the_user():
     def learner(info, width: int = 3): ...
 
     found, _ = parameters_of(learner)
-    assert [one.name for one in found] == ["width"]
+    assert [parameter.name for parameter in found] == ["width"]
     assert "no parameter 'info'" in validate(learner, {"info": 3}, "q")[1][0]
     assert accepts(learner, "info")
     assert not accepts(learner, "seed")
@@ -313,7 +313,7 @@ def test_factory_is_described_from_signature_and_docstring():
     described = describe_factory(Documented)
     assert described["summary"] == "Ask for samples, in two lines."
     assert described["other_parameters"] is True
-    found = {one["name"]: one for one in described["parameters"]}
+    found = {parameter["name"]: parameter for parameter in described["parameters"]}
     assert list(found) == ["count", "low", "high", "device", "path", "ends", "call"]
     assert found["count"] == {"name": "count", "type": "int", "required": True, "default": None, "doc": "How many."}
     assert found["low"]["doc"] == found["high"]["doc"] == "The two ends of the range."

@@ -37,7 +37,7 @@ def masked(value: Any, root: Path) -> Any:
             for key, one in value.items()
         }
     if isinstance(value, list):
-        return [masked(one, root) for one in value]
+        return [masked(member, root) for member in value]
     if not isinstance(value, str):
         return value
     value = value.replace(str(root), "<root>").replace(sys.prefix, "<prefix>")

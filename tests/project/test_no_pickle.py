@@ -56,7 +56,7 @@ def faults(
                 yield "import_module"
         inside, known = function, parameters
         if isinstance(node, ast.FunctionDef):
-            inside, known = node.name, frozenset(one.arg for one in (*node.args.args, *node.args.kwonlyargs))
+            inside, known = node.name, frozenset(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))
         yield from faults(node, module, inside, known)
 
 
@@ -65,8 +65,10 @@ def is_ours(name: ast.expr) -> bool:
 
 
 def test_no_source_can_run_code_of_strangers() -> None:
-    found = [f"{one.module}: {fault}" for one in [*core(), *plugins()] for fault in faults(one.tree, one.module)]
-    assert not found, "\n".join(found)
+    faults_found = [
+        f"{source.module}: {fault}" for source in [*core(), *plugins()] for fault in faults(source.tree, source.module)
+    ]
+    assert not faults_found, "\n".join(faults_found)
 
 
 @pytest.mark.parametrize(

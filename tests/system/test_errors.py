@@ -73,7 +73,7 @@ def test_raising_query_ends_the_run_with_1_and_says_where(here, tmp_path):
     shown = here("show", "bad", "--json").data
     assert shown["status"] == "failed"
     assert [step["labeled"] for step in shown["steps"]] == [4]
-    assert [one["step"] for one in shown["metrics"]["f1_metrology"]] == [0, 1], "what was measured is kept"
+    assert [record["step"] for record in shown["metrics"]["f1_metrology"]] == [0, 1], "what was measured is kept"
 
 
 def test_debug_shows_the_users_own_code(here, tmp_path):

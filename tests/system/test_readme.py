@@ -61,5 +61,5 @@ def test_five_commands_lead_from_a_table_to_predictions(run_alcore, folder: Path
         new = list(csv.DictReader(file))
     assert len(rows) == 12
     predicted = [next(value for value in row.values() if value in ("good", "poor")) for row in rows]
-    expected = ["good" if float(one["acid"]) + (1 if one["color"] == "red" else -1) > 0 else "poor" for one in new]
+    expected = ["good" if float(row["acid"]) + (1 if row["color"] == "red" else -1) > 0 else "poor" for row in new]
     assert sum(a == b for a, b in zip(predicted, expected, strict=True)) >= 9

@@ -35,12 +35,14 @@ def wait_for_step(run: Path, step: int) -> None:
 
 
 def content(run: Path) -> dict[str, Any]:
-    found = Run(run)
-    files = {checkpoint["file"]: (run / "ckpt" / checkpoint["file"]).read_bytes() for checkpoint in found.checkpoints()}
+    stored = Run(run)
+    files = {
+        checkpoint["file"]: (run / "ckpt" / checkpoint["file"]).read_bytes() for checkpoint in stored.checkpoints()
+    }
     return {
         "records": (run / "f1_metrology.json").read_text(),
         "requests": [
-            (request["step"], request["sample"], request["score"], request["state"]) for request in found.requests()
+            (request["step"], request["sample"], request["score"], request["state"]) for request in stored.requests()
         ],
         "last": files[max(name for name in files if name[0].isdigit())],
     }

@@ -107,7 +107,7 @@ def test_run_repeats_exactly_from_its_file(base, run_alcore, requests_of, tmp_pa
     assert (second / "f1_metrology.json").read_bytes() == (folder / "f1_metrology.json").read_bytes()
     assert requests_of(second) == requests_of(folder)
     assert len(requests_of(second)) == 16
-    first_text, second_text = ((one / "experiment.toml").read_text() for one in (folder, second))
+    first_text, second_text = ((run_folder / "experiment.toml").read_text() for run_folder in (folder, second))
     assert second_text == first_text.replace('"kept here"', '"again"')
 
 

@@ -113,7 +113,7 @@ class Orders:
         for _ in range(max_epochs):
             batches = list(train_dataloader)
             assert len(batches) == len(train_dataloader)
-            self.epochs.append([one for _, targets in batches for one in targets.tolist()])
+            self.epochs.append([target for _, targets in batches for target in targets.tolist()])
             self.losses += [float(train_step_fn(model, batch).detach()) for batch in batches]
 
 
