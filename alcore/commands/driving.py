@@ -21,7 +21,7 @@ from alcore.commands.options import installed_plugins
 from alcore.commands.progress import Progress, WarningHandler
 from alcore.commands.results import at_a_time, from_here, resume_command
 from alcore.errors import AlcoreError, UsageError, is_importing
-from alcore.plugins.registry import Registry, installed
+from alcore.plugins.registry import Registry
 from alcore.store.reading import Run
 
 if TYPE_CHECKING:
@@ -47,20 +47,20 @@ class _NotATerminal:
         return getattr(self._stream, name)
 
 
-def prepare(context: typer.Context | None = None) -> Registry:
+def prepare(context: typer.Context) -> Registry:
     """Show warnings as messages of the command, silence ranks other than 0, and return what is installed.
 
     Parameters
     ----------
     context
-        That of the command, which knows what is installed; without it the plugins are looked for again.
+        That of the command, which knows what is installed.
     """
     if rank():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
         sys.stderr = _NotATerminal(sys.stderr)  # else each rank would draw its progress bar
     _show_warnings_of_runs()
     warnings.showwarning = lambda message, *_where: say(f"warning: {message}")
-    registry = installed() if context is None else installed_plugins(context)
+    registry = installed_plugins(context)
     for plugin in registry.plugins:
         if plugin.state in ("broken", "refused"):
             say(f"warning: plugin {plugin} could not be loaded: {plugin.error}.")

@@ -14,8 +14,7 @@ from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError, raised_by
-from alcore.pools.offers import answer_of, knows_answers
-from alcore.pools.tensor_pool import has_digest
+from alcore.pools.offers import answer_of, has_digest, knows_answers
 from alcore.protocols import DataInfo
 from alcore.training.steps import check_call, own_step
 

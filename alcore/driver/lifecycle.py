@@ -28,7 +28,7 @@ from alcore.errors import UsageError, raised_by
 from alcore.inference.learner import place_learner
 from alcore.inference.weights import load_weights
 from alcore.plugins.discovery import plugins_compared
-from alcore.pools.tensor_pool import pool_digest
+from alcore.pools.offers import pool_digest
 from alcore.protocols import DataInfo, EndKind, Preprocessing
 from alcore.randomness import global_rng_state, set_global_rng_state
 from alcore.store.endings import GOES_ON, end_of

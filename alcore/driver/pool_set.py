@@ -9,6 +9,7 @@ import torch
 
 from alcore.codec import dumps
 from alcore.pools.batches import first_item, leaves_of
+from alcore.pools.candidates import unlabeled_ids
 from alcore.pools.offers import as_input, fidelity_of, input_check
 from alcore.pools.tensor_pool import is_choosable
 from alcore.pools.values import input_fault
@@ -81,8 +82,8 @@ class InputCheck:
         return input_fault(item, self._examples[0]) if self._examples else None
 
     def _first_input(self) -> list[Any]:
-        ids: torch.Tensor = self._choice.unlabeled_indices()[:1]
-        batch = self._choice.inputs(ids) if len(ids) else None
+        first = next((ids[:1] for ids in unlabeled_ids(self._choice) if len(ids)), None)
+        batch = None if first is None else self._choice.inputs(first)
         # lists of anything else may be items or structure
         is_of_arrays = all(isinstance(leaf, torch.Tensor | np.ndarray) for leaf in leaves_of(batch))
         return [first_item(batch)] if is_of_arrays else []

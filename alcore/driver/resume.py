@@ -15,7 +15,7 @@ from alcore.driver.pool_set import PoolSet
 from alcore.errors import UsageError
 from alcore.inference.learner import load_model
 from alcore.plugins.discovery import differences
-from alcore.pools.tensor_pool import pool_digest
+from alcore.pools.offers import pool_digest
 from alcore.protocols import EndKind, EndReason
 from alcore.store import checkpoints
 from alcore.store.endings import end_of

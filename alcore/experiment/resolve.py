@@ -125,7 +125,7 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     data = _make_data(experiment, data_part, _seed(given))
     for kind, implied in _implied_parts(experiment, data, registry).items():
         parts[kind], faults = _resolve_parts(implied, registry, allow_code)
-        _raise(faults)
+        _raise(_values_without_part(experiment.parts[kind], implied) + faults)
     settings, faults = _complete_settings(experiment, given, data)
     for kind, suggestions in data.defaults.items():
         for part in parts.get(kind, []) if kind != "data" else []:
@@ -178,6 +178,8 @@ def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> di
             continue
         offered = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
         name = next((name for name in suited if name in offered), None)
+        if name in {part.name for part in experiment.parts[kind]}:
+            continue
         if name is not None:
             parts[kind] = [Part(kind, name, name, True, {})]
         elif kind == "metrology" and kind in of_task:
@@ -188,6 +190,18 @@ def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> di
             )
             parts[kind] = []
     return parts
+
+
+def _values_without_part(standard: Sequence[Part], implied: Sequence[Part]) -> list[str]:
+    """Return a fault for each value that was given to a standard part in whose place another one is used."""
+    other = f"is {implied[0].use!r}" if implied else "is none"
+    return [
+        f"{part.where}.{name} is given, but no {part.kind} is chosen, and the standard one for this data {other}. "
+        f"Choose with --{part.kind} {part.use}"
+        + "".join(f", or --{of_data.kind} {of_data.use} with {of_data.where}.{name}" for of_data in implied)
+        for part in standard
+        for name in part.values
+    ]
 
 
 def load_data(experiment: Experiment, registry: Registry, *, allow_code: bool = False) -> Data:

@@ -1,7 +1,7 @@
 """Pools of samples: which are labeled, which may be requested, and their inputs."""
 
 from alcore.pools.batches import leaves_of, tensors_of, to_device
-from alcore.pools.candidates import offers_parts, total_of
+from alcore.pools.candidates import offers_parts, total_of, unlabeled_ids
 from alcore.pools.dataset_pool import DatasetPool
 from alcore.pools.offers import (
     answer_of,
@@ -12,9 +12,10 @@ from alcore.pools.offers import (
     knows_answers,
     labeled_ids,
     plain_items,
+    pool_digest,
 )
 from alcore.pools.provenance import inputs_by_sample, named_values, sources_of, units_of
-from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable, pool_digest
+from alcore.pools.tensor_pool import TensorPool, as_sample_id, is_choosable
 from alcore.protocols import Data, DataInfo
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "tensors_of",
     "to_device",
     "total_of",
+    "unlabeled_ids",
     "units_of",
 ]

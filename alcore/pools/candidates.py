@@ -90,7 +90,7 @@ class Candidates:
         """
         kept: list[torch.Tensor] = []
         count = 0
-        for ids in self._windows(step):
+        for ids in self.listed(step):
             kept.append(self._without_masked(ids))
             count += len(kept[-1])
             if count >= size:
@@ -106,7 +106,8 @@ class Candidates:
         """Return whether a candidate is left."""
         return next(self.chunks(1), None) is not None
 
-    def _windows(self, step: int | None) -> Iterator[torch.Tensor]:
+    def listed(self, step: int | None = None) -> Iterator[torch.Tensor]:
+        """Yield the ids that the pool lists, requested ones too; in windows where it lists them so, else whole."""
         if not self.known:
             raise UsageError(
                 f"{type(self._pool).__name__} can't be chosen from by this query strategy: the pool needs "
@@ -190,6 +191,17 @@ def listed_range(pool: Any, step: int) -> tuple[int, int]:
             f"with 0 <= start <= stop <= {pool.total}, the pool's total."
         )
     return given
+
+
+def unlabeled_ids(pool: Any) -> Iterator[torch.Tensor]:
+    """Yield the ids of a pool's unlabeled samples: int64, ascending; in windows where it lists them so, else whole.
+
+    Raises
+    ------
+    UsageError
+        If ``unlabeled_indices`` returns something else than ids.
+    """
+    return Candidates(pool).listed()
 
 
 def _merged(ascending: torch.Tensor, more: torch.Tensor) -> torch.Tensor:

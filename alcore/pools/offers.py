@@ -1,17 +1,39 @@
 """What a pool offers beyond what is required of it, as the protocols ``Pool...`` of :mod:`alcore.protocols` list it.
 
 Nobody else looks for these members by name, but: `candidates` for those of `PoolWindows`, `provenance` for those of
-`PoolProvenance`, `tensor_pool` for ``PoolIdentity.digest``. A pool may be None where none is known.
+`PoolProvenance`. A pool may be None where none is known.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from alcore.pools.tensor_pool import as_sample_id
+from alcore.pools.candidates import unlabeled_ids
+from alcore.pools.tensor_pool import as_sample_id, is_choosable
+
+# -- PoolIdentity ---------------------------------------------------------------------------------------------
+
+
+def has_digest(pool: Any) -> bool:
+    """Return whether a pool identifies itself by ``digest()``."""
+    return callable(getattr(pool, "digest", None))
+
+
+def pool_digest(pool: Any) -> str:
+    """Return text that identifies a pool: its ``digest()``, else a digest of its length and unlabeled ids."""
+    if has_digest(pool):
+        return str(pool.digest())
+    digest = hashlib.sha256(str(len(pool)).encode())
+    if is_choosable(pool):
+        for ids in unlabeled_ids(pool):
+            digest.update(np.ascontiguousarray(ids.numpy()).tobytes())
+    return digest.hexdigest()
+
 
 # -- PoolTraining ---------------------------------------------------------------------------------------------
 

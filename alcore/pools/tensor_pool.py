@@ -358,18 +358,3 @@ def is_choosable(pool: Any) -> bool:
     """Return whether shipped query strategies can choose from a pool, as from a `alcore.protocols.ChoosablePool`."""
     # what isinstance() does with the protocol, which takes many times as long
     return getattr(pool, "unlabeled_indices", None) is not None and getattr(pool, "inputs", None) is not None
-
-
-def has_digest(pool: Any) -> bool:
-    """Return whether a pool identifies itself by ``digest()``."""
-    return callable(getattr(pool, "digest", None))
-
-
-def pool_digest(pool: Any) -> str:
-    """Return text that identifies a pool: its ``digest()``, else a digest of its length and unlabeled ids."""
-    if has_digest(pool):
-        return str(pool.digest())
-    digest = hashlib.sha256(str(len(pool)).encode())
-    if is_choosable(pool):
-        digest.update(np.ascontiguousarray(pool.unlabeled_indices().numpy()).tobytes())
-    return digest.hexdigest()

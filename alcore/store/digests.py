@@ -174,10 +174,10 @@ def make_digests(connection: sqlite3.Connection) -> None:
         )
     for table, columns in _WHOLE.items():
         connection.execute(f"UPDATE {table} SET digest = row_digest({columns})")
-        digests = [digest for (digest,) in connection.execute(f"SELECT digest FROM {table}")]
+        row_digests = [digest for (digest,) in connection.execute(f"SELECT digest FROM {table}")]
         connection.execute(
             "UPDATE digests SET rows = ?, digest = ? WHERE name = ?",
-            (len(digests), _combined(bytes(16), *digests), table),
+            (len(row_digests), _combined(bytes(16), *row_digests), table),
         )
 
 

@@ -14,6 +14,7 @@ import typer
 from alcore.commands import driving
 from alcore.commands.driving import check_restart, prepare, run_driver
 from alcore.errors import UsageError
+from alcore.plugins import Registry
 
 
 @pytest.mark.parametrize(("run_id", "resume"), [(None, "auto"), ("one", "never")])
@@ -28,8 +29,9 @@ def test_restart_that_would_begin_another_run_is_refused(monkeypatch, run_id, re
 def test_each_warning_is_printed_once_however_often_the_command_was_called(monkeypatch, capsys):
     logger = logging.getLogger("alcore")
     monkeypatch.setattr(logger, "handlers", [])
+    context = SimpleNamespace(obj=Registry([], []))
     for _ in range(3):
-        prepare()
+        assert prepare(context) is context.obj
     logger.warning("the disk is nearly full")
     assert capsys.readouterr().err == "alcore: warning: the disk is nearly full\n"
 

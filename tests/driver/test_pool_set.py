@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alcore import TensorPool
-from alcore.driver.pool_set import PoolSet
+from alcore.driver.pool_set import InputCheck, PoolSet
 from alcore.protocols import DataInfo
 
 INFO = DataInfo("classification", 2, 1, (1,))
@@ -59,3 +59,22 @@ def test_identified_pools_are_those_that_labels_come_from_and_go_to() -> None:
     train, held_out, unlabeled = object(), object(), object()
     assert PoolSet(train, held_out, unlabeled).identified() == {"train": train, "unlabeled": unlabeled}
     assert PoolSet(None, held_out, unlabeled).identified() == {"unlabeled": unlabeled}
+
+
+def test_generated_input_is_compared_with_an_input_of_a_pool_that_lists_windows_alone() -> None:
+    class InWindows:
+        total = 10**6
+
+        def __len__(self) -> int:
+            return 0
+
+        def unlabeled_indices(self, start: int, stop: int) -> torch.Tensor:
+            return torch.arange(max(start, 900_000), max(stop, 900_000))
+
+        def inputs(self, ids: torch.Tensor) -> torch.Tensor:
+            assert ids.tolist() == [900_000]
+            return ids[:, None].float()
+
+    check = InputCheck(PoolSet(InWindows(), None, None))
+    assert check(torch.zeros(1)) is None
+    assert "of shape (1, 1)" in str(check(torch.zeros(1, 1)))

@@ -393,6 +393,25 @@ def test_standard_query_of_a_regression_is_the_first_that_is_installed(regressio
     assert [part.given.use for part in resolve(chosen(metrology=[], query=["q"]), regression).parts["query"]] == ["q"]
 
 
+@pytest.mark.parametrize(("setting", "words"), [
+    ("query.uq.size=7", ["query.uq.size is given", "'igs'", "--query uq", "--query igs with query.igs.size"]),
+    ("metrology.f1.average=micro", ["metrology.f1.average is given", "is none", "--metrology f1"]),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:this run measures nothing")
+def test_value_for_a_standard_part_that_another_replaces_is_refused(regression, faults, chosen, setting, words):
+    offers = regression.plugins[0].offers
+    offers["query"] |= {"igs": offers["query"]["q"], "uq": lambda size=1: None}
+    offers["metrology"]["f1"] = lambda average="macro": None
+    message = faults(chosen(setting))
+    assert all(word in message for word in words), message
+
+
+def test_value_for_a_standard_part_that_the_data_names_too_is_kept(regression, chosen):
+    regression.plugins[0].offers["query"]["uq"] = lambda size=1: None
+    regression.plugins[0].offers["data"]["moons"]().parts = {"query": ["uq"]}
+    assert values_of(resolve(chosen("query.uq.size=7", metrology=[]), regression), "query.uq") == {"size": 7}
+
+
 def test_parts_that_suit_the_data_take_the_place_of_standard_ones(regression, chosen):
     offers = regression.plugins[0].offers
     offers["query"]["nearest"] = offers["query"]["q"]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 @takes_driver_flags()
 def check(
+    context: typer.Context,
     *,
     experiment: ExperimentFile = None,
     target: Target = None,
@@ -50,7 +51,7 @@ def check(
     from alcore.experiment import Experiment
     from alcore_check.checking import check_experiment
 
-    registry = prepare()
+    registry = prepare(context)
     chosen = Experiment() if experiment is None else Experiment.open(experiment, registry)
     complete_experiment(chosen, target, assign, driver_table)
     with results_alone():

@@ -17,6 +17,7 @@ _MOST_NAMES = 20
 
 
 def ask(
+    context: typer.Context,
     run: RunName,
     out: Annotated[
         Path | None,
@@ -34,7 +35,7 @@ def ask(
 
     if out is not None:
         check_requests_file(out)
-    prepare()
+    prepare(context)
     stored = find_run(root, run)
     name = shell_name(stored.folder)
     with results_alone():

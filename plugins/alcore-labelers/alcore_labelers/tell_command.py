@@ -18,6 +18,7 @@ _MOST_FAULTS = 20
 
 
 def tell(
+    context: typer.Context,
     run: RunName,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A file of alcore ask, filled in: CSV, .jsonl, or .npz.")
@@ -37,7 +38,7 @@ def tell(
     from alcore.experiment import Labeling
     from alcore_labelers.answer_files import read_answers
 
-    prepare()
+    prepare(context)
     stored = find_run(root, run)
     with results_alone():
         labeling = Labeling(stored, allow_code)

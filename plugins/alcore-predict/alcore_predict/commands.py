@@ -39,6 +39,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def predict(
+    context: typer.Context,
     run: RunName,
     file: Annotated[
         Path,
@@ -70,7 +71,7 @@ def predict(
 
     if output is not None:
         check_output(output)
-    prepare()
+    prepare(context)
     stored = find_run(root, run)
     with results_alone():
         made = predict_rows(stored, file, step=step, learner=learner, allow_code=allow_code, level=level)
@@ -87,6 +88,7 @@ def predict(
 
 
 def export(
+    context: typer.Context,
     run: RunName,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write [RUN-export].")] = None,
     learner: LearnerOfRun = None,
@@ -96,7 +98,7 @@ def export(
     """Write labels, labeled data, preprocessing and learner of a run, for use without alcore; README.txt explains."""
     from alcore_predict.export import export_run
 
-    prepare()
+    prepare(context)
     stored = find_run(root, run)
     target = output or Path(f"{stored.folder.name}-export")
     with results_alone():

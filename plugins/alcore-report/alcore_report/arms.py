@@ -17,7 +17,7 @@ import tomli_w
 from alcore.errors import UsageError, did_you_mean
 from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
 from alcore.plugins import Registry
-from alcore.pools import knows_answers, offers_parts
+from alcore.pools import knows_answers, offers_parts, unlabeled_ids
 
 BASELINE, CEILING = "random", "ceiling"
 _STANDARD_KEEP = "last=1"  # a resumed cell needs no more
@@ -336,7 +336,7 @@ def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm
 
 def _unlabeled(pool: Any) -> int:
     """Return how many unlabeled samples a pool has, at most; one that offers a part in each step is not listed."""
-    return int(pool.total) if offers_parts(pool) else len(pool.unlabeled_indices())
+    return int(pool.total) if offers_parts(pool) else sum(map(len, unlabeled_ids(pool)))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

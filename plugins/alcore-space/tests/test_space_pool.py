@@ -36,10 +36,13 @@ class TestSpacePool(PoolContract):
         return made
 
     def make(self) -> SpacePool:
-        pool = make(constraints=HALF, initial=3)
+        pool = make(constraints=HALF, initial=3, cost="1 + n", fidelity="n")
         for sample in pool.start_ids:
             pool.append(Label(sample, float(sample)))
         return pool
+
+    def generated(self, pool: SpacePool) -> list[Any]:
+        return [{"T": 900.0, "p": 1e6, "n": 3, "fuel": "CH4"}]
 
 
 class TestFiniteClasses(PoolContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from alcore import BaseLabel, Data, DataInfo, DataPool, Driver, Label, Phase
-from alcore.pools import is_choosable, pool_digest, tensors_of
+from alcore.pools import is_choosable, offers_parts, pool_digest, tensors_of, unlabeled_ids
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.plain import same
@@ -86,7 +87,7 @@ class PoolContract(Contract):
         assert (info.task == "regression") == (info.classes == 0), f"{info.classes} classes in a {info.task}"
         assert info.task == "regression" or info.classes >= 2, f"{info.classes} classes in a {info.task}"
         choice = data.unlabeled if data.unlabeled is not None else pool
-        batch = tensors_of(choice.inputs(choice.unlabeled_indices()[:1]) if is_choosable(choice) else pool[0][0])
+        batch = tensors_of(choice.inputs(_ids(choice)[:1]) if is_choosable(choice) else pool[0][0])
         if len(batch) == 1:
             shape = tuple(batch[0].shape[1:] if is_choosable(choice) else batch[0].shape)
             said = tuple(info.shape) or (info.features,)
@@ -108,12 +109,12 @@ class PoolContract(Contract):
     def test_appended_sample_is_labeled(self) -> None:
         """An appended sample is the last of the labeled ones, no longer unlabeled, and known to the digest."""
         pool = self.make()
-        digest, count, ids = pool_digest(pool), len(pool), pool.unlabeled_indices()
+        digest, count, ids = pool_digest(pool), len(pool), _ids(pool)
         for done, sample in enumerate(ids[[3, 0, 5]].tolist(), 1):
             pool.append(self.label(pool, sample))
             assert len(pool) == count + done
             ids = ids[ids != sample]
-            assert torch.equal(pool.unlabeled_indices(), ids)
+            assert torch.equal(_ids(pool), ids)
             if not self.augments:
                 last = tensors_of(pool[len(pool) - 1])[0]
                 assert torch.equal(last, tensors_of(pool.inputs(torch.tensor([sample])))[0][0])
@@ -123,7 +124,7 @@ class PoolContract(Contract):
     def test_refused_append_changes_nothing(self) -> None:
         """A sample that is labeled already, or doesn't exist, is an error and leaves the pool as it was."""
         pool = self.make()
-        sample = int(pool.unlabeled_indices()[0])
+        sample = int(_ids(pool)[0])
         pool.append(self.label(pool, sample))
         digest = pool_digest(pool)
         for wrong in (sample, 10**9, -1):
@@ -134,7 +135,8 @@ class PoolContract(Contract):
     @requires("choosable")
     def test_unlabeled_ids_ascend(self) -> None:
         """``unlabeled_indices()`` gives int64 ids in ascending order, each once."""
-        ids = self.make().unlabeled_indices()
+        pool = self.make()
+        ids = pool.unlabeled_indices(0, pool.total) if _lists_windows(pool) else pool.unlabeled_indices()
         assert ids.dtype == torch.int64
         assert ids.dim() == 1
         assert len(ids) >= 6
@@ -144,7 +146,7 @@ class PoolContract(Contract):
     def test_windows_hold_all_unlabeled_ids(self) -> None:
         """If it takes ``unlabeled_indices(start, stop)`` and has ``total``, windows hold what the whole list does."""
         pool = self.make()
-        if not hasattr(pool, "total") or len(inspect.signature(pool.unlabeled_indices).parameters) < 2:
+        if not _lists_windows(pool):
             return
         ids = pool.unlabeled_indices(0, pool.total)
         assert bool((ids < pool.total).all())
@@ -156,7 +158,7 @@ class PoolContract(Contract):
     def test_inputs_are_one_row_an_id(self) -> None:
         """``inputs(ids)`` gives one row an id, in the order of the ids, the same whatever else is asked for."""
         pool = self.make()
-        ids = pool.unlabeled_indices()[[4, 1, 1, 0]]
+        ids = _ids(pool)[[4, 1, 1, 0]]
         together = tensors_of(pool.inputs(ids))
         for place, sample in enumerate(ids):
             alone = tensors_of(pool.inputs(sample[None]))
@@ -168,7 +170,7 @@ class PoolContract(Contract):
     def test_inputs_are_copies_and_never_augmented(self) -> None:
         """Twice the same inputs come back, though someone wrote to the first; generators stay as they were."""
         pool = self.make()
-        ids = pool.unlabeled_indices()[:5]
+        ids = _ids(pool)[:5]
         with untouched():
             first = tensors_of(pool.inputs(ids))
             kept = [tensor.clone() for tensor in first]
@@ -181,7 +183,7 @@ class PoolContract(Contract):
     def test_what_it_is_given_is_not_written_to(self) -> None:
         """Ids, positions and appended items come back to the bit."""
         pool, unwritten = self.make(), Unwritten()
-        ids = unwritten.given("ids", pool.unlabeled_indices()[[4, 1, 0]].clone())
+        ids = unwritten.given("ids", _ids(pool)[[4, 1, 0]].clone())
         pool.inputs(ids)
         if callable(getattr(pool, "batch", None)):
             pool.batch(unwritten.given("positions", torch.tensor([1, 0, 1])))
@@ -207,13 +209,70 @@ class PoolContract(Contract):
         pool = self.make()
         if not hasattr(pool, "plain"):
             return
-        pool.append(self.label(pool, int(pool.unlabeled_indices()[2])))
+        pool.append(self.label(pool, int(_ids(pool)[2])))
         assert len(pool.plain) == len(pool)
         for place, sample in enumerate(pool.labeled_ids):
             with untouched():
                 item = pool.plain[place]
             expected = tensors_of(pool.inputs(sample[None]))
             assert all(torch.equal(one, rows[0]) for one, rows in zip(tensors_of(item[0]), expected, strict=True))
+
+    @requires("choosable")
+    def test_step_offers_a_part_of_its_ids(self) -> None:
+        """If it has ``step_range(step)``, that gives ``(start, stop)`` within its ids, the same for the same step."""
+        pool = self.make()
+        if not offers_parts(pool):
+            return
+        for step in (0, 1, 7):
+            given = pool.step_range(step)
+            assert isinstance(given, tuple), f"step_range({step}) is a {type(given).__name__}, not a tuple"
+            assert [type(bound) for bound in given] == [int, int], f"step_range({step}) is {given!r}, not two integers"
+            start, stop = given
+            assert 0 <= start <= stop <= pool.total, f"step_range({step}) is {given}, of {pool.total} samples"
+            pool.append(self.label(pool, int(_ids(pool)[0])))
+            assert {pool.step_range(step), self.make().step_range(step)} == {given}, f"step {step} has several ranges"
+
+    @requires("choosable")
+    def test_costs_of_many_are_those_of_each(self) -> None:
+        """If it has ``costs_of(samples)``, that gives what ``cost(sample)`` gives for each; a cost is not negative."""
+        pool = self.make()
+        ids = _ids(pool)[[4, 1, 0]]
+        each = [None if not callable(getattr(pool, "cost", None)) else pool.cost(sample) for sample in ids.tolist()]
+        assert all(cost is None or 0 <= cost < math.inf for cost in each), f"costs are {each}"
+        if not callable(getattr(pool, "costs_of", None)):
+            return
+        together = pool.costs_of(ids)
+        if together is None:
+            assert each == [None] * 3, f"cost() gives {each}, and costs_of() None"
+            return
+        assert (together.dtype, together.shape) == (torch.float64, (3,)), f"{together.dtype}, {tuple(together.shape)}"
+        assert together.tolist() == each, f"cost() gives {each}, and costs_of() {together.tolist()}"
+
+    def generated(self, pool: Any) -> list[Any]:
+        """Return inputs that a query strategy might generate for this pool; override it where the pool takes some.
+
+        By default none.
+        """
+        del pool
+        return []
+
+    @requires("choosable")
+    def test_generated_inputs_are_like_its_own(self) -> None:
+        """What `generated` returns is right, has the form of its inputs, and what is said of it can be used."""
+        pool = self.make()
+        own = tensors_of(pool.inputs(_ids(pool)[:1]))
+        for item in self.generated(pool):
+            fault = pool.check_input(item) if callable(getattr(pool, "check_input", None)) else None
+            assert fault is None, f"{item!r}: {fault}"
+            made = tensors_of(pool.as_input(item) if callable(getattr(pool, "as_input", None)) else item)
+            shapes = [tuple(row.shape) for row in made], [tuple(rows.shape[1:]) for rows in own]
+            assert shapes[0] == shapes[1], (
+                f"as an input it has the shapes {shapes[0]}, and those of the pool {shapes[1]}"
+            )
+            cost = pool.input_cost(item) if callable(getattr(pool, "input_cost", None)) else None
+            assert cost is None or 0 <= cost < math.inf, f"input_cost() is {cost}"
+            fidelity = pool.input_fidelity(item) if callable(getattr(pool, "input_fidelity", None)) else None
+            assert json.loads(json.dumps(fidelity)) == fidelity, f"input_fidelity() is {fidelity!r}, which is not JSON"
 
     def test_evaluation_has_a_target_for_each_input(self) -> None:
         """If it has ``evaluation()``, that gives as many targets as inputs."""
@@ -248,6 +307,15 @@ class _Delivers(BaseLabel):
         """Answer every request."""
         while not queue_to_label.empty():
             serialize_queue.put(self._contract.label(self.driver.train_datapool, queue_to_label.get()))
+
+
+def _lists_windows(pool: Any) -> bool:
+    return hasattr(pool, "total") and len(inspect.signature(pool.unlabeled_indices).parameters) >= 2
+
+
+def _ids(pool: Any) -> torch.Tensor:
+    """Return the unlabeled ids of a pool, which may list them in windows alone."""
+    return torch.cat(list(unlabeled_ids(pool)))
 
 
 def _plain(item: Any) -> Any:

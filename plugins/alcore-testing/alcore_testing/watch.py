@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from alcore.pools import total_of, unlabeled_ids
 from alcore.randomness import global_rng_state
 from alcore_testing.plain import same, text_of
 
@@ -161,8 +162,8 @@ def _settings() -> tuple[Any, ...]:
 
 
 def _pool(pool: Any) -> Any:
-    lists = callable(getattr(pool, "unlabeled_indices", None))
-    return len(pool), pool.unlabeled_indices().tolist() if lists and len(pool) < 10**5 else None
+    lists = callable(getattr(pool, "unlabeled_indices", None)) and (total_of(pool) or len(pool)) < 10**5
+    return len(pool), [ids.tolist() for ids in unlabeled_ids(pool)] if lists else None
 
 
 def _weights(learner: Any) -> str:

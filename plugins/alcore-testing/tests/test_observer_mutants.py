@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import socket
 import threading
@@ -12,9 +13,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from alcore_testing import ObserverContract
+from alcore_testing import ObserverContract, observer
 
 from alcore import runhook
+from alcore.hookspecs import Lifecycle
 
 
 class Diary:
@@ -375,3 +377,11 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
     check_each_test_has_a_mutant(ObserverContract, MUTANTS)
+
+
+@pytest.mark.parametrize("stand_in", [observer._Watched, observer._OutsideOfSteps])
+def test_what_stands_between_run_and_observer_passes_every_hook_on(stand_in: Any) -> None:
+    for hook in observer.HOOKS:
+        given = inspect.signature(getattr(Lifecycle, hook)).parameters
+        passed = inspect.signature(getattr(stand_in, hook)).parameters
+        assert list(passed) == list(given), hook

@@ -64,6 +64,48 @@ class TestLabelsFromOutside(PoolContract):
         return Blind(whole.inputs(torch.arange(40)), torch.zeros(40, dtype=torch.int64), labeled=[3, 20, 7])
 
 
+class InWindows:
+    """A pool that lists its ids in windows alone, offers a part in each step, and has no digest."""
+
+    total = 40
+
+    def __init__(self) -> None:
+        self._pool = toy_pool("classes")
+        self.info, self.labeled_ids = self._pool.info, self._pool.labeled_ids
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._pool[index]
+
+    def append(self, item: Any) -> None:
+        self._pool.append(item)
+
+    def unlabeled_indices(self, start: int, stop: int) -> torch.Tensor:
+        return self._pool.unlabeled_indices(start, stop)
+
+    def inputs(self, ids: torch.Tensor) -> Any:
+        return self._pool.inputs(ids)
+
+    def step_range(self, step: int) -> tuple[int, int]:
+        return step % 2 * 20, step % 2 * 20 + 20
+
+    def cost(self, sample: int) -> float:
+        return 1.0 + sample
+
+    def costs_of(self, samples: torch.Tensor) -> torch.Tensor:
+        return 1.0 + samples.double()
+
+
+class TestListedInWindows(PoolContract):
+    def make(self) -> Any:
+        return InWindows()
+
+    def generated(self, pool: Any) -> list[Any]:
+        return [torch.zeros(4)]
+
+
 class Mutant(TensorPool):
     test, words = "", ""
 
@@ -227,6 +269,81 @@ class BatchesById(Mutant):
         return self.inputs(positions), torch.stack([self.answer(sample)[1] for sample in positions.tolist()])
 
 
+class OffersMoreThanItHas(Mutant):
+    """The last part of its ids ends behind the last sample."""
+
+    test, words = "test_step_offers_a_part_of_its_ids", "of 40 samples"
+
+    def step_range(self, step: int) -> tuple[int, int]:
+        return step * 16, step * 16 + 16
+
+
+class OffersWhatIsLeft(Mutant):
+    """The part of a step begins where the last label was."""
+
+    test, words = "test_step_offers_a_part_of_its_ids", "has several ranges"
+
+    def step_range(self, step: int) -> tuple[int, int]:
+        return len(self) % 30, 40
+
+
+class HasCostsOfSingleSamples(Mutant):
+    """Costs of many are in the order of the ids."""
+
+    test, words = "test_costs_of_many_are_those_of_each", "costs_of() ["
+
+    def cost(self, sample: int) -> float:
+        return float(sample)
+
+    def costs_of(self, samples: torch.Tensor) -> torch.Tensor:
+        return samples.sort().values.double()
+
+
+class HasCostsOfAnotherType(Mutant):
+    """Costs of many are float32."""
+
+    test, words = "test_costs_of_many_are_those_of_each", "torch.float32"
+
+    def costs_of(self, samples: torch.Tensor) -> torch.Tensor:
+        return samples.float()
+
+
+class RefusesWhatItTakes(Mutant):
+    """An input that it would take as a label's is refused."""
+
+    test, words = "test_generated_inputs_are_like_its_own", "all zeros"
+
+    def check_input(self, item: Any) -> str | None:
+        return None if item.any() else "all zeros"
+
+
+class MakesBatchesOfGeneratedInputs(Mutant):
+    """A generated input is made a batch of one."""
+
+    test, words = "test_generated_inputs_are_like_its_own", "it has the shapes [(1, 4)]"
+
+    def as_input(self, item: Any) -> Any:
+        return item[None]
+
+
+class AsksMoneyBack(Mutant):
+    """The label of a generated input costs less than nothing."""
+
+    test, words = "test_generated_inputs_are_like_its_own", "input_cost() is -1"
+
+    def input_cost(self, item: Any) -> float:
+        return -1.0
+
+
+class NamesAnObjectAsFidelity(Mutant):
+    """The fidelity of a generated input can't be stored."""
+
+    test, words = "test_generated_inputs_are_like_its_own", "TypeError"
+
+    def input_fidelity(self, item: Any) -> Any:
+        return torch.float64
+
+
 class IsMeasuredOnNothing(Mutant):
     """It has an evaluation, of no samples."""
 
@@ -257,7 +374,7 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
         whole = toy_pool("classes")
         return mutant(whole.inputs(torch.arange(40)), torch.arange(40) % 3, labeled=[3, 20, 7, 11, 30, 14])
 
-    check_mutant(PoolContract, mutant, make)
+    check_mutant(PoolContract, mutant, make, generated=lambda _self, _pool: [torch.zeros(4)])
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
