@@ -168,7 +168,7 @@ class Data:
     def __post_init__(self) -> None:
         if self.info == DataInfo() or self.info is None:
             said = (getattr(pool, "info", None) for pool in (self.train, self.unlabeled))
-            self.info = next((one for one in said if isinstance(one, DataInfo)), DataInfo())
+            self.info = next((info for info in said if isinstance(info, DataInfo)), DataInfo())
 
 
 class Preprocessing(Protocol):
@@ -692,7 +692,7 @@ class PoolProvenance(Protocol):
 
     units: Mapping[str, str]
     """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read by ``alcore ask`` and by
-    label strategies that run programs. Where it is missing, no units are told."""
+    label strategies that run programs. Where it is missing, no units are shown."""
 
     source_rows: torch.Tensor | None
     """The row of the file of each sample, by id: int64, shape (N,), from 0. A header and blank lines don't count, as in
@@ -746,7 +746,7 @@ class AbstractQueue(Protocol[T]):
         """Take an item out; raises `queue.Empty` when nothing is left."""
 
     def empty(self) -> bool:
-        """Tell whether nothing is left."""
+        """Return whether nothing is left."""
 
 
 class QueryQueue(Protocol):
@@ -783,7 +783,7 @@ class QueryQueue(Protocol):
         """
 
     def empty(self) -> bool:
-        """Tell whether nothing is left to label."""
+        """Return whether nothing is left to label."""
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
@@ -871,7 +871,7 @@ class InProcessLabelOptions(Protocol):
     it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
-        """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
+        """Return whether a taken request may have been carried out without the strategy being able to find out.
 
         Called when a run goes on that was cut off, for each request in flight that has no answer. Those in doubt need
         the user's decision (``--in-doubt``), the others are handed out again. Where it is missing, all are in doubt.
@@ -986,7 +986,7 @@ class LearnerOptions(Protocol):
         """Return the covariance of predictions between A and B inputs given the labels: shape (T, A, B).
 
         It is of T quantities, without the noise of labels, in the unit of the target squared; without `b` the variances
-        alone, (T, A). Called by query strategies that choose by what a label would tell of others.
+        alone, (T, A). Called by query strategies that choose by what a label would say about others.
         """
 
     def parameters(self) -> Iterable[Any]:
@@ -1048,7 +1048,7 @@ class TrainingLoopOptions(Protocol):
     """Its validation step, likewise."""
 
     checkpoint_frequency: int
-    """Save a checkpoint every so many epochs, as ``DriverConfig.model_checkpoint_frequency``; 0 does not."""
+    """Epochs between two checkpoints, as ``DriverConfig.model_checkpoint_frequency``; 0 disables these."""
 
 
 class TrainingLoop(Protocol):
@@ -1087,7 +1087,7 @@ class FactoryOptions(Protocol):
     taken only with ``--allow-code``, as is ``package.module:name``; what the user gives with ``--set`` is trusted."""
 
     def preprocessing_from(self, description: Mapping[str, Any], /) -> Preprocessing:
-        """Make again what ``Data.preprocessing`` held, of what its `describe` returned; the file is not needed.
+        """Rebuild ``Data.preprocessing`` from what its `describe` returned; the file is not needed.
 
         An attribute of a data factory. Raise `UsageError` for a description that can't be understood, such as one of
         a later version. Called by ``alcore predict``.

@@ -101,7 +101,7 @@ def complete_experiment(
 
 
 def set_parameters(experiment: Experiment, assign: list[str] | None) -> None:
-    """Set what ``--set`` gives; what can't be set is told of with all other faults of the experiment."""
+    """Set what ``--set`` gives; what can't be set is listed with all other faults of the experiment."""
     for text in assign or []:
         try:
             experiment.set(text)

@@ -199,7 +199,7 @@ def check_columns(info: DataInfo, learner: Any, outputs: Any, warn: Callable[[st
     if columns == 1 < info.classes - 1 or 1 < columns < info.classes:
         raise UsageError(
             f"the learner {name} has {columns} outputs, and this data has {info.classes} classes; "
-            "a factory that takes info is told how many it needs."
+            "a factory that takes info gets how many it needs."
         )
     if columns > max(info.classes, 2):
         warn(f"the learner {name} has {columns} outputs, and this data has {info.classes} classes")

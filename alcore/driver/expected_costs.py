@@ -39,7 +39,7 @@ class ExpectedCosts:
         )
 
     def of(self, item: Any) -> float | None:
-        """Return what the label of a sample, or of a generated input, is expected to cost; None where nobody says."""
+        """Return what the label of a sample, or of a generated input, is expected to cost; None if that is unknown."""
         if not self.are_known:
             return None
         with self._named:
@@ -49,7 +49,7 @@ class ExpectedCosts:
     def of_many(self, samples: torch.Tensor) -> torch.Tensor | None:
         """Return what the labels of samples, int64 (n,), are expected to cost: float64 (n,).
 
-        None where nobody says it of many samples at a time.
+        None where neither the query strategy nor the pool answers for many samples at a time.
         """
         if self._many is None or not len(samples):
             return None
@@ -65,7 +65,7 @@ class ExpectedCosts:
         samples
             Ids, int64 (n,); or sample ids and generated inputs in a list.
         usual
-            What a label costs of which nobody says so.
+            Default expected cost of a label.
         """
         if isinstance(samples, torch.Tensor):
             costs = self.of_many(samples)

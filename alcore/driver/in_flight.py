@@ -68,12 +68,12 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
 
 
 def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
+    """Return what was in flight, unless the label strategy can be polled, which says what has become of it."""
     return store.requests.in_flight() if poll_of(strategy) is None else []
 
 
 def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, has no answer, and of which the label strategy doesn't know what has become."""
+    """Return the requests in flight without an answer whose outcome the label strategy doesn't know."""
     requests = _without_answer(_in_flight(strategy, store), store)
     is_in_doubt = doubt_of(strategy)
     if is_in_doubt is None:

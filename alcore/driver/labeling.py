@@ -167,8 +167,8 @@ class LabelingPhase:
             shared = True
         finally:
             counts = self._set_down() if shared and self.waits_for is not None else self._hand_over(shared=shared)
-        tells = self._is_polled or not self._is_open
-        return counts | {"taken": 0 if tells else self._ledger.open_and_taken}
+        is_followed = self._is_polled or not self._is_open
+        return counts | {"taken": 0 if is_followed else self._ledger.open_and_taken}
 
     def take_told(self) -> list[Request]:
         """Take in what the inbox holds; return the requests that are with the label strategy no more."""
@@ -218,7 +218,7 @@ class LabelingPhase:
         return now - float(since["since"])
 
     def _set_down(self) -> dict[str, int]:
-        """Leave the phase as it is committed: the training pool gets its labels when all are there, in their order."""
+        """Suspend the phase; the training pool gets the labels in request order once all have arrived."""
         if self._is_open:
             self._answers.close()
         return self._store.labels.counts(self._step)

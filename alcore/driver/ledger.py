@@ -436,7 +436,7 @@ class RequestLedger:
         return min(self._in_transport, len(self._of_ticket))
 
     def is_taken(self, key: str) -> bool:
-        """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""
+        """Return whether a request is with the label strategy: taken out, and neither answered nor given back."""
         with self._lock:
             return key in self._with_strategy
 

@@ -37,7 +37,7 @@ def most_at_once(strategy: Any) -> int | None:
 
 
 def labels_by_id(strategy: Any) -> bool:
-    """Tell whether a label strategy answers with bare sample ids at once, which buys nothing and draws nothing."""
+    """Return whether a label strategy answers with bare sample ids at once, which buys nothing and draws nothing."""
     return bool(getattr(strategy, "labels_by_id", False))
 
 
@@ -45,17 +45,17 @@ def labels_by_id(strategy: Any) -> bool:
 
 
 def is_idempotent(strategy: Any) -> bool:
-    """Tell whether a label strategy may be asked again under the same request id at no cost."""
+    """Return whether a label strategy may be asked again under the same request id at no cost."""
     return bool(getattr(strategy, "idempotent", False))
 
 
 def doubt_of(strategy: Any) -> Callable[[Request], bool] | None:
-    """Return the function that tells whether a request may have been carried out unseen; None where it has none."""
+    """Return the function that says whether a request may have been carried out unseen; None where it has none."""
     return _method(strategy, "is_in_doubt")
 
 
 def works_remotely(strategy: Any) -> bool:
-    """Tell whether a label strategy, or its class, also works on another machine, where there is no Driver."""
+    """Return whether a label strategy, or its class, also works on another machine, where there is no Driver."""
     return getattr(strategy, "remote", False) is True
 
 
@@ -63,12 +63,12 @@ def works_remotely(strategy: Any) -> bool:
 
 
 def may_wait(strategy: Any) -> bool:
-    """Tell whether a label strategy may raise `alcore.errors.Waiting`."""
+    """Return whether a label strategy may raise `alcore.errors.Waiting`."""
     return bool(getattr(strategy, "waits", False))
 
 
 def is_told(strategy: Any) -> bool:
-    """Tell whether the answers that a label strategy waits for are told to the run; True where it doesn't say."""
+    """Return whether the answers that a label strategy waits for are told to the run; True where it doesn't say."""
     return bool(getattr(strategy, "told", True))
 
 
@@ -81,7 +81,7 @@ def poll_of(strategy: Any) -> Callable[[str], Any] | None:
 
 
 def is_tracked(strategy: Any) -> bool:
-    """Tell whether the requests that a label strategy takes are to be recorded.
+    """Return whether the requests that a label strategy takes are to be recorded.
 
     They need not be for one that may be asked again (`is_idempotent`), or answers with ids of the pool
     (`labels_by_id`); unless it can be polled, which tells more.

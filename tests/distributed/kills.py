@@ -55,8 +55,8 @@ def undisturbed(folder: Path, ranks: int) -> list[int]:
 
 def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:
     """Return what is wrong with a run that has ended."""
-    found = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
-    wrong = differences(expected, found)
+    essence = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
+    wrong = differences(expected, essence)
     paid = (folder / "paid").read_text().splitlines()
     if set(paid) != bought or len(paid) - len(bought) > lives:
         wrong.append(f"{len(paid)} answers were bought, and {len(bought)} are needed")

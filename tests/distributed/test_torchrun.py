@@ -67,8 +67,8 @@ def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert out.count("Ended: all 6 steps are done.") == 1
-    found = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
-    assert differences(*found) == []
+    essences = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
+    assert differences(*essences) == []
 
 
 def test_restart_without_run_id_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_draws_follow_the_squared_distances(monkeypatch, proposals):
     whole = written_out(features, probabilities)
     squares = (whole[:, None] - whole[None]).square().sum(dim=2).numpy()
     first = int(whole.square().sum(dim=1).argmax())
-    others = [one for one in range(6) if one != first]
+    others = [sample for sample in range(6) if sample != first]
     expected = {}
     for second, third in itertools.permutations(others, 2):
         after = np.minimum(squares[first], squares[second])

@@ -84,7 +84,7 @@ def test_a_run_until_the_pool_is_dry(name, tmp_path):
     with driver.session():
         while driver.stop_reason is None:
             driver.active_learning_step()
-            rounds.append([one.sample for one in driver.query_queue.asked])
+            rounds.append([request.sample for request in driver.query_queue.asked])
     assert list(map(len, rounds)) == [20, 20, 14, 0]
     assert sorted(itertools.chain(*rounds)) == list(range(6, 60))
     assert "sample left" in driver.stop_reason

@@ -51,7 +51,11 @@ class TestBatch(FunctionContract):
     one_by_one = False
 
     def given(self):
-        return {"function": lambda points: np.array([class_of(one) for one in points]), "batch": True, "batch_size": 3}
+        return {
+            "function": lambda points: np.array([class_of(point) for point in points]),
+            "batch": True,
+            "batch_size": 3,
+        }
 
 
 class TestWithEffects(FunctionContract):
@@ -62,4 +66,4 @@ class TestWithEffects(FunctionContract):
 
 
 def test_threads_are_gone_after_a_phase():
-    assert [one.name for one in threading.enumerate() if one.name.startswith("labeling")] == []
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("labeling")] == []

@@ -54,10 +54,10 @@ def test_seventy_steps(tmp_path, one_thread):
     driver.run()
 
     records = metrology.records
-    assert [one["step"] for one in records] == list(range(70))
-    assert [one["train_samples"] for one in records] == list(range(50, 750, 10))
-    assert {one["samples"] for one in records} == {1000}
-    assert {one["on"] for one in records} == {"pool"}
+    assert [record["step"] for record in records] == list(range(70))
+    assert [record["train_samples"] for record in records] == list(range(50, 750, 10))
+    assert {record["samples"] for record in records} == {1000}
+    assert {record["on"] for record in records} == {"pool"}
     assert records[0]["f1"] < 0.5 < 0.7 < records[-1]["f1"]
     assert len(pool) == 750
     assert driver.stop_reason == "all 70 steps are done"

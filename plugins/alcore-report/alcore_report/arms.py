@@ -262,7 +262,7 @@ def _choice(resolved: Resolved) -> Any:
 
 
 def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, list[str]]:
-    """Tell whether the data takes the seed of each run, and what to say about it.
+    """Return whether the data takes the seed of each run, and what to say about it.
 
     It does unless the user gives the data a seed of its own. The experiment file that a run writes gives both seeds,
     and they are equal; such a seed is the run's.

@@ -72,8 +72,8 @@ def test_holm_rejects_what_step_down_comparison_rejects():
 
 def test_mean_interval_is_scipys():
     values = np.random.default_rng(1).normal(3, 2, 7)
-    known = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert st.mean_interval(values) == pytest.approx((values.mean(), known.low, known.high))
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert st.mean_interval(values) == pytest.approx((values.mean(), interval.low, interval.high))
     assert math.isnan(st.mean_interval(values[:1]).low)
 
 

@@ -146,11 +146,11 @@ def ask(driver: Driver, *args: Any, **kwargs: Any) -> list[int]:
         When a strategy asked for something that can't be asked for: a sample that is labeled, was asked for
         before, or is not in the pool; or for more than its share.
     """
-    asked = [one.sample for one in driver.choose(*args, **kwargs)]
+    asked = [request.sample for request in driver.choose(*args, **kwargs)]
     refused = dict(driver.query_queue.dropped)
     assert not refused, f"asked for what can't be asked for: {refused}"
     assert None not in asked, "asked for a generated input, not for a sample"
-    return [one for one in asked if one is not None]
+    return [sample for sample in asked if sample is not None]
 
 
 class CutOff:
@@ -208,8 +208,8 @@ def assert_same_run(resumed: Driver, whole: Driver) -> None:
     weights and the states of all parts.
     """
     assert resumed.stop_reason == whole.stop_reason
-    found = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
-    for file in [one.removeprefix("checkpoints: ") for one in found if one.startswith("checkpoints: ")][:1]:
+    lines = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
+    for file in [line.removeprefix("checkpoints: ") for line in lines if line.startswith("checkpoints: ")][:1]:
         parts = checkpoint_differences(resumed.log_dir / "ckpt" / file, whole.log_dir / "ckpt" / file)
-        found.append(f"first of them, in {file}: {', '.join(parts[:10])}")
-    assert not found, "resumed, it differs from the run without a break in " + "; ".join(found)
+        lines.append(f"first of them, in {file}: {', '.join(parts[:10])}")
+    assert not lines, "resumed, it differs from the run without a break in " + "; ".join(lines)

@@ -335,7 +335,7 @@ class Requests:
         return self.get()
 
     def empty(self) -> bool:
-        """Tell whether all requests were taken."""
+        """Return whether all requests were taken."""
         return not self.items
 
     def qsize(self) -> int:
@@ -379,7 +379,7 @@ class Answers:
         return LabelingProgress(self._requested, len(self.items))
 
     def empty(self) -> bool:
-        """Tell whether nothing was delivered."""
+        """Return whether nothing was delivered."""
         return not self.items
 
     def qsize(self) -> int:
