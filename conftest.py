@@ -1,27 +1,45 @@
-"""What the tests of core and of all plugins share: processes that react to Ctrl-C, and one thread."""
+"""What the tests of core and of all plugins share: processes that react to Ctrl-C, one thread, folders in memory."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, find, settings, strategies
+
+MEMORY = Path("/dev/shm")
+"""A file system in memory, on Linux: nothing is waited for there when a run flushes what it wrote."""
+ENOUGH = 4 * 2**30
+"""Bytes that must be free there. All tests together leave a quarter of it, until they have passed."""
 
 
 def pytest_configure() -> None:
     """Prepare this process, and with it those that tests start.
 
     A shell that starts pytest in the background ignores SIGINT, and its processes inherit that; a signal that is
-    handled is reset to its default. Tiny batches are slower on more threads, and results are compared bit by bit.
+    handled is reset to its default. Tiny batches are slower on more threads, and results are compared bit by bit. A
+    folder in memory makes no difference to a test: what a disk would lose with the power is lost in no test.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
+    if "TMPDIR" not in os.environ and _has_room(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     # how long an example takes says nothing about alcore on a machine that does other things too
     settings.register_profile("alcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("alcore")
+
+
+def _has_room(folder: Path) -> bool:
+    """Tell whether a folder can be written to, has enough room, and lets programs be started from it."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize > ENOUGH and not found.f_flag & os.ST_NOEXEC
 
 
 @pytest.fixture(scope="session", autouse=True)
