@@ -18,7 +18,7 @@ from alcore.plugins import discovery
 MEMORY = Path("/dev/shm")
 """A file system in memory, on Linux: nothing is waited for there when a run flushes what it wrote."""
 ENOUGH = 4 * 2**30
-"""Bytes that must be free there. All tests together leave a quarter of it, until they have passed."""
+"""Bytes that must be free there, more than tests hold at once: the folder of one that passes is removed with it."""
 
 
 def pytest_configure() -> None:
