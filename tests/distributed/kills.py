@@ -23,9 +23,10 @@ from typing import Any
 from alcore_testing.essence import differences, essence_of
 
 sys.path.append(str(Path(__file__).parents[1]))
-from conftest import HERE, Processes
 from helpers.processes import ForkServer
 from outcomes import without_training_checkpoints
+
+from conftest import HERE, Processes
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 

@@ -12,7 +12,6 @@ from alcore import config as c
 from alcore.inference import top_k
 from alcore.store import Run
 
-torch.set_num_threads(1)
 POINTS = torch.rand(120, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 FAILS = POINTS[:, 0] > 0
 LABELED = [sample for sample in range(120) if not FAILS[sample]][:6]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from alcore.outputs import class_probabilities
 
-torch.set_num_threads(1)
 CHI_SQUARE_19 = 43.82  # the 99.9 % quantile: exceeded for 1 seed in 1000, and the seeds are fixed
 
 

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 
 from alcore import UsageError
 
-torch.set_num_threads(1)
-
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)

@@ -12,8 +12,6 @@ from alcore_diversity.typiclust import typiclust
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)

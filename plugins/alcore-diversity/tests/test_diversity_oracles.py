@@ -24,7 +24,6 @@ from sklearn.cluster import AgglomerativeClustering
 from alcore.inference import extract_features, labeled_features
 from alcore.outputs import kind_of
 
-torch.set_num_threads(1)
 TENSORS = tuple(outputs for outputs in ALL_OUTPUTS if outputs != "mapping")
 
 

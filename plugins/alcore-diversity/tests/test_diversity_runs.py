@@ -22,8 +22,6 @@ from alcore_dummy import DummyLabelStrategy
 from alcore import Driver, TensorPool
 from alcore import config as c
 
-torch.set_num_threads(1)
-
 STRATEGIES = {name: pkgutil.resolve_name(path) for name, path in alcore_diversity.alcore_query_strategies().items()}
 BY_CLASS = ["badge", "cluster-margin", "density", "class-balanced", "stratified"]
 ALL = pytest.mark.parametrize("name", STRATEGIES)

@@ -15,8 +15,6 @@ from alcore import AlcoreError, DataInfo, Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.store import Run
 
-torch.set_num_threads(1)
-
 
 class Judged(TensorPool):
     """All of the pool is measured on."""

@@ -12,7 +12,6 @@ from alcore_testing import rows_at_once
 from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 
-torch.set_num_threads(1)
 FIGURES = ("relative_l2", "p95_relative_l2")
 
 

@@ -7,8 +7,6 @@ from alcore_regression import bootstrap_committee, emcm, expected_model_change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)

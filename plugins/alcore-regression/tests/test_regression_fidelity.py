@@ -10,8 +10,6 @@ from alcore_regression.joint import joint_posterior
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 
-torch.set_num_threads(1)
-
 COUNT, NOISE = 24, 0.05
 LABELED = [3, 11]
 

@@ -9,8 +9,6 @@ from alcore_regression import greedy, gsx, gsy, igs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def slow(spaces, n):
     """Positions and scores by the definition: the first of the largest least products of distances."""

@@ -26,7 +26,6 @@ from alcore import config as c
 from alcore.errors import QueryError
 from alcore.protocols import Phase
 
-torch.set_num_threads(1)
 QUERIES = [GSxQuery, GSyQuery, IGSQuery, EMCMQuery]
 every_query = pytest.mark.parametrize("query_class", QUERIES)
 

@@ -13,8 +13,6 @@ from alcore import config as c
 from alcore.errors import QueryError
 from alcore.outputs import MCDropout
 
-torch.set_num_threads(1)
-
 
 def make_driver(query, learner, inputs, *, labeled=(0,), targets=None):
     targets = torch.zeros(len(inputs)) if targets is None else targets

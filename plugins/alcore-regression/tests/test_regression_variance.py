@@ -15,8 +15,6 @@ from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
 
-torch.set_num_threads(1)
-
 
 class Column(list):
     def put_many(self, items, scores=None):

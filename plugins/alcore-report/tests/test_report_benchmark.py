@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from alcore_report import cells
 from alcore_testing import Finished, run_command
+from helpers.processes import ForkedPython
 from safetensors.numpy import load_file
 
 from alcore.store import Run
@@ -27,6 +28,14 @@ BENCHMARK = ["benchmark", "--query", "uq", "--seeds", "2", "--ceiling", *SMALL]
 
 def one_line(text):
     return " ".join(text.split())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_cells():
+    """Cells of a benchmark that is called in this process are forked; those of an interrupted one are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=ForkedPython, DEVNULL=subprocess.DEVNULL))
+        yield
 
 
 @pytest.fixture(scope="module")

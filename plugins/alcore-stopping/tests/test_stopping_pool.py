@@ -20,8 +20,6 @@ from alcore.protocols import Phase
 from alcore.store import Run
 from alcore.strategies import BaseLabel, BaseQuery
 
-torch.set_num_threads(1)
-
 
 class First(BaseQuery):
     """Asks for the first candidates."""
