@@ -40,11 +40,11 @@ def pytest_configure() -> None:
 
 
 def _has_room(folder: Path) -> bool:
-    """Tell whether a folder can be written to, has enough room, and lets programs be started from it."""
+    """Return whether a folder can be written to, has enough room, and lets programs be started from it."""
     if not os.access(folder, os.W_OK):
         return False
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize > ENOUGH and not found.f_flag & os.ST_NOEXEC
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize > ENOUGH and not room.f_flag & os.ST_NOEXEC
 
 
 def _remember_what_is_installed() -> None:

@@ -24,13 +24,14 @@ TestLabLabels = names["TestLabLabels"]
 def test_each_way_has_its_contract() -> None:
     classes = [TestTableLabels, TestSimulationLabels, TestLabLabels]
     contracts = [ImmediateLabelContract, InProcessLabelContract, ElsewhereLabelContract]
-    assert [one.__bases__ for one in classes] == [(one,) for one in contracts]
+    assert [written.__bases__ for written in classes] == [(contract,) for contract in contracts]
     assert len(STRATEGIES) == len(TESTS) == 3
 
 
 @pytest.mark.parametrize("block", STRATEGIES, ids=["at once", "in this process", "elsewhere"])
 def test_strategies_are_short_and_each_stands_by_itself(block: str) -> None:
     assert len([line for line in block.splitlines() if line.strip()]) <= 30
-    imported = {one.asname or one.name for node in ast.walk(ast.parse(block)) for one in getattr(node, "names", [])}
+    names = (name for node in ast.walk(ast.parse(block)) for name in getattr(node, "names", []))
+    imported = {name.asname or name.name for name in names}
     used = {node.id for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Name)}
     assert {"BaseLabel", "Failed"} <= imported <= used

@@ -37,8 +37,8 @@ class ImmediateLabelContract(LabelContract):
     def test_it_says_whether_it_answers_with_ids(self, tmp_path: Path) -> None:
         """``labels_by_id`` is True if all answers are bare sample ids, and only then."""
         strategy = self.make()
-        answers = [one for one in self.answers(tmp_path, strategy)[1] if not isinstance(one, Failed)]
-        values = [one for one in answers if type(one) is not int]
+        answers = [answer for answer in self.answers(tmp_path, strategy)[1] if not isinstance(answer, Failed)]
+        values = [answer for answer in answers if type(answer) is not int]
         if labels_by_id(strategy):
             assert not values, f"it says labels_by_id = True, and answers with {values[0]!r:.80}"
         else:
@@ -75,8 +75,8 @@ class InProcessLabelContract(LabelContract):
         with pytest.raises(KeyboardInterrupt):
             driver.run()
         run = Run(driver.log_dir)
-        assert [one["reason"] for one in run.refused()] == [], "an interruption was reported as a failure"
-        states = [one["state"] for one in run.requests()]
+        assert [refusal["reason"] for refusal in run.refused()] == [], "an interruption was reported as a failure"
+        states = [request["state"] for request in run.requests()]
         assert set(states) <= {"labeled", "open"}
         if self.one_by_one:
             assert states == ["labeled", "labeled", "open", "open"], f"asked to end at the third, it went on: {states}"
@@ -89,14 +89,14 @@ class InProcessLabelContract(LabelContract):
         if not asks:  # by is_in_doubt() it finds out whether its work was done
             resumed.restore()
             resumed.run()
-            assert [one["state"] for one in Run(resumed.log_dir).requests(0)] == ["labeled"] * len(SAMPLES)
+            assert [request["state"] for request in Run(resumed.log_dir).requests(0)] == ["labeled"] * len(SAMPLES)
             return
         with pytest.raises(UsageError, match="--in-doubt"):
             resumed.restore()
         resumed = self.build(tmp_path, run_id=run_id, max_active_learning_steps=1)
         resumed.restore(in_doubt="drop")
         resumed.run()
-        states = [one["state"] for one in Run(resumed.log_dir).requests(0)]
+        states = [request["state"] for request in Run(resumed.log_dir).requests(0)]
         assert set(states) == {"labeled", "failed"}, f"what was dropped as in doubt must not be done again: {states}"
 
     def test_number_at_a_time_is_a_number(self, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ class ElsewhereLabelContract(LabelContract):
                 strategy.label(requests, answers)
             except Waiting:
                 self.work()
-                polled = [(one, strategy.poll(one.id)) for one in made if self.polls]
+                polled = [(request, strategy.poll(request.id)) for request in made if self.polls]
                 answered = [(one, answer) for one, answer in polled if answer is not None and answer is not PENDING]
                 answers.put_many(one if isinstance(one, Label | Failed) else Label(of, one) for of, one in answered)
-                made = [one for one in made if one.id not in {of.id for of, _ in answered}]
+                made = [request for request in made if request.id not in {of.id for of, _ in answered}]
                 for place, one in enumerate(requests.items):  # what was given back shows its handle
                     requests.items[place] = dataclasses.replace(one, handle=answers.handles.get(one.id, one.handle))
             else:
@@ -219,15 +219,15 @@ class ElsewhereLabelContract(LabelContract):
             strategy.label(requests, Answers(len(SAMPLES)))
         other = self.make()
         prepare(self.build(tmp_path, strategy=other))
-        for one in (strategy, other):
-            assert one.poll("0" * 32) is None
-            polled = [one.poll(request.id) for request in made]
+        for asked in (strategy, other):
+            assert asked.poll("0" * 32) is None
+            polled = [asked.poll(request.id) for request in made]
             assert all(answer is PENDING for answer in polled), f"polled before it is done: {polled}"
 
     def _check_all_labeled_once(self, driver: ToyDriver, before: int = 0) -> None:
         run = Run(driver.log_dir)
-        assert [one["state"] for one in run.requests(0)] == ["labeled"] * len(SAMPLES)
-        assert [one["reason"] for one in run.refused()] == []
+        assert [request["state"] for request in run.requests(0)] == ["labeled"] * len(SAMPLES)
+        assert [refusal["reason"] for refusal in run.refused()] == []
         sent = list(self.sent())[before:]
         assert len(sent) == len(set(sent)), f"{len(sent) - len(set(sent))} requests were sent twice"
         assert len(sent) == len(SAMPLES), f"{len(sent)} of {len(SAMPLES)} requests were sent"

@@ -23,8 +23,8 @@ def class_of(item: Any) -> int:
 def answer_each(requests: Any, answers: Any, value: Callable[[Request], Any]) -> None:
     while not requests.empty():
         request = requests.get_request()
-        known = isinstance(request.item, int)
-        answers.put(value(request) if known else Failed(request, "only samples have a label here"))
+        is_sample = isinstance(request.item, int)
+        answers.put(value(request) if is_sample else Failed(request, "only samples have a label here"))
 
 
 # -- at once ----------------------------------------------------------------------------------------------------
