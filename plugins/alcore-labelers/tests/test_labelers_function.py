@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import queue
 import random
@@ -357,20 +358,17 @@ def test_interrupted_in_threads(tmp_path, idempotent):
 
     def solve(point):
         begun.put(int(point[0]))
-        if len(seen) < 2:
+        if next(calls) >= 2:  # two calls return, and the next two hang
             release.wait(20)
         return half(point)
 
-    seen = [0, 0]
+    calls = itertools.count()
     strategy = FunctionLabelStrategy(solve, "threads", workers=2, idempotent=idempotent)
     driver = build(tmp_path, strategy)
 
     def interrupt():
-        for _ in range(2):
+        for _ in range(4):
             begun.get(timeout=20)
-        seen.clear()
-        for _ in range(2):
-            begun.get(timeout=20)  # both threads hang now
         driver.interrupt()
 
     threading.Thread(target=interrupt).start()
